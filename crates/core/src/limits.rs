@@ -1,0 +1,100 @@
+//! Every limit of the protocol and the guard, with its unit and its reason.
+//!
+//! Names end in the unit and `_MAX`. A limit a peer can run into is checked where bytes from
+//! outside are first read, before anything is allocated by a length they declare.
+
+/// Bytes of one WebSocket message, and so of one frame. Keeps memory per connection small and
+/// lets live edits pass between the parts of a large transfer.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one change as stored and sent: a frame less room for its other fields.
+pub const CHANGE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
+
+/// Bytes of changes or snapshot put into one frame before the next is begun. A quarter of a frame:
+/// small enough to interleave, large enough that headers do not count.
+pub const FRAME_PAYLOAD_BYTES: usize = 256 << 10;
+
+/// Bytes a deflated change may inflate to. 1 MB of zeros deflated is otherwise gigabytes.
+pub const INFLATED_BYTES_MAX: usize = 8 << 20;
+
+/// Rows in any one column of a change. Run lengths let 69 bytes claim 10,000,000 operations.
+pub const CHANGE_ROWS_MAX: u64 = 100_000;
+
+/// Dependencies of one change.
+pub const CHANGE_DEPS_MAX: usize = 256;
+
+/// Other actors named in one change.
+pub const CHANGE_ACTORS_MAX: usize = 4096;
+
+/// Columns of one change; Automerge writes at most 16.
+pub const CHANGE_COLUMNS_MAX: usize = 64;
+
+/// Bytes of a change's message.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Bytes of an actor id. Automerge draws 16 and appends a level when it writes at old heads.
+pub const ACTOR_BYTES_MAX: usize = 64;
+
+/// The highest operation counter: Automerge refuses changes that start above a `u32`.
+pub const OP_COUNTER_MAX: u64 = u32::MAX as u64;
+
+/// Bytes of a space or collection name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of a natural key. The genesis change carries it as its message, with its incarnation.
+pub const KEY_BYTES_MAX: usize = 512;
+
+/// Bytes of a snapshot a replica will assemble and load.
+pub const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
+
+/// Changes of one document that may wait for a missing dependency at a replica. Automerge keeps
+/// orphans in memory and in every save; the relay stores none at all.
+pub const ORPHANS_MAX: usize = 1000;
+
+/// Spaces one session may open.
+pub const SESSION_SPACES_MAX: usize = 64;
+
+/// Bytes of an access token.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+/// Changes in one Push or Changes frame.
+pub const FRAME_CHANGES_MAX: usize = 4096;
+
+/// Pushes a replica may have under way without an answer.
+pub const PUSHES_IN_FLIGHT_MAX: usize = 256;
+
+/// Bytes of changes a replica may have under way without an answer.
+pub const PUSH_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
+
+/// Documents in one Want frame.
+pub const WANT_DOCUMENTS_MAX: usize = 1024;
+
+/// Documents a relay keeps as wanted by one session; a replica asks for more when they came.
+pub const WANTED_MAX: usize = 8192;
+
+/// Heads named for one document.
+pub const HEADS_MAX: usize = 4096;
+
+/// Coded symbols one Repair frame may ask for.
+pub const REPAIR_SYMBOLS_MAX: u32 = 4096;
+
+/// Coded symbols after which a replica stops repairing and asks for everything: by then the sets
+/// differ in thousands of documents.
+pub const REPAIR_SYMBOLS_TOTAL_MAX: u32 = 16_384;
+
+/// Bytes of one presence value.
+pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
+
+/// Presence values kept for one session, or by one replica for one space.
+pub const PRESENCES_MAX: usize = 1024;
+
+/// Milliseconds a presence value may live without being renewed.
+pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
+
+/// Bytes of the text in a Bye or Refused frame.
+pub const REASON_BYTES_MAX: usize = 512;
+
+const _: () = assert!(CHANGE_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_PAYLOAD_BYTES <= CHANGE_BYTES_MAX);
+const _: () = assert!(KEY_BYTES_MAX + 16 <= MESSAGE_BYTES_MAX);
+const _: () = assert!(PRESENCE_BYTES_MAX < FRAME_BYTES_MAX / 16);

@@ -1,1 +1,155 @@
-fn main() {}
+//! The words developers and CI share: `cargo xtask check`, `test`, `sim` and `bench`.
+
+mod steps;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::steps::{Steps, cargo, cargo_has};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "What a contributor to Rejoin runs; CI runs the same")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Formatting, lints and dependency rules
+    Check,
+    /// Everything that must pass before a change is merged; installs what it needs
+    Test,
+    /// Seeded simulations of replicas, relays, networks and disks
+    Sim(Sim),
+    /// Benchmarks, all of them or those whose name contains NAME
+    Bench { name: Option<String> },
+}
+
+#[derive(Args)]
+struct Sim {
+    /// How many seeds to run
+    #[arg(long, value_name = "N", required_unless_present = "seed")]
+    seeds: Option<u64>,
+    /// Run this one seed, as a failure asks you to
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// The first seed of the run
+    #[arg(long, value_name = "S")]
+    start: Option<u64>,
+    /// Break one promise on purpose, to see that the checkers notice
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().task {
+        Task::Check => Ok(check()),
+        Task::Test => Ok(test()),
+        Task::Sim(options) => sim(&options),
+        Task::Bench { name } => bench(name.as_deref()),
+    }
+}
+
+fn check() -> ExitCode {
+    let mut steps = Steps::of("check");
+    steps.run("format", || cargo(&["fmt", "--all", "--check"]));
+    steps.run("lints", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    });
+    if cargo_has("deny") {
+        steps.run("dependencies", || cargo(&["deny", "check", "bans", "licenses", "sources"]));
+        steps.run("advisories", || cargo(&["deny", "check", "advisories"]));
+    } else {
+        let reason = "cargo-deny is not installed: `cargo install cargo-deny --locked`";
+        steps.skip("dependencies", reason);
+        steps.skip("advisories", reason);
+    }
+    steps.finish()
+}
+
+fn test() -> ExitCode {
+    let mut steps = Steps::of("test");
+    // Without either of these, failures that follow would only hide the one to look at.
+    let ready = steps.run("tools", tools::install_missing)
+        && steps.run("build", || cargo(&["build", "--package", "rejoin-cli"]));
+    if ready {
+        steps.run("tests", tests);
+        steps.run("doctests", || cargo(&["test", "--doc", "--workspace"]));
+    }
+    steps.finish()
+}
+
+fn tests() -> Result<()> {
+    if cargo_has("nextest") {
+        return cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+    }
+    println!("cargo-nextest is not installed, so `cargo test` runs the tests, more slowly");
+    // `--tests` leaves the doctests to the step that runs them either way.
+    cargo(&["test", "--workspace", "--tests", "--no-fail-fast"])
+}
+
+fn sim(options: &Sim) -> Result<ExitCode> {
+    let options = options.to_arguments();
+    let mut arguments = vec!["run", "--release", "--package", "rejoin-tests", "--bin", "sim", "--"];
+    arguments.extend(options.iter().map(String::as_str));
+    cargo(&arguments)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Sim {
+    /// The options as the `sim` binary takes them: those given, by the same names.
+    fn to_arguments(&self) -> Vec<String> {
+        let number = |option: Option<u64>| option.map(|number| number.to_string());
+        [
+            ("--seeds", number(self.seeds)),
+            ("--seed", number(self.seed)),
+            ("--start", number(self.start)),
+            ("--mutant", self.mutant.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some([name.to_owned(), value?]))
+        .flatten()
+        .collect()
+    }
+}
+
+fn bench(name: Option<&str>) -> Result<ExitCode> {
+    let mut whole = vec!["run", "--release", "--package", "rejoin-tests", "--bin", "bench", "--"];
+    whole.extend(name);
+    let mut parts = vec!["bench", "--workspace", "--"];
+    parts.extend(name);
+
+    let mut steps = Steps::of("bench");
+    steps.run("whole system", || cargo(&whole));
+    steps.run("parts", || cargo(&parts));
+    Ok(steps.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sim(line: &str) -> Option<Vec<String>> {
+        match Arguments::try_parse_from(line.split(' ')).ok()?.task {
+            Task::Sim(options) => Some(options.to_arguments()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn sim_passes_on_what_it_was_given_and_nothing_else() {
+        let options = "--seeds 20 --start 7 --mutant ack-before-commit";
+        let passed = sim(&format!("xtask sim {options}")).expect("a complete command line");
+        assert_eq!(passed.join(" "), options);
+        assert_eq!(sim("xtask sim --seed 7").expect("one seed is enough"), ["--seed", "7"]);
+    }
+
+    #[test]
+    fn sim_wants_to_know_how_many_seeds() {
+        assert_eq!(sim("xtask sim --start 7"), None);
+    }
+}

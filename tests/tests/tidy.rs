@@ -1,0 +1,562 @@
+//! The rules of the workspace that neither compiler nor linter knows, as tests.
+//!
+//! A failure lists every place that breaks the rule, as `file:line: what is wrong`.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Which crate may depend on which. What is not written here is not allowed.
+const ARROWS: &[(&str, Allowed)] = &[
+    ("rejoin-core", Allowed::Only(&[])),
+    ("rejoin", Allowed::Only(&["rejoin-core"])),
+    ("rejoin-relay", Allowed::Only(&["rejoin-core"])),
+    ("rejoin-adapters", Allowed::Only(&["rejoin"])),
+    ("rejoin-board", Allowed::Only(&["rejoin"])),
+    ("rejoin-cli", Allowed::Only(&["rejoin", "rejoin-relay", "rejoin-adapters", "rejoin-board"])),
+    ("rejoin-tests", Allowed::Any),
+    ("xtask", Allowed::Only(&[])),
+];
+
+enum Allowed {
+    Only(&'static [&'static str]),
+    Any,
+}
+
+/// Every crate that is part of `rejoin-core` once built, and the macros it is written with. None
+/// of them opens a file or socket, reads a clock or draws a random number.
+const CORE_CRATES: &[&str] = &[
+    "adler2",
+    "block-buffer",
+    "bs58",
+    "cfg-if",
+    "const-oid",
+    "cpufeatures",
+    "crc32fast",
+    "crypto-common",
+    "digest",
+    "flate2",
+    "generic-array",
+    "hybrid-array",
+    "minicbor",
+    "minicbor-derive",
+    "miniz_oxide",
+    "proc-macro2",
+    "quote",
+    "rejoin-core",
+    "sha1_smol",
+    "sha2",
+    "simd-adler32",
+    "syn",
+    "thiserror",
+    "thiserror-impl",
+    "typenum",
+    "unicode-ident",
+    "uuid",
+];
+
+/// Lines after which nobody holds a file in the head.
+const FILE_LINES_MAX: usize = 700;
+
+/// Lines of ARCHITECTURE.md: what can be read in one sitting.
+const ARCHITECTURE_LINES_MAX: usize = 250;
+
+/// The first redb that kept its promises under power loss.
+const REDB_MIN: (u64, u64, u64) = (4, 4, 0);
+
+#[test]
+fn the_crates_keep_their_arrows() {
+    let metadata: Metadata =
+        from_json(&cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"]));
+    let members: BTreeSet<_> = metadata.packages.iter().map(|package| &*package.name).collect();
+    let wrong = metadata.packages.iter().flat_map(|package| forbidden_arrows(package, &members));
+    assert_none("crates may depend only as ARROWS in this file says", wrong);
+}
+
+/// Dependencies of every kind obey the same arrows: a test that reaches across them belongs in
+/// `rejoin-tests`.
+fn forbidden_arrows(package: &Package, members: &BTreeSet<&str>) -> Vec<String> {
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == package.name) else {
+        return vec![format!("{}: a new crate, which ARROWS does not know yet", package.name)];
+    };
+    let Allowed::Only(allowed) = allowed else { return Vec::new() };
+    package
+        .dependencies
+        .iter()
+        .filter(|to| members.contains(&*to.name) && !allowed.contains(&&*to.name))
+        .map(|to| {
+            format!("{0} -> {1} ({2} dependency)", package.name, to.name, to.kind_or("normal"))
+        })
+        .collect()
+}
+
+#[test]
+fn core_cannot_do_io() {
+    let tree = cargo(&[
+        "tree",
+        "--package=rejoin-core",
+        "--edges=normal",
+        "--all-features",
+        "--prefix=none",
+        "--format={p}",
+        "--offline",
+    ]);
+    let crates: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains("rejoin-core"), "`cargo tree` printed something unexpected:\n{tree}");
+    let wrong = crates.iter().filter(|name| !CORE_CRATES.contains(name)).map(|name| {
+        format!("{name}: see `cargo tree -p rejoin-core -e normal -i {name}` for who wants it")
+    });
+    assert_none("rejoin-core may contain only the crates in CORE_CRATES", wrong);
+}
+
+#[test]
+fn core_names_nothing_that_does_io() {
+    let wrong = rust_files()
+        .into_iter()
+        .filter(|file| file.path.starts_with("crates/core/src") && !file.is_test())
+        .flat_map(|file| impurities(&file));
+    assert_none("rejoin-core is a pure function of what it is handed", wrong);
+}
+
+#[test]
+fn the_scan_for_io_sees_through_imports_and_leaves_tests_alone() {
+    let text = "
+        //! Reads like a HashMap, an async fn, std::fs.
+        use std::{collections::{BTreeMap, HashSet}, fs};
+        use std::time::{Duration, SystemTime};
+        async fn wait() { std::io::stdout(); later().await; }
+        #[cfg(test)]
+        mod tests { use std::env; }
+        fn ask() { println!(\"std::net\"); vec![std::thread::current()]; }
+    ";
+    let found = impurities(&Source { path: "a.rs".into(), text: text.to_owned() });
+    let expected = [
+        "a.rs:3: std::collections::HashSet",
+        "a.rs:3: std::fs",
+        "a.rs:4: std::time::SystemTime",
+        "a.rs:5: async",
+        "a.rs:5: std::io::stdout",
+        "a.rs:5: await",
+        "a.rs:8: println",
+        "a.rs:8: std::thread::current",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn files_stay_readable() {
+    let files = rust_files();
+    let long = files.iter().filter(|file| !file.is_test()).filter_map(too_long);
+    let words = files.iter().flat_map(unfinished);
+    let names = files.iter().flat_map(vague_names);
+    assert_none("every file can be read by a stranger", long.chain(words).chain(names));
+}
+
+fn too_long(file: &Source) -> Option<String> {
+    let lines = file.text.lines().count();
+    (lines > FILE_LINES_MAX).then(|| {
+        format!("{}: {lines} lines; split it by subject below {FILE_LINES_MAX}", file.name())
+    })
+}
+
+fn unfinished(file: &Source) -> Vec<String> {
+    // In pieces, so that this file does not find itself.
+    let words = [
+        concat!("to", "do!"),
+        concat!("unimple", "mented!"),
+        concat!("db", "g!"),
+        concat!("FIX", "ME"),
+    ];
+    let placeholder = concat!("XX", "X");
+    let is_word = |word: &&str| {
+        let has_placeholder =
+            || word.split(|c: char| !c.is_alphanumeric()).any(|w| w == placeholder);
+        words.iter().any(|unfinished| word.contains(unfinished)) || has_placeholder()
+    };
+    file.lines()
+        .filter_map(|(number, line)| Some((number, line.split_whitespace().find(is_word)?)))
+        .map(|(number, word)| format!("{}:{number}: `{word}` is unfinished work", file.name()))
+        .collect()
+}
+
+fn vague_names(file: &Source) -> Vec<String> {
+    let path = file.path.with_extension("");
+    let in_path = path.iter().filter_map(|part| part.to_str()).filter(|part| is_vague(part));
+    let in_path =
+        in_path.map(|part| format!("{}: `{part}` says nothing of what is in it", file.name()));
+    let modules = file.lines().filter_map(|(number, line)| Some((number, module(line)?)));
+    let modules = modules.filter(|(_, module)| is_vague(module)).map(|(number, module)| {
+        format!("{}:{number}: `mod {module}` says nothing of what is in it", file.name())
+    });
+    in_path.chain(modules).collect()
+}
+
+fn is_vague(name: &str) -> bool {
+    matches!(name.trim_end_matches('s'), "util" | "helper" | "common" | "manager")
+}
+
+/// The name in a line that declares a module.
+fn module(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+    (words.next()? == "mod").then(|| words.next())?.map(|name| name.trim_end_matches(';'))
+}
+
+#[test]
+fn every_limit_is_explained() {
+    let file = Source::read("crates/core/src/limits.rs");
+    let lines: Vec<_> = file.text.lines().collect();
+    let limits: Vec<_> = (0..lines.len()).filter(|&n| lines[n].starts_with("pub const ")).collect();
+    assert!(!limits.is_empty(), "{} holds no limit at all", file.name());
+    let wrong = limits
+        .into_iter()
+        .filter(|&n| !is_explained(&lines[..n]))
+        .map(|n| format!("{}:{}: {}", file.name(), n + 1, lines[n]));
+    assert_none("above each limit stands its unit and its reason", wrong);
+}
+
+/// Whether a doc comment ends these lines, attributes aside.
+fn is_explained(above: &[&str]) -> bool {
+    let last = above.iter().rev().find(|line| !line.starts_with("#["));
+    last.and_then(|line| line.strip_prefix("///")).is_some_and(|text| !text.trim().is_empty())
+}
+
+#[test]
+fn one_websocket_stack() {
+    let lock = Lock::read();
+    let copies = ["tungstenite", "tokio-tungstenite"].into_iter().filter_map(|name| {
+        let versions = lock.versions(name);
+        (versions.len() > 1).then(|| format!("{name}: {}", versions.join(" and ")))
+    });
+    assert_none("client and relay share one WebSocket implementation", copies);
+    let old = lock.versions("redb").into_iter().filter(|version| parse_version(version) < REDB_MIN);
+    assert_none(
+        "redb before 4.4.0 loses commits under power loss",
+        old.map(|v| format!("redb {v}")),
+    );
+}
+
+fn parse_version(version: &str) -> (u64, u64, u64) {
+    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse().ok());
+    let mut next = || numbers.next().flatten().expect("a version is three numbers");
+    (next(), next(), next())
+}
+
+#[test]
+fn the_architecture_fits_in_a_sitting() {
+    let path = root().join("ARCHITECTURE.md");
+    let Ok(text) = fs::read_to_string(path) else {
+        panic!("ARCHITECTURE.md is missing: write the map a stranger needs, at the workspace root");
+    };
+    let lines = text.lines().count();
+    assert!(
+        (1..=ARCHITECTURE_LINES_MAX).contains(&lines),
+        "ARCHITECTURE.md has {lines} lines; a reader has patience for 1 to {ARCHITECTURE_LINES_MAX}"
+    );
+}
+
+#[test]
+fn nothing_speaks_of_where_it_was_made() {
+    // In pieces, so that this file does not find itself.
+    let folders = ["home", "root", "work", "workspace", "Users"].map(|name| format!("/{name}/"));
+    let files = sources(|_| true);
+    let paths = files.iter().flat_map(|file| file.lines_where(|line| names_folder(line, &folders)));
+    let registries = files
+        .iter()
+        .filter(|file| file.path.ends_with("Cargo.lock"))
+        .flat_map(|file| file.lines_where(names_other_registry));
+    assert_none("files know nothing of the machine they were written on", paths.chain(registries));
+}
+
+/// Whether the line holds an absolute path into one of the folders. After a letter or the like it
+/// is part of an address or of a relative path.
+fn names_folder(line: &str, folders: &[String]) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || "._-~*>)}]".contains(c);
+    folders
+        .iter()
+        .flat_map(|folder| line.match_indices(folder.as_str()))
+        .any(|(at, _)| !line[..at].ends_with(goes_on))
+}
+
+fn names_other_registry(line: &str) -> bool {
+    line.starts_with("source = ") && !line.contains("https://github.com/rust-lang/crates.io-index")
+}
+
+// What is wrong, and saying so.
+
+fn assert_none(rule: &str, wrong: impl IntoIterator<Item = String>) {
+    let wrong: Vec<_> = wrong.into_iter().collect();
+    assert!(wrong.is_empty(), "{rule}:\n  {}", wrong.join("\n  "));
+}
+
+/// Names in the file that the core must do without, outside its tests.
+fn impurities(file: &Source) -> Vec<String> {
+    let tokens: TokenStream = match file.text.parse() {
+        Ok(tokens) => tokens,
+        Err(error) => return vec![format!("{}: is not Rust: {error}", file.name())],
+    };
+    let mut names = Vec::new();
+    collect_names(&tokens.into_iter().collect::<Vec<_>>(), &mut names);
+    names
+        .iter()
+        .filter(|(name, _)| is_impure(name))
+        .map(|(name, at)| format!("{}:{}: {}", file.name(), at.start().line, name.join("::")))
+        .collect()
+}
+
+/// A path as written, groups of imports multiplied out, and where it ends.
+type Name = (Vec<String>, Span);
+
+fn is_impure(name: &[String]) -> bool {
+    let name: Vec<_> = name.iter().map(String::as_str).collect();
+    match name[..] {
+        ["std"] | ["std", "*"] | ["std", "io" | "time", "*"] => true,
+        ["std", "env" | "fs" | "net" | "os" | "process" | "thread", ..] => true,
+        ["std", "time", "Instant" | "SystemTime", ..] | ["time", "Instant" | "SystemTime", ..] => {
+            true
+        }
+        ["std", "io", item, ..] | ["io", item, ..] => item.to_lowercase().starts_with("std"),
+        _ => name.iter().any(|part| IMPURE_WORDS.contains(part)),
+    }
+}
+
+/// Iteration order, waiting, randomness and printing; each by its last name.
+const IMPURE_WORDS: &[&str] = &[
+    "HashMap",
+    "HashSet",
+    "RandomState",
+    "async",
+    "await",
+    "eprint",
+    "eprintln",
+    "print",
+    "println",
+];
+
+fn collect_names(tokens: &[TokenTree], names: &mut Vec<Name>) {
+    let mut rest = tokens;
+    while let [first, after @ ..] = rest {
+        rest = match first {
+            _ if is_test_only(rest) => after_item(&rest[2..]),
+            TokenTree::Ident(_) => read_path(rest, &[], names),
+            TokenTree::Group(group) => {
+                collect_names(&group.stream().into_iter().collect::<Vec<_>>(), names);
+                after
+            }
+            _ => after,
+        };
+    }
+}
+
+/// Whether the tokens begin with `#[cfg(test)]`.
+fn is_test_only(tokens: &[TokenTree]) -> bool {
+    let [hash, TokenTree::Group(group), ..] = tokens else { return false };
+    is_punct(hash, '#') && group.stream().to_string().replace(' ', "") == "cfg(test)"
+}
+
+/// The tokens after the item these begin with: an item ends with its braces or with a semicolon.
+fn after_item(tokens: &[TokenTree]) -> &[TokenTree] {
+    let end = tokens.iter().position(|token| is_punct(token, ';') || is_braces(token));
+    end.map_or(&[], |end| &tokens[end + 1..])
+}
+
+/// Reads one path, or a tree of imports, and returns the tokens after it.
+fn read_path<'a>(
+    tokens: &'a [TokenTree],
+    prefix: &[String],
+    names: &mut Vec<Name>,
+) -> &'a [TokenTree] {
+    let [first, after @ ..] = tokens else { return tokens };
+    if let TokenTree::Group(group) = first
+        && is_braces(first)
+    {
+        let inner: Vec<_> = group.stream().into_iter().collect();
+        for branch in inner.split(|token| is_punct(token, ',')) {
+            read_path(branch, prefix, names);
+        }
+        return after;
+    }
+    let is_part = matches!(first, TokenTree::Ident(_)) || is_punct(first, '*');
+    let name: Vec<_> = prefix.iter().cloned().chain(is_part.then(|| first.to_string())).collect();
+    match after {
+        [a, b, rest @ ..] if is_part && is_punct(a, ':') && is_punct(b, ':') && continues(rest) => {
+            read_path(rest, &name, names)
+        }
+        _ => {
+            names.push((name, first.span()));
+            after
+        }
+    }
+}
+
+/// Whether what stands after `::` is part of the path; generic arguments are not.
+fn continues(tokens: &[TokenTree]) -> bool {
+    tokens.first().is_some_and(|token| {
+        matches!(token, TokenTree::Ident(_)) || is_punct(token, '*') || is_braces(token)
+    })
+}
+
+fn is_punct(token: &TokenTree, sign: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == sign)
+}
+
+fn is_braces(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+}
+
+// What the workspace holds.
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A text file of the workspace.
+struct Source {
+    /// From the workspace root.
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    fn read(path: &str) -> Self {
+        let text = fs::read_to_string(root().join(path));
+        let text = text.unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        Self { path: path.into(), text }
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Whether the file holds tests only. `tests/src` does not: that is the crate they share.
+    fn is_test(&self) -> bool {
+        self.path.ends_with("tests.rs") || self.path.iter().skip(1).any(|part| part == "tests")
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines())
+    }
+
+    fn lines_where(&self, wrong: impl Fn(&str) -> bool) -> Vec<String> {
+        self.lines()
+            .filter(|(_, line)| wrong(line))
+            .map(|(number, line)| format!("{}:{number}: {}", self.name(), line.trim()))
+            .collect()
+    }
+}
+
+fn rust_files() -> Vec<Source> {
+    let files = sources(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    assert!(!files.is_empty(), "found no Rust files below {}", root().display());
+    files
+}
+
+/// The text files of the workspace whose paths are wanted. Binary files are left out.
+fn sources(wanted: impl Fn(&Path) -> bool) -> Vec<Source> {
+    let files = files_in_git().unwrap_or_else(|| files_below(Path::new("")));
+    files
+        .into_iter()
+        .filter(|path| wanted(path))
+        .filter_map(|path| {
+            Some(Source { text: fs::read_to_string(root().join(&path)).ok()?, path })
+        })
+        .collect()
+}
+
+/// What is committed or about to be; `None` outside a git checkout, as in an unpacked archive.
+fn files_in_git() -> Option<Vec<PathBuf>> {
+    // In a container the checkout often belongs to somebody else, which git refuses unasked.
+    let output = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others"])
+        .arg("--exclude-standard")
+        .current_dir(root())
+        .output()
+        .ok()?;
+    let paths = output.status.success().then(|| text(output.stdout))?;
+    let paths: Vec<_> = paths.split_terminator('\0').map(PathBuf::from).collect();
+    (!paths.is_empty()).then_some(paths)
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).expect("the workspace can be read");
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.expect("the workspace can be read");
+        let path = folder.join(entry.file_name());
+        if !entry.path().is_dir() {
+            files.push(path);
+        } else if !matches!(path.to_str(), Some(".git" | "target")) {
+            files.extend(files_below(&path));
+        }
+    }
+    files
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `None` is a normal dependency.
+    kind: Option<String>,
+}
+
+impl Dependency {
+    fn kind_or<'a>(&'a self, normal: &'a str) -> &'a str {
+        self.kind.as_deref().unwrap_or(normal)
+    }
+}
+
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<LockedPackage>,
+}
+
+#[derive(Deserialize)]
+struct LockedPackage {
+    name: String,
+    version: String,
+}
+
+impl Lock {
+    fn read() -> Self {
+        let file = Source::read("Cargo.lock");
+        toml::from_str(&file.text).expect("Cargo.lock is TOML that lists packages")
+    }
+
+    fn versions(&self, name: &str) -> Vec<&str> {
+        let named = self.package.iter().filter(|package| package.name == name);
+        named.map(|package| &*package.version).collect()
+    }
+}
+
+/// What cargo prints when run at the workspace root.
+fn cargo(arguments: &[&str]) -> String {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let run = Command::new(cargo).args(arguments).current_dir(root()).output();
+    let Output { status, stdout, stderr } = run.expect("cargo can be started");
+    assert!(status.success(), "`cargo {}` failed:\n{}", arguments.join(" "), text(stderr));
+    text(stdout)
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("tools print UTF-8, and so are our file names")
+}
+
+fn from_json<T: DeserializeOwned>(json: &str) -> T {
+    serde_json::from_str(json).expect("cargo metadata prints JSON of format version 1")
+}

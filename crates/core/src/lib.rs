@@ -1,4 +1,18 @@
-//! Sans-IO core of Rejoin.
+//! Sans-IO core of Rejoin: what replica and relay agree on, without a file, socket, clock, random
+//! source or `async` in it.
+//!
+//! Bytes come in, bytes and effects go out, and time is an argument, so any failure can be played
+//! again from a seed. Read it in this order:
+//!
+//! - [`DocumentId`], [`SpaceName`] and the other ids; [`limits`], every limit in one file;
+//! - [`change`]: the guard (bound and hash a change without applying it), admission (does it fit
+//!   the history?), and the deterministic genesis and birth changes;
+//! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
+//!   admission asks of it;
+//! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
+//!   they differ;
+//! - [`wire`]: the frames of `rejoin.v1`;
+//! - [`session`]: the two ends of a session as state machines.
 #![warn(missing_docs)]
 
 pub mod change;
@@ -7,10 +21,12 @@ mod graph;
 mod history;
 mod ids;
 pub mod limits;
-mod repair;
+pub mod repair;
 pub mod session;
 pub mod wire;
 
+pub use digest::{HeadsHash, SetDigest, heads_hash};
+pub use graph::{ChangeGraph, GraphEntry, GraphError, RankSet, Since};
 pub use history::{History, KnownChange, LastChange};
 pub use ids::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, Genesis, NameError, PeerId,

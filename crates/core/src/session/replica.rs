@@ -1,0 +1,482 @@
+//! The replica's end of a session.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use minicbor::bytes::ByteVec;
+
+use super::{HANDSHAKE_MS_MAX, SessionError};
+use crate::limits;
+use crate::repair::{RepairDecoder, RepairItem};
+use crate::wire::{
+    Access, Bye, Changes, Checkpoint, CollectionDigest, Cursor, Frame, Hello, Presence, Push,
+    Refused, Repair, SnapshotPart, SpaceWanted, Start, Want, Wanted, Welcome,
+};
+use crate::{CollectionName, DeviceId, DocumentId, Epoch, SpaceName};
+
+/// One session with a relay, as the replica sees it.
+///
+/// The driver gives local changes with [`push`](Self::push) after their commit, while
+/// [`can_push`](Self::can_push) says that the relay keeps up, and handles each [`ReplicaEvent`].
+/// Everything in an event is to be committed before the next [`ReplicaEvent::Checkpoint`] moves
+/// the cursor.
+#[derive(Debug)]
+pub struct ReplicaSession {
+    opened_at: u64,
+    welcomed: bool,
+    spaces: Vec<Space>,
+    events: VecDeque<ReplicaEvent>,
+    outgoing: VecDeque<Frame>,
+    push_due: u64,
+    in_flight: BTreeMap<u64, Pushed>,
+    bytes_in_flight: usize,
+    snapshots: BTreeMap<(u32, DocumentId), Vec<u8>>,
+}
+
+/// How a replica begins in one space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceStart {
+    /// Which space.
+    pub name: SpaceName,
+    /// The cursor of the last session with this relay.
+    pub cursor: Option<Cursor>,
+    /// Whether documents are held.
+    pub holds: bool,
+}
+
+/// What happened, for the driver. `space` is the place in the list the session began with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReplicaEvent {
+    /// The relay answered.
+    Welcomed {
+        /// The relay's clock, milliseconds since 1970.
+        time_ms: u64,
+        /// What may be done with each space.
+        access: Vec<Access>,
+    },
+    /// The push with this ticket is durable at the relay, or was refused before.
+    Acked {
+        /// The driver's name for the push.
+        ticket: u64,
+    },
+    /// Of the push with this ticket something was not kept. [`Acked`](Self::Acked) follows.
+    Refused {
+        /// The driver's name for the push.
+        ticket: u64,
+        /// Its space.
+        space: u32,
+        /// Its document.
+        document: DocumentId,
+        /// What the relay said.
+        refused: Refused,
+    },
+    /// Changes to apply and commit: first the snapshot, if there is one, then the changes.
+    Received {
+        /// Which space.
+        space: u32,
+        /// Which document.
+        document: DocumentId,
+        /// The document's collection.
+        collection: CollectionName,
+        /// A whole snapshot.
+        snapshot: Option<Vec<u8>>,
+        /// Change chunks, dependencies first.
+        changes: Vec<Vec<u8>>,
+    },
+    /// Everything up to the cursor has been received. Store it after, or with, what came before,
+    /// if `trusted`; compare the digests, if there are any and no local change waits, and say
+    /// [`ReplicaSession::handle_equal`] or [`ReplicaSession::start_repair`].
+    Checkpoint {
+        /// Which space.
+        space: u32,
+        /// The cursor.
+        cursor: Cursor,
+        /// Whether what came before the session is known to be held.
+        trusted: bool,
+        /// The relay's digests at the cursor.
+        digests: Option<Vec<CollectionDigest>>,
+    },
+    /// The repair found what differs: push what is missing there, and
+    /// [`want`](ReplicaSession::want) the rest.
+    Difference(Difference),
+    /// The sets differ in more than repair is made for: close, push everything and begin the next
+    /// session as if nothing were held.
+    RepairGaveUp {
+        /// Which space.
+        space: u32,
+    },
+    /// The relay lacks something of these documents: push what its heads do not cover.
+    Wanted {
+        /// Which space.
+        space: u32,
+        /// Which documents, with the heads the relay holds.
+        documents: Vec<Wanted>,
+    },
+    /// What another peer is doing.
+    Presence(Presence),
+    /// The relay ends the session.
+    Bye(Bye),
+}
+
+/// Documents in which the two sides of a repair differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which space.
+    pub space: u32,
+    /// Held only by the relay.
+    pub missing_here: Vec<DocumentId>,
+    /// Held only by the replica.
+    pub missing_there: Vec<DocumentId>,
+    /// Held by both with other heads.
+    pub differing: Vec<DocumentId>,
+}
+
+#[derive(Debug)]
+struct Space {
+    epoch: Option<Epoch>,
+    trusted: bool,
+    access: Access,
+    repair: Option<Repairing>,
+}
+
+#[derive(Debug)]
+struct Repairing {
+    decoder: RepairDecoder,
+    local: BTreeSet<DocumentId>,
+    asked: u32,
+}
+
+#[derive(Debug)]
+struct Pushed {
+    ticket: u64,
+    space: u32,
+    document: DocumentId,
+    bytes: usize,
+}
+
+impl ReplicaSession {
+    /// A session over a connection that was just opened. `pushes` is how many pushes the driver is
+    /// going to make at once; the relay sends its first digest after them.
+    pub fn new(
+        now: u64,
+        device: DeviceId,
+        token: Option<Vec<u8>>,
+        spaces: Vec<SpaceStart>,
+        pushes: u32,
+    ) -> Self {
+        let open = spaces.iter().map(|_| Space {
+            epoch: None,
+            trusted: false,
+            access: Access::Write,
+            repair: None,
+        });
+        let spaces_open = open.collect();
+        let spaces = spaces.into_iter().map(|space| SpaceWanted {
+            name: space.name,
+            cursor: space.cursor,
+            holds: space.holds,
+        });
+        let token = token.map(ByteVec::from);
+        let hello = Hello { token, device, spaces: spaces.collect(), pushes };
+        Self {
+            opened_at: now,
+            welcomed: false,
+            spaces: spaces_open,
+            events: VecDeque::new(),
+            outgoing: VecDeque::from([Frame::Hello(hello)]),
+            push_due: 1,
+            in_flight: BTreeMap::new(),
+            bytes_in_flight: 0,
+            snapshots: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a frame from the relay.
+    ///
+    /// # Errors
+    /// The relay broke the protocol: close and dial again.
+    pub fn handle_frame(&mut self, frame: Frame) -> Result<(), SessionError> {
+        match frame {
+            Frame::Welcome(welcome) if !self.welcomed => self.handle_welcome(welcome),
+            Frame::Bye(bye) => {
+                self.events.push_back(ReplicaEvent::Bye(bye));
+                Ok(())
+            }
+            frame if !self.welcomed => {
+                Err(SessionError::Unexpected { frame: frame.name(), when: "before Welcome" })
+            }
+            Frame::Ack(ack) => {
+                self.handle_ack(ack.n);
+                Ok(())
+            }
+            Frame::Refused(refused) => self.handle_refused(refused),
+            Frame::Changes(changes) => self.handle_changes(changes),
+            Frame::Checkpoint(checkpoint) => self.handle_checkpoint(checkpoint),
+            Frame::Repair(repair) => self.handle_symbols(repair),
+            Frame::Want(want) => {
+                self.space(want.space)?;
+                let Want { space, documents } = want;
+                self.events.push_back(ReplicaEvent::Wanted { space, documents });
+                Ok(())
+            }
+            Frame::Presence(presence) => {
+                self.space(presence.space)?;
+                self.events.push_back(ReplicaEvent::Presence(presence));
+                Ok(())
+            }
+            frame => Err(SessionError::Unexpected { frame: frame.name(), when: "from a relay" }),
+        }
+    }
+
+    /// Whether the relay keeps up: fewer pushes and bytes wait for an answer than allowed.
+    pub fn can_push(&self) -> bool {
+        self.in_flight.len() < limits::PUSHES_IN_FLIGHT_MAX
+            && self.bytes_in_flight < limits::PUSH_BYTES_IN_FLIGHT_MAX
+    }
+
+    /// Sends committed changes of one document, dependencies first, together within
+    /// [`limits::FRAME_CHANGES_MAX`] and a frame's bytes. `ticket` comes back when they are
+    /// answered.
+    pub fn push(
+        &mut self,
+        ticket: u64,
+        space: u32,
+        document: DocumentId,
+        collection: CollectionName,
+        changes: Vec<Vec<u8>>,
+    ) {
+        let n = self.push_due;
+        self.push_due += 1;
+        let bytes = changes.iter().map(Vec::len).sum();
+        self.bytes_in_flight += bytes;
+        self.in_flight.insert(n, Pushed { ticket, space, document, bytes });
+        let changes = changes.into_iter().map(ByteVec::from).collect();
+        self.outgoing.push_back(Frame::Push(Push { space, n, document, collection, changes }));
+    }
+
+    /// Asks for what the relay has of these documents beyond their heads.
+    pub fn want(&mut self, space: u32, documents: Vec<Wanted>) {
+        for page in documents.chunks(limits::WANT_DOCUMENTS_MAX) {
+            let documents = page.to_vec();
+            self.outgoing.push_back(Frame::Want(Want { space, documents }));
+        }
+    }
+
+    /// Tells the other peers of a space what this one is doing.
+    pub fn present(&mut self, presence: Presence) {
+        self.outgoing.push_back(Frame::Presence(presence));
+    }
+
+    /// Says goodbye; close when it is sent.
+    pub fn bye(&mut self, bye: Bye) {
+        self.outgoing.push_back(Frame::Bye(bye));
+    }
+
+    /// The digests of the last checkpoint were those of the replica.
+    pub fn handle_equal(&mut self, space: u32) {
+        if let Some(space) = self.spaces.get_mut(space as usize) {
+            space.trusted = true;
+            space.repair = None;
+        }
+    }
+
+    /// The digests differed: finds out in which documents, given all that the replica holds.
+    /// Does nothing while a repair is under way.
+    pub fn start_repair(&mut self, number: u32, items: Vec<RepairItem>) {
+        let Some(space) = self.spaces.get_mut(number as usize) else { return };
+        if space.repair.is_some() {
+            return;
+        }
+        let local = items.iter().map(|item| item.document).collect();
+        let decoder = RepairDecoder::new(items.into_iter());
+        let asked = decoder.symbols_wanted();
+        space.repair = Some(Repairing { decoder, local, asked });
+        let repair = Repair { space: number, from: 0, count: asked, symbols: None };
+        self.outgoing.push_back(Frame::Repair(repair));
+    }
+
+    /// Whether a repair of the space is under way.
+    pub fn is_repairing(&self, space: u32) -> bool {
+        self.spaces.get(space as usize).is_some_and(|space| space.repair.is_some())
+    }
+
+    /// What happened, in order.
+    pub fn poll_event(&mut self) -> Option<ReplicaEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next frame to send.
+    pub fn poll_transmit(&mut self) -> Option<Frame> {
+        self.outgoing.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called even if nothing happens.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        (!self.welcomed).then_some(self.opened_at + HANDSHAKE_MS_MAX)
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// The relay never answered: close and dial again.
+    pub fn handle_timeout(&mut self, now: u64) -> Result<(), SessionError> {
+        if !self.welcomed && now >= self.opened_at + HANDSHAKE_MS_MAX {
+            let seconds = HANDSHAKE_MS_MAX / 1000;
+            return Err(SessionError::Timeout { awaited: "Welcome", seconds });
+        }
+        Ok(())
+    }
+
+    /// Whether the relay answered.
+    pub fn is_welcomed(&self) -> bool {
+        self.welcomed
+    }
+
+    /// Pushes without an answer.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    fn handle_welcome(&mut self, welcome: Welcome) -> Result<(), SessionError> {
+        if welcome.spaces.len() != self.spaces.len() {
+            return Err(SessionError::Unexpected { frame: "Welcome", when: "for other spaces" });
+        }
+        for (space, granted) in self.spaces.iter_mut().zip(&welcome.spaces) {
+            space.epoch = Some(granted.epoch);
+            space.access = granted.access;
+            space.trusted = granted.start != Start::Now;
+        }
+        self.welcomed = true;
+        let access = welcome.spaces.iter().map(|space| space.access).collect();
+        self.events.push_back(ReplicaEvent::Welcomed { time_ms: welcome.time_ms, access });
+        Ok(())
+    }
+
+    fn handle_ack(&mut self, n: u64) {
+        let rest = self.in_flight.split_off(&n.saturating_add(1));
+        for pushed in std::mem::replace(&mut self.in_flight, rest).into_values() {
+            self.bytes_in_flight -= pushed.bytes;
+            self.events.push_back(ReplicaEvent::Acked { ticket: pushed.ticket });
+        }
+    }
+
+    fn handle_refused(&mut self, refused: Refused) -> Result<(), SessionError> {
+        let Some(pushed) = self.in_flight.get(&refused.n) else {
+            return Err(SessionError::Unexpected { frame: "Refused", when: "for no push" });
+        };
+        let Pushed { ticket, space, document, .. } = *pushed;
+        self.events.push_back(ReplicaEvent::Refused { ticket, space, document, refused });
+        Ok(())
+    }
+
+    fn handle_changes(&mut self, changes: Changes) -> Result<(), SessionError> {
+        self.space(changes.space)?;
+        let Changes { space, document, collection, snapshot, changes } = changes;
+        let changes: Vec<_> = changes.into_iter().map(Vec::from).collect();
+        let snapshot = match snapshot {
+            Some(part) => self.assemble(space, document, part)?,
+            None => None,
+        };
+        if snapshot.is_some() || !changes.is_empty() {
+            let received = ReplicaEvent::Received { space, document, collection, snapshot, changes };
+            self.events.push_back(received);
+        }
+        Ok(())
+    }
+
+    /// Adds a part and gives the snapshot when it is whole. A part at 0 begins anew: the relay made
+    /// another snapshot meanwhile.
+    fn assemble(
+        &mut self,
+        space: u32,
+        document: DocumentId,
+        part: SnapshotPart,
+    ) -> Result<Option<Vec<u8>>, SessionError> {
+        let SnapshotPart { offset, total, bytes } = part;
+        let wrong = SessionError::Snapshot { offset, total };
+        let mut whole = self.snapshots.remove(&(space, document)).unwrap_or_default();
+        if offset == 0 {
+            whole.clear();
+        }
+        let end = offset.saturating_add(bytes.len() as u64);
+        let fits = offset == whole.len() as u64
+            && end <= total
+            && total <= limits::SNAPSHOT_BYTES_MAX as u64
+            && !bytes.is_empty();
+        if !fits {
+            return Err(wrong);
+        }
+        whole.extend_from_slice(&bytes);
+        if end == total {
+            return Ok(Some(whole));
+        }
+        self.snapshots.insert((space, document), whole);
+        Ok(None)
+    }
+
+    fn handle_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SessionError> {
+        let Checkpoint { space: number, position, digests } = checkpoint;
+        let space = self.space(number)?;
+        let Some(epoch) = space.epoch else {
+            return Err(SessionError::Unexpected { frame: "Checkpoint", when: "before Welcome" });
+        };
+        let trusted = space.trusted;
+        let cursor = Cursor { epoch, position };
+        self.events.push_back(ReplicaEvent::Checkpoint { space: number, cursor, trusted, digests });
+        Ok(())
+    }
+
+    fn handle_symbols(&mut self, repair: Repair) -> Result<(), SessionError> {
+        let number = repair.space;
+        let space = self.space(number)?;
+        let (Some(repairing), Some(symbols)) = (&mut space.repair, repair.symbols) else {
+            return Err(SessionError::Unexpected { frame: "Repair", when: "without a question" });
+        };
+        repairing.decoder.add(&symbols)?;
+        if repairing.decoder.is_decoded() {
+            let difference = repairing.difference(number);
+            space.repair = None;
+            self.events.push_back(ReplicaEvent::Difference(difference));
+        } else if repairing.asked >= limits::REPAIR_SYMBOLS_TOTAL_MAX {
+            space.repair = None;
+            self.events.push_back(ReplicaEvent::RepairGaveUp { space: number });
+        } else {
+            let from = repairing.asked;
+            let wanted = repairing.decoder.symbols_wanted().saturating_sub(from);
+            let count = wanted.clamp(1, limits::REPAIR_SYMBOLS_MAX);
+            repairing.asked = from + count;
+            let repair = Repair { space: number, from, count, symbols: None };
+            self.outgoing.push_back(Frame::Repair(repair));
+        }
+        Ok(())
+    }
+
+    fn space(&mut self, space: u32) -> Result<&mut Space, SessionError> {
+        self.spaces
+            .get_mut(space as usize)
+            .filter(|space| space.access != Access::None)
+            .ok_or(SessionError::Space { space })
+    }
+}
+
+impl Repairing {
+    fn difference(&self, space: u32) -> Difference {
+        let found = self.decoder.difference();
+        let remote: BTreeSet<_> =
+            found.remote_only.iter().map(|item| item.document).collect();
+        let mut difference = Difference {
+            space,
+            missing_here: Vec::new(),
+            missing_there: Vec::new(),
+            differing: Vec::new(),
+        };
+        for document in &remote {
+            let held = self.local.contains(document);
+            let side =
+                if held { &mut difference.differing } else { &mut difference.missing_here };
+            side.push(*document);
+        }
+        let local_only = found.local_only.iter().map(|item| item.document);
+        difference.missing_there = local_only.filter(|id| !remote.contains(id)).collect();
+        difference
+    }
+}

@@ -1,0 +1,209 @@
+//! Documents in memory: loaded when they are needed, gone when they are not.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::{Automerge, Change};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, History, KnownChange, LastChange};
+
+use super::EngineError;
+use crate::store::{DocumentRow, StoreError};
+
+/// The loaded documents, least recently used ones first to go.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    documents: BTreeMap<DocumentId, LoadedDocument>,
+    /// The actor of each document edited in this process, kept when the document is unloaded. Gone
+    /// after a failed commit, for then nobody knows which sequence numbers were used.
+    actors: BTreeMap<DocumentId, ActorId>,
+    clock: u64,
+}
+
+/// One document in memory.
+#[derive(Debug)]
+pub(super) struct LoadedDocument {
+    pub(super) doc: Automerge,
+    last: BTreeMap<ActorId, LastChange>,
+    /// Whether the actor of `doc` is one drawn for this process.
+    has_actor: bool,
+    bytes: u64,
+    used: u64,
+    used_at: u64,
+}
+
+impl Loaded {
+    /// Takes a document out; [`put`](Self::put) it back after use. What is not put back is loaded
+    /// anew, which is how a failed edit is undone.
+    pub(super) fn take(&mut self, id: &DocumentId) -> Option<LoadedDocument> {
+        self.documents.remove(id)
+    }
+
+    pub(super) fn put(&mut self, now: u64, id: DocumentId, mut document: LoadedDocument) {
+        self.clock += 1;
+        document.used = self.clock;
+        document.used_at = now;
+        self.documents.insert(id, document);
+    }
+
+    pub(super) fn actor(&mut self, id: &DocumentId, fresh: impl FnOnce() -> [u8; 16]) -> ActorId {
+        self.actors.entry(*id).or_insert_with(|| ActorId(fresh().to_vec())).clone()
+    }
+
+    pub(super) fn forget_actor(&mut self, id: &DocumentId) {
+        self.actors.remove(id);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.documents.clear();
+        self.actors.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Documents to unload: over the limits, or unused since `idle_since`.
+    pub(super) fn surplus(&self, count_max: usize, bytes_max: u64, idle_since: u64) -> Vec<DocumentId> {
+        let mut by_use: Vec<_> = self.documents.iter().collect();
+        by_use.sort_by_key(|(_, document)| std::cmp::Reverse(document.used));
+        let (mut count, mut bytes) = (0, 0);
+        let mut surplus = Vec::new();
+        for (id, document) in by_use {
+            count += 1;
+            bytes += document.bytes;
+            // The one just used stays, however large.
+            let over = count > count_max || (bytes > bytes_max && count > 1);
+            if over || document.used_at < idle_since {
+                surplus.push(*id);
+            }
+        }
+        surplus
+    }
+}
+
+impl LoadedDocument {
+    pub(super) fn new(doc: Automerge, bytes: u64) -> Self {
+        let mut last = BTreeMap::new();
+        for change in doc.get_changes_meta(&[]) {
+            note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
+        }
+        Self { doc, last, has_actor: false, bytes, used: 0, used_at: 0 }
+    }
+
+    /// Reads a document from its snapshot and the changes since.
+    pub(super) fn load(
+        id: &DocumentId,
+        row: &DocumentRow,
+        snapshot: Option<Vec<u8>>,
+        changes: &[(u64, Vec<u8>)],
+    ) -> Result<Self, EngineError> {
+        let bytes = row.snapshot_bytes + row.tail_bytes;
+        fenced(|| {
+            let mut doc = match snapshot {
+                Some(snapshot) => Automerge::load(&snapshot)?,
+                None => Automerge::new(),
+            };
+            let tail = changes.iter().filter(|(at, _)| *at >= row.covered);
+            let tail: Result<Vec<_>, _> =
+                tail.map(|(_, chunk)| Change::from_bytes(chunk.clone())).collect();
+            doc.apply_changes(tail?)?;
+            Ok(Self::new(doc, bytes))
+        })
+        .map_err(|reason| EngineError::Unreadable { document: *id, reason })
+    }
+
+    pub(super) fn ensure_actor(&mut self, actor: impl FnOnce() -> ActorId) {
+        if !self.has_actor {
+            self.doc.set_actor(automerge::ActorId::from(actor().0));
+            self.has_actor = true;
+        }
+    }
+
+    /// Notes a change that was applied to `doc`.
+    pub(super) fn note(&mut self, change: &Change) {
+        let bytes = change.raw_bytes().len() as u64;
+        self.bytes += bytes;
+        note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
+    }
+
+    pub(super) fn heads(&self) -> Vec<ChangeHash> {
+        self.doc.get_heads().iter().map(|head| ChangeHash(head.0)).collect()
+    }
+}
+
+impl History for LoadedDocument {
+    fn change(&self, hash: &ChangeHash) -> Option<KnownChange> {
+        let change = self.doc.get_change_meta_by_hash(&automerge::ChangeHash(hash.0))?;
+        Some(KnownChange {
+            actor: ActorId(change.actor.to_bytes().to_vec()),
+            seq: change.seq,
+            start_op: change.start_op,
+            max_op: change.max_op,
+        })
+    }
+
+    fn last(&self, actor: &ActorId) -> Option<LastChange> {
+        self.last.get(actor).copied()
+    }
+}
+
+/// A document and changes about to be applied to it.
+pub(super) struct Ahead<'a> {
+    pub(super) document: &'a LoadedDocument,
+    changes: BTreeMap<ChangeHash, KnownChange>,
+    last: BTreeMap<ActorId, LastChange>,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn of(document: &'a LoadedDocument) -> Self {
+        Self { document, changes: BTreeMap::new(), last: BTreeMap::new() }
+    }
+
+    pub(super) fn add(&mut self, hash: ChangeHash, change: KnownChange) {
+        note(&mut self.last, &change.actor.0, change.seq, change.max_op);
+        self.changes.insert(hash, change);
+    }
+}
+
+impl History for Ahead<'_> {
+    fn change(&self, hash: &ChangeHash) -> Option<KnownChange> {
+        self.changes.get(hash).cloned().or_else(|| self.document.change(hash))
+    }
+
+    fn last(&self, actor: &ActorId) -> Option<LastChange> {
+        self.last.get(actor).copied().or_else(|| self.document.last(actor))
+    }
+}
+
+fn note(last: &mut BTreeMap<ActorId, LastChange>, actor: &[u8], seq: u64, max_op: u64) {
+    let entry = last.entry(ActorId(actor.to_vec())).or_insert(LastChange { seq: 0, max_op: 0 });
+    entry.seq = entry.seq.max(seq);
+    entry.max_op = entry.max_op.max(max_op);
+}
+
+/// Runs Automerge on bytes from outside: a panic in there becomes an error. The document it was
+/// working on is to be dropped.
+pub(super) fn fenced<T>(
+    work: impl FnOnce() -> Result<T, automerge::AutomergeError>,
+) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("Automerge panicked".to_owned()),
+    }
+}
+
+impl From<EngineError> for super::EditError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => Self::Store(error),
+            EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
+        }
+    }
+}
+
+impl From<StoreError> for super::EditError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,719 @@
+//! What a replica keeps, in one redb file.
+//!
+//! Everything that belongs together is written in one commit: a change, its place in the outbox, the
+//! document's heads and value, and the digest of its collection. A failed commit is unknown: the
+//! engine drops what it has loaded, and the file is opened again.
+
+mod rows;
+
+use std::sync::{RwLock, RwLockReadGuard};
+
+use rejoin_core::wire::Cursor;
+use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
+use redb::{
+    Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableDefinition, WriteTransaction,
+};
+use thiserror::Error;
+
+pub use rows::{DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow};
+use rows::{decode, encode};
+
+/// Table: documents
+/// Key:   `[u8; 16]` # [`DocumentId`]
+/// Value: `&[u8]`    # [`DocumentRow`], CBOR
+const DOCUMENTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("documents-1");
+
+/// Table: the Automerge document up to a change
+/// Key:   `[u8; 16]` # [`DocumentId`]
+/// Value: `&[u8]`    # Automerge document chunk; holds the changes below [`DocumentRow::covered`]
+const SNAPSHOTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("snapshots-1");
+
+/// Table: changes since the snapshot, and older ones that the relay does not have yet
+/// Key:   `([u8; 16], u64)` # ([`DocumentId`], place in the document's order of arrival, from 0)
+/// Value: `&[u8]`           # Automerge change chunk
+const CHANGES: TableDefinition<'_, ([u8; 16], u64), &[u8]> = TableDefinition::new("changes-1");
+
+/// Table: what people see, so that lists and reads load no document
+/// Key:   `(&str, &str, [u8; 16])` # (space, collection, [`DocumentId`])
+/// Value: `&[u8]`                  # [`ValueRow`], CBOR
+const VALUES: TableDefinition<'_, (&str, &str, [u8; 16]), &[u8]> = TableDefinition::new("values-1");
+
+/// Table: documents whose row in `values-1` is behind; see [`limits`](crate::engine)
+/// Key:   `[u8; 16]` # [`DocumentId`]
+/// Value: `()`
+const STALE: TableDefinition<'_, [u8; 16], ()> = TableDefinition::new("stale-1");
+
+/// Table: local edits no relay has acknowledged
+/// Key:   `u64`   # rises with every edit, never reused
+/// Value: `&[u8]` # [`OutboxRow`], CBOR
+const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outbox-1");
+
+/// Table: documents with edits in the outbox
+/// Key:   `[u8; 16]` # [`DocumentId`]
+/// Value: `u64`      # keys in `outbox-1`
+const WAITING: MultimapTableDefinition<'_, [u8; 16], u64> =
+    MultimapTableDefinition::new("waiting-1");
+
+/// Table: digests of collections
+/// Key:   `(&str, &str)` # (space, collection)
+/// Value: `&[u8]`        # [`DigestRow`], CBOR
+const DIGESTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("digests-1");
+
+/// Table: how far the replica has come at each relay
+/// Key:   `(&str, &str)` # (relay's address, space)
+/// Value: `&[u8]`        # [`Cursor`], CBOR
+const CURSORS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("cursors-1");
+
+/// Table: changes from a relay that could not be applied
+/// Key:   `([u8; 16], [u8; 32])` # ([`DocumentId`], change hash)
+/// Value: `&[u8]`                # [`QuarantineRow`], CBOR
+const QUARANTINE: TableDefinition<'_, ([u8; 16], [u8; 32]), &[u8]> =
+    TableDefinition::new("quarantine-1");
+
+/// Table: local work that a relay will never take
+/// Key:   `u64`   # counts from 1
+/// Value: `&[u8]` # [`SetAsideRow`], CBOR
+const SET_ASIDE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("set-aside-1");
+
+/// Table: the file itself
+/// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian
+/// Value: `&[u8]`
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-1");
+
+/// The replica's file, open. Readers on any thread see the last commit; only the engine writes.
+#[derive(Debug)]
+pub struct Store {
+    /// `None` while the file is being opened again after a failed commit.
+    database: RwLock<Option<Database>>,
+    device: DeviceId,
+}
+
+impl Store {
+    /// Opens a store in a database, making its tables if it is new.
+    ///
+    /// # Errors
+    /// The database could not be read or written, or belongs to something else.
+    pub fn open(database: Database, fresh: [u8; 16]) -> Result<Self, StoreError> {
+        let foreign = {
+            let txn = database.begin_read().map_err(unavailable)?;
+            let mut tables = txn.list_tables().map_err(unavailable)?;
+            let own = tables.any(|table| redb::TableHandle::name(&table) == "meta-1");
+            !own && txn.list_tables().map_err(unavailable)?.next().is_some()
+        };
+        if foreign {
+            return Err(StoreError::Foreign);
+        }
+        let device = prepare(&database, fresh)?;
+        Ok(Self { database: RwLock::new(Some(database)), device })
+    }
+
+    /// Which replica this is.
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// A view of the last commit.
+    ///
+    /// # Errors
+    /// The file is being opened again, or could not be read.
+    pub fn read(&self) -> Result<ReadView, StoreError> {
+        let database = self.database();
+        let database = database.as_ref().ok_or(StoreError::Reopening)?;
+        Ok(ReadView { txn: database.begin_read().map_err(unavailable)? })
+    }
+
+    /// A transaction that [`WriteView::commit`] makes durable and dropping undoes.
+    ///
+    /// # Errors
+    /// The file is being opened again, or could not be written.
+    pub fn write(&self) -> Result<WriteView, StoreError> {
+        let database = self.database();
+        let database = database.as_ref().ok_or(StoreError::Reopening)?;
+        let mut txn = database.begin_write().map_err(unavailable)?;
+        txn.set_durability(Durability::Immediate).map_err(unavailable)?;
+        Ok(WriteView { txn })
+    }
+
+    /// Closes the file after a failed commit, so that it can be opened again.
+    pub fn close(&self) {
+        *self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+
+    /// Puts the file opened again in place.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn reopen(&self, database: Database) -> Result<(), StoreError> {
+        prepare(&database, self.device.0)?;
+        *self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(database);
+        Ok(())
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        // A panic while the lock was held cannot leave an `Option` half written.
+        self.database.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, StoreError> {
+    let known = {
+        let txn = database.begin_read().map_err(unavailable)?;
+        match txn.open_table(META) {
+            Ok(meta) => meta.get("device").map_err(unavailable)?.map(|row| row.value().to_vec()),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(unavailable(error)),
+        }
+    };
+    if let Some(device) = known {
+        let device = device.try_into().map_err(|_| StoreError::Foreign)?;
+        return Ok(DeviceId(device));
+    }
+    let txn = database.begin_write().map_err(unavailable)?;
+    txn.open_table(DOCUMENTS).map_err(unavailable)?;
+    txn.open_table(SNAPSHOTS).map_err(unavailable)?;
+    txn.open_table(CHANGES).map_err(unavailable)?;
+    txn.open_table(VALUES).map_err(unavailable)?;
+    txn.open_table(STALE).map_err(unavailable)?;
+    txn.open_table(OUTBOX).map_err(unavailable)?;
+    txn.open_multimap_table(WAITING).map_err(unavailable)?;
+    txn.open_table(DIGESTS).map_err(unavailable)?;
+    txn.open_table(CURSORS).map_err(unavailable)?;
+    txn.open_table(QUARANTINE).map_err(unavailable)?;
+    txn.open_table(SET_ASIDE).map_err(unavailable)?;
+    {
+        let mut meta = txn.open_table(META).map_err(unavailable)?;
+        meta.insert("device", fresh.as_slice()).map_err(unavailable)?;
+    }
+    txn.commit().map_err(unavailable)?;
+    Ok(DeviceId(fresh))
+}
+
+/// Reads common to a [`ReadView`] and a [`WriteView`]: both open a table by its definition, but
+/// with types of their own.
+macro_rules! reads {
+    ($view:ident) => {
+        impl $view {
+            /// The row of a document.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn document(&self, id: &DocumentId) -> Result<Option<DocumentRow>, StoreError> {
+                let table = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
+                let row = table.get(id.0).map_err(unavailable)?;
+                row.map(|row| decode(row.value())).transpose()
+            }
+
+            /// The snapshot of a document, if it has one.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn snapshot(&self, id: &DocumentId) -> Result<Option<Vec<u8>>, StoreError> {
+                let table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
+                Ok(table.get(id.0).map_err(unavailable)?.map(|row| row.value().to_vec()))
+            }
+
+            /// The changes of a document from a place on, with their places.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn changes(
+                &self,
+                id: &DocumentId,
+                from: u64,
+            ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+                let table = self.txn.open_table(CHANGES).map_err(unavailable)?;
+                let rows = table.range((id.0, from)..=(id.0, u64::MAX)).map_err(unavailable)?;
+                rows.map(|row| {
+                    let (key, chunk) = row.map_err(unavailable)?;
+                    Ok((key.value().1, chunk.value().to_vec()))
+                })
+                .collect()
+            }
+
+            /// What people see of a document.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn value(&self, id: &DocumentId) -> Result<Option<ValueRow>, StoreError> {
+                let Some(document) = self.document(id)? else { return Ok(None) };
+                let table = self.txn.open_table(VALUES).map_err(unavailable)?;
+                let key = (document.space.as_str(), document.collection.as_str(), id.0);
+                let row = table.get(key).map_err(unavailable)?;
+                row.map(|row| decode(row.value())).transpose()
+            }
+
+            /// The digest of one collection.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn digest(
+                &self,
+                space: &SpaceName,
+                collection: &CollectionName,
+            ) -> Result<DigestRow, StoreError> {
+                let table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
+                let row = table.get((space.as_str(), collection.as_str())).map_err(unavailable)?;
+                row.map_or_else(|| Ok(DigestRow::default()), |row| decode(row.value()))
+            }
+
+            /// The digests of all collections of a space.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn digests(
+                &self,
+                space: &SpaceName,
+            ) -> Result<Vec<(CollectionName, DigestRow)>, StoreError> {
+                let table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
+                let rows = table.range((space.as_str(), "")..).map_err(unavailable)?;
+                let mut digests = Vec::new();
+                for row in rows {
+                    let (key, row) = row.map_err(unavailable)?;
+                    let (of, collection) = key.value();
+                    if of != space.as_str() {
+                        break;
+                    }
+                    digests.push((name(collection)?, decode(row.value())?));
+                }
+                Ok(digests)
+            }
+
+            /// The cursor of a space at a relay.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn cursor(
+                &self,
+                relay: &str,
+                space: &SpaceName,
+            ) -> Result<Option<Cursor>, StoreError> {
+                let table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+                let row = table.get((relay, space.as_str())).map_err(unavailable)?;
+                row.map(|row| decode(row.value())).transpose()
+            }
+
+            /// Edits in the outbox from a key on, at most `max`.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn outbox(
+                &self,
+                from: u64,
+                max: usize,
+            ) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
+                let table = self.txn.open_table(OUTBOX).map_err(unavailable)?;
+                let rows = table.range(from..).map_err(unavailable)?.take(max);
+                rows.map(|row| {
+                    let (key, row) = row.map_err(unavailable)?;
+                    Ok((key.value(), decode(row.value())?))
+                })
+                .collect()
+            }
+
+            /// How many edits wait in the outbox.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn outbox_len(&self) -> Result<u64, StoreError> {
+                self.txn.open_table(OUTBOX).map_err(unavailable)?.len().map_err(unavailable)
+            }
+
+            /// The key the next edit in the outbox will have.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn outbox_next(&self) -> Result<u64, StoreError> {
+                let meta = self.txn.open_table(META).map_err(unavailable)?;
+                let row = meta.get("outbox-next").map_err(unavailable)?;
+                let Some(row) = row else { return Ok(1) };
+                let bytes = row.value().try_into().map_err(|_| StoreError::Foreign)?;
+                Ok(u64::from_be_bytes(bytes))
+            }
+
+            /// Keys in the outbox of one document's edits.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn waiting(&self, id: &DocumentId) -> Result<Vec<u64>, StoreError> {
+                let table = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
+                let keys = table.get(id.0).map_err(unavailable)?;
+                keys.map(|key| Ok(key.map_err(unavailable)?.value())).collect()
+            }
+
+            /// Quarantined changes of a document.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn quarantined(
+                &self,
+                id: &DocumentId,
+            ) -> Result<Vec<(ChangeHash, QuarantineRow)>, StoreError> {
+                let table = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
+                let range = (id.0, [0; 32])..=(id.0, [0xff; 32]);
+                let rows = table.range(range).map_err(unavailable)?;
+                rows.map(|row| {
+                    let (key, row) = row.map_err(unavailable)?;
+                    Ok((ChangeHash(key.value().1), decode(row.value())?))
+                })
+                .collect()
+            }
+
+            /// Documents whose value is behind.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn stale(&self) -> Result<Vec<DocumentId>, StoreError> {
+                let table = self.txn.open_table(STALE).map_err(unavailable)?;
+                let rows = table.iter().map_err(unavailable)?;
+                rows.map(|row| Ok(DocumentId(row.map_err(unavailable)?.0.value()))).collect()
+            }
+
+            /// Whether the value of a document is behind.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn is_stale(&self, id: &DocumentId) -> Result<bool, StoreError> {
+                let table = self.txn.open_table(STALE).map_err(unavailable)?;
+                Ok(table.get(id.0).map_err(unavailable)?.is_some())
+            }
+
+            /// Local work that was set aside.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn set_aside(&self) -> Result<Vec<(u64, SetAsideRow)>, StoreError> {
+                let table = self.txn.open_table(SET_ASIDE).map_err(unavailable)?;
+                let rows = table.iter().map_err(unavailable)?;
+                rows.map(|row| {
+                    let (key, row) = row.map_err(unavailable)?;
+                    Ok((key.value(), decode(row.value())?))
+                })
+                .collect()
+            }
+
+            /// Calls `each` with the row of every document.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn each_document(
+                &self,
+                mut each: impl FnMut(DocumentId, DocumentRow),
+            ) -> Result<(), StoreError> {
+                let table = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
+                for row in table.iter().map_err(unavailable)? {
+                    let (key, row) = row.map_err(unavailable)?;
+                    each(DocumentId(key.value()), decode(row.value())?);
+                }
+                Ok(())
+            }
+
+            /// Calls `each` with what people see of every document of a collection, until it
+            /// returns `false`.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn each_value(
+                &self,
+                space: &SpaceName,
+                collection: &CollectionName,
+                mut each: impl FnMut(DocumentId, ValueRow) -> bool,
+            ) -> Result<(), StoreError> {
+                let table = self.txn.open_table(VALUES).map_err(unavailable)?;
+                let of = |id| (space.as_str(), collection.as_str(), id);
+                let range = of([0; 16])..=of([0xff; 16]);
+                for row in table.range(range).map_err(unavailable)? {
+                    let (key, row) = row.map_err(unavailable)?;
+                    if !each(DocumentId(key.value().2), decode(row.value())?) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+
+            /// The spaces that have documents.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn spaces(&self) -> Result<Vec<SpaceName>, StoreError> {
+                let table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
+                let mut spaces = Vec::<SpaceName>::new();
+                for row in table.iter().map_err(unavailable)? {
+                    let (key, _) = row.map_err(unavailable)?;
+                    let space = key.value().0;
+                    if spaces.last().is_none_or(|last| last.as_str() != space) {
+                        spaces.push(SpaceName::new(space).map_err(|_| StoreError::Foreign)?);
+                    }
+                }
+                Ok(spaces)
+            }
+        }
+    };
+}
+
+/// A view of one commit.
+pub struct ReadView {
+    txn: redb::ReadTransaction,
+}
+
+/// A transaction under way.
+pub struct WriteView {
+    txn: WriteTransaction,
+}
+
+reads!(ReadView);
+reads!(WriteView);
+
+impl WriteView {
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    /// It may or may not have become durable: drop what is loaded and open the file again.
+    pub fn commit(self) -> Result<(), StoreError> {
+        self.txn.commit().map_err(unavailable)
+    }
+
+    /// Writes the row of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_document(&self, id: &DocumentId, row: &DocumentRow) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
+        table.insert(id.0, encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Writes the snapshot of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_snapshot(&self, id: &DocumentId, chunk: &[u8]) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
+        table.insert(id.0, chunk).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Removes the snapshot of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn remove_snapshot(&self, id: &DocumentId) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
+        table.remove(id.0).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Writes a change at its place.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_change(&self, id: &DocumentId, at: u64, chunk: &[u8]) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(CHANGES).map_err(unavailable)?;
+        table.insert((id.0, at), chunk).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// One change.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn change(&self, id: &DocumentId, at: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.txn.open_table(CHANGES).map_err(unavailable)?;
+        Ok(table.get((id.0, at)).map_err(unavailable)?.map(|row| row.value().to_vec()))
+    }
+
+    /// Removes the changes of a document at these places, but those `keep` names.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn remove_changes(
+        &self,
+        id: &DocumentId,
+        places: std::ops::Range<u64>,
+        keep: impl Fn(u64) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(CHANGES).map_err(unavailable)?;
+        let range = (id.0, places.start)..(id.0, places.end);
+        table.retain_in(range, |(_, at), _| keep(at)).map_err(unavailable)
+    }
+
+    /// Writes what people see of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_value(
+        &self,
+        id: &DocumentId,
+        document: &DocumentRow,
+        value: &ValueRow,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(VALUES).map_err(unavailable)?;
+        let key = (document.space.as_str(), document.collection.as_str(), id.0);
+        table.insert(key, encode(value).as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Notes whether the value of a document is behind.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn mark_stale(&self, id: &DocumentId, stale: bool) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(STALE).map_err(unavailable)?;
+        if stale {
+            table.insert(id.0, ()).map_err(unavailable)?;
+        } else {
+            table.remove(id.0).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// Adds an edit to the outbox and gives its key.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn push_outbox(&self, row: &OutboxRow) -> Result<u64, StoreError> {
+        let key = self.outbox_next()?;
+        let mut meta = self.txn.open_table(META).map_err(unavailable)?;
+        meta.insert("outbox-next", (key + 1).to_be_bytes().as_slice()).map_err(unavailable)?;
+        let mut outbox = self.txn.open_table(OUTBOX).map_err(unavailable)?;
+        outbox.insert(key, encode(row).as_slice()).map_err(unavailable)?;
+        let mut waiting = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
+        waiting.insert(row.document.0, key).map_err(unavailable)?;
+        Ok(key)
+    }
+
+    /// Takes an edit out of the outbox.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn remove_outbox(&self, key: u64) -> Result<Option<OutboxRow>, StoreError> {
+        let mut outbox = self.txn.open_table(OUTBOX).map_err(unavailable)?;
+        let Some(row) = outbox.remove(key).map_err(unavailable)? else { return Ok(None) };
+        let row: OutboxRow = decode(row.value())?;
+        let mut waiting = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
+        waiting.remove(row.document.0, key).map_err(unavailable)?;
+        Ok(Some(row))
+    }
+
+    /// Writes the digest of a collection.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_digest(
+        &self,
+        space: &SpaceName,
+        collection: &CollectionName,
+        row: &DigestRow,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
+        let key = (space.as_str(), collection.as_str());
+        table.insert(key, encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Writes the cursor of a space at a relay.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_cursor(
+        &self,
+        relay: &str,
+        space: &SpaceName,
+        cursor: Option<&Cursor>,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+        let key = (relay, space.as_str());
+        match cursor {
+            Some(cursor) => table.insert(key, encode(cursor).as_slice()).map_err(unavailable)?,
+            None => table.remove(key).map_err(unavailable)?,
+        };
+        Ok(())
+    }
+
+    /// Keeps a change that could not be applied.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_quarantine(
+        &self,
+        id: &DocumentId,
+        hash: &ChangeHash,
+        row: &QuarantineRow,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
+        table.insert((id.0, hash.0), encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Keeps local work that a relay will never take.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn push_set_aside(&self, row: &SetAsideRow) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(SET_ASIDE).map_err(unavailable)?;
+        let last = table.last().map_err(unavailable)?.map_or(0, |(key, _)| key.value());
+        table.insert(last + 1, encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ReadView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadView").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WriteView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteView").finish_non_exhaustive()
+    }
+}
+
+/// The digest of a whole space: the sum over its collections.
+pub fn space_digest(digests: &[(CollectionName, DigestRow)]) -> SetDigest {
+    let mut sum = SetDigest::default();
+    digests.iter().for_each(|(_, row)| sum.add(&row.digest));
+    sum
+}
+
+fn name(collection: &str) -> Result<CollectionName, StoreError> {
+    CollectionName::new(collection).map_err(|_| StoreError::Foreign)
+}
+
+fn unavailable(error: impl Into<redb::Error>) -> StoreError {
+    let error = error.into();
+    match &error {
+        redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::Full,
+        redb::Error::Corrupted(_) => StoreError::Corrupt(Box::new(error)),
+        _ => StoreError::Database(Box::new(error)),
+    }
+}
+
+/// The replica's file could not be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No space left.
+    #[error("the disk is full; the edit was not kept: free some space and try again")]
+    Full,
+    /// Not a replica, or one of a version this program does not know.
+    #[error("the file is not a replica of this version; open another one")]
+    Foreign,
+    /// A row that does not read back.
+    #[error("a row of {table} does not read back; run `rejoin doctor` on the file")]
+    Row {
+        /// Which kind of row.
+        table: &'static str,
+        /// What is wrong with it.
+        source: minicbor::decode::Error,
+    },
+    /// redb found the file damaged.
+    #[error("the file is damaged; run `rejoin doctor` on a copy of it")]
+    Corrupt(#[source] Box<redb::Error>),
+    /// Anything else.
+    #[error("the file could not be used; check the disk and open it again")]
+    Database(#[source] Box<redb::Error>),
+    /// After a failed commit, until the file is open again.
+    #[error("the file is being opened again after a failed write; try again in a moment")]
+    Reopening,
+}

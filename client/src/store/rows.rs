@@ -1,0 +1,170 @@
+//! Rows of the replica's tables, CBOR with integer keys: unknown keys are ignored, so a newer
+//! program may add some.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use rejoin_core::wire::Cursor;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, SetDigest, SpaceName};
+
+use super::StoreError;
+
+/// One document, without its content.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DocumentRow {
+    /// Its space.
+    #[n(0)]
+    pub space: SpaceName,
+    /// Its collection.
+    #[n(1)]
+    pub collection: CollectionName,
+    /// Its natural key, if it has one.
+    #[n(2)]
+    pub key: Option<String>,
+    /// Its heads, sorted, quarantined changes included.
+    #[n(3)]
+    pub heads: Vec<ChangeHash>,
+    /// Changes below this place are in the snapshot.
+    #[n(4)]
+    pub covered: u64,
+    /// The place of the next change.
+    #[n(5)]
+    pub next: u64,
+    /// Bytes of the changes from `covered` on.
+    #[n(6)]
+    pub tail_bytes: u64,
+    /// Bytes of the snapshot.
+    #[n(7)]
+    pub snapshot_bytes: u64,
+    /// How many changes are quarantined.
+    #[n(8)]
+    pub quarantined: u32,
+}
+
+/// What people see of one document.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ValueRow {
+    /// The natural key, if the document has one.
+    #[n(0)]
+    pub key: Option<String>,
+    /// The heads the value was read at.
+    #[n(1)]
+    pub heads: Vec<ChangeHash>,
+    /// Whether the document was deleted.
+    #[n(2)]
+    pub deleted: bool,
+    /// The value, as JSON.
+    #[n(3)]
+    pub json: ByteVec,
+}
+
+/// One local edit that waits for a relay: changes at consecutive places of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OutboxRow {
+    /// Which document.
+    #[n(0)]
+    pub document: DocumentId,
+    /// The place of the first change.
+    #[n(1)]
+    pub from: u64,
+    /// How many changes.
+    #[n(2)]
+    pub count: u64,
+    /// When, in seconds since 1970 by the device's clock.
+    #[n(3)]
+    pub time_s: i64,
+}
+
+/// Digest of one collection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DigestRow {
+    /// Sum over the documents.
+    #[n(0)]
+    pub digest: SetDigest,
+    /// How many documents.
+    #[n(1)]
+    pub documents: u64,
+}
+
+/// A change that could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct QuarantineRow {
+    /// Its bytes.
+    #[n(0)]
+    pub chunk: ByteVec,
+    /// Why it could not be applied.
+    #[n(1)]
+    pub reason: String,
+}
+
+/// A local change that a relay will never take.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SetAsideRow {
+    /// Its space.
+    #[n(0)]
+    pub space: SpaceName,
+    /// Its collection.
+    #[n(1)]
+    pub collection: CollectionName,
+    /// Its document.
+    #[n(2)]
+    pub document: DocumentId,
+    /// The document's natural key, if it has one.
+    #[n(3)]
+    pub key: Option<String>,
+    /// The change.
+    #[n(4)]
+    pub hash: ChangeHash,
+    /// Its bytes.
+    #[n(5)]
+    pub chunk: ByteVec,
+    /// What the relay said.
+    #[n(6)]
+    pub reason: String,
+    /// Whether the same edit was made anew under a fresh actor.
+    #[n(7)]
+    pub authored_anew: bool,
+    /// When it was set aside, in seconds since 1970 by the device's clock.
+    #[n(8)]
+    pub time_s: i64,
+}
+
+/// A row that can be read back by name.
+pub(super) trait Row: for<'b> Decode<'b, ()> + Encode<()> {
+    const TABLE: &'static str;
+}
+
+impl Row for DocumentRow {
+    const TABLE: &'static str = "documents";
+}
+impl Row for ValueRow {
+    const TABLE: &'static str = "values";
+}
+impl Row for OutboxRow {
+    const TABLE: &'static str = "outbox";
+}
+impl Row for DigestRow {
+    const TABLE: &'static str = "digests";
+}
+impl Row for Cursor {
+    const TABLE: &'static str = "cursors";
+}
+impl Row for QuarantineRow {
+    const TABLE: &'static str = "quarantine";
+}
+impl Row for SetAsideRow {
+    const TABLE: &'static str = "set-aside";
+}
+
+pub(super) fn encode<R: Row>(row: &R) -> Vec<u8> {
+    minicbor::to_vec(row).expect("encoding into a Vec cannot fail")
+}
+
+pub(super) fn decode<R: Row>(bytes: &[u8]) -> Result<R, StoreError> {
+    minicbor::decode(bytes).map_err(|source| StoreError::Row { table: R::TABLE, source })
+}

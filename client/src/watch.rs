@@ -1,0 +1,233 @@
+//! Streams of changes. A slow watcher gets one wider change, never a queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, SpaceName};
+use tokio::sync::mpsc;
+
+/// Documents a watcher can be behind with before it is told to read everything again.
+const BEHIND_MAX: usize = 1024;
+
+/// What happened to a document since the watcher last looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which document.
+    pub document: DocumentId,
+    /// Its natural key, if it has one.
+    pub key: Option<String>,
+    /// The top-level fields that changed. Empty if it is not known which.
+    pub fields: BTreeSet<String>,
+    /// The heads before.
+    pub before: Vec<ChangeHash>,
+    /// The heads now.
+    pub heads: Vec<ChangeHash>,
+    /// Whether any of it was edited here.
+    pub local: bool,
+    /// Whether any of it came from a relay.
+    pub remote: bool,
+    /// Whether the document is deleted now.
+    pub deleted: bool,
+}
+
+/// One item of a [`Watcher`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// A document changed.
+    Changed(Change),
+    /// A peer came, changed what it is doing, or left.
+    Presence(DocumentId),
+    /// More documents changed than a watcher keeps: read the collection again.
+    ReadAgain,
+}
+
+/// Changes of one document or collection, as they are committed. Also a [`Stream`].
+#[derive(Debug)]
+pub struct Watcher {
+    slot: Arc<Slot>,
+    wake: mpsc::Receiver<()>,
+}
+
+impl Watcher {
+    /// The next change; `None` when the replica is closed. Changes of one document that came since
+    /// the last call are one.
+    pub async fn next(&mut self) -> Option<WatchEvent> {
+        loop {
+            if let Some(event) = self.slot.take() {
+                return Some(event);
+            }
+            self.wake.recv().await?;
+        }
+    }
+
+    /// [`next`](Self::next) for threads outside an async runtime.
+    pub fn next_blocking(&mut self) -> Option<WatchEvent> {
+        loop {
+            if let Some(event) = self.slot.take() {
+                return Some(event);
+            }
+            self.wake.blocking_recv()?;
+        }
+    }
+
+    /// What has come already.
+    pub fn try_next(&mut self) -> Option<WatchEvent> {
+        self.slot.take()
+    }
+}
+
+impl Stream for Watcher {
+    type Item = WatchEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WatchEvent>> {
+        loop {
+            if let Some(event) = self.slot.take() {
+                return Poll::Ready(Some(event));
+            }
+            match self.wake.poll_recv(cx) {
+                Poll::Ready(Some(())) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// Which documents a watcher is told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) space: SpaceName,
+    pub(crate) collection: CollectionName,
+    pub(crate) document: Option<DocumentId>,
+}
+
+/// Everybody who watches.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers {
+    watching: Vec<Watching>,
+}
+
+#[derive(Debug)]
+struct Watching {
+    filter: Filter,
+    slot: Arc<Slot>,
+    wake: mpsc::Sender<()>,
+}
+
+impl Watchers {
+    pub(crate) fn add(&mut self, filter: Filter) -> Watcher {
+        let slot = Arc::new(Slot::default());
+        let (wake, woken) = mpsc::channel(1);
+        self.watching.push(Watching { filter, slot: Arc::clone(&slot), wake });
+        Watcher { slot, wake: woken }
+    }
+
+    pub(crate) fn anyone(&self, space: &SpaceName, collection: &CollectionName) -> bool {
+        self.watching
+            .iter()
+            .any(|watching| watching.filter.space == *space && watching.filter.collection == *collection)
+    }
+
+    pub(crate) fn changed(&mut self, space: &SpaceName, collection: &CollectionName, change: &Change) {
+        self.tell(space, Some(collection), change.document, |pending| pending.changed(change));
+    }
+
+    pub(crate) fn presence(&mut self, space: &SpaceName, document: DocumentId) {
+        self.tell(space, None, document, |pending| pending.presence(document));
+    }
+
+    fn tell(
+        &mut self,
+        space: &SpaceName,
+        collection: Option<&CollectionName>,
+        document: DocumentId,
+        what: impl Fn(&mut Pending),
+    ) {
+        self.watching.retain(|watching| !watching.wake.is_closed());
+        let concerned = self.watching.iter().filter(|watching| {
+            let filter = &watching.filter;
+            filter.space == *space
+                && collection.is_none_or(|collection| filter.collection == *collection)
+                && filter.document.is_none_or(|of| of == document)
+        });
+        for watching in concerned {
+            what(&mut watching.slot.lock());
+            // Full means that the watcher has been woken already.
+            let _ = watching.wake.try_send(());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot(Mutex<Pending>);
+
+impl Slot {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        // Pending stays whole wherever a panic could strike.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<WatchEvent> {
+        self.lock().take()
+    }
+}
+
+/// What a watcher has not looked at yet.
+#[derive(Debug, Default)]
+struct Pending {
+    changes: BTreeMap<DocumentId, Change>,
+    presences: BTreeSet<DocumentId>,
+    everything: bool,
+}
+
+impl Pending {
+    fn changed(&mut self, change: &Change) {
+        if self.everything {
+            return;
+        }
+        match self.changes.get_mut(&change.document) {
+            Some(earlier) => earlier.widen(change),
+            None if self.changes.len() < BEHIND_MAX => {
+                self.changes.insert(change.document, change.clone());
+            }
+            None => {
+                self.changes.clear();
+                self.everything = true;
+            }
+        }
+    }
+
+    fn presence(&mut self, document: DocumentId) {
+        if self.presences.len() < BEHIND_MAX {
+            self.presences.insert(document);
+        }
+    }
+
+    fn take(&mut self) -> Option<WatchEvent> {
+        if std::mem::take(&mut self.everything) {
+            return Some(WatchEvent::ReadAgain);
+        }
+        if let Some((_, change)) = self.changes.pop_first() {
+            return Some(WatchEvent::Changed(change));
+        }
+        self.presences.pop_first().map(WatchEvent::Presence)
+    }
+}
+
+impl Change {
+    /// Makes one change of this one and the one that followed it.
+    fn widen(&mut self, next: &Self) {
+        if self.fields.is_empty() || next.fields.is_empty() {
+            self.fields.clear();
+        } else {
+            self.fields.extend(next.fields.iter().cloned());
+        }
+        self.heads.clone_from(&next.heads);
+        self.local |= next.local;
+        self.remote |= next.remote;
+        self.deleted = next.deleted;
+    }
+}

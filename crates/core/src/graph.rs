@@ -1,0 +1,894 @@
+//! The changes of one document without their operations: who made them and what they build on.
+
+use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::digest::{HeadsHash, heads_hash};
+use crate::history::{History, KnownChange, LastChange};
+use crate::limits;
+use crate::{ActorId, ChangeHash, ShortHash};
+
+/// The change graph of one document, as the relay keeps it in memory and in rows.
+///
+/// A change is known by its *rank*: its place in the order of insertion, from 0. A change enters
+/// only after everything it depends on, so a dependency always has the lower rank and ranks in
+/// ascending order are an order in which the changes can be applied.
+///
+/// Nothing is ever removed: a reader may name any change as what it has, and a change that
+/// arrives twice must be recognised, long after its bytes were folded into a snapshot.
+#[derive(Clone, Default)]
+pub struct ChangeGraph {
+    nodes: Vec<Node>,
+    /// Ranks of the dependencies of every node, one node after the other, each node's descending.
+    deps: Vec<u32>,
+    /// First 8 bytes of a hash, and the rank. An ordered set rather than a hash table: whoever
+    /// writes changes chooses their hashes, and could aim them at one bucket.
+    index: BTreeSet<(u64, u32)>,
+    heads: BTreeSet<u32>,
+    /// In the order of their first change, which the row format relies on.
+    actors: Vec<Actor>,
+    actor_index: BTreeMap<ActorId, u32>,
+}
+
+/// One change of a document, as it enters the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphEntry {
+    /// Its identity.
+    pub hash: ChangeHash,
+    /// Who made it.
+    pub actor: ActorId,
+    /// Its place among that actor's changes, from 1.
+    pub seq: u64,
+    /// The counter of its first operation.
+    pub start_op: u64,
+    /// The counter of its last operation; `start_op - 1` when it has none.
+    pub max_op: u64,
+    /// The changes it builds on, in any order.
+    pub deps: Vec<ChangeHash>,
+}
+
+/// What a reader that holds certain changes does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// Every change that is neither among the known ones the reader named nor an ancestor of one,
+    /// ascending, so in an order in which they can be applied.
+    pub ranks: Vec<u32>,
+    /// The reader named a hash that is no change here, or more than one: it holds something this
+    /// graph does not, or `ranks` may repeat what it has.
+    pub unknown: bool,
+}
+
+impl ChangeGraph {
+    /// A graph without changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a change and returns its rank.
+    ///
+    /// # Errors
+    /// A dependency is unknown: insert that one first. The change is known already: nothing is
+    /// left to do. Otherwise the change cannot be kept. The graph is as it was.
+    pub fn insert(&mut self, entry: GraphEntry) -> Result<u32, GraphError> {
+        let hash = entry.hash;
+        let rank_of =
+            |dep: &_| self.rank(dep).ok_or(GraphError::UnknownDependency { hash, dep: *dep });
+        let deps = entry.deps.iter().map(rank_of).collect::<Result<Vec<_>, _>>()?;
+        self.check_room_for(&hash, deps.len())?;
+        let actor = match self.actor_index.get(&entry.actor) {
+            Some(actor) => *actor,
+            None => self.add_actor(entry.actor)?,
+        };
+        let GraphEntry { seq, start_op, max_op, .. } = entry;
+        Ok(self.push(Node { hash, seq, start_op, max_op, actor, deps_end: 0 }, deps))
+    }
+
+    /// How many changes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no changes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Whether this change is known.
+    pub fn contains(&self, hash: &ChangeHash) -> bool {
+        self.rank(hash).is_some()
+    }
+
+    /// The rank of a change, if it is known.
+    pub fn rank(&self, hash: &ChangeHash) -> Option<u32> {
+        self.ranks_of_prefix(&hash.short()).find(|rank| self.node(*rank).hash == *hash)
+    }
+
+    /// The change of this rank.
+    ///
+    /// # Panics
+    /// No change has this rank.
+    pub fn hash(&self, rank: u32) -> ChangeHash {
+        self.node(rank).hash
+    }
+
+    /// The changes nothing builds on, sorted.
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        let mut heads: Vec<_> = self.heads.iter().map(|rank| self.hash(*rank)).collect();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// One hash over all heads.
+    pub fn heads_hash(&self) -> HeadsHash {
+        heads_hash(&self.heads())
+    }
+
+    /// Those of `deps` that are unknown, in the order given.
+    pub fn missing(&self, deps: &[ChangeHash]) -> Vec<ChangeHash> {
+        deps.iter().filter(|dep| !self.contains(dep)).copied().collect()
+    }
+
+    /// What a reader lacks that has the changes `have`, which need not be heads, and all before
+    /// them.
+    ///
+    /// Walks back from the heads and from `have` together, latest first, and stops once only
+    /// changes the reader holds are left. A reader that lacks little costs little.
+    pub fn since(&self, have: &[ShortHash]) -> Since {
+        let known: Vec<u32> = have.iter().filter_map(|short| self.rank_of_short(short)).collect();
+        let unknown = known.len() < have.len();
+        let ranks = if known.is_empty() {
+            (0..self.next_rank()).collect()
+        } else {
+            self.not_in_ancestors(&known)
+        };
+        Since { ranks, unknown }
+    }
+
+    /// The changes `of` and everything they build on. Unknown ones are passed over.
+    pub fn ancestors(&self, of: &[ChangeHash]) -> RankSet {
+        let mut set = RankSet { words: vec![0; self.nodes.len().div_ceil(64)] };
+        let roots: Vec<u32> = of.iter().filter_map(|hash| self.rank(hash)).collect();
+        roots.iter().for_each(|rank| set.insert(*rank));
+        for rank in (0..roots.iter().max().map_or(0, |highest| highest + 1)).rev() {
+            if set.contains(rank) {
+                self.deps_of(rank).iter().for_each(|dep| set.insert(*dep));
+            }
+        }
+        set
+    }
+
+    /// Bytes this graph takes in memory, near enough for a cache's budget.
+    pub fn memory_bytes(&self) -> usize {
+        let actor_bytes = |actor: &Actor| 2 * actor.id.0.len() + ACTOR_MEMORY_BYTES;
+        size_of::<Self>()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.deps.capacity() * size_of::<u32>()
+            + self.index.len() * INDEX_MEMORY_BYTES
+            + self.heads.len() * HEAD_MEMORY_BYTES
+            + self.actors.iter().map(actor_bytes).sum::<usize>()
+    }
+
+    fn check_room_for(&self, hash: &ChangeHash, deps: usize) -> Result<(), GraphError> {
+        if self.contains(hash) {
+            return Err(GraphError::Known { hash: *hash });
+        }
+        let room = |len: usize, more: usize| len.saturating_add(more) < u32::MAX as usize;
+        if !room(self.nodes.len(), 1) || !room(self.deps.len(), deps) {
+            return Err(GraphError::Full { hash: *hash });
+        }
+        Ok(())
+    }
+
+    /// Takes in an actor that makes its first change now.
+    fn add_actor(&mut self, id: ActorId) -> Result<u32, GraphError> {
+        if id.0.len() > limits::ACTOR_BYTES_MAX {
+            return Err(GraphError::ActorTooLong { len: id.0.len() });
+        }
+        let actor = self.actors.len() as u32;
+        self.actor_index.insert(id.clone(), actor);
+        let last = LastChange { seq: 0, max_op: 0 };
+        self.actors.push(Actor { id, first_rank: self.next_rank(), last });
+        Ok(actor)
+    }
+
+    fn push(&mut self, mut node: Node, mut deps: Vec<u32>) -> u32 {
+        let rank = self.next_rank();
+        deps.sort_unstable_by_key(|dep| Reverse(*dep));
+        deps.dedup();
+        for dep in &deps {
+            self.heads.remove(dep);
+        }
+        self.heads.insert(rank);
+        self.index.insert((prefix(&node.hash.short()), rank));
+        let last = &mut self.actors[node.actor as usize].last;
+        last.seq = last.seq.max(node.seq);
+        last.max_op = last.max_op.max(node.max_op);
+        reserve_a_quarter(&mut self.deps, deps.len());
+        self.deps.extend_from_slice(&deps);
+        node.deps_end = self.deps.len() as u32;
+        reserve_a_quarter(&mut self.nodes, 1);
+        self.nodes.push(node);
+        rank
+    }
+
+    fn not_in_ancestors(&self, known: &[u32]) -> Vec<u32> {
+        let mut frontier = Frontier::default();
+        self.heads.iter().for_each(|head| frontier.reach(*head, false));
+        known.iter().for_each(|rank| frontier.reach(*rank, true));
+        let mut lacking = Vec::new();
+        while let Some((rank, held)) = frontier.pop() {
+            if !held {
+                lacking.push(rank);
+            }
+            self.deps_of(rank).iter().for_each(|dep| frontier.reach(*dep, held));
+        }
+        lacking.reverse();
+        lacking
+    }
+
+    fn rank_of_short(&self, short: &ShortHash) -> Option<u32> {
+        let mut ranks = self.ranks_of_prefix(short);
+        ranks.next().filter(|_| ranks.next().is_none())
+    }
+
+    fn ranks_of_prefix(&self, short: &ShortHash) -> impl Iterator<Item = u32> {
+        let prefix = prefix(short);
+        self.index.range((prefix, 0)..=(prefix, u32::MAX)).map(|(_, rank)| *rank)
+    }
+
+    fn next_rank(&self) -> u32 {
+        self.nodes.len() as u32
+    }
+
+    fn node(&self, rank: u32) -> &Node {
+        &self.nodes[rank as usize]
+    }
+
+    fn deps_of(&self, rank: u32) -> &[u32] {
+        let start = rank.checked_sub(1).map_or(0, |before| self.node(before).deps_end);
+        &self.deps[start as usize..self.node(rank).deps_end as usize]
+    }
+}
+
+/// Rows for a store.
+impl ChangeGraph {
+    /// The change of this rank as a row for a store, about 45 bytes.
+    ///
+    /// | bytes | what |
+    /// |---|---|
+    /// | 1 | version, 1 |
+    /// | 32 | hash |
+    /// | varint | actor, counting from 0 in the order of first changes; at an actor's first change its length (one byte) and bytes follow |
+    /// | varint | sequence number |
+    /// | varint | number of dependencies |
+    /// | varints | ranks of the dependencies, descending: each as its distance from the one before, the first from this change |
+    /// | varint | first operation less the one expected (the highest of the dependencies, plus one), zigzag |
+    /// | varint | number of operations |
+    /// | 4 | CRC-32 of the rank (4 bytes) and all the above, little endian |
+    ///
+    /// The rank is in the checksum because a row says little by itself: one that is lost or
+    /// in the wrong place would give all that follow other dependencies, and no error.
+    ///
+    /// # Panics
+    /// No change has this rank.
+    pub fn encode_entry(&self, rank: u32) -> Vec<u8> {
+        let node = self.node(rank);
+        let mut row = Vec::with_capacity(64);
+        row.push(ROW_VERSION);
+        row.extend_from_slice(&node.hash.0);
+        self.encode_actor(rank, node.actor, &mut row);
+        put_varint(&mut row, node.seq);
+        self.encode_deps(rank, &mut row);
+        let expected = self.expected_start_op(self.deps_of(rank));
+        put_varint(&mut row, zigzag(node.start_op.wrapping_sub(expected).cast_signed()));
+        put_varint(&mut row, node.max_op.wrapping_add(1).wrapping_sub(node.start_op));
+        let sum = row_checksum(rank, &row);
+        row.extend_from_slice(&sum);
+        row
+    }
+
+    /// Appends a change from the row [`encode_entry`](Self::encode_entry) made of it. Rows refer
+    /// back to earlier ones, so they are read in the order of their ranks, from 0.
+    ///
+    /// # Errors
+    /// The row is damaged, of another version, or not the one that follows. The graph is as it
+    /// was; rebuild it from the changes themselves.
+    pub fn push_encoded(&mut self, row: &[u8]) -> Result<u32, GraphError> {
+        let parsed = self.parse_row(row)?;
+        self.check_room_for(&parsed.node.hash, parsed.deps.len())?;
+        if let Some(actor) = parsed.new_actor {
+            self.add_actor(actor)?;
+        }
+        Ok(self.push(parsed.node, parsed.deps))
+    }
+
+    fn encode_actor(&self, rank: u32, index: u32, row: &mut Vec<u8>) {
+        put_varint(row, index.into());
+        let actor = &self.actors[index as usize];
+        if actor.first_rank == rank {
+            row.push(actor.id.0.len() as u8);
+            row.extend_from_slice(&actor.id.0);
+        }
+    }
+
+    fn encode_deps(&self, rank: u32, row: &mut Vec<u8>) {
+        let deps = self.deps_of(rank);
+        put_varint(row, deps.len() as u64);
+        let mut from = rank;
+        for dep in deps {
+            put_varint(row, (from - dep).into());
+            from = *dep;
+        }
+    }
+
+    fn parse_row(&self, row: &[u8]) -> Result<ParsedRow, GraphError> {
+        let rank = self.next_rank();
+        let damaged = || GraphError::RowDamaged { rank };
+        match row.first() {
+            Some(&ROW_VERSION) => {}
+            Some(&found) => return Err(GraphError::RowVersion { rank, found }),
+            None => return Err(damaged()),
+        }
+        let (body, sum) = row.split_last_chunk::<4>().ok_or_else(damaged)?;
+        if row_checksum(rank, body) != *sum {
+            return Err(damaged());
+        }
+        self.parse_row_body(rank, &body[1..]).ok_or_else(damaged)
+    }
+
+    /// What the checksum vouches for is parsed as carefully: it finds accidents, not intent.
+    fn parse_row_body(&self, rank: u32, mut body: &[u8]) -> Option<ParsedRow> {
+        let rest = &mut body;
+        let hash = ChangeHash(*take_bytes(rest, 32)?.first_chunk()?);
+        let (actor, new_actor) = self.parse_actor(rest)?;
+        let seq = take_varint(rest)?;
+        let deps = parse_deps(rank, rest)?;
+        let offset = unzigzag(take_varint(rest)?);
+        let start_op = self.expected_start_op(&deps).wrapping_add_signed(offset);
+        let max_op = start_op.wrapping_add(take_varint(rest)?).wrapping_sub(1);
+        let node = Node { hash, seq, start_op, max_op, actor, deps_end: 0 };
+        rest.is_empty().then_some(ParsedRow { node, new_actor, deps })
+    }
+
+    fn parse_actor(&self, rest: &mut &[u8]) -> Option<(u32, Option<ActorId>)> {
+        let index = u32::try_from(take_varint(rest)?).ok()?;
+        if (index as usize) < self.actors.len() {
+            return Some((index, None));
+        }
+        let len = take_bytes(rest, 1)?[0];
+        let actor = ActorId(take_bytes(rest, len.into())?.to_vec());
+        let is_new = index as usize == self.actors.len() && !self.actor_index.contains_key(&actor);
+        is_new.then_some((index, Some(actor)))
+    }
+
+    /// The counter an author that has seen just `deps` begins with.
+    fn expected_start_op(&self, deps: &[u32]) -> u64 {
+        let highest = deps.iter().map(|dep| self.node(*dep).max_op).max();
+        highest.unwrap_or(0).wrapping_add(1)
+    }
+}
+
+impl History for ChangeGraph {
+    fn change(&self, hash: &ChangeHash) -> Option<KnownChange> {
+        let node = self.node(self.rank(hash)?);
+        let actor = self.actors[node.actor as usize].id.clone();
+        Some(KnownChange { actor, seq: node.seq, start_op: node.start_op, max_op: node.max_op })
+    }
+
+    fn last(&self, actor: &ActorId) -> Option<LastChange> {
+        self.actor_index.get(actor).map(|index| self.actors[*index as usize].last)
+    }
+}
+
+impl fmt::Debug for ChangeGraph {
+    /// Without the changes, of which there may be hundreds of thousands.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeGraph")
+            .field("changes", &self.nodes.len())
+            .field("actors", &self.actors.len())
+            .field("heads", &self.heads())
+            .finish()
+    }
+}
+
+/// A set of ranks, one bit each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankSet {
+    words: Vec<u64>,
+}
+
+impl RankSet {
+    /// Whether the change of this rank is in the set.
+    pub fn contains(&self, rank: u32) -> bool {
+        self.words.get(rank as usize / 64).is_some_and(|word| word >> (rank % 64) & 1 == 1)
+    }
+
+    /// How many changes are in the set.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// The ranks in the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.words.len() as u32 * 64).filter(|rank| self.contains(*rank))
+    }
+
+    fn insert(&mut self, rank: u32) {
+        self.words[rank as usize / 64] |= 1 << (rank % 64);
+    }
+}
+
+/// Why a change or a row cannot enter a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// The change would be an orphan.
+    #[error("change {hash} builds on {dep}, which is unknown; insert that first")]
+    UnknownDependency {
+        /// The change.
+        hash: ChangeHash,
+        /// The first of its dependencies that is missing.
+        dep: ChangeHash,
+    },
+    /// The change is in the graph.
+    #[error("change {hash} is known already; leave it out")]
+    Known {
+        /// The change.
+        hash: ChangeHash,
+    },
+    /// An actor id over its limit.
+    #[error("an actor id of {len} bytes; use at most {}", limits::ACTOR_BYTES_MAX)]
+    ActorTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Ranks are 32 bits.
+    #[error("the graph is full and cannot take change {hash}; begin another document")]
+    Full {
+        /// The change.
+        hash: ChangeHash,
+    },
+    /// A row that was not written by this version for this place.
+    #[error("row {rank} of a change graph is damaged; rebuild the graph from the changes")]
+    RowDamaged {
+        /// The rank the row was read for.
+        rank: u32,
+    },
+    /// A row of a later version, or its first byte is damaged.
+    #[error("row {rank} of a change graph has version {found}; read it with a newer version")]
+    RowVersion {
+        /// The rank the row was read for.
+        rank: u32,
+        /// The version it says.
+        found: u8,
+    },
+}
+
+/// 64 bytes: one cache line, and with its index entry and one dependency about 100.
+#[derive(Clone, Copy)]
+struct Node {
+    hash: ChangeHash,
+    seq: u64,
+    start_op: u64,
+    max_op: u64,
+    actor: u32,
+    /// Where this node's dependencies end in `ChangeGraph::deps`; they begin where those of the
+    /// node before end.
+    deps_end: u32,
+}
+
+#[derive(Clone)]
+struct Actor {
+    id: ActorId,
+    /// The row of this change carries the id.
+    first_rank: u32,
+    last: LastChange,
+}
+
+struct ParsedRow {
+    node: Node,
+    new_actor: Option<ActorId>,
+    deps: Vec<u32>,
+}
+
+/// The changes a walk back has reached and not yet passed, and whether the reader holds them.
+#[derive(Default)]
+struct Frontier {
+    held: BTreeMap<u32, bool>,
+    /// How many are not held. At 0 the walk can only meet held ones.
+    lacking: usize,
+}
+
+impl Frontier {
+    fn reach(&mut self, rank: u32, held: bool) {
+        match self.held.entry(rank) {
+            Entry::Vacant(entry) => {
+                entry.insert(held);
+                self.lacking += usize::from(!held);
+            }
+            Entry::Occupied(mut entry) if held && !entry.get() => {
+                entry.insert(true);
+                self.lacking -= 1;
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// The latest change reached. Everything that builds on it was passed before, so whether it
+    /// is held is settled.
+    fn pop(&mut self) -> Option<(u32, bool)> {
+        if self.lacking == 0 {
+            return None;
+        }
+        let (rank, held) = self.held.pop_last()?;
+        self.lacking -= usize::from(!held);
+        Some((rank, held))
+    }
+}
+
+/// Grows by a quarter rather than by double: the largest documents are what fills memory.
+fn reserve_a_quarter<T>(vec: &mut Vec<T>, more: usize) {
+    if vec.capacity() - vec.len() < more {
+        vec.reserve_exact(more.max(vec.len() / 4).max(4));
+    }
+}
+
+fn prefix(short: &ShortHash) -> u64 {
+    u64::from_be_bytes(short.0)
+}
+
+fn parse_deps(rank: u32, rest: &mut &[u8]) -> Option<Vec<u32>> {
+    let count = take_varint(rest)?;
+    let mut deps = Vec::new();
+    let mut from = rank;
+    for _ in 0..count {
+        let distance = u32::try_from(take_varint(rest)?).ok().filter(|distance| *distance > 0)?;
+        from = from.checked_sub(distance)?;
+        deps.push(from);
+    }
+    Some(deps)
+}
+
+fn row_checksum(rank: u32, body: &[u8]) -> [u8; 4] {
+    let mut crc = flate2::Crc::new();
+    crc.update(&rank.to_le_bytes());
+    crc.update(body);
+    crc.sum().to_le_bytes()
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (bytes, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    Some(bytes)
+}
+
+/// Appends `value` in groups of 7 bits, lowest first, the top bit set on all but the last.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Takes what [`put_varint`] wrote; `None` when it is cut short, over 64 bits, or longer than need
+/// be.
+pub(crate) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = take_bytes(rest, 1)?[0];
+        let group = u64::from(byte & 0x7f);
+        if (group << shift) >> shift != group || (byte == 0 && shift > 0) {
+            return None;
+        }
+        value |= group << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// Small numbers of either sign as small numbers without one.
+pub(crate) fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63).cast_unsigned()
+}
+
+/// The inverse of [`zigzag`].
+pub(crate) fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
+const ROW_VERSION: u8 = 1;
+
+/// Bytes of an entry in a B-tree of 16-byte keys, about two thirds full.
+const INDEX_MEMORY_BYTES: usize = 28;
+const HEAD_MEMORY_BYTES: usize = 8;
+/// Its record, its index entry and the two allocations of its id.
+const ACTOR_MEMORY_BYTES: usize = 136;
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    /// SplitMix64.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            ((mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) as usize % bound
+        }
+    }
+
+    fn entry(n: u64, actor: &[u8], seq: u64, start_op: u64, deps: &[ChangeHash]) -> GraphEntry {
+        let hash = ChangeHash(Sha256::digest(n.to_le_bytes()).into());
+        let (actor, deps) = (ActorId(actor.to_vec()), deps.to_vec());
+        GraphEntry { hash, actor, seq, start_op, max_op: start_op + n % 3, deps }
+    }
+
+    /// One change after the other by one actor.
+    fn chain(len: u64) -> Vec<GraphEntry> {
+        let mut entries: Vec<GraphEntry> = Vec::new();
+        for n in 0..len {
+            let (start_op, deps) = match entries.last() {
+                Some(last) => (last.max_op + 1, vec![last.hash]),
+                None => (1, vec![]),
+            };
+            entries.push(entry(n, &[7; 16], n + 1, start_op, &deps));
+        }
+        entries
+    }
+
+    /// Up to 5 actors, up to 4 deps anywhere in the past, counters that follow no rule.
+    fn random_entries(seed: u64, len: usize) -> Vec<GraphEntry> {
+        let mut random = Random(seed);
+        let mut entries: Vec<GraphEntry> = Vec::new();
+        for n in 0..len {
+            let recent = if random.below(3) == 0 { n } else { n.min(4) };
+            let deps: Vec<ChangeHash> = (0..random.below(5).min(recent))
+                .map(|_| entries[n - 1 - random.below(recent)].hash)
+                .collect();
+            let actor = [random.below(5) as u8; 16];
+            let (seq, start_op) = (random.below(300) as u64, random.below(70_000) as u64);
+            entries.push(entry(seed << 32 | n as u64, &actor, seq, start_op, &deps));
+        }
+        entries
+    }
+
+    fn graph(entries: &[GraphEntry]) -> ChangeGraph {
+        let mut graph = ChangeGraph::new();
+        for entry in entries {
+            graph.insert(entry.clone()).unwrap();
+        }
+        graph
+    }
+
+    /// Ancestors, themselves included, of some changes: the long way.
+    fn ancestors(entries: &[GraphEntry], of: &[ChangeHash]) -> BTreeSet<ChangeHash> {
+        let mut found: BTreeSet<_> = of.iter().copied().collect();
+        for entry in entries.iter().rev() {
+            if found.contains(&entry.hash) {
+                found.extend(&entry.deps);
+            }
+        }
+        found.retain(|hash| entries.iter().any(|entry| entry.hash == *hash));
+        found
+    }
+
+    fn hashes(graph: &ChangeGraph, ranks: impl IntoIterator<Item = u32>) -> BTreeSet<ChangeHash> {
+        ranks.into_iter().map(|rank| graph.hash(rank)).collect()
+    }
+
+    #[test]
+    fn random_graphs_agree_with_the_long_way() {
+        for seed in 0..200 {
+            let mut random = Random(!seed);
+            let entries = random_entries(seed, 1 + random.below(60));
+            let graph = graph(&entries);
+            let all: BTreeSet<_> = entries.iter().map(|entry| entry.hash).collect();
+            let built_on: BTreeSet<_> = entries.iter().flat_map(|entry| &entry.deps).collect();
+            let heads: Vec<_> =
+                all.iter().filter(|hash| !built_on.contains(hash)).copied().collect();
+            assert_eq!(graph.heads(), heads, "seed {seed}");
+            for _ in 0..10 {
+                let pick = |_| entries[random.below(entries.len())].hash;
+                let have: Vec<ChangeHash> = (0..3).map(pick).collect();
+                let held = ancestors(&entries, &have);
+                let set = graph.ancestors(&have);
+                assert_eq!(hashes(&graph, set.iter()), held, "seed {seed}");
+                assert_eq!(set.count(), held.len(), "seed {seed}");
+                let short: Vec<_> = have.iter().map(ChangeHash::short).collect();
+                let since = graph.since(&short);
+                assert!(since.ranks.is_sorted() && !since.unknown, "seed {seed}");
+                assert_eq!(hashes(&graph, since.ranks), &all - &held, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_rebuild_the_same_graph() {
+        for seed in 0..100 {
+            let entries = random_entries(seed, 60);
+            let original = graph(&entries);
+            let mut copy = ChangeGraph::new();
+            for (rank, entry) in (0..).zip(&entries) {
+                let row = original.encode_entry(rank);
+                assert_eq!(copy.push_encoded(&row), Ok(rank));
+                assert_eq!(copy.encode_entry(rank), row);
+                assert_eq!(copy.deps_of(rank), original.deps_of(rank));
+                assert_eq!(copy.change(&entry.hash), original.change(&entry.hash));
+                assert_eq!(copy.last(&entry.actor).is_some(), original.contains(&entry.hash));
+            }
+            assert_eq!(copy.heads_hash(), original.heads_hash());
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_long_chain_is_small_and_its_format_frozen() {
+        let graph = graph(&chain(20_000));
+        let longest = (1..20_000).map(|rank| graph.encode_entry(rank).len()).max();
+        assert_eq!(longest, Some(45));
+        let row = graph.encode_entry(300);
+        let hash = Sha256::digest(300_u64.to_le_bytes());
+        assert_eq!(row[1..33], hash[..]);
+        assert_eq!((row[0], &row[33..40]), (1, &[0, 0xad, 2, 1, 1, 0, 1][..]));
+        assert_eq!(row[40..], [73, 6, 174, 190]);
+    }
+
+    #[test]
+    fn damaged_rows_are_errors_and_leave_the_graph_as_it_was() {
+        let entries = random_entries(5, 12);
+        let original = graph(&entries);
+        let mut copy = ChangeGraph::new();
+        for rank in 0..12 {
+            let row = original.encode_entry(rank);
+            for at in 0..row.len() {
+                assert!(copy.push_encoded(&row[..at]).is_err());
+                for flip in 1..=255 {
+                    let mut damaged = row.clone();
+                    damaged[at] ^= flip;
+                    assert!(copy.push_encoded(&damaged).is_err());
+                }
+            }
+            let elsewhere = original.encode_entry((rank + 1) % 12);
+            assert_eq!(copy.push_encoded(&elsewhere), Err(GraphError::RowDamaged { rank }));
+            assert_eq!((copy.len(), copy.push_encoded(&row)), (rank as usize, Ok(rank)));
+        }
+    }
+
+    #[test]
+    fn rows_with_a_right_checksum_and_wrong_content_never_panic() {
+        let original = graph(&random_entries(6, 8));
+        for rank in 0..8 {
+            let mut before = ChangeGraph::new();
+            for earlier in 0..rank {
+                before.push_encoded(&original.encode_entry(earlier)).unwrap();
+            }
+            let row = original.encode_entry(rank);
+            let body = &row[..row.len() - 4];
+            for (at, flip) in (1..body.len()).flat_map(|at| (1..=255).map(move |flip| (at, flip))) {
+                let mut forged = body.to_vec();
+                forged[at] ^= flip;
+                forged.extend(row_checksum(rank, &forged));
+                let mut graph = before.clone();
+                if graph.push_encoded(&forged).is_ok() {
+                    assert_eq!(graph.since(&[]).ranks.len(), rank as usize + 1);
+                    assert_eq!(graph.push_encoded(&graph.clone().encode_entry(rank)).ok(), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refused_changes_leave_no_trace() {
+        let entries = chain(3);
+        let mut graph = graph(&entries[..2]);
+        let orphan = entry(9, b"bob", 1, 1, &[entries[0].hash, entries[2].hash]);
+        let (hash, dep) = (orphan.hash, entries[2].hash);
+        assert_eq!(graph.missing(&orphan.deps), [dep]);
+        assert_eq!(graph.insert(orphan), Err(GraphError::UnknownDependency { hash, dep }));
+        let known = GraphError::Known { hash: entries[1].hash };
+        assert_eq!(graph.insert(entries[1].clone()), Err(known));
+        let long = entry(9, &[0; 65], 1, 1, &[]);
+        assert_eq!(graph.insert(long), Err(GraphError::ActorTooLong { len: 65 }));
+        assert_eq!((graph.len(), graph.last(&ActorId(b"bob".to_vec()))), (2, None));
+        assert_eq!(graph.insert(entries[2].clone()), Ok(2));
+        assert_eq!(graph.heads(), [entries[2].hash]);
+    }
+
+    #[test]
+    fn since_knows_readers_with_nothing_with_everything_and_with_something_else() {
+        let mut entries = chain(5);
+        entries.push(entry(10, b"bob", 1, 2, &[entries[1].hash]));
+        let graph = graph(&entries);
+        let short = |n: usize| entries[n].hash.short();
+        let since = |have: &[ShortHash]| {
+            let since = graph.since(have);
+            (since.ranks, since.unknown)
+        };
+        let stranger = ShortHash([9; 8]);
+        assert_eq!(since(&[]), (vec![0, 1, 2, 3, 4, 5], false));
+        assert_eq!(since(&[stranger]), (vec![0, 1, 2, 3, 4, 5], true));
+        assert_eq!(since(&[short(4)]), (vec![5], false));
+        assert_eq!(since(&[short(5)]), (vec![2, 3, 4], false));
+        assert_eq!(since(&[short(4), stranger]), (vec![5], true));
+        assert_eq!(since(&[short(4), short(5)]), (vec![], false));
+        assert_eq!(ChangeGraph::new().since(&[]), Since { ranks: vec![], unknown: false });
+    }
+
+    #[test]
+    fn a_short_hash_of_two_changes_names_neither() {
+        let mut twins = [entry(1, b"alice", 1, 1, &[]), entry(2, b"bob", 1, 1, &[])];
+        let prefix = twins[0].hash.short().0;
+        twins[1].hash.0[..8].copy_from_slice(&prefix);
+        let graph = graph(&twins);
+        assert_eq!((graph.rank(&twins[0].hash), graph.rank(&twins[1].hash)), (Some(0), Some(1)));
+        let since = graph.since(&[twins[0].hash.short()]);
+        assert_eq!(since, Since { ranks: vec![0, 1], unknown: true });
+    }
+
+    #[test]
+    fn history_answers_with_the_latest_of_an_actor() {
+        let entries = chain(4);
+        let graph = graph(&entries);
+        let GraphEntry { hash, actor, seq, start_op, max_op, .. } = entries[3].clone();
+        assert_eq!(graph.last(&actor), Some(LastChange { seq, max_op }));
+        assert_eq!(graph.change(&hash), Some(KnownChange { actor, seq, start_op, max_op }));
+        assert_eq!(graph.change(&ChangeHash([0; 32])), None);
+    }
+
+    #[test]
+    fn varints_have_one_spelling() {
+        for value in [0, 1, 127, 128, 300, u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            assert_eq!(take_varint(&mut &bytes[..]), Some(value));
+            assert_eq!(take_varint(&mut &bytes[..bytes.len() - 1]), None);
+            assert_eq!(unzigzag(zigzag(value.cast_signed())), value.cast_signed());
+        }
+        assert_eq!(take_varint(&mut &[0x80, 0][..]), None);
+        assert_eq!(take_varint(&mut &[0xff; 11][..]), None);
+    }
+
+    /// `cargo test --release -p rejoin-core graph_cost -- --ignored --nocapture`
+    #[test]
+    #[ignore = "prints figures"]
+    fn graph_cost() {
+        let time = |what: &str, work: &mut dyn FnMut()| {
+            let start = std::time::Instant::now();
+            work();
+            println!("{what}: {:?}", start.elapsed());
+        };
+        let entries = chain(260_000);
+        let wide: Vec<_> =
+            entries.iter().cloned().map(|e| GraphEntry { deps: vec![], ..e }).collect();
+        let (mut linear, mut loaded) = (ChangeGraph::new(), ChangeGraph::new());
+        time("insert", &mut || linear = graph(&entries));
+        println!("{} bytes a change", linear.memory_bytes() / entries.len());
+        let mut rows = Vec::new();
+        time("encode", &mut || rows = (0..260_000).map(|r| linear.encode_entry(r)).collect());
+        println!("{} bytes a row", rows.iter().map(Vec::len).sum::<usize>() / rows.len());
+        time("load", &mut || rows.iter().for_each(|row| drop(loaded.push_encoded(row))));
+        assert_eq!(loaded.heads(), linear.heads());
+        let mut count = 0;
+        time("since 50 back", &mut || {
+            count = linear.since(&[entries[259_949].hash.short()]).ranks.len();
+        });
+        time("since the first", &mut || {
+            count += linear.since(&[entries[0].hash.short()]).ranks.len()
+        });
+        assert_eq!(count, 50 + 259_999);
+        let mut concurrent = ChangeGraph::new();
+        time("insert concurrent", &mut || concurrent = graph(&wide));
+        time("since, concurrent", &mut || drop(concurrent.since(&[entries[5].hash.short()])));
+        time("heads, concurrent", &mut || drop(concurrent.heads()));
+    }
+}

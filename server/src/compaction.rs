@@ -1,0 +1,80 @@
+//! Folding a document's changes into one snapshot, away from the relay.
+//!
+//! This is the one place where the relay's bytes meet Automerge, and Automerge can panic, abort and
+//! run out of memory on bytes that were made for it. So it happens in a child process with limits of
+//! its own: the relay hands over a snapshot and changes, and takes back a snapshot only if its heads
+//! and its number of changes are those of the change graph. Heads are hashes over everything before
+//! them, so then nothing is missing and nothing was added.
+
+mod process;
+mod worker;
+
+use rejoin_core::ChangeHash;
+use thiserror::Error;
+
+pub use process::WorkerProcess;
+pub use worker::{
+    WORKER_ADDRESS_BYTES_MAX, WorkerError, compact_in_process, compact_worker,
+    compact_worker_process,
+};
+
+use crate::store::FoldError;
+
+/// What a worker made of a [`FoldInput`](crate::store::FoldInput).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compacted {
+    /// The heads of what it loaded, sorted.
+    pub(crate) heads: Vec<ChangeHash>,
+    /// How many changes that were.
+    pub(crate) changes: u64,
+    pub(crate) snapshot: Vec<u8>,
+    /// Whether this very process loaded the document.
+    pub(crate) in_process: bool,
+}
+
+/// A document was not folded. It is served from its changes as before.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CompactionError {
+    /// The worker could not be started.
+    #[error("cannot start the compaction worker {program:?}; check `compaction_worker`")]
+    Start {
+        /// What was to be started.
+        program: std::ffi::OsString,
+        /// Why it was not.
+        source: std::io::Error,
+    },
+    /// The worker took too long and was killed.
+    #[error("the compaction worker was killed after {seconds} s; raise its time limit")]
+    TimedOut {
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The worker ended without a result.
+    #[error("the compaction worker failed ({status}): {message}")]
+    Failed {
+        /// How it ended.
+        status: String,
+        /// The end of what it wrote to its standard error.
+        message: String,
+    },
+    /// The worker, in this process, refused the document.
+    #[error("the document could not be folded")]
+    Worker(#[from] WorkerError),
+    /// What the worker wrote is no result.
+    #[error("the compaction worker's answer cannot be read; is it of the same version?")]
+    Answer(#[source] std::io::Error),
+    /// What came back is not the document that went out.
+    #[error(
+        "the snapshot has {found} changes where {expected} went in, or other heads; keep the changes and report this"
+    )]
+    Differs {
+        /// Changes in the snapshot.
+        found: u64,
+        /// Changes it should have.
+        expected: u64,
+    },
+    /// The document could not be read.
+    #[error("the document could not be read for folding")]
+    Read(#[from] FoldError),
+}

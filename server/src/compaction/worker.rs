@@ -1,0 +1,228 @@
+//! The worker: bytes in, a verified snapshot out. It trusts neither.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::{Automerge, AutomergeError, Change};
+use rejoin_core::ChangeHash;
+use rejoin_core::change::{GuardError, check_snapshot, parse};
+use rejoin_core::limits::{CHANGE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use thiserror::Error;
+
+use super::{Compacted, CompactionError};
+use crate::store::{FoldError, FoldInput};
+
+/// The worker could not make a snapshot.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The question is not one.
+    #[error("the question cannot be read; start the worker from a relay of the same version")]
+    Question(#[source] io::Error),
+    /// The answer could not be given.
+    #[error("the answer cannot be written; the relay stopped listening")]
+    Answer(#[source] io::Error),
+    /// Something that the relay should not have stored.
+    #[error("the relay's store holds something that no guard lets pass")]
+    Guard(#[from] GuardError),
+    /// Automerge would not have it.
+    #[error("Automerge refuses the document")]
+    Automerge(#[source] Box<AutomergeError>),
+    /// Automerge panicked.
+    #[error("Automerge panicked on the document")]
+    Panicked,
+    /// The saved snapshot holds other changes than those given.
+    #[error("the snapshot holds {found} changes where {expected} were given, or other ones")]
+    Differs {
+        /// Changes in the snapshot.
+        found: usize,
+        /// Changes given.
+        expected: usize,
+    },
+    /// The memory limit could not be set.
+    #[error("cannot limit the worker's memory")]
+    Limit(#[source] io::Error),
+}
+
+/// Answers one question: reads a snapshot and changes, writes one snapshot of all of them.
+///
+/// Reads all of `input` before it writes anything.
+///
+/// # Errors
+/// No snapshot could be made that verifiably holds the same changes. Nothing was written, or not
+/// all of it.
+pub fn compact_worker(input: impl Read, output: impl Write) -> Result<(), WorkerError> {
+    let question = Question::read(input).map_err(WorkerError::Question)?;
+    let folded = catch_unwind(AssertUnwindSafe(|| fold(&question)));
+    let compacted = folded.map_err(|_| WorkerError::Panicked)??;
+    write_answer(&compacted, output).map_err(WorkerError::Answer)
+}
+
+/// What the relay's child process does: [`compact_worker`] between its standard input and output,
+/// in an address space of at most `address_bytes_max`.
+///
+/// # Errors
+/// As for [`compact_worker`]; print the error and exit with another code than 0.
+pub fn compact_worker_process(address_bytes_max: u64) -> Result<(), WorkerError> {
+    #[cfg(unix)]
+    rlimit::setrlimit(rlimit::Resource::AS, address_bytes_max, address_bytes_max)
+        .map_err(WorkerError::Limit)?;
+    #[cfg(not(unix))]
+    let _ = address_bytes_max;
+    compact_worker(io::stdin().lock(), io::stdout().lock())
+}
+
+/// Folds in this process, behind nothing but a panic fence: for tests and simulations, which bring
+/// documents they made themselves.
+///
+/// # Errors
+/// As for [`compact_worker`], or the document could not be read.
+pub fn compact_in_process(input: &FoldInput) -> Result<Compacted, CompactionError> {
+    let mut question = Vec::new();
+    write_question(input, &mut question)?;
+    let mut answer = Vec::new();
+    compact_worker(question.as_slice(), &mut answer)?;
+    let compacted = read_answer(answer.as_slice()).map_err(CompactionError::Answer)?;
+    Ok(Compacted { in_process: true, ..compacted })
+}
+
+/// Writes what a worker is asked, straight from the store.
+///
+/// | bytes | what |
+/// |---|---|
+/// | 1 | version, 1 |
+/// | 8 | bytes of the snapshot, little endian; 0 if there is none |
+/// | | the snapshot |
+/// | 4, each | bytes of a change chunk, little endian, then the chunk; 0 ends the list |
+pub(super) fn write_question(input: &FoldInput, output: &mut impl Write) -> Result<(), FoldError> {
+    output.write_all(&[VERSION])?;
+    output.write_all(&input.snapshot_bytes().to_le_bytes())?;
+    input.write_snapshot(output)?;
+    input.each_change(|chunk| {
+        output.write_all(&(chunk.len() as u32).to_le_bytes())?;
+        output.write_all(chunk)
+    })?;
+    Ok(output.write_all(&0_u32.to_le_bytes())?)
+}
+
+/// Reads what [`compact_worker`] wrote.
+///
+/// | bytes | what |
+/// |---|---|
+/// | 1 | version, 1 |
+/// | 8 | changes, little endian |
+/// | 4 | heads, little endian |
+/// | 32, each | a head, ascending |
+/// | 8 | bytes of the snapshot, little endian |
+/// | | the snapshot |
+pub(super) fn read_answer(mut input: impl Read) -> io::Result<Compacted> {
+    read_version(&mut input)?;
+    let changes = u64::from_le_bytes(read_array(&mut input)?);
+    let count = u32::from_le_bytes(read_array(&mut input)?);
+    let heads = (0..count).map(|_| read_array(&mut input).map(ChangeHash));
+    let heads = heads.collect::<io::Result<Vec<_>>>()?;
+    let len = u64::from_le_bytes(read_array(&mut input)?);
+    let snapshot = read_bytes(&mut input, len, SNAPSHOT_BYTES_MAX)?;
+    Ok(Compacted { heads, changes, snapshot, in_process: false })
+}
+
+struct Question {
+    snapshot: Vec<u8>,
+    chunks: Vec<Vec<u8>>,
+}
+
+impl Question {
+    fn read(mut input: impl Read) -> io::Result<Self> {
+        read_version(&mut input)?;
+        let len = u64::from_le_bytes(read_array(&mut input)?);
+        let snapshot = read_bytes(&mut input, len, SNAPSHOT_BYTES_MAX)?;
+        let mut chunks = Vec::new();
+        loop {
+            let len = u32::from_le_bytes(read_array(&mut input)?);
+            if len == 0 {
+                return Ok(Self { snapshot, chunks });
+            }
+            chunks.push(read_bytes(&mut input, len.into(), CHANGE_BYTES_MAX)?);
+        }
+    }
+}
+
+/// Loads what is given, saves it, and loads that again: what comes out must be the changes that
+/// went in, by hashes that the guard computed of the given bytes.
+fn fold(question: &Question) -> Result<Compacted, WorkerError> {
+    let mut document = Automerge::new();
+    let mut given = BTreeSet::new();
+    if !question.snapshot.is_empty() {
+        check_snapshot(&question.snapshot)?;
+        document = Automerge::load(&question.snapshot).map_err(refused)?;
+        given.extend(hashes(&document));
+    }
+    let mut changes = Vec::with_capacity(question.chunks.len());
+    for chunk in &question.chunks {
+        given.insert(parse(chunk)?.hash());
+        let change = Change::from_bytes(chunk.clone());
+        changes.push(change.map_err(|error| refused(AutomergeError::LoadChangeError(error)))?);
+    }
+    document.apply_changes(changes).map_err(refused)?;
+    let snapshot = document.save();
+    let saved = Automerge::load(&snapshot).map_err(refused)?;
+    let found = hashes(&saved);
+    if found != given {
+        return Err(WorkerError::Differs { found: found.len(), expected: given.len() });
+    }
+    let mut heads: Vec<_> = saved.get_heads().iter().map(|head| ChangeHash(head.0)).collect();
+    heads.sort_unstable();
+    Ok(Compacted { heads, changes: found.len() as u64, snapshot, in_process: true })
+}
+
+fn refused(error: AutomergeError) -> WorkerError {
+    WorkerError::Automerge(Box::new(error))
+}
+
+fn hashes(document: &Automerge) -> BTreeSet<ChangeHash> {
+    document.get_changes_meta(&[]).iter().map(|change| ChangeHash(change.hash.0)).collect()
+}
+
+fn write_answer(compacted: &Compacted, mut output: impl Write) -> io::Result<()> {
+    let Compacted { heads, changes, snapshot, .. } = compacted;
+    output.write_all(&[VERSION])?;
+    output.write_all(&changes.to_le_bytes())?;
+    output.write_all(&(heads.len() as u32).to_le_bytes())?;
+    heads.iter().try_for_each(|head| output.write_all(&head.0))?;
+    output.write_all(&(snapshot.len() as u64).to_le_bytes())?;
+    output.write_all(snapshot)?;
+    output.flush()
+}
+
+fn read_version(input: &mut impl Read) -> io::Result<()> {
+    let [version] = read_array(input)?;
+    if version == VERSION { Ok(()) } else { Err(invalid("another version")) }
+}
+
+fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Grows with what is really there, not with what is declared.
+fn read_bytes(input: &mut impl Read, len: u64, max: usize) -> io::Result<Vec<u8>> {
+    if len > max as u64 {
+        return Err(invalid("longer than it may be"));
+    }
+    let mut bytes = Vec::new();
+    input.take(len).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Bytes of address space a worker may have: room for Automerge to hold the largest snapshot
+/// three times over, and far from what would hurt a small machine.
+pub const WORKER_ADDRESS_BYTES_MAX: u64 = 2 << 30;
+
+/// Of question and answer. Relay and worker are one binary, but may be replaced under each other.
+const VERSION: u8 = 1;

@@ -1,0 +1,300 @@
+//! The relay's engine: sessions over the store, without sockets, threads, clock or randomness.
+
+mod counters;
+mod folding;
+mod options;
+mod pushes;
+mod repairs;
+mod sessions;
+mod transmit;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use redb::Database;
+use rejoin_core::session::{RelayEvent, StoreOutcome};
+use rejoin_core::wire::{Hello, Presence, Push};
+use rejoin_core::{DocumentId, SpaceName};
+
+pub use counters::{Counters, RefusedCounters};
+pub use options::{CompactionPolicy, RelayOptions};
+#[cfg(feature = "mutants")]
+pub use options::{Mutant, Refuse};
+pub use sessions::Close;
+pub use transmit::Outgoing;
+
+use crate::store::{ChangeStore, StoreError};
+use folding::Folding;
+use pushes::{Checked, PushCheck, PushError};
+use repairs::Repairs;
+use sessions::Connection;
+
+/// One connection, as the driver numbers it. A number is not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Every session of a relay over its store.
+///
+/// Methods come in three kinds, as in `quinn_proto::Connection`:
+///
+/// - `handle_*` for what happened: a connection, a message, its end, time passing;
+/// - [`turn`](Self::turn), which works off all that was handled and makes it durable in one commit;
+/// - `poll_*` for what to do next: what to send, whom to hang up on, when to call again.
+///
+/// A driver handles what came, calls `turn`, and then, for each connection that can take more,
+/// [`poll_transmit`](Self::poll_transmit) and [`poll_close`](Self::poll_close).
+/// [`poll_ready`](Self::poll_ready) says which connections may have something. Nothing is told to
+/// anyone before the commit that holds it: an answer to a push is not even in a session until then.
+///
+/// Time is in milliseconds of any clock that does not run backwards.
+#[derive(Debug)]
+pub struct Relay {
+    store: ChangeStore,
+    options: RelayOptions,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// The open sessions of each space, each with the space's number in it.
+    listeners: BTreeMap<SpaceName, BTreeSet<(ConnectionId, u32)>>,
+    /// Connections with events for the next turn.
+    eventful: BTreeSet<ConnectionId>,
+    /// Connections that may have something to send.
+    ready: BTreeSet<ConnectionId>,
+    timers: BTreeSet<(u64, ConnectionId)>,
+    repairs: Repairs,
+    answers: Vec<Answer>,
+    folding: Folding,
+    counters: Counters,
+}
+
+/// What a push comes to, to be told after the commit.
+#[derive(Debug)]
+struct Answer {
+    connection: ConnectionId,
+    space: u32,
+    name: SpaceName,
+    n: u64,
+    document: DocumentId,
+    bytes: usize,
+    positions: Option<RangeInclusive<u64>>,
+    outcome: StoreOutcome,
+}
+
+impl Relay {
+    /// Opens the relay whose store is in `database`, or makes one if it is empty. `ids` is asked for
+    /// random bytes only then.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub fn open(
+        database: Database,
+        options: RelayOptions,
+        ids: impl FnMut() -> [u8; 16],
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            store: ChangeStore::open(database, options.graph_bytes_max, ids)?,
+            repairs: Repairs::new(options.repair_bytes_max),
+            options,
+            connections: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            eventful: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            answers: Vec::new(),
+            folding: Folding::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Works off everything that was handled since the last turn: opens sessions, checks pushes,
+    /// commits, and only then lets the sessions answer and forward. `unix_ms` is what clients are
+    /// told, and how old changes are.
+    ///
+    /// # Errors
+    /// The store failed, and whether the last commit landed is unknown. Nothing of it was told.
+    /// [`stop`](Self::stop) the sessions, send what they say, and open the relay again.
+    pub fn turn(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
+        let worked = self.work(now, unix_ms);
+        if worked.is_err() {
+            self.store.fail();
+            self.answers.clear();
+        }
+        worked
+    }
+
+    /// A connection that may have something to send, each once: poll it as soon as it can take
+    /// more.
+    pub fn poll_ready(&mut self) -> Option<ConnectionId> {
+        self.ready.pop_first()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Checks that the disk still takes writes, by a small one.
+    ///
+    /// # Errors
+    /// It does not; go on as after a failed [`turn`](Self::turn).
+    pub fn probe(&mut self) -> Result<(), StoreError> {
+        self.store.probe()
+    }
+
+    /// What the relay has done, and how things stand.
+    pub fn counters(&self) -> Counters {
+        let sessions = self.connections.values();
+        Counters {
+            graphs_loaded: self.store.graphs_loaded(),
+            graph_bytes: self.store.graph_bytes(),
+            sessions: self.connections.len(),
+            queued: sessions.map(|connection| connection.session.queued()).sum(),
+            ..self.counters
+        }
+    }
+
+    /// The store, for what an operator asks.
+    pub fn store(&mut self) -> &mut ChangeStore {
+        &mut self.store
+    }
+
+    /// Closes the store and gives the options back, to open the relay again with.
+    pub fn into_options(self) -> RelayOptions {
+        self.options
+    }
+
+    fn work(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
+        if self.store.is_failed() {
+            return Err(StoreError::Failed);
+        }
+        while let Some(connection) = self.eventful.pop_first() {
+            while let Some(event) = self.poll_event(connection) {
+                self.handle_event(now, unix_ms, connection, event)?;
+                if self.store.is_batch_full() {
+                    self.commit_and_tell(unix_ms)?;
+                }
+            }
+        }
+        self.stage_folded()?;
+        self.commit_and_tell(unix_ms)
+    }
+
+    fn poll_event(&mut self, connection: ConnectionId) -> Option<RelayEvent> {
+        let connection = self.connections.get_mut(&connection)?;
+        if connection.is_closing() { None } else { connection.session.poll_event() }
+    }
+
+    fn handle_event(
+        &mut self,
+        now: u64,
+        unix_ms: u64,
+        connection: ConnectionId,
+        event: RelayEvent,
+    ) -> Result<(), StoreError> {
+        match event {
+            RelayEvent::Hello(hello) => self.open_session(now, unix_ms, connection, &hello),
+            RelayEvent::Push(push) => self.take_push(connection, &push),
+            RelayEvent::Presence(presence) => {
+                self.forward_presence(connection, presence);
+                Ok(())
+            }
+            // Nothing is checked against a token yet, so a fresh one changes nothing.
+            RelayEvent::Renew(_) => Ok(()),
+        }
+    }
+
+    fn open_session(
+        &mut self,
+        now: u64,
+        unix_ms: u64,
+        id: ConnectionId,
+        hello: &Hello,
+    ) -> Result<(), StoreError> {
+        let wanted = hello.spaces.iter();
+        let opened = wanted.map(|wanted| self.opened(wanted)).collect::<Result<_, _>>()?;
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        connection.session.handle_opened(now, self.store.relay(), unix_ms, opened);
+        connection.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();
+        for (number, wanted) in hello.spaces.iter().enumerate() {
+            let listeners = self.listeners.entry(wanted.name.clone()).or_default();
+            listeners.insert((id, number as u32));
+        }
+        self.ready.insert(id);
+        Ok(())
+    }
+
+    fn take_push(&mut self, id: ConnectionId, push: &Push) -> Result<(), StoreError> {
+        let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
+        let bytes = sessions::push_bytes(push);
+        let Self { options, store, counters, .. } = self;
+        match PushCheck::new(options, store, counters, &name, push).run() {
+            Ok(Checked { positions, outcome }) => {
+                let (n, document) = (push.n, push.document);
+                let space = push.space;
+                let connection = id;
+                let answer =
+                    Answer { connection, space, name, n, document, bytes, positions, outcome };
+                self.answers.push(answer);
+                Ok(())
+            }
+            Err(PushError::Store(error)) => Err(error),
+            Err(error @ PushError::NoChange { .. }) => {
+                self.close_for_protocol(id, &error);
+                Ok(())
+            }
+        }
+    }
+
+    fn forward_presence(&mut self, from: ConnectionId, presence: Presence) {
+        let Some(name) = self.space_of(from, presence.space) else { return };
+        let Some(listeners) = self.listeners.get(&name) else { return };
+        for (id, space) in listeners.iter().filter(|(id, _)| *id != from) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.session.handle_presence(Presence { space: *space, ..presence.clone() });
+            self.ready.insert(*id);
+        }
+    }
+
+    /// The one place from which sessions learn what was stored.
+    fn commit_and_tell(&mut self, unix_ms: u64) -> Result<(), StoreError> {
+        if !self.store.is_batch_empty() {
+            self.counters.changes_kept += self.commit(unix_ms)? as u64;
+            self.counters.commits += 1;
+        }
+        for answer in std::mem::take(&mut self.answers) {
+            self.tell(answer);
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, answer: Answer) {
+        let Answer { connection: author, space, name, n, document, bytes, positions, outcome } =
+            answer;
+        if let Some(connection) = self.connections.get_mut(&author) {
+            connection.push_bytes -= bytes;
+            connection.session.handle_stored(n, outcome);
+            self.ready.insert(author);
+        }
+        let Some(positions) = positions else { return };
+        for (id, number) in self.listeners.get(&name).into_iter().flatten() {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let own = (*id, *number) == (author, space);
+            connection.session.handle_committed(*number, document, positions.clone(), own);
+            self.ready.insert(*id);
+        }
+        self.consider_folding(&document);
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn commit(&mut self, unix_ms: u64) -> Result<usize, StoreError> {
+        self.store.commit(unix_ms)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn commit(&mut self, unix_ms: u64) -> Result<usize, StoreError> {
+        match self.options.mutant {
+            Some(Mutant::AckBeforeCommit) => {
+                self.store.commit_with(unix_ms, redb::Durability::None)
+            }
+            _ => self.store.commit(unix_ms),
+        }
+    }
+}

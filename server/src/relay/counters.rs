@@ -1,0 +1,70 @@
+//! What a relay has done.
+
+use rejoin_core::wire::RefusedClass;
+
+/// Counts since the relay was opened, and how things stand now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Pushes answered.
+    pub pushes: u64,
+    /// Changes stored.
+    pub changes_kept: u64,
+    /// Changes pushed that were stored before.
+    pub changes_known: u64,
+    /// Changes refused, by what the replica can do about it.
+    pub refused: RefusedCounters,
+    /// Group commits.
+    pub commits: u64,
+    /// Frames received.
+    pub frames_in: u64,
+    /// Frames given to the driver to send.
+    pub frames_out: u64,
+    /// Bytes of frames received.
+    pub bytes_in: u64,
+    /// Bytes of frames given to the driver to send.
+    pub bytes_out: u64,
+    /// Sessions closed because the replica broke the protocol.
+    pub protocol_errors: u64,
+    /// Change graphs read from the store because they were not in memory.
+    pub graphs_loaded: u64,
+    /// Automerge documents loaded in this process. Stays 0 where compaction has a process of its
+    /// own.
+    pub documents_loaded: u64,
+    /// Documents folded into a snapshot.
+    pub compactions: u64,
+    /// Documents that could not be folded.
+    pub compactions_failed: u64,
+    /// Sessions now.
+    pub sessions: usize,
+    /// Entries kept now for all sessions: dirty documents, answers, events.
+    pub queued: usize,
+    /// Bytes of change graphs in memory now.
+    pub graph_bytes: usize,
+}
+
+/// Changes refused, by class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RefusedCounters {
+    /// They build on something unknown here.
+    pub missing: u64,
+    /// They could not be taken just then.
+    pub later: u64,
+    /// They can never be taken.
+    pub never: u64,
+    /// Their place in the actor's sequence is taken.
+    pub actor_reused: u64,
+}
+
+impl RefusedCounters {
+    pub(super) fn count(&mut self, class: RefusedClass) {
+        let counter = match class {
+            RefusedClass::Missing => &mut self.missing,
+            RefusedClass::Later => &mut self.later,
+            RefusedClass::Never => &mut self.never,
+            RefusedClass::ActorReused => &mut self.actor_reused,
+        };
+        *counter += 1;
+    }
+}

@@ -1,0 +1,102 @@
+//! Which documents are folded into snapshots, and when.
+
+use std::collections::BTreeSet;
+
+use rejoin_core::DocumentId;
+
+use super::Relay;
+use crate::compaction::{Compacted, CompactionError};
+use crate::store::{FoldError, FoldInput, Folded, StoreError, Tail};
+
+/// Which documents are to be folded, and how far that is.
+#[derive(Debug, Default)]
+pub(super) struct Folding {
+    waiting: BTreeSet<DocumentId>,
+    under_way: Option<Folded>,
+    done: Option<(Folded, Vec<u8>)>,
+    /// Tried in vain; left alone until the relay is opened again.
+    given_up: BTreeSet<DocumentId>,
+}
+
+impl Relay {
+    /// A document to fold, one at a time: give it to a worker, and what comes of it to
+    /// [`handle_compacted`](Self::handle_compacted). Call it after a turn.
+    pub fn poll_compaction(&mut self) -> Option<FoldInput> {
+        if self.folding.under_way.is_some() || self.folding.done.is_some() {
+            return None;
+        }
+        while let Some(document) = self.folding.waiting.pop_first() {
+            match self.store.fold_input(&document) {
+                Ok(Some(input)) => {
+                    self.folding.under_way = Some(input.folded());
+                    return Some(input);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.give_up_folding(document, &CompactionError::from(FoldError::from(error)))
+                }
+            }
+        }
+        None
+    }
+
+    /// The worker is done with the document it was given. The next turn puts the snapshot in place.
+    pub fn handle_compacted(&mut self, result: Result<Compacted, CompactionError>) {
+        let Some(folded) = self.folding.under_way.take() else { return };
+        let checked = result.and_then(|compacted| {
+            self.counters.documents_loaded += u64::from(compacted.in_process);
+            check(&folded, compacted)
+        });
+        match checked {
+            Ok(snapshot) => self.folding.done = Some((folded, snapshot)),
+            Err(error) => self.give_up_folding(folded.document, &error),
+        }
+    }
+
+    /// Queues a document that was just written to, if it is time to fold it.
+    pub(super) fn consider_folding(&mut self, document: &DocumentId) {
+        let Some(policy) = &self.options.compaction else { return };
+        let Some(tail) = self.store.tail(document) else { return };
+        let Tail { changes, bytes, snapshot_changes, snapshot_bytes } = tail;
+        let is_due = changes > policy.changes_min.max(snapshot_changes / 8)
+            || bytes > policy.bytes_min.saturating_add(snapshot_bytes);
+        if is_due && !self.folding.given_up.contains(document) {
+            self.folding.waiting.insert(*document);
+        }
+    }
+
+    /// Takes a finished snapshot into the next commit.
+    pub(super) fn stage_folded(&mut self) -> Result<(), StoreError> {
+        let Some((folded, snapshot)) = self.folding.done.take() else { return Ok(()) };
+        let Some(policy) = &self.options.compaction else { return Ok(()) };
+        let (changes, bytes) = (folded.changes, snapshot.len());
+        if self.store.stage_swap(&folded, snapshot, policy.tail)? {
+            self.counters.compactions += 1;
+            tracing::debug!(document = %folded.document, changes, bytes, "document folded");
+        }
+        Ok(())
+    }
+
+    fn give_up_folding(&mut self, document: DocumentId, error: &CompactionError) {
+        self.counters.compactions_failed += 1;
+        if self.folding.given_up.len() >= GIVEN_UP_MAX {
+            self.folding.given_up.clear();
+        }
+        self.folding.given_up.insert(document);
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(%document, error, "document not folded; it is served from its changes");
+    }
+}
+
+/// The snapshot, if it holds just the changes that went in.
+fn check(folded: &Folded, compacted: Compacted) -> Result<Vec<u8>, CompactionError> {
+    let Compacted { heads, changes, snapshot, .. } = compacted;
+    if heads == folded.heads && changes == folded.changes {
+        Ok(snapshot)
+    } else {
+        Err(CompactionError::Differs { found: changes, expected: folded.changes })
+    }
+}
+
+/// Documents remembered as not to be tried again.
+const GIVEN_UP_MAX: usize = 10_000;

@@ -1,0 +1,110 @@
+//! What can be set about a relay's engine.
+
+use std::fmt;
+
+use rejoin_core::wire::Access;
+#[cfg(feature = "mutants")]
+use rejoin_core::wire::{Push, RefusedClass};
+
+use crate::store::TailPolicy;
+
+/// Limits and policies of a [`Relay`](crate::Relay). The defaults suit a machine with 1 GB of memory.
+#[non_exhaustive]
+pub struct RelayOptions {
+    /// Sessions at once. A further one is told to come back later.
+    pub sessions_max: usize,
+    /// Bytes of change graphs kept in memory. A document that is not there costs a read of its
+    /// graph rows at its next push.
+    pub graph_bytes_max: usize,
+    /// Bytes of repairs under way. Each takes some 56 bytes for every document of its space; the
+    /// oldest is dropped, and its session begins anew.
+    pub repair_bytes_max: usize,
+    /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
+    pub retry_after_ms: u32,
+    /// What everyone may do with every space, as long as no token says who may what.
+    pub access: Access,
+    /// When documents are folded into snapshots; `None` never folds.
+    pub compaction: Option<CompactionPolicy>,
+    /// A fault to be found by a simulation.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<Mutant>,
+    /// Refuses pushes at will, in the class it returns.
+    #[cfg(feature = "mutants")]
+    pub refuse: Option<Refuse>,
+}
+
+/// Decides which pushes to refuse, whatever is in them.
+#[cfg(feature = "mutants")]
+pub type Refuse = Box<dyn FnMut(&Push) -> Option<RefusedClass> + Send>;
+
+/// When a document is folded into a snapshot, and what stays beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionPolicy {
+    /// Changes beyond the snapshot at which a document is folded. It also waits for an eighth of
+    /// what the snapshot covers, so that folding a document again and again stays cheap.
+    pub changes_min: u64,
+    /// Bytes beyond the snapshot, and beyond the snapshot's own, at which a document is folded.
+    pub bytes_min: u64,
+    /// What stays beside the snapshot.
+    pub tail: TailPolicy,
+}
+
+/// A deliberate fault.
+#[cfg(feature = "mutants")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// Commits without waiting for the disk, and tells everyone at once.
+    AckBeforeCommit,
+    /// Takes changes whose dependencies are unknown.
+    DroppedDepCheck,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self {
+            sessions_max: 10_000,
+            graph_bytes_max: 128 << 20,
+            repair_bytes_max: 64 << 20,
+            retry_after_ms: 1000,
+            access: Access::Write,
+            compaction: Some(CompactionPolicy::default()),
+            #[cfg(feature = "mutants")]
+            mutant: None,
+            #[cfg(feature = "mutants")]
+            refuse: None,
+        }
+    }
+}
+
+impl Default for CompactionPolicy {
+    fn default() -> Self {
+        Self { changes_min: 512, bytes_min: 256 << 10, tail: TailPolicy::default() }
+    }
+}
+
+impl Default for TailPolicy {
+    fn default() -> Self {
+        Self { away_ms_max: 30 * 24 * 3_600_000, bytes_max: 64 << 10 }
+    }
+}
+
+#[cfg(feature = "mutants")]
+impl RelayOptions {
+    pub(super) fn drops_dep_check(&self) -> bool {
+        self.mutant == Some(Mutant::DroppedDepCheck)
+    }
+}
+
+impl fmt::Debug for RelayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayOptions")
+            .field("sessions_max", &self.sessions_max)
+            .field("graph_bytes_max", &self.graph_bytes_max)
+            .field("repair_bytes_max", &self.repair_bytes_max)
+            .field("access", &self.access)
+            .field("compaction", &self.compaction)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,276 @@
+//! Connections coming, talking and going.
+
+use std::error::Error;
+
+use rejoin_core::limits::{FRAME_BYTES_MAX, PUSH_BYTES_IN_FLIGHT_MAX};
+use rejoin_core::session::{Opened, RelaySession, SessionError};
+use rejoin_core::wire::{Access, Bye, ByeCode, Frame, Presence, Push, SpaceWanted, Start, reason};
+use rejoin_core::{SpaceName, limits};
+use thiserror::Error;
+
+use super::{ConnectionId, Relay};
+use crate::store::{SpaceState, StoreError};
+
+/// One connection and its session.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) session: RelaySession,
+    /// The spaces it opened, by their numbers in its frames.
+    pub(super) spaces: Vec<SpaceName>,
+    /// Bytes of its pushes that are not answered.
+    pub(super) push_bytes: usize,
+    pub(super) timer: Option<u64>,
+    pub(super) closing: Option<Closing>,
+}
+
+/// How a connection ends.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) close: Close,
+    /// What is still to be said; nothing to a replica that said goodbye itself.
+    pub(super) bye: Option<Bye>,
+    /// Whether answers that the session has go first.
+    pub(super) after_answers: bool,
+}
+
+/// Hang up, now that everything was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// Why, for a machine.
+    pub code: ByeCode,
+    /// Why, for a person.
+    pub message: String,
+}
+
+/// A replica went over a limit that only the relay knows of.
+#[derive(Debug, Error)]
+enum LimitError {
+    #[error("more than {PUSH_BYTES_IN_FLIGHT_MAX} bytes of pushes wait for an answer")]
+    PushBytes,
+}
+
+impl Connection {
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+}
+
+impl Relay {
+    /// A connection was accepted.
+    pub fn handle_connected(&mut self, now: u64, id: ConnectionId) {
+        let is_full = self.connections.len() >= self.options.sessions_max;
+        let connection = Connection {
+            session: RelaySession::new(now),
+            spaces: Vec::new(),
+            push_bytes: 0,
+            timer: None,
+            closing: None,
+        };
+        self.connections.insert(id, connection);
+        self.set_timer(now, id);
+        if is_full {
+            let message = "the relay has as many sessions as it may; come back later".to_owned();
+            self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
+        }
+    }
+
+    /// A binary message came in.
+    pub fn handle_message(&mut self, id: ConnectionId, message: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.is_closing() {
+            return;
+        }
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += message.len() as u64;
+        match Frame::decode(message) {
+            Ok(frame) => self.handle_frame(id, frame),
+            Err(error) => self.close_for_protocol(id, &error),
+        }
+    }
+
+    /// The driver will not take this connection's messages: it broke a rule below the frames.
+    pub fn handle_violation(&mut self, id: ConnectionId, violation: &dyn Error) {
+        self.close_for_protocol(id, violation);
+    }
+
+    /// The connection is gone.
+    pub fn handle_disconnected(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if let Some(at) = connection.timer {
+            self.timers.remove(&(at, id));
+        }
+        for (number, name) in connection.spaces.iter().enumerate() {
+            if let Some(listeners) = self.listeners.get_mut(name) {
+                listeners.remove(&(id, number as u32));
+                if listeners.is_empty() {
+                    self.listeners.remove(name);
+                }
+            }
+        }
+        self.repairs.end_all_of(id);
+        self.eventful.remove(&id);
+        self.ready.remove(&id);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: u64) {
+        while let Some((at, id)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.timer = None;
+            match connection.session.handle_timeout(now) {
+                Ok(()) => drop(self.ready.insert(id)),
+                Err(error) => self.close(id, ByeCode::Timeout, error.to_string(), 0),
+            }
+        }
+    }
+
+    /// Ends every session: each is sent the answers it is owed and then Bye, and is to be closed
+    /// then. `retry_after_ms` spreads their return.
+    pub fn stop(
+        &mut self,
+        code: ByeCode,
+        message: &str,
+        mut retry_after_ms: impl FnMut(ConnectionId) -> u32,
+    ) {
+        let ids: Vec<_> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.close(id, code, message.to_owned(), retry_after_ms(id));
+        }
+        for connection in self.connections.values_mut() {
+            if let Some(closing) = &mut connection.closing {
+                closing.after_answers = true;
+            }
+        }
+    }
+
+    /// Whether the connection must not be used any more, now that its last frame was polled.
+    pub fn poll_close(&mut self, id: ConnectionId) -> Option<Close> {
+        let closing = self.connections.get(&id)?.closing.as_ref()?;
+        closing.bye.is_none().then(|| closing.close.clone())
+    }
+
+    pub(super) fn close_for_protocol(&mut self, id: ConnectionId, error: &dyn Error) {
+        self.counters.protocol_errors += 1;
+        self.close(id, ByeCode::Protocol, chain(error), 0);
+    }
+
+    pub(super) fn close(
+        &mut self,
+        id: ConnectionId,
+        code: ByeCode,
+        message: String,
+        retry_after_ms: u32,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.is_closing() {
+            return;
+        }
+        let message = reason(message);
+        let bye = Some(Bye { code, message: message.clone(), retry_after_ms });
+        let close = Close { code, message };
+        connection.closing = Some(Closing { close, bye, after_answers: false });
+        self.ready.insert(id);
+    }
+
+    pub(super) fn set_timer(&mut self, now: u64, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        // What is due already waits for something else to happen, and that will wake it.
+        let due = connection.session.poll_timeout().filter(|at| *at > now);
+        if connection.timer == due {
+            return;
+        }
+        let before = std::mem::replace(&mut connection.timer, due);
+        before.map(|at| self.timers.remove(&(at, id)));
+        due.map(|at| self.timers.insert((at, id)));
+    }
+
+    pub(super) fn space_of(&mut self, id: ConnectionId, space: u32) -> Option<SpaceName> {
+        let connection = self.connections.get(&id)?;
+        let name = connection.spaces.get(space as usize).cloned();
+        if name.is_none() {
+            self.close_for_protocol(id, &SessionError::Space { space });
+        }
+        name
+    }
+
+    /// How one space of a Hello stands, and where sending starts.
+    pub(super) fn opened(&self, wanted: &SpaceWanted) -> Result<Opened, StoreError> {
+        let SpaceState { epoch, position } = self.store.space(&wanted.name)?;
+        let cursor = wanted.cursor.filter(|it| it.epoch == epoch && it.position <= position);
+        let (start, from) = match cursor {
+            Some(cursor) => (Start::Cursor, cursor.position),
+            None if wanted.holds => (Start::Now, position),
+            None => (Start::Beginning, 0),
+        };
+        let access = self.options.access;
+        let unsent = match access {
+            Access::None => Vec::new(),
+            _ if from == position => Vec::new(),
+            _ => self.store.since(&wanted.name, from)?,
+        };
+        Ok(Opened { epoch, access, start, position, unsent })
+    }
+
+    fn handle_frame(&mut self, id: ConnectionId, frame: Frame) {
+        match frame {
+            Frame::Bye(bye) => self.handle_bye(id, bye),
+            Frame::Push(push) => self.handle_push(id, push),
+            Frame::Presence(presence) => self.give(id, Frame::Presence(bounded(presence))),
+            frame => self.give(id, frame),
+        }
+    }
+
+    /// The replica leaves; there is nothing more to say to it.
+    fn handle_bye(&mut self, id: ConnectionId, bye: Bye) {
+        self.close(id, bye.code, bye.message, 0);
+        let connection = self.connections.get_mut(&id);
+        if let Some(closing) = connection.and_then(|connection| connection.closing.as_mut()) {
+            closing.bye = None;
+        }
+    }
+
+    /// A replica stops at [`PUSH_BYTES_IN_FLIGHT_MAX`], give or take the push that reaches it.
+    fn handle_push(&mut self, id: ConnectionId, push: Push) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.push_bytes += push_bytes(&push);
+        if connection.push_bytes > PUSH_BYTES_IN_FLIGHT_MAX + FRAME_BYTES_MAX {
+            self.close_for_protocol(id, &LimitError::PushBytes);
+            return;
+        }
+        self.give(id, Frame::Push(push));
+    }
+
+    fn give(&mut self, id: ConnectionId, frame: Frame) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match connection.session.handle_frame(frame) {
+            Ok(()) => {
+                self.eventful.insert(id);
+                self.ready.insert(id);
+            }
+            Err(error) => self.close_for_protocol(id, &error),
+        }
+    }
+}
+
+pub(super) fn push_bytes(push: &Push) -> usize {
+    push.changes.iter().map(|chunk| chunk.len()).sum()
+}
+
+fn bounded(presence: Presence) -> Presence {
+    let ttl_ms = presence.ttl_ms.min(limits::PRESENCE_TTL_MS_MAX);
+    Presence { ttl_ms, ..presence }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

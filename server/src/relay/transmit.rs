@@ -1,0 +1,145 @@
+//! What a connection is sent next.
+
+use rejoin_core::session::{Read, ReadAnswer, RelaySession, Transmit};
+use rejoin_core::wire::{ByeCode, Frame};
+
+use super::sessions::Closing;
+use super::{ConnectionId, Relay};
+use crate::store::StoreError;
+
+/// Frames for one connection, encoded.
+pub type Outgoing = Vec<Vec<u8>>;
+
+impl Relay {
+    /// What to send on a connection that can take more: about `budget_bytes` of frames, made now
+    /// from the store. Empty if there is nothing; after a long search it may be empty while
+    /// [`poll_ready`](Self::poll_ready) still names the connection.
+    pub fn poll_transmit(&mut self, now: u64, id: ConnectionId, budget_bytes: usize) -> Outgoing {
+        self.ready.remove(&id);
+        let mut frames = Outgoing::new();
+        let mut spent = 0;
+        while spent < budget_bytes {
+            match self.step(now, id) {
+                Step::Send(frame) => {
+                    let bytes = frame.encode();
+                    self.counters.frames_out += 1;
+                    self.counters.bytes_out += bytes.len() as u64;
+                    spent += bytes.len();
+                    frames.push(bytes);
+                }
+                Step::Searched => spent += READ_COST_BYTES,
+                Step::Idle => {
+                    self.set_timer(now, id);
+                    return frames;
+                }
+            }
+        }
+        self.ready.insert(id);
+        frames
+    }
+
+    fn step(&mut self, now: u64, id: ConnectionId) -> Step {
+        let Some(connection) = self.connections.get_mut(&id) else { return Step::Idle };
+        if let Some(closing) = &mut connection.closing {
+            let frame = last_frames(now, &mut connection.session, closing);
+            return frame.map_or(Step::Idle, Step::Send);
+        }
+        match connection.session.poll_transmit(now) {
+            None => Step::Idle,
+            Some(Transmit::Frame(frame)) => Step::Send(frame),
+            Some(Transmit::Read(read)) => self.step_read(now, id, read),
+        }
+    }
+
+    fn step_read(&mut self, now: u64, id: ConnectionId, read: Read) -> Step {
+        let answer = match self.answer(id, &read) {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Step::Searched,
+            Err(error) => self.answer_failure(id, &error),
+        };
+        let Some(connection) = self.connections.get_mut(&id) else { return Step::Idle };
+        connection.session.handle_read(now, read, answer).map_or(Step::Searched, Step::Send)
+    }
+
+    /// `None` when the session is to be closed instead.
+    fn answer(&mut self, id: ConnectionId, read: &Read) -> Result<Option<ReadAnswer>, StoreError> {
+        match read {
+            Read::Document { document, from, snapshot, .. } => {
+                let part = self.store.part(document, *from, *snapshot)?;
+                Ok(Some(ReadAnswer::Document(part)))
+            }
+            Read::Locate { space, document, heads } => {
+                // Whoever knows what it wants is done with its repair.
+                self.repairs.end(&(id, *space));
+                Ok(Some(ReadAnswer::Located(self.store.locate(document, heads)?)))
+            }
+            Read::Symbols { space, from, count } => self.symbols(id, *space, *from, *count),
+            Read::Digests { space } => match self.space_of(id, *space) {
+                Some(name) => Ok(Some(ReadAnswer::Digests(self.store.digests(&name)?))),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn symbols(
+        &mut self,
+        id: ConnectionId,
+        space: u32,
+        from: u32,
+        count: u32,
+    ) -> Result<Option<ReadAnswer>, StoreError> {
+        if from == 0 {
+            let Some(name) = self.space_of(id, space) else { return Ok(None) };
+            self.repairs.begin((id, space), self.store.repair_items(&name)?);
+        }
+        match self.repairs.symbols((id, space), from, count) {
+            Some(Ok(symbols)) => Ok(Some(ReadAnswer::Symbols(symbols))),
+            Some(Err(error)) => {
+                self.close_for_protocol(id, &error);
+                Ok(None)
+            }
+            None => {
+                let message = "the repair was dropped for others; begin a new session".to_owned();
+                self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
+                Ok(None)
+            }
+        }
+    }
+
+    /// One damaged document is passed over: the digest will not let its readers take it for whole.
+    /// Anything else ends the session, so that no checkpoint claims what was not read, and the next
+    /// turn fails.
+    fn answer_failure(&mut self, id: ConnectionId, error: &StoreError) -> ReadAnswer {
+        tracing::error!(conn = id.0, error = error as &dyn std::error::Error, "read failed");
+        if !error.is_confined() {
+            self.store.fail();
+            let message = "the relay cannot read its store at present".to_owned();
+            self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
+        }
+        ReadAnswer::Failed
+    }
+}
+
+/// What came of asking a session once.
+enum Step {
+    Send(Frame),
+    /// The store was read, and there is nothing to send from it.
+    Searched,
+    Idle,
+}
+
+/// The answers a session is owed, if it is to have them, and then Bye.
+fn last_frames(now: u64, session: &mut RelaySession, closing: &mut Closing) -> Option<Frame> {
+    if closing.after_answers {
+        if let Some(Transmit::Frame(frame)) = session.poll_transmit(now)
+            && matches!(frame, Frame::Welcome(_) | Frame::Ack(_) | Frame::Refused(_))
+        {
+            return Some(frame);
+        }
+        closing.after_answers = false;
+    }
+    closing.bye.take().map(Frame::Bye)
+}
+
+/// What a read counts for in a budget of bytes, so that a thousand fruitless ones end a poll too.
+const READ_COST_BYTES: usize = 1024;

@@ -1,0 +1,256 @@
+//! Folding a document's changes into a snapshot.
+
+use std::io::{self, Write};
+
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use rejoin_core::{ChangeHash, DocumentId};
+
+use super::batch::HOUR_MS;
+use super::cache::GraphCache;
+use super::tables::{
+    CHANGES, DOCUMENTS, DocumentRow, HOURS, SNAPSHOT_PART_BYTES, SNAPSHOTS, SnapshotRow, encode,
+};
+use super::{ChangeStore, StoreError};
+
+/// How long and how many changes stay beside the snapshot that covers them, so that a reader who was
+/// away gets those and not everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailPolicy {
+    /// Milliseconds after which a change covered by a snapshot goes.
+    pub away_ms_max: u64,
+    /// Bytes of a document's changes that stay at most, or its snapshot's if that is larger.
+    pub bytes_max: u64,
+}
+
+/// What to fold: a document as it was at one moment, and what must come of it.
+#[derive(Debug)]
+pub struct FoldInput {
+    document: DocumentId,
+    row: DocumentRow,
+    heads: Vec<ChangeHash>,
+    transaction: ReadTransaction,
+}
+
+/// A verified snapshot that waits for the next commit.
+#[derive(Debug)]
+pub(super) struct Swap {
+    document: DocumentId,
+    snapshot: Vec<u8>,
+    covers: u64,
+    changes: u64,
+    tail: TailPolicy,
+}
+
+impl ChangeStore {
+    /// How many changes no snapshot covers, their bytes, and how many changes and bytes the
+    /// snapshot has, of a document that is in memory.
+    pub(crate) fn tail(&mut self, document: &DocumentId) -> Option<Tail> {
+        let row = &self.cache.get(document)?.row;
+        let snapshot = row.snapshot.as_ref();
+        Some(Tail {
+            changes: row.tail_changes(),
+            bytes: row.tail_bytes,
+            snapshot_changes: snapshot.map_or(0, |snapshot| snapshot.changes),
+            snapshot_bytes: snapshot.map_or(0, |snapshot| snapshot.bytes),
+        })
+    }
+
+    /// A document to fold, as committed now. `None` if there is no such document.
+    ///
+    /// Call it between commits. The reading is done later, by whoever has the time, on any thread.
+    pub fn fold_input(&mut self, document: &DocumentId) -> Result<Option<FoldInput>, StoreError> {
+        let Some(held) = self.load(document)? else { return Ok(None) };
+        let (row, heads) = (held.row.clone(), held.graph.heads());
+        let transaction = self.database.begin_read()?;
+        Ok(Some(FoldInput { document: *document, row, heads, transaction }))
+    }
+
+    /// Takes a snapshot into the next commit. It was verified to be of just what `input` says.
+    /// Does nothing if another snapshot was made of the document meanwhile.
+    pub(crate) fn stage_swap(
+        &mut self,
+        input: &Folded,
+        snapshot: Vec<u8>,
+        tail: TailPolicy,
+    ) -> Result<bool, StoreError> {
+        let document = input.document;
+        let Some(held) = self.load(&document)? else { return Ok(false) };
+        let covered = held.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
+        if covered != input.covered {
+            return Ok(false);
+        }
+        let Folded { covers, changes, .. } = *input;
+        self.batch.swaps.push(Swap { document, snapshot, covers, changes, tail });
+        Ok(true)
+    }
+}
+
+/// What a document holds beyond its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tail {
+    pub(crate) changes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) snapshot_changes: u64,
+    pub(crate) snapshot_bytes: u64,
+}
+
+/// What is left of a [`FoldInput`] once it was read: enough to check the result by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folded {
+    pub(crate) document: DocumentId,
+    /// The last position covered, when the result is put in place.
+    pub(crate) covers: u64,
+    /// How many changes that is.
+    pub(crate) changes: u64,
+    /// The heads of those, sorted.
+    pub(crate) heads: Vec<ChangeHash>,
+    /// The last position the snapshot before covers.
+    covered: u64,
+}
+
+impl FoldInput {
+    /// Which document.
+    pub fn document(&self) -> DocumentId {
+        self.document
+    }
+
+    pub(crate) fn folded(&self) -> Folded {
+        Folded {
+            document: self.document,
+            covers: self.row.last,
+            changes: self.row.changes,
+            heads: self.heads.clone(),
+            covered: self.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers),
+        }
+    }
+
+    /// Bytes of the present snapshot; 0 if there is none.
+    pub(crate) fn snapshot_bytes(&self) -> u64 {
+        self.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes)
+    }
+
+    /// Writes the present snapshot to `output`.
+    pub(crate) fn write_snapshot(&self, output: &mut impl Write) -> Result<(), FoldError> {
+        let parts = self.transaction.open_table(SNAPSHOTS).map_err(StoreError::from)?;
+        let all = (&self.document.0, 0)..=(&self.document.0, u64::MAX);
+        for entry in parts.range(all).map_err(StoreError::from)? {
+            output.write_all(entry.map_err(StoreError::from)?.1.value())?;
+        }
+        Ok(())
+    }
+
+    /// Gives each change that the present snapshot does not cover to `each`.
+    pub(crate) fn each_change(
+        &self,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), FoldError> {
+        let changes = self.transaction.open_table(CHANGES).map_err(StoreError::from)?;
+        let from = self.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers + 1);
+        let tail = (&self.document.0, from)..=(&self.document.0, self.row.last);
+        for entry in changes.range(tail).map_err(StoreError::from)? {
+            each(entry.map_err(StoreError::from)?.1.value())?;
+        }
+        Ok(())
+    }
+}
+
+/// A document could not be read for folding.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The store could not read it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Whoever folds it stopped listening.
+    #[error("the compaction worker stopped reading; see its own message")]
+    Output(#[from] io::Error),
+}
+
+/// Puts the snapshot in place of the one before, and removes the changes it makes superfluous.
+pub(super) fn write_swap(
+    transaction: &WriteTransaction,
+    swap: &Swap,
+    unix_ms: u64,
+    cache: &mut GraphCache,
+) -> Result<(), StoreError> {
+    let document = &swap.document;
+    let mut documents = transaction.open_table(DOCUMENTS)?;
+    let stored = documents.get(&document.0)?.map(|row| row.value().to_vec());
+    let Some(stored) = stored else { return Ok(()) };
+    let mut row = DocumentRow::decode(document, &stored)?;
+    write_parts(transaction, swap)?;
+    let folded = fold_changes(transaction, swap, &row, unix_ms)?;
+    row.tail_bytes = tail_bytes(transaction, swap)?;
+    row.snapshot = Some(SnapshotRow {
+        covers: swap.covers,
+        changes: swap.changes,
+        bytes: swap.snapshot.len() as u64,
+        folded,
+    });
+    documents.insert(&document.0, encode(&row).as_slice())?;
+    if let Some(held) = cache.get(document) {
+        held.row = row;
+    }
+    Ok(())
+}
+
+fn write_parts(transaction: &WriteTransaction, swap: &Swap) -> Result<(), StoreError> {
+    let mut parts = transaction.open_table(SNAPSHOTS)?;
+    let document = &swap.document.0;
+    parts.retain_in((document, 0)..=(document, u64::MAX), |_, _| false)?;
+    for (number, part) in swap.snapshot.chunks(SNAPSHOT_PART_BYTES).enumerate() {
+        parts.insert((document, (number * SNAPSHOT_PART_BYTES) as u64), part)?;
+    }
+    Ok(())
+}
+
+/// Removes covered changes that are too old, or more than may stay, and says up to which position.
+fn fold_changes(
+    transaction: &WriteTransaction,
+    swap: &Swap,
+    row: &DocumentRow,
+    unix_ms: u64,
+) -> Result<u64, StoreError> {
+    let document = &swap.document.0;
+    let mut changes = transaction.open_table(CHANGES)?;
+    let young = first_young(transaction, row, unix_ms.saturating_sub(swap.tail.away_ms_max))?;
+    let bytes_max = swap.tail.bytes_max.max(swap.snapshot.len() as u64);
+    let mut folded = row.snapshot.as_ref().map_or(0, |snapshot| snapshot.folded);
+    let mut bytes = 0;
+    for entry in changes.range((document, folded + 1)..=(document, swap.covers))?.rev() {
+        let (key, chunk) = entry?;
+        bytes += chunk.value().len() as u64;
+        let position = key.value().1;
+        if position < young || bytes > bytes_max {
+            folded = position;
+            break;
+        }
+    }
+    changes.retain_in((document, 0)..=(document, folded), |_, _| false)?;
+    Ok(folded)
+}
+
+/// The first position of a space that was taken at `unix_ms` or later, to the hour.
+fn first_young(
+    transaction: &WriteTransaction,
+    row: &DocumentRow,
+    unix_ms: u64,
+) -> Result<u64, StoreError> {
+    let hours = transaction.open_table(HOURS)?;
+    let space = row.space.as_str();
+    let mut older = hours.range((space, 0)..=(space, unix_ms / HOUR_MS))?;
+    match older.next_back() {
+        // Positions of that hour are on either side of the line, and stay.
+        Some(entry) => Ok(entry?.1.value()),
+        None => Ok(0),
+    }
+}
+
+fn tail_bytes(transaction: &WriteTransaction, swap: &Swap) -> Result<u64, StoreError> {
+    let changes = transaction.open_table(CHANGES)?;
+    let document = &swap.document.0;
+    let mut bytes = 0;
+    for entry in changes.range((document, swap.covers + 1)..=(document, u64::MAX))? {
+        bytes += entry?.1.value().len() as u64;
+    }
+    Ok(bytes)
+}

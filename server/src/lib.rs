@@ -13,3 +13,4 @@ pub use relay::{
 };
 #[cfg(feature = "mutants")]
 pub use relay::{Mutant, Refuse};
+pub use store::TailPolicy;

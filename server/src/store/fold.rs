@@ -229,7 +229,8 @@ fn fold_changes(
     Ok(folded)
 }
 
-/// The first position of a space that was taken at `unix_ms` or later, to the hour.
+/// The first position of a space that may have been taken at `unix_ms` or later; to the hour, so
+/// that those of the same hour count as later.
 fn first_young(
     transaction: &WriteTransaction,
     row: &DocumentRow,
@@ -237,11 +238,10 @@ fn first_young(
 ) -> Result<u64, StoreError> {
     let hours = transaction.open_table(HOURS)?;
     let space = row.space.as_str();
-    let mut older = hours.range((space, 0)..=(space, unix_ms / HOUR_MS))?;
-    match older.next_back() {
-        // Positions of that hour are on either side of the line, and stay.
+    let mut later = hours.range((space, unix_ms / HOUR_MS)..=(space, u64::MAX))?;
+    match later.next() {
         Some(entry) => Ok(entry?.1.value()),
-        None => Ok(0),
+        None => Ok(u64::MAX),
     }
 }
 

@@ -1,0 +1,205 @@
+//! Folding changes into snapshots, and what readers are sent then.
+
+use rejoin_core::wire::Frame;
+use rejoin_relay::{CompactionPolicy, RelayOptions, TailPolicy, compact_in_process};
+
+use crate::harness::{Author, Peer, World, document};
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// Folds early, and keeps beside a snapshot what is younger than a day.
+fn options() -> RelayOptions {
+    let mut policy = CompactionPolicy::default();
+    policy.changes_min = 10;
+    policy.tail = TailPolicy { away_ms_max: DAY_MS, bytes_max: 1 << 20 };
+    let mut options = RelayOptions::default();
+    options.compaction = Some(policy);
+    options
+}
+
+/// Gives every document that is due to a worker.
+fn fold(world: &mut World) -> usize {
+    let mut folded = 0;
+    while let Some(input) = world.relay.poll_compaction() {
+        world.relay.handle_compacted(compact_in_process(&input));
+        world.turn();
+        folded += 1;
+    }
+    folded
+}
+
+fn snapshots(peer: &Peer) -> usize {
+    let is_part = |frame: &&Frame| matches!(frame, Frame::Changes(it) if it.snapshot.is_some());
+    peer.frames.iter().filter(is_part).count()
+}
+
+fn changes(peer: &Peer) -> usize {
+    let count = |frame: &Frame| match frame {
+        Frame::Changes(changes) => changes.changes.len(),
+        _ => 0,
+    };
+    peer.frames.iter().map(count).sum()
+}
+
+#[test]
+fn a_new_reader_gets_the_snapshot_and_what_is_after_it() {
+    let mut world = World::with(options());
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    alice.push(1, document(1), author.puts(50));
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    alice.push(2, document(1), author.puts(3));
+    world.drive(&mut [&mut alice]);
+    let mut bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((snapshots(&bob), changes(&bob)), (1, 3), "the raw tail is not sent on top");
+    assert!(bob.agrees());
+    assert_eq!(world.relay.counters().compactions, 1);
+}
+
+#[test]
+fn a_reader_who_was_away_for_an_hour_gets_changes() {
+    let mut world = World::with(options());
+    let (mut alice, mut bob) = (world.connect(None, false), world.connect(None, false));
+    let mut author = Author::new(1);
+    alice.push(1, document(1), author.puts(5));
+    world.drive(&mut [&mut alice, &mut bob]);
+    world.disconnect(&bob);
+    world.unix_ms += DAY_MS / 24;
+    alice.push(2, document(1), author.puts(20));
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    let mut returned = world.connect(bob.cursor, true);
+    returned.documents = bob.documents;
+    world.drive(&mut [&mut returned]);
+    assert_eq!((snapshots(&returned), changes(&returned)), (0, 20));
+    assert!(returned.agrees());
+}
+
+#[test]
+fn a_reader_who_was_away_too_long_gets_the_snapshot() {
+    let mut world = World::with(options());
+    let (mut alice, mut bob) = (world.connect(None, false), world.connect(None, false));
+    let mut author = Author::new(1);
+    alice.push(1, document(1), author.puts(5));
+    world.drive(&mut [&mut alice, &mut bob]);
+    world.disconnect(&bob);
+    alice.push(2, document(1), author.puts(2));
+    world.drive(&mut [&mut alice]);
+    world.unix_ms += 3 * DAY_MS;
+    alice.push(3, document(1), author.puts(20));
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    let mut returned = world.connect(bob.cursor, true);
+    returned.documents = bob.documents;
+    world.drive(&mut [&mut returned]);
+    assert_eq!((snapshots(&returned), changes(&returned)), (1, 0));
+    assert!(returned.agrees());
+}
+
+#[test]
+fn folded_changes_are_still_known() {
+    let mut options = options();
+    options.compaction.as_mut().unwrap().tail = TailPolicy { away_ms_max: 0, bytes_max: 0 };
+    let mut world = World::with(options);
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    let chunks = author.puts(40);
+    alice.push(1, document(1), chunks.clone());
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    world.reopen(RelayOptions::default());
+    let mut bob = world.connect(None, false);
+    bob.push(1, document(1), chunks);
+    bob.push(2, document(1), author.puts(1));
+    world.drive(&mut [&mut bob]);
+    assert!(bob.refused().is_empty());
+    assert_eq!(world.relay.counters().changes_known, 40);
+    assert_eq!(world.relay.counters().changes_kept, 1);
+}
+
+#[test]
+fn a_large_snapshot_comes_in_parts_and_starts_over_if_another_takes_its_place() {
+    let mut world = World::with(options());
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    for n in 0..12 {
+        alice.push(n, document(1), vec![author.put(&format!("blob {n}"), &noise(n, 90_000))]);
+    }
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    let mut bob = world.connect(None, false);
+    world.send(&mut bob);
+    world.turn();
+    while snapshots(&bob) < 2 {
+        assert!(world.receive(&mut bob, 1));
+    }
+    for n in 20..32 {
+        alice.push(n, document(1), vec![author.put(&format!("blob {n}"), &noise(n, 1000))]);
+    }
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    world.drive(&mut [&mut alice, &mut bob]);
+    let offsets: Vec<u64> = offsets(&bob);
+    assert_eq!(offsets.iter().filter(|offset| **offset == 0).count(), 2, "{offsets:?}");
+    assert!(offsets.len() >= 6, "{offsets:?}");
+    assert!(bob.agrees());
+}
+
+#[test]
+fn edits_during_a_fold_are_not_lost() {
+    let mut world = World::with(options());
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    alice.push(1, document(1), author.puts(30));
+    world.drive(&mut [&mut alice]);
+    let input = world.relay.poll_compaction().unwrap();
+    alice.push(2, document(1), author.puts(7));
+    world.drive(&mut [&mut alice]);
+    world.relay.handle_compacted(compact_in_process(&input));
+    alice.push(3, document(1), author.puts(2));
+    world.drive(&mut [&mut alice]);
+    let mut bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((snapshots(&bob), changes(&bob)), (1, 9));
+    assert!(bob.agrees());
+}
+
+#[test]
+fn a_snapshot_of_another_document_is_not_taken() {
+    let mut world = World::with(options());
+    let mut alice = world.connect(None, false);
+    alice.push(1, document(1), Author::new(1).puts(20));
+    alice.push(2, document(2), Author::new(2).puts(20));
+    world.drive(&mut [&mut alice]);
+    let first = world.relay.poll_compaction().unwrap();
+    let wrong = compact_in_process(&first);
+    world.relay.handle_compacted(Err(rejoin_relay::CompactionError::TimedOut { seconds: 1 }));
+    world.relay.poll_compaction().unwrap();
+    world.relay.handle_compacted(wrong);
+    world.turn();
+    let counters = world.relay.counters();
+    assert_eq!((counters.compactions, counters.compactions_failed), (0, 2));
+    let mut bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((snapshots(&bob), changes(&bob)), (0, 40));
+}
+
+fn offsets(peer: &Peer) -> Vec<u64> {
+    let parts = peer.frames.iter().filter_map(|frame| match frame {
+        Frame::Changes(changes) => changes.snapshot.as_ref().map(|part| part.offset),
+        _ => None,
+    });
+    parts.collect()
+}
+
+/// Text that does not deflate to nothing.
+fn noise(seed: u64, len: usize) -> String {
+    let mut state = seed + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + (state >> 33) as u8 % 90)
+    };
+    (0..len).map(|_| next()).collect()
+}

@@ -1,0 +1,294 @@
+//! A relay and its peers, driven until nothing moves.
+
+use std::collections::BTreeMap;
+
+use automerge::transaction::Transactable;
+use automerge::{ActorId, AutoCommit, ROOT};
+use rejoin_core::repair::RepairItem;
+use rejoin_core::session::{ReplicaEvent, ReplicaSession, SpaceStart};
+use rejoin_core::wire::{CollectionDigest, Cursor, Frame, Refused, RefusedClass};
+use rejoin_core::{
+    ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName, heads_hash,
+};
+use rejoin_relay::{Close, ConnectionId, Relay, RelayOptions};
+
+use crate::disk::Disk;
+
+/// Enough for every frame there is.
+pub const PLENTY: usize = usize::MAX;
+
+pub fn space() -> SpaceName {
+    SpaceName::new("acme").unwrap()
+}
+
+pub fn jobs() -> CollectionName {
+    CollectionName::new("jobs").unwrap()
+}
+
+/// A document without a natural key.
+pub fn document(n: u8) -> DocumentId {
+    DocumentId::from_random([n; 16])
+}
+
+/// Edits of one document, and the chunks they made.
+pub struct Author {
+    pub doc: AutoCommit,
+    puts: usize,
+}
+
+impl Author {
+    pub fn new(actor: u8) -> Self {
+        Self { doc: AutoCommit::new().with_actor(ActorId::from([actor; 16])), puts: 0 }
+    }
+
+    /// One change that sets `key`.
+    pub fn put(&mut self, key: &str, value: &str) -> Vec<u8> {
+        self.doc.put(ROOT, key, value).unwrap();
+        self.doc.commit();
+        self.doc.get_last_local_change().unwrap().raw_bytes().to_vec()
+    }
+
+    /// So many changes. Each says something new: putting what is there is no change.
+    pub fn puts(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let puts = self.puts..self.puts + count;
+        self.puts = puts.end;
+        puts.map(|n| self.put("n", &n.to_string())).collect()
+    }
+
+    /// Another author of the same document.
+    pub fn fork(&mut self, actor: u8) -> Self {
+        Self { doc: self.doc.fork().with_actor(ActorId::from([actor; 16])), puts: 0 }
+    }
+}
+
+pub fn hash(chunk: &[u8]) -> ChangeHash {
+    rejoin_core::change::parse(chunk).unwrap().hash()
+}
+
+pub fn hashes(chunks: &[Vec<u8>]) -> Vec<ChangeHash> {
+    chunks.iter().map(|chunk| hash(chunk)).collect()
+}
+
+/// A relay on a disk, and a clock.
+pub struct World {
+    pub disk: Disk,
+    pub relay: Relay,
+    pub now: u64,
+    pub unix_ms: u64,
+    connections: u64,
+}
+
+/// One replica in one session of one space.
+pub struct Peer {
+    pub id: ConnectionId,
+    pub session: ReplicaSession,
+    pub events: Vec<ReplicaEvent>,
+    /// What it was sent and holds.
+    pub documents: BTreeMap<DocumentId, AutoCommit>,
+    pub frames: Vec<Frame>,
+    pub cursor: Option<Cursor>,
+    pub digests: Option<Vec<CollectionDigest>>,
+    pub close: Option<Close>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(RelayOptions::default())
+    }
+
+    pub fn with(options: RelayOptions) -> Self {
+        let disk = Disk::default();
+        let relay = open(&disk, options);
+        Self { disk, relay, now: 1, unix_ms: 1_800_000_000_000, connections: 0 }
+    }
+
+    /// The same store, opened again; sessions are gone.
+    pub fn reopen(&mut self, options: RelayOptions) {
+        let spare = open(&Disk::default(), RelayOptions::default());
+        drop(std::mem::replace(&mut self.relay, spare));
+        self.relay = open(&self.disk, options);
+    }
+
+    pub fn connect(&mut self, cursor: Option<Cursor>, holds: bool) -> Peer {
+        self.connect_to(space(), cursor, holds)
+    }
+
+    pub fn connect_to(&mut self, name: SpaceName, cursor: Option<Cursor>, holds: bool) -> Peer {
+        self.connections += 1;
+        let id = ConnectionId(self.connections);
+        self.relay.handle_connected(self.now, id);
+        let start = SpaceStart { name, cursor, holds };
+        Peer {
+            id,
+            session: ReplicaSession::new(self.now, DeviceId([1; 16]), None, vec![start], 0),
+            events: Vec::new(),
+            documents: BTreeMap::new(),
+            frames: Vec::new(),
+            cursor,
+            digests: None,
+            close: None,
+        }
+    }
+
+    pub fn turn(&mut self) {
+        self.relay.turn(self.now, self.unix_ms).unwrap();
+    }
+
+    /// Gives the relay what the peer has to send.
+    pub fn send(&mut self, peer: &mut Peer) -> bool {
+        let mut sent = false;
+        while let Some(frame) = peer.session.poll_transmit() {
+            self.relay.handle_message(peer.id, &frame.encode());
+            sent = true;
+        }
+        sent
+    }
+
+    /// Gives the peer what the relay has to send, within a budget of bytes.
+    pub fn receive(&mut self, peer: &mut Peer, budget: usize) -> bool {
+        let frames = self.relay.poll_transmit(self.now, peer.id, budget);
+        let received = !frames.is_empty();
+        frames.iter().for_each(|bytes| peer.handle(Frame::decode(bytes).unwrap()));
+        peer.close = self.relay.poll_close(peer.id).or(peer.close.take());
+        received
+    }
+
+    /// Lets everything happen that can, with time passing whenever nothing else does.
+    pub fn drive(&mut self, peers: &mut [&mut Peer]) {
+        for _ in 0..10_000 {
+            let mut moved = false;
+            for peer in peers.iter_mut() {
+                moved |= self.send(peer);
+            }
+            self.turn();
+            for peer in peers.iter_mut() {
+                moved |= self.receive(peer, PLENTY);
+            }
+            if !moved && !self.pass_time() {
+                return;
+            }
+        }
+        panic!("still moving after 10,000 rounds");
+    }
+
+    /// Skips to what is due next, unless that is a handshake nobody makes.
+    fn pass_time(&mut self) -> bool {
+        let Some(due) = self.relay.poll_timeout().filter(|due| *due < self.now + 5000) else {
+            return false;
+        };
+        self.now = self.now.max(due);
+        self.relay.handle_timeout(self.now);
+        true
+    }
+
+    pub fn disconnect(&mut self, peer: &Peer) {
+        self.relay.handle_disconnected(peer.id);
+    }
+}
+
+impl Peer {
+    pub fn push(&mut self, ticket: u64, document: DocumentId, changes: Vec<Vec<u8>>) {
+        self.session.push(ticket, 0, document, jobs(), changes);
+    }
+
+    fn handle(&mut self, frame: Frame) {
+        self.frames.push(frame.clone());
+        self.session.handle_frame(frame).unwrap();
+        while let Some(event) = self.session.poll_event() {
+            self.note(&event);
+            self.events.push(event);
+        }
+    }
+
+    fn note(&mut self, event: &ReplicaEvent) {
+        match event {
+            ReplicaEvent::Received { document, snapshot, changes, .. } => {
+                let doc = self.documents.entry(*document).or_default();
+                for chunk in snapshot.iter().chain(changes) {
+                    doc.load_incremental(chunk).unwrap();
+                }
+            }
+            ReplicaEvent::Checkpoint { cursor, digests, .. } => {
+                self.cursor = Some(*cursor);
+                self.digests = digests.clone();
+            }
+            _ => {}
+        }
+    }
+
+    /// Tickets acknowledged, in order.
+    pub fn acked(&self) -> Vec<u64> {
+        let acked = self.events.iter().filter_map(|event| match event {
+            ReplicaEvent::Acked { ticket } => Some(*ticket),
+            _ => None,
+        });
+        acked.collect()
+    }
+
+    pub fn refused(&self) -> Vec<Refused> {
+        let refused = self.events.iter().filter_map(|event| match event {
+            ReplicaEvent::Refused { refused, .. } => Some(refused.clone()),
+            _ => None,
+        });
+        refused.collect()
+    }
+
+    /// The one refusal there was.
+    pub fn refusal(&self) -> (RefusedClass, Vec<ChangeHash>) {
+        let refused = self.refused();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        (refused[0].class, refused[0].hashes.clone())
+    }
+
+    /// Every chunk and snapshot received.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        let received = self.events.iter().filter_map(|event| match event {
+            ReplicaEvent::Received { snapshot, changes, .. } => {
+                Some(snapshot.iter().chain(changes).cloned())
+            }
+            _ => None,
+        });
+        received.flatten().collect()
+    }
+
+    pub fn is_told(&self) -> bool {
+        !self.acked().is_empty() || !self.received().is_empty()
+    }
+
+    /// Whether the last checkpoint had digests, and they are of just what this peer holds.
+    pub fn agrees(&mut self) -> bool {
+        let mut digest = SetDigest::EMPTY;
+        for item in self.items_with_heads() {
+            digest.insert(&item.0, &heads_hash(&item.1));
+        }
+        self.digests == Some(vec![CollectionDigest { collection: jobs(), digest }])
+    }
+
+    pub fn items(&mut self) -> Vec<RepairItem> {
+        let with_heads = self.items_with_heads().into_iter();
+        let item = |(document, heads): (_, Vec<_>)| RepairItem {
+            document,
+            heads: heads_hash(&heads).short(),
+        };
+        with_heads.map(item).collect()
+    }
+
+    pub fn heads(&mut self, document: &DocumentId) -> Vec<ChangeHash> {
+        let heads = self.documents.get_mut(document).unwrap().get_heads();
+        heads.iter().map(|head| ChangeHash(head.0)).collect()
+    }
+
+    fn items_with_heads(&mut self) -> Vec<(DocumentId, Vec<ChangeHash>)> {
+        let documents: Vec<_> = self.documents.keys().copied().collect();
+        documents.iter().map(|document| (*document, self.heads(document))).collect()
+    }
+}
+
+pub fn open(disk: &Disk, options: RelayOptions) -> Relay {
+    let mut next = 0;
+    let ids = || {
+        next += 1;
+        [next; 16]
+    };
+    Relay::open(disk.database().unwrap(), options, ids).unwrap()
+}

@@ -1,0 +1,9 @@
+//! The relay's engine over a real redb, with real replica sessions as peers and no network.
+
+mod catch_up;
+mod compaction;
+mod disk;
+mod faults;
+mod harness;
+mod pushes;
+mod repair;

@@ -1,0 +1,43 @@
+//! Rejoin's client: documents that are edited offline and meet again.
+//!
+//! Open a [`Replica`] in a file, take a [`Space`] and a [`Collection`], and create, read, edit and
+//! watch [`Document`]s through your own serde types. [`Replica::connect`] keeps them in sync with a
+//! relay whenever there is one. [`blocking`] has the same without `async`.
+//!
+//! The layers, from the outside in: handles ([`Replica`], [`Collection`], [`Document`]), the thread
+//! that drives (`driver`, `dial`), the [`engine`] without I/O of its own, and the [`store`].
+#![warn(missing_docs)]
+
+pub mod blocking;
+mod collection;
+mod dial;
+mod diff;
+pub mod doctor;
+mod document;
+mod driver;
+pub mod engine;
+mod file;
+mod path;
+mod presence;
+mod replica;
+mod status;
+pub mod store;
+mod value;
+mod watch;
+mod write;
+
+pub use collection::{Collection, Entry};
+pub use dial::AddressError;
+pub use diff::{Op, diff};
+pub use document::Document;
+pub use engine::{Counters, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError};
+pub use file::{Holder, OpenError};
+pub use path::{Path, Segment};
+pub use rejoin_core::{
+    ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, NameError, PeerId, SetDigest,
+    SpaceName,
+};
+pub use replica::{ConnectError, Replica, SaveError, Space};
+pub use status::{Link, Status};
+pub use value::{Bytes, Counter, Text, Timestamp};
+pub use watch::{Change, WatchEvent, Watcher};

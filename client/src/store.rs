@@ -5,81 +5,24 @@
 //! engine drops what it has loaded, and the file is opened again.
 
 mod rows;
+mod tables;
 
 use std::sync::{RwLock, RwLockReadGuard};
 
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableMultimapTable, ReadableTable,
+    ReadableTableMetadata, WriteTransaction,
+};
 use rejoin_core::wire::Cursor;
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
-use redb::{
-    Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, TableDefinition, WriteTransaction,
-};
 use thiserror::Error;
 
 pub use rows::{DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow};
 use rows::{decode, encode};
-
-/// Table: documents
-/// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `&[u8]`    # [`DocumentRow`], CBOR
-const DOCUMENTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("documents-1");
-
-/// Table: the Automerge document up to a change
-/// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `&[u8]`    # Automerge document chunk; holds the changes below [`DocumentRow::covered`]
-const SNAPSHOTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("snapshots-1");
-
-/// Table: changes since the snapshot, and older ones that the relay does not have yet
-/// Key:   `([u8; 16], u64)` # ([`DocumentId`], place in the document's order of arrival, from 0)
-/// Value: `&[u8]`           # Automerge change chunk
-const CHANGES: TableDefinition<'_, ([u8; 16], u64), &[u8]> = TableDefinition::new("changes-1");
-
-/// Table: what people see, so that lists and reads load no document
-/// Key:   `(&str, &str, [u8; 16])` # (space, collection, [`DocumentId`])
-/// Value: `&[u8]`                  # [`ValueRow`], CBOR
-const VALUES: TableDefinition<'_, (&str, &str, [u8; 16]), &[u8]> = TableDefinition::new("values-1");
-
-/// Table: documents whose row in `values-1` is behind; see [`limits`](crate::engine)
-/// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `()`
-const STALE: TableDefinition<'_, [u8; 16], ()> = TableDefinition::new("stale-1");
-
-/// Table: local edits no relay has acknowledged
-/// Key:   `u64`   # rises with every edit, never reused
-/// Value: `&[u8]` # [`OutboxRow`], CBOR
-const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outbox-1");
-
-/// Table: documents with edits in the outbox
-/// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `u64`      # keys in `outbox-1`
-const WAITING: MultimapTableDefinition<'_, [u8; 16], u64> =
-    MultimapTableDefinition::new("waiting-1");
-
-/// Table: digests of collections
-/// Key:   `(&str, &str)` # (space, collection)
-/// Value: `&[u8]`        # [`DigestRow`], CBOR
-const DIGESTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("digests-1");
-
-/// Table: how far the replica has come at each relay
-/// Key:   `(&str, &str)` # (relay's address, space)
-/// Value: `&[u8]`        # [`Cursor`], CBOR
-const CURSORS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("cursors-1");
-
-/// Table: changes from a relay that could not be applied
-/// Key:   `([u8; 16], [u8; 32])` # ([`DocumentId`], change hash)
-/// Value: `&[u8]`                # [`QuarantineRow`], CBOR
-const QUARANTINE: TableDefinition<'_, ([u8; 16], [u8; 32]), &[u8]> =
-    TableDefinition::new("quarantine-1");
-
-/// Table: local work that a relay will never take
-/// Key:   `u64`   # counts from 1
-/// Value: `&[u8]` # [`SetAsideRow`], CBOR
-const SET_ASIDE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("set-aside-1");
-
-/// Table: the file itself
-/// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian
-/// Value: `&[u8]`
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-1");
+use tables::{
+    CHANGES, CURSORS, DIGESTS, DOCUMENTS, META, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
+    VALUES, WAITING, prepare,
+};
 
 /// The replica's file, open. Readers on any thread see the last commit; only the engine writes.
 #[derive(Debug)]
@@ -156,39 +99,6 @@ impl Store {
     }
 }
 
-fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, StoreError> {
-    let known = {
-        let txn = database.begin_read().map_err(unavailable)?;
-        match txn.open_table(META) {
-            Ok(meta) => meta.get("device").map_err(unavailable)?.map(|row| row.value().to_vec()),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(unavailable(error)),
-        }
-    };
-    if let Some(device) = known {
-        let device = device.try_into().map_err(|_| StoreError::Foreign)?;
-        return Ok(DeviceId(device));
-    }
-    let txn = database.begin_write().map_err(unavailable)?;
-    txn.open_table(DOCUMENTS).map_err(unavailable)?;
-    txn.open_table(SNAPSHOTS).map_err(unavailable)?;
-    txn.open_table(CHANGES).map_err(unavailable)?;
-    txn.open_table(VALUES).map_err(unavailable)?;
-    txn.open_table(STALE).map_err(unavailable)?;
-    txn.open_table(OUTBOX).map_err(unavailable)?;
-    txn.open_multimap_table(WAITING).map_err(unavailable)?;
-    txn.open_table(DIGESTS).map_err(unavailable)?;
-    txn.open_table(CURSORS).map_err(unavailable)?;
-    txn.open_table(QUARANTINE).map_err(unavailable)?;
-    txn.open_table(SET_ASIDE).map_err(unavailable)?;
-    {
-        let mut meta = txn.open_table(META).map_err(unavailable)?;
-        meta.insert("device", fresh.as_slice()).map_err(unavailable)?;
-    }
-    txn.commit().map_err(unavailable)?;
-    Ok(DeviceId(fresh))
-}
-
 /// Reads common to a [`ReadView`] and a [`WriteView`]: both open a table by its definition, but
 /// with types of their own.
 macro_rules! reads {
@@ -229,6 +139,21 @@ macro_rules! reads {
                     Ok((key.value().1, chunk.value().to_vec()))
                 })
                 .collect()
+            }
+
+            /// The changes of a document at these places.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn changes_in(
+                &self,
+                id: &DocumentId,
+                places: std::ops::Range<u64>,
+            ) -> Result<Vec<Vec<u8>>, StoreError> {
+                let table = self.txn.open_table(CHANGES).map_err(unavailable)?;
+                let range = (id.0, places.start)..(id.0, places.end);
+                let rows = table.range(range).map_err(unavailable)?;
+                rows.map(|row| Ok(row.map_err(unavailable)?.1.value().to_vec())).collect()
             }
 
             /// What people see of a document.

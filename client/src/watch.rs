@@ -126,12 +126,17 @@ impl Watchers {
     }
 
     pub(crate) fn anyone(&self, space: &SpaceName, collection: &CollectionName) -> bool {
-        self.watching
-            .iter()
-            .any(|watching| watching.filter.space == *space && watching.filter.collection == *collection)
+        self.watching.iter().any(|watching| {
+            watching.filter.space == *space && watching.filter.collection == *collection
+        })
     }
 
-    pub(crate) fn changed(&mut self, space: &SpaceName, collection: &CollectionName, change: &Change) {
+    pub(crate) fn changed(
+        &mut self,
+        space: &SpaceName,
+        collection: &CollectionName,
+        change: &Change,
+    ) {
         self.tell(space, Some(collection), change.document, |pending| pending.changed(change));
     }
 
@@ -188,15 +193,13 @@ impl Pending {
         if self.everything {
             return;
         }
-        match self.changes.get_mut(&change.document) {
-            Some(earlier) => earlier.widen(change),
-            None if self.changes.len() < BEHIND_MAX => {
-                self.changes.insert(change.document, change.clone());
-            }
-            None => {
-                self.changes.clear();
-                self.everything = true;
-            }
+        if let Some(earlier) = self.changes.get_mut(&change.document) {
+            earlier.widen(change);
+        } else if self.changes.len() < BEHIND_MAX {
+            self.changes.insert(change.document, change.clone());
+        } else {
+            self.changes.clear();
+            self.everything = true;
         }
     }
 

@@ -7,7 +7,7 @@ use automerge::{Automerge, Change};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, KnownChange, LastChange};
 
 use super::EngineError;
-use crate::store::{DocumentRow, StoreError};
+use crate::store::DocumentRow;
 
 /// The loaded documents, least recently used ones first to go.
 #[derive(Debug, Default)]
@@ -63,7 +63,12 @@ impl Loaded {
     }
 
     /// Documents to unload: over the limits, or unused since `idle_since`.
-    pub(super) fn surplus(&self, count_max: usize, bytes_max: u64, idle_since: u64) -> Vec<DocumentId> {
+    pub(super) fn surplus(
+        &self,
+        count_max: usize,
+        bytes_max: u64,
+        idle_since: u64,
+    ) -> Vec<DocumentId> {
         let mut by_use: Vec<_> = self.documents.iter().collect();
         by_use.sort_by_key(|(_, document)| std::cmp::Reverse(document.used));
         let (mut count, mut bytes) = (0, 0);
@@ -199,11 +204,5 @@ impl From<EngineError> for super::EditError {
             EngineError::Store(error) => Self::Store(error),
             EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
         }
-    }
-}
-
-impl From<StoreError> for super::EditError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }

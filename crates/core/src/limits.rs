@@ -70,7 +70,7 @@ pub const PUSH_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 pub const WANT_DOCUMENTS_MAX: usize = 1024;
 
 /// Documents a relay keeps as wanted by one session; a replica asks for more when they came.
-pub const WANTED_MAX: usize = 8192;
+pub const WANTED_MAX: usize = 16_384;
 
 /// Heads named for one document.
 pub const HEADS_MAX: usize = 4096;

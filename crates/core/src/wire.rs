@@ -498,9 +498,7 @@ impl Frame {
                 let value = presence.value.as_ref().map_or(0, |value| value.len());
                 within("presence bytes", value, limits::PRESENCE_BYTES_MAX)
             }
-            Self::Renew(renew) => {
-                within("token bytes", renew.token.len(), limits::TOKEN_BYTES_MAX)
-            }
+            Self::Renew(renew) => within("token bytes", renew.token.len(), limits::TOKEN_BYTES_MAX),
             Self::Bye(bye) => within("reason bytes", bye.message.len(), limits::REASON_BYTES_MAX),
         }
     }

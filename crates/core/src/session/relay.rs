@@ -207,9 +207,8 @@ struct Reader {
     /// Documents the relay wants from the replica.
     wants: Vec<Wanted>,
     repair: Option<(u32, u32)>,
-    /// The last position told, whether with a digest, and when.
+    /// The last position told, and when.
     told: u64,
-    told_digest: bool,
     told_at: u64,
     /// A digest is due as soon as nothing is unsent.
     digest_due: bool,
@@ -393,7 +392,8 @@ impl RelaySession {
         if let Some((_, presence)) = self.presences.pop_first() {
             return Some(Transmit::Frame(Frame::Presence(presence)));
         }
-        let settled = self.answered >= self.announced;
+        let patient = now < self.opened_at + ANNOUNCED_MS_MAX;
+        let settled = self.answered >= self.announced || !patient;
         let mut readers = self.readers.iter_mut().enumerate();
         readers.find_map(|(space, reader)| reader.poll(now, space as u32, settled))
     }
@@ -404,11 +404,8 @@ impl RelaySession {
         if self.state != State::Open {
             return Some(self.opened_at + HANDSHAKE_MS_MAX);
         }
-        self.readers
-            .iter()
-            .filter(|reader| reader.told < reader.position || reader.digest_due)
-            .map(|reader| reader.told_at + CHECKPOINT_MS)
-            .min()
+        let patience = self.opened_at + ANNOUNCED_MS_MAX;
+        self.readers.iter().filter_map(|reader| reader.timeout(patience)).min()
     }
 
     /// Time has passed.
@@ -494,7 +491,6 @@ impl Reader {
             wants: Vec::new(),
             repair: None,
             told: 0,
-            told_digest: false,
             told_at: now,
             digest_due: opened.access != Access::None,
         };
@@ -572,6 +568,17 @@ impl Reader {
         None
     }
 
+    /// When to poll although nothing happens. While something is unsent, the socket sets the pace.
+    fn timeout(&self, patience: u64) -> Option<u64> {
+        if self.access == Access::None || !self.is_drained() {
+            return None;
+        }
+        if self.told < self.position {
+            return Some(self.told_at + CHECKPOINT_MS);
+        }
+        self.digest_due.then_some(patience)
+    }
+
     fn read_document(&self, space: u32, document: DocumentId, from: u64) -> Transmit {
         let snapshot = self.dirty.get(&document).and_then(|dirty| dirty.snapshot);
         Transmit::Read(Read::Document { space, document, from, snapshot })
@@ -586,7 +593,6 @@ impl Reader {
 
     fn tell(&mut self, now: u64, space: u32, digests: Option<Vec<CollectionDigest>>) -> Frame {
         self.told = self.told.max(self.settled_position());
-        self.told_digest = digests.is_some();
         self.told_at = now;
         Frame::Checkpoint(Checkpoint { space, position: self.told, digests })
     }
@@ -625,10 +631,18 @@ impl Reader {
             self.queue(dirty.live).insert((next, document));
             self.dirty.insert(document, dirty);
         }
-        (snapshot.is_some() || !changes.is_empty())
-            .then_some(Frame::Changes(Changes { space, document, collection, snapshot, changes }))
+        (snapshot.is_some() || !changes.is_empty()).then_some(Frame::Changes(Changes {
+            space,
+            document,
+            collection,
+            snapshot,
+            changes,
+        }))
     }
 }
+
+/// Milliseconds the first digest waits for the pushes that the Hello announced.
+const ANNOUNCED_MS_MAX: u64 = 5_000;
 
 /// Milliseconds between two checkpoints of a space. Short enough that a lost connection costs
 /// little, long enough that live edits are not doubled in frames.

@@ -377,7 +377,8 @@ impl ReplicaSession {
             None => None,
         };
         if snapshot.is_some() || !changes.is_empty() {
-            let received = ReplicaEvent::Received { space, document, collection, snapshot, changes };
+            let received =
+                ReplicaEvent::Received { space, document, collection, snapshot, changes };
             self.events.push_back(received);
         }
         Ok(())
@@ -432,6 +433,9 @@ impl ReplicaSession {
             return Err(SessionError::Unexpected { frame: "Repair", when: "without a question" });
         };
         repairing.decoder.add(&symbols)?;
+        if repairing.decoder.symbols() != repairing.asked {
+            return Err(SessionError::Unexpected { frame: "Repair", when: "with other symbols" });
+        }
         if repairing.decoder.is_decoded() {
             let difference = repairing.difference(number);
             space.repair = None;
@@ -461,8 +465,7 @@ impl ReplicaSession {
 impl Repairing {
     fn difference(&self, space: u32) -> Difference {
         let found = self.decoder.difference();
-        let remote: BTreeSet<_> =
-            found.remote_only.iter().map(|item| item.document).collect();
+        let remote: BTreeSet<_> = found.remote_only.iter().map(|item| item.document).collect();
         let mut difference = Difference {
             space,
             missing_here: Vec::new(),
@@ -471,8 +474,7 @@ impl Repairing {
         };
         for document in &remote {
             let held = self.local.contains(document);
-            let side =
-                if held { &mut difference.differing } else { &mut difference.missing_here };
+            let side = if held { &mut difference.differing } else { &mut difference.missing_here };
             side.push(*document);
         }
         let local_only = found.local_only.iter().map(|item| item.document);

@@ -1,0 +1,260 @@
+//! The client without `async`: the same handles, for threads outside an async runtime.
+//!
+//! ```
+//! # use rejoin::blocking::Replica;
+//! # use serde_json::json;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("desk.redb");
+//! let replica = Replica::open(&path)?;
+//! let jobs = replica.space("main")?.collection("jobs")?;
+//! let job = jobs.create("2026-118", &json!({ "phone": "555-0100" }))?;
+//! job.append("notes", "Called at 4:10. ")?;
+//! assert_eq!(jobs.list()?.len(), 1);
+//! replica.close();
+//! # Ok(())
+//! # }
+//! ```
+
+use std::path::PathBuf;
+
+use futures_executor::block_on;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, NameError, PeerId, SetDigest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::document::edit_value;
+use crate::engine::{EditError, Edited, HistoryEntry};
+use crate::store::StoreError;
+use crate::{ConnectError, Counters, Entry, Op, OpenError, Path, SaveError, Status, Watcher};
+
+/// [`crate::Replica`], blocking.
+#[derive(Debug, Clone)]
+pub struct Replica(crate::Replica);
+
+/// [`crate::Space`], blocking.
+#[derive(Debug, Clone)]
+pub struct Space(crate::Space);
+
+/// [`crate::Collection`], blocking.
+#[derive(Debug, Clone)]
+pub struct Collection(crate::Collection);
+
+/// [`crate::Document`], blocking.
+#[derive(Debug, Clone)]
+pub struct Document(crate::Document);
+
+/// Forwards methods to the async handle and waits for each.
+macro_rules! blocking {
+    ($(fn $name:ident $(<$generic:ident: $bound:path>)? (&self $(, $arg:ident: $type:ty)*) -> $returned:ty;)*) => {
+        $(
+            #[doc = concat!("As the async `", stringify!($name), "`.")]
+            ///
+            /// # Errors
+            /// As there.
+            pub fn $name $(<$generic: $bound>)? (&self $(, $arg: $type)*) -> $returned {
+                block_on(self.0.$name($($arg),*))
+            }
+        )*
+    };
+}
+
+impl Replica {
+    /// As [`crate::Replica::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        block_on(crate::Replica::open(path)).map(Self)
+    }
+
+    /// As [`crate::Replica::space`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn space(&self, name: &str) -> Result<Space, NameError> {
+        self.0.space(name).map(Space)
+    }
+
+    /// As [`crate::Replica::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect(&self, relay: &str, spaces: &[&Space]) -> Result<(), ConnectError> {
+        let spaces: Vec<_> = spaces.iter().map(|space| &space.0).collect();
+        block_on(self.0.connect(relay, &spaces))
+    }
+
+    /// As [`crate::Replica::status`].
+    pub fn status(&self) -> Status {
+        self.0.status()
+    }
+
+    /// As [`crate::Replica::status_when`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn status_when(&self, met: impl FnMut(&Status) -> bool) -> Result<Status, EditError> {
+        block_on(self.0.status_when(met))
+    }
+
+    /// The async handle to the same replica.
+    pub fn as_async(&self) -> &crate::Replica {
+        &self.0
+    }
+
+    blocking! {
+        fn disconnect(&self) -> ();
+        fn saved(&self) -> Result<(), SaveError>;
+        fn counters(&self) -> Result<Counters, EditError>;
+        fn close(&self) -> ();
+    }
+}
+
+impl Space {
+    /// As [`crate::Space::collection`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn collection(&self, name: &str) -> Result<Collection, NameError> {
+        self.0.collection(name).map(Collection)
+    }
+
+    /// As [`crate::Space::collections`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn collections(&self) -> Result<Vec<(CollectionName, u64)>, StoreError> {
+        self.0.collections()
+    }
+
+    /// As [`crate::Space::digest`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn digest(&self) -> Result<SetDigest, StoreError> {
+        self.0.digest()
+    }
+}
+
+impl Collection {
+    /// As [`crate::Collection::document`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn document(&self, key: &str) -> Result<Document, NameError> {
+        self.0.document(key).map(Document)
+    }
+
+    /// As [`crate::Collection::document_by_id`].
+    pub fn document_by_id(&self, id: DocumentId) -> Document {
+        Document(self.0.document_by_id(id))
+    }
+
+    /// As [`crate::Collection::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<Document, EditError> {
+        block_on(self.0.create(key, value)).map(Document)
+    }
+
+    /// As [`crate::Collection::filter`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn filter(&self, keep: impl FnMut(&Entry) -> bool) -> Result<Vec<Entry>, EditError> {
+        let mut entries = self.list()?;
+        entries.retain(keep);
+        Ok(entries)
+    }
+
+    blocking! {
+        fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError>;
+        fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError>;
+        fn list(&self) -> Result<Vec<Entry>, EditError>;
+        fn watch(&self) -> Result<Watcher, EditError>;
+    }
+}
+
+impl Document {
+    /// As [`crate::Document::id`].
+    pub fn id(&self) -> DocumentId {
+        self.0.id()
+    }
+
+    /// As [`crate::Document::edit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn edit<T: Serialize + DeserializeOwned>(
+        &self,
+        change: impl FnOnce(&mut T),
+    ) -> Result<Edited, EditError> {
+        // The closure runs between the waits, so it may use blocking handles itself.
+        let held = self.read()?.ok_or(EditError::NotFound)?;
+        let (base, ops) = edit_value(held, change)?;
+        self.apply_at(Some(base), ops)
+    }
+
+    /// As [`crate::Document::set`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set<T: Serialize>(&self, path: impl Into<Path>, value: T) -> Result<Edited, EditError> {
+        block_on(self.0.set(path, value))
+    }
+
+    /// As [`crate::Document::remove`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove(&self, path: impl Into<Path>) -> Result<Edited, EditError> {
+        block_on(self.0.remove(path))
+    }
+
+    /// As [`crate::Document::splice`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn splice(
+        &self,
+        path: impl Into<Path>,
+        index: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<Edited, EditError> {
+        block_on(self.0.splice(path, index, delete, insert))
+    }
+
+    /// As [`crate::Document::append`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(&self, path: impl Into<Path>, text: &str) -> Result<Edited, EditError> {
+        block_on(self.0.append(path, text))
+    }
+
+    /// As [`crate::Document::add`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add(&self, path: impl Into<Path>, by: i64) -> Result<Edited, EditError> {
+        block_on(self.0.add(path, by))
+    }
+
+    blocking! {
+        fn read(&self) -> Result<Option<Entry>, EditError>;
+        fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError>;
+        fn apply(&self, ops: Vec<Op>) -> Result<Edited, EditError>;
+        fn apply_at(&self, base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Result<Edited, EditError>;
+        fn delete(&self) -> Result<Edited, EditError>;
+        fn saved(&self) -> Result<(), SaveError>;
+        fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
+        fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError>;
+        fn watch(&self) -> Result<Watcher, EditError>;
+        fn present(&self, value: Option<Vec<u8>>, ttl_ms: u32) -> Result<(), EditError>;
+        fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, EditError>;
+    }
+}

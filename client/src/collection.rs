@@ -1,0 +1,171 @@
+//! Collections: create, find, list and watch documents.
+
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, NameError, SpaceName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::document::Document;
+use crate::engine::{Content, Edit, EditError, Edited, Target};
+use crate::replica::Replica;
+use crate::store::ValueRow;
+use crate::watch::Watcher;
+
+/// A named kind of document in a space.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    replica: Replica,
+    space: SpaceName,
+    name: CollectionName,
+}
+
+/// One document as a list shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Which document.
+    pub document: DocumentId,
+    /// Its natural key, if it has one.
+    pub key: Option<String>,
+    /// Its heads.
+    pub heads: Vec<ChangeHash>,
+    /// Its value: a JSON object. Texts are strings, counters numbers.
+    pub value: Value,
+}
+
+impl Collection {
+    pub(crate) fn new(replica: Replica, space: SpaceName, name: CollectionName) -> Self {
+        Self { replica, space, name }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &CollectionName {
+        &self.name
+    }
+
+    /// The document with this natural key, whether or not it exists yet.
+    ///
+    /// # Errors
+    /// The key is empty, too long or holds a control character.
+    pub fn document(&self, key: &str) -> Result<Document, NameError> {
+        let id = DocumentId::derive(&self.space, &self.name, &Genesis::first(key)?);
+        Ok(self.document_by_id(id))
+    }
+
+    /// The document with this id, whether or not it exists.
+    pub fn document_by_id(&self, id: DocumentId) -> Document {
+        Document::new(self.replica.clone(), self.space.clone(), self.name.clone(), id)
+    }
+
+    /// Creates the document with this natural key; if there is one already, gives it these field
+    /// values where they differ. The same record created on two devices is one document.
+    ///
+    /// # Errors
+    /// See [`EditError`]. Nothing was written then.
+    pub async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<Document, EditError> {
+        let edited = self.put(key, fields(value)?).await?;
+        Ok(self.document_by_id(edited.document))
+    }
+
+    /// Creates a document without a natural key.
+    ///
+    /// # Errors
+    /// See [`EditError`]. Nothing was written then.
+    pub async fn create_unkeyed<T: Serialize>(&self, value: &T) -> Result<Document, EditError> {
+        let content = Content::Fields(fields(value)?);
+        let edited = self.replica.edit(self.edit(Target::New, content)).await?;
+        Ok(self.document_by_id(edited.document))
+    }
+
+    /// Gives the document with this key these field values where they differ, creating it if it
+    /// does not exist. `null` removes a field; other fields are left alone.
+    ///
+    /// # Errors
+    /// See [`EditError`]. Nothing was written then.
+    pub async fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError> {
+        let edit = self.edit(Target::Key(key.to_owned()), Content::Fields(fields));
+        self.replica.edit(edit).await
+    }
+
+    /// [`put`](Self::put) for many documents in one commit. The results are in their order; an
+    /// error of one leaves the others alone.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn put_all(
+        &self,
+        rows: Vec<(String, Map<String, Value>)>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let edits = rows
+            .into_iter()
+            .map(|(key, fields)| self.edit(Target::Key(key), Content::Fields(fields)));
+        self.replica.edits(edits.collect()).await
+    }
+
+    /// The value of the document with this key; `None` if there is none or it is deleted.
+    ///
+    /// # Errors
+    /// The file could not be read, or the value does not fit the type.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError> {
+        self.document(key)?.get().await
+    }
+
+    /// The documents that are not deleted and that `keep` wants, without loading any of them.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn filter(
+        &self,
+        mut keep: impl FnMut(&Entry) -> bool,
+    ) -> Result<Vec<Entry>, EditError> {
+        let stale = self.replica.read()?.stale()?;
+        self.replica.refresh(stale).await?;
+        let mut entries = Vec::new();
+        let mut failed = None;
+        self.replica.read()?.each_value(&self.space, &self.name, |document, row| {
+            if row.deleted {
+                return true;
+            }
+            match entry(document, row) {
+                Ok(entry) if keep(&entry) => entries.push(entry),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(entries), |error| Err(error.into()))
+    }
+
+    /// All documents that are not deleted, without loading any of them.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn list(&self) -> Result<Vec<Entry>, EditError> {
+        self.filter(|_| true).await
+    }
+
+    /// Changes of any document of the collection, from now on.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn watch(&self) -> Result<Watcher, EditError> {
+        let (space, name) = (self.space.clone(), self.name.clone());
+        self.replica.ask(move |engine, _| engine.watch(space, name, None)).await
+    }
+
+    fn edit(&self, target: Target, content: Content) -> Edit {
+        let (space, collection) = (self.space.clone(), self.name.clone());
+        Edit { space, collection, target, create: true, content }
+    }
+}
+
+pub(crate) fn entry(document: DocumentId, row: ValueRow) -> Result<Entry, serde_json::Error> {
+    let value = serde_json::from_slice(&row.json)?;
+    Ok(Entry { document, key: row.key, heads: row.heads, value })
+}
+
+fn fields<T: Serialize>(value: &T) -> Result<Map<String, Value>, EditError> {
+    match serde_json::to_value(value)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(EditError::NotAMap),
+    }
+}

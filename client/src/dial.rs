@@ -1,0 +1,265 @@
+//! Connections to a relay: dial, back off, ping, and read and write without holding anyone up.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use rejoin_core::limits;
+use rejoin_core::wire::PROTOCOL;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Message, error::Error as WsError};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+/// Where a relay is: `ws://host:port`, with `/sync` for a path unless it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RelayAddress(Uri);
+
+impl FromStr for RelayAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError::Malformed { address: text.to_owned() };
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => return Err(AddressError::Tls { address: text.to_owned() }),
+            _ => return Err(wrong()),
+        }
+        let authority = uri.authority().ok_or_else(wrong)?;
+        let path = match uri.path() {
+            "" | "/" => "/sync",
+            path => path,
+        };
+        format!("ws://{authority}{path}").parse().map(Self).map_err(|_| wrong())
+    }
+}
+
+impl fmt::Display for RelayAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Text that is not the address of a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// Not an address.
+    #[error("{address:?} is not the address of a relay; write it as ws://host:port")]
+    Malformed {
+        /// What was given.
+        address: String,
+    },
+    /// TLS is not there yet.
+    #[error(
+        "{address:?} asks for TLS, which this version does not have; use ws:// on this machine"
+    )]
+    Tls {
+        /// What was given.
+        address: String,
+    },
+}
+
+/// Delays between attempts: exponential with full jitter, for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    /// Milliseconds until the next attempt: anything up to a bound that doubles, so that a
+    /// thousand devices do not come back at once.
+    pub(crate) fn next_ms(&mut self) -> u64 {
+        let bound = BACKOFF_MS.saturating_mul(1 << self.attempts.min(16)).min(BACKOFF_MS_MAX);
+        self.attempts = self.attempts.saturating_add(1);
+        rand::random_range(0..=bound)
+    }
+}
+
+/// What a connection brought.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Message(Vec<u8>),
+    Closed(String),
+}
+
+/// One open connection. A task of its own reads and writes, within bounds.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    incoming: mpsc::Receiver<Incoming>,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    pub(crate) async fn incoming(&mut self) -> Option<Incoming> {
+        self.incoming.recv().await
+    }
+
+    pub(crate) fn try_incoming(&mut self) -> Option<Incoming> {
+        self.incoming.try_recv().ok()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.outgoing.capacity() == 0
+    }
+
+    /// Resolves when there is room for a message.
+    pub(crate) fn room(&self) -> impl Future<Output = ()> + use<> {
+        let outgoing = self.outgoing.clone();
+        async move { drop(outgoing.reserve().await) }
+    }
+
+    /// Sends a message. Without room, or after the end, it is dropped: the session is over then.
+    pub(crate) fn send(&mut self, message: Vec<u8>) {
+        let _ = self.outgoing.try_send(message);
+    }
+
+    /// Waits until everything is written, within the write deadline.
+    pub(crate) async fn finish(self) {
+        drop(self.outgoing);
+        drop(self.incoming);
+        let _ = timeout(WRITE_TIMEOUT, self.task).await;
+    }
+}
+
+/// Begins to dial.
+pub(crate) fn start(relay: RelayAddress) -> oneshot::Receiver<Result<Connection, String>> {
+    let (done, dialled) = oneshot::channel();
+    tokio::spawn(async move {
+        let result = timeout(DIAL_TIMEOUT, dial(&relay)).await;
+        let result = result.unwrap_or_else(|_| {
+            Err(format!("no answer from {relay} within {} s", DIAL_TIMEOUT.as_secs()))
+        });
+        let _ = done.send(result);
+    });
+    dialled
+}
+
+async fn dial(relay: &RelayAddress) -> Result<Connection, String> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(limits::FRAME_BYTES_MAX))
+        .max_frame_size(Some(limits::FRAME_BYTES_MAX))
+        .max_write_buffer_size(2 * limits::FRAME_BYTES_MAX);
+    let mut request = relay.0.clone().into_client_request().map_err(|error| error.to_string())?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    let (stream, _) = connect_async_with_config(request, Some(config), true)
+        .await
+        .map_err(|error| trouble(relay, &error))?;
+    let (out, outgoing) = mpsc::channel(OUTGOING_MESSAGES);
+    let (came, incoming) = mpsc::channel(INCOMING_MESSAGES);
+    let task = tokio::spawn(pump(stream, came, outgoing));
+    Ok(Connection { incoming, outgoing: out, task })
+}
+
+fn trouble(relay: &RelayAddress, error: &WsError) -> String {
+    match error {
+        WsError::Io(io) => format!("{relay} cannot be reached: {io}"),
+        WsError::Http(answer) => {
+            format!("{relay} answered {}; is it a rejoin relay?", answer.status())
+        }
+        error => format!("{relay} does not speak {PROTOCOL}: {error}"),
+    }
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn pump(
+    mut socket: Socket,
+    came: mpsc::Sender<Incoming>,
+    mut outgoing: mpsc::Receiver<Vec<u8>>,
+) {
+    let mut heard = Instant::now();
+    let mut ping_at = heard + jittered(PING);
+    let reason = loop {
+        tokio::select! {
+            message = socket.next() => {
+                heard = Instant::now();
+                match message {
+                    Some(Ok(Message::Binary(bytes))) => {
+                        if came.send(Incoming::Message(bytes.into())).await.is_err() {
+                            break None;
+                        }
+                    }
+                    Some(Ok(Message::Text(_))) => break Some("the relay sent text".to_owned()),
+                    Some(Ok(Message::Close(close))) => break Some(close_reason(close)),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Some(error.to_string()),
+                    None => break Some("the relay hung up".to_owned()),
+                }
+            }
+            message = outgoing.recv() => {
+                let Some(message) = message else { break None };
+                if let Err(error) = write(&mut socket, message, &mut outgoing).await {
+                    break Some(error);
+                }
+            }
+            () = sleep_until(ping_at) => {
+                if heard.elapsed() > 2 * PING {
+                    break Some("the relay is silent".to_owned());
+                }
+                ping_at = Instant::now() + jittered(PING);
+                let ping = socket.send(Message::Ping(Vec::new().into()));
+                if timeout(WRITE_TIMEOUT, ping).await.is_err() {
+                    break Some("the relay does not read".to_owned());
+                }
+            }
+        }
+    };
+    let _ = timeout(WRITE_TIMEOUT, socket.close(None)).await;
+    if let Some(reason) = reason {
+        let _ = came.send(Incoming::Closed(reason)).await;
+    }
+}
+
+/// Writes a message and whatever else waits, in one flush.
+async fn write(
+    socket: &mut Socket,
+    message: Vec<u8>,
+    outgoing: &mut mpsc::Receiver<Vec<u8>>,
+) -> Result<(), String> {
+    let all = async {
+        socket.feed(Message::Binary(message.into())).await?;
+        while let Ok(message) = outgoing.try_recv() {
+            socket.feed(Message::Binary(message.into())).await?;
+        }
+        socket.flush().await
+    };
+    match timeout(WRITE_TIMEOUT, all).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the relay does not read".to_owned()),
+    }
+}
+
+fn close_reason(close: Option<tokio_tungstenite::tungstenite::protocol::CloseFrame>) -> String {
+    match close {
+        Some(close) if !close.reason.is_empty() => close.reason.to_string(),
+        _ => "the relay closed the connection".to_owned(),
+    }
+}
+
+/// Between half and the whole of a duration.
+fn jittered(whole: Duration) -> Duration {
+    whole.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// The first bound of the delay between attempts, and the last.
+const BACKOFF_MS: u64 = 250;
+const BACKOFF_MS_MAX: u64 = 30_000;
+
+/// Messages between the connection's task and the replica's thread, each way.
+const OUTGOING_MESSAGES: usize = 64;
+const INCOMING_MESSAGES: usize = 64;
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(15);

@@ -1,0 +1,246 @@
+//! One document: read, edit, watch, look back.
+
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::collection::{Entry, entry};
+use crate::diff::{Op, diff};
+use crate::engine::{Content, DELETED, Edit, EditError, Edited, HistoryEntry, Target};
+use crate::path::Path;
+use crate::replica::{Replica, SaveError};
+use crate::watch::Watcher;
+
+/// A handle to a document, whether or not it exists yet. Cheap to clone; it keeps nothing in
+/// memory.
+#[derive(Debug, Clone)]
+pub struct Document {
+    replica: Replica,
+    space: SpaceName,
+    collection: CollectionName,
+    id: DocumentId,
+}
+
+impl Document {
+    pub(crate) fn new(
+        replica: Replica,
+        space: SpaceName,
+        collection: CollectionName,
+        id: DocumentId,
+    ) -> Self {
+        Self { replica, space, collection, id }
+    }
+
+    /// Which document.
+    pub fn id(&self) -> DocumentId {
+        self.id
+    }
+
+    /// What the document holds, deleted or not; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn read(&self) -> Result<Option<Entry>, EditError> {
+        if self.replica.read()?.is_stale(&self.id)? {
+            self.replica.refresh(vec![self.id]).await?;
+        }
+        let row = self.replica.read()?.value(&self.id)?;
+        Ok(row.map(|row| entry(self.id, row)).transpose()?)
+    }
+
+    /// The document's value; `None` if it does not exist or is deleted.
+    ///
+    /// # Errors
+    /// The file could not be read, or the value does not fit the type.
+    pub async fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError> {
+        let entry = self.read().await?.filter(|entry| !is_deleted(&entry.value));
+        Ok(entry.map(|entry| serde_json::from_value(entry.value)).transpose()?)
+    }
+
+    /// Edits the document through a value of your own type. What the closure changed is written,
+    /// and nothing else: fields it did not touch, and fields the type does not know, keep what
+    /// anybody else writes to them meanwhile. Returns after the local commit.
+    ///
+    /// # Errors
+    /// There is no such document, the value does not fit the type, or see [`EditError`]. Nothing
+    /// was written then.
+    pub async fn edit<T: Serialize + DeserializeOwned>(
+        &self,
+        change: impl FnOnce(&mut T),
+    ) -> Result<Edited, EditError> {
+        let held = self.read().await?.ok_or(EditError::NotFound)?;
+        let (base, ops) = edit_value(held, change)?;
+        self.apply_at(Some(base), ops).await
+    }
+
+    /// Applies operations to the document as it is now, in one commit.
+    ///
+    /// # Errors
+    /// See [`EditError`]. Nothing was written then.
+    pub async fn apply(&self, ops: Vec<Op>) -> Result<Edited, EditError> {
+        self.apply_at(None, ops).await
+    }
+
+    /// Applies operations as somebody who saw the document at `base`: concurrent with everything
+    /// that came since, so they merge with it instead of overwriting it.
+    ///
+    /// # Errors
+    /// See [`EditError`]. Nothing was written then.
+    pub async fn apply_at(
+        &self,
+        base: Option<Vec<ChangeHash>>,
+        ops: Vec<Op>,
+    ) -> Result<Edited, EditError> {
+        self.replica
+            .edit(Edit {
+                space: self.space.clone(),
+                collection: self.collection.clone(),
+                target: Target::Document(self.id),
+                create: false,
+                content: Content::Ops { base, ops },
+            })
+            .await
+    }
+
+    /// Puts a value at a path. Maps, lists, [`Text`](crate::Text) and
+    /// [`Counter`](crate::Counter) become containers that merge.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn set<T: Serialize>(
+        &self,
+        path: impl Into<Path>,
+        value: T,
+    ) -> Result<Edited, EditError> {
+        let after = serde_json::to_value(value)?;
+        self.apply(vec![Op::Set { path: path.into(), before: None, after }]).await
+    }
+
+    /// Removes what is at a path. Containers are emptied rather than removed, so that what
+    /// somebody else is adding to them is not lost.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn remove(&self, path: impl Into<Path>) -> Result<Edited, EditError> {
+        self.apply(vec![Op::Remove { path: path.into() }]).await
+    }
+
+    /// Replaces characters of a text: `delete` code points from `index` on by `insert`.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn splice(
+        &self,
+        path: impl Into<Path>,
+        index: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<Edited, EditError> {
+        let (path, insert) = (path.into(), insert.to_owned());
+        self.apply(vec![Op::Splice { path, index, delete, insert }]).await
+    }
+
+    /// Adds to the end of a text, making the text if there is none.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn append(&self, path: impl Into<Path>, text: &str) -> Result<Edited, EditError> {
+        self.apply(vec![Op::Append { path: path.into(), text: text.to_owned() }]).await
+    }
+
+    /// Adds to a counter, making it if there is none.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn add(&self, path: impl Into<Path>, by: i64) -> Result<Edited, EditError> {
+        self.apply(vec![Op::Increment { path: path.into(), by }]).await
+    }
+
+    /// Deletes the document: it leaves lists, keeps its history, and is back when its key is
+    /// created again.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn delete(&self) -> Result<Edited, EditError> {
+        self.set(Path::from([DELETED]), true).await
+    }
+
+    /// Waits until a relay holds every edit of this replica made so far durably.
+    ///
+    /// # Errors
+    /// See [`SaveError`].
+    pub async fn saved(&self) -> Result<(), SaveError> {
+        self.replica.saved().await
+    }
+
+    /// The last `max` changes, oldest first.
+    ///
+    /// # Errors
+    /// There is no such document, or it could not be read.
+    pub async fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError> {
+        let id = self.id;
+        self.replica.ask(move |engine, now| engine.history(now, &id, max)).await?
+    }
+
+    /// The value at any point of the history.
+    ///
+    /// # Errors
+    /// There is no such document, or no such point.
+    pub async fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError> {
+        let (id, heads) = (self.id, heads.to_vec());
+        self.replica.ask(move |engine, now| engine.value_at(now, &id, Some(&heads))).await?
+    }
+
+    /// Changes of the document, and of who is present in it, from now on.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn watch(&self) -> Result<Watcher, EditError> {
+        let (space, collection) = (self.space.clone(), self.collection.clone());
+        let id = Some(self.id);
+        self.replica.ask(move |engine, _| engine.watch(space, collection, id)).await
+    }
+
+    /// Tells the peers what this one is doing in the document, for `ttl_ms` milliseconds; `None`
+    /// when it leaves. Not stored, and dropped while offline.
+    ///
+    /// # Errors
+    /// The value is over [`limits::PRESENCE_BYTES_MAX`], or the replica was closed.
+    pub async fn present(&self, value: Option<Vec<u8>>, ttl_ms: u32) -> Result<(), EditError> {
+        let (len, max) = (value.as_ref().map_or(0, Vec::len), limits::PRESENCE_BYTES_MAX);
+        if len > max {
+            return Err(EditError::Presence { len, max });
+        }
+        let (space, id) = (self.space.clone(), self.id);
+        self.replica.ask(move |engine, _| engine.present(&space, id, value, ttl_ms)).await
+    }
+
+    /// What the other peers are doing in the document.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, EditError> {
+        let id = self.id;
+        self.replica.ask(move |engine, now| engine.presences(now, &id)).await
+    }
+}
+
+/// What a closure changed in the value it was handed, and the heads of that value.
+pub(crate) fn edit_value<T: Serialize + DeserializeOwned>(
+    held: Entry,
+    change: impl FnOnce(&mut T),
+) -> Result<(Vec<ChangeHash>, Vec<Op>), EditError> {
+    let mut value: T = serde_json::from_value(held.value)?;
+    let before = serde_json::to_value(&value)?;
+    change(&mut value);
+    let after = serde_json::to_value(&value)?;
+    if !after.is_object() {
+        return Err(EditError::NotAMap);
+    }
+    Ok((held.heads, diff(&before, &after)))
+}
+
+fn is_deleted(value: &Value) -> bool {
+    value.get(DELETED) == Some(&Value::Bool(true))
+}

@@ -1,0 +1,490 @@
+//! The thread that owns a replica's engine: it takes edits from handles and messages from the
+//! relay, makes one commit of what has come, and answers. It runs a private runtime, so an
+//! application needs none, and may run any.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+
+use crate::dial::{self, Backoff, Connection, Incoming, RelayAddress};
+use crate::engine::{Edit, EditError, Edited, Engine, EngineError, EngineOptions};
+use crate::file::{OpenError, open_database};
+use crate::status::Status;
+use crate::store::{Store, StoreError};
+
+/// What a handle asks of the thread.
+pub(crate) enum Command {
+    Edit(Box<Edit>, oneshot::Sender<Result<Edited, EditError>>),
+    Edits(Vec<Edit>, oneshot::Sender<Vec<Result<Edited, EditError>>>),
+    Ask(Box<dyn FnOnce(&mut Engine, u64) + Send>),
+    Connect(RelayAddress),
+    Disconnect,
+    Close(oneshot::Sender<()>),
+}
+
+/// What the thread gives back when the file is open.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<Store>,
+    pub(crate) status: watch::Receiver<Status>,
+}
+
+/// Opens the file on a thread of its own and drives it until the last handle is gone.
+pub(crate) fn spawn(
+    path: PathBuf,
+    options: EngineOptions,
+    commands: mpsc::Receiver<Command>,
+    opened: oneshot::Sender<Result<Opened, OpenError>>,
+) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("rejoin-replica".to_owned());
+    thread.spawn(move || {
+        let (mut driver, handles) = match Driver::open(path, options, commands) {
+            Ok(open) => open,
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(source) => return drop(opened.send(Err(OpenError::Runtime(source)))),
+        };
+        if opened.send(Ok(handles)).is_ok() {
+            runtime.block_on(driver.run());
+        }
+    })?;
+    Ok(())
+}
+
+struct Driver {
+    path: PathBuf,
+    engine: Engine,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+    started: Instant,
+    relay: Option<RelayAddress>,
+    link: LinkPhase,
+    backoff: Backoff,
+    edits: Vec<Queued>,
+    idle_at: u64,
+    /// Set when the file has to be opened again: when to try.
+    reopen_at: Option<u64>,
+}
+
+/// Edits of one command, and where their results go.
+enum Queued {
+    One(Box<Edit>, oneshot::Sender<Result<Edited, EditError>>),
+    Many(Vec<Edit>, oneshot::Sender<Vec<Result<Edited, EditError>>>),
+}
+
+enum LinkPhase {
+    /// No relay is wanted, or the file is not open.
+    Idle,
+    /// Waiting to dial.
+    Waiting(u64),
+    Dialling(oneshot::Receiver<Result<Connection, String>>),
+    Connected(Connection),
+}
+
+/// What woke the loop.
+enum Woken {
+    Command(Option<Command>),
+    Dialled(Result<Connection, String>),
+    Incoming(Option<Incoming>),
+    Writable,
+    Time,
+}
+
+impl Driver {
+    fn open(
+        path: PathBuf,
+        options: EngineOptions,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<(Self, Opened), OpenError> {
+        let database = open_database(&path)?;
+        let store = Store::open(database, random_bytes())
+            .map_err(|source| OpenError::Store { path: path.clone(), source })?;
+        let store = Arc::new(store);
+        let engine = Engine::new(Arc::clone(&store), options, random_bytes)
+            .map_err(|source| OpenError::Engine { path: path.clone(), source: Box::new(source) })?;
+        let (status, watched) = watch::channel(engine.status().clone());
+        let driver = Self {
+            path,
+            engine,
+            commands,
+            status,
+            started: Instant::now(),
+            relay: None,
+            link: LinkPhase::Idle,
+            backoff: Backoff::default(),
+            edits: Vec::new(),
+            idle_at: IDLE_CHECK_MS,
+            reopen_at: None,
+        };
+        Ok((driver, Opened { store, status: watched }))
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let woken = self.wait().await;
+            let closing = match self.handle(woken) {
+                Ok(closing) => closing,
+                Err(error) => {
+                    self.fail(&error);
+                    None
+                }
+            };
+            if let Err(error) = self.turn() {
+                self.fail(&error);
+            }
+            self.publish();
+            if let Some(done) = closing {
+                self.close().await;
+                // The file is free before the caller hears of it.
+                self.engine.store().close();
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let deadline = self.started + Duration::from_millis(self.deadline());
+        let blocked = matches!(&self.link, LinkPhase::Connected(link) if link.is_full());
+        let link = &mut self.link;
+        tokio::select! {
+            command = self.commands.recv() => Woken::Command(command),
+            woken = wait_link(link, blocked) => woken,
+            () = sleep_until(deadline.into()) => Woken::Time,
+        }
+    }
+
+    fn deadline(&self) -> u64 {
+        // While the socket takes nothing, there is nothing to do on time.
+        let full = matches!(&self.link, LinkPhase::Connected(link) if link.is_full());
+        let engine = if full { None } else { self.engine.poll_timeout() };
+        let dial = match self.link {
+            LinkPhase::Waiting(at) => Some(at),
+            _ => None,
+        };
+        [Some(self.idle_at), engine, dial, self.reopen_at].into_iter().flatten().min().unwrap_or(0)
+    }
+
+    /// Handles what woke the loop and whatever else has come already, so that one commit holds it
+    /// all. Returns a reply when the replica is to close.
+    fn handle(&mut self, woken: Woken) -> Result<Option<oneshot::Sender<()>>, EngineError> {
+        match woken {
+            Woken::Command(command) => {
+                let mut next = command;
+                for _ in 0..COMMANDS_PER_TURN {
+                    let Some(command) = next else { return Ok(Some(oneshot::channel().0)) };
+                    if let Some(done) = self.handle_command(command) {
+                        return Ok(Some(done));
+                    }
+                    match self.commands.try_recv() {
+                        Ok(command) => next = Some(command),
+                        Err(_) => break,
+                    }
+                }
+            }
+            Woken::Dialled(dialled) => self.handle_dialled(dialled)?,
+            Woken::Incoming(incoming) => self.handle_incoming(incoming),
+            Woken::Writable | Woken::Time => {}
+        }
+        self.handle_time()?;
+        Ok(None)
+    }
+
+    fn handle_command(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
+            Command::Edit(edit, reply) => self.edits.push(Queued::One(edit, reply)),
+            Command::Edits(edits, reply) => self.edits.push(Queued::Many(edits, reply)),
+            Command::Ask(ask) => {
+                let now = self.now();
+                ask(&mut self.engine, now);
+            }
+            Command::Connect(relay) => {
+                self.hang_up("another relay is wanted");
+                self.relay = Some(relay);
+                self.backoff = Backoff::default();
+                self.link = LinkPhase::Waiting(self.now());
+                self.engine.set_dialling(true, None);
+            }
+            Command::Disconnect => {
+                self.hang_up("disconnected");
+                self.relay = None;
+                self.link = LinkPhase::Idle;
+                self.engine.set_dialling(false, None);
+            }
+            Command::Close(done) => return Some(done),
+        }
+        None
+    }
+
+    fn handle_dialled(&mut self, dialled: Result<Connection, String>) -> Result<(), EngineError> {
+        match dialled {
+            Ok(connection) => {
+                let relay = self.relay.as_ref().map(|relay| relay.to_string()).unwrap_or_default();
+                info!(relay, "connected");
+                self.engine.handle_connected(self.now(), &relay, None)?;
+                self.link = LinkPhase::Connected(connection);
+            }
+            Err(trouble) => self.redial(0, trouble),
+        }
+        Ok(())
+    }
+
+    fn handle_incoming(&mut self, incoming: Option<Incoming>) {
+        let mut next = incoming;
+        for _ in 0..MESSAGES_PER_TURN {
+            let trouble = match next {
+                Some(Incoming::Message(message)) => match self.engine.handle_message(&message) {
+                    Ok(()) => None,
+                    Err(error) => Some(error.to_string()),
+                },
+                Some(Incoming::Closed(reason)) => Some(reason),
+                None => Some("the connection ended".to_owned()),
+            };
+            if let Some(trouble) = trouble {
+                return self.redial(0, trouble);
+            }
+            let LinkPhase::Connected(connection) = &mut self.link else { return };
+            match connection.try_incoming() {
+                Some(incoming) => next = Some(incoming),
+                None => return,
+            }
+        }
+    }
+
+    fn handle_time(&mut self) -> Result<(), EngineError> {
+        let now = self.now();
+        if self.reopen_at.is_some_and(|at| at <= now) {
+            self.reopen();
+        }
+        if self.idle_at <= now {
+            self.idle_at = now + IDLE_CHECK_MS;
+            self.engine.handle_idle(now)?;
+        }
+        if let Err(error) = self.engine.handle_timeout(now) {
+            self.redial(0, error.to_string());
+        }
+        if let (LinkPhase::Waiting(at), Some(relay)) = (&self.link, &self.relay)
+            && *at <= now
+        {
+            self.link = LinkPhase::Dialling(dial::start(relay.clone()));
+            self.engine.set_dialling(true, self.engine.status().trouble.clone());
+        }
+        Ok(())
+    }
+
+    /// One commit of everything that has come; then the answers, and then the frames.
+    fn turn(&mut self) -> Result<(), EngineError> {
+        let queued = std::mem::take(&mut self.edits);
+        let mut edits = Vec::new();
+        let mut replies = Vec::new();
+        for queued in queued {
+            match queued {
+                Queued::One(edit, reply) => {
+                    edits.push(*edit);
+                    replies.push(Reply::One(reply));
+                }
+                Queued::Many(many, reply) => {
+                    replies.push(Reply::Many(many.len(), reply));
+                    edits.extend(many);
+                }
+            }
+        }
+        match self.engine.turn(self.now(), unix_s(), edits) {
+            Ok(results) => {
+                // Whoever hears of the edit can see it in the status.
+                self.publish();
+                let mut results = results.into_iter();
+                replies.into_iter().for_each(|reply| reply.send(&mut results));
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let full = matches!(error, EngineError::Store(StoreError::Full));
+                replies.into_iter().for_each(|reply| reply.refuse(full, &text));
+                return Err(error);
+            }
+        }
+        self.transmit()
+    }
+
+    fn transmit(&mut self) -> Result<(), EngineError> {
+        let now = self.now();
+        let LinkPhase::Connected(connection) = &mut self.link else { return Ok(()) };
+        while !connection.is_full() {
+            let Some(message) = self.engine.poll_transmit(now)? else { break };
+            connection.send(message);
+        }
+        if self.engine.status().link == crate::status::Link::Safe {
+            self.backoff = Backoff::default();
+        }
+        if let Some(closing) = self.engine.poll_close().cloned()
+            && !connection.is_full()
+        {
+            self.redial(closing.retry_after_ms, closing.reason);
+        }
+        Ok(())
+    }
+
+    /// Gives the connection up and waits to dial again.
+    fn redial(&mut self, retry_after_ms: u64, trouble: String) {
+        debug!(trouble, "not connected");
+        self.engine.handle_disconnected();
+        self.engine.set_dialling(self.relay.is_some(), Some(trouble));
+        self.link = match self.relay {
+            Some(_) => {
+                let delay = self.backoff.next_ms().max(retry_after_ms);
+                LinkPhase::Waiting(self.now() + delay)
+            }
+            None => LinkPhase::Idle,
+        };
+    }
+
+    fn hang_up(&mut self, why: &str) {
+        if matches!(self.link, LinkPhase::Connected(_)) {
+            debug!(why, "hanging up");
+            self.engine.say_bye();
+            let now = self.now();
+            if let (LinkPhase::Connected(connection), Ok(Some(message))) =
+                (&mut self.link, self.engine.poll_transmit(now))
+            {
+                connection.send(message);
+            }
+            self.engine.handle_disconnected();
+        }
+    }
+
+    /// The store failed: what is loaded may not be what is stored. Open the file again.
+    fn fail(&mut self, error: &EngineError) {
+        warn!(error = error as &dyn std::error::Error, "store failed; opening the file again");
+        self.engine.forget();
+        self.engine.store().close();
+        self.link = match self.relay {
+            Some(_) => LinkPhase::Waiting(self.now() + REOPEN_MS),
+            None => LinkPhase::Idle,
+        };
+        self.engine.set_dialling(self.relay.is_some(), Some(error.to_string()));
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        let opened =
+            open_database(&self.path).map_err(|error| error.to_string()).and_then(|database| {
+                self.engine.store().reopen(database).map_err(|error| error.to_string())
+            });
+        self.reopen_at = match opened {
+            Ok(()) => None,
+            Err(error) => {
+                warn!(error, "the file could not be opened again yet");
+                Some(self.now() + REOPEN_MS)
+            }
+        };
+    }
+
+    async fn close(&mut self) {
+        let now = self.now();
+        if let Err(error) = self.engine.flush(now) {
+            warn!(error = &error as &dyn std::error::Error, "not everything was flushed");
+        }
+        self.hang_up("the replica closes");
+        if let LinkPhase::Connected(connection) = std::mem::replace(&mut self.link, LinkPhase::Idle)
+        {
+            connection.finish().await;
+        }
+    }
+
+    fn publish(&self) {
+        let status = self.engine.status();
+        self.status.send_if_modified(|published| {
+            let news = published != status;
+            if news {
+                published.clone_from(status);
+            }
+            news
+        });
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+async fn wait_link(link: &mut LinkPhase, blocked: bool) -> Woken {
+    match link {
+        LinkPhase::Idle | LinkPhase::Waiting(_) => std::future::pending().await,
+        LinkPhase::Dialling(dialled) => {
+            let gone = Err("dialling was given up".to_owned());
+            Woken::Dialled(dialled.await.unwrap_or(gone))
+        }
+        LinkPhase::Connected(connection) if blocked => connection.incoming_or_room().await,
+        LinkPhase::Connected(connection) => Woken::Incoming(connection.incoming().await),
+    }
+}
+
+impl Connection {
+    async fn incoming_or_room(&mut self) -> Woken {
+        let room = self.room();
+        tokio::select! {
+            () = room => Woken::Writable,
+            incoming = self.incoming() => Woken::Incoming(incoming),
+        }
+    }
+}
+
+enum Reply {
+    One(oneshot::Sender<Result<Edited, EditError>>),
+    Many(usize, oneshot::Sender<Vec<Result<Edited, EditError>>>),
+}
+
+impl Reply {
+    /// A caller that no longer waits does not mind.
+    fn send(self, results: &mut impl Iterator<Item = Result<Edited, EditError>>) {
+        match self {
+            Self::One(reply) => {
+                if let Some(result) = results.next() {
+                    let _ = reply.send(result);
+                }
+            }
+            Self::Many(count, reply) => drop(reply.send(results.take(count).collect())),
+        }
+    }
+
+    fn refuse(self, full: bool, text: &str) {
+        let error = || match full {
+            true => EditError::Store(StoreError::Full),
+            false => EditError::NotKept(text.to_owned()),
+        };
+        match self {
+            Self::One(reply) => drop(reply.send(Err(error()))),
+            Self::Many(count, reply) => {
+                drop(reply.send((0..count).map(|_| Err(error())).collect()));
+            }
+        }
+    }
+}
+
+pub(crate) fn random_bytes() -> [u8; 16] {
+    rand::random()
+}
+
+/// Seconds since 1970 by the device's clock, whatever that says.
+pub(crate) fn unix_s() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s),
+    }
+}
+
+/// Commands and messages taken into one commit at most.
+const COMMANDS_PER_TURN: usize = 256;
+const MESSAGES_PER_TURN: usize = 256;
+
+/// How often unused documents are looked for.
+const IDLE_CHECK_MS: u64 = 5_000;
+
+/// How long to wait before trying to open the file again.
+const REOPEN_MS: u64 = 500;

@@ -1,0 +1,668 @@
+//! The replica without I/O of its own but its store: edits and frames in, commits and frames out.
+//!
+//! A driver collects what happened (edits of this process, messages of the relay), calls
+//! [`Engine::turn`], which makes one commit of it, and then sends what
+//! [`Engine::poll_transmit`] gives. Time is an argument, random bytes come from the constructor, so
+//! a simulation can drive the same engine from a seed. Applications use
+//! [`Replica`](crate::Replica).
+//!
+//! **Invariant:** nothing is pushed, and no watcher is told, before the commit that holds it.
+
+mod apply;
+mod edit;
+mod history;
+mod link;
+mod loaded;
+mod set_aside;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rejoin_core::change::GuardError;
+use rejoin_core::{
+    ChangeHash, CollectionName, DocumentId, NameError, PeerId, SpaceName, heads_hash,
+};
+use thiserror::Error;
+
+pub use crate::write::WriteError;
+pub use edit::{Content, Edit, Edited, Target};
+pub use history::{HistoryEntry, Kind};
+use link::LinkState;
+pub(crate) use link::recount_digests;
+pub use link::{Closing, MessageError};
+use loaded::{Loaded, LoadedDocument, fenced};
+use tracing::warn;
+
+use crate::diff::Op;
+use crate::presence::Presences;
+use crate::status::{Link, Status};
+use crate::store::{DocumentRow, ReadView, Store, StoreError, ValueRow, WriteView};
+use crate::value::to_json;
+use crate::watch::{Change, Filter, Watcher, Watchers};
+
+/// A replica, driven from outside.
+pub struct Engine {
+    store: Arc<Store>,
+    options: EngineOptions,
+    random: Box<dyn FnMut() -> [u8; 16] + Send>,
+    loaded: Loaded,
+    link: Option<LinkState>,
+    /// Spaces to sync besides those that have documents.
+    wanted: Vec<SpaceName>,
+    watchers: Watchers,
+    presences: Presences,
+    status: Status,
+    counters: Counters,
+    /// Spaces in which repair gave up: the next session begins as if nothing were held.
+    from_scratch: Vec<SpaceName>,
+    /// Changes made anew after a refusal. Refused again, they are not made a third time.
+    authored_anew: BTreeSet<ChangeHash>,
+}
+
+/// Limits of one engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Documents kept in memory. The default is 256.
+    pub documents_loaded_max: usize,
+    /// Bytes of stored documents kept in memory; in memory they take several times that. The
+    /// default is 32 MiB.
+    pub loaded_bytes_max: u64,
+    /// Milliseconds after which an unused document leaves memory. The default is 60,000.
+    pub idle_ms: u64,
+    /// Bytes of a document's value up to which the value is written with every edit. Of larger
+    /// documents it is written when it is next read, or when the document leaves memory. The
+    /// default is 16 KiB.
+    pub value_bytes_eager_max: usize,
+    /// Messages handled in one commit at most. The default is 512.
+    pub events_per_turn_max: usize,
+    /// A deliberate fault, for the simulation to catch.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<Mutant>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            documents_loaded_max: 256,
+            loaded_bytes_max: 32 << 20,
+            idle_ms: 60_000,
+            value_bytes_eager_max: 16 << 10,
+            events_per_turn_max: 512,
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        }
+    }
+}
+
+/// Deliberate faults, to show that the simulation would notice them.
+#[cfg(feature = "mutants")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Some edits never reach the outbox.
+    SkippedOutboxRow,
+    /// Edits are pushed before their commit.
+    PushBeforeCommit,
+}
+
+/// What an engine counted since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Documents read from the store into memory.
+    pub documents_loaded: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Changes from relays that were applied.
+    pub changes_applied: u64,
+    /// Changes from relays that were known already.
+    pub changes_known: u64,
+    /// Changes that could not be applied.
+    pub changes_quarantined: u64,
+    /// Bytes of frames sent.
+    pub bytes_sent: u64,
+    /// Bytes of frames received.
+    pub bytes_received: u64,
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Bytes of change chunks and snapshots in frames, both ways.
+    pub payload_bytes: u64,
+    /// Repairs begun because digests differed.
+    pub repairs: u64,
+}
+
+/// One commit in the making.
+struct Turn {
+    txn: WriteView,
+    /// Milliseconds of the driver's clock.
+    now: u64,
+    /// Seconds since 1970 by the device's clock.
+    unix_s: i64,
+    effects: Vec<Effect>,
+    /// Whether anything was written.
+    dirty: bool,
+}
+
+/// What is told when the commit is durable.
+enum Effect {
+    Changed { space: SpaceName, collection: CollectionName, change: Change },
+    Presence { space: SpaceName, document: DocumentId },
+}
+
+impl Engine {
+    /// An engine over an open store. `random` gives 16 unpredictable bytes a call: actor and
+    /// document ids come from it.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn new(
+        store: Arc<Store>,
+        options: EngineOptions,
+        random: impl FnMut() -> [u8; 16] + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let mut engine = Self {
+            store,
+            options,
+            random: Box::new(random),
+            loaded: Loaded::default(),
+            link: None,
+            wanted: Vec::new(),
+            watchers: Watchers::default(),
+            presences: Presences::default(),
+            status: Status::offline(),
+            counters: Counters::default(),
+            from_scratch: Vec::new(),
+            authored_anew: BTreeSet::new(),
+        };
+        engine.recount(None)?;
+        Ok(engine)
+    }
+
+    /// Makes one commit of these edits and of the messages taken since the last turn. The results
+    /// are in the order of the edits.
+    ///
+    /// # Errors
+    /// The commit failed, and whether it became durable is unknown: the session is gone and
+    /// nothing is loaded any more. Open the file again with [`Store::reopen`].
+    pub fn turn(
+        &mut self,
+        now: u64,
+        unix_s: i64,
+        edits: Vec<Edit>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
+        let busy = self.link.as_ref().is_some_and(LinkState::has_events);
+        if edits.is_empty() && !busy {
+            return Ok(Vec::new());
+        }
+        let turned = self.try_turn(now, unix_s, edits);
+        if turned.is_err() {
+            self.forget();
+        }
+        turned
+    }
+
+    /// Forgets everything that the store may not hold: after a failed commit.
+    pub fn forget(&mut self) {
+        self.loaded.clear();
+        self.link = None;
+        self.status.link = Link::Offline;
+    }
+
+    /// The store this engine writes.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Where the replica stands.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Notes for people that the driver dials, or why it failed to.
+    pub fn set_dialling(&mut self, dialling: bool, trouble: Option<String>) {
+        if self.link.is_none() {
+            self.status.link = if dialling { Link::Connecting } else { Link::Offline };
+        }
+        self.status.trouble = trouble;
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Documents in memory.
+    pub fn documents_in_memory(&self) -> usize {
+        self.loaded.len()
+    }
+
+    /// Syncs a space even while it has no document here. Takes effect with the next session.
+    pub fn want_space(&mut self, space: &SpaceName) {
+        if !self.wanted.contains(space) {
+            self.wanted.push(space.clone());
+        }
+    }
+
+    /// Watches a collection, or one document of it.
+    pub fn watch(
+        &mut self,
+        space: SpaceName,
+        collection: CollectionName,
+        document: Option<DocumentId>,
+    ) -> Watcher {
+        self.watchers.add(Filter { space, collection, document })
+    }
+
+    /// What the peers of a space are doing in a document.
+    pub fn presences(&self, now: u64, document: &DocumentId) -> Vec<(PeerId, Vec<u8>)> {
+        self.presences.of(now, document)
+    }
+
+    /// Brings the stored values of these documents up to date; they are behind only for documents
+    /// over [`EngineOptions::value_bytes_eager_max`].
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn refresh(&mut self, now: u64, documents: &[DocumentId]) -> Result<(), EngineError> {
+        let refreshed = self.try_refresh(now, documents);
+        if refreshed.is_err() {
+            self.forget();
+        }
+        refreshed
+    }
+
+    /// Unloads documents that nobody uses. Call now and then.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn handle_idle(&mut self, now: u64) -> Result<(), EngineError> {
+        let expired = self.presences.expire(now);
+        for (space, document) in expired {
+            self.watchers.presence(&space, document);
+        }
+        self.unload(now, now.saturating_sub(self.options.idle_ms))
+    }
+
+    /// Writes what is only in memory: values that are behind, and cursors.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn flush(&mut self, now: u64) -> Result<(), EngineError> {
+        let stale = self.store.read()?.stale()?;
+        self.refresh(now, &stale)?;
+        self.flush_cursors()
+    }
+
+    fn try_turn(
+        &mut self,
+        now: u64,
+        unix_s: i64,
+        edits: Vec<Edit>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
+        let txn = self.store.write()?;
+        let mut turn = Turn { txn, now, unix_s, effects: Vec::new(), dirty: false };
+        let mut results = Vec::with_capacity(edits.len());
+        for edit in edits {
+            let result = self.stage_edit(&mut turn, edit);
+            if let Err(EditError::Store(error)) = result {
+                return Err(error.into());
+            }
+            results.push(result);
+        }
+        for _ in 0..self.options.events_per_turn_max {
+            if !self.stage_event(&mut turn)? {
+                break;
+            }
+        }
+        self.finish(turn)?;
+        self.unload(now, 0)?;
+        Ok(results)
+    }
+
+    /// Commits, and then tells.
+    fn finish(&mut self, turn: Turn) -> Result<(), EngineError> {
+        if turn.dirty {
+            self.stage_cursors(&turn.txn)?;
+            turn.txn.commit()?;
+            self.counters.commits += 1;
+        } else {
+            drop(turn.txn);
+        }
+        for effect in turn.effects {
+            match effect {
+                Effect::Changed { space, collection, change } => {
+                    self.watchers.changed(&space, &collection, &change);
+                }
+                Effect::Presence { space, document } => self.watchers.presence(&space, document),
+            }
+        }
+        self.recount(Some(turn.unix_s))
+    }
+
+    /// Brings the status up to date with the store.
+    fn recount(&mut self, unix_s: Option<i64>) -> Result<(), EngineError> {
+        let view = self.store.read()?;
+        let waiting = view.outbox_len()?;
+        let oldest = view.outbox(0, 1)?;
+        self.status.oldest_waiting = oldest.first().map(|(key, _)| *key);
+        if unix_s.is_none() {
+            self.status.set_aside = view.set_aside()?.len() as u64;
+        }
+        if waiting > self.status.waiting || unix_s.is_none() {
+            self.status.edited_at_s = unix_s.or_else(|| oldest.first().map(|(_, row)| row.time_s));
+        }
+        self.status.waiting = waiting;
+        if waiting == 0 {
+            self.status.edited_at_s = None;
+        }
+        self.recount_link(unix_s);
+        Ok(())
+    }
+
+    fn try_refresh(&mut self, now: u64, documents: &[DocumentId]) -> Result<(), EngineError> {
+        let txn = self.store.write()?;
+        let mut dirty = false;
+        for id in documents {
+            let Some(row) = txn.document(id)? else { continue };
+            if !txn.is_stale(id)? {
+                continue;
+            }
+            let document = self.load(&txn, id, &row)?;
+            put_value(&txn, id, &row, &document)?;
+            txn.mark_stale(id, false)?;
+            self.loaded.put(now, *id, document);
+            dirty = true;
+        }
+        if dirty {
+            txn.commit()?;
+            self.counters.commits += 1;
+        }
+        Ok(())
+    }
+
+    fn unload(&mut self, now: u64, idle_since: u64) -> Result<(), EngineError> {
+        let options = &self.options;
+        let surplus =
+            self.loaded.surplus(options.documents_loaded_max, options.loaded_bytes_max, idle_since);
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        self.refresh(now, &surplus)?;
+        surplus.iter().for_each(|id| drop(self.loaded.take(id)));
+        Ok(())
+    }
+
+    /// Takes a document out of memory, or reads it from the transaction under way.
+    fn load(
+        &mut self,
+        txn: &WriteView,
+        id: &DocumentId,
+        row: &DocumentRow,
+    ) -> Result<LoadedDocument, EngineError> {
+        if let Some(document) = self.loaded.take(id) {
+            return Ok(document);
+        }
+        self.counters.documents_loaded += 1;
+        LoadedDocument::load(id, row, txn.snapshot(id)?, &txn.changes(id, row.covered)?)
+    }
+
+    /// As [`load`](Self::load), without a transaction under way.
+    fn load_committed(
+        &mut self,
+        view: &ReadView,
+        id: &DocumentId,
+        row: &DocumentRow,
+    ) -> Result<LoadedDocument, EngineError> {
+        if let Some(document) = self.loaded.take(id) {
+            return Ok(document);
+        }
+        self.counters.documents_loaded += 1;
+        LoadedDocument::load(id, row, view.snapshot(id)?, &view.changes(id, row.covered)?)
+    }
+
+    /// Writes everything that follows from a document's new changes: the digest, the row, the value
+    /// and, now and then, a snapshot.
+    fn settle(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        before: Option<&DocumentRow>,
+        mut row: DocumentRow,
+        document: &LoadedDocument,
+        origin: Origin,
+    ) -> Result<DocumentRow, EngineError> {
+        turn.dirty = true;
+        row.heads.sort_unstable();
+        let mut digest = turn.txn.digest(&row.space, &row.collection)?;
+        match before {
+            Some(before) => {
+                let (from, to) = (heads_hash(&before.heads), heads_hash(&row.heads));
+                digest.digest.replace(id, &from, &to);
+            }
+            None => {
+                digest.digest.insert(id, &heads_hash(&row.heads));
+                digest.documents += 1;
+            }
+        }
+        turn.txn.put_digest(&row.space, &row.collection, &digest)?;
+        self.settle_value(turn, id, before, &row, document, origin)?;
+        if row.tail_bytes > SNAPSHOT_TAIL_BYTES.max(4 * row.snapshot_bytes) {
+            fold(&turn.txn, id, &mut row, document)?;
+        }
+        turn.txn.put_document(id, &row)?;
+        Ok(row)
+    }
+
+    fn settle_value(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        before: Option<&DocumentRow>,
+        row: &DocumentRow,
+        document: &LoadedDocument,
+        origin: Origin,
+    ) -> Result<(), EngineError> {
+        let was = turn.txn.value(id)?;
+        let eager =
+            was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max);
+        let now = if eager {
+            Some(put_value(&turn.txn, id, row, document)?)
+        } else {
+            turn.txn.mark_stale(id, true)?;
+            None
+        };
+        if self.watchers.anyone(&row.space, &row.collection) {
+            let heads_before = before.map(|row| row.heads.clone()).unwrap_or_default();
+            let fields = match &now {
+                Some(now) => fields_changed(was.as_ref(), now),
+                None => document.fields_between(&heads_before, &row.heads),
+            };
+            let change = Change {
+                document: *id,
+                key: row.key.clone(),
+                fields,
+                before: heads_before,
+                heads: row.heads.clone(),
+                local: origin == Origin::Local,
+                remote: origin == Origin::Remote,
+                deleted: now.or(was).is_some_and(|value| value.deleted),
+            };
+            let (space, collection) = (row.space.clone(), row.collection.clone());
+            turn.effects.push(Effect::Changed { space, collection, change });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("status", &self.status)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where changes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Local,
+    Remote,
+}
+
+/// Writes the value people see, as the document now has it.
+fn put_value(
+    txn: &WriteView,
+    id: &DocumentId,
+    row: &DocumentRow,
+    document: &LoadedDocument,
+) -> Result<ValueRow, StoreError> {
+    let value = value_of(row, document);
+    txn.put_value(id, row, &value)?;
+    Ok(value)
+}
+
+fn value_of(row: &DocumentRow, document: &LoadedDocument) -> ValueRow {
+    let json = to_json(&document.doc, None);
+    let deleted = json.get(DELETED) == Some(&serde_json::Value::Bool(true));
+    let bytes = serde_json::to_vec(&json).expect("JSON with text keys always serialises");
+    ValueRow { key: row.key.clone(), heads: document.heads(), deleted, json: bytes.into() }
+}
+
+/// Loads a document and compares it with its row. Gives the reason if it does not load, and the
+/// value it should have if the stored one is another.
+pub(crate) fn check_document(
+    view: &ReadView,
+    id: &DocumentId,
+    row: &DocumentRow,
+) -> Result<Result<Option<ValueRow>, String>, StoreError> {
+    let (snapshot, changes) = (view.snapshot(id)?, view.changes(id, row.covered)?);
+    let document = match LoadedDocument::load(id, row, snapshot, &changes) {
+        Ok(document) => document,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if row.quarantined == 0 && document.heads() != row.heads {
+        return Ok(Err("its changes are not those it should have".to_owned()));
+    }
+    let value = value_of(row, &document);
+    let stored = view.value(id)?;
+    let right = view.is_stale(id)? || stored.as_ref() == Some(&value);
+    Ok(Ok((!right).then_some(value)))
+}
+
+/// Folds a document's changes into a new snapshot. Changes that wait in the outbox stay as bytes
+/// until a relay has them.
+fn fold(
+    txn: &WriteView,
+    id: &DocumentId,
+    row: &mut DocumentRow,
+    document: &LoadedDocument,
+) -> Result<(), StoreError> {
+    // Automerge applies some forged changes and then cannot load what it saves. The changes
+    // themselves can always be applied again, so they stay.
+    let Ok(snapshot) = fenced(|| document.doc.save_and_verify()) else {
+        warn!(doc = %id, "document is not folded: its snapshot would not load");
+        return Ok(());
+    };
+    let mut waiting = Vec::new();
+    for key in txn.waiting(id)? {
+        if let Some((_, edit)) = txn.outbox(key, 1)?.pop() {
+            waiting.push(edit.from..edit.from + edit.count);
+        }
+    }
+    txn.remove_changes(id, 0..row.next, |at| waiting.iter().any(|edit| edit.contains(&at)))?;
+    txn.put_snapshot(id, &snapshot)?;
+    row.covered = row.next;
+    row.tail_bytes = 0;
+    row.snapshot_bytes = snapshot.len() as u64;
+    Ok(())
+}
+
+/// The top-level fields in which two values differ.
+fn fields_changed(was: Option<&ValueRow>, now: &ValueRow) -> BTreeSet<String> {
+    let parse = |row: &ValueRow| -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_slice(&row.json).unwrap_or_default()
+    };
+    let was = was.map(parse).unwrap_or_default();
+    let now = parse(now);
+    let names = was.keys().chain(now.keys());
+    names.filter(|name| was.get(*name) != now.get(*name)).cloned().collect()
+}
+
+/// Heads as Automerge names them.
+pub(crate) fn to_automerge(heads: &[ChangeHash]) -> Vec<automerge::ChangeHash> {
+    heads.iter().map(|head| automerge::ChangeHash(head.0)).collect()
+}
+
+/// The register that says a document is deleted.
+pub(crate) const DELETED: &str = "deleted";
+
+/// Bytes of changes after which a document gets a new snapshot, unless four times its last
+/// snapshot is more: the cost of folding stays a fraction of the cost of the edits.
+const SNAPSHOT_TAIL_BYTES: u64 = 64 << 10;
+
+/// The engine cannot go on as it is.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored document does not load.
+    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
+    Unreadable {
+        /// Which document.
+        document: DocumentId,
+        /// What Automerge said.
+        reason: String,
+    },
+}
+
+/// An edit that was not made. The document is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EditError {
+    /// Nothing to edit.
+    #[error("there is no such document; create it first")]
+    NotFound,
+    /// A name or key that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The edit does not fit the document.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The edit is larger than a relay takes.
+    #[error("the edit is too large for one change; make it in smaller parts")]
+    TooLarge(#[source] GuardError),
+    /// A value that is not a map of fields.
+    #[error("a document is a map of named fields; give it a struct or a map")]
+    NotAMap,
+    /// A value that does not serialise, or does not read back.
+    #[error("the value does not fit its type")]
+    Type(#[from] serde_json::Error),
+    /// A stored document does not load.
+    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
+    Unreadable {
+        /// Which document.
+        document: DocumentId,
+        /// What Automerge said.
+        reason: String,
+    },
+    /// The file could not be written; nothing was kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The same failure as another edit of the same commit.
+    #[error("the edit was not kept: {0}")]
+    NotKept(String),
+    /// A presence value over its limit.
+    #[error("a presence value of {len} bytes is too large; use at most {max}")]
+    Presence {
+        /// Its bytes.
+        len: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// The replica was closed.
+    #[error("the replica is closed; open it again")]
+    Closed,
+}

@@ -1,0 +1,297 @@
+//! What a relay sends: guarded, admitted, applied behind the panic fence, and written.
+
+use automerge::{Automerge, Change};
+use rejoin_core::change::{self, Admission, Place, Refusal, admit, check_snapshot};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use super::edit::advance_heads;
+use super::loaded::{Ahead, fenced};
+use super::{Engine, EngineError, LoadedDocument, Origin, Turn};
+use crate::store::{DocumentRow, QuarantineRow, StoreError};
+
+/// Something of one document from a relay.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) space: SpaceName,
+    pub(super) collection: CollectionName,
+    pub(super) document: DocumentId,
+    pub(super) snapshot: Option<Vec<u8>>,
+    pub(super) changes: Vec<Vec<u8>>,
+}
+
+/// A relay sent what it must not. Close the session.
+#[derive(Debug, Error)]
+pub(super) enum ReceiveError {
+    #[error("relay sent a snapshot of {document} that is not one")]
+    Snapshot { document: DocumentId, source: change::GuardError },
+    #[error("relay sent a snapshot of {document} that does not load: {reason}")]
+    Unloadable { document: DocumentId, reason: String },
+    #[error("relay sent a change of {document} that is not one")]
+    Guard { document: DocumentId, source: change::GuardError },
+    #[error("relay sent a change of {document} that does not fit")]
+    Refused { document: DocumentId, source: Refusal },
+    #[error("relay sent document {document} in another space or collection than it is in")]
+    Moved { document: DocumentId },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<StoreError> for ReceiveError {
+    fn from(error: StoreError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// A chunk that passed the guard and is new, with its hash and deps.
+struct NewChange {
+    hash: ChangeHash,
+    chunk: Vec<u8>,
+    /// Builds on a quarantined change, so it can only be quarantined too.
+    orphaned: bool,
+}
+
+impl Engine {
+    /// Writes what came into the transaction.
+    pub(super) fn stage_received(
+        &mut self,
+        turn: &mut Turn,
+        received: Received,
+    ) -> Result<(), ReceiveError> {
+        let id = received.document;
+        let before = turn.txn.document(&id)?;
+        if let Some(row) = &before
+            && (row.space != received.space || row.collection != received.collection)
+        {
+            return Err(ReceiveError::Moved { document: id });
+        }
+        let mut row = before.clone().unwrap_or_else(|| empty_row(&received));
+        let mut document = match &before {
+            Some(row) => self.load(&turn.txn, &id, row)?,
+            None => LoadedDocument::new(Automerge::new(), 0),
+        };
+        let mut changed = false;
+        if let Some(snapshot) = &received.snapshot {
+            changed |= self.merge_snapshot(turn, &id, &mut row, &mut document, snapshot)?;
+        }
+        let news = self.admit_all(turn, &received, &document)?;
+        if !news.is_empty() {
+            changed = true;
+            document = self.apply_all(turn, &id, &mut row, document, news)?;
+        }
+        if !changed {
+            if before.is_some() {
+                self.loaded.put(turn.now, id, document);
+            }
+            return Ok(());
+        }
+        if row.key.is_none() {
+            row.key = natural_key(&row, &id, &document);
+        }
+        self.settle(turn, &id, before.as_ref(), row, &document, Origin::Remote)?;
+        self.loaded.put(turn.now, id, document);
+        Ok(())
+    }
+
+    /// Takes in a snapshot: whole, where nothing is held yet, and otherwise what is new in it.
+    fn merge_snapshot(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        row: &mut DocumentRow,
+        document: &mut LoadedDocument,
+        snapshot: &[u8],
+    ) -> Result<bool, ReceiveError> {
+        check_snapshot(snapshot)
+            .map_err(|source| ReceiveError::Snapshot { document: *id, source })?;
+        let unloadable = |reason| ReceiveError::Unloadable { document: *id, reason };
+        let other = fenced(|| Automerge::load(snapshot)).map_err(unloadable)?;
+        if row.next == 0 && row.snapshot_bytes == 0 {
+            *document = LoadedDocument::new(other, snapshot.len() as u64);
+            turn.txn.put_snapshot(id, snapshot)?;
+            row.snapshot_bytes = snapshot.len() as u64;
+            row.heads = document.heads();
+            self.counters.changes_applied += 1;
+            return Ok(true);
+        }
+        let mut added = document.doc.get_changes_added(&other);
+        for change in &mut added {
+            let chunk = change.bytes().into_owned();
+            keep(turn, id, row, ChangeHash(change.hash().0), change.deps(), &chunk)?;
+        }
+        fenced(|| document.doc.apply_changes(added.clone())).map_err(unloadable)?;
+        added.iter().for_each(|change| document.note(change));
+        self.counters.changes_applied += added.len() as u64;
+        Ok(!added.is_empty())
+    }
+
+    fn admit_all(
+        &mut self,
+        turn: &Turn,
+        received: &Received,
+        document: &LoadedDocument,
+    ) -> Result<Vec<NewChange>, ReceiveError> {
+        let id = received.document;
+        let place =
+            Place { space: &received.space, collection: &received.collection, document: &id };
+        let quarantined = turn.txn.quarantined(&id)?;
+        let mut quarantined: Vec<_> = quarantined.into_iter().map(|(hash, _)| hash).collect();
+        let mut ahead = Ahead::of(document);
+        let mut news = Vec::new();
+        for chunk in &received.changes {
+            let change = change::parse(chunk)
+                .map_err(|source| ReceiveError::Guard { document: id, source })?;
+            let hash = change.hash();
+            if quarantined.contains(&hash) {
+                self.counters.changes_known += 1;
+                continue;
+            }
+            let orphaned = match admit(&change, &place, &ahead) {
+                Ok(Admission::Known) => {
+                    self.counters.changes_known += 1;
+                    continue;
+                }
+                Ok(Admission::New) => false,
+                Err(Refusal::Missing(deps)) if deps.iter().all(|dep| quarantined.contains(dep)) => {
+                    quarantined.push(hash);
+                    true
+                }
+                Err(source) => return Err(ReceiveError::Refused { document: id, source }),
+            };
+            if !orphaned {
+                ahead.add(hash, change.known());
+            }
+            news.push(NewChange { hash, chunk: chunk.clone(), orphaned });
+        }
+        Ok(news)
+    }
+
+    /// Applies new changes at once; if Automerge fails on them, one by one, and those it fails on
+    /// are quarantined.
+    fn apply_all(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        row: &mut DocumentRow,
+        mut document: LoadedDocument,
+        news: Vec<NewChange>,
+    ) -> Result<LoadedDocument, ReceiveError> {
+        let (orphans, sound): (Vec<_>, Vec<_>) = news.into_iter().partition(|new| new.orphaned);
+        match apply(&mut document, &sound) {
+            Ok(changes) => {
+                for (change, new) in changes.iter().zip(&sound) {
+                    keep(turn, id, row, new.hash, change.deps(), &new.chunk)?;
+                    document.note(change);
+                }
+                self.counters.changes_applied += sound.len() as u64;
+            }
+            Err(reason) => {
+                debug!(doc = %id, reason, "applying changes one by one");
+                document = self.apply_singly(turn, id, row, sound)?;
+            }
+        }
+        for orphan in &orphans {
+            self.quarantine(turn, id, row, orphan, "builds on a quarantined change")?;
+        }
+        Ok(document)
+    }
+
+    fn apply_singly(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        row: &mut DocumentRow,
+        news: Vec<NewChange>,
+    ) -> Result<LoadedDocument, ReceiveError> {
+        let mut document = self.load(&turn.txn, id, row)?;
+        for new in &news {
+            match apply(&mut document, std::slice::from_ref(new)) {
+                Ok(changes) => {
+                    for change in &changes {
+                        keep(turn, id, row, new.hash, change.deps(), &new.chunk)?;
+                        document.note(change);
+                    }
+                    self.counters.changes_applied += 1;
+                }
+                Err(reason) => {
+                    self.quarantine(turn, id, row, new, &reason)?;
+                    // Whatever Automerge did before it failed is undone by loading again.
+                    document = self.load(&turn.txn, id, row)?;
+                }
+            }
+        }
+        Ok(document)
+    }
+
+    fn quarantine(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        row: &mut DocumentRow,
+        new: &NewChange,
+        reason: &str,
+    ) -> Result<(), ReceiveError> {
+        warn!(doc = %id, change = %new.hash, reason, "change quarantined");
+        let parsed = change::parse(&new.chunk)
+            .map_err(|source| ReceiveError::Guard { document: *id, source })?;
+        let kept = QuarantineRow { chunk: new.chunk.clone().into(), reason: reason.to_owned() };
+        turn.txn.put_quarantine(id, &new.hash, &kept)?;
+        row.quarantined += 1;
+        advance_heads(&mut row.heads, new.hash, &super::to_automerge(parsed.deps()));
+        self.counters.changes_quarantined += 1;
+        turn.dirty = true;
+        Ok(())
+    }
+}
+
+fn apply(document: &mut LoadedDocument, news: &[NewChange]) -> Result<Vec<Change>, String> {
+    fenced(|| {
+        let changes: Result<Vec<_>, _> =
+            news.iter().map(|new| Change::from_bytes(new.chunk.clone())).collect();
+        let changes = changes?;
+        document.doc.apply_changes(changes.clone())?;
+        Ok(changes)
+    })
+}
+
+fn keep(
+    turn: &mut Turn,
+    id: &DocumentId,
+    row: &mut DocumentRow,
+    hash: ChangeHash,
+    deps: &[automerge::ChangeHash],
+    chunk: &[u8],
+) -> Result<(), StoreError> {
+    turn.txn.put_change(id, row.next, chunk)?;
+    row.next += 1;
+    row.tail_bytes += chunk.len() as u64;
+    advance_heads(&mut row.heads, hash, deps);
+    turn.dirty = true;
+    Ok(())
+}
+
+fn empty_row(received: &Received) -> DocumentRow {
+    DocumentRow {
+        space: received.space.clone(),
+        collection: received.collection.clone(),
+        key: None,
+        heads: Vec::new(),
+        covered: 0,
+        next: 0,
+        tail_bytes: 0,
+        snapshot_bytes: 0,
+        quarantined: 0,
+    }
+}
+
+/// The natural key a derived document was made from, out of its genesis.
+fn natural_key(row: &DocumentRow, id: &DocumentId, document: &LoadedDocument) -> Option<String> {
+    if !id.is_derived() {
+        return None;
+    }
+    let changes = document.doc.get_changes_meta(&[]);
+    let first = changes.iter().find(|change| change.deps.is_empty())?;
+    let genesis: Genesis = first.message.as_deref()?.parse().ok()?;
+    (DocumentId::derive(&row.space, &row.collection, &genesis) == *id).then_some(genesis.key)
+}

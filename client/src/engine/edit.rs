@@ -1,0 +1,248 @@
+//! Local edits: from what a person asked to changes in the store and the outbox.
+
+use automerge::{Automerge, Change};
+use rejoin_core::change::{self, genesis};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
+use serde_json::{Map, Value};
+
+use super::loaded::fenced;
+use super::{DELETED, EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
+use crate::diff::diff;
+use crate::path::Path;
+use crate::store::{DocumentRow, OutboxRow, WriteView};
+use crate::value::to_json;
+use crate::write::write;
+
+/// One edit of one document.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// In which space.
+    pub space: SpaceName,
+    /// In which collection.
+    pub collection: CollectionName,
+    /// Of which document.
+    pub target: Target,
+    /// Whether to make the document if it does not exist; clears a deletion.
+    pub create: bool,
+    /// What to write.
+    pub content: Content,
+}
+
+/// Which document an edit is for.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The one with this id.
+    Document(DocumentId),
+    /// The one with this natural key.
+    Key(String),
+    /// A new one without a natural key.
+    New,
+}
+
+/// What an edit writes.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// These operations, made by someone who saw the document at `base`; at its present heads if
+    /// that is `None`.
+    Ops {
+        /// What they saw.
+        base: Option<Vec<ChangeHash>>,
+        /// What they did.
+        ops: Vec<Op>,
+    },
+    /// These values for these fields, where they differ from what the document holds. `null`
+    /// removes a field. Other fields are left alone.
+    Fields(Map<String, Value>),
+}
+
+/// What an edit came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// The document.
+    pub document: DocumentId,
+    /// Its heads now.
+    pub heads: Vec<ChangeHash>,
+    /// Whether the edit made the document.
+    pub created: bool,
+    /// Whether the edit changed anything.
+    pub changed: bool,
+    /// The edit's key in the outbox, if it changed anything.
+    pub outbox: Option<u64>,
+}
+
+impl Engine {
+    /// Writes one edit into the transaction. On error nothing of it is in there, and the document
+    /// is loaded anew when it is next needed.
+    pub(super) fn stage_edit(&mut self, turn: &mut Turn, edit: Edit) -> Result<Edited, EditError> {
+        let genesis = match &edit.target {
+            Target::Key(key) => Some(Genesis::first(key.clone())?),
+            _ => None,
+        };
+        let id = match (&edit.target, &genesis) {
+            (Target::Document(id), _) => *id,
+            (_, Some(genesis)) => DocumentId::derive(&edit.space, &edit.collection, genesis),
+            _ => DocumentId::from_random((self.random)()),
+        };
+        let before = turn.txn.document(&id)?;
+        let (mut document, mut changes, row) = match &before {
+            Some(row) => (self.load(&turn.txn, &id, row)?, Vec::new(), row.clone()),
+            None if edit.create => new_document(&id, &edit, genesis.as_ref())?,
+            None => return Err(EditError::NotFound),
+        };
+        document.ensure_actor(|| self.loaded.actor(&id, &mut self.random));
+        let (base, ops) = edit_ops(&turn.txn, &id, &edit, &document)?;
+        let base = base.map(|base| to_automerge(&base));
+        let written = write(&mut document.doc, &id, base.as_deref(), &ops, turn.unix_s);
+        changes.extend(written?);
+        if changes.is_empty() {
+            let heads = document.heads();
+            self.loaded.put(turn.now, id, document);
+            let unchanged =
+                Edited { document: id, heads, created: false, changed: false, outbox: None };
+            return Ok(unchanged);
+        }
+        let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
+        let row = self.settle(turn, &id, before.as_ref(), row, &document, Origin::Local)?;
+        self.loaded.put(turn.now, id, document);
+        let created = before.is_none();
+        Ok(Edited { document: id, heads: row.heads, created, changed: true, outbox })
+    }
+
+    /// Writes local changes and their place in the outbox.
+    pub(super) fn keep_local(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        mut row: DocumentRow,
+        document: &mut LoadedDocument,
+        changes: &mut [Change],
+    ) -> Result<(DocumentRow, Option<u64>), EditError> {
+        let chunks: Vec<_> = changes.iter_mut().map(|change| change.bytes().into_owned()).collect();
+        for chunk in &chunks {
+            change::parse(chunk).map_err(EditError::TooLarge)?;
+        }
+        let from = row.next;
+        for (change, chunk) in changes.iter().zip(&chunks) {
+            turn.txn.put_change(id, row.next, chunk)?;
+            row.next += 1;
+            row.tail_bytes += chunk.len() as u64;
+            advance_heads(&mut row.heads, ChangeHash(change.hash().0), change.deps());
+            document.note(change);
+        }
+        let count = chunks.len() as u64;
+        let outbox = OutboxRow { document: *id, from, count, time_s: turn.unix_s };
+        let key = self.push_outbox(turn, &outbox)?;
+        #[cfg(feature = "mutants")]
+        self.push_before_commit(id, &row, chunks);
+        Ok((row, key))
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn push_outbox(&mut self, turn: &Turn, row: &OutboxRow) -> Result<Option<u64>, EditError> {
+        Ok(Some(turn.txn.push_outbox(row)?))
+    }
+
+    #[cfg(feature = "mutants")]
+    fn push_outbox(&mut self, turn: &Turn, row: &OutboxRow) -> Result<Option<u64>, EditError> {
+        let skips = self.options.mutant == Some(super::Mutant::SkippedOutboxRow);
+        if skips && row.from % 5 == 4 {
+            return Ok(None);
+        }
+        Ok(Some(turn.txn.push_outbox(row)?))
+    }
+}
+
+/// A document made by this edit, with its genesis.
+fn new_document(
+    id: &DocumentId,
+    edit: &Edit,
+    key: Option<&Genesis>,
+) -> Result<(LoadedDocument, Vec<Change>, DocumentRow), EditError> {
+    let chunk = genesis(id, key);
+    let (doc, change) = fenced(|| {
+        let mut doc = Automerge::new();
+        let change = Change::from_bytes(chunk)?;
+        doc.apply_changes([change.clone()])?;
+        Ok((doc, change))
+    })
+    .map_err(|reason| EditError::Unreadable { document: *id, reason })?;
+    let row = DocumentRow {
+        space: edit.space.clone(),
+        collection: edit.collection.clone(),
+        key: key.map(|genesis| genesis.key.clone()),
+        heads: Vec::new(),
+        covered: 0,
+        next: 0,
+        tail_bytes: 0,
+        snapshot_bytes: 0,
+        quarantined: 0,
+    };
+    Ok((LoadedDocument::new(doc, 0), vec![change], row))
+}
+
+type BaseAndOps = (Option<Vec<ChangeHash>>, Vec<Op>);
+
+fn edit_ops(
+    txn: &WriteView,
+    id: &DocumentId,
+    edit: &Edit,
+    document: &LoadedDocument,
+) -> Result<BaseAndOps, EditError> {
+    match &edit.content {
+        Content::Ops { base, ops } => Ok((base.clone(), ops.clone())),
+        Content::Fields(fields) => {
+            let current = current_value(txn, id, document)?;
+            Ok((None, field_ops(&current, fields, edit.create)))
+        }
+    }
+}
+
+fn current_value(
+    txn: &WriteView,
+    id: &DocumentId,
+    document: &LoadedDocument,
+) -> Result<Value, EditError> {
+    let stored = if txn.is_stale(id)? { None } else { txn.value(id)? };
+    match stored {
+        Some(row) => Ok(serde_json::from_slice(&row.json)?),
+        None => Ok(to_json(&document.doc, None)),
+    }
+}
+
+/// What turns the present fields into the wanted ones. A field that reads the same is not written.
+fn field_ops(current: &Value, fields: &Map<String, Value>, revive: bool) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (name, wanted) in fields {
+        let path = Path::from([name.as_str()]);
+        match (current.get(name), wanted) {
+            (None, Value::Null) => {}
+            (Some(_), Value::Null) => ops.push(Op::Remove { path }),
+            (Some(now), wanted) if now.is_object() && wanted.is_object() => {
+                let (now, wanted) = (nested(name, now), nested(name, wanted));
+                ops.extend(diff(&now, &wanted));
+            }
+            (Some(now), wanted) if *now == *wanted => {}
+            (now, wanted) => {
+                ops.push(Op::Set { path, before: now.cloned(), after: wanted.clone() });
+            }
+        }
+    }
+    if revive && current.get(DELETED) == Some(&Value::Bool(true)) {
+        ops.push(Op::Remove { path: Path::from([DELETED]) });
+    }
+    ops
+}
+
+fn nested(name: &str, value: &Value) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), value.clone())]))
+}
+
+/// Heads after a change: it takes the place of what it depends on.
+pub(super) fn advance_heads(
+    heads: &mut Vec<ChangeHash>,
+    hash: ChangeHash,
+    deps: &[automerge::ChangeHash],
+) {
+    heads.retain(|head| !deps.iter().any(|dep| dep.0 == head.0));
+    heads.push(hash);
+}

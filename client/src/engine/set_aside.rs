@@ -1,0 +1,187 @@
+//! Local work that a relay will never take.
+//!
+//! A change cannot be taken out of a history that later edits build on. So the change and what
+//! builds on it are kept aside as recoverable work, the document is built again without them, and
+//! what is still allowed is made anew under a fresh actor.
+
+use std::collections::BTreeSet;
+
+use automerge::{Automerge, Change};
+use rejoin_core::{ActorId, ChangeHash, DocumentId};
+use tracing::warn;
+
+use super::loaded::fenced;
+use super::{Engine, EngineError, LoadedDocument, Origin, Turn};
+use crate::diff::diff;
+use crate::store::{DocumentRow, SetAsideRow};
+use crate::value::to_marked_json;
+use crate::write::write;
+
+impl Engine {
+    /// Sets `refused` and what builds on it aside. With `anew`, the refused edits themselves are
+    /// allowed and only their place in the actor's sequence was taken.
+    pub(super) fn stage_set_aside(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        refused: &[ChangeHash],
+        reason: &str,
+        anew: bool,
+    ) -> Result<(), EngineError> {
+        let Some(before) = turn.txn.document(id)? else { return Ok(()) };
+        let document = self.load(&turn.txn, id, &before)?;
+        self.loaded.forget_actor(id);
+        let history = document.doc.get_changes(&[]);
+        let refused: BTreeSet<_> = refused.iter().copied().collect();
+        let (aside, kept) = part(history, &refused);
+        if aside.is_empty() {
+            self.loaded.put(turn.now, *id, document);
+            return Ok(());
+        }
+        let rebuilt = fenced(|| {
+            let mut doc = Automerge::new();
+            doc.apply_changes(kept.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>())?;
+            Ok(doc)
+        })
+        .map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
+        let mut rebuilt = LoadedDocument::new(rebuilt, before.snapshot_bytes + before.tail_bytes);
+        let actor = ActorId((self.random)().to_vec());
+        rebuilt.ensure_actor(|| actor);
+
+        let mut authored = Vec::new();
+        for (hash, change) in &aside {
+            let allowed = !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
+            let again = allowed
+                && self.author_anew(turn, id, &document, &mut rebuilt, change, &mut authored);
+            let row = set_aside_row(turn, &before, id, *hash, change, reason, again);
+            turn.txn.push_set_aside(&row)?;
+            self.status.set_aside += 1;
+        }
+        self.authored_anew.extend(authored.iter().map(|change| ChangeHash(change.hash().0)));
+        let unsent = self.unsent(turn, id, &before, &kept)?;
+        self.rewrite(turn, id, before, rebuilt, unsent, authored)
+    }
+
+    /// Makes an edit again in the rebuilt document: what it changed in the old one.
+    fn author_anew(
+        &mut self,
+        turn: &Turn,
+        id: &DocumentId,
+        document: &LoadedDocument,
+        rebuilt: &mut LoadedDocument,
+        change: &Change,
+        authored: &mut Vec<Change>,
+    ) -> bool {
+        let before = to_marked_json(&document.doc, Some(change.deps()));
+        let after = to_marked_json(&document.doc, Some(&[change.hash()]));
+        let ops = diff(&before, &after);
+        if ops.is_empty() {
+            return true;
+        }
+        match write(&mut rebuilt.doc, id, None, &ops, turn.unix_s) {
+            Ok(changes) => {
+                authored.extend(changes);
+                true
+            }
+            Err(error) => {
+                warn!(doc = %id, error = &error as &dyn std::error::Error, "edit not made anew");
+                false
+            }
+        }
+    }
+
+    /// Changes that stay and that the relay does not have yet. They leave the outbox here.
+    fn unsent(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        before: &DocumentRow,
+        kept: &[(ChangeHash, Change)],
+    ) -> Result<Vec<Change>, EngineError> {
+        let mut waiting = BTreeSet::new();
+        for key in turn.txn.waiting(id)? {
+            let Some(edit) = turn.txn.remove_outbox(key)? else { continue };
+            for at in edit.from..(edit.from + edit.count).min(before.next) {
+                let chunk = turn.txn.change(id, at)?;
+                let parsed = chunk.and_then(|chunk| rejoin_core::change::parse(&chunk).ok());
+                waiting.extend(parsed.map(|change| change.hash()));
+            }
+        }
+        let unsent = kept.iter().filter(|(hash, _)| waiting.contains(hash));
+        Ok(unsent.map(|(_, change)| change.clone()).collect())
+    }
+
+    /// Writes the rebuilt document in the place of the old one.
+    fn rewrite(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        before: DocumentRow,
+        mut rebuilt: LoadedDocument,
+        unsent: Vec<Change>,
+        authored: Vec<Change>,
+    ) -> Result<(), EngineError> {
+        turn.txn.remove_changes(id, 0..before.next, |_| false)?;
+        let snapshot = rebuilt.doc.save();
+        turn.txn.put_snapshot(id, &snapshot)?;
+        let mut row = before.clone();
+        row.heads = rebuilt.heads();
+        row.snapshot_bytes = snapshot.len() as u64;
+        let mut changes: Vec<_> = unsent.into_iter().chain(authored).collect();
+        if !changes.is_empty() {
+            let kept = self.keep_local(turn, id, row, &mut rebuilt, &mut changes);
+            row = kept
+                .map_err(|error| match error {
+                    super::EditError::Store(error) => EngineError::Store(error),
+                    error => EngineError::Unreadable { document: *id, reason: error.to_string() },
+                })?
+                .0;
+        }
+        // The snapshot holds them all; the bytes stay for the outbox.
+        row.heads = rebuilt.heads();
+        row.covered = row.next;
+        row.tail_bytes = 0;
+        self.settle(turn, id, Some(&before), row, &rebuilt, Origin::Local)?;
+        self.loaded.put(turn.now, *id, rebuilt);
+        Ok(())
+    }
+}
+
+type Parted = (Vec<(ChangeHash, Change)>, Vec<(ChangeHash, Change)>);
+
+/// The refused changes with what builds on them, and the others, each in the order of the history.
+fn part(history: Vec<Change>, refused: &BTreeSet<ChangeHash>) -> Parted {
+    let mut aside = BTreeSet::new();
+    history.into_iter().map(|change| (ChangeHash(change.hash().0), change)).partition(
+        |(hash, change)| {
+            let builds = change.deps().iter().any(|dep| aside.contains(&dep.0));
+            let is_aside = refused.contains(hash) || builds;
+            if is_aside {
+                aside.insert(hash.0);
+            }
+            is_aside
+        },
+    )
+}
+
+fn set_aside_row(
+    turn: &Turn,
+    before: &DocumentRow,
+    id: &DocumentId,
+    hash: ChangeHash,
+    change: &Change,
+    reason: &str,
+    authored_anew: bool,
+) -> SetAsideRow {
+    SetAsideRow {
+        space: before.space.clone(),
+        collection: before.collection.clone(),
+        document: *id,
+        key: before.key.clone(),
+        hash,
+        chunk: change.raw_bytes().to_vec().into(),
+        reason: reason.to_owned(),
+        authored_anew,
+        time_s: turn.unix_s,
+    }
+}

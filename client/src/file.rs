@@ -1,0 +1,142 @@
+//! Opening a replica's file, with errors that say what to do.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, StorageError};
+use thiserror::Error;
+
+use crate::engine::EngineError;
+use crate::store::StoreError;
+
+/// Opens or creates the database of a replica.
+pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let at = path.to_owned();
+    Database::create(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: at, holder: holder(path) },
+        DatabaseError::Storage(StorageError::Io(source)) => io_error(at, source),
+        DatabaseError::Storage(StorageError::Corrupted(reason)) => {
+            OpenError::Damaged { path: at, reason }
+        }
+        DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted => {
+            OpenError::Damaged { path: at, reason: error.to_string() }
+        }
+        error => OpenError::Damaged { path: at, reason: error.to_string() },
+    })
+}
+
+fn io_error(path: PathBuf, source: std::io::Error) -> OpenError {
+    match source.kind() {
+        ErrorKind::NotFound => OpenError::NoFolder { path },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path },
+        ErrorKind::StorageFull => OpenError::Full { path },
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+            OpenError::Damaged { path, reason: source.to_string() }
+        }
+        _ => OpenError::Io { path, source },
+    }
+}
+
+/// A process that has the file open, where the system tells. The lock itself names none.
+#[cfg(target_os = "linux")]
+fn holder(path: &Path) -> Holder {
+    let found = || -> Option<u32> {
+        let path = path.canonicalize().ok()?;
+        let pids = std::fs::read_dir("/proc").ok()?.filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.parse::<u32>().ok()
+        });
+        pids.into_iter().find(|pid| {
+            let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+            let mut open = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+            open.any(|file| file == path)
+        })
+    };
+    Holder(found())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder(_: &Path) -> Holder {
+    Holder(None)
+}
+
+/// Which process holds a file, if that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder(pub Option<u32>);
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(pid) if pid == std::process::id() => f.write_str("this process"),
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// A replica could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// One process at a time.
+    #[error("{} is open in {holder}; stop that, or use another file", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Who holds it.
+        holder: Holder,
+    },
+    /// The folder is not there.
+    #[error("{} cannot be created because its folder does not exist; make the folder first", path.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No permission to write.
+    #[error("{} cannot be written; give yourself write permission for the file and its folder, or use another place", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No space left.
+    #[error("the disk of {} is full; free some space and try again", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a replica, or no longer one.
+    #[error("{} is damaged or not a replica ({reason}); move it away, or restore it from a backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What redb said.
+        reason: String,
+    },
+    /// Another failure of the system.
+    #[error("{} cannot be opened", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The tables could not be read.
+    #[error("{} cannot be used", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The engine could not start.
+    #[error("{} cannot be used", path.display())]
+    Engine {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<EngineError>,
+    },
+    /// The private runtime or its thread could not be made.
+    #[error("a thread for the replica could not be started")]
+    Runtime(#[source] std::io::Error),
+}

@@ -1,0 +1,306 @@
+//! The replica as applications hold it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rejoin_core::{CollectionName, DeviceId, DocumentId, NameError, SetDigest, SpaceName};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::collection::Collection;
+use crate::dial::{AddressError, RelayAddress};
+use crate::driver::{self, Command};
+use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineOptions};
+use crate::file::OpenError;
+use crate::status::Status;
+use crate::store::{ReadView, SetAsideRow, Store, StoreError, space_digest};
+
+/// A durable local copy of spaces, in one file.
+///
+/// Handles are cheap to clone and may be used from any thread or async runtime; the file is worked
+/// on by a thread of its own. Everything but [`connect`](Self::connect) works without a network.
+/// One process opens a file at a time. The process may be suspended or killed at any moment: what
+/// an edit returned for is on disk.
+///
+/// ```
+/// # use rejoin::{Replica, Text};
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Debug, Default, Serialize, Deserialize)]
+/// struct Job {
+///     phone: String,
+///     #[serde(default)]
+///     notes: Text,
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("technician.redb");
+/// let replica = Replica::open(&path).await?;
+/// let jobs = replica.space("main")?.collection("jobs")?;
+/// let job = jobs.create("2026-118", &Job { phone: "555-0100".into(), ..Job::default() }).await?;
+/// job.edit(|job: &mut Job| job.notes.push_str("Gate code 4711. ")).await?;
+///
+/// let job: Job = job.get().await?.expect("it was just created");
+/// assert_eq!(job.notes.as_str(), "Gate code 4711. ");
+/// assert_eq!(replica.status().waiting, 2);
+/// replica.close().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Replica {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    commands: mpsc::Sender<Command>,
+    store: Arc<Store>,
+    status: watch::Receiver<Status>,
+}
+
+impl Replica {
+    /// Opens the replica in a file, or makes a new one there.
+    ///
+    /// # Errors
+    /// Another process has it open (the error says which), the folder is missing or read-only, or
+    /// the file is damaged or something else.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        Self::open_with(path, EngineOptions::default()).await
+    }
+
+    /// Opens a replica with limits of your own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        path: impl Into<PathBuf>,
+        options: EngineOptions,
+    ) -> Result<Self, OpenError> {
+        let (commands, received) = mpsc::channel(COMMANDS_WAITING);
+        let (done, opened) = oneshot::channel();
+        driver::spawn(path.into(), options, received, done).map_err(OpenError::Runtime)?;
+        let gone = || OpenError::Runtime(std::io::Error::other("the thread ended"));
+        let opened = opened.await.map_err(|_| gone())??;
+        let inner = Inner { commands, store: opened.store, status: opened.status };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A space by name. It is synced from the next session on, even while it is empty here.
+    ///
+    /// # Errors
+    /// The name cannot be one.
+    pub fn space(&self, name: &str) -> Result<Space, NameError> {
+        Ok(Space { replica: self.clone(), name: SpaceName::new(name)? })
+    }
+
+    /// Which replica file this is.
+    pub fn device(&self) -> DeviceId {
+        self.inner.store.device()
+    }
+
+    /// Dials a relay, now and for ever: after every loss again, with exponential delays and full
+    /// jitter. Returns at once; [`status`](Self::status) tells how it goes. `spaces` are synced
+    /// besides those that have documents.
+    ///
+    /// # Errors
+    /// The address is not one, or the replica is closed.
+    pub async fn connect(&self, relay: &str, spaces: &[&Space]) -> Result<(), ConnectError> {
+        let relay: RelayAddress = relay.parse()?;
+        let names: Vec<_> = spaces.iter().map(|space| space.name.clone()).collect();
+        self.ask(move |engine, _| names.iter().for_each(|name| engine.want_space(name)))
+            .await
+            .map_err(|_| ConnectError::Closed)?;
+        self.send(Command::Connect(relay)).await.map_err(|_| ConnectError::Closed)
+    }
+
+    /// Ends the session and dials no more.
+    pub async fn disconnect(&self) {
+        // A closed replica is not connected.
+        let _ = self.send(Command::Disconnect).await;
+    }
+
+    /// Where the replica stands towards its relay.
+    pub fn status(&self) -> Status {
+        self.inner.status.borrow().clone()
+    }
+
+    /// Waits until the status meets a condition, and returns it.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn status_when(
+        &self,
+        mut met: impl FnMut(&Status) -> bool,
+    ) -> Result<Status, EditError> {
+        let mut status = self.inner.status.clone();
+        let met = status.wait_for(|status| met(status)).await;
+        met.map(|status| status.clone()).map_err(|_| EditError::Closed)
+    }
+
+    /// Waits until a relay holds every edit made so far durably.
+    ///
+    /// # Errors
+    /// The replica was closed, or the relay refused an edit for good: it is then among
+    /// [`set_aside`](Self::set_aside).
+    pub async fn saved(&self) -> Result<(), SaveError> {
+        let next = self.read().and_then(|view| view.outbox_next()).map_err(SaveError::Store)?;
+        self.saved_up_to(next - 1).await
+    }
+
+    /// Waits until a relay holds the edits up to this outbox key durably.
+    pub(crate) async fn saved_up_to(&self, key: u64) -> Result<(), SaveError> {
+        let aside = self.status().set_aside;
+        let saved = |status: &Status| status.oldest_waiting.is_none_or(|oldest| oldest > key);
+        let status = self.status_when(saved).await.map_err(|_| SaveError::Closed)?;
+        if status.set_aside > aside { Err(SaveError::SetAside) } else { Ok(()) }
+    }
+
+    /// Local work that a relay will never take, oldest first.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn set_aside(&self) -> Result<Vec<SetAsideRow>, StoreError> {
+        Ok(self.read()?.set_aside()?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// What was counted since the replica was opened.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn counters(&self) -> Result<Counters, EditError> {
+        self.ask(|engine, _| engine.counters()).await
+    }
+
+    /// Documents in memory now.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn documents_in_memory(&self) -> Result<usize, EditError> {
+        self.ask(|engine, _| engine.documents_in_memory()).await
+    }
+
+    /// Finishes what is under way and frees the file. Other handles get errors from then on.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.send(Command::Close(done)).await.is_ok() {
+            // The thread drops the sender when it ends for another reason.
+            let _ = closed.await;
+        }
+    }
+
+    pub(crate) fn read(&self) -> Result<ReadView, StoreError> {
+        self.inner.store.read()
+    }
+
+    pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {
+        let (reply, edited) = oneshot::channel();
+        self.send(Command::Edit(Box::new(edit), reply)).await?;
+        edited.await.map_err(|_| EditError::Closed)?
+    }
+
+    pub(crate) async fn edits(
+        &self,
+        edits: Vec<Edit>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let (reply, edited) = oneshot::channel();
+        self.send(Command::Edits(edits, reply)).await?;
+        edited.await.map_err(|_| EditError::Closed)
+    }
+
+    /// Asks the engine on its thread.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine, u64) -> T + Send + 'static,
+    ) -> Result<T, EditError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Box::new(move |engine: &mut Engine, now| drop(reply.send(question(engine, now))));
+        self.send(Command::Ask(ask)).await?;
+        answer.await.map_err(|_| EditError::Closed)
+    }
+
+    /// Brings values up to date that are written late because they are large.
+    pub(crate) async fn refresh(&self, documents: Vec<DocumentId>) -> Result<(), EditError> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        Ok(self.ask(move |engine, now| engine.refresh(now, &documents)).await??)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), EditError> {
+        self.inner.commands.send(command).await.map_err(|_| EditError::Closed)
+    }
+}
+
+/// A space of a replica: what is shared, authorised and replicated together.
+#[derive(Debug, Clone)]
+pub struct Space {
+    replica: Replica,
+    name: SpaceName,
+}
+
+impl Space {
+    /// Its name.
+    pub fn name(&self) -> &SpaceName {
+        &self.name
+    }
+
+    /// A collection by name.
+    ///
+    /// # Errors
+    /// The name cannot be one.
+    pub fn collection(&self, name: &str) -> Result<Collection, NameError> {
+        let name = CollectionName::new(name)?;
+        Ok(Collection::new(self.replica.clone(), self.name.clone(), name))
+    }
+
+    /// The collections that have documents, with how many.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn collections(&self) -> Result<Vec<(CollectionName, u64)>, StoreError> {
+        let digests = self.replica.read()?.digests(&self.name)?;
+        Ok(digests.into_iter().map(|(name, row)| (name, row.documents)).collect())
+    }
+
+    /// The digest of all documents of the space, deleted ones included: equal on two replicas
+    /// exactly when their documents are.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn digest(&self) -> Result<SetDigest, StoreError> {
+        Ok(space_digest(&self.replica.read()?.digests(&self.name)?))
+    }
+}
+
+/// A relay cannot be dialled.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Not an address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The replica was closed.
+    #[error("the replica is closed; open it again")]
+    Closed,
+}
+
+/// Edits that are not safe at a relay.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The relay refused an edit for good.
+    #[error("the relay refused an edit for good; it is kept among the work set aside")]
+    SetAside,
+    /// The replica was closed.
+    #[error(
+        "the replica was closed; the edits are on this device and will be sent when it is open"
+    )]
+    Closed,
+    /// The file could not be read.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// Commands that may wait for the replica's thread.
+const COMMANDS_WAITING: usize = 1024;

@@ -1,0 +1,157 @@
+//! A document as it stands at some heads.
+
+use automerge::iter::{ListRangeItem, MapRangeItem};
+use automerge::{
+    Automerge, AutomergeError, ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, Value as Stored,
+};
+use serde_json::{Map, Value};
+
+use super::marker::{COUNTER, TEXT, from_scalar, marked};
+
+/// Maps and lists inside each other, below the root, that are followed; what is deeper reads as
+/// null, and writing there is refused. serde_json reads no more than 127.
+pub(crate) const DEPTH_MAX: usize = 100;
+
+/// A document at its own heads, or at older ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    doc: &'a Automerge,
+    heads: Option<&'a [ChangeHash]>,
+    /// Whether texts and counters are given with their markers.
+    marked: bool,
+}
+
+/// What one key or list index holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Held {
+    /// As JSON.
+    Scalar(Value),
+    Counter(i64),
+    Object(ObjType, ObjId),
+}
+
+/// The document as JSON: see [the rules](crate::value).
+pub(crate) fn to_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
+    let at = At::new(doc, heads);
+    Value::Object(at.map(&ROOT, 0))
+}
+
+/// As [`to_json`], but texts and counters keep their markers, as for writing them again.
+pub(crate) fn to_marked_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
+    let at = At { marked: true, ..At::new(doc, heads) };
+    Value::Object(at.map(&ROOT, 0))
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn new(doc: &'a Automerge, heads: Option<&'a [ChangeHash]>) -> Self {
+        Self { doc, heads, marked: false }
+    }
+
+    /// What stands at `prop`. Of several concurrent values a container comes before a counter and
+    /// that before a scalar, so that no container is ever hidden; of several alike the one
+    /// Automerge shows.
+    pub(crate) fn held(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Held> {
+        let values = match self.heads {
+            None => self.doc.get_all(object, prop),
+            Some(heads) => self.doc.get_all_at(object, prop, heads),
+        };
+        let held = values.ok()?.into_iter().map(|(value, id)| Held::from_stored(value, id));
+        held.max_by_key(Held::rank)
+    }
+
+    /// The keys of a map and what they hold.
+    pub(crate) fn entries(&self, map: &ObjId) -> Vec<(String, Held)> {
+        let entry = |item: MapRangeItem<'_>| {
+            let key = item.key.clone().into_owned();
+            let held = if item.conflict { self.held(map, key.as_str()) } else { None };
+            let held = held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()));
+            (key, held)
+        };
+        match self.heads {
+            None => self.doc.map_range(map, ..).map(entry).collect(),
+            Some(heads) => self.doc.map_range_at(map, .., heads).map(entry).collect(),
+        }
+    }
+
+    /// The items of a list, also those that were removed.
+    pub(crate) fn items(&self, list: &ObjId) -> Vec<Held> {
+        let item = |item: ListRangeItem<'_>| {
+            let held = if item.conflict { self.held(list, item.index) } else { None };
+            held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()))
+        };
+        match self.heads {
+            None => self.doc.list_range(list, ..).map(item).collect(),
+            Some(heads) => self.doc.list_range_at(list, .., heads).map(item).collect(),
+        }
+    }
+
+    pub(crate) fn text(&self, text: &ObjId) -> Result<String, AutomergeError> {
+        match self.heads {
+            None => self.doc.text(text),
+            Some(heads) => self.doc.text_at(text, heads),
+        }
+    }
+
+    /// Whether a map holds `removed: true`.
+    pub(crate) fn is_removed(&self, map: &ObjId) -> bool {
+        self.held(map, REMOVED).is_some_and(|held| held.is_true())
+    }
+
+    fn map(&self, map: &ObjId, depth: usize) -> Map<String, Value> {
+        let entries = self.entries(map).into_iter();
+        entries.filter_map(|(key, held)| Some((key, self.json(held, depth)?))).collect()
+    }
+
+    /// The value, unless it is a removed map.
+    fn json(&self, held: Held, depth: usize) -> Option<Value> {
+        let (kind, id) = match held {
+            Held::Scalar(value) => return Some(value),
+            Held::Counter(count) if self.marked => return Some(marked(COUNTER, count)),
+            Held::Counter(count) => return Some(Value::from(count)),
+            Held::Object(kind, id) => (kind, id),
+        };
+        if depth == DEPTH_MAX {
+            return Some(Value::Null);
+        }
+        match kind {
+            ObjType::Text if self.marked => Some(marked(TEXT, self.text(&id).ok()?)),
+            ObjType::Text => Some(self.text(&id).map_or(Value::Null, Value::String)),
+            ObjType::List => {
+                let items = self.items(&id).into_iter();
+                Some(items.filter_map(|item| self.json(item, depth + 1)).collect())
+            }
+            ObjType::Map | ObjType::Table => {
+                let map = self.map(&id, depth + 1);
+                if map.get(REMOVED) == Some(&Value::Bool(true)) { None } else { Some(map.into()) }
+            }
+        }
+    }
+}
+
+impl Held {
+    fn from_stored(value: Stored<'_>, id: ObjId) -> Self {
+        match value {
+            Stored::Object(kind) => Self::Object(kind, id),
+            Stored::Scalar(scalar) => match scalar.as_ref() {
+                automerge::ScalarValue::Counter(count) => Self::Counter(i64::from(count)),
+                scalar => Self::Scalar(from_scalar(scalar)),
+            },
+        }
+    }
+
+    pub(crate) fn is_true(&self) -> bool {
+        *self == Self::Scalar(Value::Bool(true))
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Scalar(_) => 0,
+            Self::Counter(_) => 1,
+            Self::Object(..) => 2,
+        }
+    }
+}
+
+/// The key in a map that says the map was removed. A container at a key is never deleted, as it
+/// could not be made again.
+pub(crate) const REMOVED: &str = "removed";

@@ -1,0 +1,503 @@
+//! What writing, inserting or removing one value comes to, by what the document holds there.
+
+use automerge::{ObjType, ScalarValue};
+use rejoin_core::change::ContainerKind;
+use serde_json::{Map, Value};
+
+use super::carry_out::{Action, value_bytes};
+use super::plan::Plan;
+use super::tree::{NodeId, Object, Place, Slot};
+use super::{KEY_BYTES_MAX, Kind, OPS_PER_CHANGE, VALUE_BYTES_MAX, WriteError};
+use crate::diff::{diff_at, text_edits};
+use crate::path::{Path, Segment};
+use crate::value::{DEPTH_MAX, REMOVED, plain, same, to_scalar};
+
+/// Writing a value.
+impl Plan<'_> {
+    pub(super) fn set(
+        &mut self,
+        place: Place,
+        before: Option<&Value>,
+        after: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        match self.tree.slot(&place) {
+            // Null where nothing is says nothing, and would stand in the way of a container.
+            None if after.is_null() => Ok(()),
+            None => self.create(&place, after, path),
+            Some(Slot::Scalar(old)) => self.set_scalar(&place, &old, after, path),
+            Some(Slot::Counter { count, .. }) => {
+                self.set_counter(&place, count, before, after, path)
+            }
+            Some(Slot::Node(node)) => self.set_node(&place, node, before, after, path),
+        }
+    }
+
+    /// What differs in a map or list, written into it: from what the editor saw, or if they saw
+    /// nothing, from what is there.
+    pub(super) fn set_contents(
+        &mut self,
+        node: NodeId,
+        before: Option<&Value>,
+        after: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        if self.tree.depth(node) > DEPTH_MAX {
+            return Err(WriteError::Depth { path: path.clone(), max: DEPTH_MAX });
+        }
+        self.revive(node, path)?;
+        let seen = before.cloned().unwrap_or_else(|| self.tree.json(node));
+        let kind = Kind::of(after);
+        let seen = if Kind::of(&seen) == kind { seen } else { empty_of(kind) };
+        for op in diff_at(path, &seen, after) {
+            self.add(&op)?;
+        }
+        Ok(())
+    }
+
+    fn set_scalar(
+        &mut self,
+        place: &Place,
+        old: &Value,
+        after: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        match to_scalar(after) {
+            Some(_) if same(old, after) => Ok(()),
+            Some(scalar) => self.put(place, scalar, after, path),
+            None if old.is_null() => self.create(place, after, path),
+            None => self.set_other(place, Kind::Scalar, after, path),
+        }
+    }
+
+    /// Counts the difference to what the editor saw.
+    fn set_counter(
+        &mut self,
+        place: &Place,
+        count: i64,
+        before: Option<&Value>,
+        after: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let Some(wanted) = plain(after).as_i64() else {
+            return self.set_other(place, Kind::Counter, after, path);
+        };
+        let seen = before.and_then(|before| plain(before).as_i64()).unwrap_or(count);
+        match wanted.checked_sub(seen) {
+            Some(by) => self.increment(place, by, path),
+            None => Err(WriteError::CounterRange { path: path.clone() }),
+        }
+    }
+
+    fn set_node(
+        &mut self,
+        place: &Place,
+        node: NodeId,
+        before: Option<&Value>,
+        after: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let kind = self.tree.kind(node);
+        match (kind, &*plain(after)) {
+            (Kind::Text, Value::String(text)) => self.set_text(node, before, text, path),
+            _ if kind != Kind::Text && Kind::of(after) == kind => {
+                self.set_contents(node, before, after, path)
+            }
+            _ => self.set_other(place, kind, after, path),
+        }
+    }
+
+    /// Writes the characters that differ.
+    fn set_text(
+        &mut self,
+        text: NodeId,
+        before: Option<&Value>,
+        after: &str,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let content = self.tree.text(text).clone();
+        if let Some(before) = before
+            && let Value::String(seen) = &*plain(before)
+            && *seen != content
+        {
+            return Err(WriteError::Mismatch { path: path.clone() });
+        }
+        for edit in text_edits(&content, after) {
+            self.splice(text, edit.index, edit.delete, &edit.insert);
+        }
+        Ok(())
+    }
+
+    /// Writes what the thing at the place cannot become. A list item makes room for it; at a key
+    /// only null is understood, and empties what is there.
+    fn set_other(
+        &mut self,
+        place: &Place,
+        found: Kind,
+        after: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        if let Some(index) = place.index() {
+            self.remove(place, path)?;
+            return self.insert(place.node, index, after, path);
+        }
+        if after.is_null() {
+            return self.remove(place, path);
+        }
+        Err(wrong_kind(path, found, Kind::of(after)))
+    }
+}
+
+/// Making something where nothing is.
+impl Plan<'_> {
+    /// Inserts an item before the one at `index`, which counts removed ones, too.
+    pub(super) fn insert(
+        &mut self,
+        list: NodeId,
+        index: usize,
+        value: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let place = Place::new(list, index);
+        let kind = Kind::of(value);
+        if !matches!(kind, Kind::Scalar | Kind::Counter) {
+            let node = self.make_item(&place, kind, path)?;
+            return self.fill(node, value, path);
+        }
+        let count = plain(value).as_i64().unwrap_or(0);
+        let (slot, scalar) = match to_scalar(value) {
+            Some(scalar) => (Slot::Scalar(plain(value).into_owned()), scalar),
+            None => (Slot::Counter { count, birth: None }, ScalarValue::counter(count)),
+        };
+        check_value(&scalar, path)?;
+        self.tree.insert(list, index, slot);
+        self.actions.push(Action::Insert { list, index, value: scalar });
+        Ok(())
+    }
+
+    /// Makes a container at a key that holds no container, or in the place of an item that is
+    /// null.
+    pub(super) fn make(
+        &mut self,
+        place: &Place,
+        kind: Kind,
+        path: &Path,
+    ) -> Result<NodeId, WriteError> {
+        let Segment::Key(key) = &place.segment else {
+            self.remove(place, path)?;
+            return self.make_item(place, kind, path);
+        };
+        self.check_depth(place, path)?;
+        check_key(key, path)?;
+        let parent = self.tree.object(place.node);
+        let birth = born(kind).and_then(|kind| self.births.add(parent, key, kind));
+        let object = birth.map_or(Object::Made, Object::Born);
+        let node = self.tree.add(object, kind, place.node);
+        match birth {
+            Some(_) => self.clear(place),
+            None => self.make_ordinarily(place, false, kind, node),
+        }
+        self.tree.set(place, Some(Slot::Node(node)));
+        Ok(node)
+    }
+
+    /// Makes a counter where nothing or null is.
+    pub(super) fn make_counter(
+        &mut self,
+        place: &Place,
+        count: i64,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let parent = self.tree.object(place.node);
+        let birth = match &place.segment {
+            Segment::Index(_) => None,
+            Segment::Key(key) => {
+                check_key(key, path)?;
+                self.births.add(parent, key, ContainerKind::Counter)
+            }
+        };
+        if birth.is_none() {
+            let (place, value) = (place.clone(), ScalarValue::counter(count));
+            self.tree.set(&place, Some(Slot::Counter { count, birth }));
+            self.actions.push(Action::Put { place, value });
+            return Ok(());
+        }
+        self.clear(place);
+        self.tree.set(place, Some(Slot::Counter { count: 0, birth }));
+        self.increment(place, count, path)
+    }
+
+    /// Writes a value where no container is.
+    fn create(&mut self, place: &Place, value: &Value, path: &Path) -> Result<(), WriteError> {
+        if let Some(scalar) = to_scalar(value) {
+            return self.put(place, scalar, value, path);
+        }
+        if Kind::of(value) == Kind::Counter {
+            return self.make_counter(place, plain(value).as_i64().unwrap_or(0), path);
+        }
+        let node = self.make(place, Kind::of(value), path)?;
+        self.fill(node, value, path)
+    }
+
+    fn make_item(
+        &mut self,
+        place: &Place,
+        kind: Kind,
+        path: &Path,
+    ) -> Result<NodeId, WriteError> {
+        self.check_depth(place, path)?;
+        let node = self.tree.add(Object::Made, kind, place.node);
+        self.make_ordinarily(place, true, kind, node);
+        if let Segment::Index(index) = place.segment {
+            self.tree.insert(place.node, index, Slot::Node(node));
+        }
+        Ok(node)
+    }
+
+    fn make_ordinarily(&mut self, place: &Place, as_item: bool, kind: Kind, node: NodeId) {
+        let kind = match kind {
+            Kind::Text => ObjType::Text,
+            Kind::List => ObjType::List,
+            Kind::Map | Kind::Scalar | Kind::Counter => ObjType::Map,
+        };
+        self.actions.push(Action::Make { place: place.clone(), as_item, kind, node });
+    }
+
+    /// Writes the content of a container that was just made.
+    fn fill(&mut self, node: NodeId, value: &Value, path: &Path) -> Result<(), WriteError> {
+        match &*plain(value) {
+            Value::String(text) => self.splice(node, 0, 0, text),
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.insert(node, index, item, &path.join(index))?;
+                }
+            }
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let place = Place::new(node, key.as_str());
+                    self.set(place, None, value, &path.join(key.as_str()))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a birth finds nothing at its key: it overwrites nothing, and what was put
+    /// there could show instead of it. Deleting it after the birth would delete both.
+    fn clear(&mut self, place: &Place) {
+        if self.written.remove(place) {
+            let here = |action: &Action| match action {
+                Action::Put { place: at, .. } | Action::Delete { place: at } => at == place,
+                _ => false,
+            };
+            self.actions.retain(|action| !here(action));
+        }
+        if self.tree.held(place).is_some() {
+            self.clears.push(Action::Delete { place: place.clone() });
+        }
+    }
+
+    fn check_depth(&self, place: &Place, path: &Path) -> Result<(), WriteError> {
+        if self.tree.depth(place.node) < DEPTH_MAX {
+            return Ok(());
+        }
+        Err(WriteError::Depth { path: path.clone(), max: DEPTH_MAX })
+    }
+}
+
+/// Removing.
+impl Plan<'_> {
+    pub(super) fn remove(&mut self, place: &Place, path: &Path) -> Result<(), WriteError> {
+        let Some(slot) = self.tree.slot(place) else { return Ok(()) };
+        match slot {
+            Slot::Node(node) if self.tree.kind(node) == Kind::Map => {
+                return self.set(Place::new(node, REMOVED), None, &Value::Bool(true), path);
+            }
+            Slot::Node(node) if place.index().is_none() => return self.empty(node, path),
+            Slot::Counter { count, .. } if place.index().is_none() => {
+                let Some(by) = count.checked_neg() else {
+                    return Err(WriteError::CounterRange { path: path.clone() });
+                };
+                return self.increment(place, by, path);
+            }
+            Slot::Scalar(_) | Slot::Counter { .. } | Slot::Node(_) => self.delete(place),
+        }
+        Ok(())
+    }
+
+    /// Writes again into a map that was removed.
+    pub(super) fn revive(&mut self, node: NodeId, path: &Path) -> Result<(), WriteError> {
+        if self.tree.is_removed(node) {
+            self.remove(&Place::new(node, REMOVED), path)?;
+        }
+        Ok(())
+    }
+
+    /// Empties a text or list.
+    fn empty(&mut self, node: NodeId, path: &Path) -> Result<(), WriteError> {
+        if self.tree.kind(node) == Kind::Text {
+            let len = self.tree.text(node).chars().count();
+            self.splice(node, 0, len, "");
+            return Ok(());
+        }
+        for index in (0..self.tree.items(node).len()).rev() {
+            let place = Place::new(node, index);
+            if !self.is_removed_item(&place) {
+                self.remove(&place, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_removed_item(&mut self, place: &Place) -> bool {
+        match self.tree.slot(place) {
+            Some(Slot::Node(item)) => self.tree.is_removed(item),
+            _ => false,
+        }
+    }
+
+    fn delete(&mut self, place: &Place) {
+        self.tree.set(place, None);
+        self.note(place);
+        self.actions.push(Action::Delete { place: place.clone() });
+    }
+}
+
+/// The calls of Automerge.
+impl Plan<'_> {
+    pub(super) fn increment(
+        &mut self,
+        place: &Place,
+        by: i64,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let Some(Slot::Counter { count, birth }) = self.tree.slot(place) else { return Ok(()) };
+        let Some(count) = count.checked_add(by) else {
+            return Err(WriteError::CounterRange { path: path.clone() });
+        };
+        if by != 0 {
+            self.tree.set(place, Some(Slot::Counter { count, birth }));
+            self.actions.push(Action::Increment { place: place.clone(), by, birth });
+        }
+        Ok(())
+    }
+
+    pub(super) fn splice_checked(
+        &mut self,
+        text: NodeId,
+        index: usize,
+        delete: usize,
+        insert: &str,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        let len = self.tree.text(text).chars().count();
+        if index > len || delete > len - index {
+            return Err(WriteError::NoCharacters { path: path.clone(), index, delete, len });
+        }
+        self.splice(text, index, delete, insert);
+        Ok(())
+    }
+
+    /// Replaces characters that are there; in pieces, so that a long text fits into changes.
+    pub(super) fn splice(&mut self, text: NodeId, index: usize, delete: usize, insert: &str) {
+        let content = self.tree.text(text);
+        let start = byte_index(content, index);
+        let end = start + byte_index(&content[start..], delete);
+        content.replace_range(start..end, insert);
+        let mut left = delete;
+        while left > 0 {
+            let delete = left.min(OPS_PER_CHANGE);
+            self.actions.push(Action::Splice { text, index, delete, insert: String::new() });
+            left -= delete;
+        }
+        let (mut index, mut rest) = (index, insert);
+        while !rest.is_empty() {
+            let (insert, after) = rest.split_at(byte_index(rest, OPS_PER_CHANGE));
+            let insert = insert.to_owned();
+            let chars = insert.chars().count();
+            self.actions.push(Action::Splice { text, index, delete: 0, insert });
+            (index, rest) = (index + chars, after);
+        }
+    }
+
+    fn put(
+        &mut self,
+        place: &Place,
+        scalar: ScalarValue,
+        value: &Value,
+        path: &Path,
+    ) -> Result<(), WriteError> {
+        if let Segment::Key(key) = &place.segment {
+            check_key(key, path)?;
+        }
+        check_value(&scalar, path)?;
+        self.tree.set(place, Some(Slot::Scalar(plain(value).into_owned())));
+        self.note(place);
+        self.actions.push(Action::Put { place: place.clone(), value: scalar });
+        Ok(())
+    }
+
+    /// Only keys: an index soon means another item.
+    fn note(&mut self, place: &Place) {
+        if place.index().is_none() {
+            self.written.insert(place.clone());
+        }
+    }
+
+    pub(super) fn kind_of(&self, slot: &Slot) -> Kind {
+        match slot {
+            Slot::Scalar(_) => Kind::Scalar,
+            Slot::Counter { .. } => Kind::Counter,
+            Slot::Node(node) => self.tree.kind(*node),
+        }
+    }
+}
+
+pub(super) fn wrong_kind(path: &Path, found: Kind, wanted: Kind) -> WriteError {
+    WriteError::Kind { path: path.clone(), found, wanted }
+}
+
+/// What is born for it; a scalar is not.
+fn born(kind: Kind) -> Option<ContainerKind> {
+    match kind {
+        Kind::Scalar => None,
+        Kind::Counter => Some(ContainerKind::Counter),
+        Kind::Text => Some(ContainerKind::Text),
+        Kind::List => Some(ContainerKind::List),
+        Kind::Map => Some(ContainerKind::Map),
+    }
+}
+
+/// A map of others may look like a marker, and does not compare with one that does not.
+fn empty_of(kind: Kind) -> Value {
+    if kind == Kind::List { Value::Array(Vec::new()) } else { Value::Object(Map::new()) }
+}
+
+fn check_value(scalar: &ScalarValue, path: &Path) -> Result<(), WriteError> {
+    check_bytes("value", value_bytes(scalar), VALUE_BYTES_MAX, path)
+}
+
+/// The path of a key that is too long is too long for an error, so its map is named.
+fn check_key(key: &str, path: &Path) -> Result<(), WriteError> {
+    let around = path.segments().split_last().map_or(&[][..], |(_, around)| around);
+    let around = around.iter().cloned().collect();
+    check_bytes("key", key.len(), KEY_BYTES_MAX, &around)
+}
+
+fn check_bytes(
+    what: &'static str,
+    len: usize,
+    max: usize,
+    path: &Path,
+) -> Result<(), WriteError> {
+    if len <= max {
+        return Ok(());
+    }
+    Err(WriteError::TooLarge { what, path: path.clone(), len, max })
+}
+
+/// Where the code point with this index begins; the end if there are not as many.
+fn byte_index(text: &str, index: usize) -> usize {
+    text.char_indices().nth(index).map_or(text.len(), |(place, _)| place)
+}

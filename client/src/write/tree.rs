@@ -1,0 +1,304 @@
+//! The document as the steps of an edit change it, before anything is written.
+
+use std::collections::BTreeMap;
+
+use automerge::{ObjId, ObjType, ROOT};
+use serde_json::Value;
+
+use super::Kind;
+use crate::path::Segment;
+use crate::value::{At, Held, REMOVED};
+
+/// A map, list or text in a [`Tree`].
+pub(super) type NodeId = usize;
+
+/// The document itself.
+pub(super) const ROOT_NODE: NodeId = 0;
+
+/// A key of a map or an index of a list. Indices count removed items, too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) node: NodeId,
+    pub(super) segment: Segment,
+}
+
+impl Place {
+    pub(super) fn new(node: NodeId, segment: impl Into<Segment>) -> Self {
+        Self { node, segment: segment.into() }
+    }
+
+    /// The index, if it is a list item's.
+    pub(super) fn index(&self) -> Option<usize> {
+        match self.segment {
+            Segment::Key(_) => None,
+            Segment::Index(index) => Some(index),
+        }
+    }
+}
+
+/// What a place holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Slot {
+    Scalar(Value),
+    Counter {
+        count: i64,
+        /// The number of its birth, if this edit makes it.
+        birth: Option<usize>,
+    },
+    Node(NodeId),
+}
+
+/// Where a container comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Object {
+    /// It is in the document.
+    Known(ObjId),
+    /// It is made by the birth with this number.
+    Born(usize),
+    /// It is made inside an ordinary change.
+    Made,
+}
+
+#[derive(Debug)]
+struct Node {
+    object: Object,
+    /// Maps and lists around it.
+    depth: usize,
+    body: Body,
+}
+
+/// Read from the document when it is first needed.
+#[derive(Debug)]
+enum Body {
+    /// What was read or written so far; nothing for a key that holds nothing.
+    Map(BTreeMap<String, Option<Slot>>),
+    List(Option<Vec<Slot>>),
+    Text(Option<String>),
+}
+
+/// A document at its base, read as far as an edit needs it, with the edit's steps so far.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    at: At<'a>,
+    nodes: Vec<Node>,
+    /// Whether a removed map was seen at all. As long as none was, indices need no translation.
+    any_removed: bool,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(at: At<'a>) -> Self {
+        let root = Node { object: Object::Known(ROOT), depth: 0, body: Body::Map(BTreeMap::new()) };
+        Self { at, nodes: vec![root], any_removed: false }
+    }
+
+    /// Adds an empty container that this edit makes.
+    pub(super) fn add(&mut self, object: Object, kind: Kind, parent: NodeId) -> NodeId {
+        let body = match kind {
+            Kind::Text => Body::Text(Some(String::new())),
+            Kind::List => Body::List(Some(Vec::new())),
+            Kind::Map | Kind::Scalar | Kind::Counter => Body::Map(BTreeMap::new()),
+        };
+        self.push(object, body, self.nodes[parent].depth + 1)
+    }
+
+    pub(super) fn set(&mut self, place: &Place, slot: Option<Slot>) {
+        let removed = Slot::Scalar(Value::Bool(true));
+        match (&place.segment, &mut self.nodes[place.node].body) {
+            (Segment::Key(key), Body::Map(entries)) => {
+                self.any_removed |= key == REMOVED && slot.as_ref() == Some(&removed);
+                entries.insert(key.clone(), slot);
+            }
+            (Segment::Index(index), Body::List(Some(items))) => match slot {
+                Some(slot) => items[*index] = slot,
+                None => _ = items.remove(*index),
+            },
+            _ => {}
+        }
+    }
+
+    pub(super) fn insert(&mut self, list: NodeId, index: usize, slot: Slot) {
+        self.items(list).insert(index, slot);
+    }
+
+    pub(super) fn slot(&mut self, place: &Place) -> Option<Slot> {
+        match &place.segment {
+            Segment::Key(key) => self.entry(place.node, key),
+            Segment::Index(index) => self.items(place.node).get(*index).cloned(),
+        }
+    }
+
+    /// The items of a list, also removed ones.
+    pub(super) fn items(&mut self, list: NodeId) -> &mut Vec<Slot> {
+        if let Body::List(None) = self.nodes[list].body {
+            let held = self.known(list).map(|id| self.at.items(&id)).unwrap_or_default();
+            let slots = held.into_iter().map(|held| self.adopt(held, list)).collect();
+            self.nodes[list].body = Body::List(Some(slots));
+        }
+        match &mut self.nodes[list].body {
+            Body::List(Some(items)) => items,
+            _ => unreachable!("only called for a list, which was just read"),
+        }
+    }
+
+    pub(super) fn text(&mut self, text: NodeId) -> &mut String {
+        if let Body::Text(None) = self.nodes[text].body {
+            let content = self.known(text).and_then(|id| self.at.text(&id).ok());
+            self.nodes[text].body = Body::Text(Some(content.unwrap_or_default()));
+        }
+        match &mut self.nodes[text].body {
+            Body::Text(Some(content)) => content,
+            _ => unreachable!("only called for a text, which was just read"),
+        }
+    }
+
+    /// Where the visible item `index` stands in the list, or its end for the first index after
+    /// the last. Otherwise the number of visible items.
+    pub(super) fn document_index(&mut self, list: NodeId, index: usize) -> Result<usize, usize> {
+        let len = self.items(list).len();
+        if !self.any_removed {
+            return if index <= len { Ok(index) } else { Err(len) };
+        }
+        let mut visible = 0;
+        for place in 0..len {
+            if self.is_hidden(list, place) {
+                continue;
+            }
+            if visible == index {
+                return Ok(place);
+            }
+            visible += 1;
+        }
+        if visible == index { Ok(len) } else { Err(visible) }
+    }
+
+    /// Whether a map other than the root holds `removed: true`.
+    pub(super) fn is_removed(&mut self, node: NodeId) -> bool {
+        let is_map = matches!(self.nodes[node].body, Body::Map(_));
+        let removed = Some(Slot::Scalar(Value::Bool(true)));
+        is_map && node != ROOT_NODE && self.entry(node, REMOVED) == removed
+    }
+
+    /// What the node reads as, whether or not it is itself removed.
+    pub(super) fn json(&mut self, node: NodeId) -> Value {
+        match self.kind(node) {
+            Kind::Text => Value::from(self.text(node).as_str()),
+            Kind::List => {
+                let slots = self.items(node).clone().into_iter();
+                slots.filter_map(|slot| self.slot_json(slot)).collect()
+            }
+            _ => {
+                let entries = self.entries(node).into_iter();
+                let visible = entries
+                    .filter_map(|(key, slot)| Some((key, self.slot_json(slot)?)))
+                    .filter(|(key, value)| key != REMOVED || *value != Value::Bool(true));
+                Value::Object(visible.collect())
+            }
+        }
+    }
+
+    pub(super) fn kind(&self, node: NodeId) -> Kind {
+        match self.nodes[node].body {
+            Body::Map(_) => Kind::Map,
+            Body::List(_) => Kind::List,
+            Body::Text(_) => Kind::Text,
+        }
+    }
+
+    pub(super) fn object(&self, node: NodeId) -> &Object {
+        &self.nodes[node].object
+    }
+
+    pub(super) fn depth(&self, node: NodeId) -> usize {
+        self.nodes[node].depth
+    }
+
+    /// What the document itself holds at a place, without this edit's steps.
+    pub(super) fn held(&self, place: &Place) -> Option<Held> {
+        match (&place.segment, self.known(place.node)) {
+            (Segment::Key(key), Some(id)) => self.at.held(&id, key.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Where every container comes from, by node.
+    pub(super) fn into_objects(self) -> Vec<Object> {
+        self.nodes.into_iter().map(|node| node.object).collect()
+    }
+
+    fn is_hidden(&mut self, list: NodeId, index: usize) -> bool {
+        match self.items(list)[index] {
+            Slot::Node(node) => self.is_removed(node),
+            _ => false,
+        }
+    }
+
+    fn entry(&mut self, map: NodeId, key: &str) -> Option<Slot> {
+        if let Body::Map(entries) = &self.nodes[map].body
+            && let Some(slot) = entries.get(key)
+        {
+            return slot.clone();
+        }
+        let held = self.known(map).and_then(|id| self.at.held(&id, key));
+        let slot = held.map(|held| self.adopt(held, map));
+        self.remember(map, key, slot.clone());
+        slot
+    }
+
+    fn entries(&mut self, map: NodeId) -> Vec<(String, Slot)> {
+        if let Some(id) = self.known(map) {
+            for (key, _) in self.at.entries(&id) {
+                self.entry(map, &key);
+            }
+        }
+        let Body::Map(entries) = &self.nodes[map].body else { return Vec::new() };
+        let present = entries.iter().filter_map(|(key, slot)| Some((key.clone(), slot.clone()?)));
+        present.collect()
+    }
+
+    fn slot_json(&mut self, slot: Slot) -> Option<Value> {
+        match slot {
+            Slot::Scalar(value) => Some(value),
+            Slot::Counter { count, .. } => Some(Value::from(count)),
+            Slot::Node(node) if self.is_removed(node) => None,
+            // As deep as `to_json` reads, so that it compares with what an editor saw.
+            Slot::Node(node) if self.depth(node) > crate::value::DEPTH_MAX => Some(Value::Null),
+            Slot::Node(node) => Some(self.json(node)),
+        }
+    }
+
+    fn remember(&mut self, map: NodeId, key: &str, slot: Option<Slot>) {
+        if let Body::Map(entries) = &mut self.nodes[map].body {
+            entries.insert(key.to_owned(), slot);
+        }
+    }
+
+    /// A slot for what was read from the document in `parent`.
+    fn adopt(&mut self, held: Held, parent: NodeId) -> Slot {
+        let (kind, id) = match held {
+            Held::Scalar(value) => return Slot::Scalar(value),
+            Held::Counter(count) => return Slot::Counter { count, birth: None },
+            Held::Object(kind, id) => (kind, id),
+        };
+        let body = match kind {
+            ObjType::Text => Body::Text(None),
+            ObjType::List => Body::List(None),
+            ObjType::Map | ObjType::Table => {
+                self.any_removed |= self.at.is_removed(&id);
+                Body::Map(BTreeMap::new())
+            }
+        };
+        Slot::Node(self.push(Object::Known(id), body, self.nodes[parent].depth + 1))
+    }
+
+    fn push(&mut self, object: Object, body: Body, depth: usize) -> NodeId {
+        self.nodes.push(Node { object, depth, body });
+        self.nodes.len() - 1
+    }
+
+    fn known(&self, node: NodeId) -> Option<ObjId> {
+        match &self.nodes[node].object {
+            Object::Known(id) => Some(id.clone()),
+            Object::Born(_) | Object::Made => None,
+        }
+    }
+}

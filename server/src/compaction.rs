@@ -50,6 +50,9 @@ pub enum CompactionError {
         /// How long it had.
         seconds: u64,
     },
+    /// The relay stopped meanwhile.
+    #[error("the relay stops; the document is folded some other time")]
+    Cancelled,
     /// The worker ended without a result.
     #[error("the compaction worker failed ({status}): {message}")]
     Failed {

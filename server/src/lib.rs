@@ -1,16 +1,43 @@
-//! The relay.
-#![warn(missing_docs)]
+//! The relay: where replicas meet. It stores changes, forwards them, and runs no document.
+//!
+//! Read it in this order:
+//!
+//! - [`store`]: what is kept and where, on one redb database. Changes stay bytes; beside them stands
+//!   the change graph, which is all that is needed to check and to send them.
+//! - [`Relay`]: the engine without sockets, threads or a clock. It drains what came, commits once,
+//!   and only then lets sessions answer and forward.
+//! - [`compact_worker`]: folds changes into snapshots in a process of its own, the only place where
+//!   bytes from outside meet Automerge.
+//! - [`serve`]: one thread around the engine, and a task for each WebSocket.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use rejoin_relay::{Config, serve};
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:4710").await?;
+//! let stop = async { tokio::time::sleep(std::time::Duration::from_secs(3600)).await };
+//! serve(Config::new("/var/lib/rejoin"), listener, stop).await?;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
-mod compaction;
-mod relay;
+#![warn(missing_docs)]
+
 pub mod store;
+
+mod relay;
+#[cfg(feature = "mutants")]
+pub use relay::Mutant;
+pub use relay::{
+    Close, CompactionPolicy, ConnectionId, Counters, Outgoing, RefusedCounters, Relay, RelayOptions,
+};
+pub use store::{StoreError, TailPolicy};
+
+mod compaction;
 pub use compaction::{
     Compacted, CompactionError, WORKER_ADDRESS_BYTES_MAX, WorkerError, WorkerProcess,
     compact_in_process, compact_worker, compact_worker_process,
 };
-pub use relay::{
-    Close, CompactionPolicy, ConnectionId, Counters, Outgoing, RefusedCounters, Relay, RelayOptions,
-};
-#[cfg(feature = "mutants")]
-pub use relay::{Mutant, Refuse};
-pub use store::TailPolicy;
+
+mod serve;
+pub use serve::{Config, ServeError, serve};

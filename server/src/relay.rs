@@ -13,13 +13,15 @@ use std::ops::RangeInclusive;
 
 use redb::Database;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
+#[cfg(feature = "mutants")]
+use rejoin_core::wire::RefusedClass;
 use rejoin_core::wire::{Hello, Presence, Push};
 use rejoin_core::{DocumentId, SpaceName};
 
 pub use counters::{Counters, RefusedCounters};
-pub use options::{CompactionPolicy, RelayOptions};
 #[cfg(feature = "mutants")]
-pub use options::{Mutant, Refuse};
+pub use options::Mutant;
+pub use options::{CompactionPolicy, RelayOptions};
 pub use sessions::Close;
 pub use transmit::Outgoing;
 
@@ -63,6 +65,25 @@ pub struct Relay {
     answers: Vec<Answer>,
     folding: Folding,
     counters: Counters,
+    #[cfg(feature = "mutants")]
+    refuse: Option<Refuse>,
+}
+
+/// Decides which pushes are refused, whatever is in them.
+#[cfg(feature = "mutants")]
+struct Refuse(Box<dyn RefusePush>);
+
+#[cfg(feature = "mutants")]
+trait RefusePush: FnMut(&Push) -> Option<RefusedClass> + Send {}
+
+#[cfg(feature = "mutants")]
+impl<F: FnMut(&Push) -> Option<RefusedClass> + Send> RefusePush for F {}
+
+#[cfg(feature = "mutants")]
+impl std::fmt::Debug for Refuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refuse(..)")
+    }
 }
 
 /// What a push comes to, to be told after the commit.
@@ -101,7 +122,18 @@ impl Relay {
             answers: Vec::new(),
             folding: Folding::default(),
             counters: Counters::default(),
+            #[cfg(feature = "mutants")]
+            refuse: None,
         })
+    }
+
+    /// Refuses pushes at will from now on, in the class `refuse` returns.
+    #[cfg(feature = "mutants")]
+    pub fn refuse_pushes(
+        &mut self,
+        refuse: impl FnMut(&Push) -> Option<RefusedClass> + Send + 'static,
+    ) {
+        self.refuse = Some(Refuse(Box::new(refuse)));
     }
 
     /// Works off everything that was handled since the last turn: opens sessions, checks pushes,
@@ -124,6 +156,11 @@ impl Relay {
     /// more.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
         self.ready.pop_first()
+    }
+
+    /// Whether [`poll_ready`](Self::poll_ready) has more.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
@@ -151,14 +188,14 @@ impl Relay {
         }
     }
 
+    /// What the relay has done, without a look at every session.
+    pub(crate) fn totals(&self) -> &Counters {
+        &self.counters
+    }
+
     /// The store, for what an operator asks.
     pub fn store(&mut self) -> &mut ChangeStore {
         &mut self.store
-    }
-
-    /// Closes the store and gives the options back, to open the relay again with.
-    pub fn into_options(self) -> RelayOptions {
-        self.options
     }
 
     fn work(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
@@ -225,7 +262,13 @@ impl Relay {
         let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
         let bytes = sessions::push_bytes(push);
         let Self { options, store, counters, .. } = self;
-        match PushCheck::new(options, store, counters, &name, push).run() {
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut))]
+        let mut check = PushCheck::new(options, store, counters, &name, push);
+        #[cfg(feature = "mutants")]
+        if let Some(class) = self.refuse.as_mut().and_then(|Refuse(refuse)| refuse(push)) {
+            check.refuse(class);
+        }
+        match check.run() {
             Ok(Checked { positions, outcome }) => {
                 let (n, document) = (push.n, push.document);
                 let space = push.space;

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::io::{self, BufReader, BufWriter, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::worker::{read_answer, write_question};
 use super::{Compacted, CompactionError};
@@ -22,11 +22,16 @@ pub struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Folds one document and waits for it.
+    /// Folds one document and waits for it, unless `is_cancelled`.
     ///
     /// # Errors
-    /// The worker was not started, failed, or took too long. It is gone by then.
-    pub fn run(&self, input: FoldInput) -> Result<Compacted, CompactionError> {
+    /// The worker was not started, failed, took too long, or is not wanted any more. It is gone by
+    /// then.
+    pub fn run(
+        &self,
+        input: FoldInput,
+        is_cancelled: impl Fn() -> bool,
+    ) -> Result<Compacted, CompactionError> {
         let mut child = self.start()?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -44,14 +49,31 @@ impl WorkerProcess {
             let message = read.map(|_| message).unwrap_or_default();
             let _ = done.send(Talk { asked, answer, message });
         });
-        let talked = outcome.recv_timeout(self.time_limit);
+        let talked = self.wait(&outcome, is_cancelled);
         // In time or not, it has nothing left to do.
         let _ = child.kill();
         let status = child.wait();
         let _ = talk.join();
-        let seconds = self.time_limit.as_secs();
-        let talked = talked.map_err(|_| CompactionError::TimedOut { seconds })?;
-        talked.result(&status.map_or_else(|error| error.to_string(), |status| status.to_string()))
+        talked?.result(&status.map_or_else(|error| error.to_string(), |status| status.to_string()))
+    }
+
+    fn wait(
+        &self,
+        outcome: &Receiver<Talk>,
+        is_cancelled: impl Fn() -> bool,
+    ) -> Result<Talk, CompactionError> {
+        let deadline = Instant::now() + self.time_limit;
+        loop {
+            match outcome.recv_timeout(CANCEL_CHECK) {
+                Ok(talk) => return Ok(talk),
+                Err(_) if is_cancelled() => return Err(CompactionError::Cancelled),
+                Err(_) if Instant::now() < deadline => {}
+                Err(_) => {
+                    let seconds = self.time_limit.as_secs();
+                    return Err(CompactionError::TimedOut { seconds });
+                }
+            }
+        }
     }
 
     fn start(&self) -> Result<Child, CompactionError> {
@@ -92,3 +114,6 @@ impl Talk {
 
 /// Bytes kept of what a worker writes to its standard error.
 const MESSAGE_BYTES_MAX: u64 = 4096;
+
+/// How soon a worker that is not wanted any more is stopped.
+const CANCEL_CHECK: Duration = Duration::from_millis(100);

@@ -1,14 +1,11 @@
 //! What can be set about a relay's engine.
 
-use std::fmt;
-
 use rejoin_core::wire::Access;
-#[cfg(feature = "mutants")]
-use rejoin_core::wire::{Push, RefusedClass};
 
 use crate::store::TailPolicy;
 
 /// Limits and policies of a [`Relay`](crate::Relay). The defaults suit a machine with 1 GB of memory.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RelayOptions {
     /// Sessions at once. A further one is told to come back later.
@@ -28,14 +25,7 @@ pub struct RelayOptions {
     /// A fault to be found by a simulation.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
-    /// Refuses pushes at will, in the class it returns.
-    #[cfg(feature = "mutants")]
-    pub refuse: Option<Refuse>,
 }
-
-/// Decides which pushes to refuse, whatever is in them.
-#[cfg(feature = "mutants")]
-pub type Refuse = Box<dyn FnMut(&Push) -> Option<RefusedClass> + Send>;
 
 /// When a document is folded into a snapshot, and what stays beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +62,6 @@ impl Default for RelayOptions {
             compaction: Some(CompactionPolicy::default()),
             #[cfg(feature = "mutants")]
             mutant: None,
-            #[cfg(feature = "mutants")]
-            refuse: None,
         }
     }
 }
@@ -94,17 +82,5 @@ impl Default for TailPolicy {
 impl RelayOptions {
     pub(super) fn drops_dep_check(&self) -> bool {
         self.mutant == Some(Mutant::DroppedDepCheck)
-    }
-}
-
-impl fmt::Debug for RelayOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayOptions")
-            .field("sessions_max", &self.sessions_max)
-            .field("graph_bytes_max", &self.graph_bytes_max)
-            .field("repair_bytes_max", &self.repair_bytes_max)
-            .field("access", &self.access)
-            .field("compaction", &self.compaction)
-            .finish_non_exhaustive()
     }
 }

@@ -34,18 +34,20 @@ pub(super) enum PushError {
 /// Checks a push change by change, against everything committed and staged before it, and stages
 /// what is kept.
 pub(super) struct PushCheck<'a> {
-    options: &'a mut RelayOptions,
+    options: &'a RelayOptions,
     store: &'a mut ChangeStore,
     counters: &'a mut Counters,
     place: Place<'a>,
     push: &'a Push,
+    /// Why not even a sound change of this push is kept.
+    of_all: Option<Verdict>,
     positions: Option<RangeInclusive<u64>>,
     refused: Refused,
 }
 
 impl<'a> PushCheck<'a> {
     pub(super) fn new(
-        options: &'a mut RelayOptions,
+        options: &'a RelayOptions,
         store: &'a mut ChangeStore,
         counters: &'a mut Counters,
         space: &'a SpaceName,
@@ -53,15 +55,23 @@ impl<'a> PushCheck<'a> {
     ) -> Self {
         let place = Place { space, collection: &push.collection, document: &push.document };
         let refused = Refused::default();
-        Self { options, store, counters, place, push, positions: None, refused }
+        Self { options, store, counters, place, push, of_all: None, positions: None, refused }
+    }
+
+    /// Refuses all of it, whatever it is.
+    #[cfg(feature = "mutants")]
+    pub(super) fn refuse(&mut self, class: RefusedClass) {
+        self.of_all = Some(Verdict { class, reason: "refused on demand".to_owned() });
     }
 
     pub(super) fn run(mut self) -> Result<Checked, PushError> {
-        let of_all = match self.refusal_of_all() {
-            Ok(verdict) => verdict,
-            Err(error) if error.is_confined() => Some(self.damaged(&error)),
-            Err(error) => return Err(error.into()),
-        };
+        if self.of_all.is_none() {
+            self.of_all = match self.refusal_of_all() {
+                Ok(verdict) => verdict,
+                Err(error) if error.is_confined() => Some(self.damaged(&error)),
+                Err(error) => return Err(error.into()),
+            };
+        }
         for chunk in &self.push.changes {
             let change = match change::parse(chunk) {
                 Ok(change) => change,
@@ -72,22 +82,15 @@ impl<'a> PushCheck<'a> {
                     continue;
                 }
             };
-            match &of_all {
-                Some(verdict) => self.refused.add(change.hash(), verdict.clone()),
+            match self.of_all.clone() {
+                Some(verdict) => self.refused.add(change.hash(), verdict),
                 None => self.check(&change, chunk)?,
             }
         }
         self.finish()
     }
 
-    /// Why not even a sound change of this push is kept.
     fn refusal_of_all(&mut self) -> Result<Option<Verdict>, StoreError> {
-        #[cfg(feature = "mutants")]
-        if let Some(refuse) = &mut self.options.refuse
-            && let Some(class) = refuse(self.push)
-        {
-            return Ok(Some(Verdict { class, reason: "refused by the simulation".to_owned() }));
-        }
         let never = |reason: String| Verdict { class: RefusedClass::Never, reason };
         if self.options.access != Access::Write {
             return Ok(Some(never("this space may be read, but not written to".to_owned())));

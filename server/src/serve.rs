@@ -1,0 +1,145 @@
+//! Serves a relay over WebSockets.
+//!
+//! One thread owns the engine and its store, and is the only one that ever waits for the disk. Each
+//! connection is a task that moves bytes. They talk through bounded channels, and frames are pulled:
+//! a connection says when it can take more, so a slow one costs the engine nothing but its entry.
+
+mod compactor;
+mod config;
+mod connection;
+mod database;
+mod driver;
+mod engine;
+mod http;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub use config::Config;
+
+use crate::store::StoreError;
+use engine::Engine;
+use http::Shared;
+
+/// Serves replicas at `/sync` and health at `/healthz` until `shutdown` resolves, then says goodbye
+/// to every session and returns once the store is closed.
+///
+/// # Errors
+/// The relay could not start: the error says what is in the way. Once it runs, a store that cannot
+/// write is no error; it is reopened until it can.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback { address });
+    }
+    let engine = Engine::start(&config).await?;
+    tracing::info!(%address, data = %config.data.display(), "relay started");
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let (shared, mut drained) = Shared::new(&config, engine.handle(), phases);
+    tokio::select! {
+        () = http::accept(listener, shared) => {}
+        () = engine.died() => return Err(ServeError::Engine),
+        () = shutdown => {}
+    }
+    phase.send_replace(Phase::Leaving);
+    engine.say_goodbye().await;
+    // Every connection holds a sender; the last one to end closes the channel.
+    if timeout(config.drain_limit, drained.recv()).await.is_err() {
+        tracing::warn!("sessions did not end in time and are cut");
+    }
+    phase.send_replace(Phase::Cut);
+    engine.stop().await;
+    tracing::info!("relay stopped");
+    Ok(())
+}
+
+/// How far the relay has come in stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// Sessions are told to go; nothing else is answered.
+    Leaving,
+    /// Whoever is left is cut off.
+    Cut,
+}
+
+/// The relay cannot start, or not go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Nothing checks who connects yet.
+    #[error(
+        "{address} can be reached from other machines, and the relay cannot yet tell who may do \
+         what; listen on 127.0.0.1 or [::1]"
+    )]
+    NotLoopback {
+        /// The address that was to be listened on.
+        address: SocketAddr,
+    },
+    /// The listener says nothing of itself.
+    #[error("the listener has no address")]
+    Listener(#[source] io::Error),
+    /// The folder cannot be made, or not be written to.
+    #[error("cannot write to {}; give the relay a folder of its own that it may write to", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("{} is in use by {}; stop that one, or give this relay another folder", path.display(), process(*.pid))]
+    Locked {
+        /// The database.
+        path: PathBuf,
+        /// The process, if it said so.
+        pid: Option<u32>,
+    },
+    /// The file is no database, or not a sound one.
+    #[error("{} is damaged or no database of a relay; restore it from a backup", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What the database says.
+        source: Box<redb::DatabaseError>,
+    },
+    /// The database cannot be opened for another reason.
+    #[error("cannot open {}", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        source: Box<redb::DatabaseError>,
+    },
+    /// The store in the database cannot be read.
+    #[error("cannot open the store in {}", path.display())]
+    Store {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        source: StoreError,
+    },
+    /// The thread that does everything is gone.
+    #[error(
+        "the relay's engine panicked; nothing acknowledged is lost, start it again and report this"
+    )]
+    Engine,
+    /// The system gives no more threads.
+    #[error("cannot start the engine's thread; raise the limit of threads")]
+    Thread(#[source] io::Error),
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}

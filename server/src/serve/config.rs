@@ -1,0 +1,53 @@
+//! What can be set about a serving relay.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::compaction::WorkerProcess;
+use crate::relay::RelayOptions;
+
+/// How to serve. [`Config::new`] has defaults for everything but the folder.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The folder of the relay's files; made if it is not there.
+    pub data: PathBuf,
+    /// Limits and policies of the engine.
+    pub options: RelayOptions,
+    /// Bytes of database pages kept in memory.
+    pub cache_bytes: usize,
+    /// Bytes of messages that may wait for the engine, of all connections together. When they are
+    /// used up, connections are read from no more until a turn is over.
+    pub inbound_bytes_max: usize,
+    /// Bytes given to a connection at once. It takes the next when these are written.
+    pub batch_bytes: usize,
+    /// How long a connection may take to ask for its upgrade.
+    pub handshake_limit: Duration,
+    /// How long a write may take, beside a second for every 4 KiB of it.
+    pub write_limit: Duration,
+    /// Between two pings, give or take a fifth. A connection that is silent for two of them is
+    /// closed.
+    pub ping_interval: Duration,
+    /// How long sessions may take to end when the relay stops.
+    pub drain_limit: Duration,
+    /// How to fold documents into snapshots; without it none are.
+    pub compaction_worker: Option<WorkerProcess>,
+}
+
+impl Config {
+    /// The defaults, over a folder.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            options: RelayOptions::default(),
+            cache_bytes: 128 << 20,
+            inbound_bytes_max: 32 << 20,
+            batch_bytes: 256 << 10,
+            handshake_limit: Duration::from_secs(10),
+            write_limit: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(15),
+            drain_limit: Duration::from_secs(5),
+            compaction_worker: None,
+        }
+    }
+}

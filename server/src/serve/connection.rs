@@ -1,0 +1,201 @@
+//! One connection: moves messages between a socket and the engine.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use rejoin_core::wire::ByeCode;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tracing::Instrument;
+
+use super::Phase;
+use super::engine::{Batch, Command, EngineHandle};
+use crate::relay::{Close, ConnectionId};
+
+/// A message that no session of ours sends.
+#[derive(Debug, Error)]
+pub(super) enum Violation {
+    #[error("a text message came, but frames are binary messages")]
+    Text,
+    #[error("the message cannot be taken")]
+    WebSocket(#[source] axum::Error),
+}
+
+/// What connections have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Pump {
+    pub(super) engine: EngineHandle,
+    pub(super) write_limit: Duration,
+    pub(super) ping_interval: Duration,
+    pub(super) phases: watch::Receiver<Phase>,
+}
+
+impl Pump {
+    /// Serves a connection until it ends.
+    pub(super) async fn run(self, id: ConnectionId, remote: SocketAddr, socket: WebSocket) {
+        let span = tracing::info_span!("connection", conn = id.0, %remote);
+        self.pump(id, socket).instrument(span).await;
+    }
+
+    async fn pump(&self, id: ConnectionId, socket: WebSocket) {
+        tracing::debug!("connected");
+        let (outbox, inbox) = mpsc::channel(1);
+        self.engine.tell(Command::Connected { id, outbox }).await;
+        let (mut sink, mut stream) = socket.split();
+        let heard = AtomicBool::new(true);
+        let mut phases = self.phases.clone();
+        let write = async {
+            let end = self.write(id, &mut sink, inbox, &heard).await;
+            linger(end).await;
+            end
+        };
+        let end = tokio::select! {
+            () = self.read(id, &mut stream, &heard) => "closed by the replica",
+            end = write => end,
+            _ = phases.wait_for(|phase| *phase == Phase::Cut) => "cut",
+        };
+        tracing::debug!(end, "disconnected");
+        self.engine.tell(Command::Disconnected { id }).await;
+    }
+
+    /// Gives the engine what comes, as fast as it takes it. Returns when the replica has gone.
+    async fn read(
+        &self,
+        id: ConnectionId,
+        stream: &mut SplitStream<WebSocket>,
+        heard: &AtomicBool,
+    ) {
+        while let Some(message) = stream.next().await {
+            heard.store(true, Ordering::Relaxed);
+            let violation = match message {
+                Ok(Message::Binary(bytes)) => {
+                    self.engine.give(id, bytes).await;
+                    continue;
+                }
+                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                Ok(Message::Close(_)) => return,
+                Ok(Message::Text(_)) => Violation::Text,
+                Err(error) if is_gone(&error) => return,
+                Err(error) => Violation::WebSocket(error),
+            };
+            self.engine.tell(Command::Violation { id, violation }).await;
+            // Nothing more is read; the engine says why it hangs up.
+            pending::<()>().await;
+        }
+    }
+
+    /// Writes what the engine gives, and pings. Returns why it stopped.
+    async fn write(
+        &self,
+        id: ConnectionId,
+        sink: &mut SplitSink<WebSocket, Message>,
+        mut inbox: mpsc::Receiver<Batch>,
+        heard: &AtomicBool,
+    ) -> &'static str {
+        let mut silent = 0;
+        let mut ping_at = self.next_ping();
+        loop {
+            tokio::select! {
+                batch = inbox.recv() => {
+                    let Some(batch) = batch else { return "given up by the engine" };
+                    let is_last = batch.close.is_some();
+                    match timeout(self.limit_of(&batch), write_batch(sink, batch)).await {
+                        Err(_) => return "too slow",
+                        Ok(Err(_)) => return "not writable",
+                        Ok(Ok(())) if is_last => return SAID_GOODBYE,
+                        Ok(Ok(())) => self.engine.tell(Command::Writable { id }).await,
+                    }
+                }
+                () = sleep_until(ping_at) => {
+                    silent = if heard.swap(false, Ordering::Relaxed) { 0 } else { silent + 1 };
+                    if silent >= SILENT_PINGS_MAX {
+                        return "silent";
+                    }
+                    let ping = sink.send(Message::Ping(Default::default()));
+                    if !matches!(timeout(self.write_limit, ping).await, Ok(Ok(()))) {
+                        return "not writable";
+                    }
+                    ping_at = self.next_ping();
+                }
+            }
+        }
+    }
+
+    fn next_ping(&self) -> Instant {
+        Instant::now() + self.ping_interval.mul_f64(rand::random_range(0.8..1.2))
+    }
+
+    fn limit_of(&self, batch: &Batch) -> Duration {
+        let bytes: usize = batch.frames.iter().map(Vec::len).sum();
+        self.write_limit + Duration::from_secs((bytes / WRITE_BYTES_PER_SECOND_MIN) as u64)
+    }
+}
+
+async fn write_batch(
+    sink: &mut SplitSink<WebSocket, Message>,
+    batch: Batch,
+) -> Result<(), axum::Error> {
+    for frame in batch.frames {
+        sink.feed(Message::Binary(frame.into())).await?;
+    }
+    if let Some(close) = batch.close {
+        sink.feed(Message::Close(Some(close_frame(&close)))).await?;
+    }
+    sink.flush().await
+}
+
+/// After a goodbye, leaves the replica a moment to read it and close: a socket that is dropped with
+/// bytes unread takes what was written last with it.
+async fn linger(end: &str) {
+    if end == SAID_GOODBYE {
+        sleep(LINGER).await;
+    }
+}
+
+fn close_frame(close: &Close) -> CloseFrame {
+    let code = match close.code {
+        ByeCode::Stopping => 1001,
+        ByeCode::Protocol => 1002,
+        ByeCode::Forbidden | ByeCode::Timeout => 1008,
+        ByeCode::Unavailable => 1013,
+    };
+    CloseFrame { code, reason: close_reason(&close.message).into() }
+}
+
+/// A close frame has room for 123 bytes.
+fn close_reason(message: &str) -> &str {
+    let end = (0..=message.len().min(123)).rev().find(|end| message.is_char_boundary(*end));
+    &message[..end.unwrap_or(0)]
+}
+
+/// Whether the connection broke, rather than a rule.
+fn is_gone(error: &axum::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let error = source.and_then(|source| source.downcast_ref::<WebSocketError>());
+    match error {
+        Some(WebSocketError::Protocol(error)) => {
+            matches!(error, ProtocolError::ResetWithoutClosingHandshake)
+        }
+        Some(WebSocketError::Capacity(_) | WebSocketError::Utf8(_)) => false,
+        _ => true,
+    }
+}
+
+const SAID_GOODBYE: &str = "said goodbye";
+
+/// How long a replica has to close after a goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Pings without a sign of life after which a connection is dead.
+const SILENT_PINGS_MAX: u32 = 2;
+
+/// Slower than an early mobile network is as good as stuck.
+const WRITE_BYTES_PER_SECOND_MIN: usize = 4096;

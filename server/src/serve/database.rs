@@ -1,0 +1,83 @@
+//! Opens the database in the relay's folder, and says who has it.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, StorageError};
+
+use super::ServeError;
+use crate::relay::{Relay, RelayOptions};
+
+/// The relay's folder: a database, and beside it the number of the process that has it open.
+#[derive(Debug, Clone)]
+pub(super) struct DataFolder {
+    path: PathBuf,
+    cache_bytes: usize,
+}
+
+impl DataFolder {
+    pub(super) fn new(path: PathBuf, cache_bytes: usize) -> Self {
+        Self { path, cache_bytes }
+    }
+
+    /// Opens the relay in the folder, or makes one.
+    pub(super) fn open(&self, options: RelayOptions) -> Result<Relay, ServeError> {
+        let folder = |source| ServeError::Folder { path: self.path.clone(), source };
+        fs::create_dir_all(&self.path).map_err(folder)?;
+        let path = self.path.join("relay.redb");
+        let opened = Database::builder().set_cache_size(self.cache_bytes).create(&path);
+        let database = opened.map_err(|error| self.explain(path.clone(), error))?;
+        let relay = Relay::open(database, options, rand::random)
+            .map_err(|source| ServeError::Store { path, source })?;
+        // Only for the message of whoever finds the database locked.
+        if let Err(error) = fs::write(self.pid_path(), std::process::id().to_string()) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "relay.pid not written");
+        }
+        Ok(relay)
+    }
+
+    /// The relay is closed.
+    pub(super) fn release(&self) {
+        let _ = fs::remove_file(self.pid_path());
+    }
+
+    fn explain(&self, path: PathBuf, error: DatabaseError) -> ServeError {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                ServeError::Locked { path, pid: read_pid(&self.pid_path()) }
+            }
+            DatabaseError::Storage(StorageError::Io(source)) if is_about_access(&source) => {
+                ServeError::Folder { path: self.path.clone(), source }
+            }
+            error if is_corrupt(&error) => ServeError::Corrupt { path, source: Box::new(error) },
+            error => ServeError::Database { path, source: Box::new(error) },
+        }
+    }
+
+    fn pid_path(&self) -> PathBuf {
+        self.path.join("relay.pid")
+    }
+}
+
+fn read_pid(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn is_about_access(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::IsADirectory
+    )
+}
+
+fn is_corrupt(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::RepairAborted | DatabaseError::UpgradeRequired(_) => true,
+        DatabaseError::Storage(StorageError::Corrupted(_)) => true,
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,377 @@
+//! The thread that owns the engine and its store: takes what connections tell, turns, and gives them
+//! what they can take.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io;
+use std::iter::from_fn;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rejoin_core::wire::{Bye, ByeCode, Frame};
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::sleep_until;
+
+use super::compactor::Compactor;
+use super::database::DataFolder;
+use super::engine::{Batch, Command, Health};
+use crate::relay::{Close, ConnectionId, Relay, RelayOptions};
+use crate::store::StoreError;
+
+/// What the engine's thread has.
+pub(super) struct Driver {
+    queue: Receiver<Command>,
+    data: DataFolder,
+    options: RelayOptions,
+    /// `None` while the store cannot be written, and once the relay stops.
+    relay: Option<Relay>,
+    reopening: Reopening,
+    compactor: Option<Compactor>,
+    is_folding: bool,
+    links: BTreeMap<ConnectionId, Link>,
+    /// Connections that can take more now and could not when there was something.
+    resumed: Vec<ConnectionId>,
+    started: Instant,
+    /// When the disk last took something.
+    committed: Instant,
+    batch_bytes: usize,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Leaving,
+    Stopped,
+}
+
+/// A connection, as the engine's thread knows it.
+struct Link {
+    outbox: Sender<Batch>,
+    /// Its last batch is written.
+    is_writable: bool,
+    /// There was something for it while it was not writable.
+    is_waiting: bool,
+    /// What it is given last, when it is writable.
+    last: Option<Batch>,
+}
+
+/// When to try and open the store again.
+struct Reopening {
+    at: Instant,
+    delay: Duration,
+}
+
+impl Driver {
+    pub(super) fn new(
+        queue: Receiver<Command>,
+        data: DataFolder,
+        options: RelayOptions,
+        relay: Relay,
+        compactor: Option<Compactor>,
+        batch_bytes: usize,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            queue,
+            data,
+            options,
+            relay: Some(relay),
+            reopening: Reopening { at: now, delay: REOPEN_DELAY_MIN },
+            compactor,
+            is_folding: false,
+            links: BTreeMap::new(),
+            resumed: Vec::new(),
+            started: now,
+            committed: now,
+            batch_bytes,
+            stage: Stage::Serving,
+        }
+    }
+
+    pub(super) fn spawn(self) -> io::Result<thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = thread::Builder::new().name("rejoin-engine".to_owned());
+        thread.spawn(move || runtime.block_on(self.run()))
+    }
+
+    async fn run(mut self) {
+        while self.stage != Stage::Stopped {
+            let permits = self.receive().await;
+            self.turn();
+            self.transmit();
+            self.fold_next();
+            drop(permits);
+        }
+        self.compactor = None;
+        self.relay = None;
+        self.data.release();
+    }
+
+    /// Waits for something to do and takes all there is, within reason. What messages it took may
+    /// be forgotten when the permits are dropped.
+    async fn receive(&mut self) -> Vec<OwnedSemaphorePermit> {
+        let due = self.due();
+        let mut permits = Vec::new();
+        tokio::select! {
+            biased;
+            command = self.queue.recv() => match command {
+                Some(command) => self.handle(command, &mut permits),
+                None => self.stage = Stage::Stopped,
+            },
+            () = wait_until(due) => {}
+        }
+        for _ in 0..TURN_COMMANDS_MAX {
+            let Ok(command) = self.queue.try_recv() else { break };
+            self.handle(command, &mut permits);
+        }
+        permits
+    }
+
+    /// When there is something to do even if nothing is received.
+    fn due(&self) -> Option<Instant> {
+        match &self.relay {
+            Some(relay) if relay.has_ready() => Some(self.started),
+            Some(relay) => relay.poll_timeout().map(|ms| self.started + Duration::from_millis(ms)),
+            None => (self.stage == Stage::Serving).then_some(self.reopening.at),
+        }
+    }
+
+    fn handle(&mut self, command: Command, permits: &mut Vec<OwnedSemaphorePermit>) {
+        match command {
+            Command::Connected { id, outbox } => self.connected(id, outbox),
+            Command::Writable { id } => self.writable(id),
+            Command::Message { id, bytes, permit } => {
+                permits.push(permit);
+                self.with_relay(|relay| relay.handle_message(id, &bytes));
+            }
+            Command::Violation { id, violation } => {
+                self.with_relay(|relay| relay.handle_violation(id, &violation));
+            }
+            Command::Disconnected { id } => {
+                self.links.remove(&id);
+                self.with_relay(|relay| relay.handle_disconnected(id));
+            }
+            Command::Compacted(result) => {
+                self.is_folding = false;
+                self.with_relay(|relay| relay.handle_compacted(result));
+            }
+            Command::Health { answer } => self.answer_health(answer),
+            Command::Goodbye => self.leave(),
+            Command::Stop => self.stage = Stage::Stopped,
+        }
+    }
+
+    fn with_relay(&mut self, tell: impl FnOnce(&mut Relay)) {
+        if let Some(relay) = &mut self.relay {
+            tell(relay);
+        }
+    }
+
+    fn connected(&mut self, id: ConnectionId, outbox: Sender<Batch>) {
+        let now = self.now();
+        let mut link = Link { outbox, is_writable: true, is_waiting: false, last: None };
+        match &mut self.relay {
+            Some(relay) => relay.handle_connected(now, id),
+            None if self.stage == Stage::Serving => link.end(farewell(UNAVAILABLE)),
+            None => link.end(farewell(STOPPING)),
+        }
+        self.links.insert(id, link);
+    }
+
+    fn writable(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.is_writable = true;
+        if let Some(last) = link.last.take() {
+            link.give(last);
+        } else if std::mem::take(&mut link.is_waiting) {
+            self.resumed.push(id);
+        }
+    }
+
+    fn answer_health(&mut self, answer: oneshot::Sender<Health>) {
+        let Some(relay) = &mut self.relay else { return };
+        if self.committed.elapsed() > PROBE_AFTER {
+            match relay.probe() {
+                Ok(()) => self.committed = Instant::now(),
+                Err(error) => return self.fail(&error),
+            }
+        }
+        let sessions = self.links.len();
+        let _ = answer.send(Health { sessions });
+    }
+
+    fn turn(&mut self) {
+        let now = self.now();
+        let Some(relay) = &mut self.relay else { return self.reopen() };
+        relay.handle_timeout(now);
+        let before = *relay.totals();
+        let span = tracing::debug_span!(
+            "turn",
+            pushes = tracing::field::Empty,
+            changes = tracing::field::Empty,
+            commit_ms = tracing::field::Empty
+        );
+        let begun = Instant::now();
+        let turned = span.in_scope(|| relay.turn(now, unix_ms()));
+        let after = relay.totals();
+        if after.commits > before.commits {
+            self.committed = Instant::now();
+            span.record("pushes", after.pushes - before.pushes);
+            span.record("changes", after.changes_kept - before.changes_kept);
+            span.record("commit_ms", begun.elapsed().as_secs_f64() * 1000.0);
+            span.in_scope(|| tracing::debug!("turn committed"));
+        }
+        if let Err(error) = turned {
+            self.fail(&error);
+        }
+    }
+
+    /// Gives every connection that can take more what there is for it.
+    fn transmit(&mut self) {
+        let now = self.now();
+        let Some(relay) = &mut self.relay else { return };
+        let mut ids = std::mem::take(&mut self.resumed);
+        ids.extend(from_fn(|| relay.poll_ready()));
+        for id in ids {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            if !link.is_writable {
+                link.is_waiting = true;
+                continue;
+            }
+            let frames = relay.poll_transmit(now, id, self.batch_bytes);
+            let batch = Batch { frames, close: relay.poll_close(id) };
+            if !batch.is_empty() {
+                link.give(batch);
+            }
+        }
+    }
+
+    fn fold_next(&mut self) {
+        let (Some(relay), Some(compactor)) = (&mut self.relay, &self.compactor) else { return };
+        if self.is_folding {
+            return;
+        }
+        if let Some(input) = relay.poll_compaction() {
+            self.is_folding = true;
+            compactor.fold(input);
+        }
+    }
+
+    /// The store failed: ends every session, closes it, and tries again soon.
+    fn fail(&mut self, error: &StoreError) {
+        let delay_ms = self.reopening.delay.as_millis() as u64;
+        tracing::error!(error = error as &dyn std::error::Error, delay_ms, "store failed");
+        self.part(UNAVAILABLE);
+        self.reopening.at = Instant::now() + self.reopening.delay;
+        self.reopening.delay = (self.reopening.delay * 2).min(REOPEN_DELAY_MAX);
+    }
+
+    fn reopen(&mut self) {
+        if self.stage != Stage::Serving || Instant::now() < self.reopening.at {
+            return;
+        }
+        let opened = self.data.open(self.options.clone()).map_err(|error| error.to_string());
+        let opened = opened.and_then(|mut relay| {
+            relay.probe().map_err(|error| error.to_string())?;
+            Ok(relay)
+        });
+        match opened {
+            Ok(relay) => {
+                tracing::info!("store reopened");
+                self.relay = Some(relay);
+                self.committed = Instant::now();
+                self.reopening.delay = REOPEN_DELAY_MIN;
+            }
+            Err(error) => {
+                tracing::error!(error, "store not reopened");
+                self.reopening.at = Instant::now() + self.reopening.delay;
+                self.reopening.delay = (self.reopening.delay * 2).min(REOPEN_DELAY_MAX);
+            }
+        }
+    }
+
+    /// The relay stops: what was pushed is still committed and answered, then everyone goes.
+    fn leave(&mut self) {
+        self.turn();
+        self.part(STOPPING);
+        self.stage = Stage::Leaving;
+    }
+
+    /// Gives every connection its last frames and closes the store. Who cannot take them yet gets
+    /// them when it can.
+    fn part(&mut self, (code, message): (ByeCode, &'static str)) {
+        let now = self.now();
+        let Some(mut relay) = self.relay.take() else { return };
+        relay.stop(code, message, |_| retry_after_ms());
+        for (id, link) in &mut self.links {
+            let frames = relay.poll_transmit(now, *id, usize::MAX);
+            link.end(Batch { frames, close: relay.poll_close(*id) });
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+impl Link {
+    fn give(&mut self, batch: Batch) {
+        self.is_writable = false;
+        // There is room for one, and it has none: it said that it is writable. If it is gone
+        // meanwhile, it will say that too.
+        let _ = self.outbox.try_send(batch);
+    }
+
+    fn end(&mut self, last: Batch) {
+        if self.is_writable {
+            self.give(last);
+        } else {
+            self.last = Some(last);
+        }
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.close.is_none()
+    }
+}
+
+/// What a connection gets that comes when there is no engine.
+fn farewell((code, message): (ByeCode, &'static str)) -> Batch {
+    let message = message.to_owned();
+    let bye = Bye { code, message: message.clone(), retry_after_ms: retry_after_ms() };
+    Batch { frames: vec![Frame::Bye(bye).encode()], close: Some(Close { code, message }) }
+}
+
+/// Spreads the return of those who were sent away together.
+fn retry_after_ms() -> u32 {
+    rand::random_range(500..2500)
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+const UNAVAILABLE: (ByeCode, &str) =
+    (ByeCode::Unavailable, "the relay cannot store at present; nothing acknowledged is lost");
+const STOPPING: (ByeCode, &str) = (ByeCode::Stopping, "the relay stops; dial again");
+
+/// Commands taken before a turn.
+const TURN_COMMANDS_MAX: usize = 1024;
+
+/// After so long without a commit, health is only known by trying.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+
+const REOPEN_DELAY_MIN: Duration = Duration::from_millis(100);
+const REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);

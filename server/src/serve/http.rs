@@ -1,0 +1,189 @@
+//! Accepts sockets, answers HTTP, and upgrades to WebSockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Extension, State};
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rejoin_core::limits::FRAME_BYTES_MAX;
+use rejoin_core::wire::PROTOCOL;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::sleep;
+
+use super::connection::Pump;
+use super::engine::EngineHandle;
+use super::{Config, Phase};
+use crate::relay::ConnectionId;
+
+/// What every request has at hand.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pump: Pump,
+    sockets: Arc<Semaphore>,
+    next_connection: Arc<AtomicU64>,
+    handshake_limit: Duration,
+    /// Lives as long as a connection does; nothing is sent.
+    alive: mpsc::Sender<()>,
+}
+
+/// The socket a request came by.
+#[derive(Debug, Clone)]
+struct Accepted {
+    remote: SocketAddr,
+    /// Counts the socket as long as anything holds it.
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: &Config,
+        engine: EngineHandle,
+        phases: watch::Receiver<Phase>,
+    ) -> (Self, mpsc::Receiver<()>) {
+        let (alive, drained) = mpsc::channel(1);
+        let pump = Pump {
+            engine,
+            write_limit: config.write_limit,
+            ping_interval: config.ping_interval,
+            phases,
+        };
+        let sockets = config.options.sessions_max.saturating_add(SPARE_SOCKETS);
+        let shared = Self {
+            pump,
+            sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
+            next_connection: Arc::new(AtomicU64::new(1)),
+            handshake_limit: config.handshake_limit,
+            alive,
+        };
+        (shared, drained)
+    }
+}
+
+/// Accepts sockets for as long as it is polled.
+pub(super) async fn accept(listener: TcpListener, shared: Shared) {
+    let router = Router::new()
+        .route("/sync", get(sync))
+        .route("/healthz", get(health))
+        .with_state(shared.clone());
+    loop {
+        match listener.accept().await {
+            Ok((socket, remote)) => take(socket, remote, &shared, &router),
+            Err(error) => {
+                // As a rule the process has no descriptor left; some will be closed.
+                tracing::warn!(error = &error as &dyn std::error::Error, "socket not accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves HTTP on a socket, unless there are too many.
+fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router) {
+    let Ok(permit) = Arc::clone(&shared.sockets).try_acquire_owned() else {
+        tracing::warn!(%remote, "socket dropped: there are as many as there may be");
+        return;
+    };
+    // Without it small frames wait for others.
+    let _ = socket.set_nodelay(true);
+    let accepted = Accepted { remote, _permit: Arc::new(permit) };
+    let service = TowerToHyperService::new(router.clone().layer(Extension(accepted)));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.handshake_limit)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut phases = shared.pump.phases.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            served = served => if let Err(error) = served {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, %remote, "request failed");
+            },
+            _ = phases.wait_for(|phase| *phase != Phase::Serving) => {}
+        }
+    });
+}
+
+/// Upgrades to a session of [`PROTOCOL`].
+async fn sync(
+    State(shared): State<Shared>,
+    Extension(accepted): Extension<Accepted>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    if !is_own_origin(&headers) {
+        let text = "this relay lets everyone in, and so no page of another site; connect without \
+                    an Origin or from a page on this machine";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade.protocols([PROTOCOL]),
+        Err(rejection) => return rejection.into_response(),
+    };
+    if upgrade.selected_protocol().is_none() {
+        let text =
+            format!("ask for the WebSocket subprotocol {PROTOCOL}; it is the one spoken here");
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
+    let Shared { pump, alive, .. } = shared;
+    upgrade
+        .max_message_size(FRAME_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .read_buffer_size(SOCKET_BUFFER_BYTES)
+        .write_buffer_size(SOCKET_BUFFER_BYTES)
+        .max_write_buffer_size(2 * FRAME_BYTES_MAX)
+        .on_upgrade(move |socket| async move {
+            pump.run(id, accepted.remote, socket).await;
+            drop((accepted, alive));
+        })
+}
+
+/// Whether the engine answers and its store commits.
+async fn health(State(shared): State<Shared>) -> Response {
+    match shared.pump.engine.health().await {
+        Some(health) => {
+            let sessions = health.sessions;
+            let body = serde_json::json!({ "status": "ok", "sessions": sessions });
+            ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+        }
+        None => {
+            let body = serde_json::json!({ "status": "unavailable" });
+            let json = [(CONTENT_TYPE, "application/json")];
+            (StatusCode::SERVICE_UNAVAILABLE, json, body.to_string()).into_response()
+        }
+    }
+}
+
+/// Browsers let any page open a WebSocket to this machine, and say whose page it is.
+fn is_own_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    let host = origin.as_ref().and_then(Uri::host);
+    matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
+/// Sockets beside those of sessions, to ask for health and to be told that the relay is full.
+const SPARE_SOCKETS: usize = 64;
+
+/// Bytes of a request's header.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes a socket's buffers begin with, each; an idle connection has little more.
+const SOCKET_BUFFER_BYTES: usize = 4 << 10;
+
+/// How long to wait when no socket can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,7 @@
+//! A serving relay and real WebSockets.
+
+mod connections;
+mod health;
+mod replica;
+mod serving;
+mod startup;

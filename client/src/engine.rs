@@ -190,8 +190,7 @@ impl Engine {
         unix_s: i64,
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
-        let busy = self.link.as_ref().is_some_and(LinkState::has_events);
-        if edits.is_empty() && !busy {
+        if edits.is_empty() && !self.has_messages() {
             return Ok(Vec::new());
         }
         let turned = self.try_turn(now, unix_s, edits);
@@ -199,6 +198,11 @@ impl Engine {
             self.forget();
         }
         turned
+    }
+
+    /// Whether messages wait for the next [`turn`](Self::turn).
+    pub fn has_messages(&self) -> bool {
+        self.link.as_ref().is_some_and(LinkState::has_events)
     }
 
     /// Forgets everything that the store may not hold: after a failed commit.

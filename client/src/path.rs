@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn columns_of_spreadsheets_are_ordinary_keys() {
-        for column in ["Latitude", "X Coordinate (State Plane)", "Created/Date", r"back\slash", "ü"] {
+        for column in ["Latitude", "X Coordinate (State Plane)", "Created/Date", r"back\slash", "ü"]
+        {
             check(column, &[column.into()]);
             assert_eq!(Path::from([column]).to_string(), column);
         }
@@ -220,7 +221,9 @@ mod tests {
 
     #[test]
     fn brackets_that_say_nothing_belong_to_the_key() {
-        for odd in ["a[x]", "a[", "[]", "a]b", "[-1]", "[1", r#"["open"#, "[99999999999999999999999]"] {
+        for odd in
+            ["a[x]", "a[", "[]", "a]b", "[-1]", "[1", r#"["open"#, "[99999999999999999999999]"]
+        {
             check(odd, &[odd.into()]);
         }
     }

@@ -239,7 +239,9 @@ impl<'de> Deserialize<'de> for Bytes {
         }
         let Marked { hex } = Marked::deserialize(deserializer)?;
         marker::from_hex(&hex).map(Self).ok_or_else(|| {
-            serde::de::Error::custom("the bytes are not pairs of hex digits; write them as \"00ff\"")
+            serde::de::Error::custom(
+                "the bytes are not pairs of hex digits; write them as \"00ff\"",
+            )
         })
     }
 }

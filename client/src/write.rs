@@ -89,9 +89,9 @@ pub enum WriteError {
         /// Where.
         path: Path,
         /// What the document holds.
-        found: Kind,
+        found: ValueKind,
         /// What the edit needs.
-        wanted: Kind,
+        wanted: ValueKind,
     },
     /// The edit was made on another text than the document held when it was read.
     #[error("the text {} is not the one this edit was made on; read the document again and edit that", named(.path))]
@@ -151,7 +151,9 @@ pub enum WriteError {
     #[error("an edit cannot remove the document itself; delete the document instead")]
     Root,
     /// The edit was made on changes that are not here.
-    #[error("the document does not have change {head}, which the edit was made on; wait until it has come")]
+    #[error(
+        "the document does not have change {head}, which the edit was made on; wait until it has come"
+    )]
     UnknownBase {
         /// The head that is missing.
         head: ChangeHash,
@@ -177,7 +179,7 @@ impl From<AutomergeError> for WriteError {
 
 /// What a place in a document holds, as far as one cannot turn into another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum ValueKind {
     /// A string, number, truth value, null, bytes or time.
     Scalar,
     /// A counter.
@@ -190,7 +192,7 @@ pub enum Kind {
     Map,
 }
 
-impl Kind {
+impl ValueKind {
     /// What a value is written as.
     fn of(value: &Value) -> Self {
         match (Marker::of(value), value) {
@@ -203,7 +205,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scalar => "a plain value",
@@ -219,9 +221,9 @@ fn named(path: &Path) -> String {
     if path.is_root() { "the document".into() } else { format!("`{path}`") }
 }
 
-fn advice(found: Kind) -> &'static str {
+fn advice(found: ValueKind) -> &'static str {
     match found {
-        Kind::Scalar => "remove it first, or use another key",
+        ValueKind::Scalar => "remove it first, or use another key",
         _ => "what merges stays what it is, as others may be writing in it, so use another key",
     }
 }

@@ -139,9 +139,7 @@ impl Unit {
                 let words = text.split_inclusive(|char| !char.is_alphanumeric());
                 words.take(ITEMS_MAX + 1).collect()
             }
-            Self::Line => {
-                text.split_inclusive(|char| *char == '\n').take(ITEMS_MAX + 1).collect()
-            }
+            Self::Line => text.split_inclusive(|char| *char == '\n').take(ITEMS_MAX + 1).collect(),
         }
     }
 }
@@ -157,7 +155,8 @@ fn characters(parts: &[&[char]], range: &Range<usize>) -> Range<usize> {
 fn trim<'a, T: Eq>(before: &'a [T], after: &'a [T]) -> (usize, &'a [T], &'a [T]) {
     let start = before.iter().zip(after).take_while(|(old, new)| old == new).count();
     let (before, after) = (&before[start..], &after[start..]);
-    let end = before.iter().rev().zip(after.iter().rev()).take_while(|(old, new)| old == new).count();
+    let end =
+        before.iter().rev().zip(after.iter().rev()).take_while(|(old, new)| old == new).count();
     (start, &before[..before.len() - end], &after[..after.len() - end])
 }
 

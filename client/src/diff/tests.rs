@@ -23,8 +23,16 @@ fn set(path: &str, before: Value, after: Value) -> Op {
 
 #[test]
 fn what_was_not_touched_is_not_written() {
-    check(json!({ "a": 1, "b": [1, { "c": null }] }), json!({ "b": [1, { "c": null }], "a": 1 }), &[]);
-    check(json!({ "n": "x", "c": 1 }), json!({ "n": { "$text": "x" }, "c": { "$counter": 1 } }), &[]);
+    check(
+        json!({ "a": 1, "b": [1, { "c": null }] }),
+        json!({ "b": [1, { "c": null }], "a": 1 }),
+        &[],
+    );
+    check(
+        json!({ "n": "x", "c": 1 }),
+        json!({ "n": { "$text": "x" }, "c": { "$counter": 1 } }),
+        &[],
+    );
 }
 
 #[test]
@@ -74,7 +82,11 @@ fn a_list_is_compared_item_by_item() {
 
 #[test]
 fn a_value_of_another_kind_is_set_as_a_whole() {
-    check(json!({ "a": [1] }), json!({ "a": { "b": 1 } }), &[set("a", json!([1]), json!({ "b": 1 }))]);
+    check(
+        json!({ "a": [1] }),
+        json!({ "a": { "b": 1 } }),
+        &[set("a", json!([1]), json!({ "b": 1 }))],
+    );
     check(json!({ "a": {} }), json!({ "a": null }), &[set("a", json!({}), json!(null))]);
     check(json!([1]), json!({ "a": 1 }), &[set("", json!([1]), json!({ "a": 1 }))]);
 }
@@ -132,10 +144,7 @@ pub(crate) fn values() -> impl Strategy<Value = Value> {
         Just(json!({ "$time": 1500 })),
     ];
     leaf.prop_recursive(4, 40, 5, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            maps(inner),
-        ]
+        prop_oneof![prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from), maps(inner),]
     })
 }
 

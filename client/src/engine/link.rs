@@ -1,7 +1,7 @@
 //! The session with a relay, driven from the store: pushes out of the outbox, and everything that
 //! comes back into the next commit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::{Difference, ReplicaEvent, ReplicaSession, SessionError, SpaceStart};
@@ -29,8 +29,7 @@ pub(super) struct LinkState {
     relay: String,
     spaces: Vec<SpaceLink>,
     events: VecDeque<ReplicaEvent>,
-    /// The highest outbox key given to the session.
-    pushed: u64,
+    pushed: Pushed,
     next_ticket: u64,
     tickets: BTreeMap<u64, Ticket>,
     /// Outbox keys to push again, and when.
@@ -138,7 +137,7 @@ impl Engine {
             relay: relay.to_owned(),
             spaces,
             events: VecDeque::new(),
-            pushed: 0,
+            pushed: Pushed::default(),
             next_ticket: 1,
             tickets: BTreeMap::new(),
             again: Vec::new(),
@@ -469,9 +468,10 @@ impl Engine {
             push_rows(link, &view, rows)?;
             return Ok(true);
         }
-        let batch = next_batch(&view, link.pushed + 1)?;
-        let Some((last, _)) = batch.last() else { return Ok(false) };
-        link.pushed = *last;
+        let batch = link.pushed.next(&view)?;
+        if batch.is_empty() {
+            return Ok(false);
+        }
         push_rows(link, &view, batch)?;
         Ok(true)
     }
@@ -653,34 +653,68 @@ fn push_rows(
     Ok(())
 }
 
-/// The next rows of the outbox that make one push: edits of one document, about a frame's worth.
-fn next_batch(view: &ReadView, from: u64) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
-    let mut batch: Vec<(u64, OutboxRow)> = Vec::new();
-    let mut changes = 0;
-    for (key, edit) in view.outbox(from, BATCH_EDITS_MAX)? {
-        let other = batch.first().is_some_and(|(_, first)| first.document != edit.document);
-        changes += edit.count as usize;
-        if other || (changes > BATCH_CHANGES_MAX && !batch.is_empty()) {
-            break;
+/// How far the outbox was given to the session.
+#[derive(Debug, Default)]
+struct Pushed {
+    /// Every key up to here was.
+    through: u64,
+    /// And these, which came before their turn because their document's was.
+    ahead: BTreeSet<u64>,
+}
+
+impl Pushed {
+    /// The next rows that make one push: the oldest edit, and the later ones of its document.
+    fn next(&mut self, view: &ReadView) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
+        loop {
+            let Some((key, first)) = view.outbox(self.through + 1, 1)?.pop() else {
+                self.ahead.clear();
+                return Ok(Vec::new());
+            };
+            self.through = key;
+            if self.ahead.remove(&key) {
+                continue;
+            }
+            return self.with_later(view, key, first);
         }
-        batch.push((key, edit));
     }
-    Ok(batch)
+
+    fn with_later(
+        &mut self,
+        view: &ReadView,
+        key: u64,
+        first: OutboxRow,
+    ) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
+        let mut changes = first.count;
+        let document = first.document;
+        let mut batch = vec![(key, first)];
+        for later in view.waiting(&document)? {
+            if later <= key || self.ahead.contains(&later) {
+                continue;
+            }
+            let Some((_, edit)) = view.outbox(later, 1)?.pop() else { break };
+            changes += edit.count;
+            if changes > BATCH_CHANGES_MAX {
+                break;
+            }
+            self.ahead.insert(later);
+            batch.push((later, edit));
+        }
+        Ok(batch)
+    }
 }
 
 /// How many pushes the outbox makes.
 fn push_batches(view: &ReadView) -> Result<usize, EngineError> {
-    let (mut from, mut batches) = (0, 0);
+    let (mut pushed, mut batches) = (Pushed::default(), 0);
     loop {
-        let batch = next_batch(view, from)?;
-        let Some((last, _)) = batch.last() else { return Ok(batches) };
-        from = last + 1;
-        let Some(document) = view.document(&batch[0].1.document)? else { continue };
+        let batch = pushed.next(view)?;
+        if batch.is_empty() {
+            return Ok(batches);
+        }
         let mut chunks = Vec::new();
         for (_, edit) in &batch {
             chunks.extend(view.changes_in(&edit.document, edit.from..edit.from + edit.count)?);
         }
-        debug_assert!(document.next > 0);
         batches += in_frames(chunks).len().max(1);
     }
 }
@@ -774,11 +808,8 @@ fn payload_bytes(frame: &Frame) -> u64 {
 /// Repairs of a space begun in one session. What three do not repair needs a person.
 const REPAIRS_PER_SESSION_MAX: u32 = 3;
 
-/// Edits of one document put into one push at most.
-const BATCH_EDITS_MAX: usize = 1024;
-
 /// Changes put into one push, unless one edit has more.
-const BATCH_CHANGES_MAX: usize = 1024;
+const BATCH_CHANGES_MAX: u64 = 1024;
 
 /// Milliseconds to wait at least before pushing again what was refused for now.
 const RETRY_MS_MIN: u64 = 100;

@@ -64,7 +64,8 @@ impl<'a> At<'a> {
         let entry = |item: MapRangeItem<'_>| {
             let key = item.key.clone().into_owned();
             let held = if item.conflict { self.held(map, key.as_str()) } else { None };
-            let held = held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()));
+            let held =
+                held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()));
             (key, held)
         };
         match self.heads {

@@ -48,9 +48,7 @@ pub(crate) fn plain(value: &Value) -> Cow<'_, Value> {
 pub(crate) fn normal(value: &Value) -> Value {
     match plain(value).into_owned() {
         Value::Array(items) => items.iter().map(normal).collect(),
-        Value::Object(map) => {
-            map.iter().map(|(key, value)| (key.clone(), normal(value))).collect()
-        }
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), normal(value))).collect(),
         value => value,
     }
 }
@@ -162,7 +160,8 @@ mod tests {
 
     #[test]
     fn values_are_the_same_with_and_without_markers() {
-        let written = json!({ "a": [{ "$text": "x" }, { "$counter": 1 }], "b": { "$bytes": "AB" } });
+        let written =
+            json!({ "a": [{ "$text": "x" }, { "$counter": 1 }], "b": { "$bytes": "AB" } });
         let read = json!({ "a": ["x", 1], "b": { "$bytes": "ab" } });
         assert!(same(&written, &read));
         assert!(!same(&written, &json!({ "a": ["x", 2], "b": { "$bytes": "ab" } })));

@@ -25,11 +25,7 @@ struct Maker {
 }
 
 impl<'a> Births<'a> {
-    pub(super) fn new(
-        doc: &'a Automerge,
-        document: DocumentId,
-        base: Option<&'a [Hash]>,
-    ) -> Self {
+    pub(super) fn new(doc: &'a Automerge, document: DocumentId, base: Option<&'a [Hash]>) -> Self {
         Self { doc, document, base, genesis: None, births: Vec::new() }
     }
 
@@ -38,12 +34,7 @@ impl<'a> Births<'a> {
     /// Nothing if it has to be made in the ordinary way: its map is made by this edit, too, or the
     /// document has no genesis, or the birth is there already and what it made is not. Somebody
     /// deleted that with another program; the same birth brings nothing back.
-    pub(super) fn add(
-        &mut self,
-        parent: &Object,
-        key: &str,
-        kind: ContainerKind,
-    ) -> Option<usize> {
+    pub(super) fn add(&mut self, parent: &Object, key: &str, kind: ContainerKind) -> Option<usize> {
         let maker = self.maker(parent)?;
         let birth = Birth {
             document: self.document,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{
-    ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, PatchLog, Prop, ReadDoc,
-    ScalarValue,
+    ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, PatchLog, Prop,
+    ReadDoc, ScalarValue,
 };
 use rejoin_core::change::{Birth, ObjectId};
 

@@ -10,7 +10,7 @@ use super::births::Births;
 use super::carry_out::{Action, Edit};
 use super::set::wrong_kind;
 use super::tree::{NodeId, Place, ROOT_NODE, Slot, Tree};
-use super::{Kind, WriteError};
+use super::{ValueKind, WriteError};
 use crate::diff::Op;
 use crate::path::{Path, Segment};
 use crate::value::{At, DEPTH_MAX};
@@ -56,17 +56,17 @@ impl<'a> Plan<'a> {
             Op::Set { path, before, after } => self.set_path(path, before.as_ref(), after),
             Op::Remove { path } => self.remove_path(path),
             Op::Insert { path, index, value } => {
-                let list = self.make_path(path, Kind::List)?;
+                let list = self.make_path(path, ValueKind::List)?;
                 let place = self.document_index(list, *index, path)?;
                 self.insert(list, place, value, &path.join(*index))
             }
             Op::RemoveAt { path, index } => self.remove_path(&path.join(*index)),
             Op::Splice { path, index, delete, insert } => {
-                let text = self.make_path(path, Kind::Text)?;
+                let text = self.make_path(path, ValueKind::Text)?;
                 self.splice_checked(text, *index, *delete, insert, path)
             }
             Op::Append { path, text: insert } => {
-                let text = self.make_path(path, Kind::Text)?;
+                let text = self.make_path(path, ValueKind::Text)?;
                 let end = self.tree.text(text).chars().count();
                 self.splice(text, end, 0, insert);
                 Ok(())
@@ -82,9 +82,11 @@ impl<'a> Plan<'a> {
         after: &Value,
     ) -> Result<(), WriteError> {
         if path.is_root() {
-            return match Kind::of(after) {
-                Kind::Map => self.set_contents(ROOT_NODE, before, after, path),
-                wanted => Err(WriteError::Kind { path: path.clone(), found: Kind::Map, wanted }),
+            return match ValueKind::of(after) {
+                ValueKind::Map => self.set_contents(ROOT_NODE, before, after, path),
+                wanted => {
+                    Err(WriteError::Kind { path: path.clone(), found: ValueKind::Map, wanted })
+                }
             };
         }
         match self.find_place(path, !after.is_null())? {
@@ -105,13 +107,13 @@ impl<'a> Plan<'a> {
 
     fn increment_path(&mut self, path: &Path, by: i64) -> Result<(), WriteError> {
         if path.is_root() {
-            return Err(wrong_kind(path, Kind::Map, Kind::Counter));
+            return Err(wrong_kind(path, ValueKind::Map, ValueKind::Counter));
         }
         let Some(place) = self.find_place(path, true)? else { return Ok(()) };
         match self.tree.slot(&place) {
             Some(Slot::Counter { .. }) => self.increment(&place, by, path),
             None | Some(Slot::Scalar(Value::Null)) => self.make_counter(&place, by, path),
-            Some(slot) => Err(wrong_kind(path, self.kind_of(&slot), Kind::Counter)),
+            Some(slot) => Err(wrong_kind(path, self.kind_of(&slot), ValueKind::Counter)),
         }
     }
 
@@ -126,7 +128,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The container of `kind` at `path`, which is made if it is absent.
-    fn make_path(&mut self, path: &Path, kind: Kind) -> Result<NodeId, WriteError> {
+    fn make_path(&mut self, path: &Path, kind: ValueKind) -> Result<NodeId, WriteError> {
         let node = self.find_node(path, path.segments().len(), kind, true)?;
         Ok(node.unwrap_or(ROOT_NODE))
     }
@@ -136,7 +138,7 @@ impl<'a> Plan<'a> {
         &mut self,
         path: &Path,
         len: usize,
-        kind: Kind,
+        kind: ValueKind,
         make: bool,
     ) -> Result<Option<NodeId>, WriteError> {
         if len > DEPTH_MAX {
@@ -167,7 +169,7 @@ impl<'a> Plan<'a> {
         node: NodeId,
         path: &Path,
         step: usize,
-        wanted: Kind,
+        wanted: ValueKind,
         make: bool,
     ) -> Result<Option<NodeId>, WriteError> {
         let here = prefix(path, step + 1);
@@ -184,7 +186,11 @@ impl<'a> Plan<'a> {
                 Ok(Some(child).filter(|child| make || !self.tree.is_removed(*child)))
             }
             None | Some(Slot::Scalar(Value::Null)) => {
-                if make { self.make(&place, wanted, &here).map(Some) } else { Ok(None) }
+                if make {
+                    self.make(&place, wanted, &here).map(Some)
+                } else {
+                    Ok(None)
+                }
             }
             Some(slot) => Err(wrong_kind(&here, self.kind_of(&slot), wanted)),
         }
@@ -208,17 +214,19 @@ impl<'a> Plan<'a> {
         index: usize,
         path: &Path,
     ) -> Result<usize, WriteError> {
-        self.tree
-            .document_index(list, index)
-            .map_err(|len| WriteError::NoItem { path: path.clone(), index, len })
+        self.tree.document_index(list, index).map_err(|len| WriteError::NoItem {
+            path: path.clone(),
+            index,
+            len,
+        })
     }
 }
 
 /// What a step leads into or out of.
-fn kind_around(segment: &Segment) -> Kind {
+fn kind_around(segment: &Segment) -> ValueKind {
     match segment {
-        Segment::Key(_) => Kind::Map,
-        Segment::Index(_) => Kind::List,
+        Segment::Key(_) => ValueKind::Map,
+        Segment::Index(_) => ValueKind::List,
     }
 }
 

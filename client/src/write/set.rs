@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::carry_out::{Action, value_bytes};
 use super::plan::Plan;
 use super::tree::{NodeId, Object, Place, Slot};
-use super::{KEY_BYTES_MAX, Kind, OPS_PER_CHANGE, VALUE_BYTES_MAX, WriteError};
+use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
 use crate::path::{Path, Segment};
 use crate::value::{DEPTH_MAX, REMOVED, plain, same, to_scalar};
@@ -47,8 +47,8 @@ impl Plan<'_> {
         }
         self.revive(node, path)?;
         let seen = before.cloned().unwrap_or_else(|| self.tree.json(node));
-        let kind = Kind::of(after);
-        let seen = if Kind::of(&seen) == kind { seen } else { empty_of(kind) };
+        let kind = ValueKind::of(after);
+        let seen = if ValueKind::of(&seen) == kind { seen } else { empty_of(kind) };
         for op in diff_at(path, &seen, after) {
             self.add(&op)?;
         }
@@ -66,7 +66,7 @@ impl Plan<'_> {
             Some(_) if same(old, after) => Ok(()),
             Some(scalar) => self.put(place, scalar, after, path),
             None if old.is_null() => self.create(place, after, path),
-            None => self.set_other(place, Kind::Scalar, after, path),
+            None => self.set_other(place, ValueKind::Scalar, after, path),
         }
     }
 
@@ -80,7 +80,7 @@ impl Plan<'_> {
         path: &Path,
     ) -> Result<(), WriteError> {
         let Some(wanted) = plain(after).as_i64() else {
-            return self.set_other(place, Kind::Counter, after, path);
+            return self.set_other(place, ValueKind::Counter, after, path);
         };
         let seen = before.and_then(|before| plain(before).as_i64()).unwrap_or(count);
         match wanted.checked_sub(seen) {
@@ -99,8 +99,8 @@ impl Plan<'_> {
     ) -> Result<(), WriteError> {
         let kind = self.tree.kind(node);
         match (kind, &*plain(after)) {
-            (Kind::Text, Value::String(text)) => self.set_text(node, before, text, path),
-            _ if kind != Kind::Text && Kind::of(after) == kind => {
+            (ValueKind::Text, Value::String(text)) => self.set_text(node, before, text, path),
+            _ if kind != ValueKind::Text && ValueKind::of(after) == kind => {
                 self.set_contents(node, before, after, path)
             }
             _ => self.set_other(place, kind, after, path),
@@ -133,7 +133,7 @@ impl Plan<'_> {
     fn set_other(
         &mut self,
         place: &Place,
-        found: Kind,
+        found: ValueKind,
         after: &Value,
         path: &Path,
     ) -> Result<(), WriteError> {
@@ -144,7 +144,7 @@ impl Plan<'_> {
         if after.is_null() {
             return self.remove(place, path);
         }
-        Err(wrong_kind(path, found, Kind::of(after)))
+        Err(wrong_kind(path, found, ValueKind::of(after)))
     }
 }
 
@@ -159,8 +159,8 @@ impl Plan<'_> {
         path: &Path,
     ) -> Result<(), WriteError> {
         let place = Place::new(list, index);
-        let kind = Kind::of(value);
-        if !matches!(kind, Kind::Scalar | Kind::Counter) {
+        let kind = ValueKind::of(value);
+        if !matches!(kind, ValueKind::Scalar | ValueKind::Counter) {
             let node = self.make_item(&place, kind, path)?;
             return self.fill(node, value, path);
         }
@@ -180,7 +180,7 @@ impl Plan<'_> {
     pub(super) fn make(
         &mut self,
         place: &Place,
-        kind: Kind,
+        kind: ValueKind,
         path: &Path,
     ) -> Result<NodeId, WriteError> {
         let Segment::Key(key) = &place.segment else {
@@ -232,17 +232,17 @@ impl Plan<'_> {
         if let Some(scalar) = to_scalar(value) {
             return self.put(place, scalar, value, path);
         }
-        if Kind::of(value) == Kind::Counter {
+        if ValueKind::of(value) == ValueKind::Counter {
             return self.make_counter(place, plain(value).as_i64().unwrap_or(0), path);
         }
-        let node = self.make(place, Kind::of(value), path)?;
+        let node = self.make(place, ValueKind::of(value), path)?;
         self.fill(node, value, path)
     }
 
     fn make_item(
         &mut self,
         place: &Place,
-        kind: Kind,
+        kind: ValueKind,
         path: &Path,
     ) -> Result<NodeId, WriteError> {
         self.check_depth(place, path)?;
@@ -254,11 +254,11 @@ impl Plan<'_> {
         Ok(node)
     }
 
-    fn make_ordinarily(&mut self, place: &Place, as_item: bool, kind: Kind, node: NodeId) {
+    fn make_ordinarily(&mut self, place: &Place, as_item: bool, kind: ValueKind, node: NodeId) {
         let kind = match kind {
-            Kind::Text => ObjType::Text,
-            Kind::List => ObjType::List,
-            Kind::Map | Kind::Scalar | Kind::Counter => ObjType::Map,
+            ValueKind::Text => ObjType::Text,
+            ValueKind::List => ObjType::List,
+            ValueKind::Map | ValueKind::Scalar | ValueKind::Counter => ObjType::Map,
         };
         self.actions.push(Action::Make { place: place.clone(), as_item, kind, node });
     }
@@ -311,7 +311,7 @@ impl Plan<'_> {
     pub(super) fn remove(&mut self, place: &Place, path: &Path) -> Result<(), WriteError> {
         let Some(slot) = self.tree.slot(place) else { return Ok(()) };
         match slot {
-            Slot::Node(node) if self.tree.kind(node) == Kind::Map => {
+            Slot::Node(node) if self.tree.kind(node) == ValueKind::Map => {
                 return self.set(Place::new(node, REMOVED), None, &Value::Bool(true), path);
             }
             Slot::Node(node) if place.index().is_none() => return self.empty(node, path),
@@ -336,7 +336,7 @@ impl Plan<'_> {
 
     /// Empties a text or list.
     fn empty(&mut self, node: NodeId, path: &Path) -> Result<(), WriteError> {
-        if self.tree.kind(node) == Kind::Text {
+        if self.tree.kind(node) == ValueKind::Text {
             let len = self.tree.text(node).chars().count();
             self.splice(node, 0, len, "");
             return Ok(());
@@ -445,33 +445,33 @@ impl Plan<'_> {
         }
     }
 
-    pub(super) fn kind_of(&self, slot: &Slot) -> Kind {
+    pub(super) fn kind_of(&self, slot: &Slot) -> ValueKind {
         match slot {
-            Slot::Scalar(_) => Kind::Scalar,
-            Slot::Counter { .. } => Kind::Counter,
+            Slot::Scalar(_) => ValueKind::Scalar,
+            Slot::Counter { .. } => ValueKind::Counter,
             Slot::Node(node) => self.tree.kind(*node),
         }
     }
 }
 
-pub(super) fn wrong_kind(path: &Path, found: Kind, wanted: Kind) -> WriteError {
+pub(super) fn wrong_kind(path: &Path, found: ValueKind, wanted: ValueKind) -> WriteError {
     WriteError::Kind { path: path.clone(), found, wanted }
 }
 
 /// What is born for it; a scalar is not.
-fn born(kind: Kind) -> Option<ContainerKind> {
+fn born(kind: ValueKind) -> Option<ContainerKind> {
     match kind {
-        Kind::Scalar => None,
-        Kind::Counter => Some(ContainerKind::Counter),
-        Kind::Text => Some(ContainerKind::Text),
-        Kind::List => Some(ContainerKind::List),
-        Kind::Map => Some(ContainerKind::Map),
+        ValueKind::Scalar => None,
+        ValueKind::Counter => Some(ContainerKind::Counter),
+        ValueKind::Text => Some(ContainerKind::Text),
+        ValueKind::List => Some(ContainerKind::List),
+        ValueKind::Map => Some(ContainerKind::Map),
     }
 }
 
 /// A map of others may look like a marker, and does not compare with one that does not.
-fn empty_of(kind: Kind) -> Value {
-    if kind == Kind::List { Value::Array(Vec::new()) } else { Value::Object(Map::new()) }
+fn empty_of(kind: ValueKind) -> Value {
+    if kind == ValueKind::List { Value::Array(Vec::new()) } else { Value::Object(Map::new()) }
 }
 
 fn check_value(scalar: &ScalarValue, path: &Path) -> Result<(), WriteError> {
@@ -485,12 +485,7 @@ fn check_key(key: &str, path: &Path) -> Result<(), WriteError> {
     check_bytes("key", key.len(), KEY_BYTES_MAX, &around)
 }
 
-fn check_bytes(
-    what: &'static str,
-    len: usize,
-    max: usize,
-    path: &Path,
-) -> Result<(), WriteError> {
+fn check_bytes(what: &'static str, len: usize, max: usize, path: &Path) -> Result<(), WriteError> {
     if len <= max {
         return Ok(());
     }

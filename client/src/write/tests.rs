@@ -61,6 +61,20 @@ fn exchange(one: &mut Automerge, other: &mut Automerge) {
     assert_eq!(read(one), read(other));
 }
 
+/// No key holds a container and something else.
+fn assert_nothing_is_hidden(doc: &Automerge, map: &ObjId) {
+    for key in doc.keys(map) {
+        let values = doc.get_all(map, key.as_str()).unwrap();
+        let containers = values.iter().filter(|(value, _)| value.is_object()).count();
+        assert!(containers == 0 || values.len() == 1, "{key}: {values:?}");
+        for (value, id) in values {
+            if value.to_objtype() == Some(ObjType::Map) {
+                assert_nothing_is_hidden(doc, &id);
+            }
+        }
+    }
+}
+
 fn is_birth(change: &Change) -> bool {
     is_reserved(&rejoin_core::ActorId(change.actor_id().to_bytes().to_vec()))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use automerge::{ObjId, ObjType, ROOT};
 use serde_json::Value;
 
-use super::Kind;
+use super::ValueKind;
 use crate::path::Segment;
 use crate::value::{At, Held, REMOVED};
 
@@ -64,6 +64,8 @@ struct Node {
     object: Object,
     /// Maps and lists around it.
     depth: usize,
+    /// Whether it is a map that holds `removed: true`.
+    removed: bool,
     body: Body,
 }
 
@@ -87,25 +89,29 @@ pub(super) struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     pub(super) fn new(at: At<'a>) -> Self {
-        let root = Node { object: Object::Known(ROOT), depth: 0, body: Body::Map(BTreeMap::new()) };
-        Self { at, nodes: vec![root], any_removed: false }
+        let mut tree = Self { at, nodes: Vec::new(), any_removed: false };
+        tree.push(Object::Known(ROOT), Body::Map(BTreeMap::new()), 0);
+        tree
     }
 
     /// Adds an empty container that this edit makes.
-    pub(super) fn add(&mut self, object: Object, kind: Kind, parent: NodeId) -> NodeId {
+    pub(super) fn add(&mut self, object: Object, kind: ValueKind, parent: NodeId) -> NodeId {
         let body = match kind {
-            Kind::Text => Body::Text(Some(String::new())),
-            Kind::List => Body::List(Some(Vec::new())),
-            Kind::Map | Kind::Scalar | Kind::Counter => Body::Map(BTreeMap::new()),
+            ValueKind::Text => Body::Text(Some(String::new())),
+            ValueKind::List => Body::List(Some(Vec::new())),
+            ValueKind::Map | ValueKind::Scalar | ValueKind::Counter => Body::Map(BTreeMap::new()),
         };
         self.push(object, body, self.nodes[parent].depth + 1)
     }
 
     pub(super) fn set(&mut self, place: &Place, slot: Option<Slot>) {
-        let removed = Slot::Scalar(Value::Bool(true));
-        match (&place.segment, &mut self.nodes[place.node].body) {
+        let node = &mut self.nodes[place.node];
+        match (&place.segment, &mut node.body) {
             (Segment::Key(key), Body::Map(entries)) => {
-                self.any_removed |= key == REMOVED && slot.as_ref() == Some(&removed);
+                if key == REMOVED && place.node != ROOT_NODE {
+                    node.removed = slot == Some(Slot::Scalar(Value::Bool(true)));
+                    self.any_removed |= node.removed;
+                }
                 entries.insert(key.clone(), slot);
             }
             (Segment::Index(index), Body::List(Some(items))) => match slot {
@@ -158,31 +164,28 @@ impl<'a> Tree<'a> {
         if !self.any_removed {
             return if index <= len { Ok(index) } else { Err(len) };
         }
+        let Body::List(Some(items)) = &self.nodes[list].body else { return Err(0) };
         let mut visible = 0;
-        for place in 0..len {
-            if self.is_hidden(list, place) {
-                continue;
+        for (place, item) in items.iter().enumerate() {
+            match item {
+                Slot::Node(node) if self.nodes[*node].removed => {}
+                _ if visible == index => return Ok(place),
+                _ => visible += 1,
             }
-            if visible == index {
-                return Ok(place);
-            }
-            visible += 1;
         }
         if visible == index { Ok(len) } else { Err(visible) }
     }
 
-    /// Whether a map other than the root holds `removed: true`.
-    pub(super) fn is_removed(&mut self, node: NodeId) -> bool {
-        let is_map = matches!(self.nodes[node].body, Body::Map(_));
-        let removed = Some(Slot::Scalar(Value::Bool(true)));
-        is_map && node != ROOT_NODE && self.entry(node, REMOVED) == removed
+    /// Whether it is a map, other than the root, that holds `removed: true`.
+    pub(super) fn is_removed(&self, node: NodeId) -> bool {
+        self.nodes[node].removed
     }
 
     /// What the node reads as, whether or not it is itself removed.
     pub(super) fn json(&mut self, node: NodeId) -> Value {
         match self.kind(node) {
-            Kind::Text => Value::from(self.text(node).as_str()),
-            Kind::List => {
+            ValueKind::Text => Value::from(self.text(node).as_str()),
+            ValueKind::List => {
                 let slots = self.items(node).clone().into_iter();
                 slots.filter_map(|slot| self.slot_json(slot)).collect()
             }
@@ -196,11 +199,11 @@ impl<'a> Tree<'a> {
         }
     }
 
-    pub(super) fn kind(&self, node: NodeId) -> Kind {
+    pub(super) fn kind(&self, node: NodeId) -> ValueKind {
         match self.nodes[node].body {
-            Body::Map(_) => Kind::Map,
-            Body::List(_) => Kind::List,
-            Body::Text(_) => Kind::Text,
+            Body::Map(_) => ValueKind::Map,
+            Body::List(_) => ValueKind::List,
+            Body::Text(_) => ValueKind::Text,
         }
     }
 
@@ -223,13 +226,6 @@ impl<'a> Tree<'a> {
     /// Where every container comes from, by node.
     pub(super) fn into_objects(self) -> Vec<Object> {
         self.nodes.into_iter().map(|node| node.object).collect()
-    }
-
-    fn is_hidden(&mut self, list: NodeId, index: usize) -> bool {
-        match self.items(list)[index] {
-            Slot::Node(node) => self.is_removed(node),
-            _ => false,
-        }
     }
 
     fn entry(&mut self, map: NodeId, key: &str) -> Option<Slot> {
@@ -282,16 +278,17 @@ impl<'a> Tree<'a> {
         let body = match kind {
             ObjType::Text => Body::Text(None),
             ObjType::List => Body::List(None),
-            ObjType::Map | ObjType::Table => {
-                self.any_removed |= self.at.is_removed(&id);
-                Body::Map(BTreeMap::new())
-            }
+            ObjType::Map | ObjType::Table => Body::Map(BTreeMap::new()),
         };
-        Slot::Node(self.push(Object::Known(id), body, self.nodes[parent].depth + 1))
+        let removed = matches!(body, Body::Map(_)) && self.at.is_removed(&id);
+        let node = self.push(Object::Known(id), body, self.nodes[parent].depth + 1);
+        self.nodes[node].removed = removed;
+        self.any_removed |= removed;
+        Slot::Node(node)
     }
 
     fn push(&mut self, object: Object, body: Body, depth: usize) -> NodeId {
-        self.nodes.push(Node { object, depth, body });
+        self.nodes.push(Node { object, depth, removed: false, body });
         self.nodes.len() - 1
     }
 

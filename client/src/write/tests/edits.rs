@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn what_was_not_touched_is_not_written() {
     let mut doc = device(1);
-    let start = json!({ "a": 1, "b": { "c": "x", "d": [1, 2, { "e": 1 }] }, "t": { "$text": "abc" } });
+    let start =
+        json!({ "a": 1, "b": { "c": "x", "d": [1, 2, { "e": 1 }] }, "t": { "$text": "abc" } });
     become_value(&mut doc, &start);
     assert!(become_value(&mut doc, &start).is_empty());
     let mut after = start;
@@ -74,7 +75,7 @@ fn every_wrong_kind_is_refused_and_says_what_to_do() {
     });
     become_value(&mut doc, &start);
     let (heads, value) = (doc.get_heads(), read(&doc));
-    use Kind::{Counter, List, Map, Scalar, Text};
+    use ValueKind::{Counter, List, Map, Scalar, Text};
     let cases = [
         (append("s", "x"), "s", Scalar, Text),
         (splice("i", 0, 0, "x"), "i", Scalar, Text),
@@ -122,12 +123,17 @@ fn every_wrong_kind_is_refused_and_says_what_to_do() {
 fn places_that_are_not_there_are_refused() {
     let mut doc = device(1);
     edit(&mut doc, &[set("l", json!([1, { "a": 1 }, 3])), remove_at("l", 1), append("t", "äb")]);
-    for op in [set("l[2]", json!(1)), remove_at("l", 2), insert("l", 3, json!(1)), set("l[7].x", json!(1))] {
-        let error = try_edit(&mut doc, &[op.clone()]).unwrap_err();
+    for op in [
+        set("l[2]", json!(1)),
+        remove_at("l", 2),
+        insert("l", 3, json!(1)),
+        set("l[7].x", json!(1)),
+    ] {
+        let error = try_edit(&mut doc, std::slice::from_ref(&op)).unwrap_err();
         assert!(matches!(error, WriteError::NoItem { len: 2, .. }), "{op:?}: {error}");
     }
     for op in [splice("t", 3, 0, "x"), splice("t", 1, 2, "x"), splice("t", 0, usize::MAX, "")] {
-        let error = try_edit(&mut doc, &[op.clone()]).unwrap_err();
+        let error = try_edit(&mut doc, std::slice::from_ref(&op)).unwrap_err();
         assert!(matches!(error, WriteError::NoCharacters { len: 2, .. }), "{op:?}: {error}");
     }
     assert!(matches!(try_edit(&mut doc, &[remove("")]).unwrap_err(), WriteError::Root));
@@ -138,7 +144,9 @@ fn places_that_are_not_there_are_refused() {
 fn values_beyond_a_limit_are_refused() {
     let mut doc = device(1);
     let long = "x".repeat(VALUE_BYTES_MAX + 1);
-    for op in [set("a", json!(long)), insert("l", 0, json!(long)), set(&"k".repeat(5000), json!({}))] {
+    for op in
+        [set("a", json!(long)), insert("l", 0, json!(long)), set(&"k".repeat(5000), json!({}))]
+    {
         let error = try_edit(&mut doc, &[op]).unwrap_err();
         assert!(matches!(error, WriteError::TooLarge { .. }), "{error}");
         assert!(error.to_string().len() < 200);
@@ -167,7 +175,10 @@ fn what_cannot_be_deleted_is_emptied() {
     become_value(&mut doc, &json!({}));
     assert_eq!(read(&doc), json!({ "t": "", "c": 0, "l": [] }));
     assert!(become_value(&mut doc, &json!({})).is_empty());
-    edit(&mut doc, &[append("t", "new"), increment("c", 1), insert("l", 0, json!(2)), set("s", json!(3))]);
+    edit(
+        &mut doc,
+        &[append("t", "new"), increment("c", 1), insert("l", 0, json!(2)), set("s", json!(3))],
+    );
     assert_eq!(read(&doc), json!({ "s": 3, "t": "new", "c": 1, "l": [2] }));
     let items = doc.length(doc.get(ROOT, "l").unwrap().unwrap().1);
     assert_eq!(items, 2, "the removed map is still there");
@@ -176,7 +187,8 @@ fn what_cannot_be_deleted_is_emptied() {
 #[test]
 fn null_empties_what_cannot_be_deleted() {
     let mut doc = device(1);
-    let start = json!({ "t": { "$text": "abc" }, "c": { "$counter": 5 }, "l": [1], "m": { "k": 1 } });
+    let start =
+        json!({ "t": { "$text": "abc" }, "c": { "$counter": 5 }, "l": [1], "m": { "k": 1 } });
     become_value(&mut doc, &start);
     become_value(&mut doc, &json!({ "t": null, "c": null, "l": null, "m": null, "none": null }));
     assert_eq!(read(&doc), json!({ "t": "", "c": 0, "l": [] }));
@@ -204,7 +216,12 @@ fn removed_items_do_not_count() {
     assert_eq!(read(&doc), json!({ "l": [{ "n": 1 }, 3] }));
     edit(
         &mut doc,
-        &[insert("l", 0, json!("a")), insert("l", 3, json!("z")), set("l[1].n", json!(9)), set("l[2]", json!(4))],
+        &[
+            insert("l", 0, json!("a")),
+            insert("l", 3, json!("z")),
+            set("l[1].n", json!(9)),
+            set("l[2]", json!(4)),
+        ],
     );
     assert_eq!(read(&doc), json!({ "l": ["a", { "n": 9 }, 4, "z"] }));
 }
@@ -212,7 +229,10 @@ fn removed_items_do_not_count() {
 #[test]
 fn a_list_item_can_become_something_else() {
     let mut doc = device(1);
-    become_value(&mut doc, &json!({ "l": [1, { "a": 1 }, [1], { "$text": "t" }, null, null, null] }));
+    become_value(
+        &mut doc,
+        &json!({ "l": [1, { "a": 1 }, [1], { "$text": "t" }, null, null, null] }),
+    );
     edit(
         &mut doc,
         &[
@@ -278,9 +298,13 @@ fn a_long_text_is_written_in_changes_of_bounded_size() {
     for base in [None, Some(doc.get_heads())] {
         edit(&mut doc, &[set("other", json!(base.is_some()))]);
         let key = if base.is_some() { "stale" } else { "now" };
-        let changes = edit_at(&mut doc, base.as_deref(), &[append(key, &text), set("after", json!(1))]);
+        let changes =
+            edit_at(&mut doc, base.as_deref(), &[append(key, &text), set("after", json!(1))]);
         assert!(changes.len() > 3);
         assert!(changes.iter().all(|change| change.len() <= OPS_PER_CHANGE));
+        for pair in ordinary(&changes).windows(2) {
+            assert_eq!(pair[1].deps(), [pair[0].hash()]);
+        }
         assert_eq!(read(&doc)[key], json!(text));
     }
     let changes = edit(&mut doc, &[remove("now")]);
@@ -292,7 +316,8 @@ fn a_long_text_is_written_in_changes_of_bounded_size() {
 fn large_values_are_written_in_changes_of_bounded_size() {
     let mut doc = device(1);
     let items: Vec<String> = (0..60).map(|item| item.to_string().repeat(10_000)).collect();
-    let changes = edit(&mut doc, &[set("l", json!(items)), set("max", json!("y".repeat(VALUE_BYTES_MAX)))]);
+    let changes =
+        edit(&mut doc, &[set("l", json!(items)), set("max", json!("y".repeat(VALUE_BYTES_MAX)))]);
     assert!(ordinary(&changes).len() > 3);
     let max = rejoin_core::limits::CHANGE_BYTES_MAX;
     assert!(changes.iter().all(|change| change.raw_bytes().len() < max));

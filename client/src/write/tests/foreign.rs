@@ -20,7 +20,8 @@ fn a_document_without_genesis_is_written_in_the_ordinary_way() {
     assert_eq!(ordinary(&changes).len(), 1);
     assert_eq!(changes.len(), 1);
     assert_eq!(read(&doc), crate::value::normal(&value));
-    let changes = edit(&mut doc, &[append("m.later", "born"), increment("n", 1), append("top", "t")]);
+    let changes =
+        edit(&mut doc, &[append("m.later", "born"), increment("n", 1), append("top", "t")]);
     assert_eq!(changes.iter().filter(|change| is_birth(change)).count(), 1);
     assert_eq!(read(&doc)["m"]["later"], "born");
     assert_eq!(read(&doc)["n"], 3);
@@ -112,7 +113,10 @@ fn maps_that_look_like_markers_are_left_alone() {
     let whole = read(&doc);
     assert!(become_value(&mut doc, &whole).is_empty());
     let error = try_edit(&mut doc, &[set("m", json!({ "$text": "y" }))]).unwrap_err();
-    assert!(matches!(error, WriteError::Kind { found: Kind::Map, wanted: Kind::Text, .. }));
+    assert!(matches!(
+        error,
+        WriteError::Kind { found: ValueKind::Map, wanted: ValueKind::Text, .. }
+    ));
     edit(&mut doc, &[set("m", json!({ "$text": "x", "more": 1 }))]);
     assert_eq!(read(&doc)["m"], json!({ "$text": "x", "more": 1 }));
 }

@@ -1,0 +1,266 @@
+//! What every edit must come to, written down when it is made.
+//!
+//! Each edit writes a mark that no other edit writes, in the same change as its effect. The marks
+//! of a final document therefore say which edits are in it, and the rest of the document must be
+//! exactly what those come to: no less, no more, nothing twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rejoin::{ChangeHash, CollectionName, DocumentId, SpaceName};
+use serde_json::Value;
+
+/// An edit, by number.
+pub type EditId = u64;
+
+/// What an edit does besides leaving its mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Its token appears in a text.
+    Token(&'static str),
+    /// A counter moves.
+    Count(i64),
+    /// Its token appears in a list.
+    Item,
+    /// The list item of another edit goes.
+    RemoveItem(EditId),
+    /// Its token appears as a key three maps down.
+    Nested(&'static str, &'static str),
+    /// A register may hold this value.
+    Scalar(String),
+    /// The document is deleted or comes back.
+    Deleted,
+}
+
+/// Whether an edit is in the store of its author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Not made yet.
+    Asked,
+    /// The commit returned.
+    Kept,
+    /// The commit failed, or the process died in it.
+    Unknown,
+    /// The edit was refused before anything was written.
+    NotMade,
+}
+
+/// One edit.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Whose.
+    pub replica: usize,
+    /// Where.
+    pub space: SpaceName,
+    /// In which collection.
+    pub collection: CollectionName,
+    /// In which document, once that is known.
+    pub document: Option<DocumentId>,
+    /// What it does.
+    pub effect: Effect,
+    /// Whether it is in the store of its author.
+    pub fate: Fate,
+    /// Its key in the outbox, while it is waiting.
+    pub outbox: Option<u64>,
+    /// Heads of the document with it.
+    pub heads: Vec<ChangeHash>,
+    /// A relay acknowledged it as durable.
+    pub acknowledged: bool,
+    /// The store of its author was lost, or went back to before it.
+    pub author_lost: bool,
+    /// Set aside for good, as the author's store says.
+    pub set_aside: bool,
+}
+
+/// Every edit of a world.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<EditId, Entry>,
+    next: EditId,
+    /// Documents without a natural key.
+    pub keyless: BTreeMap<DocumentId, (SpaceName, CollectionName)>,
+}
+
+impl Ledger {
+    /// Writes an edit down.
+    pub fn add(&mut self, entry: Entry) -> EditId {
+        self.next += 1;
+        self.entries.insert(self.next, entry);
+        self.next
+    }
+
+    /// The number the next edit will have.
+    pub fn next(&self) -> EditId {
+        self.next + 1
+    }
+
+    /// An edit.
+    pub fn get_mut(&mut self, id: EditId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id)
+    }
+
+    /// Every edit.
+    pub fn iter(&self) -> impl Iterator<Item = (EditId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Edits of a replica that its store holds.
+    pub fn of_replica(&mut self, replica: usize) -> impl Iterator<Item = (EditId, &mut Entry)> {
+        let entries = self.entries.iter_mut().map(|(id, entry)| (*id, entry));
+        entries.filter(move |(_, entry)| entry.replica == replica)
+    }
+
+    /// What is wrong with a final document. `kept_for_good` says which edits must be in it.
+    pub fn wrong(
+        &self,
+        document: &DocumentId,
+        value: &Value,
+        kept_for_good: impl Fn(EditId, &Entry) -> bool,
+    ) -> Option<String> {
+        let marks = match marks(value) {
+            Ok(marks) => marks,
+            Err(wrong) => return Some(wrong),
+        };
+        for (id, entry) in self.iter().filter(|(_, entry)| entry.document == Some(*document)) {
+            if kept_for_good(id, entry) && !marks.contains(&id) {
+                return Some(format!("edit {id} is lost: {entry:?}"));
+            }
+        }
+        let mut expected = Expected::default();
+        for id in &marks {
+            let Some(entry) = self.entries.get(id) else {
+                return Some(format!("mark {id} was never made"));
+            };
+            let elsewhere = entry.document.is_some_and(|of| of != *document);
+            if elsewhere || matches!(entry.fate, Fate::NotMade | Fate::Asked) {
+                return Some(format!("edit {id} must not be here: {entry:?}"));
+            }
+            expected.add(*id, &entry.effect);
+        }
+        expected.wrong(value)
+    }
+}
+
+/// What a document must hold, given the edits in it.
+#[derive(Debug, Default)]
+struct Expected {
+    tokens: BTreeMap<&'static str, BTreeSet<EditId>>,
+    count: i64,
+    items: BTreeSet<EditId>,
+    removed: BTreeSet<EditId>,
+    nested: BTreeSet<(&'static str, &'static str, EditId)>,
+    scalars: BTreeSet<String>,
+}
+
+impl Expected {
+    fn add(&mut self, id: EditId, effect: &Effect) {
+        match effect {
+            Effect::Token(field) => drop(self.tokens.entry(field).or_default().insert(id)),
+            Effect::Count(by) => self.count += by,
+            Effect::Item => drop(self.items.insert(id)),
+            Effect::RemoveItem(item) => drop(self.removed.insert(*item)),
+            Effect::Nested(first, second) => drop(self.nested.insert((first, second, id))),
+            Effect::Scalar(value) => drop(self.scalars.insert(value.clone())),
+            Effect::Deleted => {}
+        }
+    }
+
+    fn wrong(&self, value: &Value) -> Option<String> {
+        TEXTS
+            .iter()
+            .find_map(|field| self.wrong_text(field, value))
+            .or_else(|| self.wrong_count(value))
+            .or_else(|| self.wrong_list(value))
+            .or_else(|| self.wrong_nested(value))
+            .or_else(|| self.wrong_scalar(value))
+    }
+
+    fn wrong_text(&self, field: &'static str, value: &Value) -> Option<String> {
+        let text = value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let expected: Vec<_> =
+            self.tokens.get(field).into_iter().flatten().copied().collect();
+        let mut found = tokens(text);
+        found.sort_unstable();
+        (found != expected)
+            .then(|| format!("text {field} has tokens {found:?} and should have {expected:?}"))
+    }
+
+    fn wrong_count(&self, value: &Value) -> Option<String> {
+        let count = value.get(COUNT).and_then(Value::as_i64).unwrap_or_default();
+        (count != self.count).then(|| format!("counter is {count} and should be {}", self.count))
+    }
+
+    fn wrong_list(&self, value: &Value) -> Option<String> {
+        let empty = Vec::new();
+        let items = value.get(LIST).and_then(Value::as_array).unwrap_or(&empty);
+        let items = items.iter().filter_map(Value::as_str);
+        let mut found: Vec<_> = items.flat_map(tokens).collect();
+        found.sort_unstable();
+        let expected: Vec<_> = self.items.difference(&self.removed).copied().collect();
+        (found != expected).then(|| format!("list has {found:?} and should have {expected:?}"))
+    }
+
+    fn wrong_nested(&self, value: &Value) -> Option<String> {
+        let mut found = BTreeSet::new();
+        for (first, seconds) in value.get(TREE).and_then(Value::as_object).into_iter().flatten() {
+            for (second, thirds) in seconds.as_object().into_iter().flatten() {
+                let keys = thirds.as_object().into_iter().flatten();
+                found.extend(keys.flat_map(|(key, _)| {
+                    tokens(key).into_iter().map(|id| (first.as_str(), second.as_str(), id))
+                }));
+            }
+        }
+        (found != self.nested)
+            .then(|| format!("tree has {found:?} and should have {:?}", self.nested))
+    }
+
+    fn wrong_scalar(&self, value: &Value) -> Option<String> {
+        let status = value.get(STATUS).and_then(Value::as_str);
+        let known = status.is_none_or(|status| self.scalars.contains(status));
+        let absent = status.is_none() && !self.scalars.is_empty();
+        (!known || absent).then(|| format!("status is {status:?}, of {:?}", self.scalars))
+    }
+}
+
+/// The token of an edit.
+pub fn token(id: EditId) -> String {
+    format!("<{id:06}>")
+}
+
+/// The tokens in a text, in order.
+pub fn tokens(text: &str) -> Vec<EditId> {
+    let parts = text.split('<').skip(1);
+    parts.filter_map(|part| part.split_once('>')?.0.parse().ok()).collect()
+}
+
+/// Where a token may be put into a text: not inside another.
+pub fn boundaries(text: &str) -> Vec<usize> {
+    let starts = text.chars().enumerate().filter(|(_, char)| *char == '<').map(|(at, _)| at);
+    starts.chain([text.chars().count()]).collect()
+}
+
+/// The edits whose marks a document has.
+fn marks(value: &Value) -> Result<BTreeSet<EditId>, String> {
+    let inside = value.get(DONE).and_then(Value::as_object).into_iter().flatten();
+    let outside = value.as_object().into_iter().flatten();
+    let keys = inside.map(|(key, _)| key).chain(outside.map(|(key, _)| key));
+    let mut marks = BTreeSet::new();
+    for id in keys.flat_map(|key| tokens(key)) {
+        if !marks.insert(id) {
+            return Err(format!("edit {id} has two marks"));
+        }
+    }
+    Ok(marks)
+}
+
+/// The map of marks.
+pub const DONE: &str = "done";
+/// The texts.
+pub const TEXTS: [&str; 2] = ["notes", "body"];
+/// The counter.
+pub const COUNT: &str = "count";
+/// The list.
+pub const LIST: &str = "parts";
+/// The maps in maps.
+pub const TREE: &str = "tree";
+/// The register.
+pub const STATUS: &str = "status";

@@ -1,0 +1,153 @@
+//! What a device pays that was away: bytes and round trips, counted.
+
+use rejoin::engine::{Content, Edit, EngineOptions, Target};
+use rejoin::{CollectionName, Op, SpaceName};
+use rejoin_tests::meeting::Meeting;
+use serde_json::json;
+
+const DOCUMENTS: usize = 5_000;
+const CHANGES: usize = 30;
+
+fn edit(document: usize, content: Content) -> Edit {
+    Edit {
+        space: SpaceName::new("main").unwrap(),
+        collection: CollectionName::new("jobs").unwrap(),
+        target: Target::Key(format!("job-{document}")),
+        create: true,
+        content,
+    }
+}
+
+fn set(document: usize, field: &str, value: impl Into<serde_json::Value>) -> Edit {
+    let op = Op::Set { path: field.into(), before: None, after: value.into() };
+    edit(document, Content::Ops { base: None, ops: vec![op] })
+}
+
+/// Two replicas that hold the same 5,000 documents of 30 changes each, all of them safe at the
+/// relay.
+fn five_thousand_documents() -> (Meeting, usize, usize) {
+    let mut meeting = Meeting::new(7);
+    let options = EngineOptions {
+        documents_loaded_max: DOCUMENTS,
+        loaded_bytes_max: u64::MAX,
+        ..EngineOptions::default()
+    };
+    let (desk, van) = (meeting.join(options.clone()), meeting.join(options));
+    // The genesis is the first change of each document.
+    let fields = json!({ "phone": "555-0100", "status": "booked" });
+    let fields = fields.as_object().unwrap();
+    let create = |document| edit(document, Content::Fields(fields.clone()));
+    meeting.edit(desk, (0..DOCUMENTS).map(create).collect());
+    for change in 2..CHANGES {
+        meeting.edit(desk, (0..DOCUMENTS).map(|document| set(document, "status", change)).collect());
+    }
+    meeting.connect(desk);
+    meeting.connect(van);
+    meeting.settle(van);
+    (meeting, desk, van)
+}
+
+/// 25 documents change at the desk, 15 in the van, 10 at both, about four changes each.
+fn a_week(meeting: &mut Meeting, desk: usize, van: usize) {
+    meeting.disconnect(van);
+    for change in 0..4 {
+        let there = (0..35).map(|document| set(document * 100, "phone", change));
+        meeting.edit(desk, there.collect());
+        let here = (25..50).map(|document| set(document * 100, "notes", change));
+        meeting.edit(van, here.collect());
+    }
+    meeting.settle(desk);
+    meeting.disconnect(desk);
+}
+
+fn digest(meeting: &Meeting, replica: usize) -> rejoin::SetDigest {
+    let view = meeting.replicas[replica].store().read().unwrap();
+    rejoin::store::space_digest(&view.digests(&SpaceName::new("main").unwrap()).unwrap())
+}
+
+struct Cost {
+    overhead: u64,
+    round_trips: usize,
+    loaded: u64,
+}
+
+/// Connects the van again and counts until both hold everything.
+fn come_back(meeting: &mut Meeting, van: usize) -> Cost {
+    let before = meeting.replicas[van].counters();
+    meeting.connect(van);
+    let mut round_trips = 0;
+    let mut bytes = 0;
+    while meeting.replicas[van].status().link != rejoin::Link::Safe {
+        let exchanged = meeting.round_trip(van);
+        assert!(!exchanged.is_quiet(), "stuck: {:?}", meeting.replicas[van].status());
+        bytes += exchanged.bytes.0 + exchanged.bytes.1;
+        round_trips += 1;
+    }
+    let after = meeting.replicas[van].counters();
+    let payload = after.payload_bytes - before.payload_bytes;
+    let loaded = after.documents_loaded - before.documents_loaded;
+    println!("{bytes} bytes, of them {payload} changes, in {round_trips} round trips");
+    Cost { overhead: bytes - payload, round_trips, loaded }
+}
+
+#[test]
+fn a_device_that_was_away_pays_for_what_changed() {
+    let (mut meeting, desk, van) = five_thousand_documents();
+
+    a_week(&mut meeting, desk, van);
+    let cost = come_back(&mut meeting, van);
+    assert_eq!(cost.round_trips, 1);
+    assert!(cost.overhead <= 4 * 1024, "{} bytes", cost.overhead);
+
+    meeting.disconnect(van);
+    let cost = come_back(&mut meeting, van);
+    assert_eq!((cost.round_trips, cost.loaded), (1, 0), "nothing changed");
+    meeting.connect(desk);
+    meeting.settle(desk);
+    assert_eq!(digest(&meeting, desk), digest(&meeting, van));
+
+    // The cursor is lost.
+    a_week(&mut meeting, desk, van);
+    let txn = meeting.replicas[van].store().write().unwrap();
+    txn.put_cursor("ws://table/sync", &SpaceName::new("main").unwrap(), None).unwrap();
+    txn.commit().unwrap();
+    let cost = come_back(&mut meeting, van);
+    assert!(cost.overhead <= 10 * 1024, "{} bytes", cost.overhead);
+    println!("repaired in {} round trips", cost.round_trips);
+    meeting.connect(desk);
+    meeting.settle(desk);
+    assert_eq!(digest(&meeting, desk), digest(&meeting, van));
+
+    let counters = meeting.relay.counters();
+    assert_eq!(counters.documents_loaded, 0, "the relay loads no document");
+}
+
+#[test]
+fn a_relay_that_lost_everything_gets_it_back() {
+    let mut meeting = Meeting::new(8);
+    let (desk, van) =
+        (meeting.join(EngineOptions::default()), meeting.join(EngineOptions::default()));
+    let fields = json!({ "status": "booked" });
+    let create = |document| edit(document, Content::Fields(fields.as_object().unwrap().clone()));
+    meeting.edit(desk, (0..300).map(create).collect());
+    meeting.connect(desk);
+    meeting.connect(van);
+    meeting.settle(desk);
+    meeting.disconnect(desk);
+    meeting.disconnect(van);
+    meeting.edit(van, (290..310).map(create).collect());
+    meeting.edit(van, vec![set(5, "status", "done")]);
+    meeting.edit(desk, vec![set(6, "status", "done")]);
+
+    meeting.replace_relay();
+    meeting.connect(van);
+    meeting.settle(van);
+    meeting.connect(desk);
+    meeting.settle(desk);
+    assert_eq!(digest(&meeting, desk), digest(&meeting, van));
+    let late = meeting.join(EngineOptions::default());
+    meeting.connect(late);
+    meeting.settle(late);
+    assert_eq!(digest(&meeting, late), digest(&meeting, desk));
+    assert_eq!(meeting.relay.counters().documents_loaded, 0);
+}

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use redb::Database;
+#[cfg(feature = "mutants")]
+use rejoin_core::change::Change;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
 #[cfg(feature = "mutants")]
 use rejoin_core::wire::RefusedClass;
@@ -27,6 +29,8 @@ pub use transmit::Outgoing;
 
 use crate::store::{ChangeStore, StoreError};
 use folding::Folding;
+#[cfg(feature = "mutants")]
+use pushes::Refuse;
 use pushes::{Checked, PushCheck, PushError};
 use repairs::Repairs;
 use sessions::Connection;
@@ -67,23 +71,6 @@ pub struct Relay {
     counters: Counters,
     #[cfg(feature = "mutants")]
     refuse: Option<Refuse>,
-}
-
-/// Decides which pushes are refused, whatever is in them.
-#[cfg(feature = "mutants")]
-struct Refuse(Box<dyn RefusePush>);
-
-#[cfg(feature = "mutants")]
-trait RefusePush: FnMut(&Push) -> Option<RefusedClass> + Send {}
-
-#[cfg(feature = "mutants")]
-impl<F: FnMut(&Push) -> Option<RefusedClass> + Send> RefusePush for F {}
-
-#[cfg(feature = "mutants")]
-impl std::fmt::Debug for Refuse {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Refuse(..)")
-    }
 }
 
 /// What a push comes to, to be told after the commit.
@@ -127,11 +114,11 @@ impl Relay {
         })
     }
 
-    /// Refuses pushes at will from now on, in the class `refuse` returns.
+    /// Refuses new changes at will from now on, in the class `refuse` returns.
     #[cfg(feature = "mutants")]
-    pub fn refuse_pushes(
+    pub fn refuse_changes(
         &mut self,
-        refuse: impl FnMut(&Push) -> Option<RefusedClass> + Send + 'static,
+        refuse: impl FnMut(&DocumentId, &Change) -> Option<RefusedClass> + Send + 'static,
     ) {
         self.refuse = Some(Refuse(Box::new(refuse)));
     }
@@ -262,12 +249,9 @@ impl Relay {
         let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
         let bytes = sessions::push_bytes(push);
         let Self { options, store, counters, .. } = self;
-        #[cfg_attr(not(feature = "mutants"), expect(unused_mut))]
-        let mut check = PushCheck::new(options, store, counters, &name, push);
+        let check = PushCheck::new(options, store, counters, &name, push);
         #[cfg(feature = "mutants")]
-        if let Some(class) = self.refuse.as_mut().and_then(|Refuse(refuse)| refuse(push)) {
-            check.refuse(class);
-        }
+        let check = check.refusing(self.refuse.as_mut());
         match check.run() {
             Ok(Checked { positions, outcome }) => {
                 let (n, document) = (push.n, push.document);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+#[cfg(feature = "mutants")]
+use rejoin_core::DocumentId;
 use rejoin_core::change::{self, Admission, Change, GuardError, Place, Refusal};
 use rejoin_core::session::StoreOutcome;
 use rejoin_core::wire::{Access, Push, RefusedClass};
@@ -39,8 +41,8 @@ pub(super) struct PushCheck<'a> {
     counters: &'a mut Counters,
     place: Place<'a>,
     push: &'a Push,
-    /// Why not even a sound change of this push is kept.
-    of_all: Option<Verdict>,
+    #[cfg(feature = "mutants")]
+    refuse: Option<&'a mut Refuse>,
     positions: Option<RangeInclusive<u64>>,
     refused: Refused,
 }
@@ -55,23 +57,31 @@ impl<'a> PushCheck<'a> {
     ) -> Self {
         let place = Place { space, collection: &push.collection, document: &push.document };
         let refused = Refused::default();
-        Self { options, store, counters, place, push, of_all: None, positions: None, refused }
+        Self {
+            options,
+            store,
+            counters,
+            place,
+            push,
+            #[cfg(feature = "mutants")]
+            refuse: None,
+            positions: None,
+            refused,
+        }
     }
 
-    /// Refuses all of it, whatever it is.
+    /// Refuses new changes as `refuse` says.
     #[cfg(feature = "mutants")]
-    pub(super) fn refuse(&mut self, class: RefusedClass) {
-        self.of_all = Some(Verdict { class, reason: "refused on demand".to_owned() });
+    pub(super) fn refusing(self, refuse: Option<&'a mut Refuse>) -> Self {
+        Self { refuse, ..self }
     }
 
     pub(super) fn run(mut self) -> Result<Checked, PushError> {
-        if self.of_all.is_none() {
-            self.of_all = match self.refusal_of_all() {
-                Ok(verdict) => verdict,
-                Err(error) if error.is_confined() => Some(self.damaged(&error)),
-                Err(error) => return Err(error.into()),
-            };
-        }
+        let of_all = match self.refusal_of_all() {
+            Ok(verdict) => verdict,
+            Err(error) if error.is_confined() => Some(self.damaged(&error)),
+            Err(error) => return Err(error.into()),
+        };
         for chunk in &self.push.changes {
             let change = match change::parse(chunk) {
                 Ok(change) => change,
@@ -82,14 +92,15 @@ impl<'a> PushCheck<'a> {
                     continue;
                 }
             };
-            match self.of_all.clone() {
-                Some(verdict) => self.refused.add(change.hash(), verdict),
+            match &of_all {
+                Some(verdict) => self.refused.add(change.hash(), verdict.clone()),
                 None => self.check(&change, chunk)?,
             }
         }
         self.finish()
     }
 
+    /// Why not even a sound change of this push is kept.
     fn refusal_of_all(&mut self) -> Result<Option<Verdict>, StoreError> {
         let never = |reason: String| Verdict { class: RefusedClass::Never, reason };
         if self.options.access != Access::Write {
@@ -118,6 +129,15 @@ impl<'a> PushCheck<'a> {
         let known = self.store.known(&self.place)?;
         let graph = known.map_or(&nothing, |known| known.graph);
         match change::admit(change, &self.place, graph) {
+            #[cfg(feature = "mutants")]
+            Ok(Admission::New)
+                if let Some(Refuse(refuse)) = &mut self.refuse
+                    && let Some(class) = refuse(self.place.document, change) =>
+            {
+                let reason = "refused on demand".to_owned();
+                self.refused.add(change.hash(), Verdict { class, reason });
+                Ok(())
+            }
             Ok(Admission::New) => self.stage(entry_of(change), chunk),
             Ok(Admission::Known) => {
                 self.counters.changes_known += 1;
@@ -185,6 +205,26 @@ impl Verdict {
             _ => RefusedClass::Never,
         };
         Self { class, reason: refusal.to_string() }
+    }
+}
+
+/// Decides which new changes are refused, though they are sound.
+#[cfg(feature = "mutants")]
+pub(super) struct Refuse(pub(super) Box<dyn RefuseChange>);
+
+#[cfg(feature = "mutants")]
+pub(super) trait RefuseChange:
+    FnMut(&DocumentId, &Change) -> Option<RefusedClass> + Send
+{
+}
+
+#[cfg(feature = "mutants")]
+impl<F: FnMut(&DocumentId, &Change) -> Option<RefusedClass> + Send> RefuseChange for F {}
+
+#[cfg(feature = "mutants")]
+impl std::fmt::Debug for Refuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refuse(..)")
     }
 }
 

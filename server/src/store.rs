@@ -24,9 +24,7 @@ pub use reads::SpaceState;
 
 use batch::Batch;
 use cache::GraphCache;
-use tables::{
-    CHANGES, DIGESTS, DOCUMENTS, GRAPH, HOURS, IDENTITY, LOG, SNAPSHOTS, SPACES, SpaceRow,
-};
+use tables::{CHUNKS, DIGESTS, DOCUMENTS, HOURS, IDENTITY, LOG, SNAPSHOTS, SPACES, SpaceRow};
 
 /// The relay's store on one redb database.
 ///
@@ -170,8 +168,7 @@ impl ChangeStore {
 fn create_tables(transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(SPACES)?;
     transaction.open_table(DOCUMENTS)?;
-    transaction.open_table(CHANGES)?;
-    transaction.open_table(GRAPH)?;
+    transaction.open_table(CHUNKS)?;
     transaction.open_table(LOG)?;
     transaction.open_table(DIGESTS)?;
     transaction.open_table(SNAPSHOTS)?;

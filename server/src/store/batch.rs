@@ -9,7 +9,8 @@ use rejoin_core::{CollectionName, DocumentId, Epoch, GraphEntry, HeadsHash, SetD
 use super::cache::{GraphCache, Held};
 use super::fold::{self, Swap};
 use super::tables::{
-    CHANGES, DIGESTS, DOCUMENTS, DocumentRow, GRAPH, HOURS, LOG, LogRow, SPACES, SpaceRow, encode,
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DocumentRow, HOURS, INLINE_BYTES_MAX, LOG,
+    LogRow, OWN_ROW, SPACES, SpaceRow, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -208,13 +209,18 @@ impl ChangeStore {
 fn write_changes(transaction: &WriteTransaction, batch: &Batch) -> Result<(), StoreError> {
     let mut staged: Vec<&StagedChange> = batch.changes.iter().collect();
     staged.sort_unstable_by_key(|change| (change.document, change.position));
-    let mut changes = transaction.open_table(CHANGES)?;
-    for change in &staged {
-        changes.insert((&change.document.0, change.position), change.chunk.as_slice())?;
-    }
-    let mut graph = transaction.open_table(GRAPH)?;
-    for change in &staged {
-        graph.insert((&change.document.0, change.position), change.graph_row.as_slice())?;
+    let mut documents = transaction.open_table(DOCUMENTS)?;
+    let mut chunks = transaction.open_table(CHUNKS)?;
+    for change in staged {
+        let key = (&change.document.0, change.position);
+        let chunk = if change.chunk.len() > INLINE_BYTES_MAX {
+            chunks.insert(key, change.chunk.as_slice())?;
+            Chunk::Apart(change.chunk.len() as u32)
+        } else {
+            Chunk::Inline(&change.chunk)
+        };
+        let row = ChangeRow { graph: &change.graph_row, chunk };
+        documents.insert(key, row.encode().as_slice())?;
     }
     Ok(())
 }
@@ -232,7 +238,7 @@ fn write_documents(
         let held = cache.get(document).ok_or(StoreError::Failed)?;
         held.row.heads = held.graph.heads_hash();
         let row = &held.row;
-        documents.insert(&document.0, encode(row).as_slice())?;
+        documents.insert((&document.0, OWN_ROW), encode(row).as_slice())?;
         if let Some((last, _)) = before.known {
             log.remove((row.space.as_str(), last))?;
         }

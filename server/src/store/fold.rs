@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use rejoin_core::{ChangeHash, DocumentId};
 
 use super::batch::HOUR_MS;
 use super::cache::GraphCache;
+use super::reads::chunk_of;
 use super::tables::{
-    CHANGES, DOCUMENTS, DocumentRow, HOURS, SNAPSHOT_PART_BYTES, SNAPSHOTS, SnapshotRow, encode,
+    CHUNKS, ChangeRow, Chunk, DOCUMENTS, DocumentRow, HOURS, OWN_ROW, SNAPSHOT_PART_BYTES,
+    SNAPSHOTS, SnapshotRow, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -144,11 +146,15 @@ impl FoldInput {
         &self,
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), FoldError> {
-        let changes = self.transaction.open_table(CHANGES).map_err(StoreError::from)?;
+        let document = &self.document;
+        let rows = self.transaction.open_table(DOCUMENTS).map_err(StoreError::from)?;
+        let chunks = self.transaction.open_table(CHUNKS).map_err(StoreError::from)?;
         let from = self.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers + 1);
-        let tail = (&self.document.0, from)..=(&self.document.0, self.row.last);
-        for entry in changes.range(tail).map_err(StoreError::from)? {
-            each(entry.map_err(StoreError::from)?.1.value())?;
+        let tail = (&document.0, from)..=(&document.0, self.row.last);
+        for entry in rows.range(tail).map_err(StoreError::from)? {
+            let (key, value) = entry.map_err(StoreError::from)?;
+            let row = ChangeRow::decode(document, value.value())?;
+            each(&chunk_of(&chunks, document, key.value().1, row.chunk)?)?;
         }
         Ok(())
     }
@@ -174,19 +180,23 @@ pub(super) fn write_swap(
 ) -> Result<(), StoreError> {
     let document = &swap.document;
     let mut documents = transaction.open_table(DOCUMENTS)?;
-    let stored = documents.get(&document.0)?.map(|row| row.value().to_vec());
+    let stored = documents.get((&document.0, OWN_ROW))?.map(|row| row.value().to_vec());
     let Some(stored) = stored else { return Ok(()) };
     let mut row = DocumentRow::decode(document, &stored)?;
     write_parts(transaction, swap)?;
-    let folded = fold_changes(transaction, swap, &row, unix_ms)?;
-    row.tail_bytes = tail_bytes(transaction, swap)?;
+    let young = first_young(transaction, &row, unix_ms.saturating_sub(swap.tail.away_ms_max))?;
+    let folded = last_to_fold(&documents, swap, &row, young)?;
+    fold_changes(&mut documents, document, folded)?;
+    let mut chunks = transaction.open_table(CHUNKS)?;
+    chunks.retain_in((&document.0, 0)..=(&document.0, folded), |_, _| false)?;
+    row.tail_bytes = tail_bytes(&documents, swap)?;
     row.snapshot = Some(SnapshotRow {
         covers: swap.covers,
         changes: swap.changes,
         bytes: swap.snapshot.len() as u64,
         folded,
     });
-    documents.insert(&document.0, encode(&row).as_slice())?;
+    documents.insert((&document.0, OWN_ROW), encode(&row).as_slice())?;
     if let Some(held) = cache.get(document) {
         held.row = row;
     }
@@ -203,30 +213,48 @@ fn write_parts(transaction: &WriteTransaction, swap: &Swap) -> Result<(), StoreE
     Ok(())
 }
 
-/// Removes covered changes that are too old, or more than may stay, and says up to which position.
-fn fold_changes(
-    transaction: &WriteTransaction,
+/// The last covered change that is too old to stay, or beyond what may stay.
+fn last_to_fold(
+    documents: &Rows<'_>,
     swap: &Swap,
     row: &DocumentRow,
-    unix_ms: u64,
+    young: u64,
 ) -> Result<u64, StoreError> {
-    let document = &swap.document.0;
-    let mut changes = transaction.open_table(CHANGES)?;
-    let young = first_young(transaction, row, unix_ms.saturating_sub(swap.tail.away_ms_max))?;
+    let document = &swap.document;
     let bytes_max = swap.tail.bytes_max.max(swap.snapshot.len() as u64);
-    let mut folded = row.snapshot.as_ref().map_or(0, |snapshot| snapshot.folded);
+    let folded = row.snapshot.as_ref().map_or(0, |snapshot| snapshot.folded);
+    let covered = (&document.0, folded + 1)..=(&document.0, swap.covers);
     let mut bytes = 0;
-    for entry in changes.range((document, folded + 1)..=(document, swap.covers))?.rev() {
-        let (key, chunk) = entry?;
-        bytes += chunk.value().len() as u64;
+    for entry in documents.range(covered)?.rev() {
+        let (key, value) = entry?;
+        bytes += ChangeRow::decode(document, value.value())?.chunk.len();
         let position = key.value().1;
         if position < young || bytes > bytes_max {
-            folded = position;
-            break;
+            return Ok(position);
         }
     }
-    changes.retain_in((document, 0)..=(document, folded), |_, _| false)?;
     Ok(folded)
+}
+
+/// Takes the chunks up to a position out of their rows; what the graph needs stays.
+fn fold_changes(
+    documents: &mut Rows<'_>,
+    document: &DocumentId,
+    folded: u64,
+) -> Result<(), StoreError> {
+    let mut rows = Vec::new();
+    for entry in documents.range((&document.0, 0)..=(&document.0, folded))?.rev() {
+        let (key, value) = entry?;
+        let row = ChangeRow::decode(document, value.value())?;
+        if row.chunk == Chunk::Folded {
+            break;
+        }
+        rows.push((key.value().1, ChangeRow { chunk: Chunk::Folded, ..row }.encode()));
+    }
+    for (position, row) in rows {
+        documents.insert((&document.0, position), row.as_slice())?;
+    }
+    Ok(())
 }
 
 /// The first position of a space that may have been taken at `unix_ms` or later; to the hour, so
@@ -245,12 +273,14 @@ fn first_young(
     }
 }
 
-fn tail_bytes(transaction: &WriteTransaction, swap: &Swap) -> Result<u64, StoreError> {
-    let changes = transaction.open_table(CHANGES)?;
-    let document = &swap.document.0;
+/// Bytes of the changes that the new snapshot does not cover.
+fn tail_bytes(documents: &Rows<'_>, swap: &Swap) -> Result<u64, StoreError> {
+    let document = &swap.document;
     let mut bytes = 0;
-    for entry in changes.range((document, swap.covers + 1)..=(document, u64::MAX))? {
-        bytes += entry?.1.value().len() as u64;
+    for entry in documents.range((&document.0, swap.covers + 1)..(&document.0, OWN_ROW))? {
+        bytes += ChangeRow::decode(document, entry?.1.value())?.chunk.len();
     }
     Ok(bytes)
 }
+
+type Rows<'t> = Table<'t, (&'static [u8; 16], u64), &'static [u8]>;

@@ -13,8 +13,8 @@ use rejoin_core::{
 
 use super::cache::Held;
 use super::tables::{
-    CHANGES, DIGESTS, DOCUMENTS, DocumentRow, GRAPH, LOG, LogRow, SNAPSHOTS, SPACES, SnapshotRow,
-    SpaceRow,
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DocumentRow, LOG, LogRow, OWN_ROW, SNAPSHOTS,
+    SPACES, SnapshotRow, SpaceRow,
 };
 use super::{ChangeStore, StoreError};
 
@@ -44,7 +44,7 @@ impl ChangeStore {
         position: u64,
     ) -> Result<Vec<(DocumentId, u64)>, StoreError> {
         let transaction = self.database.begin_read()?;
-        let graph = transaction.open_table(GRAPH)?;
+        let documents = transaction.open_table(DOCUMENTS)?;
         let log = transaction.open_table(LOG)?;
         let mut since = Vec::new();
         let name = space.as_str();
@@ -52,7 +52,7 @@ impl ChangeStore {
             let row = LogRow::decode(entry?.1.value());
             let first = match row.first {
                 first if first > position => first,
-                _ => first_after(&graph, &row.document, position)?,
+                _ => first_after(&documents, &row.document, position)?,
             };
             since.push((row.document, first));
         }
@@ -101,16 +101,15 @@ impl ChangeStore {
     ) -> Result<Option<Part>, StoreError> {
         let transaction = self.database.begin_read()?;
         let documents = transaction.open_table(DOCUMENTS)?;
-        let Some(row) = documents.get(&document.0)? else { return Ok(None) };
-        let row = DocumentRow::decode(document, row.value())?;
+        let Some(row) = own_row(&documents, document)? else { return Ok(None) };
         match &row.snapshot {
             Some(snapshot) if from <= snapshot.folded.max(row.first) => {
                 let parts = transaction.open_table(SNAPSHOTS)?;
                 snapshot_part(&parts, document, row.collection, snapshot, under_way).map(Some)
             }
             _ => {
-                let changes = transaction.open_table(CHANGES)?;
-                changes_part(&changes, document, row.collection, from).map(Some)
+                let chunks = transaction.open_table(CHUNKS)?;
+                changes_part(&documents, &chunks, document, row.collection, from).map(Some)
             }
         }
     }
@@ -154,17 +153,14 @@ impl ChangeStore {
     }
 
     fn read_held(&self, document: &DocumentId) -> Result<Option<Held>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let documents = transaction.open_table(DOCUMENTS)?;
-        let Some(row) = documents.get(&document.0)? else { return Ok(None) };
-        let row = DocumentRow::decode(document, row.value())?;
-        let rows = transaction.open_table(GRAPH)?;
+        let documents = self.database.begin_read()?.open_table(DOCUMENTS)?;
+        let Some(row) = own_row(&documents, document)? else { return Ok(None) };
         let mut graph = ChangeGraph::new();
         let mut positions = Vec::new();
-        for entry in rows.range((&document.0, 0)..=(&document.0, u64::MAX))? {
-            let (key, encoded) = entry?;
+        for entry in documents.range((&document.0, 0)..(&document.0, OWN_ROW))? {
+            let (key, value) = entry?;
             graph
-                .push_encoded(encoded.value())
+                .push_encoded(ChangeRow::decode(document, value.value())?.graph)
                 .map_err(|source| StoreError::Graph { document: *document, source })?;
             positions.push(key.value().1);
         }
@@ -186,11 +182,16 @@ fn above(space: &str, position: u64) -> impl RangeBounds<(&str, u64)> {
     (Bound::Excluded((space, position)), Bound::Included((space, u64::MAX)))
 }
 
-type Rows = ReadOnlyTable<(&'static [u8; 16], u64), &'static [u8]>;
+pub(super) type Rows = ReadOnlyTable<(&'static [u8; 16], u64), &'static [u8]>;
 
-fn first_after(graph: &Rows, document: &DocumentId, position: u64) -> Result<u64, StoreError> {
-    let after = (&document.0, position + 1)..=(&document.0, u64::MAX);
-    match graph.range(after)?.next() {
+fn own_row(documents: &Rows, document: &DocumentId) -> Result<Option<DocumentRow>, StoreError> {
+    let row = documents.get((&document.0, OWN_ROW))?;
+    row.map(|row| DocumentRow::decode(document, row.value())).transpose()
+}
+
+fn first_after(documents: &Rows, document: &DocumentId, position: u64) -> Result<u64, StoreError> {
+    let after = (&document.0, position + 1)..(&document.0, OWN_ROW);
+    match documents.range(after)?.next() {
         Some(entry) => Ok(entry?.0.value().1),
         // The log promises one. If its row is lost, whatever follows is what can be sent.
         None => Ok(position + 1),
@@ -198,25 +199,44 @@ fn first_after(graph: &Rows, document: &DocumentId, position: u64) -> Result<u64
 }
 
 fn changes_part(
-    rows: &Rows,
+    documents: &Rows,
+    chunks: &Rows,
     document: &DocumentId,
     collection: CollectionName,
     from: u64,
 ) -> Result<Part, StoreError> {
     let mut changes: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut bytes = 0;
-    for entry in rows.range((&document.0, from)..=(&document.0, u64::MAX))? {
-        let (key, chunk) = entry?;
-        let (position, chunk) = (key.value().1, chunk.value());
-        let is_full = changes.len() == FRAME_CHANGES_MAX
-            || (!changes.is_empty() && bytes + chunk.len() > FRAME_PAYLOAD_BYTES);
-        if is_full {
+    for entry in documents.range((&document.0, from)..(&document.0, OWN_ROW))? {
+        let (key, value) = entry?;
+        let position = key.value().1;
+        let row = ChangeRow::decode(document, value.value())?;
+        bytes += row.chunk.len();
+        let is_full = changes.len() == FRAME_CHANGES_MAX || bytes > FRAME_PAYLOAD_BYTES as u64;
+        if is_full && !changes.is_empty() {
             return Ok(Part::Changes { collection, changes, next: Some(position) });
         }
-        bytes += chunk.len();
-        changes.push((position, chunk.to_vec()));
+        changes.push((position, chunk_of(chunks, document, position, row.chunk)?));
     }
     Ok(Part::Changes { collection, changes, next: None })
+}
+
+/// The bytes of a change that no snapshot had to take in.
+pub(super) fn chunk_of(
+    chunks: &Rows,
+    document: &DocumentId,
+    position: u64,
+    chunk: Chunk<'_>,
+) -> Result<Vec<u8>, StoreError> {
+    let absent = || StoreError::Absent { document: *document, what: "bytes of a change" };
+    match chunk {
+        Chunk::Inline(bytes) => Ok(bytes.to_vec()),
+        Chunk::Apart(_) => {
+            let stored = chunks.get((&document.0, position))?.ok_or_else(absent)?;
+            Ok(stored.value().to_vec())
+        }
+        Chunk::Folded => Err(absent()),
+    }
 }
 
 fn snapshot_part(

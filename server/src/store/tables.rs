@@ -20,23 +20,18 @@ pub(super) const IDENTITY: TableDefinition<'_, &str, &[u8; 16]> =
 /// Value: `&[u8]` # [`SpaceRow`], CBOR
 pub(super) const SPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spaces-1");
 
-/// Table: documents
-/// Key:   `&[u8; 16]` # document
-/// Value: `&[u8]`     # [`DocumentRow`], CBOR
-pub(super) const DOCUMENTS: TableDefinition<'_, &[u8; 16], &[u8]> =
+/// Table: documents and their changes; all of one document side by side, so that a push to it
+/// writes one page and not one in each of several tables
+/// Key:   `(&[u8; 16], u64)` # (document, position in its space); [`OWN_ROW`] for its own row
+/// Value: `&[u8]`            # [`ChangeRow`]; [`DocumentRow`], CBOR, in its own row
+pub(super) const DOCUMENTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
     TableDefinition::new("documents-1");
 
-/// Table: changes as they came, less those that were folded into a snapshot
+/// Table: large changes, so that a change graph is read without them
 /// Key:   `(&[u8; 16], u64)` # (document, position in its space)
-/// Value: `&[u8]`            # an Automerge change chunk
-pub(super) const CHANGES: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
-    TableDefinition::new("changes-1");
-
-/// Table: change graphs; a row stays when its change is folded
-/// Key:   `(&[u8; 16], u64)` # (document, position in its space)
-/// Value: `&[u8]`            # `ChangeGraph::encode_entry`, ranks in the order of positions
-pub(super) const GRAPH: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
-    TableDefinition::new("graph-1");
+/// Value: `&[u8]`            # an Automerge change chunk of more than [`INLINE_BYTES_MAX`]
+pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
+    TableDefinition::new("chunks-1");
 
 /// Table: the last write of each document, in the order they happened
 /// Key:   `(&str, u64)` # (space, position)
@@ -59,6 +54,12 @@ pub(super) const SNAPSHOTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
 /// Key:   `(&str, u64)` # (space, hours since 1970)
 /// Value: `u64`         # the first position taken in that hour
 pub(super) const HOURS: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("hours-1");
+
+/// The place of a document's own row, after those of its changes: a push writes the last of them.
+pub(super) const OWN_ROW: u64 = u64::MAX;
+
+/// Bytes of a change that stands in the row of its document.
+pub(super) const INLINE_BYTES_MAX: usize = 1024;
 
 /// Bytes of a snapshot in one row. A little under a power of two, because the database rounds
 /// a large row up to one.
@@ -118,7 +119,7 @@ pub(super) struct SnapshotRow {
     /// Its bytes.
     #[n(2)]
     pub(super) bytes: u64,
-    /// Changes up to this position are gone from [`CHANGES`]; 0 if none are.
+    /// The chunks of changes up to this position are gone; 0 if none are.
     #[n(3)]
     pub(super) folded: u64,
 }
@@ -147,6 +148,72 @@ impl SpaceRow {
     pub(super) fn decode(space: &str, row: &[u8]) -> Result<Self, StoreError> {
         minicbor::decode(row)
             .map_err(|source| StoreError::SpaceRow { space: space.to_owned(), source })
+    }
+}
+
+/// One change.
+///
+/// | bytes | what |
+/// |---|---|
+/// | 1 | where the chunk is: 0 nowhere, 1 here, 2 in [`CHUNKS`] |
+/// | 2 | bytes of the graph row, little endian |
+/// | | the graph row: `ChangeGraph::encode_entry`, ranks in the order of positions |
+/// | | the chunk, if it is here; its length in 4 bytes, little endian, if it is apart |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChangeRow<'a> {
+    pub(super) graph: &'a [u8],
+    pub(super) chunk: Chunk<'a>,
+}
+
+/// Where a change's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunk<'a> {
+    /// In a snapshot only.
+    Folded,
+    Inline(&'a [u8]),
+    /// In [`CHUNKS`], with so many bytes.
+    Apart(u32),
+}
+
+impl<'a> ChangeRow<'a> {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let (kind, rest) = match self.chunk {
+            Chunk::Folded => (0, Vec::new()),
+            Chunk::Inline(chunk) => (1, chunk.to_vec()),
+            Chunk::Apart(len) => (2, len.to_le_bytes().to_vec()),
+        };
+        // An actor and 256 dependencies: some 1,500 bytes at most.
+        let graph_len = self.graph.len() as u16;
+        [&[kind][..], &graph_len.to_le_bytes(), self.graph, &rest].concat()
+    }
+
+    /// Reads the row of a change of `document`.
+    pub(super) fn decode(document: &DocumentId, row: &'a [u8]) -> Result<Self, StoreError> {
+        Self::parse(row)
+            .ok_or(StoreError::Absent { document: *document, what: "end of a change's row" })
+    }
+
+    fn parse(row: &'a [u8]) -> Option<Self> {
+        let (&[kind, low, high], rest) = row.split_first_chunk::<3>()?;
+        let (graph, rest) = rest.split_at_checked(u16::from_le_bytes([low, high]).into())?;
+        let chunk = match kind {
+            0 => Chunk::Folded,
+            1 => Chunk::Inline(rest),
+            2 => Chunk::Apart(u32::from_le_bytes(*rest.first_chunk()?)),
+            _ => return None,
+        };
+        Some(Self { graph, chunk })
+    }
+}
+
+impl Chunk<'_> {
+    /// Bytes of the chunk, wherever it is; 0 if it was folded.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Folded => 0,
+            Self::Inline(chunk) => chunk.len() as u64,
+            Self::Apart(len) => u64::from(*len),
+        }
     }
 }
 
@@ -184,5 +251,29 @@ impl LogRow {
             heads: ShortHash(heads),
             first: u64::from_le_bytes(first),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_rows_round_trip() {
+        for chunk in [Chunk::Folded, Chunk::Inline(b"chunk"), Chunk::Apart(70_000)] {
+            let row = ChangeRow { graph: &[7; 300], chunk };
+            let encoded = row.encode();
+            assert_eq!(ChangeRow::parse(&encoded), Some(row));
+            for len in 0..encoded.len().min(303) {
+                assert_eq!(ChangeRow::parse(&encoded[..len]), None);
+            }
+        }
+        assert_eq!(ChangeRow::parse(&[9, 0, 0]), None);
+    }
+
+    #[test]
+    fn log_rows_round_trip() {
+        let row = LogRow { document: DocumentId([3; 16]), heads: ShortHash([5; 8]), first: 70_000 };
+        assert_eq!(LogRow::decode(&row.encode()), row);
     }
 }

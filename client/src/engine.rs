@@ -57,6 +57,9 @@ pub struct Engine {
     from_scratch: Vec<SpaceName>,
     /// Changes made anew after a refusal. Refused again, they are not made a third time.
     authored_anew: BTreeSet<ChangeHash>,
+    /// What a mutant sent before its commit.
+    #[cfg(feature = "mutants")]
+    early: Vec<Vec<u8>>,
 }
 
 /// Limits of one engine.
@@ -173,6 +176,8 @@ impl Engine {
             counters: Counters::default(),
             from_scratch: Vec::new(),
             authored_anew: BTreeSet::new(),
+            #[cfg(feature = "mutants")]
+            early: Vec::new(),
         };
         engine.recount(None)?;
         Ok(engine)

@@ -527,7 +527,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts what a mutant tells too early into the session.
+    /// Sends what a mutant tells too early.
     #[cfg(feature = "mutants")]
     pub(super) fn push_before_commit(
         &mut self,
@@ -542,7 +542,16 @@ impl Engine {
             && let Some(space) = link.number(&row.space)
         {
             link.push(Vec::new(), space, *id, row.collection.clone(), chunks);
+            while let Some(frame) = link.session.poll_transmit() {
+                self.early.push(frame.encode());
+            }
         }
+    }
+
+    /// Messages that a mutant sent before the last commit, whether or not that succeeded.
+    #[cfg(feature = "mutants")]
+    pub fn take_early(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.early)
     }
 
     pub(super) fn stage_cursors(&mut self, txn: &WriteView) -> Result<(), StoreError> {

@@ -1,0 +1,319 @@
+//! The command line as it is typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use rejoin::Path;
+
+use crate::output::Output;
+use crate::values::{Assignment, Condition};
+use crate::{demo, documents, export, history, import, inspect, list, relay, sync, watch};
+
+/// Edit documents offline, and let them meet again at a relay.
+#[derive(Debug, Parser)]
+#[command(name = "rejoin", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// Print JSON: one document, or a line for each event of a command that goes on
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log to standard error; -vv and -vvv log more, RUST_LOG chooses
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which documents a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArguments {
+    /// The file with this device's copy
+    #[arg(long, global = true, env = "REJOIN_REPLICA", value_name = "FILE")]
+    pub(crate) replica: Option<PathBuf>,
+    /// The space: what is shared together
+    #[arg(long, global = true, default_value = "main", value_name = "NAME")]
+    pub(crate) space: String,
+}
+
+const EXIT_CODES: &str = "\
+Exit code: 0 when everything was done, 1 when not, 2 when the command line is not understood.
+Try `rejoin demo`: a relay, two technicians and a front desk, in a few seconds.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what Rejoin does: a morning of three devices, their relay, and what goes wrong
+    Demo,
+    /// Run a relay, where replicas meet
+    Relay(RelayArguments),
+    /// Sync the replica with a relay
+    Sync(SyncArguments),
+    /// Take the rows of a CSV file into documents
+    Import(ImportArguments),
+    /// Print all documents of a collection
+    Export(ExportArguments),
+    /// Show the documents of a collection as a table
+    List(ListArguments),
+    /// Show one document
+    Get(DocumentArguments),
+    /// Set fields of a document, which is created if there is none
+    Set(SetArguments),
+    /// Add to the end of a text
+    Append(AppendArguments),
+    /// Add to a counter
+    Add(AddArguments),
+    /// Delete a document; setting one of its fields brings it back
+    Delete(DocumentArguments),
+    /// Print changes as they come, until Ctrl-C
+    Watch(WatchArguments),
+    /// Show who changed what in a document, newest last
+    History(HistoryArguments),
+    /// Show what is in the replica and what waits for a relay
+    Status,
+    /// Print the digest of the space: equal on two replicas exactly when their documents are
+    Digest,
+    /// Look the replica's file over
+    Doctor(DoctorArguments),
+    /// Fold one document, as a relay asks on standard input
+    #[command(hide = true)]
+    CompactWorker,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RelayArguments {
+    /// Where to listen; port 0 takes a free one, and the first line printed says which
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4455")]
+    pub(crate) listen: SocketAddr,
+    /// The folder it stores everything in, made if there is none
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --once, syncs until Ctrl-C and prints how it stands.
+With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and
+the reason if that takes longer than the timeout or the relay refused an edit for good.")]
+pub(crate) struct SyncArguments {
+    /// The relay, as ws://HOST:PORT
+    pub(crate) url: String,
+    /// End when both sides hold everything
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How long --once may take: 30s, 500ms, 2m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each row becomes the document whose key is in the key column; each other cell becomes a string in
+the field its column names. Importing again writes only cells that differ, so a second time changes
+nothing. An empty cell is an absent field: it is removed if the document has it.
+
+Rows that cannot be taken are reported with their line: a wrong number of fields, bytes that are not
+UTF-8, no key, a key that an earlier row had. The good rows are kept, and the exit code is 1.")]
+pub(crate) struct ImportArguments {
+    /// The CSV file, UTF-8, with a header; - reads standard input
+    pub(crate) file: PathBuf,
+    /// The collection to put the rows in
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: String,
+    /// The column that holds each row's key
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+json: an array with one document a line, each {\"key\", \"id\", \"value\"}.
+csv:  one column for every field that any document has; maps and lists as JSON. If a field holds
+      each document's key, that is the first column; otherwise the first is _key.
+      `rejoin import` takes it back with that column as --key.")]
+pub(crate) struct ExportArguments {
+    pub(crate) collection: String,
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows the fields that fit the width of the terminal (80 when there is none; COLUMNS overrides), those
+first that most documents have and that tell them apart. --json prints everything.")]
+pub(crate) struct ListArguments {
+    pub(crate) collection: String,
+    /// Only documents with this value in this field, written as `get` shows it; repeat for more
+    #[arg(long = "where", value_name = "FIELD=VALUE")]
+    pub(crate) conditions: Vec<Condition>,
+    /// Show these fields
+    #[arg(long, value_name = "FIELD,...", value_delimiter = ',', value_parser = path)]
+    pub(crate) fields: Vec<Path>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DocumentArguments {
+    pub(crate) collection: String,
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+FIELD=TEXT   sets a string. FIELD= removes the field; a text or list is emptied.
+FIELD:=JSON  sets any value: 5, true, [\"roof\"], {\"$text\": \"two may write here at once\"},
+             {\"$counter\": 0}, \"\" for an empty string, null to remove.
+A field may be a path: customer.address.city, parts[0].name, [\"a.b\"] for a name with a dot.")]
+pub(crate) struct SetArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    #[arg(required = true, value_name = "FIELD=VALUE")]
+    pub(crate) assignments: Vec<Assignment>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What several people append at once is all kept. The text is taken as it is: end it with a space or
+a line break of your own. A field that is not there yet becomes a text.")]
+pub(crate) struct AppendArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// The field, or a path such as visit.notes
+    #[arg(value_parser = path)]
+    pub(crate) field: Path,
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What several people add at once is summed up. A field that is not there yet becomes a counter.")]
+pub(crate) struct AddArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// The field, or a path such as visit.parts_used
+    #[arg(value_parser = path)]
+    pub(crate) field: Path,
+    /// How much; negative counts down
+    #[arg(allow_negative_numbers = true, value_name = "N")]
+    pub(crate) by: i64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A replica is open in one process at a time, so what changes while this runs comes from a relay:
+give --connect.")]
+pub(crate) struct WatchArguments {
+    pub(crate) collection: String,
+    /// Sync with this relay meanwhile
+    #[arg(long, value_name = "URL")]
+    pub(crate) connect: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// Show the document as it was right after this change; the first characters of its hash do
+    #[arg(long, value_name = "HASH")]
+    pub(crate) at: Option<String>,
+    /// How many changes to show, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "at")]
+    pub(crate) last: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit code 0 when nothing is wrong any more, 1 when something is left to do.")]
+pub(crate) struct DoctorArguments {
+    /// Repair what can be repaired
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+impl Arguments {
+    pub(crate) async fn run(self, output: Output) -> Result<ExitCode> {
+        let place = &self.place;
+        match self.command {
+            Command::Demo => return demo::run(output).await,
+            Command::Import(arguments) => return import::run(place, &arguments, output).await,
+            Command::Doctor(arguments) => return inspect::doctor(place, &arguments, output),
+            Command::Relay(arguments) => relay::run(&arguments, output).await,
+            Command::Sync(arguments) => sync::run(place, &arguments, output).await,
+            Command::Export(arguments) => export::run(place, &arguments, output).await,
+            Command::List(arguments) => list::run(place, &arguments, output).await,
+            Command::Get(arguments) => documents::get(place, &arguments, output).await,
+            Command::Set(arguments) => documents::set(place, &arguments, output).await,
+            Command::Append(arguments) => documents::append(place, &arguments, output).await,
+            Command::Add(arguments) => documents::add(place, &arguments, output).await,
+            Command::Delete(arguments) => documents::delete(place, &arguments, output).await,
+            Command::Watch(arguments) => watch::run(place, &arguments, output).await,
+            Command::History(arguments) => history::run(place, &arguments, output).await,
+            Command::Status => inspect::status(place, output).await,
+            Command::Digest => inspect::digest(place, output).await,
+            Command::CompactWorker => relay::compact(),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn path(text: &str) -> Result<Path, String> {
+    if text.is_empty() {
+        return Err("name a field".to_owned());
+    }
+    Ok(Path::from(text))
+}
+
+/// A time with its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number and a unit: 30s, 500ms or 2m".to_owned();
+    let split = text.find(|char: char| !char.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" | "min" => 60_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_declared_without_contradictions() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "30", "s", "-1s", "1.5s", "5 h", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn counters_count_down_and_texts_may_begin_with_a_dash() {
+        let line = ["rejoin", "add", "jobs", "1", "parts", "-3"];
+        let parsed = Arguments::try_parse_from(line).expect("a complete command line");
+        assert!(matches!(parsed.command, Command::Add(AddArguments { by: -3, .. })));
+        let line = ["rejoin", "append", "jobs", "1", "notes", "- ring twice"];
+        assert!(Arguments::try_parse_from(line).is_ok());
+    }
+}

@@ -1,0 +1,125 @@
+//! What became of the edits that Ana and Ben made apart.
+
+use anyhow::{Context, Result};
+use rejoin::ChangeHash;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::device::Device;
+use super::scenes::{Company, Offline};
+use super::stage::Stage;
+use crate::layout::Table;
+
+/// One pair of edits, and what every device holds now.
+#[derive(Debug, Serialize)]
+pub(super) struct Merge {
+    job: &'static str,
+    what: &'static str,
+    now: String,
+    /// Whether nothing of it was lost.
+    pub(super) as_promised: bool,
+}
+
+impl Company {
+    pub(super) async fn merges(&self, stage: &Stage, offline: &Offline) -> Result<Vec<Merge>> {
+        stage.scene("What became of the edits made apart");
+        // Whether the others hold the same is checked for all documents at once.
+        let merges = vec![
+            fields(&self.desk.value("W-203").await?),
+            text(&self.desk.value("W-204").await?),
+            counter(&self.desk.value("W-204").await?),
+            nested(&self.desk.value("W-207").await?),
+            list(&self.desk.value("W-207").await?),
+            birth(&self.desk.value("W-213").await?),
+            scalar(&self.desk, offline).await?,
+        ];
+        let mut table = Table::new(["job", "Ana and Ben", "on every device now"]);
+        for Merge { job, what, now, as_promised } in &merges {
+            let lost = if *as_promised { "" } else { "LOST: " };
+            table.row([(*job).to_owned(), (*what).to_owned(), format!("{lost}{now}")]);
+        }
+        stage.table(table);
+        stage.say(
+            "The last one is a conflict. A field with one value can show only one of two writes \
+             that did not know of each other: Automerge picks one, the same on every device, but \
+             arbitrarily. The other stays in the document's history. Until reviews come, in which a \
+             person decides, use a text, counter, list or map wherever both should count.",
+        );
+        Ok(merges)
+    }
+}
+
+fn fields(job: &Value) -> Merge {
+    let (phone, status) = (&job["phone"], &job["status"]);
+    Merge {
+        job: "W-203",
+        what: "different fields",
+        now: format!("phone {}, status {}", plain(phone), plain(status)),
+        as_promised: phone == "555-0199" && status == "on_site",
+    }
+}
+
+fn text(job: &Value) -> Merge {
+    let notes = plain(&job["notes"]);
+    let all = ["Ask at the gate. ", "Valve stuck. ", "Pump is fine. "];
+    let whole = all.iter().all(|part| notes.matches(part).count() == 1);
+    let as_promised = whole && notes.len() == all.concat().len();
+    Merge { job: "W-204", what: "one text", now: notes, as_promised }
+}
+
+fn counter(job: &Value) -> Merge {
+    let parts = &job["parts_used"];
+    Merge {
+        job: "W-204",
+        what: "one counter, + 2 and + 3",
+        now: plain(parts),
+        as_promised: *parts == 5,
+    }
+}
+
+fn nested(job: &Value) -> Merge {
+    let findings = plain(&job["visit"]["report"]["findings"]);
+    let both = ["Fan worn. ", "Flue is clean. "].iter().all(|part| findings.contains(part));
+    Merge { job: "W-207", what: "one new text, 3 deep", now: findings, as_promised: both }
+}
+
+fn list(job: &Value) -> Merge {
+    let photos = job["visit"]["report"]["photos"].as_array().cloned().unwrap_or_default();
+    let has = |name: &str| photos.iter().filter(|photo| **photo == name).count() == 1;
+    let now = photos.iter().map(plain).collect::<Vec<_>>().join(", ");
+    let as_promised = photos.len() == 2 && has("fan.jpg") && has("flue.jpg");
+    Merge { job: "W-207", what: "one new list", now, as_promised }
+}
+
+fn birth(job: &Value) -> Merge {
+    let whole = json!({ "customer": "Kiosk 7", "task": "no heating", "phone": "555-0111" });
+    Merge {
+        job: "W-213",
+        what: "the same new job, twice",
+        now: "one job, with task and phone".to_owned(),
+        as_promised: *job == whole,
+    }
+}
+
+/// The one that cannot keep both: one is shown, and both are in the history.
+async fn scalar(device: &Device, offline: &Offline) -> Result<Merge> {
+    let shown = plain(&device.value("W-206").await?["starts_at"]);
+    let ana = written(device, &offline.ana_starts).await?;
+    let ben = written(device, &offline.ben_starts).await?;
+    let other = if shown == ana { &ben } else { &ana };
+    Ok(Merge {
+        job: "W-206",
+        what: "one value, 10:30 and 11:15",
+        now: format!("{shown}; {other} is in the history"),
+        as_promised: ana == "10:30" && ben == "11:15" && (shown == ana || shown == ben),
+    })
+}
+
+async fn written(device: &Device, heads: &[ChangeHash]) -> Result<String> {
+    let value = device.job("W-206")?.value_at(heads).await;
+    Ok(plain(&value.context("an edit is not in the history")?["starts_at"]))
+}
+
+fn plain(value: &Value) -> String {
+    crate::values::plain(value).trim_end().to_owned()
+}

@@ -1,0 +1,136 @@
+//! What the audience sees, and waiting for what is about to happen.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use console::style;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::layout::{Table, width};
+use crate::output::Output;
+
+/// Prints scenes with the time, unless the output is for a program.
+pub(super) struct Stage {
+    output: Output,
+    started: Instant,
+    bell: watch::Sender<u64>,
+}
+
+impl Stage {
+    pub(super) fn new(output: Output) -> Self {
+        Self { output, started: Instant::now(), bell: watch::Sender::new(0) }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A new scene begins.
+    pub(super) fn scene(&self, title: &str) {
+        let time = format!("{:5.2} s", self.elapsed().as_secs_f64());
+        self.print(&format!("\n{}  {}", style(time).dim(), style(title).bold().cyan()));
+    }
+
+    /// Tells something, in lines that fit.
+    pub(super) fn say(&self, text: &str) {
+        for line in wrap(text, self.width() - INDENT) {
+            self.print(&format!("{:INDENT$}{line}", ""));
+        }
+    }
+
+    pub(super) fn table(&self, table: Table) {
+        self.print(&table.indented(INDENT).fit(self.width()));
+    }
+
+    /// The last words.
+    pub(super) fn close(&self, converged: bool, took: Duration) {
+        let took = format!("{:.1} s", took.as_secs_f64());
+        let words = if converged {
+            style(format!("Everyone has the same morning, after {took}.")).green()
+        } else {
+            style(format!("The devices differ, after {took}: this is a bug, please report it."))
+                .red()
+        };
+        self.print(&format!("\n{}", words.bold()));
+    }
+
+    fn width(&self) -> usize {
+        width().min(WIDTH_MAX)
+    }
+
+    fn print(&self, text: &str) {
+        if !self.output.is_json() {
+            // The demo goes on without an audience; its exit code tells how it went.
+            let _ = self.output.line(text);
+        }
+    }
+
+    /// Rung whenever anything changed on any device.
+    pub(super) fn bell(&self) -> watch::Sender<u64> {
+        self.bell.clone()
+    }
+
+    /// Waits until a condition is met, looking again whenever the bell rings.
+    pub(super) async fn until(
+        &self,
+        what: &str,
+        mut is_met: impl AsyncFnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let mut bell = self.bell.subscribe();
+        let met = async {
+            loop {
+                bell.borrow_and_update();
+                if is_met().await? {
+                    return Ok(());
+                }
+                bell.changed().await?;
+            }
+        };
+        within(what, met).await?
+    }
+}
+
+/// Waits for something that is about to happen, but not for ever.
+pub(super) async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> Result<T> {
+    let happened = timeout(WAIT_MAX, awaited).await;
+    happened.map_err(|_| anyhow!("waited {} s in vain for {what}", WAIT_MAX.as_secs()))
+}
+
+/// Breaks text into lines of at most `width` columns.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a line from the start");
+        let room = width.saturating_sub(console::measure_text_width(line) + 1);
+        if line.is_empty() {
+            line.push_str(word);
+        } else if console::measure_text_width(word) <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// Columns from the left, below the title of a scene.
+const INDENT: usize = 9;
+
+/// Longer lines are hard to read.
+const WIDTH_MAX: usize = 80;
+
+/// How long anything may take. The slowest is finding a relay again that was away.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("unbreakable ü", 4), ["unbreakable", "ü"]);
+    }
+}

@@ -1,0 +1,99 @@
+//! `rejoin history`: how a document came to be what it is.
+
+use anyhow::{Result, bail};
+use rejoin::{ChangeHash, Document, HistoryEntry, Kind};
+use serde_json::{Value, json};
+
+use crate::arguments::{HistoryArguments, PlaceArguments};
+use crate::clock::utc;
+use crate::layout::{Table, width};
+use crate::local::Local;
+use crate::output::Output;
+
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    arguments: &HistoryArguments,
+    output: Output,
+) -> Result<()> {
+    let local = Local::open(place).await?;
+    let collection = local.collection(&arguments.document.collection)?;
+    let document = collection.document(&arguments.document.key)?;
+    // Deleted documents have a history too.
+    if document.read().await?.is_none() {
+        let (name, key) = (&arguments.document.collection, &arguments.document.key);
+        bail!("there is no document {key:?} in {name}; `rejoin list {name}` shows what there is");
+    }
+    match &arguments.at {
+        Some(hash) => show_at(&document, hash, output).await,
+        None => show(&document, arguments.last, output).await,
+    }
+}
+
+async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
+    let changes = document.history(last).await?;
+    output.result(&Value::from_iter(changes.iter().map(change_json)), || {
+        let mut table = Table::new(["time", "change", "by", "kind", "fields"]);
+        for change in &changes {
+            let fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
+            let hash = short(&change.hash.to_string(), HASH_SHOWN);
+            let actor = match change.kind {
+                Kind::Edit => short(&change.actor.to_string(), ACTOR_SHOWN),
+                // Every device would make these alike.
+                Kind::Genesis | Kind::Birth => "-".to_owned(),
+            };
+            table.row([utc(change.time_s), hash, actor, kind(change.kind).to_owned(), fields]);
+        }
+        table.fit(width())
+    })
+}
+
+async fn show_at(document: &Document, hash: &str, output: Output) -> Result<()> {
+    let change = find(&document.history(usize::MAX).await?, hash)?;
+    let value = document.value_at(&[change]).await?;
+    output.result(&json!({ "at": change.to_string(), "value": value }), || {
+        serde_json::to_string_pretty(&value).unwrap_or_default()
+    })
+}
+
+/// The one change whose hash begins like this.
+fn find(changes: &[HistoryEntry], prefix: &str) -> Result<ChangeHash> {
+    let prefix = prefix.to_ascii_lowercase();
+    let mut found = changes.iter().filter(|change| change.hash.to_string().starts_with(&prefix));
+    match (found.next(), found.next()) {
+        (Some(change), None) => Ok(change.hash),
+        (Some(_), Some(_)) => bail!("several changes begin with {prefix:?}; give more characters"),
+        (None, _) => {
+            bail!("no change of this document begins with {prefix:?}; see `rejoin history`")
+        }
+    }
+}
+
+fn change_json(change: &HistoryEntry) -> Value {
+    let deps: Vec<_> = change.deps.iter().map(ToString::to_string).collect();
+    json!({
+        "hash": change.hash.to_string(),
+        "deps": deps,
+        "actor": change.actor.to_string(),
+        "time_s": change.time_s,
+        "kind": kind(change.kind),
+        "fields": change.fields,
+    })
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Genesis => "genesis",
+        Kind::Birth => "birth",
+        Kind::Edit => "edit",
+    }
+}
+
+fn short(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
+}
+
+/// Characters of a hash that are shown: enough to name one change of a document.
+const HASH_SHOWN: usize = 12;
+
+/// Characters of an actor that are shown: enough to tell devices apart.
+const ACTOR_SHOWN: usize = 8;

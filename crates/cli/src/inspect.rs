@@ -1,0 +1,97 @@
+//! `rejoin status`, `digest` and `doctor`: what is in a replica, and whether it is sound.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rejoin::doctor::{self, Report};
+use serde_json::{Value, json};
+
+use crate::arguments::{DoctorArguments, PlaceArguments};
+use crate::clock::utc;
+use crate::layout::one_line;
+use crate::local::{Local, file, must_exist};
+use crate::output::{Output, count};
+use crate::sync::status_json;
+
+pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()> {
+    let local = Local::open(place).await?;
+    let status = local.replica.status();
+    let aside = local.replica.set_aside()?;
+    let collections = local.space.collections()?;
+    let mut json = status_json(&status);
+    let named = collections.iter().map(|(name, documents)| (name.to_string(), *documents));
+    json["collections"] = json!(named.collect::<BTreeMap<_, _>>());
+    json["device"] = json!(local.replica.device().to_string());
+    json["space"] = json!(local.space.name().as_str());
+    json["set_aside"] = Value::from_iter(aside.iter().map(|row| {
+        json!({
+            "collection": row.collection.as_str(),
+            "key": row.key,
+            "id": row.document.to_string(),
+            "change": row.hash.to_string(),
+            "reason": row.reason,
+            "authored_anew": row.authored_anew,
+            "time_s": row.time_s,
+        })
+    }));
+    output.result(&json, || {
+        let mut lines = vec![
+            format!("device      {}", local.replica.device()),
+            format!("space       {}", local.space.name()),
+        ];
+        lines.extend(collections.iter().map(|(name, documents)| {
+            format!("collection  {name}: {}", count(*documents, "document"))
+        }));
+        lines.push(match status.edited_at_s {
+            Some(time_s) => format!(
+                "to send     {}, the last of {}; `rejoin sync` sends them",
+                count(status.waiting, "edit"),
+                utc(time_s)
+            ),
+            None => "to send     nothing: a relay holds every edit made here".to_owned(),
+        });
+        lines.extend(aside.iter().map(|row| {
+            let key = row.key.clone().unwrap_or_else(|| row.document.to_string());
+            let anew = if row.authored_anew { "; it was made anew" } else { "" };
+            let reason = one_line(&row.reason);
+            format!("set aside   {} {key}, {}: {reason}{anew}", row.collection, utc(row.time_s))
+        }));
+        lines.join("\n")
+    })
+}
+
+pub(crate) async fn digest(place: &PlaceArguments, output: Output) -> Result<()> {
+    let local = Local::open(place).await?;
+    let digest = local.space.digest()?.to_string();
+    let json = json!({ "space": local.space.name().as_str(), "digest": digest });
+    output.result(&json, || digest.clone())
+}
+
+pub(crate) fn doctor(
+    place: &PlaceArguments,
+    arguments: &DoctorArguments,
+    output: Output,
+) -> Result<ExitCode> {
+    let file = file(place)?;
+    must_exist(file)?;
+    let report = doctor::check(file, arguments.repair)?;
+    let mut json = serde_json::to_value(&report)?;
+    json["sound"] = Value::from(report.is_sound());
+    output.result(&json, || examined(&report))?;
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn examined(report: &Report) -> String {
+    let Report { documents, waiting, set_aside, quarantined, findings } = report;
+    let mut lines = vec![format!(
+        "{}, {} to send, {set_aside} set aside, {quarantined} quarantined",
+        count(*documents, "document"),
+        count(*waiting, "edit"),
+    )];
+    lines.extend(findings.iter().map(|finding| format!("- {finding}")));
+    if findings.is_empty() {
+        lines.push("nothing is wrong".to_owned());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,136 @@
+//! Tables that fit the terminal.
+
+use console::{Alignment, measure_text_width, pad_str, truncate_str};
+
+/// Columns that text may take: what COLUMNS says, what the terminal has, or else 80.
+pub(crate) fn width() -> usize {
+    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
+    asked.or_else(terminal).filter(|columns| *columns >= WIDTH_MIN).unwrap_or(80)
+}
+
+/// A table: a heading, and rows of as many cells.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    heading: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// Where the table begins, in characters from the left.
+    indent: usize,
+}
+
+impl Table {
+    pub(crate) fn new(heading: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let heading = heading.into_iter().map(Into::into).collect();
+        Self { heading, rows: Vec::new(), indent: 0 }
+    }
+
+    pub(crate) fn indented(mut self, indent: usize) -> Self {
+        self.indent = indent;
+        self
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        self.rows.push(cells.into_iter().map(|cell| one_line(&cell.into())).collect());
+    }
+
+    /// The table in at most `width` columns. The widest columns give way first, and what is cut
+    /// ends in `…`.
+    pub(crate) fn fit(&self, width: usize) -> String {
+        let available =
+            width.saturating_sub(self.indent + GAP * self.heading.len().saturating_sub(1));
+        let widths = share(self.widths(), available);
+        let heading = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
+        let heading = console::style(self.line(&heading, &widths)).bold().to_string();
+        let rows = self.rows.iter().map(|row| self.line(row, &widths));
+        std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let rows = || self.rows.iter();
+        let widest = |(column, heading): (usize, &String)| {
+            let cells =
+                rows().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell));
+            cells.max().unwrap_or(0).max(measure_text_width(heading))
+        };
+        self.heading.iter().enumerate().map(widest).collect()
+    }
+
+    fn line(&self, cells: &Vec<String>, widths: &[usize]) -> String {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| fit_cell(cell, *width));
+        let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
+        format!("{:indent$}{}", "", line.trim_end(), indent = self.indent)
+    }
+}
+
+/// Takes from the widest until all fit.
+fn share(mut widths: Vec<usize>, available: usize) -> Vec<usize> {
+    while widths.iter().sum::<usize>() > available {
+        let Some(widest) = widths.iter_mut().max() else { break };
+        if *widest <= COLUMN_MIN {
+            break;
+        }
+        *widest -= 1;
+    }
+    widths
+}
+
+fn fit_cell(cell: &str, width: usize) -> String {
+    pad_str(&truncate_str(cell, width, "…"), width, Alignment::Left, None).into_owned()
+}
+
+/// Text in one line of printable characters: a cell must not break the table, and no document may
+/// send commands to the terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    text.trim_end().chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// Spaces between columns.
+const GAP: usize = 2;
+
+/// A column narrower than this says nothing.
+const COLUMN_MIN: usize = 4;
+
+/// A terminal narrower than this is not one.
+const WIDTH_MIN: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(table: &Table, width: usize) -> Vec<String> {
+        let text = console::strip_ansi_codes(&table.fit(width)).into_owned();
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_it_must_be() {
+        let mut table = Table::new(["key", "status"]);
+        table.row(["1", "booked"]);
+        table.row(["1000", "done"]);
+        assert_eq!(lines(&table, 80), ["KEY   STATUS", "1     booked", "1000  done"]);
+    }
+
+    #[test]
+    fn the_widest_column_is_cut() {
+        let mut table = Table::new(["key", "notes"]).indented(2);
+        table.row(["2026-118", "Ring twice.\nThe dog is friendly, the cat is not."]);
+        table.row(["2026-119", "ü"]);
+        let lines = lines(&table, 30);
+        assert_eq!(lines[1], "  2026-118  Ring twice. The d…");
+        assert!(lines.iter().all(|line| measure_text_width(line) <= 30));
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let mut table = Table::new(["name", "x"]);
+        table.row(["東京都千代田区", "1"]);
+        table.row(["abc", "2"]);
+        let lines = lines(&table, 14);
+        assert!(lines.iter().all(|line| measure_text_width(line) <= 14), "{lines:?}");
+    }
+
+    #[test]
+    fn documents_cannot_command_the_terminal() {
+        assert_eq!(one_line("a\x1b[2Jb\tc\r\n"), "a [2Jb c");
+    }
+}

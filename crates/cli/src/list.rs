@@ -1,0 +1,170 @@
+//! `rejoin list`: documents as a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use rejoin::{Entry, Path};
+use serde_json::Value;
+
+use crate::arguments::{ListArguments, PlaceArguments};
+use crate::layout::{Table, one_line, width};
+use crate::local::Local;
+use crate::output::{Output, count};
+use crate::values::{Condition, at, entry_json, plain};
+
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    arguments: &ListArguments,
+    output: Output,
+) -> Result<()> {
+    let local = Local::open(place).await?;
+    let collection = local.collection(&arguments.collection)?;
+    let met = |entry: &Entry| arguments.conditions.iter().all(|condition| condition.is_met(entry));
+    let mut entries = collection.filter(met).await?;
+    entries.sort_by(|one, other| one.key.cmp(&other.key));
+    if output.is_json() {
+        return output.event(&Value::from_iter(entries.iter().map(entry_json)));
+    }
+    if entries.is_empty() {
+        return output.line(&format!("no documents{}", having(arguments)));
+    }
+    let fields = if arguments.fields.is_empty() {
+        choose_fields(&entries, &arguments.conditions, width())
+    } else {
+        arguments.fields.clone()
+    };
+    output.line(&table(&entries, &fields).fit(width()))?;
+    output.line(&format!("{}{}", count(entries.len() as u64, "document"), having(arguments)))
+}
+
+fn having(arguments: &ListArguments) -> &'static str {
+    if arguments.conditions.is_empty() { "" } else { " with that" }
+}
+
+fn table(entries: &[Entry], fields: &[Path]) -> Table {
+    let heading = std::iter::once("key".to_owned());
+    let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string)));
+    for entry in entries {
+        let key = entry.key.clone().unwrap_or_else(|| entry.document.to_string());
+        let cells = fields
+            .iter()
+            .map(|field| at(&entry.value, field).map(plain).unwrap_or_default().into_owned());
+        table.row(std::iter::once(key).chain(cells));
+    }
+    table
+}
+
+/// What is known of a field after looking at every document.
+#[derive(Debug, Default)]
+struct Field {
+    filled: usize,
+    distinct: BTreeSet<String>,
+    is_key: bool,
+    characters: usize,
+    widest: usize,
+}
+
+/// The fields worth their room: those that most documents have and that tell documents apart come
+/// first, long texts last; then as many as fit.
+fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> Vec<Path> {
+    let fields = survey(entries);
+    let asked =
+        |name: &str| conditions.iter().any(|condition| condition.field == Path::from([name]));
+    let mut worth: Vec<_> = fields
+        .iter()
+        .filter(|(name, field)| !field.is_key && !asked(name))
+        .map(|(name, field)| (field.rank(entries.len()), *name, field))
+        .collect();
+    worth.sort_by_key(|(rank, name, _)| (*rank, *name));
+    let key = entries.iter().filter_map(|entry| entry.key.as_ref()).map(|key| key.chars().count());
+    let mut left = width.saturating_sub(key.max().unwrap_or(20).max(3));
+    let mut chosen = Vec::new();
+    for (_, name, field) in worth {
+        let needs =
+            2 + field.widest.clamp(name.chars().count(), CELL_MAX.max(name.chars().count()));
+        if needs <= left {
+            left -= needs;
+            chosen.push(Path::from([name]));
+        }
+    }
+    chosen
+}
+
+fn survey(entries: &[Entry]) -> BTreeMap<&str, Field> {
+    let mut fields: BTreeMap<&str, Field> = BTreeMap::new();
+    for entry in entries {
+        for (name, value) in entry.value.as_object().into_iter().flatten() {
+            let text = plain(value);
+            if text.is_empty() {
+                continue;
+            }
+            let field = fields.entry(name).or_default();
+            field.is_key =
+                (field.filled == 0 || field.is_key) && entry.key.as_deref() == Some(&text);
+            field.filled += 1;
+            let shown = console::measure_text_width(&one_line(&text));
+            field.characters += shown;
+            field.widest = field.widest.max(shown);
+            if field.distinct.len() < DISTINCT_MAX {
+                field.distinct.insert(text.chars().take(CELL_MAX).collect());
+            }
+        }
+    }
+    fields
+}
+
+impl Field {
+    /// Lower is better.
+    fn rank(&self, documents: usize) -> (bool, usize, bool, usize) {
+        let rare = self.filled * 2 < documents;
+        let tells_nothing = documents > 1 && self.distinct.len() < 2;
+        // Few values are a status or a kind; as many as documents are numbers and times.
+        let kinds = match self.distinct.len() {
+            2..=24 => 0,
+            _ => 1,
+        };
+        let average = self.characters / self.filled.max(1);
+        (rare || tells_nothing, usize::from(average > CELL_MAX), kinds == 1, average)
+    }
+}
+
+/// Columns of a cell beyond which it is cut rather than others left out.
+const CELL_MAX: usize = 28;
+
+/// Different values of a field that are counted.
+const DISTINCT_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use rejoin::DocumentId;
+    use serde_json::json;
+
+    use super::*;
+
+    fn entries(values: &[Value]) -> Vec<Entry> {
+        let entry = |(number, value): (usize, &Value)| Entry {
+            document: DocumentId([0; 16]),
+            key: Some(format!("job-{number}")),
+            heads: Vec::new(),
+            value: value.clone(),
+        };
+        values.iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn columns_that_tell_documents_apart_come_first() {
+        let long = "a text that goes on and on ".repeat(5);
+        let entries = entries(&[
+            json!({ "agency": "NYPD", "id": "job-0", "status": "open", "notes": long, "zip": "1" }),
+            json!({ "agency": "NYPD", "id": "job-1", "status": "done", "notes": "", "rare": "x" }),
+            json!({ "agency": "NYPD", "id": "job-2", "status": "done", "notes": long, "zip": "2" }),
+        ]);
+        let chosen = choose_fields(&entries, &[], 80);
+        let names: Vec<_> = chosen.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["zip", "status", "rare", "agency", "notes"]);
+        let narrow = choose_fields(&entries, &[], 20);
+        assert_eq!(narrow, [Path::from("zip"), Path::from("status")]);
+        let asked = ["status=done".parse().expect("a condition")];
+        assert!(!choose_fields(&entries, &asked, 80).contains(&Path::from("status")));
+    }
+}

@@ -1,0 +1,112 @@
+//! The replica on this device that a command works on.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rejoin::{Collection, Entry, Replica, Space};
+
+use crate::arguments::{DocumentArguments, PlaceArguments};
+use crate::output::count;
+
+/// An open replica, and the space the command is about.
+///
+/// What a command wrote is on disk before it prints, and the file is free for the next process
+/// when this one ends, so only syncing has a reason to [`close`](Self::close).
+pub(crate) struct Local {
+    pub(crate) replica: Replica,
+    pub(crate) space: Space,
+}
+
+impl Local {
+    /// Opens the replica, or makes a new one.
+    pub(crate) async fn open_or_create(place: &PlaceArguments) -> Result<Self> {
+        let file = file(place)?;
+        let replica = Replica::open(file).await?;
+        let space = replica.space(&place.space).context("--space is not a name")?;
+        Ok(Self { replica, space })
+    }
+
+    /// Opens the replica. Whoever only looks does not want a new, empty one.
+    pub(crate) async fn open(place: &PlaceArguments) -> Result<Self> {
+        must_exist(file(place)?)?;
+        Self::open_or_create(place).await
+    }
+
+    /// A collection that has documents.
+    pub(crate) fn collection(&self, name: &str) -> Result<Collection> {
+        let collection = self.space.collection(name)?;
+        let present = self.space.collections()?;
+        if present.iter().any(|(present, _)| present == collection.name()) {
+            return Ok(collection);
+        }
+        let space = self.space.name();
+        if present.is_empty() {
+            bail!(
+                "there is no collection {name:?}: space {space:?} is empty here; `rejoin import` or \
+                 `rejoin set` documents, or `rejoin sync` them from a relay",
+                space = space.as_str()
+            );
+        }
+        let present: Vec<_> = present
+            .into_iter()
+            .map(|(name, documents)| format!("{name} ({})", count(documents, "document")))
+            .collect();
+        bail!(
+            "there is no collection {name:?}; space {:?} has {}",
+            space.as_str(),
+            present.join(", ")
+        )
+    }
+
+    /// A document that is there and not deleted.
+    pub(crate) async fn document(&self, arguments: &DocumentArguments) -> Result<rejoin::Document> {
+        self.entry(arguments).await.map(|(document, _)| document)
+    }
+
+    /// The same, with what it holds.
+    pub(crate) async fn entry(
+        &self,
+        arguments: &DocumentArguments,
+    ) -> Result<(rejoin::Document, Entry)> {
+        let DocumentArguments { collection: name, key } = arguments;
+        let document = self.collection(name)?.document(key)?;
+        match document.read().await? {
+            Some(entry) if is_deleted(&entry) => bail!(
+                "{name} {key:?} is deleted; `rejoin set` one of its fields to bring it back, or \
+                 look at `rejoin history`"
+            ),
+            Some(entry) => Ok((document, entry)),
+            None => bail!(
+                "there is no document {key:?} in {name}; `rejoin list {name}` shows what there is, \
+                 `rejoin set` makes a new one"
+            ),
+        }
+    }
+
+    /// Ends the session with a word to the relay, and frees the file.
+    pub(crate) async fn close(self) {
+        self.replica.close().await;
+    }
+}
+
+/// The file the command line or the environment names.
+pub(crate) fn file(place: &PlaceArguments) -> Result<&Path> {
+    place.replica.as_deref().context(
+        "which replica? Give --replica FILE, or set REJOIN_REPLICA to the file of this device",
+    )
+}
+
+pub(crate) fn must_exist(file: &Path) -> Result<()> {
+    match file.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => bail!(
+            "there is no replica at {}; `rejoin import`, `rejoin set` and `rejoin sync` make one",
+            file.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be looked at", file.display())),
+    }
+}
+
+pub(crate) fn is_deleted(entry: &Entry) -> bool {
+    entry.value.get("deleted") == Some(&serde_json::Value::Bool(true))
+}

@@ -1,0 +1,88 @@
+//! Printing: text for people, or JSON for programs.
+
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
+
+/// Where a command prints, and in which of the two forms. Results go to standard output; notes and
+/// errors to standard error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints a result, as JSON or as text with a line break at its end.
+    pub(crate) fn result(self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        if self.json {
+            return self.event(json);
+        }
+        self.line(&text())
+    }
+
+    /// Prints one line of JSON, and lets whoever reads see it at once.
+    pub(crate) fn event(self, json: &impl Serialize) -> Result<()> {
+        self.line(&serde_json::to_string(json)?)
+    }
+
+    /// Prints text, and lets whoever reads see it at once.
+    pub(crate) fn line(self, text: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{text}")?;
+        Ok(out.flush()?)
+    }
+
+    /// Standard output, for long results. Flush it at the end.
+    pub(crate) fn stream(self) -> BufWriter<StdoutLock<'static>> {
+        BufWriter::with_capacity(64 << 10, io::stdout().lock())
+    }
+
+    /// Tells a person something beside the result. Programs are not told.
+    pub(crate) fn note(self, text: &str) {
+        if !self.json {
+            self.complain(text);
+        }
+    }
+
+    /// Prints an error and what led to it.
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        if self.json {
+            let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+            self.complain(&json!({ "error": error.to_string(), "causes": causes }).to_string());
+        } else {
+            self.complain(&format!("error: {error:#}"));
+        }
+    }
+
+    /// Writes to standard error, if anybody still reads it.
+    fn complain(self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// Whether the error is that nobody reads any more, as after `| head`.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        let json =
+            cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        io.map(io::Error::kind).or(json) == Some(ErrorKind::BrokenPipe)
+    })
+}
+
+/// A number with the right form of a noun: `1 edit`, `2 edits`.
+pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

@@ -1,0 +1,191 @@
+//! Values as they are typed and shown.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use anyhow::Context;
+use rejoin::{Entry, Op, Path, Segment};
+use serde_json::{Map, Value, json};
+
+/// One `FIELD=TEXT` or `FIELD:=JSON`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Assignment {
+    pub(crate) field: Path,
+    /// Nothing to remove the field.
+    pub(crate) value: Option<Value>,
+}
+
+impl FromStr for Assignment {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (field, value) = split_at_sign(text)?;
+        let (field, value) = match field.strip_suffix(':') {
+            Some(field) => {
+                let value: Value = serde_json::from_str(value).with_context(|| {
+                    format!("{value:?} after := is not JSON; for plain text write = alone")
+                })?;
+                (field, value)
+            }
+            None if value.is_empty() => (field, Value::Null),
+            None => (field, Value::from(value)),
+        };
+        let field = named(field)?;
+        Ok(Self { field, value: Some(value).filter(|value| !value.is_null()) })
+    }
+}
+
+impl Assignment {
+    pub(crate) fn into_op(self) -> Op {
+        match self.value {
+            Some(after) => Op::Set { path: self.field, before: None, after },
+            None => Op::Remove { path: self.field },
+        }
+    }
+}
+
+/// The fields of a new document with these assignments; nothing if one of them is about an item of
+/// a list, or inside of what another sets.
+pub(crate) fn new_fields(assignments: &[Assignment]) -> Option<Map<String, Value>> {
+    let mut fields = Value::Object(Map::new());
+    for Assignment { field, value } in assignments {
+        let Some(value) = value else { continue };
+        let (last, around) = field.segments().split_last()?;
+        let mut map = &mut fields;
+        for segment in around {
+            map = enter(map, segment)?;
+        }
+        let Segment::Key(key) = last else { return None };
+        map.as_object_mut()?.insert(key.clone(), value.clone());
+    }
+    match fields {
+        Value::Object(fields) => Some(fields),
+        _ => None,
+    }
+}
+
+fn enter<'a>(map: &'a mut Value, segment: &Segment) -> Option<&'a mut Value> {
+    let Segment::Key(key) = segment else { return None };
+    Some(map.as_object_mut()?.entry(key.as_str()).or_insert_with(|| json!({})))
+}
+
+/// One `FIELD=VALUE` that a document is to meet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Condition {
+    pub(crate) field: Path,
+    value: String,
+}
+
+impl FromStr for Condition {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (field, value) = split_at_sign(text)?;
+        Ok(Self { field: named(field)?, value: value.to_owned() })
+    }
+}
+
+impl Condition {
+    /// Whether the field reads like this. An absent field reads like an empty one.
+    pub(crate) fn is_met(&self, entry: &Entry) -> bool {
+        at(&entry.value, &self.field).map(plain).as_deref().unwrap_or_default() == self.value
+    }
+}
+
+/// What stands at a path.
+pub(crate) fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.segments().iter().try_fold(value, |value, segment| match segment {
+        Segment::Key(key) => value.get(key),
+        Segment::Index(index) => value.get(index),
+    })
+}
+
+/// A value as text: strings as they are, everything else as JSON, nothing for null.
+pub(crate) fn plain(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::Null => Cow::Borrowed(""),
+        Value::String(text) => Cow::Borrowed(text),
+        value => Cow::Owned(value.to_string()),
+    }
+}
+
+/// A document as JSON prints it.
+pub(crate) fn entry_json(entry: &Entry) -> Value {
+    json!({ "key": entry.key, "id": entry.document.to_string(), "value": entry.value })
+}
+
+/// Splits at the first `=` that is not inside a quoted part of a path.
+fn split_at_sign(text: &str) -> anyhow::Result<(&str, &str)> {
+    let mut quoted = false;
+    let sign = text.char_indices().find(|&(place, char)| {
+        if char == '"' && (quoted || text[..place].ends_with('[')) {
+            quoted = !quoted;
+        }
+        char == '=' && !quoted
+    });
+    let (place, _) = sign.with_context(|| format!("{text:?} has no =; write FIELD=VALUE"))?;
+    Ok((&text[..place], &text[place + 1..]))
+}
+
+fn named(field: &str) -> anyhow::Result<Path> {
+    anyhow::ensure!(!field.is_empty(), "there is no field before =; write FIELD=VALUE");
+    Ok(Path::from(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assignment(text: &str) -> (String, Option<Value>) {
+        let assignment: Assignment = text.parse().expect(text);
+        (assignment.field.to_string(), assignment.value)
+    }
+
+    #[test]
+    fn assignments_are_text_unless_they_say_json() {
+        for (text, field, value) in [
+            ("status=done", "status", Some(json!("done"))),
+            ("status=", "status", None),
+            ("parts:=5", "parts", Some(json!(5))),
+            ("parts=5", "parts", Some(json!("5"))),
+            ("note:=\"\"", "note", Some(json!(""))),
+            ("note:=null", "note", None),
+            ("formula=a=b", "formula", Some(json!("a=b"))),
+            ("visit.site.floor=2", "visit.site.floor", Some(json!("2"))),
+            ("[\"a=b\"]=c", "a=b", Some(json!("c"))),
+            ("Unique Key=1", "Unique Key", Some(json!("1"))),
+        ] {
+            assert_eq!(assignment(text), (field.to_owned(), value), "{text}");
+        }
+        for wrong in ["", "status", "=done", ":=5", "parts:=five"] {
+            assert!(wrong.parse::<Assignment>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_new_document_is_made_of_its_assignments() {
+        let fields = |texts: &[&str]| {
+            let assignments: Vec<_> = texts.iter().map(|text| text.parse().expect(text)).collect();
+            new_fields(&assignments).map(Value::Object)
+        };
+        assert_eq!(
+            fields(&["a.b=1", "a.c:=2", "d=", "e=x"]),
+            Some(json!({ "a": { "b": "1", "c": 2 }, "e": "x" }))
+        );
+        assert_eq!(fields(&["a[0]=1"]), None);
+        assert_eq!(fields(&["a=1", "a.b=2"]), None);
+    }
+
+    #[test]
+    fn conditions_compare_what_is_shown() {
+        let entry = Entry {
+            document: rejoin::DocumentId([0; 16]),
+            key: None,
+            heads: Vec::new(),
+            value: json!({ "status": "done", "parts": 3, "visit": { "tags": ["a"] } }),
+        };
+        let met = |text: &str| text.parse::<Condition>().expect(text).is_met(&entry);
+        assert!(met("status=done") && met("parts=3") && met("visit.tags[0]=a") && met("gone="));
+        assert!(!met("status=Done") && !met("parts=") && !met("visit.tags[1]=a"));
+    }
+}

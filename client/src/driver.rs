@@ -16,11 +16,14 @@ use crate::file::{OpenError, open_database};
 use crate::status::Status;
 use crate::store::{Store, StoreError};
 
+/// Something to be answered from the engine, at the time given in milliseconds.
+pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) + Send>;
+
 /// What a handle asks of the thread.
 pub(crate) enum Command {
     Edit(Box<Edit>, oneshot::Sender<Result<Edited, EditError>>),
     Edits(Vec<Edit>, oneshot::Sender<Vec<Result<Edited, EditError>>>),
-    Ask(Box<dyn FnOnce(&mut Engine, u64) + Send>),
+    Ask(Question),
     Connect(RelayAddress),
     Disconnect,
     Close(oneshot::Sender<()>),

@@ -41,3 +41,4 @@ pub use replica::{ConnectError, Replica, SaveError, Space};
 pub use status::{Link, Status};
 pub use value::{Bytes, Counter, Text, Timestamp};
 pub use watch::{Change, WatchEvent, Watcher};
+pub use write::ValueKind;

@@ -82,10 +82,10 @@ fn putting_the_same_fields_again_changes_nothing() {
     let replica = Replica::open(folder.path().join("a.redb")).unwrap();
     let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
     let fields = json!({ "phone": "1", "city": "Bronx" }).as_object().unwrap().clone();
-    assert!(jobs.put("1", fields.clone()).unwrap().changed);
-    assert!(!jobs.put("1", fields).unwrap().changed);
+    assert!(jobs.put("1", fields.clone()).unwrap().changed());
+    assert!(!jobs.put("1", fields).unwrap().changed());
     let other = json!({ "city": null }).as_object().unwrap().clone();
-    assert!(jobs.put("1", other).unwrap().changed);
+    assert!(jobs.put("1", other).unwrap().changed());
     assert_eq!(jobs.get::<Value>("1").unwrap().unwrap(), json!({ "phone": "1" }));
 }
 

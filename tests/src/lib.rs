@@ -1,1 +1,3 @@
 pub mod meeting;
+pub mod replay;
+pub mod traces;

@@ -13,6 +13,7 @@ use rejoin::{Link, SpaceName};
 use rejoin_relay::{ConnectionId, Relay, RelayOptions, compact_in_process};
 
 /// A relay and its replicas.
+#[derive(Debug)]
 pub struct Meeting {
     /// The relay.
     pub relay: Relay,
@@ -171,7 +172,9 @@ impl Meeting {
 
     fn is_safe(&self) -> bool {
         let connected = self.replicas.iter().zip(&self.connections);
-        connected.filter(|(_, id)| id.is_some()).all(|(engine, _)| engine.status().link == Link::Safe)
+        connected
+            .filter(|(_, id)| id.is_some())
+            .all(|(engine, _)| engine.status().link == Link::Safe)
     }
 }
 

@@ -39,7 +39,8 @@ fn five_thousand_documents() -> (Meeting, usize, usize) {
     let create = |document| edit(document, Content::Fields(fields.clone()));
     meeting.edit(desk, (0..DOCUMENTS).map(create).collect());
     for change in 2..CHANGES {
-        meeting.edit(desk, (0..DOCUMENTS).map(|document| set(document, "status", change)).collect());
+        meeting
+            .edit(desk, (0..DOCUMENTS).map(|document| set(document, "status", change)).collect());
     }
     meeting.connect(desk);
     meeting.connect(van);

@@ -55,6 +55,13 @@ pub enum Content {
     Fields(Map<String, Value>),
 }
 
+impl Edited {
+    /// Whether the edit changed anything.
+    pub fn changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+}
+
 /// What an edit came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
@@ -62,10 +69,10 @@ pub struct Edited {
     pub document: DocumentId,
     /// Its heads now.
     pub heads: Vec<ChangeHash>,
+    /// The changes it made, in order; none if everything was so already.
+    pub changes: Vec<ChangeHash>,
     /// Whether the edit made the document.
     pub created: bool,
-    /// Whether the edit changed anything.
-    pub changed: bool,
     /// The edit's key in the outbox, if it changed anything.
     pub outbox: Option<u64>,
 }
@@ -97,15 +104,15 @@ impl Engine {
         if changes.is_empty() {
             let heads = document.heads();
             self.loaded.put(turn.now, id, document);
-            let unchanged =
-                Edited { document: id, heads, created: false, changed: false, outbox: None };
-            return Ok(unchanged);
+            let changes = Vec::new();
+            return Ok(Edited { document: id, heads, changes, created: false, outbox: None });
         }
         let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
         let row = self.settle(turn, &id, before.as_ref(), row, &document, Origin::Local)?;
         self.loaded.put(turn.now, id, document);
-        let created = before.is_none();
-        Ok(Edited { document: id, heads: row.heads, created, changed: true, outbox })
+        let (heads, created) = (row.heads, before.is_none());
+        let changes = changes.iter().map(|change| ChangeHash(change.hash().0)).collect();
+        Ok(Edited { document: id, heads, changes, created, outbox })
     }
 
     /// Writes local changes and their place in the outbox.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use automerge::{Automerge, ChangeMetadata, Prop};
 use rejoin_core::change::{genesis_actor, is_reserved};
-use rejoin_core::{ActorId, ChangeHash, DocumentId};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, History};
 use serde_json::Value;
 
 use super::{EditError, Engine, LoadedDocument, to_automerge};
@@ -76,6 +76,11 @@ impl Engine {
                 heads => Ok(to_json(&document.doc, heads.as_deref())),
             }
         })?
+    }
+
+    /// Whether a document is in memory and holds a change.
+    pub fn holds(&self, id: &DocumentId, change: &ChangeHash) -> bool {
+        self.loaded.get(id).is_some_and(|document| History::change(document, change).is_some())
     }
 
     fn with_document<T>(

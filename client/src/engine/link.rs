@@ -760,7 +760,7 @@ fn same_digests(
     let theirs: BTreeMap<_, _> = theirs
         .iter()
         .filter(|theirs| !theirs.digest.is_empty())
-        .map(|theirs| (theirs.collection.clone(), theirs.digest.clone()))
+        .map(|theirs| (theirs.collection.clone(), theirs.digest))
         .collect();
     Ok(ours == theirs)
 }

@@ -45,6 +45,10 @@ impl Loaded {
         self.documents.insert(id, document);
     }
 
+    pub(super) fn get(&self, id: &DocumentId) -> Option<&LoadedDocument> {
+        self.documents.get(id)
+    }
+
     pub(super) fn actor(&mut self, id: &DocumentId, fresh: impl FnOnce() -> [u8; 16]) -> ActorId {
         self.actors.entry(*id).or_insert_with(|| ActorId(fresh().to_vec())).clone()
     }

@@ -20,8 +20,9 @@ pub const INFLATED_BYTES_MAX: usize = 8 << 20;
 /// Rows in any one column of a change. Run lengths let 69 bytes claim 10,000,000 operations.
 pub const CHANGE_ROWS_MAX: u64 = 100_000;
 
-/// Dependencies of one change.
-pub const CHANGE_DEPS_MAX: usize = 256;
+/// Dependencies of one change. As many as a document may have heads, for an edit builds on them
+/// all.
+pub const CHANGE_DEPS_MAX: usize = HEADS_MAX;
 
 /// Other actors named in one change.
 pub const CHANGE_ACTORS_MAX: usize = 4096;

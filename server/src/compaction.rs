@@ -32,6 +32,18 @@ pub struct Compacted {
     pub(crate) in_process: bool,
 }
 
+impl Compacted {
+    /// How many changes are in the snapshot.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The snapshot: an Automerge document chunk.
+    pub fn snapshot(&self) -> &[u8] {
+        &self.snapshot
+    }
+}
+
 /// A document was not folded. It is served from its changes as before.
 #[derive(Debug, Error)]
 #[non_exhaustive]

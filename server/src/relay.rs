@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use redb::Database;
 #[cfg(feature = "mutants")]
-use rejoin_core::change::Change;
+use rejoin_core::change::{Change, Place};
 use rejoin_core::session::{RelayEvent, StoreOutcome};
 #[cfg(feature = "mutants")]
 use rejoin_core::wire::RefusedClass;
@@ -31,7 +31,7 @@ use crate::store::{ChangeStore, StoreError};
 use folding::Folding;
 #[cfg(feature = "mutants")]
 use pushes::Refuse;
-use pushes::{Checked, PushCheck, PushError};
+use pushes::{Checked, PushCheck};
 use repairs::Repairs;
 use sessions::Connection;
 
@@ -83,7 +83,8 @@ struct Answer {
     document: DocumentId,
     bytes: usize,
     positions: Option<RangeInclusive<u64>>,
-    outcome: StoreOutcome,
+    /// Nothing if the session is over.
+    outcome: Option<StoreOutcome>,
 }
 
 impl Relay {
@@ -181,8 +182,22 @@ impl Relay {
     }
 
     /// The store, for what an operator asks.
-    pub fn store(&mut self) -> &mut ChangeStore {
-        &mut self.store
+    pub fn store(&self) -> &ChangeStore {
+        &self.store
+    }
+
+    /// Whether the store has a change, for a simulation to hold the relay to its word.
+    ///
+    /// # Errors
+    /// The store could not read.
+    #[cfg(feature = "mutants")]
+    pub fn holds(
+        &mut self,
+        place: &Place<'_>,
+        change: &rejoin_core::ChangeHash,
+    ) -> Result<bool, StoreError> {
+        let known = self.store.known(place)?;
+        Ok(known.is_some_and(|known| known.graph.contains(change)))
     }
 
     fn work(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
@@ -252,22 +267,23 @@ impl Relay {
         let check = PushCheck::new(options, store, counters, &name, push);
         #[cfg(feature = "mutants")]
         let check = check.refusing(self.refuse.as_mut());
-        match check.run() {
-            Ok(Checked { positions, outcome }) => {
-                let (n, document) = (push.n, push.document);
-                let space = push.space;
-                let connection = id;
-                let answer =
-                    Answer { connection, space, name, n, document, bytes, positions, outcome };
-                self.answers.push(answer);
-                Ok(())
-            }
-            Err(PushError::Store(error)) => Err(error),
-            Err(error @ PushError::NoChange { .. }) => {
-                self.close_for_protocol(id, &error);
-                Ok(())
-            }
+        let Checked { positions, outcome } = check.run()?;
+        if let Err(no_change) = &outcome {
+            self.close_for_protocol(id, no_change);
         }
+        let Push { n, space, document, .. } = *push;
+        let (connection, outcome) = (id, outcome.ok());
+        self.answers.push(Answer {
+            connection,
+            space,
+            name,
+            n,
+            document,
+            bytes,
+            positions,
+            outcome,
+        });
+        Ok(())
     }
 
     fn forward_presence(&mut self, from: ConnectionId, presence: Presence) {
@@ -297,7 +313,9 @@ impl Relay {
             answer;
         if let Some(connection) = self.connections.get_mut(&author) {
             connection.push_bytes -= bytes;
-            connection.session.handle_stored(n, outcome);
+            if let Some(outcome) = outcome {
+                connection.session.handle_stored(n, outcome);
+            }
             self.ready.insert(author);
         }
         let Some(positions) = positions else { return };

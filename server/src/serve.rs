@@ -11,6 +11,8 @@ mod database;
 mod driver;
 mod engine;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -44,6 +46,17 @@ pub async fn serve(
         return Err(ServeError::NotLoopback { address });
     }
     let engine = Engine::start(&config).await?;
+    run(config, engine, listener, shutdown).await
+}
+
+/// Serves with an engine that runs.
+async fn run(
+    config: Config,
+    engine: Engine,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
     tracing::info!(%address, data = %config.data.display(), "relay started");
     let (phase, phases) = watch::channel(Phase::Serving);
     let (shared, mut drained) = Shared::new(&config, engine.handle(), phases);

@@ -20,17 +20,16 @@ use crate::store::{ChangeStore, StoreError};
 pub(super) struct Checked {
     /// Where the changes stand that are new. A push has one document, so they follow each other.
     pub(super) positions: Option<RangeInclusive<u64>>,
-    pub(super) outcome: StoreOutcome,
+    /// The answer, if there can be one.
+    pub(super) outcome: Result<StoreOutcome, NoChange>,
 }
 
-/// A push that cannot be answered.
+/// Bytes that have not even a hash to refuse them by.
 #[derive(Debug, Error)]
-pub(super) enum PushError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Bytes without a hash to refuse them by.
-    #[error("push {n} holds something that is no change")]
-    NoChange { n: u64, source: GuardError },
+#[error("push {n} holds something that is no change")]
+pub(super) struct NoChange {
+    n: u64,
+    source: GuardError,
 }
 
 /// Checks a push change by change, against everything committed and staged before it, and stages
@@ -76,25 +75,23 @@ impl<'a> PushCheck<'a> {
         Self { refuse, ..self }
     }
 
-    pub(super) fn run(mut self) -> Result<Checked, PushError> {
+    pub(super) fn run(mut self) -> Result<Checked, StoreError> {
         let of_all = match self.refusal_of_all() {
             Ok(verdict) => verdict,
             Err(error) if error.is_confined() => Some(self.damaged(&error)),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         for chunk in &self.push.changes {
-            let change = match change::parse(chunk) {
-                Ok(change) => change,
-                Err(source) => {
-                    let no_change = PushError::NoChange { n: self.push.n, source: source.clone() };
-                    let hash = hash_of_refused(chunk).ok_or(no_change)?;
-                    self.refused.add(hash, Verdict::never(&source));
-                    continue;
-                }
-            };
-            match &of_all {
-                Some(verdict) => self.refused.add(change.hash(), verdict.clone()),
-                None => self.check(&change, chunk)?,
+            match (change::parse(chunk), &of_all) {
+                (Ok(change), None) => self.check(&change, chunk)?,
+                (Ok(change), Some(verdict)) => self.refused.add(change.hash(), verdict.clone()),
+                (Err(source), _) => match hash_of_refused(chunk) {
+                    Some(hash) => self.refused.add(hash, Verdict::never(&source)),
+                    None => {
+                        let no_change = NoChange { n: self.push.n, source };
+                        return Ok(Checked { positions: self.positions, outcome: Err(no_change) });
+                    }
+                },
             }
         }
         self.finish()
@@ -163,11 +160,11 @@ impl<'a> PushCheck<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Checked, PushError> {
+    fn finish(self) -> Result<Checked, StoreError> {
         self.counters.pushes += 1;
         let positions = self.positions;
         let Some(class) = self.refused.class() else {
-            return Ok(Checked { positions, outcome: StoreOutcome::Kept });
+            return Ok(Checked { positions, outcome: Ok(StoreOutcome::Kept) });
         };
         self.refused.classes.values().for_each(|class| self.counters.refused.count(*class));
         let heads = match class {
@@ -180,7 +177,7 @@ impl<'a> PushCheck<'a> {
         };
         let Refused { hashes, reason, .. } = self.refused;
         let outcome = StoreOutcome::Refused { class, hashes, heads, retry_after_ms, reason };
-        Ok(Checked { positions, outcome })
+        Ok(Checked { positions, outcome: Ok(outcome) })
     }
 }
 

@@ -10,26 +10,32 @@ use super::ServeError;
 use crate::relay::{Relay, RelayOptions};
 
 /// The relay's folder: a database, and beside it the number of the process that has it open.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct DataFolder {
     path: PathBuf,
     cache_bytes: usize,
+    /// Whether the relay was opened, and the file beside it is ours.
+    is_ours: bool,
 }
 
 impl DataFolder {
     pub(super) fn new(path: PathBuf, cache_bytes: usize) -> Self {
-        Self { path, cache_bytes }
+        Self { path, cache_bytes, is_ours: false }
     }
 
     /// Opens the relay in the folder, or makes one.
-    pub(super) fn open(&self, options: RelayOptions) -> Result<Relay, ServeError> {
+    pub(super) fn open(&mut self, options: RelayOptions) -> Result<Relay, ServeError> {
         let folder = |source| ServeError::Folder { path: self.path.clone(), source };
         fs::create_dir_all(&self.path).map_err(folder)?;
         let path = self.path.join("relay.redb");
-        let opened = Database::builder().set_cache_size(self.cache_bytes).create(&path);
+        if !path.exists() {
+            self.make(&path)?;
+        }
+        let opened = Database::builder().set_cache_size(self.cache_bytes).open(&path);
         let database = opened.map_err(|error| self.explain(path.clone(), error))?;
         let relay = Relay::open(database, options, rand::random)
             .map_err(|source| ServeError::Store { path, source })?;
+        self.is_ours = true;
         // Only for the message of whoever finds the database locked.
         if let Err(error) = fs::write(self.pid_path(), std::process::id().to_string()) {
             tracing::warn!(error = &error as &dyn std::error::Error, "relay.pid not written");
@@ -37,9 +43,19 @@ impl DataFolder {
         Ok(relay)
     }
 
-    /// The relay is closed.
-    pub(super) fn release(&self) {
-        let _ = fs::remove_file(self.pid_path());
+    /// Makes an empty database under another name first: one whose making was cut short cannot be
+    /// told from a damaged one.
+    fn make(&self, path: &Path) -> Result<(), ServeError> {
+        let folder = |source| ServeError::Folder { path: self.path.clone(), source };
+        let unfinished = path.with_extension("redb.new");
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder(error)),
+            _ => {}
+        }
+        let made = Database::create(&unfinished);
+        drop(made.map_err(|error| self.explain(unfinished.clone(), error))?);
+        fs::rename(&unfinished, path).map_err(folder)?;
+        sync_folder(&self.path).map_err(folder)
     }
 
     fn explain(&self, path: PathBuf, error: DatabaseError) -> ServeError {
@@ -58,6 +74,19 @@ impl DataFolder {
     fn pid_path(&self) -> PathBuf {
         self.path.join("relay.pid")
     }
+}
+
+impl Drop for DataFolder {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = fs::remove_file(self.pid_path());
+        }
+    }
+}
+
+/// Makes a rename survive a power loss.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 fn read_pid(path: &Path) -> Option<u32> {

@@ -13,19 +13,21 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::sleep_until;
 
+use super::ServeError;
 use super::compactor::Compactor;
-use super::database::DataFolder;
 use super::engine::{Batch, Command, Health};
-use crate::relay::{Close, ConnectionId, Relay, RelayOptions};
+use crate::relay::{Close, ConnectionId, Relay};
 use crate::store::StoreError;
 
-/// What the engine's thread has.
+/// Opens the relay's store.
+pub(super) type OpenStore = Box<dyn FnMut() -> Result<Relay, ServeError> + Send>;
+
+/// What the engine's thread has. When it is dropped the relay is closed before what opened it.
 pub(super) struct Driver {
     queue: Receiver<Command>,
-    data: DataFolder,
-    options: RelayOptions,
     /// `None` while the store cannot be written, and once the relay stops.
     relay: Option<Relay>,
+    open: OpenStore,
     reopening: Reopening,
     compactor: Option<Compactor>,
     is_folding: bool,
@@ -66,8 +68,7 @@ struct Reopening {
 impl Driver {
     pub(super) fn new(
         queue: Receiver<Command>,
-        data: DataFolder,
-        options: RelayOptions,
+        open: OpenStore,
         relay: Relay,
         compactor: Option<Compactor>,
         batch_bytes: usize,
@@ -75,8 +76,7 @@ impl Driver {
         let now = Instant::now();
         Self {
             queue,
-            data,
-            options,
+            open,
             relay: Some(relay),
             reopening: Reopening { at: now, delay: REOPEN_DELAY_MIN },
             compactor,
@@ -104,9 +104,6 @@ impl Driver {
             self.fold_next();
             drop(permits);
         }
-        self.compactor = None;
-        self.relay = None;
-        self.data.release();
     }
 
     /// Waits for something to do and takes all there is, within reason. What messages it took may
@@ -272,12 +269,7 @@ impl Driver {
         if self.stage != Stage::Serving || Instant::now() < self.reopening.at {
             return;
         }
-        let opened = self.data.open(self.options.clone()).map_err(|error| error.to_string());
-        let opened = opened.and_then(|mut relay| {
-            relay.probe().map_err(|error| error.to_string())?;
-            Ok(relay)
-        });
-        match opened {
+        match (self.open)() {
             Ok(relay) => {
                 tracing::info!("store reopened");
                 self.relay = Some(relay);
@@ -285,6 +277,7 @@ impl Driver {
                 self.reopening.delay = REOPEN_DELAY_MIN;
             }
             Err(error) => {
+                let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "store not reopened");
                 self.reopening.at = Instant::now() + self.reopening.delay;
                 self.reopening.delay = (self.reopening.delay * 2).min(REOPEN_DELAY_MAX);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::compactor::Compactor;
 use super::connection::Violation;
 use super::database::DataFolder;
-use super::driver::Driver;
+use super::driver::{Driver, OpenStore};
 use super::{Config, ServeError};
 use crate::compaction::{Compacted, CompactionError};
 use crate::relay::{Close, ConnectionId, Outgoing};
@@ -97,23 +97,27 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Opens the store and starts the thread.
+    /// Opens the store in the configured folder and starts the thread.
     pub(super) async fn start(config: &Config) -> Result<Self, ServeError> {
-        let data = DataFolder::new(config.data.clone(), config.cache_bytes);
+        let mut data = DataFolder::new(config.data.clone(), config.cache_bytes);
         let mut options = config.options.clone();
         if config.compaction_worker.is_none() {
             options.compaction = None;
         }
-        let (opening, with) = (data.clone(), options.clone());
-        let relay = match spawn_blocking(move || opening.open(with)).await {
-            Ok(opened) => opened?,
-            Err(panic) => return Err(ServeError::Thread(io::Error::other(panic))),
-        };
+        Self::over(config, Box::new(move || data.open(options.clone()))).await
+    }
+
+    /// Opens a store with `open`, now and whenever it failed, and starts the thread.
+    pub(super) async fn over(config: &Config, mut open: OpenStore) -> Result<Self, ServeError> {
+        // May have to repair a database, which takes as long as it is large.
+        let opening = spawn_blocking(move || (open(), open)).await;
+        let (opened, open) =
+            opening.map_err(|panic| ServeError::Thread(io::Error::other(panic)))?;
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let worker = config.compaction_worker.clone();
         let compactor = worker.map(|worker| Compactor::start(worker, commands.downgrade()));
         let compactor = compactor.transpose().map_err(ServeError::Thread)?;
-        let driver = Driver::new(queue, data, options, relay, compactor, config.batch_bytes);
+        let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes);
         let thread = driver.spawn().map_err(ServeError::Thread)?;
         let room_bytes = u32::try_from(config.inbound_bytes_max).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(room_bytes as usize));

@@ -7,7 +7,7 @@ use redb::{Database, StorageBackend};
 
 /// A disk; clones are the same one. Databases opened on it come and go.
 #[derive(Debug, Clone, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
 }
 
@@ -24,35 +24,32 @@ struct State {
 }
 
 impl Disk {
-    pub fn database(&self) -> Result<Database, redb::DatabaseError> {
+    pub(crate) fn database(&self) -> Result<Database, redb::DatabaseError> {
         Database::builder().create_with_backend(Backend(self.clone()))
     }
 
     /// Calls so far, of any kind.
-    pub fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.state().calls
     }
 
     /// How often something was made durable.
-    pub fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.state().syncs
     }
 
     /// Lets call `number` fail, counting from the first ever, and if `stays_broken` all after it.
-    pub fn fail_at(&self, number: u64, stays_broken: bool) {
+    pub(crate) fn fail_at(&self, number: u64, stays_broken: bool) {
         let mut state = self.state();
         state.fails_at = Some(number);
         state.stays_broken = stays_broken;
     }
 
-    pub fn heal(&self) {
-        self.state().fails_at = None;
-    }
-
-    /// Forgets what was written and not synced.
-    pub fn lose_power(&self) {
-        let mut state = self.state();
-        state.seen = state.synced.clone();
+    /// What is left after a power loss right now: what was synced.
+    pub(crate) fn after_power_loss(&self) -> Self {
+        let synced = self.state().synced.clone();
+        let state = State { seen: synced.clone(), synced, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

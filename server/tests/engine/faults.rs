@@ -6,7 +6,7 @@ use rejoin_core::ChangeHash;
 use rejoin_relay::{CompactionPolicy, Relay, RelayOptions, TailPolicy, compact_in_process};
 
 use crate::disk::Disk;
-use crate::harness::{Author, PLENTY, Peer, World, document, hashes};
+use crate::harness::{Author, PLENTY, Peer, World, document, hashes, open};
 
 /// After SQLite: fail the first call, then the second, and so on until nothing fails any more.
 #[test]
@@ -42,11 +42,15 @@ struct Script {
 
 impl Script {
     fn run(number: u64, stays_broken: bool) -> Self {
-        let mut world = World::with(options());
+        let world = World::with(options());
         world.disk.fail_at(world.disk.calls() + number, stays_broken);
+        Self::finish(world)
+    }
+
+    fn finish(mut world: World) -> Self {
         let mut acked = BTreeSet::new();
         let untouched = edit(&mut world, &mut acked).is_ok();
-        let stored = stored_after_power_loss(&world.disk, world.relay);
+        let stored = stored_after_power_loss(&world);
         Self { acked, stored, untouched }
     }
 
@@ -106,16 +110,50 @@ fn fold(world: &mut World) -> Result<(), String> {
 }
 
 /// Everything a new replica is sent after the machine lost power.
-fn stored_after_power_loss(disk: &Disk, relay: Relay) -> BTreeSet<ChangeHash> {
-    drop(relay);
-    disk.heal();
-    disk.lose_power();
-    let mut world = World::new();
-    world.disk = disk.clone();
-    world.reopen(RelayOptions::default());
+fn stored_after_power_loss(world: &World) -> BTreeSet<ChangeHash> {
+    let mut world = World::over(world.disk.after_power_loss(), RelayOptions::default());
     let mut reader = world.connect(None, false);
     world.drive(&mut [&mut reader]);
     assert!(reader.agrees() || reader.documents.is_empty());
     let changes = reader.documents.values_mut().flat_map(|doc| doc.get_changes(&[]));
     changes.map(|change| ChangeHash(change.hash().0)).collect()
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_says_so_and_is_whole_later() {
+    let mut calls = 0;
+    for number in 1.. {
+        let disk = Disk::default();
+        let database = disk.database().unwrap();
+        disk.fail_at(disk.calls() + number, true);
+        let opened = Relay::open(database, RelayOptions::default(), || [1; 16]);
+        drop(open(&disk.after_power_loss(), RelayOptions::default()));
+        if opened.is_ok() {
+            break;
+        }
+        calls = number;
+    }
+    assert!(calls > 2, "only {calls} calls were made");
+}
+
+/// A relay that tells before the disk has it would lose what it acknowledged, and this would notice.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_relay_that_does_not_wait_for_the_disk_is_found_out() {
+    let mut options = options();
+    options.mutant = Some(rejoin_relay::Mutant::AckBeforeCommit);
+    let script = Script::finish(World::with(options));
+    assert!(!script.acked.is_subset(&script.stored));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_relay_that_takes_orphans_is_found_out() {
+    let mut options = RelayOptions::default();
+    options.mutant = Some(rejoin_relay::Mutant::DroppedDepCheck);
+    let mut world = World::with(options);
+    let mut alice = world.connect(None, false);
+    alice.push(1, document(1), Author::new(1).puts(3).split_off(1));
+    world.drive(&mut [&mut alice]);
+    assert!(alice.refused().is_empty());
 }

@@ -15,105 +15,117 @@ use rejoin_relay::{Close, ConnectionId, Relay, RelayOptions};
 use crate::disk::Disk;
 
 /// Enough for every frame there is.
-pub const PLENTY: usize = usize::MAX;
+pub(crate) const PLENTY: usize = usize::MAX;
 
-pub fn space() -> SpaceName {
+pub(crate) fn space() -> SpaceName {
     SpaceName::new("acme").unwrap()
 }
 
-pub fn jobs() -> CollectionName {
+pub(crate) fn jobs() -> CollectionName {
     CollectionName::new("jobs").unwrap()
 }
 
 /// A document without a natural key.
-pub fn document(n: u8) -> DocumentId {
+pub(crate) fn document(n: u8) -> DocumentId {
     DocumentId::from_random([n; 16])
 }
 
 /// Edits of one document, and the chunks they made.
-pub struct Author {
-    pub doc: AutoCommit,
+pub(crate) struct Author {
+    pub(crate) doc: AutoCommit,
     puts: usize,
 }
 
 impl Author {
-    pub fn new(actor: u8) -> Self {
+    pub(crate) fn new(actor: u8) -> Self {
         Self { doc: AutoCommit::new().with_actor(ActorId::from([actor; 16])), puts: 0 }
     }
 
     /// One change that sets `key`.
-    pub fn put(&mut self, key: &str, value: &str) -> Vec<u8> {
+    pub(crate) fn put(&mut self, key: &str, value: &str) -> Vec<u8> {
         self.doc.put(ROOT, key, value).unwrap();
         self.doc.commit();
         self.doc.get_last_local_change().unwrap().raw_bytes().to_vec()
     }
 
     /// So many changes. Each says something new: putting what is there is no change.
-    pub fn puts(&mut self, count: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn puts(&mut self, count: usize) -> Vec<Vec<u8>> {
         let puts = self.puts..self.puts + count;
         self.puts = puts.end;
         puts.map(|n| self.put("n", &n.to_string())).collect()
     }
 
     /// Another author of the same document.
-    pub fn fork(&mut self, actor: u8) -> Self {
+    pub(crate) fn fork(&mut self, actor: u8) -> Self {
         Self { doc: self.doc.fork().with_actor(ActorId::from([actor; 16])), puts: 0 }
     }
 }
 
-pub fn hash(chunk: &[u8]) -> ChangeHash {
+pub(crate) fn hash(chunk: &[u8]) -> ChangeHash {
     rejoin_core::change::parse(chunk).unwrap().hash()
 }
 
-pub fn hashes(chunks: &[Vec<u8>]) -> Vec<ChangeHash> {
+pub(crate) fn hashes(chunks: &[Vec<u8>]) -> Vec<ChangeHash> {
     chunks.iter().map(|chunk| hash(chunk)).collect()
 }
 
 /// A relay on a disk, and a clock.
-pub struct World {
-    pub disk: Disk,
-    pub relay: Relay,
-    pub now: u64,
-    pub unix_ms: u64,
+pub(crate) struct World {
+    pub(crate) disk: Disk,
+    pub(crate) relay: Relay,
+    pub(crate) now: u64,
+    pub(crate) unix_ms: u64,
     connections: u64,
 }
 
 /// One replica in one session of one space.
-pub struct Peer {
-    pub id: ConnectionId,
-    pub session: ReplicaSession,
-    pub events: Vec<ReplicaEvent>,
+pub(crate) struct Peer {
+    pub(crate) id: ConnectionId,
+    pub(crate) session: ReplicaSession,
+    pub(crate) events: Vec<ReplicaEvent>,
     /// What it was sent and holds.
-    pub documents: BTreeMap<DocumentId, AutoCommit>,
-    pub frames: Vec<Frame>,
-    pub cursor: Option<Cursor>,
-    pub digests: Option<Vec<CollectionDigest>>,
-    pub close: Option<Close>,
+    pub(crate) documents: BTreeMap<DocumentId, AutoCommit>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) digests: Option<Vec<CollectionDigest>>,
+    pub(crate) close: Option<Close>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(RelayOptions::default())
     }
 
-    pub fn with(options: RelayOptions) -> Self {
-        let disk = Disk::default();
+    pub(crate) fn with(options: RelayOptions) -> Self {
+        Self::over(Disk::default(), options)
+    }
+
+    pub(crate) fn over(disk: Disk, options: RelayOptions) -> Self {
         let relay = open(&disk, options);
         Self { disk, relay, now: 1, unix_ms: 1_800_000_000_000, connections: 0 }
     }
 
+    /// Closes the store, and puts an empty one in its place.
+    pub(crate) fn close(&mut self) {
+        self.relay = open(&Disk::default(), RelayOptions::default());
+    }
+
     /// The same store, opened again; sessions are gone.
-    pub fn reopen(&mut self, options: RelayOptions) {
-        let spare = open(&Disk::default(), RelayOptions::default());
-        drop(std::mem::replace(&mut self.relay, spare));
+    pub(crate) fn reopen(&mut self, options: RelayOptions) {
+        self.close();
         self.relay = open(&self.disk, options);
     }
 
-    pub fn connect(&mut self, cursor: Option<Cursor>, holds: bool) -> Peer {
+    pub(crate) fn connect(&mut self, cursor: Option<Cursor>, holds: bool) -> Peer {
         self.connect_to(space(), cursor, holds)
     }
 
-    pub fn connect_to(&mut self, name: SpaceName, cursor: Option<Cursor>, holds: bool) -> Peer {
+    pub(crate) fn connect_to(
+        &mut self,
+        name: SpaceName,
+        cursor: Option<Cursor>,
+        holds: bool,
+    ) -> Peer {
         self.connections += 1;
         let id = ConnectionId(self.connections);
         self.relay.handle_connected(self.now, id);
@@ -130,12 +142,12 @@ impl World {
         }
     }
 
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.relay.turn(self.now, self.unix_ms).unwrap();
     }
 
     /// Gives the relay what the peer has to send.
-    pub fn send(&mut self, peer: &mut Peer) -> bool {
+    pub(crate) fn send(&mut self, peer: &mut Peer) -> bool {
         let mut sent = false;
         while let Some(frame) = peer.session.poll_transmit() {
             self.relay.handle_message(peer.id, &frame.encode());
@@ -145,16 +157,16 @@ impl World {
     }
 
     /// Gives the peer what the relay has to send, within a budget of bytes.
-    pub fn receive(&mut self, peer: &mut Peer, budget: usize) -> bool {
+    pub(crate) fn receive(&mut self, peer: &mut Peer, budget: usize) -> bool {
         let frames = self.relay.poll_transmit(self.now, peer.id, budget);
         let received = !frames.is_empty();
         frames.iter().for_each(|bytes| peer.handle(Frame::decode(bytes).unwrap()));
-        peer.close = self.relay.poll_close(peer.id).or(peer.close.take());
+        peer.close = self.relay.poll_close(peer.id).or_else(|| peer.close.take());
         received
     }
 
     /// Lets everything happen that can, with time passing whenever nothing else does.
-    pub fn drive(&mut self, peers: &mut [&mut Peer]) {
+    pub(crate) fn drive(&mut self, peers: &mut [&mut Peer]) {
         for _ in 0..10_000 {
             let mut moved = false;
             for peer in peers.iter_mut() {
@@ -181,13 +193,13 @@ impl World {
         true
     }
 
-    pub fn disconnect(&mut self, peer: &Peer) {
+    pub(crate) fn disconnect(&mut self, peer: &Peer) {
         self.relay.handle_disconnected(peer.id);
     }
 }
 
 impl Peer {
-    pub fn push(&mut self, ticket: u64, document: DocumentId, changes: Vec<Vec<u8>>) {
+    pub(crate) fn push(&mut self, ticket: u64, document: DocumentId, changes: Vec<Vec<u8>>) {
         self.session.push(ticket, 0, document, jobs(), changes);
     }
 
@@ -217,7 +229,7 @@ impl Peer {
     }
 
     /// Tickets acknowledged, in order.
-    pub fn acked(&self) -> Vec<u64> {
+    pub(crate) fn acked(&self) -> Vec<u64> {
         let acked = self.events.iter().filter_map(|event| match event {
             ReplicaEvent::Acked { ticket } => Some(*ticket),
             _ => None,
@@ -225,7 +237,7 @@ impl Peer {
         acked.collect()
     }
 
-    pub fn refused(&self) -> Vec<Refused> {
+    pub(crate) fn refused(&self) -> Vec<Refused> {
         let refused = self.events.iter().filter_map(|event| match event {
             ReplicaEvent::Refused { refused, .. } => Some(refused.clone()),
             _ => None,
@@ -234,14 +246,14 @@ impl Peer {
     }
 
     /// The one refusal there was.
-    pub fn refusal(&self) -> (RefusedClass, Vec<ChangeHash>) {
+    pub(crate) fn refusal(&self) -> (RefusedClass, Vec<ChangeHash>) {
         let refused = self.refused();
         assert_eq!(refused.len(), 1, "{refused:?}");
         (refused[0].class, refused[0].hashes.clone())
     }
 
     /// Every chunk and snapshot received.
-    pub fn received(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn received(&self) -> Vec<Vec<u8>> {
         let received = self.events.iter().filter_map(|event| match event {
             ReplicaEvent::Received { snapshot, changes, .. } => {
                 Some(snapshot.iter().chain(changes).cloned())
@@ -251,12 +263,12 @@ impl Peer {
         received.flatten().collect()
     }
 
-    pub fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         !self.acked().is_empty() || !self.received().is_empty()
     }
 
     /// Whether the last checkpoint had digests, and they are of just what this peer holds.
-    pub fn agrees(&mut self) -> bool {
+    pub(crate) fn agrees(&mut self) -> bool {
         let mut digest = SetDigest::EMPTY;
         for item in self.items_with_heads() {
             digest.insert(&item.0, &heads_hash(&item.1));
@@ -264,7 +276,7 @@ impl Peer {
         self.digests == Some(vec![CollectionDigest { collection: jobs(), digest }])
     }
 
-    pub fn items(&mut self) -> Vec<RepairItem> {
+    pub(crate) fn items(&mut self) -> Vec<RepairItem> {
         let with_heads = self.items_with_heads().into_iter();
         let item = |(document, heads): (_, Vec<_>)| RepairItem {
             document,
@@ -273,7 +285,7 @@ impl Peer {
         with_heads.map(item).collect()
     }
 
-    pub fn heads(&mut self, document: &DocumentId) -> Vec<ChangeHash> {
+    pub(crate) fn heads(&mut self, document: &DocumentId) -> Vec<ChangeHash> {
         let heads = self.documents.get_mut(document).unwrap().get_heads();
         heads.iter().map(|head| ChangeHash(head.0)).collect()
     }
@@ -284,7 +296,7 @@ impl Peer {
     }
 }
 
-pub fn open(disk: &Disk, options: RelayOptions) -> Relay {
+pub(crate) fn open(disk: &Disk, options: RelayOptions) -> Relay {
     let mut next = 0;
     let ids = || {
         next += 1;

@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod compaction;
+mod damage;
 mod disk;
 mod faults;
 mod harness;

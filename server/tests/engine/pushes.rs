@@ -224,8 +224,9 @@ fn a_document_stays_in_its_collection_and_space() {
     alice.session.push(2, 0, document(1), customers, vec![second.clone()]);
     bob.push(3, document(1), vec![second.clone()]);
     world.drive(&mut [&mut alice, &mut bob]);
-    assert_eq!(alice.refusal(), (RefusedClass::Never, hashes(&[second.clone()])));
-    assert_eq!(bob.refusal(), (RefusedClass::Never, hashes(&[second])));
+    let named = hashes(&[second]);
+    assert_eq!(alice.refusal(), (RefusedClass::Never, named.clone()));
+    assert_eq!(bob.refusal(), (RefusedClass::Never, named));
     assert!(bob.received().is_empty());
 }
 
@@ -272,6 +273,21 @@ fn bytes_that_are_no_change_end_the_session() {
     assert_eq!(close.code, ByeCode::Protocol);
     assert!(close.message.contains("push 1"), "{}", close.message);
     assert_eq!(bob.acked(), [1]);
+}
+
+#[test]
+fn what_came_before_bytes_that_are_no_change_is_kept_and_forwarded() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (world.connect(None, false), world.connect(None, false));
+    world.drive(&mut [&mut bob]);
+    let kept = Author::new(1).puts(2);
+    let no_change = b"no change at all".to_vec();
+    alice.push(1, document(1), [kept.clone(), vec![no_change]].concat());
+    world.drive(&mut [&mut alice, &mut bob]);
+    assert!(alice.close.is_some());
+    assert!(alice.acked().is_empty());
+    assert_eq!(bob.received(), kept);
+    assert!(bob.agrees());
 }
 
 #[test]

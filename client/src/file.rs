@@ -9,10 +9,15 @@ use thiserror::Error;
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
+/// Bytes of database pages kept in memory. redb would take up to a gigabyte, which a telephone does
+/// not have.
+const CACHE_BYTES: usize = 32 << 20;
+
 /// Opens or creates the database of a replica.
 pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
     let at = path.to_owned();
-    Database::create(path).map_err(|error| match error {
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    opened.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: at, holder: holder(path) },
         DatabaseError::Storage(StorageError::Io(source)) => io_error(at, source),
         DatabaseError::Storage(StorageError::Corrupted(reason)) => {

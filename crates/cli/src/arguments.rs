@@ -133,7 +133,8 @@ pub(crate) struct ImportArguments {
 json: an array with one document a line, each {\"key\", \"id\", \"value\"}.
 csv:  one column for every field that any document has; maps and lists as JSON. If a field holds
       each document's key, that is the first column; otherwise the first is _key.
-      `rejoin import` takes it back with that column as --key.")]
+      `rejoin import` takes it back with that column as --key.
+Documents come in the order of their ids, which is the same on every replica.")]
 pub(crate) struct ExportArguments {
     pub(crate) collection: String,
     #[arg(long, value_enum, default_value_t = Format::Json)]

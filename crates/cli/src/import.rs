@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, Edited};
+use rejoin::{Collection, EditError, Edited, EngineOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -27,7 +27,9 @@ pub(crate) async fn run(
     // A header that is no good must not leave an empty replica behind.
     let mut rows = Rows::new(file, &arguments.key)
         .with_context(|| format!("{} cannot be imported", arguments.file.display()))?;
-    let local = Local::open_or_create(place).await?;
+    // Each document is met once.
+    let options = EngineOptions { documents_loaded_max: 1, ..EngineOptions::default() };
+    let local = Local::open_or_create_with(place, options).await?;
     let collection = local.space.collection(&arguments.collection)?;
     let progress = progress(bytes, output);
     let taken = take_all(&mut rows, &collection, &progress).await;
@@ -184,8 +186,8 @@ impl Taken {
     }
 }
 
-/// Rows, and bytes of rows, that make one commit.
-const BATCH_ROWS: usize = 256;
+/// Rows, and bytes of rows, that make one commit. All of their documents are in memory then.
+const BATCH_ROWS: usize = 64;
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Bad rows that are shown; the rest is counted.

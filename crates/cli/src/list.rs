@@ -38,7 +38,7 @@ pub(crate) async fn run(
 }
 
 fn having(arguments: &ListArguments) -> &'static str {
-    if arguments.conditions.is_empty() { "" } else { " with that" }
+    if arguments.conditions.is_empty() { "" } else { " match" }
 }
 
 fn table(entries: &[Entry], fields: &[Path]) -> Table {
@@ -73,7 +73,8 @@ fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> V
     let mut worth: Vec<_> = fields
         .iter()
         .filter(|(name, field)| !field.is_key && !asked(name))
-        .map(|(name, field)| (field.rank(entries.len()), *name, field))
+        .filter(|(_, field)| field.filled * 10 >= entries.len())
+        .map(|(name, field)| (field.rank(name, entries.len()), *name, field))
         .collect();
     worth.sort_by_key(|(rank, name, _)| (*rank, *name));
     let key = entries.iter().filter_map(|entry| entry.key.as_ref()).map(|key| key.chars().count());
@@ -115,24 +116,24 @@ fn survey(entries: &[Entry]) -> BTreeMap<&str, Field> {
 
 impl Field {
     /// Lower is better.
-    fn rank(&self, documents: usize) -> (bool, usize, bool, usize) {
+    fn rank(&self, name: &str, documents: usize) -> (bool, bool, bool, usize) {
         let rare = self.filled * 2 < documents;
         let tells_nothing = documents > 1 && self.distinct.len() < 2;
-        // Few values are a status or a kind; as many as documents are numbers and times.
-        let kinds = match self.distinct.len() {
-            2..=24 => 0,
-            _ => 1,
-        };
         let average = self.characters / self.filled.max(1);
-        (rare || tells_nothing, usize::from(average > CELL_MAX), kinds == 1, average)
+        // Few values are a status or a kind, many are numbers and times.
+        let many = self.distinct.len() > KINDS_MAX;
+        (rare || tells_nothing, average > CELL_MAX, many, average.max(name.chars().count()))
     }
 }
 
 /// Columns of a cell beyond which it is cut rather than others left out.
 const CELL_MAX: usize = 28;
 
+/// Different values that a kind or a status may have.
+const KINDS_MAX: usize = 24;
+
 /// Different values of a field that are counted.
-const DISTINCT_MAX: usize = 64;
+const DISTINCT_MAX: usize = KINDS_MAX + 1;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rejoin::{Collection, Entry, Replica, Space};
+use rejoin::{Collection, EngineOptions, Entry, Replica, Space};
 
 use crate::arguments::{DocumentArguments, PlaceArguments};
 use crate::output::count;
@@ -20,8 +20,15 @@ pub(crate) struct Local {
 impl Local {
     /// Opens the replica, or makes a new one.
     pub(crate) async fn open_or_create(place: &PlaceArguments) -> Result<Self> {
-        let file = file(place)?;
-        let replica = Replica::open(file).await?;
+        Self::open_or_create_with(place, EngineOptions::default()).await
+    }
+
+    /// The same, with limits of its own.
+    pub(crate) async fn open_or_create_with(
+        place: &PlaceArguments,
+        options: EngineOptions,
+    ) -> Result<Self> {
+        let replica = Replica::open_with(file(place)?, options).await?;
         let space = replica.space(&place.space).context("--space is not a name")?;
         Ok(Self { replica, space })
     }

@@ -121,5 +121,5 @@ async fn written(device: &Device, heads: &[ChangeHash]) -> Result<String> {
 }
 
 fn plain(value: &Value) -> String {
-    crate::values::plain(value).trim_end().to_owned()
+    crate::values::plain(value).into_owned()
 }

@@ -1,0 +1,232 @@
+//! Real processes: the `rejoin` binary, a relay, and what they print.
+//!
+//! Whatever is started here ends with the value that holds it, by its id.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The `rejoin` binary, in a folder of its own.
+#[derive(Debug, Clone)]
+pub struct Rejoin {
+    folder: PathBuf,
+}
+
+/// How a process ended, and what it printed.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Rejoin {
+    /// Runs commands in this folder: relative files are in there.
+    pub fn in_dir(folder: impl AsRef<Path>) -> Self {
+        Self { folder: folder.as_ref().to_owned() }
+    }
+
+    /// A command that knows nothing of the environment of the tests.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .env_remove("REJOIN_REPLICA")
+            .env("RUST_LOG", "warn")
+            .env("NO_COLOR", "1")
+            .env("COLUMNS", "80");
+        command
+    }
+
+    /// Runs to the end, whatever that is.
+    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+        ended(self.command(arguments).output().expect("rejoin starts"))
+    }
+
+    /// The same, with text on its standard input.
+    pub fn run_with_input(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Ended {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("rejoin starts");
+        let mut stdin = child.stdin.take().expect("its input is a pipe");
+        // A process that has seen enough reads no more.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        ended(child.wait_with_output().expect("rejoin ends"))
+    }
+
+    /// Runs what must succeed, and returns what it printed.
+    #[track_caller]
+    pub fn ok(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout
+    }
+
+    /// Runs what must succeed and print one JSON document. `--json` comes last.
+    #[track_caller]
+    pub fn json(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Value {
+        let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
+        let printed = self.ok(arguments.chain(["--json".into()]));
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in {printed}"))
+    }
+
+    /// Runs what must fail, and returns what it said.
+    #[track_caller]
+    pub fn refused(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        ended.stderr
+    }
+}
+
+fn ended(output: std::process::Output) -> Ended {
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("text on standard output"),
+        stderr: String::from_utf8(output.stderr).expect("text on standard error"),
+    }
+}
+
+/// A relay that listens on a free port of the loopback address, until it is dropped.
+#[derive(Debug)]
+pub struct RelayProcess {
+    running: Running,
+    data: PathBuf,
+    address: String,
+}
+
+impl RelayProcess {
+    /// Starts a relay, and returns when it listens.
+    pub fn start(data: impl AsRef<Path>) -> Self {
+        Self::start_at(data.as_ref(), "127.0.0.1:0")
+    }
+
+    fn start_at(data: &Path, address: &str) -> Self {
+        let folder = data.parent().expect("a folder in a folder");
+        let arguments = ["relay", "--listen", address, "--data"].map(OsStr::new);
+        let command =
+            Rejoin::in_dir(folder).command(arguments.into_iter().chain([data.as_os_str()]));
+        let mut running = Running::start(command);
+        let line = running.line().expect("the relay listens; what it said is above");
+        let address = line
+            .strip_prefix("listening on ws://")
+            .and_then(|rest| rest.strip_suffix("/sync"))
+            .unwrap_or_else(|| panic!("the relay says something else: {line}"));
+        Self { address: address.to_owned(), running, data: data.to_owned() }
+    }
+
+    /// Its address for a replica.
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill9(&mut self) {
+        self.running.kill9();
+    }
+
+    /// Starts it again after [`kill9`](Self::kill9): the same folder, the same port.
+    pub fn restart(&mut self) {
+        *self = Self::start_at(&self.data, &self.address);
+    }
+
+    /// The same folder at another port, where those who know the old one do not come.
+    pub fn start_apart(&self) -> Self {
+        Self::start_at(&self.data, "127.0.0.1:0")
+    }
+}
+
+/// A process whose lines are read as they come. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Nothing once nobody reads any more.
+    lines: Option<std::io::Lines<BufReader<ChildStdout>>>,
+}
+
+impl Running {
+    /// Starts a command. What it says on standard error goes where the test's goes.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the process starts");
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        Self { child, lines: Some(BufReader::new(stdout).lines()) }
+    }
+
+    /// The next line; nothing when the process has ended.
+    pub fn line(&mut self) -> Option<String> {
+        self.lines.as_mut()?.next()?.ok()
+    }
+
+    /// Closes its standard output, as `head` does, and waits for the end.
+    pub fn stop_reading(&mut self) -> Option<i32> {
+        self.lines = None;
+        self.child.wait().expect("a process ends").code()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGKILL. What was printed before can still be read with [`line`](Self::line).
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("a process of ours can be killed");
+        self.child.wait().expect("a killed process ends");
+    }
+
+    /// Sends SIGTERM, as an operator would, and waits for the end.
+    #[cfg(unix)]
+    pub fn terminate(&mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("there is kill");
+        assert!(sent.success(), "process {id} was gone already");
+        self.child.wait().expect("a process ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary under test, beside the tests in the target folder. `cargo xtask test` builds it
+/// before; where it is missing it is built now.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test knows its own file");
+        let deps = test.parent().expect("tests are in a folder");
+        let profile = deps.parent().expect("tests are in the folder deps of a profile");
+        let binary = profile.join(format!("rejoin{}", std::env::consts::EXE_SUFFIX));
+        if !binary.exists() {
+            build(profile);
+        }
+        binary
+    })
+}
+
+fn build(profile: &Path) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--package", "rejoin-cli", "--target-dir"]).arg(profile.join(".."));
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let built = command.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    assert!(built.expect("there is cargo").success(), "rejoin does not build");
+}

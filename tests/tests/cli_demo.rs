@@ -1,0 +1,38 @@
+//! The demo, which is what a newcomer runs first.
+
+use rejoin_tests::processes::Rejoin;
+use serde_json::Value;
+
+#[test]
+fn the_demo_converges_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Rejoin::in_dir(folder.path()).command(["demo", "--json"]);
+    // Where the demo puts its own folder.
+    let output = command.env("TMPDIR", folder.path()).output().expect("rejoin starts");
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["converged"], true);
+    assert_eq!((&report["same_digest"], &report["same_content"]), (&true.into(), &true.into()));
+    assert_eq!(report["documents"], 313);
+    let merges = report["merges"].as_array().expect("merges");
+    assert_eq!(merges.len(), 7);
+    assert!(merges.iter().all(|merge| merge["as_promised"] == true), "{merges:?}");
+    let waited = report["crash"]["waiting_when_restarted"].as_u64().expect("a number");
+    assert!(waited > 0, "the relay was killed when nothing was under way");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn the_demo_is_readable_at_80_columns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let printed = Rejoin::in_dir(folder.path()).ok(["demo"]);
+    for scene in
+        ["The office opens", "Live edits", "dead zone", "relay is killed", "The same everywhere?"]
+    {
+        assert!(printed.contains(scene), "{scene} is missing in:\n{printed}");
+    }
+    assert!(printed.contains("Everyone has the same morning"), "{printed}");
+    let widest = printed.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(80), "{printed}");
+    assert!(!printed.contains('\x1b'), "colour without a terminal");
+}

@@ -87,6 +87,7 @@ impl Disk {
         let mut state = self.lock();
         state.opening += 1;
         state.struck = None;
+        state.injected = 0;
         Handle { disk: Self(Arc::clone(&self.0)), opening: state.opening }
     }
 
@@ -111,9 +112,14 @@ impl Disk {
         self.lock().struck
     }
 
-    /// Errors given to programs since the last call.
-    pub fn take_injected(&self) -> u64 {
-        std::mem::take(&mut self.lock().injected)
+    /// Errors given to whoever has the file open, since they opened it.
+    pub fn injected(&self) -> u64 {
+        self.lock().injected
+    }
+
+    /// Whether every operation fails until the machine restarts.
+    pub fn is_broken(&self) -> bool {
+        self.lock().broken
     }
 
     /// Operations so far.

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rejoin::{ChangeHash, CollectionName, DocumentId, SpaceName};
 use serde_json::Value;
 
+use super::random::Random;
+
 /// An edit, by number.
 pub type EditId = u64;
 
@@ -59,8 +61,6 @@ pub struct Entry {
     pub effect: Effect,
     /// Whether it is in the store of its author.
     pub fate: Fate,
-    /// Its key in the outbox, while it is waiting.
-    pub outbox: Option<u64>,
     /// Heads of the document with it.
     pub heads: Vec<ChangeHash>,
     /// A relay acknowledged it as durable.
@@ -88,14 +88,60 @@ impl Ledger {
         self.next
     }
 
+    /// What became of an edit.
+    pub fn set_fate(&mut self, id: EditId, fate: Fate) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.fate = fate;
+        }
+    }
+
+    /// An edit is in the store of its author. One that is not in the outbox counts as acknowledged.
+    pub fn keep(
+        &mut self,
+        id: EditId,
+        document: DocumentId,
+        heads: Vec<ChangeHash>,
+        in_outbox: bool,
+    ) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.fate = Fate::Kept;
+        entry.heads = heads;
+        entry.acknowledged = !in_outbox;
+        if entry.document.is_none() {
+            entry.document = Some(document);
+            self.keyless.insert(document, (entry.space.clone(), entry.collection.clone()));
+        }
+    }
+
+    /// An edit left the outbox.
+    pub fn acknowledge(&mut self, id: EditId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.acknowledged = true;
+        }
+    }
+
+    /// An edit was set aside, for good or to be made anew.
+    pub fn set_aside(&mut self, id: EditId, for_good: bool) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.set_aside = for_good;
+        }
+    }
+
+    /// How many documents there are.
+    pub fn documents(&self) -> usize {
+        let documents = self.entries.values().filter_map(|entry| entry.document);
+        documents.collect::<BTreeSet<_>>().len()
+    }
+
+    /// Some document.
+    pub fn any_document(&self, random: &mut Random) -> Option<DocumentId> {
+        let documents: Vec<_> = self.entries.values().filter_map(|entry| entry.document).collect();
+        random.pick(&documents).copied()
+    }
+
     /// The number the next edit will have.
     pub fn next(&self) -> EditId {
         self.next + 1
-    }
-
-    /// An edit.
-    pub fn get_mut(&mut self, id: EditId) -> Option<&mut Entry> {
-        self.entries.get_mut(&id)
     }
 
     /// Every edit.
@@ -176,8 +222,7 @@ impl Expected {
 
     fn wrong_text(&self, field: &'static str, value: &Value) -> Option<String> {
         let text = value.get(field).and_then(Value::as_str).unwrap_or_default();
-        let expected: Vec<_> =
-            self.tokens.get(field).into_iter().flatten().copied().collect();
+        let expected: Vec<_> = self.tokens.get(field).into_iter().flatten().copied().collect();
         let mut found = tokens(text);
         found.sort_unstable();
         (found != expected)
@@ -232,6 +277,14 @@ pub fn tokens(text: &str) -> Vec<EditId> {
     parts.filter_map(|part| part.split_once('>')?.0.parse().ok()).collect()
 }
 
+/// The tokens in the bytes of a change.
+pub fn tokens_in(bytes: &[u8]) -> BTreeSet<EditId> {
+    let windows = bytes.windows(TOKEN_BYTES);
+    let tokens = windows.filter(|window| window[0] == b'<' && window[TOKEN_BYTES - 1] == b'>');
+    let digits = tokens.filter_map(|window| std::str::from_utf8(&window[1..TOKEN_BYTES - 1]).ok());
+    digits.filter_map(|digits| digits.parse().ok()).collect()
+}
+
 /// Where a token may be put into a text: not inside another.
 pub fn boundaries(text: &str) -> Vec<usize> {
     let starts = text.chars().enumerate().filter(|(_, char)| *char == '<').map(|(at, _)| at);
@@ -251,6 +304,9 @@ fn marks(value: &Value) -> Result<BTreeSet<EditId>, String> {
     }
     Ok(marks)
 }
+
+/// Bytes of a token.
+const TOKEN_BYTES: usize = 8;
 
 /// The map of marks.
 pub const DONE: &str = "done";

@@ -86,7 +86,11 @@ impl Network {
     /// How long a message takes.
     pub fn delay(&mut self, faults: &Faults) -> u64 {
         let max = if self.calm { CALM_DELAY_MS } else { faults.delay_ms_max };
-        if self.random.chance(800) { self.random.below(max / 10 + 2) } else { self.random.below(max + 1) }
+        if self.random.chance(800) {
+            self.random.below(max / 10 + 2)
+        } else {
+            self.random.below(max + 1)
+        }
     }
 
     /// Makes a connection; both ends are in use.
@@ -210,18 +214,13 @@ impl Network {
         }
     }
 
-    /// Lets bytes through again.
-    pub fn flow(&mut self, now: u64, agenda: &mut Agenda, id: u64, to: Side) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+    /// Lets bytes through again, and gives what waited for that.
+    #[must_use]
+    pub fn flow(&mut self, id: u64, to: Side) -> Vec<Parcel> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Vec::new() };
         let pipe = &mut connection.pipes[to.index()];
         pipe.blocked = false;
-        let at = if pipe.due == BROKEN { now } else { pipe.due.max(now) };
-        if pipe.due != BROKEN {
-            pipe.due = at;
-        }
-        for parcel in std::mem::take(&mut pipe.held) {
-            agenda.at(at, Event::Arrive { connection: id, to, parcel });
-        }
+        std::mem::take(&mut pipe.held)
     }
 
     /// Whether an end that waited long enough hears nothing: bytes stop in either direction, or
@@ -236,18 +235,16 @@ impl Network {
     pub fn arrive(&mut self, id: u64, to: Side, parcel: Parcel) -> Option<Parcel> {
         let connection = self.connections.get_mut(&id)?;
         let pipe = &mut connection.pipes[to.index()];
-        if let Parcel::Message(message) = &parcel {
-            if pipe.due == BROKEN {
-                return None;
-            }
-            if pipe.blocked {
-                pipe.held.push(parcel);
-                return None;
-            }
-            pipe.bytes = pipe.bytes.saturating_sub(message.len());
-        } else if pipe.blocked {
+        let is_message = matches!(parcel, Parcel::Message(_));
+        if is_message && pipe.due == BROKEN {
+            return None;
+        }
+        if pipe.blocked {
             pipe.held.push(parcel);
             return None;
+        }
+        if let Parcel::Message(message) = &parcel {
+            pipe.bytes = pipe.bytes.saturating_sub(message.len());
         }
         if !pipe.open {
             return None;
@@ -263,13 +260,10 @@ impl Network {
         self.connections.retain(|_, connection| connection.pipes.iter().any(|pipe| pipe.open));
     }
 
-    /// Ends every fault. Connections that lost something break.
+    /// Ends every fault, now that everything flows. Connections that lost something break.
     pub fn heal(&mut self, now: u64, agenda: &mut Agenda, faults: &Faults) {
         self.calm = true;
         for id in self.all() {
-            for side in [Side::Relay, Side::Replica] {
-                self.flow(now, agenda, id, side);
-            }
             let Some(connection) = self.connections.get(&id) else { continue };
             let whole = connection.pipes.iter().all(|pipe| pipe.open);
             if connection.mangled || !whole {

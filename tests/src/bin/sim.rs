@@ -1,0 +1,74 @@
+//! Plays simulated worlds: `cargo xtask sim`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rejoin_tests::sim::{self, Mutant};
+
+struct Options {
+    start: u64,
+    seeds: u64,
+    /// Prints everything that happens.
+    print: bool,
+    mutant: Option<Mutant>,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(wrong) => {
+            eprintln!("{wrong}; try `--seeds N [--start S] [--mutant NAME]` or `--seed S`");
+            return ExitCode::from(2);
+        }
+    };
+    // A panic is reported with its seed.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let began = Instant::now();
+    let (mut failed, mut edits) = (0, 0);
+    for seed in options.start..options.start + options.seeds {
+        let started = Instant::now();
+        match sim::run(seed, options.mutant, options.print) {
+            Ok(report) => {
+                edits += report.edits;
+                let (took, trace) = (started.elapsed().as_secs_f64(), report.trace_hash);
+                let (events, lasted) = (report.events, report.lasted_ms / 1000);
+                println!(
+                    "seed {seed}: {events} events in {lasted} s, trace {trace:016x} ({took:.1} s)"
+                );
+            }
+            Err(failure) => {
+                failed += 1;
+                println!("{failure}");
+            }
+        }
+    }
+    let (seeds, took) = (options.seeds, began.elapsed().as_secs_f64());
+    println!("{seeds} seeds, {edits} edits, {failed} failed, {took:.1} s");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self { start: 1, seeds: 0, print: false, mutant: None };
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+            let number = || value.parse::<u64>().map_err(|_| format!("{value} is not a number"));
+            match name.as_str() {
+                "--seeds" => options.seeds = number()?,
+                "--start" => options.start = number()?,
+                "--seed" => (options.start, options.seeds, options.print) = (number()?, 1, true),
+                "--mutant" => options.mutant = Some(mutant(&value)?),
+                _ => return Err(format!("{name} is unknown")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let found = Mutant::ALL.iter().find(|(of, _)| *of == name).map(|(_, mutant)| *mutant);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Mutant::ALL.iter().map(|(name, _)| *name).collect();
+        format!("no mutant {name:?}; there are {}", names.join(", "))
+    })
+}

@@ -175,6 +175,12 @@ impl Running {
         self.child.wait().expect("a process ends").code()
     }
 
+    /// Writes to its standard input, which the command made a pipe.
+    pub fn say(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("its input is a pipe");
+        stdin.write_all(text.as_bytes()).expect("the process reads");
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

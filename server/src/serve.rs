@@ -13,6 +13,7 @@ mod engine;
 mod http;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::future::Future;
 use std::io;

@@ -5,15 +5,21 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::body::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use rejoin_core::wire::ByeCode;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tracing::Instrument;
 
 use super::Phase;
@@ -26,8 +32,11 @@ pub(super) enum Violation {
     #[error("a text message came, but frames are binary messages")]
     Text,
     #[error("the message cannot be taken")]
-    WebSocket(#[source] axum::Error),
+    WebSocket(#[source] Box<WebSocketError>),
 }
+
+/// A WebSocket of ours.
+pub(super) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// What connections have in common.
 #[derive(Debug, Clone)]
@@ -80,11 +89,11 @@ impl Pump {
                     self.engine.give(id, bytes).await;
                     continue;
                 }
-                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Ok(Message::Close(_)) => return,
                 Ok(Message::Text(_)) => Violation::Text,
                 Err(error) if is_gone(&error) => return,
-                Err(error) => Violation::WebSocket(error),
+                Err(error) => Violation::WebSocket(Box::new(error)),
             };
             self.engine.tell(Command::Violation { id, violation }).await;
             // Nothing more is read; the engine says why it hangs up.
@@ -142,14 +151,33 @@ impl Pump {
 async fn write_batch(
     sink: &mut SplitSink<WebSocket, Message>,
     batch: Batch,
-) -> Result<(), axum::Error> {
+) -> Result<(), WebSocketError> {
     for frame in batch.frames {
-        sink.feed(Message::Binary(frame.into())).await?;
+        feed_in_fragments(sink, frame.into()).await?;
     }
     if let Some(close) = batch.close {
         sink.feed(Message::Close(Some(close_frame(&close)))).await?;
     }
     sink.flush().await
+}
+
+/// Writes one message in fragments. The write buffer grows to what is written at once and never
+/// shrinks: a quarter of a megabyte for each connection that ever was sent a snapshot.
+async fn feed_in_fragments(
+    sink: &mut SplitSink<WebSocket, Message>,
+    mut message: Bytes,
+) -> Result<(), WebSocketError> {
+    let mut kind = Data::Binary;
+    loop {
+        let fragment = message.split_to(message.len().min(FRAGMENT_BYTES));
+        let is_last = message.is_empty();
+        let frame = Frame::message(fragment, OpCode::Data(kind), is_last);
+        sink.feed(Message::Frame(frame)).await?;
+        if is_last {
+            return Ok(());
+        }
+        kind = Data::Continue;
+    }
 }
 
 /// After a goodbye, leaves the replica a moment to read it and close: a socket that is dropped with
@@ -167,7 +195,7 @@ fn close_frame(close: &Close) -> CloseFrame {
         ByeCode::Forbidden | ByeCode::Timeout => 1008,
         ByeCode::Unavailable => 1013,
     };
-    CloseFrame { code, reason: close_reason(&close.message).into() }
+    CloseFrame { code: code.into(), reason: close_reason(&close.message).into() }
 }
 
 /// A close frame has room for 123 bytes.
@@ -177,19 +205,20 @@ fn close_reason(message: &str) -> &str {
 }
 
 /// Whether the connection broke, rather than a rule.
-fn is_gone(error: &axum::Error) -> bool {
-    let source = std::error::Error::source(error);
-    let error = source.and_then(|source| source.downcast_ref::<WebSocketError>());
+fn is_gone(error: &WebSocketError) -> bool {
     match error {
-        Some(WebSocketError::Protocol(error)) => {
+        WebSocketError::Protocol(error) => {
             matches!(error, ProtocolError::ResetWithoutClosingHandshake)
         }
-        Some(WebSocketError::Capacity(_) | WebSocketError::Utf8(_)) => false,
+        WebSocketError::Capacity(_) | WebSocketError::Utf8(_) => false,
         _ => true,
     }
 }
 
 const SAID_GOODBYE: &str = "said goodbye";
+
+/// Bytes of a message that are written at once.
+const FRAGMENT_BYTES: usize = 4000;
 
 /// How long a replica has to close after a goodbye.
 const LINGER: Duration = Duration::from_secs(1);

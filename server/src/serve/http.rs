@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -16,14 +14,13 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rejoin_core::limits::FRAME_BYTES_MAX;
-use rejoin_core::wire::PROTOCOL;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 
 use super::connection::Pump;
 use super::engine::EngineHandle;
+use super::upgrade::Upgrade;
 use super::{Config, Phase};
 use crate::relay::ConnectionId;
 
@@ -121,35 +118,23 @@ fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router)
 async fn sync(
     State(shared): State<Shared>,
     Extension(accepted): Extension<Accepted>,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Response {
-    if !is_own_origin(&headers) {
+    if !is_own_origin(request.headers()) {
         let text = "this relay lets everyone in, and so no page of another site; connect without \
                     an Origin or from a page on this machine";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade.protocols([PROTOCOL]),
-        Err(rejection) => return rejection.into_response(),
+    let upgrade = match Upgrade::take(&mut request) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return refusal.into_response(),
     };
-    if upgrade.selected_protocol().is_none() {
-        let text =
-            format!("ask for the WebSocket subprotocol {PROTOCOL}; it is the one spoken here");
-        return (StatusCode::BAD_REQUEST, text).into_response();
-    }
     let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
     let Shared { pump, alive, .. } = shared;
-    upgrade
-        .max_message_size(FRAME_BYTES_MAX)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .read_buffer_size(SOCKET_BUFFER_BYTES)
-        .write_buffer_size(SOCKET_BUFFER_BYTES)
-        .max_write_buffer_size(2 * FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
-            pump.run(id, accepted.remote, socket).await;
-            drop((accepted, alive));
-        })
+    upgrade.respond(move |socket| async move {
+        pump.run(id, accepted.remote, socket).await;
+        drop((accepted, alive));
+    })
 }
 
 /// Whether the engine answers and its store commits.
@@ -181,9 +166,6 @@ const SPARE_SOCKETS: usize = 64;
 
 /// Bytes of a request's header.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-
-/// Bytes a socket's buffers begin with, each; an idle connection has little more.
-const SOCKET_BUFFER_BYTES: usize = 4 << 10;
 
 /// How long to wait when no socket can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

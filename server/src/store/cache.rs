@@ -94,14 +94,9 @@ impl GraphCache {
     /// Drops the least recently used documents until the budget is kept. Those `pinned` says are
     /// ahead of the database and stay.
     pub(super) fn evict(&mut self, pinned: impl Fn(&DocumentId) -> bool) {
-        if !self.is_over_budget() {
-            return;
-        }
-        let candidates: Vec<_> = self.by_use.iter().map(|(_, document)| *document).collect();
-        for document in candidates.into_iter().filter(|document| !pinned(document)) {
-            if !self.is_over_budget() {
-                break;
-            }
+        while self.is_over_budget() {
+            let mut by_use = self.by_use.iter().map(|(_, document)| *document);
+            let Some(document) = by_use.find(|document| !pinned(document)) else { return };
             self.remove(&document);
         }
     }

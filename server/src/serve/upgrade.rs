@@ -1,0 +1,111 @@
+//! The WebSocket handshake.
+//!
+//! By hand rather than by axum, whose WebSocket cannot be written in fragments.
+
+use std::future::Future;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use rejoin_core::limits::FRAME_BYTES_MAX;
+use rejoin_core::wire::PROTOCOL;
+use thiserror::Error;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::connection::WebSocket;
+
+/// A request that asks for a session, and may have one.
+pub(super) struct Upgrade {
+    connection: OnUpgrade,
+    accept: HeaderValue,
+}
+
+/// A request that may not.
+#[derive(Debug, Error)]
+pub(super) enum UpgradeError {
+    #[error("this is where replicas connect; upgrade to a WebSocket of version 13")]
+    NotWebSocket,
+    #[error("ask for the WebSocket subprotocol {PROTOCOL}; it is the one spoken here")]
+    Protocol,
+}
+
+impl Upgrade {
+    /// Checks the request and takes its connection.
+    pub(super) fn take(request: &mut Request) -> Result<Self, UpgradeError> {
+        let headers = request.headers();
+        let is_websocket = names(headers, &CONNECTION, "upgrade")
+            && names(headers, &UPGRADE, "websocket")
+            && names(headers, &SEC_WEBSOCKET_VERSION, "13");
+        let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_websocket);
+        let accept = key.map(|key| derive_accept_key(key.as_bytes()));
+        let accept = accept.and_then(|accept| HeaderValue::try_from(accept).ok());
+        let speaks_ours = names(headers, &SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
+        let accept = accept.ok_or(UpgradeError::NotWebSocket)?;
+        if !speaks_ours {
+            return Err(UpgradeError::Protocol);
+        }
+        let connection = request.extensions_mut().remove().ok_or(UpgradeError::NotWebSocket)?;
+        Ok(Self { connection, accept })
+    }
+
+    /// Answers the request, and runs `serve` with the WebSocket once the answer is sent.
+    pub(super) fn respond<F>(self, serve: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let Self { connection, accept } = self;
+        tokio::spawn(async move {
+            match connection.await {
+                Ok(upgraded) => {
+                    let io = TokioIo::new(upgraded);
+                    serve(WebSocket::from_raw_socket(io, Role::Server, Some(config())).await).await;
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "connection not upgraded");
+                }
+            }
+        });
+        let headers = [
+            (CONNECTION, HeaderValue::from_static("upgrade")),
+            (UPGRADE, HeaderValue::from_static("websocket")),
+            (SEC_WEBSOCKET_ACCEPT, accept),
+            (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL)),
+        ];
+        (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+    }
+}
+
+impl IntoResponse for UpgradeError {
+    fn into_response(self) -> Response {
+        (StatusCode::BAD_REQUEST, self.to_string()).into_response()
+    }
+}
+
+/// Whether one of a header's values, between commas, is `wanted`.
+fn names(headers: &HeaderMap, header: &HeaderName, wanted: &str) -> bool {
+    let values = headers.get_all(header).into_iter().filter_map(|value| value.to_str().ok());
+    let mut values = values.flat_map(|value| value.split(','));
+    values.any(|value| value.trim().eq_ignore_ascii_case(wanted))
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX))
+        .read_buffer_size(SOCKET_BUFFER_BYTES)
+        .write_buffer_size(SOCKET_BUFFER_BYTES)
+        .max_write_buffer_size(2 * FRAME_BYTES_MAX)
+}
+
+/// Bytes read at once, and of small messages that are written together. An idle connection keeps
+/// as much of either.
+const SOCKET_BUFFER_BYTES: usize = 4 << 10;

@@ -428,6 +428,28 @@ impl WriteView {
         Ok(())
     }
 
+    /// Removes everything about a document but its digest.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn remove_document(&self, id: &DocumentId, row: &DocumentRow) -> Result<(), StoreError> {
+        for key in self.waiting(id)? {
+            self.remove_outbox(key)?;
+        }
+        self.remove_changes(id, 0..row.next, |_| false)?;
+        self.remove_snapshot(id)?;
+        self.mark_stale(id, false)?;
+        let mut values = self.txn.open_table(VALUES).map_err(unavailable)?;
+        let key = (row.space.as_str(), row.collection.as_str(), id.0);
+        values.remove(key).map_err(unavailable)?;
+        let mut quarantine = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
+        let all = (id.0, [0; 32])..=(id.0, [0xff; 32]);
+        quarantine.retain_in(all, |_, _| false).map_err(unavailable)?;
+        let mut documents = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
+        documents.remove(id.0).map_err(unavailable)?;
+        Ok(())
+    }
+
     /// Writes a change at its place.
     ///
     /// # Errors

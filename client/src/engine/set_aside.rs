@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use automerge::{Automerge, Change};
-use rejoin_core::{ActorId, ChangeHash, DocumentId};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
 
 use super::loaded::fenced;
-use super::{Engine, EngineError, LoadedDocument, Origin, Turn};
+use super::{Effect, Engine, EngineError, LoadedDocument, Origin, Turn};
 use crate::diff::diff;
 use crate::store::{DocumentRow, SetAsideRow};
 use crate::value::to_marked_json;
@@ -48,18 +48,53 @@ impl Engine {
         let actor = ActorId((self.random)().to_vec());
         rebuilt.ensure_actor(|| actor);
 
+        // Without its first change there is no document to make anything in.
+        let is_gone = kept.is_empty();
         let mut authored = Vec::new();
         for (hash, change) in &aside {
-            let allowed = !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
+            let allowed = !is_gone
+                && !self.authored_anew.contains(hash)
+                && (anew || !refused.contains(hash));
             let again = allowed
                 && self.author_anew(turn, id, &document, &mut rebuilt, change, &mut authored);
             let row = set_aside_row(turn, &before, id, *hash, change, reason, again);
             turn.txn.push_set_aside(&row)?;
             self.status.set_aside += 1;
         }
+        if is_gone {
+            return self.remove_document(turn, id, &before);
+        }
         self.authored_anew.extend(authored.iter().map(|change| ChangeHash(change.hash().0)));
         let unsent = self.unsent(turn, id, &before, &kept)?;
         self.rewrite(turn, id, before, rebuilt, unsent, authored)
+    }
+
+    /// Removes a document of which nothing is left, as if it had never been.
+    fn remove_document(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        before: &DocumentRow,
+    ) -> Result<(), EngineError> {
+        let mut digest = turn.txn.digest(&before.space, &before.collection)?;
+        digest.digest.remove(id, &heads_hash(&before.heads));
+        digest.documents -= 1;
+        turn.txn.put_digest(&before.space, &before.collection, &digest)?;
+        turn.txn.remove_document(id, before)?;
+        turn.dirty = true;
+        let (space, collection) = (before.space.clone(), before.collection.clone());
+        let change = crate::watch::Change {
+            document: *id,
+            key: before.key.clone(),
+            fields: BTreeSet::new(),
+            before: before.heads.clone(),
+            heads: Vec::new(),
+            local: true,
+            remote: false,
+            deleted: true,
+        };
+        turn.effects.push(Effect::Changed { space, collection, change });
+        Ok(())
     }
 
     /// Makes an edit again in the rebuilt document: what it changed in the old one.

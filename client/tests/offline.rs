@@ -264,3 +264,52 @@ fn the_doctor_finds_a_sound_file_sound() {
     assert!(report.is_sound(), "{report:?}");
     assert_eq!((report.documents, report.waiting), (1, 1));
 }
+
+#[test]
+fn unused_documents_leave_memory() {
+    let database = redb::Database::builder()
+        .create_with_backend(redb::backends::InMemoryBackend::new())
+        .unwrap();
+    let store = std::sync::Arc::new(rejoin::store::Store::open(database, [1; 16]).unwrap());
+    let options = EngineOptions::default();
+    let idle_ms = options.idle_ms;
+    let mut engine = rejoin::engine::Engine::new(store, options, || [7; 16]).unwrap();
+    let edit = rejoin::engine::Edit {
+        space: rejoin::SpaceName::new("main").unwrap(),
+        collection: rejoin::CollectionName::new("jobs").unwrap(),
+        target: rejoin::engine::Target::Key("1".to_owned()),
+        create: true,
+        content: rejoin::engine::Content::Fields(serde_json::Map::new()),
+    };
+    engine.turn(1_000, 0, vec![edit]).unwrap().remove(0).unwrap();
+    engine.handle_idle(1_000 + idle_ms).unwrap();
+    assert_eq!(engine.documents_in_memory(), 1);
+    engine.handle_idle(1_001 + idle_ms).unwrap();
+    assert_eq!(engine.documents_in_memory(), 0);
+}
+
+#[test]
+fn handles_can_be_used_from_any_thread() {
+    fn any_thread<T: Send + Sync + 'static>() {}
+    any_thread::<rejoin::Replica>();
+    any_thread::<rejoin::Space>();
+    any_thread::<rejoin::Collection>();
+    any_thread::<rejoin::Document>();
+    any_thread::<Replica>();
+
+    let folder = folder();
+    let replica = Replica::open(folder.path().join("a.redb")).unwrap();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
+    jobs.create("1", &job()).unwrap();
+    let threads = (0..8).map(|_| {
+        let jobs = jobs.clone();
+        std::thread::spawn(move || {
+            let document = jobs.document("1").unwrap();
+            for _ in 0..25 {
+                document.add("parts_used", 1).unwrap();
+            }
+        })
+    });
+    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(jobs.get::<Job>("1").unwrap().unwrap().parts_used.0, 200);
+}

@@ -8,7 +8,7 @@
 //!   and only then lets sessions answer and forward.
 //! - [`compact_worker`]: folds changes into snapshots in a process of its own, the only place where
 //!   bytes from outside meet Automerge.
-//! - [`serve`]: one thread around the engine, and a task for each WebSocket.
+//! - [`serve()`]: one thread around the engine, and a task for each WebSocket.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {

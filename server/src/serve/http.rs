@@ -114,7 +114,7 @@ fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router)
     });
 }
 
-/// Upgrades to a session of [`PROTOCOL`].
+/// Upgrades to a session.
 async fn sync(
     State(shared): State<Shared>,
     Extension(accepted): Extension<Accepted>,

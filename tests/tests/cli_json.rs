@@ -75,6 +75,18 @@ fn fields_are_removed_by_setting_nothing() {
 }
 
 #[test]
+fn a_set_is_all_or_nothing() {
+    let folder = Folder::new();
+    folder.json("set jobs 1 status=booked");
+    for line in ["set jobs 1 status=done parts[0]=x", "set jobs 2 status=done parts[0]=x"] {
+        folder.rejoin.refused(["--replica", "a.redb"].into_iter().chain(line.split(' ')));
+    }
+    folder.json("delete jobs 1");
+    folder.rejoin.refused("--replica a.redb set jobs 1 parts[0]=x".split(' '));
+    assert_eq!(folder.json("list jobs"), json!([]));
+}
+
+#[test]
 fn history_shows_every_change_and_the_value_at_each() {
     let folder = Folder::new();
     folder.json("set jobs 1 status=booked");

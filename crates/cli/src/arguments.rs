@@ -15,15 +15,15 @@ use crate::{demo, documents, export, history, import, inspect, list, relay, sync
 
 /// Edit documents offline, and let them meet again at a relay.
 #[derive(Debug, Parser)]
-#[command(name = "rejoin", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "rejoin", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
     /// Print JSON: one document, or a line for each event of a command that goes on
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
     /// Log to standard error; -vv and -vvv log more, RUST_LOG chooses
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = GLOBAL)]
     pub(crate) verbose: u8,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -33,12 +33,15 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArguments {
     /// The file with this device's copy
-    #[arg(long, global = true, env = "REJOIN_REPLICA", value_name = "FILE")]
+    #[arg(long, global = true, env = "REJOIN_REPLICA", value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) replica: Option<PathBuf>,
     /// The space: what is shared together
-    #[arg(long, global = true, default_value = "main", value_name = "NAME")]
+    #[arg(long, global = true, default_value = "main", value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) space: String,
 }
+
+/// Above the options that every command has.
+const GLOBAL: &str = "Options of every command";
 
 const EXIT_CODES: &str = "\
 Exit code: 0 when everything was done, 1 when not, 2 when the command line is not understood.
@@ -136,7 +139,9 @@ csv:  one column for every field that any document has; maps and lists as JSON. 
       `rejoin import` takes it back with that column as --key.
 Documents come in the order of their ids, which is the same on every replica.")]
 pub(crate) struct ExportArguments {
+    /// A kind of document, such as jobs
     pub(crate) collection: String,
+    /// What to print
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub(crate) format: Format,
 }
@@ -152,6 +157,7 @@ pub(crate) enum Format {
 Shows the fields that fit the width of the terminal (80 when there is none; COLUMNS overrides), those
 first that most documents have and that tell them apart. --json prints everything.")]
 pub(crate) struct ListArguments {
+    /// A kind of document, such as jobs
     pub(crate) collection: String,
     /// Only documents with this value in this field, written as `get` shows it; repeat for more
     #[arg(long = "where", value_name = "FIELD=VALUE")]
@@ -163,7 +169,9 @@ pub(crate) struct ListArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct DocumentArguments {
+    /// A kind of document, such as jobs
     pub(crate) collection: String,
+    /// Which document, by its natural key
     pub(crate) key: String,
 }
 
@@ -176,6 +184,7 @@ A field may be a path: customer.address.city, parts[0].name, [\"a.b\"] for a nam
 pub(crate) struct SetArguments {
     #[command(flatten)]
     pub(crate) document: DocumentArguments,
+    /// What to set; all of it at once, or nothing
     #[arg(required = true, value_name = "FIELD=VALUE")]
     pub(crate) assignments: Vec<Assignment>,
 }
@@ -190,6 +199,7 @@ pub(crate) struct AppendArguments {
     /// The field, or a path such as visit.notes
     #[arg(value_parser = path)]
     pub(crate) field: Path,
+    /// What to add, as it is
     #[arg(allow_hyphen_values = true)]
     pub(crate) text: String,
 }
@@ -213,6 +223,7 @@ pub(crate) struct AddArguments {
 A replica is open in one process at a time, so what changes while this runs comes from a relay:
 give --connect.")]
 pub(crate) struct WatchArguments {
+    /// A kind of document, such as jobs
     pub(crate) collection: String,
     /// Sync with this relay meanwhile
     #[arg(long, value_name = "URL")]

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 use rejoin::{Edited, Op};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::arguments::{
     AddArguments, AppendArguments, DocumentArguments, PlaceArguments, SetArguments,
 };
-use crate::local::{Local, is_deleted};
+use crate::local::{DELETED, Local, is_deleted};
 use crate::output::{Output, count};
 use crate::values::{Assignment, entry_json, new_fields, plain};
 
@@ -49,7 +49,7 @@ pub(crate) async fn set(
     report(&local, &arguments.document, "set", &edited, output)
 }
 
-/// Writes the assignments, in one commit wherever the document can be made of them at once.
+/// Writes the assignments in one commit.
 async fn assign(
     local: &Local,
     document: &DocumentArguments,
@@ -57,17 +57,18 @@ async fn assign(
 ) -> Result<Edited> {
     let collection = local.space.collection(&document.collection)?;
     let handle = collection.document(&document.key)?;
-    let present = handle.read().await?.is_some_and(|entry| !is_deleted(&entry));
-    if !present && let Some(fields) = new_fields(assignments) {
+    let Some(entry) = handle.read().await? else {
+        let fields = new_fields(assignments).context(
+            "a new document has nothing to go into yet; set whole maps and lists, as in \
+             parts:='[\"valve\"]'",
+        )?;
         return Ok(collection.put(&document.key, fields).await?);
+    };
+    let mut ops: Vec<Op> = assignments.iter().cloned().map(Assignment::into_op).collect();
+    if is_deleted(&entry) {
+        ops.push(Op::Remove { path: DELETED.into() });
     }
-    let created = !present;
-    if created {
-        collection.put(&document.key, Map::new()).await?;
-    }
-    let ops: Vec<Op> = assignments.iter().cloned().map(Assignment::into_op).collect();
-    let edited = handle.apply(ops).await?;
-    Ok(Edited { created: edited.created || created, ..edited })
+    Ok(handle.apply(ops).await?)
 }
 
 pub(crate) async fn append(

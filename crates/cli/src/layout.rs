@@ -39,7 +39,7 @@ impl Table {
         let available =
             width.saturating_sub(self.indent + GAP * self.heading.len().saturating_sub(1));
         let widths = share(self.widths(), available);
-        let heading = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
+        let heading: Vec<_> = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
         let heading = console::style(self.line(&heading, &widths)).bold().to_string();
         let rows = self.rows.iter().map(|row| self.line(row, &widths));
         std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
@@ -55,7 +55,7 @@ impl Table {
         self.heading.iter().enumerate().map(widest).collect()
     }
 
-    fn line(&self, cells: &Vec<String>, widths: &[usize]) -> String {
+    fn line(&self, cells: &[String], widths: &[usize]) -> String {
         let cells = cells.iter().zip(widths).map(|(cell, width)| fit_cell(cell, *width));
         let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
         format!("{:indent$}{}", "", line.trim_end(), indent = self.indent)

@@ -115,5 +115,8 @@ pub(crate) fn must_exist(file: &Path) -> Result<()> {
 }
 
 pub(crate) fn is_deleted(entry: &Entry) -> bool {
-    entry.value.get("deleted") == Some(&serde_json::Value::Bool(true))
+    entry.value.get(DELETED) == Some(&serde_json::Value::Bool(true))
 }
+
+/// The field that says a document is deleted.
+pub(crate) const DELETED: &str = "deleted";

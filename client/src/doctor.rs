@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
+use redb::Database;
 use rejoin_core::{DocumentId, SpaceName};
 use serde::Serialize;
 
 use crate::driver::random_bytes;
 use crate::engine::{check_document, recount_digests};
-use crate::file::{OpenError, open_database};
+use crate::file::{OpenError, open_database, unpanicked};
 use crate::store::{ReadView, Store, StoreError};
 
 /// What was found in a file.
@@ -47,6 +48,11 @@ impl Report {
         self.findings.push(Finding { what, repaired: true, advice: None });
     }
 
+    fn damaged(&mut self, reason: &dyn fmt::Display) {
+        let advice = "copy the file, then restore it from a backup or sync a new replica";
+        self.left(format!("the file's structure is damaged ({reason})"), advice);
+    }
+
     fn left(&mut self, what: String, advice: &str) {
         self.findings.push(Finding { what, repaired: false, advice: Some(advice.to_owned()) });
     }
@@ -72,21 +78,27 @@ pub fn check(path: &Path, repair: bool) -> Result<Report, OpenError> {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
         return Err(OpenError::Io { path: path.to_owned(), source });
     }
-    let mut database = open_database(path)?;
+    let database = open_database(path)?;
+    unpanicked(|| check_open(path, database, repair)).unwrap_or_else(|reason| {
+        let mut report = Report::default();
+        report.damaged(&reason);
+        Ok(report)
+    })
+}
+
+fn check_open(path: &Path, mut database: Database, repair: bool) -> Result<Report, OpenError> {
     let mut report = Report::default();
     match database.check_integrity() {
         Ok(true) => {}
         Ok(false) => report.repaired("the file was not closed properly".to_owned()),
         Err(error) => {
-            let advice = "copy the file, then restore it from a backup or sync a new replica";
-            report.left(format!("the file's structure is damaged ({error})"), advice);
+            report.damaged(&error);
             return Ok(report);
         }
     }
-    let at = path.to_owned();
-    let store = Store::open(database, random_bytes())
-        .map_err(|source| OpenError::Store { path: at.clone(), source })?;
-    examine(&store, repair, &mut report).map_err(|source| OpenError::Store { path: at, source })?;
+    let unusable = |source| OpenError::Store { path: path.to_owned(), source };
+    let store = Store::open(database, random_bytes()).map_err(unusable)?;
+    examine(&store, repair, &mut report).map_err(unusable)?;
     Ok(report)
 }
 

@@ -1,6 +1,7 @@
 //! Opening a replica's file, with errors that say what to do.
 
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, StorageError};
@@ -15,9 +16,42 @@ const CACHE_BYTES: usize = 32 << 20;
 
 /// Opens or creates the database of a replica.
 pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let refused = |error| refusal(path, error);
+    if !path.exists() {
+        create_whole(path).map_err(refused)?;
+    }
+    let open = || Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    let opened = unpanicked(open)
+        .unwrap_or_else(|reason| Err(DatabaseError::Storage(StorageError::Corrupted(reason))));
+    opened.map_err(refused)
+}
+
+/// Runs redb on a file that may be damaged. It reports most damage, but panics on some: on a wrong
+/// length in its table of free pages, for one.
+pub(crate) fn unpanicked<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "its pages contradict each other".to_owned())
+}
+
+/// Makes a new database beside its place and moves it there: redb cannot open a file whose creation
+/// was cut short, and nobody should have to delete one by hand.
+fn create_whole(path: &Path) -> Result<(), DatabaseError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".new-{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    drop(Database::create(&beside)?);
+    // A link, unlike a rename, does not replace what another process has put there meanwhile.
+    match std::fs::hard_link(&beside, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        // Not every file system has links.
+        Err(_) => return Ok(std::fs::rename(&beside, path)?),
+        Ok(()) => {}
+    }
+    Ok(std::fs::remove_file(&beside)?)
+}
+
+fn refusal(path: &Path, error: DatabaseError) -> OpenError {
     let at = path.to_owned();
-    let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-    opened.map_err(|error| match error {
+    match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: at, holder: holder(path) },
         DatabaseError::Storage(StorageError::Io(source)) => io_error(at, source),
         DatabaseError::Storage(StorageError::Corrupted(reason)) => {
@@ -27,7 +61,7 @@ pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
             OpenError::Damaged { path: at, reason: error.to_string() }
         }
         error => OpenError::Damaged { path: at, reason: error.to_string() },
-    })
+    }
 }
 
 fn io_error(path: PathBuf, source: std::io::Error) -> OpenError {

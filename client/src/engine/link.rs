@@ -1,25 +1,23 @@
 //! The session with a relay, driven from the store: pushes out of the outbox, and everything that
 //! comes back into the next commit.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod digests;
+mod pushes;
 
-use rejoin_core::repair::RepairItem;
-use rejoin_core::session::{Difference, ReplicaEvent, ReplicaSession, SessionError, SpaceStart};
-use rejoin_core::wire::{
-    Access, Bye, ByeCode, CollectionDigest, Cursor, Frame, FrameError, Presence, Refused,
-    RefusedClass, Wanted,
-};
-use rejoin_core::{
-    ChangeHash, CollectionName, DocumentId, PeerId, SetDigest, ShortHash, SpaceName, heads_hash,
-    limits,
-};
+use std::collections::{BTreeMap, VecDeque};
+
+use rejoin_core::session::{ReplicaEvent, ReplicaSession, SessionError, SpaceStart};
+use rejoin_core::wire::{Access, Bye, ByeCode, Cursor, Frame, FrameError, Presence, Wanted};
+use rejoin_core::{CollectionName, DocumentId, PeerId, SpaceName, limits};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
 use super::apply::{ReceiveError, Received};
 use super::{Effect, Engine, EngineError, Turn};
 use crate::status::Link;
-use crate::store::{OutboxRow, ReadView, StoreError, WriteView};
+use crate::store::StoreError;
+pub(crate) use digests::recount_digests;
+use pushes::{Owed, Pushed, Ticket, push_batches};
 
 /// The session under way.
 #[derive(Debug)]
@@ -51,25 +49,6 @@ struct SpaceLink {
     repairs: u32,
     /// Whether the relay takes pushes.
     writable: bool,
-}
-
-/// What a push in flight was made of.
-#[derive(Debug, Default)]
-struct Ticket {
-    /// Keys in the outbox; none for a repair.
-    keys: Vec<u64>,
-    /// Something of it was refused, and the refusal says what becomes of the keys.
-    refused: bool,
-}
-
-/// A document of which the relay lacks everything its heads do not cover.
-#[derive(Debug)]
-struct Owed {
-    space: u32,
-    document: DocumentId,
-    heads: Vec<ShortHash>,
-    /// Outbox keys that are settled when the last push of it is acknowledged.
-    keys: Vec<u64>,
 }
 
 /// Why the session ends.
@@ -312,136 +291,6 @@ impl Engine {
         }
     }
 
-    fn stage_acked(&mut self, turn: &mut Turn, ticket: u64) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let Some(ticket) = link.tickets.remove(&ticket) else { return Ok(()) };
-        if ticket.refused {
-            return Ok(());
-        }
-        for key in ticket.keys {
-            let Some(edit) = turn.txn.remove_outbox(key)? else { continue };
-            turn.dirty = true;
-            let Some(row) = turn.txn.document(&edit.document)? else { continue };
-            let folded = edit.from..(edit.from + edit.count).min(row.covered);
-            turn.txn.remove_changes(&edit.document, folded, |_| false)?;
-        }
-        Ok(())
-    }
-
-    fn stage_refused(
-        &mut self,
-        turn: &mut Turn,
-        ticket: u64,
-        space: u32,
-        document: DocumentId,
-        refused: Refused,
-    ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let Some(refusal) = link.tickets.get_mut(&ticket) else { return Ok(()) };
-        refusal.refused = true;
-        let keys = std::mem::take(&mut refusal.keys);
-        match refused.class {
-            RefusedClass::Missing => {
-                debug!(doc = %document, "relay lacks dependencies");
-                link.owed.push_back(Owed { space, document, heads: refused.heads, keys });
-            }
-            RefusedClass::Later => {
-                let wait = u64::from(refused.retry_after_ms).max(RETRY_MS_MIN);
-                link.again.push((turn.now + wait, keys));
-            }
-            RefusedClass::Never | RefusedClass::ActorReused => {
-                warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
-                let anew = refused.class == RefusedClass::ActorReused;
-                self.stage_set_aside(turn, &document, &refused.hashes, &refused.reason, anew)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn stage_checkpoint(
-        &mut self,
-        turn: &mut Turn,
-        number: u32,
-        cursor: Cursor,
-        trusted: bool,
-        digests: Option<Vec<CollectionDigest>>,
-    ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let quiet = link.session.in_flight() == 0 && link.owed.is_empty();
-        let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
-        let comparable = digests.filter(|_| quiet);
-        let compared = match comparable {
-            Some(theirs) if turn.txn.outbox(0, 1)?.is_empty() => {
-                Some(same_digests(&turn.txn, &space.name, &theirs)?)
-            }
-            _ => None,
-        };
-        match compared {
-            Some(true) => {
-                if !space.equal {
-                    turn.dirty |= space.stored != Some(cursor);
-                }
-                space.equal = true;
-                space.cursor = Some(cursor);
-                link.session.handle_equal(number);
-                let name = &space.name;
-                self.from_scratch.retain(|scratch| scratch != name);
-            }
-            Some(false) => {
-                space.equal = false;
-                let wanted = space.repairs < REPAIRS_PER_SESSION_MAX;
-                if wanted && !link.session.is_repairing(number) {
-                    space.repairs += 1;
-                    info!(space = %space.name, "digests differ; repairing");
-                    self.counters.repairs += 1;
-                    let items = repair_items(&turn.txn, &space.name)?;
-                    link.session.start_repair(number, items);
-                }
-            }
-            None if trusted => space.cursor = Some(cursor),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn handle_difference(
-        &mut self,
-        turn: &mut Turn,
-        difference: Difference,
-    ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let Difference { space, missing_here, missing_there, differing } = difference;
-        debug!(
-            missing_here = missing_here.len(),
-            missing_there = missing_there.len(),
-            differing = differing.len(),
-            "repair found"
-        );
-        if missing_here.is_empty() && missing_there.is_empty() && differing.is_empty() {
-            // Nothing differs but the sum: ours is wrong.
-            let name = link.name(space);
-            turn.dirty |= recount_digests(&turn.txn, &name)?;
-            return Ok(());
-        }
-        let mut wanted: Vec<_> = missing_here
-            .into_iter()
-            .map(|document| Wanted { document, heads: Vec::new() })
-            .collect();
-        for document in differing {
-            let row = turn.txn.document(&document)?;
-            let heads = row.map(|row| row.heads.iter().map(ChangeHash::short).collect());
-            wanted.push(Wanted { document, heads: heads.unwrap_or_default() });
-        }
-        link.session.want(space, wanted);
-        link.owed.extend(missing_there.into_iter().map(|document| Owed {
-            space,
-            document,
-            heads: Vec::new(),
-            keys: Vec::new(),
-        }));
-        Ok(())
-    }
-
     fn handle_presence(&mut self, turn: &mut Turn, presence: Presence) {
         let Some(link) = &self.link else { return };
         let space = link.name(presence.space);
@@ -449,134 +298,6 @@ impl Engine {
         let expires_at = turn.now + u64::from(ttl_ms.min(limits::PRESENCE_TTL_MS_MAX));
         self.presences.put(&space, document, peer, value.map(Vec::from), expires_at);
         turn.effects.push(Effect::Presence { space, document });
-    }
-
-    /// Gives the session the next push. Returns whether there was one.
-    fn push_next(&mut self, now: u64) -> Result<bool, EngineError> {
-        if let Some(owed) = self.link.as_mut().and_then(|link| link.owed.pop_front()) {
-            self.push_owed(owed)?;
-            return Ok(true);
-        }
-        let view = self.store.read()?;
-        let Some(link) = &mut self.link else { return Ok(false) };
-        if let Some(due) = link.again.iter().position(|(at, _)| *at <= now) {
-            let (_, keys) = link.again.swap_remove(due);
-            let mut rows = Vec::new();
-            for key in keys {
-                rows.extend(view.outbox(key, 1)?.into_iter().filter(|(found, _)| *found == key));
-            }
-            push_rows(link, &view, rows)?;
-            return Ok(true);
-        }
-        let batch = link.pushed.next(&view)?;
-        if batch.is_empty() {
-            return Ok(false);
-        }
-        push_rows(link, &view, batch)?;
-        Ok(true)
-    }
-
-    /// Pushes what the relay lacks of a document, in as many pushes as it takes.
-    fn push_owed(&mut self, owed: Owed) -> Result<(), EngineError> {
-        let view = self.store.read()?;
-        let Some(row) = view.document(&owed.document)? else { return Ok(()) };
-        let document = self.load_committed(&view, &owed.document, &row)?;
-        let known: Vec<_> = if owed.heads.is_empty() {
-            Vec::new()
-        } else {
-            let changes = document.doc.get_changes_meta(&[]);
-            let hashes = changes.iter().map(|change| ChangeHash(change.hash.0));
-            hashes.filter(|hash| owed.heads.contains(&hash.short())).collect()
-        };
-        let known = super::to_automerge(&known);
-        let mut chunks: Vec<_> = document
-            .doc
-            .get_changes(&known)
-            .iter_mut()
-            .map(|change| change.bytes().into_owned())
-            .collect();
-        self.loaded.put(0, owed.document, document);
-        for (_, quarantined) in view.quarantined(&owed.document)? {
-            chunks.push(quarantined.chunk.into());
-        }
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let batches = in_frames(chunks);
-        let last = batches.len();
-        for (at, changes) in batches.into_iter().enumerate() {
-            let keys = if at + 1 == last { owed.keys.clone() } else { Vec::new() };
-            link.push(keys, owed.space, owed.document, row.collection.clone(), changes);
-        }
-        Ok(())
-    }
-
-    /// After a repair that gave up, the relay is given everything.
-    fn owe_everything(&mut self, view: &ReadView) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        if self.from_scratch.is_empty() {
-            return Ok(());
-        }
-        let mut owed = VecDeque::new();
-        view.each_document(|document, row| {
-            if self.from_scratch.contains(&row.space)
-                && let Some(space) = link.number(&row.space)
-            {
-                owed.push_back(Owed { space, document, heads: Vec::new(), keys: Vec::new() });
-            }
-        })?;
-        link.owed = owed;
-        Ok(())
-    }
-
-    /// Sends what a mutant tells too early.
-    #[cfg(feature = "mutants")]
-    pub(super) fn push_before_commit(
-        &mut self,
-        id: &DocumentId,
-        row: &crate::store::DocumentRow,
-        chunks: Vec<Vec<u8>>,
-    ) {
-        if self.options.mutant != Some(super::Mutant::PushBeforeCommit) {
-            return;
-        }
-        if let Some(link) = &mut self.link
-            && let Some(space) = link.number(&row.space)
-        {
-            link.push(Vec::new(), space, *id, row.collection.clone(), chunks);
-            while let Some(frame) = link.session.poll_transmit() {
-                self.early.push(frame.encode());
-            }
-        }
-    }
-
-    /// Messages that a mutant sent before the last commit, whether or not that succeeded.
-    #[cfg(feature = "mutants")]
-    pub fn take_early(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.early)
-    }
-
-    pub(super) fn stage_cursors(&mut self, txn: &WriteView) -> Result<(), StoreError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        for space in &mut link.spaces {
-            if space.cursor.is_some() && space.cursor != space.stored {
-                txn.put_cursor(&link.relay, &space.name, space.cursor.as_ref())?;
-                space.stored = space.cursor;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn flush_cursors(&mut self) -> Result<(), EngineError> {
-        let due = self.link.as_ref().is_some_and(|link| {
-            let mut spaces = link.spaces.iter();
-            spaces.any(|space| space.cursor.is_some() && space.cursor != space.stored)
-        });
-        if due {
-            let txn = self.store.write()?;
-            self.stage_cursors(&txn)?;
-            txn.commit()?;
-            self.counters.commits += 1;
-        }
-        Ok(())
     }
 
     pub(super) fn recount_link(&mut self, unix_s: Option<i64>) {
@@ -628,180 +349,6 @@ impl LinkState {
     }
 }
 
-/// Pushes outbox rows of one document.
-fn push_rows(
-    link: &mut LinkState,
-    view: &ReadView,
-    rows: Vec<(u64, OutboxRow)>,
-) -> Result<(), EngineError> {
-    let mut groups: BTreeMap<DocumentId, Vec<(u64, OutboxRow)>> = BTreeMap::new();
-    for (key, edit) in rows {
-        groups.entry(edit.document).or_default().push((key, edit));
-    }
-    for (document, edits) in groups {
-        let Some(row) = view.document(&document)? else { continue };
-        let Some(space) = link.number(&row.space) else {
-            link.close("a space is new here");
-            continue;
-        };
-        if !link.spaces[space as usize].writable {
-            continue;
-        }
-        let mut changes = Vec::new();
-        for (_, edit) in &edits {
-            changes.extend(view.changes_in(&document, edit.from..edit.from + edit.count)?);
-        }
-        let mut keys: Vec<_> = edits.iter().map(|(key, _)| *key).collect();
-        let mut batches = in_frames(changes);
-        let last = batches.pop().unwrap_or_default();
-        for batch in batches {
-            link.push(Vec::new(), space, document, row.collection.clone(), batch);
-        }
-        link.push(std::mem::take(&mut keys), space, document, row.collection, last);
-    }
-    Ok(())
-}
-
-/// How far the outbox was given to the session.
-#[derive(Debug, Default)]
-struct Pushed {
-    /// Every key up to here was.
-    through: u64,
-    /// And these, which came before their turn because their document's was.
-    ahead: BTreeSet<u64>,
-}
-
-impl Pushed {
-    /// The next rows that make one push: the oldest edit, and the later ones of its document.
-    fn next(&mut self, view: &ReadView) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
-        loop {
-            let Some((key, first)) = view.outbox(self.through + 1, 1)?.pop() else {
-                self.ahead.clear();
-                return Ok(Vec::new());
-            };
-            self.through = key;
-            if self.ahead.remove(&key) {
-                continue;
-            }
-            return self.with_later(view, key, first);
-        }
-    }
-
-    fn with_later(
-        &mut self,
-        view: &ReadView,
-        key: u64,
-        first: OutboxRow,
-    ) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
-        let mut changes = first.count;
-        let document = first.document;
-        let mut batch = vec![(key, first)];
-        for later in view.waiting(&document)? {
-            if later <= key || self.ahead.contains(&later) {
-                continue;
-            }
-            let Some((_, edit)) = view.outbox(later, 1)?.pop() else { break };
-            changes += edit.count;
-            if changes > BATCH_CHANGES_MAX {
-                break;
-            }
-            self.ahead.insert(later);
-            batch.push((later, edit));
-        }
-        Ok(batch)
-    }
-}
-
-/// How many pushes the outbox makes.
-fn push_batches(view: &ReadView) -> Result<usize, EngineError> {
-    let (mut pushed, mut batches) = (Pushed::default(), 0);
-    loop {
-        let batch = pushed.next(view)?;
-        if batch.is_empty() {
-            return Ok(batches);
-        }
-        let mut chunks = Vec::new();
-        for (_, edit) in &batch {
-            chunks.extend(view.changes_in(&edit.document, edit.from..edit.from + edit.count)?);
-        }
-        batches += in_frames(chunks).len().max(1);
-    }
-}
-
-/// Chunks in frames' worths, in order.
-fn in_frames(chunks: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
-    let mut frames: Vec<Vec<Vec<u8>>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for chunk in chunks {
-        let full = frames.last().is_none_or(|frame| frame.len() >= limits::FRAME_CHANGES_MAX);
-        if full || bytes.saturating_add(chunk.len()) > limits::FRAME_PAYLOAD_BYTES {
-            frames.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += chunk.len();
-        if let Some(frame) = frames.last_mut() {
-            frame.push(chunk);
-        }
-    }
-    frames
-}
-
-fn same_digests(
-    txn: &WriteView,
-    space: &SpaceName,
-    theirs: &[CollectionDigest],
-) -> Result<bool, StoreError> {
-    let ours: BTreeMap<_, _> = txn
-        .digests(space)?
-        .into_iter()
-        .map(|(collection, row)| (collection, row.digest))
-        .filter(|(_, digest)| !digest.is_empty())
-        .collect();
-    let theirs: BTreeMap<_, _> = theirs
-        .iter()
-        .filter(|theirs| !theirs.digest.is_empty())
-        .map(|theirs| (theirs.collection.clone(), theirs.digest))
-        .collect();
-    Ok(ours == theirs)
-}
-
-fn repair_items(txn: &WriteView, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
-    let mut items = Vec::new();
-    txn.each_document(|document, row| {
-        if row.space == *space {
-            items.push(RepairItem { document, heads: heads_hash(&row.heads).short() });
-        }
-    })?;
-    Ok(items)
-}
-
-/// Adds up the digests of a space anew. Returns whether any was wrong.
-pub(crate) fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool, StoreError> {
-    let mut sums: BTreeMap<CollectionName, (SetDigest, u64)> = BTreeMap::new();
-    txn.each_document(|document, row| {
-        if row.space == *space {
-            let (digest, documents) = sums.entry(row.collection).or_default();
-            digest.insert(&document, &heads_hash(&row.heads));
-            *documents += 1;
-        }
-    })?;
-    let stored = txn.digests(space)?;
-    let gone = stored.iter().filter(|(collection, _)| !sums.contains_key(collection));
-    let gone: Vec<_> = gone.map(|(collection, _)| collection.clone()).collect();
-    for collection in gone {
-        sums.insert(collection, (SetDigest::default(), 0));
-    }
-    let mut wrong = false;
-    for (collection, (digest, documents)) in sums {
-        let row = crate::store::DigestRow { digest, documents };
-        if txn.digest(space, &collection)? != row {
-            wrong = true;
-            txn.put_digest(space, &collection, &row)?;
-        }
-    }
-    Ok(wrong)
-}
-
 fn payload_bytes(frame: &Frame) -> u64 {
     let bytes: usize = match frame {
         Frame::Push(push) => push.changes.iter().map(|chunk| chunk.len()).sum(),
@@ -813,12 +360,3 @@ fn payload_bytes(frame: &Frame) -> u64 {
     };
     bytes as u64
 }
-
-/// Repairs of a space begun in one session. What three do not repair needs a person.
-const REPAIRS_PER_SESSION_MAX: u32 = 3;
-
-/// Changes put into one push, unless one edit has more.
-const BATCH_CHANGES_MAX: u64 = 1024;
-
-/// Milliseconds to wait at least before pushing again what was refused for now.
-const RETRY_MS_MIN: u64 = 100;

@@ -1,0 +1,183 @@
+//! Cursors, digests and repairs: how the replica knows that it holds what the relay holds.
+
+use std::collections::BTreeMap;
+
+use rejoin_core::repair::RepairItem;
+use rejoin_core::session::Difference;
+use rejoin_core::wire::{CollectionDigest, Cursor, Wanted};
+use rejoin_core::{ChangeHash, CollectionName, SetDigest, SpaceName, heads_hash};
+use tracing::{debug, info};
+
+use super::pushes::Owed;
+use crate::engine::{Engine, EngineError, Turn};
+use crate::store::{StoreError, WriteView};
+
+impl Engine {
+    pub(super) fn stage_checkpoint(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        cursor: Cursor,
+        trusted: bool,
+        digests: Option<Vec<CollectionDigest>>,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let quiet = link.session.in_flight() == 0 && link.owed.is_empty();
+        let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
+        let comparable = digests.filter(|_| quiet);
+        let compared = match comparable {
+            Some(theirs) if turn.txn.outbox(0, 1)?.is_empty() => {
+                Some(same_digests(&turn.txn, &space.name, &theirs)?)
+            }
+            _ => None,
+        };
+        match compared {
+            Some(true) => {
+                if !space.equal {
+                    turn.dirty |= space.stored != Some(cursor);
+                }
+                space.equal = true;
+                space.cursor = Some(cursor);
+                link.session.handle_equal(number);
+                let name = &space.name;
+                self.from_scratch.retain(|scratch| scratch != name);
+            }
+            Some(false) => {
+                space.equal = false;
+                let wanted = space.repairs < REPAIRS_PER_SESSION_MAX;
+                if wanted && !link.session.is_repairing(number) {
+                    space.repairs += 1;
+                    info!(space = %space.name, "digests differ; repairing");
+                    self.counters.repairs += 1;
+                    let items = repair_items(&turn.txn, &space.name)?;
+                    link.session.start_repair(number, items);
+                }
+            }
+            None if trusted => space.cursor = Some(cursor),
+            None => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_difference(
+        &mut self,
+        turn: &mut Turn,
+        difference: Difference,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let Difference { space, missing_here, missing_there, differing } = difference;
+        debug!(
+            missing_here = missing_here.len(),
+            missing_there = missing_there.len(),
+            differing = differing.len(),
+            "repair found"
+        );
+        if missing_here.is_empty() && missing_there.is_empty() && differing.is_empty() {
+            // Nothing differs but the sum: ours is wrong.
+            let name = link.name(space);
+            turn.dirty |= recount_digests(&turn.txn, &name)?;
+            return Ok(());
+        }
+        let mut wanted: Vec<_> = missing_here
+            .into_iter()
+            .map(|document| Wanted { document, heads: Vec::new() })
+            .collect();
+        for document in differing {
+            let row = turn.txn.document(&document)?;
+            let heads = row.map(|row| row.heads.iter().map(ChangeHash::short).collect());
+            wanted.push(Wanted { document, heads: heads.unwrap_or_default() });
+        }
+        link.session.want(space, wanted);
+        link.owed.extend(missing_there.into_iter().map(|document| Owed {
+            space,
+            document,
+            heads: Vec::new(),
+            keys: Vec::new(),
+        }));
+        Ok(())
+    }
+
+    pub(in crate::engine) fn stage_cursors(&mut self, txn: &WriteView) -> Result<(), StoreError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        for space in &mut link.spaces {
+            if space.cursor.is_some() && space.cursor != space.stored {
+                txn.put_cursor(&link.relay, &space.name, space.cursor.as_ref())?;
+                space.stored = space.cursor;
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn flush_cursors(&mut self) -> Result<(), EngineError> {
+        let due = self.link.as_ref().is_some_and(|link| {
+            let mut spaces = link.spaces.iter();
+            spaces.any(|space| space.cursor.is_some() && space.cursor != space.stored)
+        });
+        if due {
+            let txn = self.store.write()?;
+            self.stage_cursors(&txn)?;
+            txn.commit()?;
+            self.counters.commits += 1;
+        }
+        Ok(())
+    }
+}
+
+fn same_digests(
+    txn: &WriteView,
+    space: &SpaceName,
+    theirs: &[CollectionDigest],
+) -> Result<bool, StoreError> {
+    let ours: BTreeMap<_, _> = txn
+        .digests(space)?
+        .into_iter()
+        .map(|(collection, row)| (collection, row.digest))
+        .filter(|(_, digest)| !digest.is_empty())
+        .collect();
+    let theirs: BTreeMap<_, _> = theirs
+        .iter()
+        .filter(|theirs| !theirs.digest.is_empty())
+        .map(|theirs| (theirs.collection.clone(), theirs.digest))
+        .collect();
+    Ok(ours == theirs)
+}
+
+fn repair_items(txn: &WriteView, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
+    let mut items = Vec::new();
+    txn.each_document(|document, row| {
+        if row.space == *space {
+            items.push(RepairItem { document, heads: heads_hash(&row.heads).short() });
+        }
+    })?;
+    Ok(items)
+}
+
+/// Adds up the digests of a space anew. Returns whether any was wrong.
+pub(crate) fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool, StoreError> {
+    let mut sums: BTreeMap<CollectionName, (SetDigest, u64)> = BTreeMap::new();
+    txn.each_document(|document, row| {
+        if row.space == *space {
+            let (digest, documents) = sums.entry(row.collection).or_default();
+            digest.insert(&document, &heads_hash(&row.heads));
+            *documents += 1;
+        }
+    })?;
+    let stored = txn.digests(space)?;
+    let gone = stored.iter().filter(|(collection, _)| !sums.contains_key(collection));
+    let gone: Vec<_> = gone.map(|(collection, _)| collection.clone()).collect();
+    for collection in gone {
+        sums.insert(collection, (SetDigest::default(), 0));
+    }
+    let mut wrong = false;
+    for (collection, (digest, documents)) in sums {
+        let row = crate::store::DigestRow { digest, documents };
+        if txn.digest(space, &collection)? != row {
+            wrong = true;
+            txn.put_digest(space, &collection, &row)?;
+        }
+    }
+    Ok(wrong)
+}
+
+/// Repairs of a space begun in one session. What three do not repair needs a person.
+const REPAIRS_PER_SESSION_MAX: u32 = 3;

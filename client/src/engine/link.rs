@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rejoin_core::session::{ReplicaEvent, ReplicaSession, SessionError, SpaceStart};
 use rejoin_core::wire::{Access, Bye, ByeCode, Cursor, Frame, FrameError, Presence, Wanted};
-use rejoin_core::{CollectionName, DocumentId, PeerId, SpaceName, limits};
+use rejoin_core::{DocumentId, PeerId, SpaceName, limits};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
@@ -17,7 +17,7 @@ use super::{Effect, Engine, EngineError, Turn};
 use crate::status::Link;
 use crate::store::StoreError;
 pub(crate) use digests::recount_digests;
-use pushes::{Owed, Pushed, Ticket, push_batches};
+use pushes::{Owed, Push, Pushed, Ticket, push_batches};
 
 /// The session under way.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct LinkState {
     spaces: Vec<SpaceLink>,
     events: VecDeque<ReplicaEvent>,
     pushed: Pushed,
+    /// Made, and given to the session as it takes them.
+    pushes: VecDeque<Push>,
     next_ticket: u64,
     tickets: BTreeMap<u64, Ticket>,
     /// Outbox keys to push again, and when.
@@ -117,6 +119,7 @@ impl Engine {
             spaces,
             events: VecDeque::new(),
             pushed: Pushed::default(),
+            pushes: VecDeque::new(),
             next_ticket: 1,
             tickets: BTreeMap::new(),
             again: Vec::new(),
@@ -172,7 +175,12 @@ impl Engine {
                 self.counters.payload_bytes += payload_bytes(&frame);
                 return Ok(Some(message));
             }
-            if link.closing.is_some() || !link.session.can_push() || !self.push_next(now)? {
+            if link.closing.is_some() || !link.session.can_push() {
+                return Ok(None);
+            }
+            if let Some(push) = link.pushes.pop_front() {
+                link.give(push);
+            } else if !self.push_next(now)? {
                 return Ok(None);
             }
         }
@@ -218,7 +226,9 @@ impl Engine {
         value: Option<Vec<u8>>,
         ttl_ms: u32,
     ) {
-        let Some(link) = &mut self.link else { return };
+        // Before its Welcome a relay takes nothing but pushes.
+        let link = self.link.as_mut().filter(|link| link.session.is_welcomed());
+        let Some(link) = link else { return };
         let Some(number) = link.number(space) else { return };
         let peer = PeerId(self.store.device().0);
         let ttl_ms = ttl_ms.min(limits::PRESENCE_TTL_MS_MAX);
@@ -306,8 +316,7 @@ impl Engine {
             return;
         }
         let equal = link.spaces.iter().all(|space| space.equal);
-        let idle = link.session.in_flight() == 0 && link.owed.is_empty() && link.events.is_empty();
-        if equal && idle && self.status.waiting == 0 {
+        if equal && !link.is_pushing() && link.events.is_empty() && self.status.waiting == 0 {
             self.status.link = Link::Safe;
             self.status.safe_at_s = unix_s.or(self.status.safe_at_s);
         } else {
@@ -334,14 +343,14 @@ impl LinkState {
         self.closing = Some(Closing { reason: reason.to_owned(), retry_after_ms: 0 });
     }
 
-    fn push(
-        &mut self,
-        keys: Vec<u64>,
-        space: u32,
-        document: DocumentId,
-        collection: CollectionName,
-        changes: Vec<Vec<u8>>,
-    ) {
+    /// Whether the relay has yet to answer pushes, or to be given any.
+    fn is_pushing(&self) -> bool {
+        self.session.in_flight() > 0 || !self.owed.is_empty() || !self.pushes.is_empty()
+    }
+
+    /// Sends a push now. What was made of one document may be more than a session takes at once.
+    fn give(&mut self, push: Push) {
+        let Push { keys, space, document, collection, changes } = push;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.tickets.insert(ticket, Ticket { keys, refused: false });

@@ -22,7 +22,7 @@ impl Engine {
         digests: Option<Vec<CollectionDigest>>,
     ) -> Result<(), EngineError> {
         let Some(link) = &mut self.link else { return Ok(()) };
-        let quiet = link.session.in_flight() == 0 && link.owed.is_empty();
+        let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
         let comparable = digests.filter(|_| quiet);
         let compared = match comparable {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rejoin_core::wire::{Refused, RefusedClass};
-use rejoin_core::{ChangeHash, DocumentId, ShortHash, limits};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, limits};
 use tracing::{debug, warn};
 
 use super::LinkState;
@@ -27,6 +27,24 @@ pub(super) struct Owed {
     pub(super) heads: Vec<ShortHash>,
     /// Outbox keys that are settled when the last push of it is acknowledged.
     pub(super) keys: Vec<u64>,
+}
+
+/// Changes of one document that fit into a frame.
+#[derive(Debug)]
+pub(super) struct Push {
+    pub(super) keys: Vec<u64>,
+    pub(super) space: u32,
+    pub(super) document: DocumentId,
+    pub(super) collection: CollectionName,
+    pub(super) changes: Vec<Vec<u8>>,
+}
+
+/// Rows of the outbox that go out together: one document's, with their changes.
+#[derive(Debug)]
+struct Batch {
+    document: DocumentId,
+    keys: Vec<u64>,
+    changes: Vec<Vec<u8>>,
 }
 
 impl Engine {
@@ -70,7 +88,16 @@ impl Engine {
             RefusedClass::Never | RefusedClass::ActorReused => {
                 warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
                 let anew = refused.class == RefusedClass::ActorReused;
-                self.stage_set_aside(turn, &document, &refused.hashes, &refused.reason, anew)?;
+                let aside =
+                    self.stage_set_aside(turn, &document, &refused.hashes, &refused.reason, anew);
+                match aside {
+                    Err(error @ EngineError::Unreadable { .. }) => {
+                        // Its edits wait; those of others must not.
+                        warn!(error = &error as &dyn std::error::Error, "not set aside");
+                        self.status.trouble = Some(error.to_string());
+                    }
+                    aside => aside?,
+                }
             }
         }
         Ok(())
@@ -86,18 +113,11 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(false) };
         if let Some(due) = link.again.iter().position(|(at, _)| *at <= now) {
             let (_, keys) = link.again.swap_remove(due);
-            let mut rows = Vec::new();
-            for key in keys {
-                rows.extend(view.outbox(key, 1)?.into_iter().filter(|(found, _)| *found == key));
-            }
-            push_rows(link, &view, rows)?;
+            push_again(link, &view, keys)?;
             return Ok(true);
         }
-        let batch = link.pushed.next(&view)?;
-        if batch.is_empty() {
-            return Ok(false);
-        }
-        push_rows(link, &view, batch)?;
+        let Some(batch) = link.pushed.next(&view)? else { return Ok(false) };
+        push_batch(link, &view, batch)?;
         Ok(true)
     }
 
@@ -105,7 +125,21 @@ impl Engine {
     fn push_owed(&mut self, owed: Owed) -> Result<(), EngineError> {
         let view = self.store.read()?;
         let Some(row) = view.document(&owed.document)? else { return Ok(()) };
-        let document = self.load_committed(&view, &owed.document, &row)?;
+        // A relay gets nothing of another space than it asks for.
+        let space = self.link.as_ref().and_then(|link| link.number(&row.space));
+        if space != Some(owed.space) {
+            return Ok(());
+        }
+        let document = match self.load_committed(&view, &owed.document, &row) {
+            Ok(document) => document,
+            Err(error @ EngineError::Unreadable { .. }) => {
+                // One bad document must not stop the others.
+                warn!(doc = %owed.document, error = &error as &dyn std::error::Error, "not pushed");
+                self.status.trouble = Some(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let known: Vec<_> = if owed.heads.is_empty() {
             Vec::new()
         } else {
@@ -125,12 +159,8 @@ impl Engine {
             chunks.push(quarantined.chunk.into());
         }
         let Some(link) = &mut self.link else { return Ok(()) };
-        let batches = in_frames(chunks);
-        let last = batches.len();
-        for (at, changes) in batches.into_iter().enumerate() {
-            let keys = if at + 1 == last { owed.keys.clone() } else { Vec::new() };
-            link.push(keys, owed.space, owed.document, row.collection.clone(), changes);
-        }
+        let Owed { space, document, keys, .. } = owed;
+        link.push_all(space, row.collection, Batch { document, keys, changes: chunks });
         Ok(())
     }
 
@@ -166,7 +196,8 @@ impl Engine {
         if let Some(link) = &mut self.link
             && let Some(space) = link.number(&row.space)
         {
-            link.push(Vec::new(), space, *id, row.collection.clone(), chunks);
+            let (keys, collection) = (Vec::new(), row.collection.clone());
+            link.give(Push { keys, space, document: *id, collection, changes: chunks });
             while let Some(frame) = link.session.poll_transmit() {
                 self.early.push(frame.encode());
             }
@@ -180,38 +211,62 @@ impl Engine {
     }
 }
 
-/// Pushes outbox rows of one document.
-fn push_rows(
-    link: &mut LinkState,
-    view: &ReadView,
-    rows: Vec<(u64, OutboxRow)>,
-) -> Result<(), EngineError> {
-    let mut groups: BTreeMap<DocumentId, Vec<(u64, OutboxRow)>> = BTreeMap::new();
-    for (key, edit) in rows {
-        groups.entry(edit.document).or_default().push((key, edit));
+impl LinkState {
+    /// Makes pushes of a batch. Its keys go with the last one.
+    fn push_all(&mut self, space: u32, collection: CollectionName, batch: Batch) {
+        let Batch { document, mut keys, changes } = batch;
+        let mut frames = in_frames(changes);
+        let last = frames.len().saturating_sub(1);
+        for (at, changes) in frames.drain(..).enumerate() {
+            let keys = if at == last { std::mem::take(&mut keys) } else { Vec::new() };
+            let collection = collection.clone();
+            self.pushes.push_back(Push { keys, space, document, collection, changes });
+        }
     }
-    for (document, edits) in groups {
-        let Some(row) = view.document(&document)? else { continue };
-        let Some(space) = link.number(&row.space) else {
-            link.close("a space is new here");
-            continue;
-        };
-        if !link.spaces[space as usize].writable {
-            continue;
+}
+
+fn push_batch(link: &mut LinkState, view: &ReadView, batch: Batch) -> Result<(), EngineError> {
+    let Some(row) = view.document(&batch.document)? else { return Ok(()) };
+    match link.number(&row.space) {
+        Some(space) if link.spaces[space as usize].writable => {
+            link.push_all(space, row.collection, batch);
         }
-        let mut changes = Vec::new();
-        for (_, edit) in &edits {
-            changes.extend(view.changes_in(&document, edit.from..edit.from + edit.count)?);
-        }
-        let mut keys: Vec<_> = edits.iter().map(|(key, _)| *key).collect();
-        let mut batches = in_frames(changes);
-        let last = batches.pop().unwrap_or_default();
-        for batch in batches {
-            link.push(Vec::new(), space, document, row.collection.clone(), batch);
-        }
-        link.push(std::mem::take(&mut keys), space, document, row.collection, last);
+        Some(_) => {}
+        None if link.spaces.len() < limits::SESSION_SPACES_MAX => link.close("a space is new here"),
+        // Another session would have no room for it either.
+        None => warn!(space = %row.space, "more spaces than a session has; edits wait"),
     }
     Ok(())
+}
+
+/// Pushes rows that were refused for now, as far as they still wait.
+fn push_again(link: &mut LinkState, view: &ReadView, keys: Vec<u64>) -> Result<(), EngineError> {
+    let mut batches: BTreeMap<DocumentId, Batch> = BTreeMap::new();
+    for key in keys {
+        let Some(edit) = waiting_edit(view, key)? else { continue };
+        let document = edit.document;
+        let (keys, changes) = (Vec::new(), Vec::new());
+        let batch = batches.entry(document).or_insert(Batch { document, keys, changes });
+        batch.add(view, key, &edit)?;
+    }
+    batches.into_values().try_for_each(|batch| push_batch(link, view, batch))
+}
+
+fn waiting_edit(view: &ReadView, key: u64) -> Result<Option<OutboxRow>, StoreError> {
+    let found = view.outbox(key, 1)?.pop();
+    Ok(found.filter(|(found, _)| *found == key).map(|(_, edit)| edit))
+}
+
+impl Batch {
+    fn add(&mut self, view: &ReadView, key: u64, edit: &OutboxRow) -> Result<(), StoreError> {
+        self.keys.push(key);
+        self.changes.extend(view.changes_in(&self.document, edit.from..edit.from + edit.count)?);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.changes.iter().map(Vec::len).sum()
+    }
 }
 
 /// How far the outbox was given to the session.
@@ -221,21 +276,25 @@ pub(super) struct Pushed {
     through: u64,
     /// And these, which came before their turn because their document's was.
     ahead: BTreeSet<u64>,
+    /// Keys of documents with more than one batch, as they were when the first was made: with a
+    /// hundred thousand edits of one document, reading them for each batch would not end.
+    later: BTreeMap<DocumentId, VecDeque<u64>>,
 }
 
 impl Pushed {
     /// The next rows that make one push: the oldest edit, and the later ones of its document.
-    fn next(&mut self, view: &ReadView) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
+    fn next(&mut self, view: &ReadView) -> Result<Option<Batch>, StoreError> {
         loop {
             let Some((key, first)) = view.outbox(self.through + 1, 1)?.pop() else {
                 self.ahead.clear();
-                return Ok(Vec::new());
+                self.later.clear();
+                return Ok(None);
             };
             self.through = key;
             if self.ahead.remove(&key) {
                 continue;
             }
-            return self.with_later(view, key, first);
+            return self.with_later(view, key, &first).map(Some);
         }
     }
 
@@ -243,22 +302,31 @@ impl Pushed {
         &mut self,
         view: &ReadView,
         key: u64,
-        first: OutboxRow,
-    ) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
-        let mut changes = first.count;
+        first: &OutboxRow,
+    ) -> Result<Batch, StoreError> {
         let document = first.document;
-        let mut batch = vec![(key, first)];
-        for later in view.waiting(&document)? {
+        let mut batch = Batch { document, keys: Vec::new(), changes: Vec::new() };
+        batch.add(view, key, first)?;
+        let mut bytes = batch.bytes();
+        let mut keys = match self.later.remove(&document) {
+            Some(keys) => keys,
+            None => view.waiting(&document)?.into(),
+        };
+        while let Some(later) = keys.pop_front() {
             if later <= key || self.ahead.contains(&later) {
                 continue;
             }
-            let Some((_, edit)) = view.outbox(later, 1)?.pop() else { break };
-            changes += edit.count;
-            if changes > BATCH_CHANGES_MAX {
+            let Some(edit) = waiting_edit(view, later)? else { continue };
+            let many = batch.changes.len() as u64 + edit.count > BATCH_CHANGES_MAX;
+            if many || bytes >= limits::FRAME_PAYLOAD_BYTES {
+                keys.push_front(later);
+                self.later.insert(document, keys);
                 break;
             }
+            let had = batch.changes.len();
+            batch.add(view, later, &edit)?;
+            bytes += batch.changes[had..].iter().map(Vec::len).sum::<usize>();
             self.ahead.insert(later);
-            batch.push((later, edit));
         }
         Ok(batch)
     }
@@ -267,17 +335,10 @@ impl Pushed {
 /// How many pushes the outbox makes.
 pub(super) fn push_batches(view: &ReadView) -> Result<usize, EngineError> {
     let (mut pushed, mut batches) = (Pushed::default(), 0);
-    loop {
-        let batch = pushed.next(view)?;
-        if batch.is_empty() {
-            return Ok(batches);
-        }
-        let mut chunks = Vec::new();
-        for (_, edit) in &batch {
-            chunks.extend(view.changes_in(&edit.document, edit.from..edit.from + edit.count)?);
-        }
-        batches += in_frames(chunks).len().max(1);
+    while let Some(batch) = pushed.next(view)? {
+        batches += in_frames(batch.changes).len();
     }
+    Ok(batches)
 }
 
 /// Chunks in frames' worths, in order.

@@ -138,6 +138,10 @@ impl Driver {
                     None
                 }
             };
+            // A question can find the store failing too; its asker has the error.
+            if self.engine.is_lost() && self.reopen_at.is_none() {
+                self.recover("the file failed");
+            }
             if let Err(error) = self.turn() {
                 self.fail(&error);
             }
@@ -171,7 +175,13 @@ impl Driver {
             LinkPhase::Waiting(at) => Some(at),
             _ => None,
         };
-        [Some(self.idle_at), engine, dial, self.reopen_at].into_iter().flatten().min().unwrap_or(0)
+        // One turn takes only so many messages.
+        let more = self.engine.has_messages().then_some(0);
+        [Some(self.idle_at), engine, dial, self.reopen_at, more]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(0)
     }
 
     /// Handles what woke the loop and whatever else has come already, so that one commit holds it
@@ -364,24 +374,30 @@ impl Driver {
     /// The store failed: what is loaded may not be what is stored. Open the file again.
     fn fail(&mut self, error: &EngineError) {
         warn!(error = error as &dyn std::error::Error, "store failed; opening the file again");
+        self.recover(&error.to_string());
+    }
+
+    fn recover(&mut self, trouble: &str) {
         self.engine.forget();
         self.engine.store().close();
         self.link = match self.relay {
             Some(_) => LinkPhase::Waiting(self.now() + REOPEN_MS),
             None => LinkPhase::Idle,
         };
-        self.engine.set_dialling(self.relay.is_some(), Some(error.to_string()));
+        self.engine.set_dialling(self.relay.is_some(), Some(trouble.to_owned()));
         self.reopen();
     }
 
     fn reopen(&mut self) {
         let opened =
             open_database(&self.path).map_err(|error| error.to_string()).and_then(|database| {
-                self.engine.store().reopen(database).map_err(|error| error.to_string())
+                self.engine.store().reopen(database).map_err(|error| error.to_string())?;
+                self.engine.handle_reopened().map_err(|error| error.to_string())
             });
         self.reopen_at = match opened {
             Ok(()) => None,
             Err(error) => {
+                self.engine.store().close();
                 warn!(error, "the file could not be opened again yet");
                 Some(self.now() + REOPEN_MS)
             }

@@ -10,6 +10,7 @@
 
 mod apply;
 mod edit;
+mod error;
 mod history;
 mod link;
 mod loaded;
@@ -18,14 +19,11 @@ mod set_aside;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rejoin_core::change::GuardError;
-use rejoin_core::{
-    ChangeHash, CollectionName, DocumentId, NameError, PeerId, SpaceName, heads_hash,
-};
-use thiserror::Error;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName, heads_hash};
 
 pub use crate::write::WriteError;
 pub use edit::{Content, Edit, Edited, Target};
+pub use error::{EditError, EngineError};
 pub use history::{HistoryEntry, Kind};
 use link::LinkState;
 pub(crate) use link::recount_digests;
@@ -57,6 +55,8 @@ pub struct Engine {
     from_scratch: Vec<SpaceName>,
     /// Changes made anew after a refusal. Refused again, they are not made a third time.
     authored_anew: BTreeSet<ChangeHash>,
+    /// Everything loaded was forgotten.
+    is_lost: bool,
     /// What a mutant sent before its commit.
     #[cfg(feature = "mutants")]
     early: Vec<Vec<u8>>,
@@ -176,6 +176,7 @@ impl Engine {
             counters: Counters::default(),
             from_scratch: Vec::new(),
             authored_anew: BTreeSet::new(),
+            is_lost: false,
             #[cfg(feature = "mutants")]
             early: Vec::new(),
         };
@@ -215,6 +216,24 @@ impl Engine {
         self.loaded.clear();
         self.link = None;
         self.status.link = Link::Offline;
+        self.is_lost = true;
+    }
+
+    /// Whether what is loaded was [forgotten](Self::forget) since the file was last opened.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// The file was opened again. What the last commit held is known now: the status is counted
+    /// anew, and watchers are told to read again.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn handle_reopened(&mut self) -> Result<(), EngineError> {
+        self.recount(None)?;
+        self.watchers.read_again();
+        self.is_lost = false;
+        Ok(())
     }
 
     /// The store this engine writes.
@@ -308,6 +327,8 @@ impl Engine {
         unix_s: i64,
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
+        // Before the commit: if it fails here, what is answered as not kept is not.
+        self.unload(now, 0)?;
         let txn = self.store.write()?;
         let mut turn = Turn { txn, now, unix_s, effects: Vec::new(), dirty: false };
         let mut results = Vec::with_capacity(edits.len());
@@ -318,13 +339,12 @@ impl Engine {
             }
             results.push(result);
         }
-        for _ in 0..self.options.events_per_turn_max {
+        for _ in 0..self.options.events_per_turn_max.max(1) {
             if !self.stage_event(&mut turn)? {
                 break;
             }
         }
         self.finish(turn)?;
-        self.unload(now, 0)?;
         Ok(results)
     }
 
@@ -376,7 +396,12 @@ impl Engine {
             if !txn.is_stale(id)? {
                 continue;
             }
-            let document = self.load(&txn, id, &row)?;
+            let document = match self.load(&txn, id, &row) {
+                Ok(document) => document,
+                // Its value stays behind; those of others need not.
+                Err(EngineError::Unreadable { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             put_value(&txn, id, &row, &document)?;
             txn.mark_stale(id, false)?;
             self.loaded.put(now, *id, document);
@@ -494,7 +519,7 @@ impl Engine {
                 heads: row.heads.clone(),
                 local: origin == Origin::Local,
                 remote: origin == Origin::Remote,
-                deleted: now.or(was).is_some_and(|value| value.deleted),
+                deleted: document.is_deleted(),
             };
             let (space, collection) = (row.space.clone(), row.collection.clone());
             turn.effects.push(Effect::Changed { space, collection, change });
@@ -573,13 +598,13 @@ fn fold(
         warn!(doc = %id, "document is not folded: its snapshot would not load");
         return Ok(());
     };
-    let mut waiting = Vec::new();
+    let mut waiting = BTreeSet::new();
     for key in txn.waiting(id)? {
         if let Some((_, edit)) = txn.outbox(key, 1)?.pop() {
-            waiting.push(edit.from..edit.from + edit.count);
+            waiting.extend(edit.from..edit.from + edit.count);
         }
     }
-    txn.remove_changes(id, 0..row.next, |at| waiting.iter().any(|edit| edit.contains(&at)))?;
+    txn.remove_changes(id, 0..row.next, |at| waiting.contains(&at))?;
     txn.put_snapshot(id, &snapshot)?;
     row.covered = row.next;
     row.tail_bytes = 0;
@@ -609,69 +634,3 @@ pub(crate) const DELETED: &str = "deleted";
 /// Bytes of changes after which a document gets a new snapshot, unless four times its last
 /// snapshot is more: the cost of folding stays a fraction of the cost of the edits.
 const SNAPSHOT_TAIL_BYTES: u64 = 64 << 10;
-
-/// The engine cannot go on as it is.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// The file could not be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A stored document does not load.
-    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
-    Unreadable {
-        /// Which document.
-        document: DocumentId,
-        /// What Automerge said.
-        reason: String,
-    },
-}
-
-/// An edit that was not made. The document is as it was.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum EditError {
-    /// Nothing to edit.
-    #[error("there is no such document; create it first")]
-    NotFound,
-    /// A name or key that cannot be one.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The edit does not fit the document.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// The edit is larger than a relay takes.
-    #[error("the edit is too large for one change; make it in smaller parts")]
-    TooLarge(#[source] GuardError),
-    /// A value that is not a map of fields.
-    #[error("a document is a map of named fields; give it a struct or a map")]
-    NotAMap,
-    /// A value that does not serialise, or does not read back.
-    #[error("the value does not fit its type")]
-    Type(#[from] serde_json::Error),
-    /// A stored document does not load.
-    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
-    Unreadable {
-        /// Which document.
-        document: DocumentId,
-        /// What Automerge said.
-        reason: String,
-    },
-    /// The file could not be written; nothing was kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The same failure as another edit of the same commit.
-    #[error("the edit was not kept: {0}")]
-    NotKept(String),
-    /// A presence value over its limit.
-    #[error("a presence value of {len} bytes is too large; use at most {max}")]
-    Presence {
-        /// Its bytes.
-        len: usize,
-        /// How many it may have.
-        max: usize,
-    },
-    /// The replica was closed.
-    #[error("the replica is closed; open it again")]
-    Closed,
-}

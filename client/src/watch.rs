@@ -119,6 +119,7 @@ struct Watching {
 
 impl Watchers {
     pub(crate) fn add(&mut self, filter: Filter) -> Watcher {
+        self.watching.retain(|watching| !watching.wake.is_closed());
         let slot = Arc::new(Slot::default());
         let (wake, woken) = mpsc::channel(1);
         self.watching.push(Watching { filter, slot: Arc::clone(&slot), wake });
@@ -138,6 +139,14 @@ impl Watchers {
         change: &Change,
     ) {
         self.tell(space, Some(collection), change.document, |pending| pending.changed(change));
+    }
+
+    /// Something may have changed that nobody was told of.
+    pub(crate) fn read_again(&mut self) {
+        for watching in &self.watching {
+            watching.slot.lock().behind();
+            let _ = watching.wake.try_send(());
+        }
     }
 
     pub(crate) fn presence(&mut self, space: &SpaceName, document: DocumentId) {
@@ -198,9 +207,13 @@ impl Pending {
         } else if self.changes.len() < BEHIND_MAX {
             self.changes.insert(change.document, change.clone());
         } else {
-            self.changes.clear();
-            self.everything = true;
+            self.behind();
         }
+    }
+
+    fn behind(&mut self) {
+        self.changes.clear();
+        self.everything = true;
     }
 
     fn presence(&mut self, document: DocumentId) {

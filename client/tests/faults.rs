@@ -162,3 +162,47 @@ fn a_place_that_cannot_be_written_is_named() {
     let error = Replica::open(folder.path()).unwrap_err();
     assert!(error.to_string().contains(&folder.path().display().to_string()), "{error}");
 }
+
+/// Overwrites the first changes of a document so that it does not load.
+fn damage(path: &std::path::Path, document: rejoin::DocumentId) {
+    let store = Store::open(Database::create(path).unwrap(), [0; 16]).unwrap();
+    let txn = store.write().unwrap();
+    txn.put_change(&document, 0, b"no change").unwrap();
+    txn.mark_stale(&document, true).unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn a_document_that_does_not_load_does_not_hide_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.redb");
+    let replica = Replica::open(&path).unwrap();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
+    let bad = jobs.create("1", &json!({ "phone": "1" })).unwrap();
+    let good = jobs.create("2", &json!({ "phone": "2" })).unwrap();
+    replica.close();
+    damage(&path, bad.id());
+
+    let replica = Replica::open(&path).unwrap();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
+    assert_eq!(jobs.list().unwrap().len(), 2);
+    assert!(bad.append("notes", "x").is_err());
+    let good = jobs.document_by_id(good.id());
+    good.append("notes", "x").unwrap();
+    let error = jobs.document_by_id(bad.id()).append("notes", "x").unwrap_err();
+    assert!(error.to_string().contains("doctor"), "{error}");
+    replica.close();
+}
+
+#[test]
+fn deleting_a_large_document_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::open(folder.path().join("a.redb")).unwrap();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
+    let job = jobs.create("1", &json!({ "phone": "x".repeat(40_000) })).unwrap();
+    let mut watcher = job.watch().unwrap();
+    job.delete().unwrap();
+    let Some(rejoin::WatchEvent::Changed(change)) = watcher.next_blocking() else { panic!() };
+    assert!(change.deleted);
+    assert!(jobs.list().unwrap().is_empty());
+}

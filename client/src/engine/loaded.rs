@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use automerge::{Automerge, Change};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, KnownChange, LastChange};
 
-use super::EngineError;
+use super::{DELETED, EngineError};
 use crate::store::DocumentRow;
+use crate::value::At;
 
 /// The loaded documents, least recently used ones first to go.
 #[derive(Debug, Default)]
@@ -135,6 +136,10 @@ impl LoadedDocument {
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
     }
 
+    pub(super) fn is_deleted(&self) -> bool {
+        At::new(&self.doc, None).held(&automerge::ROOT, DELETED).is_some_and(|held| held.is_true())
+    }
+
     pub(super) fn heads(&self) -> Vec<ChangeHash> {
         self.doc.get_heads().iter().map(|head| ChangeHash(head.0)).collect()
     }
@@ -199,14 +204,5 @@ pub(super) fn fenced<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("Automerge panicked".to_owned()),
-    }
-}
-
-impl From<EngineError> for super::EditError {
-    fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::Store(error) => Self::Store(error),
-            EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
-        }
     }
 }

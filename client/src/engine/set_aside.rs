@@ -52,9 +52,8 @@ impl Engine {
         let is_gone = kept.is_empty();
         let mut authored = Vec::new();
         for (hash, change) in &aside {
-            let allowed = !is_gone
-                && !self.authored_anew.contains(hash)
-                && (anew || !refused.contains(hash));
+            let allowed =
+                !is_gone && !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
             let again = allowed
                 && self.author_anew(turn, id, &document, &mut rebuilt, change, &mut authored);
             let row = set_aside_row(turn, &before, id, *hash, change, reason, again);

@@ -1,0 +1,83 @@
+//! What can go wrong with a replica's store, and with one edit.
+
+use rejoin_core::change::GuardError;
+use rejoin_core::{DocumentId, NameError};
+use thiserror::Error;
+
+use super::WriteError;
+use crate::store::StoreError;
+
+/// The engine cannot go on as it is.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored document does not load.
+    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
+    Unreadable {
+        /// Which document.
+        document: DocumentId,
+        /// What Automerge said.
+        reason: String,
+    },
+}
+
+/// An edit that was not made. The document is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EditError {
+    /// Nothing to edit.
+    #[error("there is no such document; create it first")]
+    NotFound,
+    /// A name or key that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The edit does not fit the document.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The edit is larger than a relay takes.
+    #[error("the edit is too large for one change; make it in smaller parts")]
+    TooLarge(#[source] GuardError),
+    /// A value that is not a map of fields.
+    #[error("a document is a map of named fields; give it a struct or a map")]
+    NotAMap,
+    /// A value that does not serialise, or does not read back.
+    #[error("the value does not fit its type")]
+    Type(#[from] serde_json::Error),
+    /// A stored document does not load.
+    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
+    Unreadable {
+        /// Which document.
+        document: DocumentId,
+        /// What Automerge said.
+        reason: String,
+    },
+    /// The file could not be written; nothing was kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The same failure as another edit of the same commit.
+    #[error("the edit was not kept: {0}")]
+    NotKept(String),
+    /// A presence value over its limit.
+    #[error("a presence value of {len} bytes is too large; use at most {max}")]
+    Presence {
+        /// Its bytes.
+        len: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// The replica was closed.
+    #[error("the replica is closed; open it again")]
+    Closed,
+}
+
+impl From<EngineError> for EditError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => Self::Store(error),
+            EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
+        }
+    }
+}

@@ -86,7 +86,7 @@ impl Replica {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// A space by name. It is synced from the next session on, even while it is empty here.
+    /// A space by name. Give it to [`connect`](Self::connect) to sync it while it is empty here.
     ///
     /// # Errors
     /// The name cannot be one.

@@ -1,6 +1,6 @@
+pub mod live;
 pub mod meeting;
 pub mod processes;
 pub mod replay;
-pub mod traces;
 pub mod sim;
-pub mod live;
+pub mod traces;

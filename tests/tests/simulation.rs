@@ -1,0 +1,72 @@
+//! Two hundred simulated worlds, and the deliberate faults they must notice.
+
+use rejoin_tests::sim::{self, Mutant};
+
+/// Plays the worlds of consecutive seeds. A failure says how to play it again.
+fn worlds(first: u64, count: u64) {
+    for seed in first..first + count {
+        match sim::run(seed, None, false) {
+            Ok(report) => assert!(report.edits >= 300, "seed {seed} made {} edits", report.edits),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+}
+
+macro_rules! seeds {
+    ($($name:ident: $first:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                worlds($first, 20);
+            }
+        )*
+    };
+}
+
+// One test for every twenty, so that both cores have work.
+seeds! {
+    worlds_1_to_20_keep_their_promises: 1;
+    worlds_21_to_40_keep_their_promises: 21;
+    worlds_41_to_60_keep_their_promises: 41;
+    worlds_61_to_80_keep_their_promises: 61;
+    worlds_81_to_100_keep_their_promises: 81;
+    worlds_101_to_120_keep_their_promises: 101;
+    worlds_121_to_140_keep_their_promises: 121;
+    worlds_141_to_160_keep_their_promises: 141;
+    worlds_161_to_180_keep_their_promises: 161;
+    worlds_181_to_200_keep_their_promises: 181;
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in [3, 11] {
+        assert_eq!(sim::run(seed, None, false), sim::run(seed, None, false));
+    }
+}
+
+/// Some world within fifty must break a promise.
+fn is_caught(mutant: Mutant) {
+    let caught = (1..=50).find(|seed| sim::run(*seed, Some(mutant), false).is_err());
+    assert!(caught.is_some(), "nobody notices {mutant:?}");
+    println!("seed {} notices {mutant:?}", caught.unwrap_or_default());
+}
+
+#[test]
+fn acknowledging_before_the_commit_is_noticed() {
+    is_caught(Mutant::AckBeforeCommit);
+}
+
+#[test]
+fn dropping_the_dependency_check_is_noticed() {
+    is_caught(Mutant::DroppedDepCheck);
+}
+
+#[test]
+fn skipping_an_outbox_row_is_noticed() {
+    is_caught(Mutant::SkippedOutboxRow);
+}
+
+#[test]
+fn pushing_before_the_commit_is_noticed() {
+    is_caught(Mutant::PushBeforeCommit);
+}

@@ -36,6 +36,10 @@ pub(super) struct LinkState {
     again: Vec<(u64, Vec<u64>)>,
     /// Documents of which the relay lacks something.
     owed: VecDeque<Owed>,
+    /// How often the relay lacked dependencies of a document.
+    missing: BTreeMap<DocumentId, u32>,
+    /// When to ask for digests again.
+    ask_at: Option<u64>,
     closing: Option<Closing>,
 }
 
@@ -47,6 +51,8 @@ struct SpaceLink {
     stored: Option<Cursor>,
     /// Digests were equal at the last checkpoint that had any.
     equal: bool,
+    /// The latest digests could not be compared, because something was under way.
+    passed_over: bool,
     /// Repairs begun in this session.
     repairs: u32,
     /// Whether the relay takes pushes.
@@ -107,6 +113,7 @@ impl Engine {
             cursor: None,
             stored: start.cursor,
             equal: false,
+            passed_over: false,
             repairs: 0,
             writable: true,
         });
@@ -124,6 +131,8 @@ impl Engine {
             tickets: BTreeMap::new(),
             again: Vec::new(),
             owed: VecDeque::new(),
+            missing: BTreeMap::new(),
+            ask_at: None,
             closing: None,
         });
         self.owe_everything(&view)?;
@@ -181,6 +190,7 @@ impl Engine {
             if let Some(push) = link.pushes.pop_front() {
                 link.give(push);
             } else if !self.push_next(now)? {
+                self.plan_asking(now);
                 return Ok(None);
             }
         }
@@ -197,7 +207,7 @@ impl Engine {
         let link = self.link.as_ref()?;
         let again = link.again.iter().map(|(at, _)| *at).min();
         let again = again.filter(|_| link.session.can_push());
-        link.session.poll_timeout().into_iter().chain(again).min()
+        link.session.poll_timeout().into_iter().chain(again).chain(link.ask_at).min()
     }
 
     /// Time has passed.
@@ -205,6 +215,7 @@ impl Engine {
     /// # Errors
     /// The relay never answered. Close the connection.
     pub fn handle_timeout(&mut self, now: u64) -> Result<(), MessageError> {
+        self.ask_digests(now);
         let Some(link) = &mut self.link else { return Ok(()) };
         Ok(link.session.handle_timeout(now)?)
     }
@@ -286,7 +297,7 @@ impl Engine {
     }
 
     fn stage_arrival(&mut self, turn: &mut Turn, received: Received) -> Result<(), EngineError> {
-        let document = received.document;
+        let (document, space) = (received.document, received.space.clone());
         match self.stage_received(turn, received) {
             Ok(()) => Ok(()),
             Err(ReceiveError::Engine(error @ EngineError::Store(_))) => Err(error),
@@ -296,6 +307,9 @@ impl Engine {
                 warn!(doc = %document, error = &error as &dyn std::error::Error, "not taken");
                 self.status.trouble = Some(error.to_string());
                 drop(self.loaded.take(&document));
+                if let Some(space) = self.link.as_mut().and_then(|link| link.space_mut(&space)) {
+                    space.equal = false;
+                }
                 Ok(())
             }
         }
@@ -328,6 +342,10 @@ impl Engine {
 impl LinkState {
     pub(super) fn has_events(&self) -> bool {
         !self.events.is_empty()
+    }
+
+    fn space_mut(&mut self, name: &SpaceName) -> Option<&mut SpaceLink> {
+        self.spaces.iter_mut().find(|space| space.name == *name)
     }
 
     fn number(&self, space: &SpaceName) -> Option<u32> {

@@ -24,6 +24,7 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(()) };
         let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
+        let told = digests.is_some();
         let comparable = digests.filter(|_| quiet);
         let compared = match comparable {
             Some(theirs) if turn.txn.outbox(0, 1)?.is_empty() => {
@@ -31,6 +32,9 @@ impl Engine {
             }
             _ => None,
         };
+        if told {
+            space.passed_over = compared.is_none();
+        }
         match compared {
             Some(true) => {
                 if !space.equal {
@@ -57,6 +61,30 @@ impl Engine {
             None => {}
         }
         Ok(())
+    }
+
+    /// Plans to ask for digests that were passed over, now that nothing is under way. What the
+    /// relay tells by itself meanwhile makes it unnecessary; but it does not if a push brought it
+    /// nothing new.
+    pub(super) fn plan_asking(&mut self, now: u64) {
+        let waiting = self.status.waiting > 0;
+        let Some(link) = &mut self.link else { return };
+        let busy = waiting || link.is_pushing();
+        let due = !busy && link.spaces.iter().any(|space| space.passed_over);
+        link.ask_at = due.then(|| link.ask_at.unwrap_or(now + ASK_DIGESTS_MS));
+    }
+
+    pub(super) fn ask_digests(&mut self, now: u64) {
+        let Some(link) = &mut self.link else { return };
+        if link.ask_at.is_none_or(|at| at > now) {
+            return;
+        }
+        link.ask_at = None;
+        for (number, space) in link.spaces.iter_mut().enumerate() {
+            if std::mem::take(&mut space.passed_over) {
+                link.session.ask_digests(number as u32);
+            }
+        }
     }
 
     pub(super) fn handle_difference(
@@ -181,3 +209,7 @@ pub(crate) fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool
 
 /// Repairs of a space begun in one session. What three do not repair needs a person.
 const REPAIRS_PER_SESSION_MAX: u32 = 3;
+
+/// Milliseconds of quiet after which digests that were passed over are asked for again: longer than
+/// a relay takes to tell them by itself.
+const ASK_DIGESTS_MS: u64 = 1000;

@@ -459,6 +459,7 @@ impl RelaySession {
             return Err(SessionError::TooManyWanted { max: limits::WANTED_MAX });
         }
         reader.wanted.extend(want.documents);
+        reader.digest_due = true;
         Ok(())
     }
 

@@ -143,6 +143,10 @@ struct Repairing {
     decoder: RepairDecoder,
     local: BTreeSet<DocumentId>,
     asked: u32,
+    /// The digests were equal meanwhile: the answer to come is of no use.
+    is_over: bool,
+    /// The answer to come is to a question of an earlier repair. Then this one begins.
+    is_next: bool,
 }
 
 #[derive(Debug)]
@@ -261,6 +265,11 @@ impl ReplicaSession {
         }
     }
 
+    /// Asks for another checkpoint with digests, after one that could not be compared.
+    pub fn ask_digests(&mut self, space: u32) {
+        self.outgoing.push_back(Frame::Want(Want { space, documents: Vec::new() }));
+    }
+
     /// Tells the other peers of a space what this one is doing.
     pub fn present(&mut self, presence: Presence) {
         self.outgoing.push_back(Frame::Presence(presence));
@@ -275,7 +284,9 @@ impl ReplicaSession {
     pub fn handle_equal(&mut self, space: u32) {
         if let Some(space) = self.spaces.get_mut(space as usize) {
             space.trusted = true;
-            space.repair = None;
+            if let Some(repairing) = &mut space.repair {
+                repairing.is_over = true;
+            }
         }
     }
 
@@ -283,20 +294,23 @@ impl ReplicaSession {
     /// Does nothing while a repair is under way.
     pub fn start_repair(&mut self, number: u32, items: Vec<RepairItem>) {
         let Some(space) = self.spaces.get_mut(number as usize) else { return };
-        if space.repair.is_some() {
-            return;
-        }
+        let is_next = match &space.repair {
+            Some(repairing) if !repairing.is_over => return,
+            earlier => earlier.is_some(),
+        };
         let local = items.iter().map(|item| item.document).collect();
         let decoder = RepairDecoder::new(items.into_iter());
         let asked = decoder.symbols_wanted();
-        space.repair = Some(Repairing { decoder, local, asked });
-        let repair = Repair { space: number, from: 0, count: asked, symbols: None };
-        self.outgoing.push_back(Frame::Repair(repair));
+        space.repair = Some(Repairing { decoder, local, asked, is_over: false, is_next });
+        if !is_next {
+            self.ask_symbols(number, 0, asked);
+        }
     }
 
     /// Whether a repair of the space is under way.
     pub fn is_repairing(&self, space: u32) -> bool {
-        self.spaces.get(space as usize).is_some_and(|space| space.repair.is_some())
+        let repair = self.spaces.get(space as usize).and_then(|space| space.repair.as_ref());
+        repair.is_some_and(|repairing| !repairing.is_over)
     }
 
     /// What happened, in order.
@@ -432,6 +446,15 @@ impl ReplicaSession {
         let (Some(repairing), Some(symbols)) = (&mut space.repair, repair.symbols) else {
             return Err(SessionError::Unexpected { frame: "Repair", when: "without a question" });
         };
+        if repairing.is_over {
+            space.repair = None;
+            return Ok(());
+        }
+        if std::mem::take(&mut repairing.is_next) {
+            let asked = repairing.asked;
+            self.ask_symbols(number, 0, asked);
+            return Ok(());
+        }
         repairing.decoder.add(&symbols)?;
         if repairing.decoder.symbols() != repairing.asked {
             return Err(SessionError::Unexpected { frame: "Repair", when: "with other symbols" });
@@ -448,10 +471,14 @@ impl ReplicaSession {
             let wanted = repairing.decoder.symbols_wanted().saturating_sub(from);
             let count = wanted.clamp(1, limits::REPAIR_SYMBOLS_MAX);
             repairing.asked = from + count;
-            let repair = Repair { space: number, from, count, symbols: None };
-            self.outgoing.push_back(Frame::Repair(repair));
+            self.ask_symbols(number, from, count);
         }
         Ok(())
+    }
+
+    fn ask_symbols(&mut self, space: u32, from: u32, count: u32) {
+        let repair = Repair { space, from, count, symbols: None };
+        self.outgoing.push_back(Frame::Repair(repair));
     }
 
     fn space(&mut self, space: u32) -> Result<&mut Space, SessionError> {

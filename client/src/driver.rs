@@ -71,6 +71,8 @@ struct Driver {
     backoff: Backoff,
     edits: Vec<Queued>,
     idle_at: u64,
+    /// Why the connection ended, until everything that came over it is handled.
+    ended: Option<String>,
     /// Set when the file has to be opened again: when to try.
     reopen_at: Option<u64>,
 }
@@ -123,6 +125,7 @@ impl Driver {
             backoff: Backoff::default(),
             edits: Vec::new(),
             idle_at: IDLE_CHECK_MS,
+            ended: None,
             reopen_at: None,
         };
         Ok((driver, Opened { store, status: watched }))
@@ -144,6 +147,12 @@ impl Driver {
             }
             if let Err(error) = self.turn() {
                 self.fail(&error);
+            }
+            if let Some(trouble) = self.ended.take() {
+                let closing = self.engine.poll_close().cloned();
+                let (wait_ms, said) = closing
+                    .map_or((0, trouble), |closing| (closing.retry_after_ms, closing.reason));
+                self.redial(wait_ms, said);
             }
             self.publish();
             if let Some(done) = closing {
@@ -259,8 +268,10 @@ impl Driver {
                 Some(Incoming::Closed(reason)) => Some(reason),
                 None => Some("the connection ended".to_owned()),
             };
-            if let Some(trouble) = trouble {
-                return self.redial(0, trouble);
+            if trouble.is_some() {
+                // What came before, perhaps a word of goodbye, is handled first.
+                self.ended = trouble;
+                return;
             }
             let LinkPhase::Connected(connection) = &mut self.link else { return };
             match connection.try_incoming() {

@@ -202,6 +202,10 @@ impl Engine {
         let turned = self.try_turn(now, unix_s, edits);
         if turned.is_err() {
             self.forget();
+        } else if let Err(error) = self.unload(now, 0) {
+            // What was committed is committed, and is answered so.
+            warn!(error = &error as &dyn std::error::Error, "documents could not be unloaded");
+            self.forget();
         }
         turned
     }
@@ -327,8 +331,6 @@ impl Engine {
         unix_s: i64,
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
-        // Before the commit: if it fails here, what is answered as not kept is not.
-        self.unload(now, 0)?;
         let txn = self.store.write()?;
         let mut turn = Turn { txn, now, unix_s, effects: Vec::new(), dirty: false };
         let mut results = Vec::with_capacity(edits.len());

@@ -58,7 +58,7 @@ pub enum EditError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The same failure as another edit of the same commit.
-    #[error("the edit was not kept: {0}")]
+    #[error("whether the edit was kept is not known ({0}); read the document and see")]
     NotKept(String),
     /// A presence value over its limit.
     #[error("a presence value of {len} bytes is too large; use at most {max}")]

@@ -113,7 +113,7 @@ impl LoadedDocument {
                 Some(snapshot) => Automerge::load(&snapshot)?,
                 None => Automerge::new(),
             };
-            let tail = changes.iter().filter(|(at, _)| *at >= row.covered);
+            let tail = changes.iter().filter(|(at, _)| (row.covered..row.next).contains(at));
             let tail: Result<Vec<_>, _> =
                 tail.map(|(_, chunk)| Change::from_bytes(chunk.clone())).collect();
             doc.apply_changes(tail?)?;

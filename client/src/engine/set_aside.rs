@@ -19,7 +19,8 @@ use crate::write::write;
 
 impl Engine {
     /// Sets `refused` and what builds on it aside. With `anew`, the refused edits themselves are
-    /// allowed and only their place in the actor's sequence was taken.
+    /// allowed and only their place in the actor's sequence was taken. Returns whether there was
+    /// anything to set aside.
     pub(super) fn stage_set_aside(
         &mut self,
         turn: &mut Turn,
@@ -27,8 +28,8 @@ impl Engine {
         refused: &[ChangeHash],
         reason: &str,
         anew: bool,
-    ) -> Result<(), EngineError> {
-        let Some(before) = turn.txn.document(id)? else { return Ok(()) };
+    ) -> Result<bool, EngineError> {
+        let Some(before) = turn.txn.document(id)? else { return Ok(false) };
         let document = self.load(&turn.txn, id, &before)?;
         self.loaded.forget_actor(id);
         let history = document.doc.get_changes(&[]);
@@ -36,7 +37,7 @@ impl Engine {
         let (aside, kept) = part(history, &refused);
         if aside.is_empty() {
             self.loaded.put(turn.now, *id, document);
-            return Ok(());
+            return Ok(false);
         }
         let rebuilt = fenced(|| {
             let mut doc = Automerge::new();
@@ -61,11 +62,13 @@ impl Engine {
             self.status.set_aside += 1;
         }
         if is_gone {
-            return self.remove_document(turn, id, &before);
+            self.remove_document(turn, id, &before)?;
+            return Ok(true);
         }
         self.authored_anew.extend(authored.iter().map(|change| ChangeHash(change.hash().0)));
         let unsent = self.unsent(turn, id, &before, &kept)?;
-        self.rewrite(turn, id, before, rebuilt, unsent, authored)
+        self.rewrite(turn, id, before, rebuilt, unsent, authored)?;
+        Ok(true)
     }
 
     /// Removes a document of which nothing is left, as if it had never been.
@@ -77,7 +80,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let mut digest = turn.txn.digest(&before.space, &before.collection)?;
         digest.digest.remove(id, &heads_hash(&before.heads));
-        digest.documents -= 1;
+        digest.documents = digest.documents.saturating_sub(1);
         turn.txn.put_digest(&before.space, &before.collection, &digest)?;
         turn.txn.remove_document(id, before)?;
         turn.dirty = true;

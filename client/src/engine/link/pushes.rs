@@ -79,7 +79,14 @@ impl Engine {
         match refused.class {
             RefusedClass::Missing => {
                 debug!(doc = %document, "relay lacks dependencies");
-                link.owed.push_back(Owed { space, document, heads: refused.heads, keys });
+                let times = link.missing.entry(document).or_default();
+                *times += 1;
+                // Giving it everything did not help: what it lacks is refused for now.
+                if *times > MISSING_MAX {
+                    link.again.push((turn.now + RETRY_MISSING_MS, keys));
+                } else {
+                    link.owed.push_back(Owed { space, document, heads: refused.heads, keys });
+                }
             }
             RefusedClass::Later => {
                 let wait = u64::from(refused.retry_after_ms).max(RETRY_MS_MIN);
@@ -96,7 +103,14 @@ impl Engine {
                         warn!(error = &error as &dyn std::error::Error, "not set aside");
                         self.status.trouble = Some(error.to_string());
                     }
-                    aside => aside?,
+                    Ok(true) => {}
+                    // The relay refused what is not here; the edits themselves are to be answered.
+                    Ok(false) => {
+                        if let Some(link) = &mut self.link {
+                            link.again.push((turn.now + RETRY_MISSING_MS, keys));
+                        }
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -361,6 +375,12 @@ fn in_frames(chunks: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
 
 /// Changes put into one push, unless one edit has more.
 const BATCH_CHANGES_MAX: u64 = 1024;
+
+/// Times in a session that a document's missing dependencies are pushed at once.
+const MISSING_MAX: u32 = 3;
+
+/// Milliseconds to wait before pushing again what pushing at once did not settle.
+const RETRY_MISSING_MS: u64 = 1_000;
 
 /// Milliseconds to wait at least before pushing again what was refused for now.
 const RETRY_MS_MIN: u64 = 100;

@@ -71,7 +71,7 @@ async fn presence_reaches_peers_and_is_not_stored() {
     connect(&desk, &relay).await;
     connect(&van, &relay).await;
     safe(&desk).await;
-    safe(&van).await;
+    job_when(&jobs(&van), "1", |job| job["status"] == "booked").await;
     let before = digest(&van);
     let here = jobs(&van).document_by_id(job.id());
     let mut watcher = here.watch().await.unwrap();

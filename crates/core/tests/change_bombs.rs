@@ -94,7 +94,7 @@ fn lists_are_counted_before_they_are_read() {
         dep
     });
     let raw = Raw { deps: deps.collect(), ..Raw::default() };
-    assert!(matches!(refused(&raw), GuardError::Deps { count: 257, .. }));
+    assert!(matches!(refused(&raw), GuardError::Deps { count: 4097, .. }));
     let others = (0..4097_u32).map(|n| n.to_be_bytes().to_vec()).collect();
     let raw = Raw { others, ..Raw::default() };
     assert!(matches!(refused(&raw), GuardError::Actors { count: 4097, .. }));

@@ -284,10 +284,13 @@ fn entry_of(change: &Change) -> GraphEntry {
 /// hash they claim are no accident of versions.
 fn hash_of_refused(chunk: &[u8]) -> Option<ChangeHash> {
     let (header, hashed) = chunk.split_at_checked(8)?;
-    let is_change = hashed.first() == Some(&CHANGE_TYPE);
+    let is_change = header[..4] == MAGIC && hashed.first() == Some(&CHANGE_TYPE);
     let hash: [u8; 32] = Sha256::digest(hashed).into();
     (is_change && header[4..] == hash[..4]).then_some(ChangeHash(hash))
 }
+
+/// What every Automerge chunk begins with.
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 
 /// The chunk type of a change that is not deflated. What its checksum and hash cover begins here.
 const CHANGE_TYPE: u8 = 1;

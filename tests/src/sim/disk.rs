@@ -163,6 +163,11 @@ impl Disk {
         state.allocated = (0..blocks(backup.0.len() as u64)).collect();
     }
 
+    /// Removes the file.
+    pub fn erase(&self) {
+        self.restore(&Backup(Vec::new()));
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole after every operation, wherever a panic strikes.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -110,7 +110,8 @@ impl Faults {
             power_losses: random.chance(700),
             disk_errors: random.chance(400),
             disk_full: random.chance(300),
-            replica_restores: random.chance(250),
+            // Work that was made anew, and then restored from before that, would be made anew again.
+            replica_restores: random.chance(250) && refuse_actor == 0,
             replica_losses: random.chance(250),
             relay_restores: random.chance(250),
             clock_jumps: random.chance(400),

@@ -186,6 +186,7 @@ impl World {
         self.crash(Node::Replica(at), Strike::PowerLoss)?;
         self.note(format_args!("replica {at} is lost and begins anew"));
         self.replicas[at].disk = Disk::new();
+        self.replicas[at].has_file = false;
         self.replicas[at].backups.clear();
         self.lose_work(at, &BTreeSet::new());
         Ok(())

@@ -27,6 +27,8 @@ use super::world::{Check, Failed, World, explain};
 pub struct RelayMachine {
     /// Its disk.
     pub disk: Disk,
+    /// There is a whole file on it.
+    has_file: bool,
     /// What runs on it.
     pub process: Option<RelayProcess>,
     /// Milliseconds its calendar is off.
@@ -68,6 +70,7 @@ impl RelayMachine {
     pub fn new(random: &mut Random) -> Self {
         Self {
             disk: Disk::new(),
+            has_file: false,
             process: None,
             calendar_ms: 0,
             backups: Vec::new(),
@@ -95,6 +98,7 @@ impl World {
                     folded: 0,
                 };
                 self.relay.process = Some(process);
+                self.relay.has_file = true;
                 self.note(format_args!("relay starts"));
                 self.agenda.wake(self.now, Node::Relay);
                 self.strike_relay()?;
@@ -104,8 +108,11 @@ impl World {
                 let disk = self.relay.disk.clone();
                 if let Some(strike) = disk.struck() {
                     disk.go_down(strike, &mut self.random);
-                } else if disk.injected() == 0 {
+                } else if disk.injected() == 0 && self.relay.has_file {
                     return Err(Failed(format!("the relay does not open: {}", explain(&*error))));
+                } else if disk.injected() == 0 {
+                    // The first opening was interrupted, and left what is no file of redb's yet.
+                    disk.erase();
                 }
                 self.note(format_args!("relay cannot start: {}", explain(&*error)));
                 disk.close();

@@ -12,7 +12,7 @@ use rejoin::{ChangeHash, DocumentId, Edited, Link as LinkStatus, SpaceName};
 
 use super::agenda::{Event, Node};
 use super::disk::{Backup, Disk, Strike};
-use super::model::{EditId, Fate};
+use super::model::{EditId, Fate, tokens_in};
 use super::net::{Parcel, Side};
 use super::random::Random;
 use super::world::{Check, Failed, World, explain};
@@ -24,6 +24,8 @@ pub struct Replica {
     pub spaces: Vec<SpaceName>,
     /// Its disk.
     pub disk: Disk,
+    /// There is a whole file on it.
+    pub has_file: bool,
     /// What runs on it.
     pub process: Option<Process>,
     /// Milliseconds its clock for waiting is ahead of the world's.
@@ -79,6 +81,7 @@ impl Replica {
         Self {
             spaces,
             disk: Disk::new(),
+            has_file: false,
             process: None,
             skew_ms: 0,
             calendar_s: 0,
@@ -140,6 +143,7 @@ impl World {
                     seen: BTreeMap::new(),
                 };
                 self.replicas[at].process = Some(process);
+                self.replicas[at].has_file = true;
                 self.note(format_args!("replica {at} starts"));
                 self.check_pushed(at)?;
                 self.settle_outbox(at, true)?;
@@ -170,8 +174,11 @@ impl World {
         let disk = self.replicas[at].disk.clone();
         if let Some(strike) = disk.struck() {
             disk.go_down(strike, &mut self.random);
-        } else if disk.injected() == 0 {
+        } else if disk.injected() == 0 && self.replicas[at].has_file {
             return Err(Failed(format!("replica {at} does not open: {}", explain(error))));
+        } else if disk.injected() == 0 {
+            // The first opening was interrupted, and left what is no file of redb's yet.
+            disk.erase();
         }
         self.note(format_args!("replica {at} cannot start: {}", explain(error)));
         disk.close();
@@ -535,7 +542,16 @@ impl World {
                     }
                     replica.set_aside_seen = key;
                     replica.rekeyed.insert(row.document);
-                    for id in super::model::tokens_in(&row.chunk) {
+                    let ids = tokens_in(&row.chunk);
+                    let anew = if row.authored_anew { "to make it anew" } else { "for good" };
+                    let (hash, document, reason) = (row.hash, row.document, &row.reason);
+                    self.trace.note(
+                        self.now,
+                        format_args!(
+                            "replica {at} sets {ids:?} aside {anew}: {hash} of {document}: {reason}"
+                        ),
+                    );
+                    for id in ids {
                         self.ledger.set_aside(id, !row.authored_anew);
                     }
                 }

@@ -13,7 +13,7 @@ use super::Mutant;
 use super::agenda::{Agenda, Event, Node};
 use super::disk::Strike;
 use super::faults::Faults;
-use super::model::Ledger;
+use super::model::{Ledger, tokens_in};
 use super::net::{Network, Parcel, Side};
 use super::random::Random;
 use super::relay::RelayMachine;
@@ -133,6 +133,9 @@ impl World {
             return Err(Failed(format!("more than {EVENTS_MAX} events")));
         }
         self.now = self.now.max(at);
+        if self.events > EVENTS_MAX - 20 {
+            self.trace.note(self.now, format_args!("{event:?}"));
+        }
         match event {
             Event::Wake(Node::Relay) => self.wake_relay(),
             Event::Wake(Node::Replica(at)) => self.wake_replica(at),
@@ -168,7 +171,8 @@ impl World {
                 self.fault()
             }
             Event::Audit => {
-                self.agenda.at(self.now + self.random.clone().below(10_000), Event::Audit);
+                let wait = self.random.between(1000, 10_000);
+                self.agenda.at(self.now + wait, Event::Audit);
                 self.net.sweep();
                 self.audit()
             }
@@ -227,7 +231,23 @@ impl World {
         let replica = self.net.replica(id).unwrap_or_default();
         let (name, bytes) = (frame.name(), message.len());
         self.trace.mix(message);
-        self.note(format_args!("{replica} {arrow} relay [{id}] {name} {bytes}"));
+        match &frame {
+            Frame::Refused(refused) => {
+                let (n, class, count) = (refused.n, refused.class, refused.hashes.len());
+                self.note(format_args!(
+                    "{replica} {arrow} relay [{id}] {name} {n} {class:?} {count}"
+                ));
+            }
+            Frame::Push(push) => {
+                let (n, document, count) = (push.n, push.document, push.changes.len());
+                let tokens: Vec<_> =
+                    push.changes.iter().flat_map(|chunk| tokens_in(chunk)).collect();
+                self.note(format_args!(
+                    "{replica} {arrow} relay [{id}] {name} {n} {document} {count} {tokens:?}"
+                ));
+            }
+            _ => self.note(format_args!("{replica} {arrow} relay [{id}] {name} {bytes}")),
+        }
         Ok(frame)
     }
 

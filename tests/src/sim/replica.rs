@@ -299,7 +299,8 @@ impl World {
         process.engine.store().close();
         let opened = open_database(&replica.disk)
             .map_err(Box::from)
-            .and_then(|database| process.engine.store().reopen(database).map_err(Box::from));
+            .and_then(|database| process.engine.store().reopen(database).map_err(Box::from))
+            .and_then(|()| process.engine.handle_reopened().map_err(Box::from));
         let opened: Result<(), Box<dyn Error>> = opened;
         match opened {
             Ok(()) => {
@@ -411,12 +412,26 @@ impl World {
                 for (id, result) in ids.into_iter().zip(results) {
                     self.edited(at, id, result)?;
                 }
-                if news { self.settle_outbox(at, set_aside != 0 || news) } else { Ok(()) }
+                if news {
+                    self.settle_outbox(at, set_aside != 0 || news)?;
+                }
+                self.notice_loss(at)
             }
             Err(error) => {
                 ids.iter().for_each(|id| self.ledger.set_fate(*id, Fate::Unknown));
                 self.fail_replica(at, &error)
             }
+        }
+    }
+
+    /// A turn can commit, and lose the store just after.
+    fn notice_loss(&mut self, at: usize) -> Check {
+        let process = self.replicas[at].process.as_ref();
+        let lost =
+            process.is_some_and(|process| process.engine.is_lost() && process.reopen_at.is_none());
+        match lost {
+            true => self.fail_replica(at, &std::io::Error::other("the store failed after a turn")),
+            false => Ok(()),
         }
     }
 

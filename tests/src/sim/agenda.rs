@@ -102,7 +102,7 @@ impl Agenda {
     }
 
     /// The next event and its time.
-    pub fn next(&mut self) -> Option<(u64, Event)> {
+    pub fn pop(&mut self) -> Option<(u64, Event)> {
         let (key, event) = self.events.pop_first()?;
         if let Event::Wake(node) = &event {
             self.wakes.remove(node);

@@ -121,7 +121,7 @@ impl World {
             for space in spaces {
                 let ours = space_digest(&view.digests(&space).map_err(failed)?);
                 let theirs = match digests.get(&space) {
-                    Some(theirs) => theirs.clone(),
+                    Some(theirs) => *theirs,
                     None => {
                         let mut sum = SetDigest::default();
                         let collections = relay.relay.store().digests(&space);

@@ -76,7 +76,7 @@ impl RelayMachine {
             backups: Vec::new(),
             restored: false,
             calm: Arc::default(),
-            refusal_salt: random.next(),
+            refusal_salt: random.draw(),
         }
     }
 }

@@ -157,11 +157,13 @@ impl World {
     fn open_engine(&mut self, at: usize) -> Result<Engine, Box<dyn Error>> {
         let database = open_database(&self.replicas[at].disk)?;
         let store = Arc::new(Store::open(database, self.random.bytes())?);
-        let mut options = EngineOptions::default();
-        options.documents_loaded_max = self.faults.documents_loaded_max;
-        options.idle_ms = self.faults.idle_ms;
-        options.value_bytes_eager_max = 2 << 10;
-        options.mutant = self.mutant.and_then(|mutant| mutant.of_client());
+        let options = EngineOptions {
+            documents_loaded_max: self.faults.documents_loaded_max,
+            idle_ms: self.faults.idle_ms,
+            value_bytes_eager_max: 2 << 10,
+            mutant: self.mutant.and_then(|mutant| mutant.of_client()),
+            ..EngineOptions::default()
+        };
         let mut random: Random = self.random.fork();
         let mut engine = Engine::new(store, options, move || random.bytes())?;
         for space in &self.replicas[at].spaces {

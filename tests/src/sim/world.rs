@@ -125,7 +125,7 @@ impl World {
 
     /// The next event happens.
     pub(super) fn step(&mut self) -> Check {
-        let Some((at, event)) = self.agenda.next() else {
+        let Some((at, event)) = self.agenda.pop() else {
             return Err(Failed("nothing is going to happen any more".to_owned()));
         };
         self.events += 1;

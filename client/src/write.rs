@@ -20,6 +20,7 @@ mod births;
 mod carry_out;
 mod plan;
 mod set;
+mod text;
 mod tree;
 
 use std::fmt;

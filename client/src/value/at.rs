@@ -93,6 +93,14 @@ impl<'a> At<'a> {
         }
     }
 
+    /// The length of a text in code points.
+    pub(crate) fn text_len(&self, text: &ObjId) -> usize {
+        match self.heads {
+            None => self.doc.length(text),
+            Some(heads) => self.doc.length_at(text, heads),
+        }
+    }
+
     /// Whether a map holds `removed: true`.
     pub(crate) fn is_removed(&self, map: &ObjId) -> bool {
         self.held(map, REMOVED).is_some_and(|held| held.is_true())

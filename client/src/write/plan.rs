@@ -67,7 +67,7 @@ impl<'a> Plan<'a> {
             }
             Op::Append { path, text: insert } => {
                 let text = self.make_path(path, ValueKind::Text)?;
-                let end = self.tree.text(text).chars().count();
+                let end = self.tree.text_len(text);
                 self.splice(text, end, 0, insert);
                 Ok(())
             }

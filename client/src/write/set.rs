@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::carry_out::{Action, value_bytes};
 use super::plan::Plan;
+use super::text::byte_index;
 use super::tree::{NodeId, Object, Place, Slot};
 use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
@@ -115,7 +116,7 @@ impl Plan<'_> {
         after: &str,
         path: &Path,
     ) -> Result<(), WriteError> {
-        let content = self.tree.text(text).clone();
+        let content = self.tree.text(text).to_owned();
         if let Some(before) = before
             && let Value::String(seen) = &*plain(before)
             && *seen != content
@@ -337,7 +338,7 @@ impl Plan<'_> {
     /// Empties a text or list.
     fn empty(&mut self, node: NodeId, path: &Path) -> Result<(), WriteError> {
         if self.tree.kind(node) == ValueKind::Text {
-            let len = self.tree.text(node).chars().count();
+            let len = self.tree.text_len(node);
             self.splice(node, 0, len, "");
             return Ok(());
         }
@@ -391,7 +392,7 @@ impl Plan<'_> {
         insert: &str,
         path: &Path,
     ) -> Result<(), WriteError> {
-        let len = self.tree.text(text).chars().count();
+        let len = self.tree.text_len(text);
         if index > len || delete > len - index {
             return Err(WriteError::NoCharacters { path: path.clone(), index, delete, len });
         }
@@ -401,10 +402,7 @@ impl Plan<'_> {
 
     /// Replaces characters that are there; in pieces, so that a long text fits into changes.
     pub(super) fn splice(&mut self, text: NodeId, index: usize, delete: usize, insert: &str) {
-        let content = self.tree.text(text);
-        let start = byte_index(content, index);
-        let end = start + byte_index(&content[start..], delete);
-        content.replace_range(start..end, insert);
+        self.tree.splice(text, index, delete, insert);
         let mut left = delete;
         while left > 0 {
             let delete = left.min(OPS_PER_CHANGE);
@@ -490,9 +488,4 @@ fn check_bytes(what: &'static str, len: usize, max: usize, path: &Path) -> Resul
         return Ok(());
     }
     Err(WriteError::TooLarge { what, path: path.clone(), len, max })
-}
-
-/// Where the code point with this index begins; the end if there are not as many.
-fn byte_index(text: &str, index: usize) -> usize {
-    text.char_indices().nth(index).map_or(text.len(), |(place, _)| place)
 }

@@ -6,6 +6,7 @@ use automerge::{ObjId, ObjType, ROOT};
 use serde_json::Value;
 
 use super::ValueKind;
+use super::text::Text;
 use crate::path::Segment;
 use crate::value::{At, Held, REMOVED};
 
@@ -75,7 +76,7 @@ enum Body {
     /// What was read or written so far; nothing for a key that holds nothing.
     Map(BTreeMap<String, Option<Slot>>),
     List(Option<Vec<Slot>>),
-    Text(Option<String>),
+    Text(Option<Text>),
 }
 
 /// A document at its base, read as far as an edit needs it, with the edit's steps so far.
@@ -97,7 +98,7 @@ impl<'a> Tree<'a> {
     /// Adds an empty container that this edit makes.
     pub(super) fn add(&mut self, object: Object, kind: ValueKind, parent: NodeId) -> NodeId {
         let body = match kind {
-            ValueKind::Text => Body::Text(Some(String::new())),
+            ValueKind::Text => Body::Text(Some(Text::empty())),
             ValueKind::List => Body::List(Some(Vec::new())),
             ValueKind::Map | ValueKind::Scalar | ValueKind::Counter => Body::Map(BTreeMap::new()),
         };
@@ -146,15 +147,21 @@ impl<'a> Tree<'a> {
         }
     }
 
-    pub(super) fn text(&mut self, text: NodeId) -> &mut String {
-        if let Body::Text(None) = self.nodes[text].body {
-            let content = self.known(text).and_then(|id| self.at.text(&id).ok());
-            self.nodes[text].body = Body::Text(Some(content.unwrap_or_default()));
-        }
-        match &mut self.nodes[text].body {
-            Body::Text(Some(content)) => content,
-            _ => unreachable!("only called for a text, which was just read"),
-        }
+    /// The content of a text.
+    pub(super) fn text(&mut self, text: NodeId) -> &str {
+        let (at, id) = (self.at, self.known(text));
+        let read = || id.and_then(|id| at.text(&id).ok()).unwrap_or_default();
+        self.text_mut(text).content(read)
+    }
+
+    /// The length of a text, in code points.
+    pub(super) fn text_len(&mut self, text: NodeId) -> usize {
+        self.text_mut(text).len()
+    }
+
+    /// Replaces code points of a text that are there.
+    pub(super) fn splice(&mut self, text: NodeId, index: usize, delete: usize, insert: &str) {
+        self.text_mut(text).splice(index, delete, insert);
     }
 
     /// Where the visible item `index` stands in the list, or its end for the first index after
@@ -184,7 +191,7 @@ impl<'a> Tree<'a> {
     /// What the node reads as, whether or not it is itself removed.
     pub(super) fn json(&mut self, node: NodeId) -> Value {
         match self.kind(node) {
-            ValueKind::Text => Value::from(self.text(node).as_str()),
+            ValueKind::Text => Value::from(self.text(node)),
             ValueKind::List => {
                 let slots = self.items(node).clone().into_iter();
                 slots.filter_map(|slot| self.slot_json(slot)).collect()
@@ -226,6 +233,17 @@ impl<'a> Tree<'a> {
     /// Where every container comes from, by node.
     pub(super) fn into_objects(self) -> Vec<Object> {
         self.nodes.into_iter().map(|node| node.object).collect()
+    }
+
+    fn text_mut(&mut self, text: NodeId) -> &mut Text {
+        if let Body::Text(None) = self.nodes[text].body {
+            let len = self.known(text).map_or(0, |id| self.at.text_len(&id));
+            self.nodes[text].body = Body::Text(Some(Text::of_len(len)));
+        }
+        match &mut self.nodes[text].body {
+            Body::Text(Some(text)) => text,
+            _ => unreachable!("only called for a text, which was just looked at"),
+        }
     }
 
     fn entry(&mut self, map: NodeId, key: &str) -> Option<Slot> {

@@ -45,6 +45,23 @@ fn steps_of_one_edit_see_each_other() {
 }
 
 #[test]
+fn a_text_is_read_as_earlier_steps_left_it() {
+    let mut doc = device(1);
+    edit(&mut doc, &[append("text", "Gäte 4711, ring")]);
+    let steps = [
+        splice("text", 1, 1, "aa"),
+        append("text", "!"),
+        splice("text", 0, 2, "W"),
+        set("text", json!("Wate 4711, ring twice!")),
+        splice("text", 21, 1, "."),
+    ];
+    edit(&mut doc, &steps);
+    assert_eq!(read(&doc), json!({ "text": "Wate 4711, ring twice." }));
+    let beyond = try_edit(&mut doc, &[append("text", "é"), splice("text", 23, 1, "")]);
+    assert!(matches!(beyond, Err(WriteError::NoCharacters { len: 23, .. })), "{beyond:?}");
+}
+
+#[test]
 fn a_typed_value_makes_every_container_and_reads_back() {
     let mut doc = device(1);
     let value = json!({

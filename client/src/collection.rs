@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::document::Document;
 use crate::engine::{Content, Edit, EditError, Edited, Target};
 use crate::replica::Replica;
-use crate::store::ValueRow;
+use crate::store::{ReadView, ValueRow};
 use crate::watch::Watcher;
 
 /// A named kind of document in a space.
@@ -117,22 +117,20 @@ impl Collection {
         &self,
         mut keep: impl FnMut(&Entry) -> bool,
     ) -> Result<Vec<Entry>, EditError> {
-        let stale = self.replica.read()?.stale()?;
+        let stale = self.replica.read(ReadView::stale)?;
         self.replica.refresh(stale).await?;
-        let mut entries = Vec::new();
-        let mut failed = None;
-        self.replica.read()?.each_value(&self.space, &self.name, |document, row| {
-            if row.deleted {
-                return true;
-            }
-            match entry(document, row) {
-                Ok(entry) if keep(&entry) => entries.push(entry),
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
-            }
-            failed.is_none()
+        let mut rows = Vec::new();
+        self.replica.read(|view| {
+            view.each_value(&self.space, &self.name, |document, row| {
+                if !row.deleted {
+                    rows.push((document, row));
+                }
+                true
+            })
         })?;
-        failed.map_or(Ok(entries), |error| Err(error.into()))
+        let entries = rows.into_iter().map(|(document, row)| entry(document, row));
+        let kept = entries.filter(|entry| entry.as_ref().map_or(true, &mut keep));
+        Ok(kept.collect::<Result<_, _>>()?)
     }
 
     /// All documents that are not deleted, without loading any of them.

@@ -42,10 +42,10 @@ impl Document {
     /// # Errors
     /// The file could not be read.
     pub async fn read(&self) -> Result<Option<Entry>, EditError> {
-        if self.replica.read()?.is_stale(&self.id)? {
+        if self.replica.read(|view| view.is_stale(&self.id))? {
             self.replica.refresh(vec![self.id]).await?;
         }
-        let row = self.replica.read()?.value(&self.id)?;
+        let row = self.replica.read(|view| view.value(&self.id))?;
         Ok(row.map(|row| entry(self.id, row)).transpose()?)
     }
 

@@ -11,7 +11,7 @@ use crate::collection::Collection;
 use crate::dial::{AddressError, RelayAddress};
 use crate::driver::{self, Command};
 use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineOptions};
-use crate::file::OpenError;
+use crate::file::{OpenError, unpanicked};
 use crate::status::Status;
 use crate::store::{ReadView, SetAsideRow, Store, StoreError, space_digest};
 
@@ -144,7 +144,7 @@ impl Replica {
     /// The replica was closed, or the relay refused an edit for good: it is then among
     /// [`set_aside`](Self::set_aside).
     pub async fn saved(&self) -> Result<(), SaveError> {
-        let next = self.read().and_then(|view| view.outbox_next()).map_err(SaveError::Store)?;
+        let next = self.read(ReadView::outbox_next).map_err(SaveError::Store)?;
         self.saved_up_to(next - 1).await
     }
 
@@ -161,7 +161,7 @@ impl Replica {
     /// # Errors
     /// The file could not be read.
     pub fn set_aside(&self) -> Result<Vec<SetAsideRow>, StoreError> {
-        Ok(self.read()?.set_aside()?.into_iter().map(|(_, row)| row).collect())
+        Ok(self.read(ReadView::set_aside)?.into_iter().map(|(_, row)| row).collect())
     }
 
     /// What was counted since the replica was opened.
@@ -189,8 +189,14 @@ impl Replica {
         }
     }
 
-    pub(crate) fn read(&self) -> Result<ReadView, StoreError> {
-        self.inner.store.read()
+    /// Reads the last commit. Damage that redb panics on is an error, too.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadView) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        unpanicked(|| read(&self.inner.store.read()?)).unwrap_or_else(|reason| {
+            Err(StoreError::Corrupt(Box::new(redb::Error::Corrupted(reason))))
+        })
     }
 
     pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {
@@ -259,7 +265,7 @@ impl Space {
     /// # Errors
     /// The file could not be read.
     pub fn collections(&self) -> Result<Vec<(CollectionName, u64)>, StoreError> {
-        let digests = self.replica.read()?.digests(&self.name)?;
+        let digests = self.replica.read(|view| view.digests(&self.name))?;
         Ok(digests.into_iter().map(|(name, row)| (name, row.documents)).collect())
     }
 
@@ -269,7 +275,7 @@ impl Space {
     /// # Errors
     /// The file could not be read.
     pub fn digest(&self) -> Result<SetDigest, StoreError> {
-        Ok(space_digest(&self.replica.read()?.digests(&self.name)?))
+        Ok(space_digest(&self.replica.read(|view| view.digests(&self.name))?))
     }
 }
 

@@ -17,7 +17,7 @@ mod loaded;
 mod set_aside;
 mod settle;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName};
@@ -31,7 +31,8 @@ pub(crate) use link::recount_digests;
 pub use link::{Closing, MessageError};
 use loaded::{Loaded, LoadedDocument};
 pub(crate) use settle::check_document;
-use settle::{Origin, put_value};
+use settle::{Origin, Touched, put_value};
+use tracing::warn;
 
 use crate::diff::Op;
 use crate::presence::Presences;
@@ -143,6 +144,8 @@ struct Turn {
     /// Seconds since 1970 by the device's clock.
     unix_s: i64,
     effects: Vec<Effect>,
+    /// Documents whose values are to be written before the commit.
+    touched: BTreeMap<DocumentId, Touched>,
     /// Whether anything was written.
     dirty: bool,
 }
@@ -333,7 +336,8 @@ impl Engine {
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
         let txn = self.store.write()?;
-        let mut turn = Turn { txn, now, unix_s, effects: Vec::new(), dirty: false };
+        let (effects, touched) = (Vec::new(), BTreeMap::new());
+        let mut turn = Turn { txn, now, unix_s, effects, touched, dirty: false };
         let mut results = Vec::with_capacity(edits.len());
         for edit in edits {
             let result = self.stage_edit(&mut turn, edit);
@@ -352,7 +356,8 @@ impl Engine {
     }
 
     /// Commits, and then tells.
-    fn finish(&mut self, turn: Turn) -> Result<(), EngineError> {
+    fn finish(&mut self, mut turn: Turn) -> Result<(), EngineError> {
+        self.stage_values(&mut turn)?;
         if turn.dirty {
             self.stage_cursors(&turn.txn)?;
             turn.txn.commit()?;

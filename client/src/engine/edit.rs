@@ -9,7 +9,7 @@ use super::loaded::fenced;
 use super::{DELETED, EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::path::Path;
-use crate::store::{DocumentRow, OutboxRow, WriteView};
+use crate::store::{DocumentRow, OutboxRow};
 use crate::value::to_json;
 use crate::write::write;
 
@@ -97,7 +97,7 @@ impl Engine {
             None => return Err(EditError::NotFound),
         };
         document.ensure_actor(|| self.loaded.actor(&id, &mut self.random));
-        let (base, ops) = edit_ops(&turn.txn, &id, &edit, &document)?;
+        let (base, ops) = edit_ops(turn, &id, &edit, &document)?;
         let base = base.map(|base| to_automerge(&base));
         let written = write(&mut document.doc, &id, base.as_deref(), &ops, turn.unix_s);
         changes.extend(written?);
@@ -190,7 +190,7 @@ fn new_document(
 type BaseAndOps = (Option<Vec<ChangeHash>>, Vec<Op>);
 
 fn edit_ops(
-    txn: &WriteView,
+    turn: &Turn,
     id: &DocumentId,
     edit: &Edit,
     document: &LoadedDocument,
@@ -198,18 +198,19 @@ fn edit_ops(
     match &edit.content {
         Content::Ops { base, ops } => Ok((base.clone(), ops.clone())),
         Content::Fields(fields) => {
-            let current = current_value(txn, id, document)?;
+            let current = current_value(turn, id, document)?;
             Ok((None, field_ops(&current, fields, edit.create)))
         }
     }
 }
 
 fn current_value(
-    txn: &WriteView,
+    turn: &Turn,
     id: &DocumentId,
     document: &LoadedDocument,
 ) -> Result<Value, EditError> {
-    let stored = if txn.is_stale(id)? { None } else { txn.value(id)? };
+    let behind = turn.has_touched(id) || turn.txn.is_stale(id)?;
+    let stored = if behind { None } else { turn.txn.value(id)? };
     match stored {
         Some(row) => Ok(serde_json::from_slice(&row.json)?),
         None => Ok(to_json(&document.doc, None)),

@@ -27,6 +27,7 @@ pub(super) struct LoadedDocument {
     last: BTreeMap<ActorId, LastChange>,
     /// Whether the actor of `doc` is one drawn for this process.
     has_actor: bool,
+    changes: u64,
     bytes: u64,
     used: u64,
     used_at: u64,
@@ -74,6 +75,10 @@ impl Loaded {
         bytes_max: u64,
         idle_since: u64,
     ) -> Vec<DocumentId> {
+        let stored: u64 = self.documents.values().map(|document| document.bytes).sum();
+        if idle_since == 0 && self.documents.len() <= count_max && stored <= bytes_max {
+            return Vec::new();
+        }
         let mut by_use: Vec<_> = self.documents.iter().collect();
         by_use.sort_by_key(|(_, document)| std::cmp::Reverse(document.used));
         let (mut count, mut bytes) = (0, 0);
@@ -93,11 +98,12 @@ impl Loaded {
 
 impl LoadedDocument {
     pub(super) fn new(doc: Automerge, bytes: u64) -> Self {
-        let mut last = BTreeMap::new();
+        let (mut last, mut changes) = (BTreeMap::new(), 0);
         for change in doc.get_changes_meta(&[]) {
             note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
+            changes += 1;
         }
-        Self { doc, last, has_actor: false, bytes, used: 0, used_at: 0 }
+        Self { doc, last, has_actor: false, changes, bytes, used: 0, used_at: 0 }
     }
 
     /// Reads a document from its snapshot and the changes since.
@@ -131,9 +137,14 @@ impl LoadedDocument {
 
     /// Notes a change that was applied to `doc`.
     pub(super) fn note(&mut self, change: &Change) {
-        let bytes = change.raw_bytes().len() as u64;
-        self.bytes += bytes;
+        self.changes += 1;
+        self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
+    }
+
+    /// How many changes it has.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn is_deleted(&self) -> bool {

@@ -2,8 +2,9 @@
 //! of its collection, its value and, now and then, a snapshot.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use rejoin_core::{DocumentId, heads_hash};
+use rejoin_core::{ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
 
 use super::loaded::{LoadedDocument, fenced};
@@ -20,8 +21,8 @@ pub(super) enum Origin {
 }
 
 impl Engine {
-    /// Writes everything that follows from a document's new changes: the digest, the row, the value
-    /// and, now and then, a snapshot.
+    /// Writes what follows from a document's new changes: the digest, the row and, now and then, a
+    /// snapshot. The value follows at the end of the turn.
     pub(super) fn settle(
         &mut self,
         turn: &mut Turn,
@@ -45,22 +46,41 @@ impl Engine {
             }
         }
         turn.txn.put_digest(&row.space, &row.collection, &digest)?;
-        self.settle_value(turn, id, before, &row, document, origin)?;
-        if row.tail_bytes > SNAPSHOT_TAIL_BYTES.max(4 * row.snapshot_bytes) {
+        turn.touch(id, before, origin);
+        if is_fold_due(&row, document) {
             fold(&turn.txn, id, &mut row, document)?;
         }
         turn.txn.put_document(id, &row)?;
         Ok(row)
     }
 
-    fn settle_value(
+    /// Writes the values of the documents that the turn changed, each once, and notes whom to tell.
+    pub(super) fn stage_values(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
+        for (id, touched) in std::mem::take(&mut turn.touched) {
+            let Some(row) = turn.txn.document(&id)? else { continue };
+            match self.load(&turn.txn, &id, &row) {
+                Ok(document) => {
+                    self.stage_value(turn, &id, &row, &document, touched)?;
+                    self.loaded.put(turn.now, id, document);
+                }
+                // One bad document must not stop the others.
+                Err(error @ EngineError::Unreadable { .. }) => {
+                    warn!(doc = %id, error = &error as &dyn std::error::Error, "value not written");
+                    turn.txn.mark_stale(&id, true)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn stage_value(
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
-        before: Option<&DocumentRow>,
         row: &DocumentRow,
         document: &LoadedDocument,
-        origin: Origin,
+        touched: Touched,
     ) -> Result<(), EngineError> {
         let was = turn.txn.value(id)?;
         let eager =
@@ -72,25 +92,50 @@ impl Engine {
             None
         };
         if self.watchers.anyone(&row.space, &row.collection) {
-            let heads_before = before.map(|row| row.heads.clone()).unwrap_or_default();
             let fields = match &now {
                 Some(now) => fields_changed(was.as_ref(), now),
-                None => document.fields_between(&heads_before, &row.heads),
+                None => document.fields_between(&touched.before, &row.heads),
             };
             let change = Change {
                 document: *id,
                 key: row.key.clone(),
                 fields,
-                before: heads_before,
+                before: touched.before,
                 heads: row.heads.clone(),
-                local: origin == Origin::Local,
-                remote: origin == Origin::Remote,
+                local: touched.local,
+                remote: touched.remote,
                 deleted: document.is_deleted(),
             };
             let (space, collection) = (row.space.clone(), row.collection.clone());
             turn.effects.push(Effect::Changed { space, collection, change });
         }
         Ok(())
+    }
+}
+
+/// A document that a turn changed and whose value is not written yet.
+#[derive(Debug)]
+pub(super) struct Touched {
+    /// Its heads before the turn.
+    before: Vec<ChangeHash>,
+    local: bool,
+    remote: bool,
+}
+
+impl Turn {
+    fn touch(&mut self, id: &DocumentId, before: Option<&DocumentRow>, origin: Origin) {
+        let touched = self.touched.entry(*id).or_insert_with(|| Touched {
+            before: before.map(|row| row.heads.clone()).unwrap_or_default(),
+            local: false,
+            remote: false,
+        });
+        touched.local |= origin == Origin::Local;
+        touched.remote |= origin == Origin::Remote;
+    }
+
+    /// Whether the document was changed in this turn, so that its stored value is behind.
+    pub(super) fn has_touched(&self, id: &DocumentId) -> bool {
+        self.touched.contains_key(id)
     }
 }
 
@@ -134,6 +179,12 @@ pub(crate) fn check_document(
     Ok(Ok((!right).then_some(value)))
 }
 
+fn is_fold_due(row: &DocumentRow, document: &LoadedDocument) -> bool {
+    let is_large_part = (row.next - row.covered) * FOLD_PART > document.changes();
+    let is_large = row.tail_bytes > FOLD_TIMES * row.snapshot_bytes;
+    row.tail_bytes > FOLD_BYTES_MIN && (is_large_part || is_large)
+}
+
 /// Folds a document's changes into a new snapshot. Changes that wait in the outbox stay as bytes
 /// until a relay has them.
 fn fold(
@@ -148,18 +199,40 @@ fn fold(
         warn!(doc = %id, "document is not folded: its snapshot would not load");
         return Ok(());
     };
-    let mut waiting = BTreeSet::new();
-    for key in txn.waiting(id)? {
-        if let Some((_, edit)) = txn.outbox(key, 1)?.pop() {
-            waiting.extend(edit.from..edit.from + edit.count);
-        }
-    }
-    txn.remove_changes(id, 0..row.next, |at| waiting.contains(&at))?;
+    // What was folded earlier and is still there waits, and goes when it is acknowledged.
+    let waiting = waiting_places(txn, id, row.covered)?;
+    txn.remove_changes(id, row.covered..row.next, |at| is_among(&waiting, at))?;
     txn.put_snapshot(id, &snapshot)?;
     row.covered = row.next;
     row.tail_bytes = 0;
     row.snapshot_bytes = snapshot.len() as u64;
     Ok(())
+}
+
+/// Places from `from` on that wait in the outbox, the last first, none touching the next.
+fn waiting_places(
+    txn: &WriteView,
+    id: &DocumentId,
+    from: u64,
+) -> Result<Vec<Range<u64>>, StoreError> {
+    let mut places: Vec<Range<u64>> = Vec::new();
+    for key in txn.waiting(id)?.into_iter().rev() {
+        let Some((_, edit)) = txn.outbox(key, 1)?.pop() else { continue };
+        let end = edit.from + edit.count;
+        if end <= from {
+            break;
+        }
+        match places.last_mut() {
+            Some(later) if later.start == end => later.start = edit.from,
+            _ => places.push(edit.from..end),
+        }
+    }
+    Ok(places)
+}
+
+fn is_among(places: &[Range<u64>], at: u64) -> bool {
+    let first = places.partition_point(|places| places.start > at);
+    places.get(first).is_some_and(|places| places.contains(&at))
 }
 
 /// The top-level fields in which two values differ.
@@ -173,6 +246,13 @@ fn fields_changed(was: Option<&ValueRow>, now: &ValueRow) -> BTreeSet<String> {
     names.filter(|name| was.get(*name) != now.get(*name)).cloned().collect()
 }
 
-/// Bytes of changes after which a document gets a new snapshot, unless four times its last
-/// snapshot is more: the cost of folding stays a fraction of the cost of the edits.
-const SNAPSHOT_TAIL_BYTES: u64 = 64 << 10;
+/// Bytes of changes after which a document may get a new snapshot.
+const FOLD_BYTES_MIN: u64 = 64 << 10;
+
+/// It also waits until the changes since the last one are this part of all, so that folding costs
+/// a fraction of the edits, however long the history is.
+const FOLD_PART: u64 = 8;
+
+/// But no longer than until they take this many times its bytes. Typing takes some 30 times the
+/// space in changes that it takes in a snapshot.
+const FOLD_TIMES: u64 = 64;

@@ -1,0 +1,106 @@
+//! Several edits in one commit.
+
+use std::sync::Arc;
+
+use redb::Database;
+use redb::backends::InMemoryBackend;
+use rejoin::engine::{Content, Edit, Edited, Engine, EngineOptions, Target};
+use rejoin::store::Store;
+use rejoin::{CollectionName, Op, SpaceName, WatchEvent};
+use serde_json::{Value, json};
+
+fn engine() -> Engine {
+    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+    let store = Arc::new(Store::open(database, [1; 16]).unwrap());
+    let mut drawn = 0_u8;
+    let random = move || {
+        drawn += 1;
+        [drawn; 16]
+    };
+    Engine::new(store, EngineOptions::default(), random).unwrap()
+}
+
+fn edit(content: Content) -> Edit {
+    Edit {
+        space: SpaceName::new("main").unwrap(),
+        collection: CollectionName::new("jobs").unwrap(),
+        target: Target::Key("1".to_owned()),
+        create: true,
+        content,
+    }
+}
+
+fn put(fields: Value) -> Edit {
+    edit(Content::Fields(fields.as_object().unwrap().clone()))
+}
+
+fn apply(op: Op) -> Edit {
+    edit(Content::Ops { base: None, ops: vec![op] })
+}
+
+fn turn(engine: &mut Engine, edits: Vec<Edit>) -> Vec<Edited> {
+    engine.turn(0, 0, edits).unwrap().into_iter().map(|edited| edited.unwrap()).collect()
+}
+
+fn value(engine: &Engine, of: &Edited) -> Value {
+    let row = engine.store().read().unwrap().value(&of.document).unwrap().unwrap();
+    assert_eq!(row.heads, of.heads);
+    serde_json::from_slice(&row.json).unwrap()
+}
+
+#[test]
+fn edits_of_one_commit_see_each_other() {
+    let mut engine = engine();
+    let (booked, done) = (json!({ "status": "booked" }), json!({ "status": "done" }));
+    let edits = vec![put(booked.clone()), put(booked.clone()), put(done.clone()), put(done)];
+    let edited = turn(&mut engine, edits);
+    let changed: Vec<_> = edited.iter().map(Edited::changed).collect();
+    assert_eq!(changed, [true, false, true, false]);
+    assert_eq!(value(&engine, &edited[3]), json!({ "status": "done" }));
+    assert!(turn(&mut engine, vec![put(booked)])[0].changed());
+}
+
+#[test]
+fn watchers_hear_of_a_commit_once() {
+    let mut engine = engine();
+    let first = turn(&mut engine, vec![put(json!({ "status": "booked" }))]).remove(0);
+    let jobs = CollectionName::new("jobs").unwrap();
+    let mut watcher = engine.watch(SpaceName::new("main").unwrap(), jobs, None);
+    let phone = Op::Set { path: "phone".into(), before: None, after: json!("555") };
+    let text = Op::Append { path: "notes".into(), text: "Ring twice.".into() };
+    let last = turn(&mut engine, vec![apply(phone), apply(text)]).remove(1);
+    let Some(WatchEvent::Changed(change)) = watcher.try_next() else { panic!("nothing came") };
+    assert_eq!(change.before, first.heads);
+    assert_eq!(change.heads, last.heads);
+    assert!(change.fields.iter().eq(["notes", "phone"]));
+    assert!(change.local && !change.remote);
+    assert_eq!(watcher.try_next(), None);
+}
+
+#[test]
+fn an_edit_that_is_refused_takes_nothing_of_its_commit_along() {
+    let mut engine = engine();
+    let add = |by| apply(Op::Increment { path: "n".into(), by });
+    let splice = Op::Splice { path: "n".into(), index: 0, delete: 1, insert: String::new() };
+    let results = engine.turn(0, 0, vec![add(1), apply(splice), add(2)]).unwrap();
+    assert!(results[1].is_err());
+    assert_eq!(value(&engine, results[2].as_ref().unwrap()), json!({ "n": 3 }));
+}
+
+#[test]
+fn what_waits_for_a_relay_outlives_folding() {
+    let mut engine = engine();
+    let append = |n| apply(Op::Append { path: "notes".into(), text: format!("{n:0>100} ") });
+    let mut last = None;
+    for turns in 0..20 {
+        let edits = (0..100).map(|n| append(turns * 100 + n)).collect();
+        last = turn(&mut engine, edits).pop();
+    }
+    let id = last.unwrap().document;
+    let view = engine.store().read().unwrap();
+    let row = view.document(&id).unwrap().unwrap();
+    assert!(row.covered > 0, "the document was folded");
+    assert!(row.next > 2_000);
+    let kept: Vec<_> = view.changes(&id, 0).unwrap().into_iter().map(|(at, _)| at).collect();
+    assert!(kept.into_iter().eq(0..row.next), "every change is still there");
+}

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::path::{Path, Segment};
 use crate::value::{DEPTH_MAX, Marker, normal, plain, same};
+use rejoin_core::{Path, Segment};
 pub(crate) use runs::text_edits;
 
 /// One step of an edit.

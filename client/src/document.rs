@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::collection::{Entry, entry};
 use crate::diff::{Op, diff};
 use crate::engine::{Content, DELETED, Edit, EditError, Edited, HistoryEntry, Target};
-use crate::path::Path;
 use crate::replica::{Replica, SaveError};
 use crate::watch::Watcher;
+use rejoin_core::Path;
 
 /// A handle to a document, whether or not it exists yet. Cheap to clone; it keeps nothing in
 /// memory.

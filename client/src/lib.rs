@@ -17,7 +17,6 @@ mod document;
 mod driver;
 pub mod engine;
 mod file;
-mod path;
 mod presence;
 mod replica;
 mod status;
@@ -32,10 +31,9 @@ pub use diff::{Op, diff};
 pub use document::Document;
 pub use engine::{Counters, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError};
 pub use file::{Holder, OpenError};
-pub use path::{Path, Segment};
 pub use rejoin_core::{
-    ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, NameError, PeerId, SetDigest,
-    SpaceName,
+    ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, NameError, Path, PeerId, Segment,
+    SetDigest, SpaceName,
 };
 pub use replica::{ConnectError, Replica, SaveError, Space};
 pub use status::{Link, Status};

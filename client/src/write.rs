@@ -31,10 +31,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::diff::Op;
-use crate::path::Path;
 use crate::value::Marker;
 use carry_out::carry_out;
 use plan::Plan;
+use rejoin_core::Path;
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::Op;
-use crate::path::{Path, Segment};
 use crate::value::normal;
+use rejoin_core::{Path, Segment};
 
 /// Applies one step. Panics where a document would refuse it.
 pub(crate) fn apply(value: &mut Value, op: &Op) {

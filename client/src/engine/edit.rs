@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use super::loaded::fenced;
 use super::{DELETED, EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
-use crate::path::Path;
 use crate::store::{DocumentRow, OutboxRow};
 use crate::value::to_json;
 use crate::write::write;
+use rejoin_core::Path;
 
 /// One edit of one document.
 #[derive(Debug, Clone)]

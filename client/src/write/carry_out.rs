@@ -11,7 +11,7 @@ use rejoin_core::change::{Birth, ObjectId};
 
 use super::tree::{NodeId, Object, Place};
 use super::{BIRTHS_PER_CHANGE, BYTES_PER_CHANGE, OPS_PER_CHANGE, WriteError};
-use crate::path::Segment;
+use rejoin_core::Segment;
 
 /// What an edit comes to.
 #[derive(Debug)]

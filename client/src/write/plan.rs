@@ -12,8 +12,8 @@ use super::set::wrong_kind;
 use super::tree::{NodeId, Place, ROOT_NODE, Slot, Tree};
 use super::{ValueKind, WriteError};
 use crate::diff::Op;
-use crate::path::{Path, Segment};
 use crate::value::{At, DEPTH_MAX};
+use rejoin_core::{Path, Segment};
 
 /// An edit as far as its steps were added. Nothing is written yet.
 #[derive(Debug)]

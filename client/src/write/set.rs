@@ -10,8 +10,8 @@ use super::text::byte_index;
 use super::tree::{NodeId, Object, Place, Slot};
 use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
-use crate::path::{Path, Segment};
 use crate::value::{DEPTH_MAX, REMOVED, plain, same, to_scalar};
+use rejoin_core::{Path, Segment};
 
 /// Writing a value.
 impl Plan<'_> {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::ValueKind;
 use super::text::Text;
-use crate::path::Segment;
 use crate::value::{At, Held, REMOVED};
+use rejoin_core::Segment;
 
 /// A map, list or text in a [`Tree`].
 pub(super) type NodeId = usize;

@@ -7,6 +7,7 @@
 //! - [`DocumentId`], [`SpaceName`] and the other ids; [`limits`], every limit in one file;
 //! - [`change`]: the guard (bound and hash a change without applying it), admission (does it fit
 //!   the history?), and the deterministic genesis and birth changes;
+//! - [`schema`]: how the fields of a collection merge;
 //! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
 //!   admission asks of it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
@@ -21,7 +22,9 @@ mod graph;
 mod history;
 mod ids;
 pub mod limits;
+mod path;
 pub mod repair;
+pub mod schema;
 pub mod session;
 pub mod wire;
 
@@ -32,3 +35,4 @@ pub use ids::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, Genesis, NameError, PeerId,
     RelayId, ShortHash, SpaceName,
 };
+pub use path::{Path, Segment};

@@ -3,8 +3,8 @@
 use super::*;
 use crate::diff::model::apply;
 use crate::diff::tests::{maps, values};
-use crate::path::Segment;
 use crate::value::normal;
+use rejoin_core::Segment;
 
 /// Any values at any key: steps may be refused, as kinds change.
 fn documents() -> impl Strategy<Value = Value> {

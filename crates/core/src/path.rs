@@ -10,7 +10,7 @@ use std::fmt;
 /// `X Coordinate (State Plane)`.
 ///
 /// ```
-/// use rejoin::{Path, Segment};
+/// use rejoin_core::{Path, Segment};
 ///
 /// let path = Path::from("parts[2].name");
 /// assert_eq!(

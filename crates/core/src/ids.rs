@@ -192,6 +192,26 @@ sixteen_bytes! {
     Epoch
 }
 sixteen_bytes! {
+    /// One question for a person: half a SHA-256 of what it is about, so every replica gives it
+    /// the same id.
+    ReviewId
+}
+
+/// Reads the 32 hex digits that [`Display`](fmt::Display) writes.
+impl FromStr for ReviewId {
+    type Err = ReviewIdError;
+    fn from_str(text: &str) -> Result<Self, ReviewIdError> {
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+        Ok(Self(number.ok_or(ReviewIdError)?.to_be_bytes()))
+    }
+}
+
+/// A text is not the id of a review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not the id of a review: give the 32 hex digits that `reviews` shows")]
+pub struct ReviewIdError;
+
+sixteen_bytes! {
     /// One present peer: a session's own choice, as a rule its device id.
     PeerId
 }

@@ -7,7 +7,8 @@
 //! - [`DocumentId`], [`SpaceName`] and the other ids; [`limits`], every limit in one file;
 //! - [`change`]: the guard (bound and hash a change without applying it), admission (does it fit
 //!   the history?), and the deterministic genesis and birth changes;
-//! - [`schema`]: how the fields of a collection merge;
+//! - [`schema`]: how the fields of a collection merge; [`lineage`]: who wrote what over what, and
+//!   so what is agreed and what is for a person to decide;
 //! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
 //!   admission asks of it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
@@ -20,19 +21,24 @@ pub mod change;
 mod digest;
 mod graph;
 mod history;
+mod identity;
 mod ids;
 pub mod limits;
+pub mod lineage;
 mod path;
 pub mod repair;
 pub mod schema;
 pub mod session;
+mod settlement;
 pub mod wire;
 
 pub use digest::{HeadsHash, SetDigest, heads_hash};
 pub use graph::{ChangeGraph, GraphEntry, GraphError, RankSet, Since};
 pub use history::{History, KnownChange, LastChange};
+pub use identity::Identity;
 pub use ids::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, Genesis, NameError, PeerId,
-    RelayId, ShortHash, SpaceName,
+    RelayId, ReviewId, ReviewIdError, ShortHash, SpaceName,
 };
 pub use path::{Path, Segment};
+pub use settlement::Settlement;

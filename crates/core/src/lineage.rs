@@ -1,0 +1,396 @@
+//! Who wrote what over what: every write of every field of one document, which of them are still
+//! open, and so what is agreed and what only a person can decide.
+//!
+//! Automerge shows an arbitrary one of concurrent values and forgets the others at the next write.
+//! Here a write *closes* an earlier one of the same field only if its author can be taken to have
+//! decided about it:
+//!
+//! - The values that were open in the write's ancestors were in agreement, by the field's
+//!   [`Rule`]: there was nothing to decide, and all of them are closed. (Only one open value is
+//!   agreement, and so are equal ones.)
+//! - Otherwise it closes those its [`Settlement`] names, and no other. A write that names none is
+//!   one more candidate.
+//! - A write that [`Rule::Order`] does not allow, and one by somebody without the right, closes
+//!   nothing.
+//!
+//! What nothing closes is open. One open value is the field's value. Of several the rule may choose
+//! one; if it does not, they are a conflict, and the field keeps the value it had where the
+//! ancestors of all candidates meet, or none.
+//!
+//! All of this is a pure function of the document's changes and the schema, whatever the order
+//! changes came in, so every replica that has both sees the same.
+
+mod blame;
+mod clock;
+mod decide;
+mod field_path;
+
+mod register;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use blame::{Blame, BlamedWrite};
+pub use field_path::{FieldPath, Step};
+pub use standing::{Candidate, Question, Standing, Unsettled};
+
+use crate::change::{ObjectId, is_reserved};
+use crate::schema::{Rule, Schema};
+use crate::{ActorId, ChangeHash, DocumentId, Identity, Settlement};
+use clock::{Ancestors, Clock};
+use register::{Register, Write};
+
+/// The writes of one document.
+#[derive(Debug, Clone)]
+pub struct Lineage {
+    document: DocumentId,
+    schema: Arc<Schema>,
+    actors: BTreeMap<ActorId, u32>,
+    actor_ids: Vec<ActorId>,
+    /// Who acts, by actor.
+    identities: Vec<Option<Identity>>,
+    changes: Vec<Known>,
+    by_hash: BTreeMap<ChangeHash, u32>,
+    containers: Vec<Container>,
+    container_by_op: BTreeMap<OpId, u32>,
+    registers: Vec<Register>,
+    register_by_key: BTreeMap<(u32, Key), u32>,
+    /// Registers with anything but one open write.
+    several: BTreeSet<u32>,
+    /// Registers that say that the map around them, or the document, was removed.
+    removals: BTreeSet<u32>,
+}
+
+/// One change, as the lineage takes it. Everything it depends on was taken before.
+#[derive(Debug, Clone, Copy)]
+pub struct NewChange<'a> {
+    /// Its identity.
+    pub hash: ChangeHash,
+    /// What it builds on.
+    pub deps: &'a [ChangeHash],
+    /// Its actor.
+    pub actor: &'a ActorId,
+    /// The actor's changes, counted from 1.
+    pub seq: u64,
+    /// When, in seconds since 1970 by its author's clock.
+    pub time_s: i64,
+    /// The author bytes, if it carries any.
+    pub author: Option<&'a [u8]>,
+    /// Its message.
+    pub message: Option<&'a str>,
+}
+
+/// One operation of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Op {
+    /// Its number; with the change's actor, its id.
+    pub counter: u64,
+    /// The container it writes in.
+    pub object: ObjectId,
+    /// Where in there.
+    pub key: OpKey,
+    /// What it does there.
+    pub action: Action,
+}
+
+/// Where in its container an operation writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpKey {
+    /// At a key of a map.
+    Map(String),
+    /// At the list item or character made by this operation.
+    Item(u64, ActorId),
+    /// It makes a new list item or character.
+    Insert,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Puts a plain value.
+    Put(Value),
+    /// Deletes what is there.
+    Delete,
+    /// Makes a map or list.
+    Make,
+    /// Makes a text.
+    MakeText,
+    /// Counts, or marks a part of a text.
+    Touch,
+}
+
+/// An operation's number, and its actor by index.
+type OpId = (u64, u32);
+
+#[derive(Debug, Clone)]
+struct Known {
+    hash: ChangeHash,
+    actor: u32,
+    seq: u64,
+    time_s: i64,
+    /// What it builds on but its own actor's changes.
+    clock: Clock,
+    /// Whether it is a genesis or birth, which nobody made in particular.
+    reserved: bool,
+    settlement: Option<Box<Settlement>>,
+}
+
+#[derive(Debug, Clone)]
+struct Container {
+    is_text: bool,
+    /// The register it is held by; none for the document itself.
+    held_by: Option<u32>,
+    /// Changes that wrote anything in it, as ranges of their indices.
+    touched: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Map(Arc<str>),
+    Item(OpId),
+}
+
+impl Lineage {
+    /// The lineage of a document without changes.
+    pub fn new(document: DocumentId, schema: Arc<Schema>) -> Self {
+        let root = Container { is_text: false, held_by: None, touched: Vec::new() };
+        Self {
+            document,
+            schema,
+            actors: BTreeMap::new(),
+            actor_ids: Vec::new(),
+            identities: Vec::new(),
+            changes: Vec::new(),
+            by_hash: BTreeMap::new(),
+            containers: vec![root],
+            container_by_op: BTreeMap::new(),
+            registers: Vec::new(),
+            register_by_key: BTreeMap::new(),
+            several: BTreeSet::new(),
+            removals: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a change. One that is known already, or whose dependencies are not, is left alone.
+    pub fn add(&mut self, change: &NewChange<'_>, ops: impl IntoIterator<Item = Op>) {
+        if self.by_hash.contains_key(&change.hash) {
+            return;
+        }
+        let Some(clock) = self.clock_of(change) else { return };
+        let actor = self.actor(change.actor);
+        if let Some(author) = change.author
+            && change.seq == 1
+        {
+            self.identities[actor as usize] = Some(Identity::from_author(author));
+        }
+        let reserved = is_reserved(change.actor);
+        let settlement = change.message.filter(|_| !reserved).and_then(Settlement::from_message);
+        let index = u32::try_from(self.changes.len()).expect("a document has under 2^32 changes");
+        self.by_hash.insert(change.hash, index);
+        self.changes.push(Known {
+            hash: change.hash,
+            actor,
+            seq: change.seq,
+            time_s: change.time_s,
+            clock,
+            reserved,
+            settlement: settlement.map(Box::new),
+        });
+        ops.into_iter().for_each(|op| self.add_op(index, op));
+    }
+
+    /// Decides everything anew by another schema.
+    pub fn set_schema(&mut self, schema: Arc<Schema>) {
+        if *self.schema == *schema {
+            return;
+        }
+        self.schema = schema;
+        for at in 0..self.registers.len() {
+            let writes = std::mem::take(&mut self.registers[at].writes);
+            self.registers[at].forget();
+            for Write { change, op, value, .. } in writes {
+                self.write(at as u32, change, op, value);
+            }
+        }
+    }
+
+    /// The schema everything was decided by.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// How many changes it has.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Who made a change, if it says so.
+    pub fn author(&self, change: &ChangeHash) -> Option<&Identity> {
+        let known = &self.changes[*self.by_hash.get(change)? as usize];
+        self.identities[known.actor as usize].as_ref()
+    }
+
+    /// What a change says it settles.
+    pub fn settlement(&self, change: &ChangeHash) -> Option<&Settlement> {
+        self.changes[*self.by_hash.get(change)? as usize].settlement.as_deref()
+    }
+
+    /// Whether an object is a text, in which operations are only noted.
+    pub fn is_text(&self, object: &ObjectId) -> bool {
+        self.container(object).is_some_and(|at| self.containers[at as usize].is_text)
+    }
+
+    /// What a change builds on but its own actor's changes; nothing if some of it is unknown.
+    fn clock_of(&self, change: &NewChange<'_>) -> Option<Clock> {
+        let mut clock: Option<Clock> = None;
+        for dep in change.deps {
+            let known = &self.changes[*self.by_hash.get(dep)? as usize];
+            let one = match known.reserved || self.actor_ids[known.actor as usize] == *change.actor
+            {
+                true => known.clock.clone(),
+                false => known.clock.with(known.actor, known.seq),
+            };
+            clock = Some(clock.map_or_else(|| one.clone(), |clock| clock.join(&one)));
+        }
+        Some(clock.unwrap_or_default())
+    }
+
+    fn ancestors(&self, change: u32) -> Ancestors {
+        let known = &self.changes[change as usize];
+        let own = (!known.reserved).then(|| (known.actor, known.seq - 1));
+        Ancestors { clock: known.clock.clone(), own }
+    }
+
+    fn actor(&mut self, actor: &ActorId) -> u32 {
+        if let Some(known) = self.actors.get(actor) {
+            return *known;
+        }
+        let index = self.actor_ids.len() as u32;
+        self.actors.insert(actor.clone(), index);
+        self.actor_ids.push(actor.clone());
+        self.identities.push(None);
+        index
+    }
+
+    fn container(&self, object: &ObjectId) -> Option<u32> {
+        match object {
+            ObjectId::Root => Some(0),
+            ObjectId::Op { counter, actor } => {
+                let actor = self.actors.get(actor)?;
+                self.container_by_op.get(&(*counter, *actor)).copied()
+            }
+        }
+    }
+
+    fn add_op(&mut self, change: u32, op: Op) {
+        let Some(container) = self.container(&op.object) else { return };
+        let id = (op.counter, self.changes[change as usize].actor);
+        let key = match op.key {
+            OpKey::Map(key) => Key::Map(key.into()),
+            OpKey::Insert => Key::Item(id),
+            OpKey::Item(counter, actor) => match self.actors.get(&actor) {
+                Some(actor) => Key::Item((counter, *actor)),
+                None => return,
+            },
+        };
+        if self.containers[container as usize].is_text || op.action == Action::Touch {
+            self.touch(container, change);
+            return;
+        }
+        let register = self.register(container, key);
+        let says_removed = self.removals.contains(&register);
+        match self.containers[container as usize].held_by {
+            Some(around) if says_removed => {
+                let around = self.registers[around as usize].container;
+                self.touch(around, change);
+            }
+            None if says_removed => {}
+            _ => self.touch(container, change),
+        }
+        match op.action {
+            Action::Put(value) => self.write(register, change, id, Some(value)),
+            Action::Delete => self.write(register, change, id, None),
+            Action::Make | Action::MakeText => {
+                let is_text = op.action == Action::MakeText;
+                let at = self.containers.len() as u32;
+                let held_by = Some(register);
+                self.containers.push(Container { is_text, held_by, touched: Vec::new() });
+                self.container_by_op.insert(id, at);
+            }
+            Action::Touch => {}
+        }
+    }
+
+    /// Notes that a change wrote in a container, and so in all around it.
+    fn touch(&mut self, container: u32, change: u32) {
+        if self.changes[change as usize].reserved {
+            return;
+        }
+        let mut next = Some(container);
+        while let Some(at) = next {
+            let container = &mut self.containers[at as usize];
+            match container.touched.last_mut() {
+                Some((_, last)) if *last == change => return,
+                Some((_, last)) if *last + 1 == change => *last = change,
+                _ => container.touched.push((change, change)),
+            }
+            next = container.held_by.map(|register| self.registers[register as usize].container);
+        }
+    }
+
+    fn register(&mut self, container: u32, key: Key) -> u32 {
+        if let Some(known) = self.register_by_key.get(&(container, key.clone())) {
+            return *known;
+        }
+        let index = self.registers.len() as u32;
+        let is_root = container == 0;
+        if let Key::Map(name) = &key
+            && (&**name == if is_root { DELETED } else { REMOVED })
+        {
+            self.removals.insert(index);
+        }
+        self.register_by_key.insert((container, key.clone()), index);
+        self.registers.push(Register::new(container, key));
+        index
+    }
+
+    fn write(&mut self, register: u32, change: u32, op: OpId, value: Option<Value>) {
+        if self.changes[change as usize].reserved {
+            return;
+        }
+        let place = self.place(register);
+        let rule = self.schema.rule(&place.pattern()).clone();
+        let writers = self.schema.writers(&place.pattern());
+        let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
+        let refused = writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)));
+        let write = Write { change, op, value, closes: Vec::new(), refused };
+        self.add_write(register, &rule, write);
+        if self.registers[register as usize].is_plain() {
+            self.several.remove(&register);
+        } else {
+            self.several.insert(register);
+        }
+    }
+
+    fn identity_of(&self, change: u32) -> Option<&Identity> {
+        self.identities[self.changes[change as usize].actor as usize].as_ref()
+    }
+
+    fn rule_of(&self, register: u32) -> &Rule {
+        self.schema.rule(&self.place(register).pattern())
+    }
+}
+
+/// The key at which a document says that it was deleted.
+pub const DELETED: &str = "deleted";
+
+/// The key at which a map says that it was removed.
+pub const REMOVED: &str = "removed";

@@ -1,0 +1,85 @@
+//! Where a field stands, named so that every replica names it alike.
+
+use std::fmt;
+
+use super::{Key, Lineage};
+use crate::{ActorId, Path, Segment};
+
+/// Where a field stands in a document. Items of lists are named by the operation that made them, as
+/// their index depends on who looks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FieldPath(pub Vec<Step>);
+
+/// One step of a [`FieldPath`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Into a map.
+    Key(String),
+    /// Into a list: the item made by this operation.
+    Item {
+        /// The operation's number.
+        counter: u64,
+        /// Its actor.
+        actor: ActorId,
+    },
+}
+
+impl FieldPath {
+    /// The place as schemas name it: `*` for any item of a list.
+    pub fn pattern(&self) -> Path {
+        let segment = |step: &Step| match step {
+            Step::Key(key) => Segment::Key(key.clone()),
+            Step::Item { .. } => Segment::Key("*".to_owned()),
+        };
+        self.0.iter().map(segment).collect()
+    }
+
+    /// The path, if no list is on the way.
+    pub fn path(&self) -> Option<Path> {
+        let segment = |step: &Step| match step {
+            Step::Key(key) => Some(Segment::Key(key.clone())),
+            Step::Item { .. } => None,
+        };
+        self.0.iter().map(segment).collect()
+    }
+}
+
+/// As a [`Path`], with the maker's number and the beginning of its actor for list items:
+/// `parts[#12@ab34cd].name`.
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) => {
+                    let key = Path::from([key.as_str()]).to_string();
+                    let dot = if at == 0 || key.starts_with('[') { "" } else { "." };
+                    write!(f, "{dot}{key}")?;
+                }
+                Step::Item { counter, actor } => {
+                    let actor: String = actor.to_string().chars().take(6).collect();
+                    write!(f, "[#{counter}@{actor}]")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lineage {
+    pub(super) fn place(&self, register: u32) -> FieldPath {
+        let mut steps = Vec::new();
+        let mut next = Some(register);
+        while let Some(at) = next {
+            let register = &self.registers[at as usize];
+            steps.push(match &register.key {
+                Key::Map(key) => Step::Key(key.to_string()),
+                Key::Item((counter, actor)) => {
+                    Step::Item { counter: *counter, actor: self.actor_ids[*actor as usize].clone() }
+                }
+            });
+            next = self.containers[register.container as usize].held_by;
+        }
+        steps.reverse();
+        FieldPath(steps)
+    }
+}

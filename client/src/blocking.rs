@@ -27,7 +27,10 @@ use serde_json::{Map, Value};
 use crate::document::edit_value;
 use crate::engine::{EditError, Edited, HistoryEntry};
 use crate::store::StoreError;
-use crate::{ConnectError, Counters, Entry, Op, OpenError, Path, SaveError, Status, Watcher};
+use crate::{
+    Blame, ConnectError, Counters, Decision, Entry, Identity, Op, OpenError, Path, Review,
+    ReviewId, SaveError, Status, View, Watcher,
+};
 
 /// [`crate::Replica`], blocking.
 #[derive(Debug, Clone)]
@@ -44,6 +47,10 @@ pub struct Collection(crate::Collection);
 /// [`crate::Document`], blocking.
 #[derive(Debug, Clone)]
 pub struct Document(crate::Document);
+
+/// [`crate::Reviews`], blocking.
+#[derive(Debug, Clone)]
+pub struct Reviews(crate::Reviews);
 
 /// Forwards methods to the async handle and waits for each.
 macro_rules! blocking {
@@ -105,6 +112,7 @@ impl Replica {
     }
 
     blocking! {
+        fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
         fn disconnect(&self) -> ();
         fn saved(&self) -> Result<(), SaveError>;
         fn counters(&self) -> Result<Counters, EditError>;
@@ -119,6 +127,11 @@ impl Space {
     /// As there.
     pub fn collection(&self, name: &str) -> Result<Collection, NameError> {
         self.0.collection(name).map(Collection)
+    }
+
+    /// As [`crate::Space::reviews`].
+    pub fn reviews(&self) -> Reviews {
+        Reviews(self.0.reviews())
     }
 
     /// As [`crate::Space::collections`].
@@ -252,9 +265,22 @@ impl Document {
         fn delete(&self) -> Result<Edited, EditError>;
         fn saved(&self) -> Result<(), SaveError>;
         fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
+        fn view(&self) -> Result<View, EditError>;
+        fn blame(&self) -> Result<Vec<Blame>, EditError>;
         fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;
         fn present(&self, value: Option<Vec<u8>>, ttl_ms: u32) -> Result<(), EditError>;
         fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, EditError>;
+    }
+}
+
+impl Reviews {
+    blocking! {
+        fn list(&self) -> Result<Vec<Review>, EditError>;
+        fn open(&self) -> Result<Vec<Review>, EditError>;
+        fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError>;
+        fn settle(&self, id: &ReviewId, decision: Decision, why: Option<&str>) -> Result<Edited, EditError>;
+        fn assign(&self, id: &ReviewId, assignee: Option<&str>, due: Option<&str>) -> Result<Edited, EditError>;
+        fn watch(&self) -> Result<Watcher, EditError>;
     }
 }

@@ -95,6 +95,24 @@ impl Op {
             | Self::Increment { path, .. } => path,
         }
     }
+
+    /// The places it writes at: for a map, those of the entries that differ.
+    pub(crate) fn places(&self) -> Vec<Path> {
+        let Self::Set { path, before, after: Value::Object(after) } = self else {
+            return vec![self.path().clone()];
+        };
+        if path.is_root() || Marker::of(&Value::Object(after.clone())).is_none() {
+            let before = before.as_ref().and_then(Value::as_object);
+            let was = |key: &String| before.and_then(|before| before.get(key)).cloned();
+            let entries = after.iter().filter(|(key, value)| was(key).as_ref() != Some(*value));
+            let nested = entries.flat_map(|(key, value)| {
+                let (path, before) = (path.join(key.clone()), was(key));
+                Self::Set { path, before, after: value.clone() }.places()
+            });
+            return nested.collect();
+        }
+        vec![path.clone()]
+    }
 }
 
 /// The steps that lead from `before` to `after`.

@@ -1,5 +1,6 @@
 //! One document: read, edit, watch, look back.
 
+use rejoin_core::lineage::{Blame, DELETED};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,8 +8,9 @@ use serde_json::Value;
 
 use crate::collection::{Entry, entry};
 use crate::diff::{Op, diff};
-use crate::engine::{Content, DELETED, Edit, EditError, Edited, HistoryEntry, Target};
+use crate::engine::{Content, Edit, EditError, Edited, HistoryEntry, Target};
 use crate::replica::{Replica, SaveError};
+use crate::view::View;
 use crate::watch::Watcher;
 use rejoin_core::Path;
 
@@ -56,6 +58,26 @@ impl Document {
     pub async fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError> {
         let entry = self.read().await?.filter(|entry| !is_deleted(&entry.value));
         Ok(entry.map(|entry| serde_json::from_value(entry.value)).transpose()?)
+    }
+
+    /// The document as a person should see it: every field with its effective value, and whether
+    /// it is agreed.
+    ///
+    /// # Errors
+    /// There is no such document, or it does not load.
+    pub async fn view(&self) -> Result<View, EditError> {
+        let id = self.id;
+        self.replica.ask(move |engine, now| engine.view(now, &id)).await?
+    }
+
+    /// Where the value of every field came from: what was written to it, by whom and when, what
+    /// that took the place of, and which review it settled.
+    ///
+    /// # Errors
+    /// There is no such document, or it does not load.
+    pub async fn blame(&self) -> Result<Vec<Blame>, EditError> {
+        let id = self.id;
+        self.replica.ask(move |engine, now| engine.blame(now, &id)).await?
     }
 
     /// Edits the document through a value of your own type. What the closure changed is written,

@@ -9,21 +9,27 @@
 //! **Invariant:** nothing is pushed, and no watcher is told, before the commit that holds it.
 
 mod apply;
+mod derive;
 mod edit;
 mod error;
 mod history;
+mod lineage;
 mod link;
 mod loaded;
+mod reviews;
+mod schemas;
 mod set_aside;
 mod settle;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName};
+use rejoin_core::schema::Schema;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, PeerId, SpaceName};
 
 pub use crate::write::WriteError;
-pub use edit::{Content, Edit, Edited, Target};
+pub use edit::{Content, Decision, Edit, Edited, Target};
 pub use error::{EditError, EngineError};
 pub use history::{HistoryEntry, Kind};
 use link::LinkState;
@@ -31,7 +37,7 @@ pub(crate) use link::recount_digests;
 pub use link::{Closing, MessageError};
 use loaded::{Loaded, LoadedDocument};
 pub(crate) use settle::check_document;
-use settle::{Origin, Touched, put_value};
+use settle::{Origin, Touched};
 use tracing::warn;
 
 use crate::diff::Op;
@@ -57,6 +63,12 @@ pub struct Engine {
     from_scratch: Vec<SpaceName>,
     /// Changes made anew after a refusal. Refused again, they are not made a third time.
     authored_anew: BTreeSet<ChangeHash>,
+    /// As whom the replica edits.
+    identity: Option<Identity>,
+    /// Schemas that were looked up, by space and collection; empty where there is none.
+    schemas: BTreeMap<(SpaceName, CollectionName), Arc<Schema>>,
+    /// Documents whose schema changed, so that their values and reviews are to be derived anew.
+    behind: BTreeSet<DocumentId>,
     /// Everything loaded was forgotten.
     is_lost: bool,
     /// What a mutant sent before its commit.
@@ -180,12 +192,41 @@ impl Engine {
             counters: Counters::default(),
             from_scratch: Vec::new(),
             authored_anew: BTreeSet::new(),
+            identity: None,
+            schemas: BTreeMap::new(),
+            behind: BTreeSet::new(),
             is_lost: false,
             #[cfg(feature = "mutants")]
             early: Vec::new(),
         };
+        engine.identity = engine.store.read()?.identity()?;
         engine.recount(None)?;
         Ok(engine)
+    }
+
+    /// As whom the replica edits, if somebody said.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Edits as somebody from now on; the replica keeps it.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn act_as(&mut self, identity: Option<Identity>) -> Result<(), EngineError> {
+        if self.identity == identity {
+            return Ok(());
+        }
+        let txn = self.store.write()?;
+        txn.put_identity(identity.as_ref())?;
+        if let Err(error) = txn.commit() {
+            self.forget();
+            return Err(error.into());
+        }
+        self.counters.commits += 1;
+        self.identity = identity;
+        self.loaded.forget_actors();
+        Ok(())
     }
 
     /// Makes one commit of these edits and of the messages taken since the last turn. The results
@@ -222,6 +263,7 @@ impl Engine {
     /// Forgets everything that the store may not hold: after a failed commit.
     pub fn forget(&mut self) {
         self.loaded.clear();
+        self.schemas.clear();
         self.link = None;
         self.status.link = Link::Offline;
         self.is_lost = true;
@@ -404,15 +446,7 @@ impl Engine {
             if !txn.is_stale(id)? {
                 continue;
             }
-            let document = match self.load(&txn, id, &row) {
-                Ok(document) => document,
-                // Its value stays behind; those of others need not.
-                Err(EngineError::Unreadable { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            put_value(&txn, id, &row, &document)?;
-            txn.mark_stale(id, false)?;
-            self.loaded.put(now, *id, document);
+            self.rederive(&txn, now, id, row)?;
             dirty = true;
         }
         if dirty {
@@ -476,6 +510,3 @@ impl std::fmt::Debug for Engine {
 pub(crate) fn to_automerge(heads: &[ChangeHash]) -> Vec<automerge::ChangeHash> {
     heads.iter().map(|head| automerge::ChangeHash(head.0)).collect()
 }
-
-/// The register that says a document is deleted.
-pub(crate) const DELETED: &str = "deleted";

@@ -19,9 +19,12 @@ pub mod engine;
 mod file;
 mod presence;
 mod replica;
+mod review;
+mod schema;
 mod status;
 pub mod store;
 mod value;
+mod view;
 mod watch;
 mod write;
 
@@ -29,14 +32,20 @@ pub use collection::{Collection, Entry};
 pub use dial::AddressError;
 pub use diff::{Op, diff};
 pub use document::Document;
-pub use engine::{Counters, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError};
+pub use engine::{
+    Counters, Decision, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError,
+};
 pub use file::{Holder, OpenError};
+pub use rejoin_core::lineage::{Blame, BlamedWrite, Candidate, FieldPath, Question, Step};
 pub use rejoin_core::{
-    ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, NameError, Path, PeerId, Segment,
-    SetDigest, SpaceName,
+    ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
+    ReviewId, Segment, SetDigest, SpaceName,
 };
 pub use replica::{ConnectError, Replica, SaveError, Space};
+pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
 pub use status::{Link, Status};
+pub use store::{ReviewKind, ReviewedDocument};
 pub use value::{Bytes, Counter, Text, Timestamp};
+pub use view::{FieldState, FieldView, View};
 pub use watch::{Change, WatchEvent, Watcher};
 pub use write::ValueKind;

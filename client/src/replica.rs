@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rejoin_core::{CollectionName, DeviceId, DocumentId, NameError, SetDigest, SpaceName};
+use rejoin_core::{
+    CollectionName, DeviceId, DocumentId, Identity, NameError, SetDigest, SpaceName,
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -12,6 +14,7 @@ use crate::dial::{AddressError, RelayAddress};
 use crate::driver::{self, Command};
 use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineOptions};
 use crate::file::{OpenError, unpanicked};
+use crate::review::Reviews;
 use crate::status::Status;
 use crate::store::{ReadView, SetAsideRow, Store, StoreError, space_digest};
 
@@ -97,6 +100,23 @@ impl Replica {
     /// Which replica file this is.
     pub fn device(&self) -> DeviceId {
         self.inner.store.device()
+    }
+
+    /// Edits as somebody from now on: user, role and device go into the changes, so that history
+    /// and reviews name people. The replica keeps it.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub async fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError> {
+        Ok(self.ask(move |engine, _| engine.act_as(identity)).await??)
+    }
+
+    /// As whom the replica edits, if somebody said.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        self.read(ReadView::identity)
     }
 
     /// Dials a relay, now and for ever: after every loss again, with exponential delays and full
@@ -258,6 +278,11 @@ impl Space {
     pub fn collection(&self, name: &str) -> Result<Collection, NameError> {
         let name = CollectionName::new(name)?;
         Ok(Collection::new(self.replica.clone(), self.name.clone(), name))
+    }
+
+    /// What only a person can decide about the documents of the space.
+    pub fn reviews(&self) -> Reviews {
+        Reviews::new(self.replica.clone(), self.name.clone())
     }
 
     /// The collections that have documents, with how many.

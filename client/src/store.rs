@@ -4,6 +4,8 @@
 //! document's heads and value, and the digest of its collection. A failed commit is unknown: the
 //! engine drops what it has loaded, and the file is opened again.
 
+mod identity;
+mod reviews;
 mod rows;
 mod tables;
 
@@ -17,6 +19,7 @@ use rejoin_core::wire::Cursor;
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
 use thiserror::Error;
 
+pub use reviews::{CandidateRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow};
 pub use rows::{DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow};
 use rows::{decode, encode};
 use tables::{

@@ -64,6 +64,7 @@
 //! everything written into it would otherwise be hidden.
 
 mod at;
+mod effective;
 mod marker;
 
 use std::fmt;
@@ -72,8 +73,9 @@ use std::ops::{Deref, DerefMut};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use at::{At, DEPTH_MAX, Held, REMOVED, to_json, to_marked_json};
-pub(crate) use marker::{Marker, normal, plain, same, to_scalar};
+pub(crate) use at::{At, DEPTH_MAX, Held, to_effective_json, to_json, to_marked_json};
+pub(crate) use effective::Effective;
+pub(crate) use marker::{Marker, from_scalar, normal, plain, same, to_scalar};
 
 /// Text that several people may write at once; it merges by character.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

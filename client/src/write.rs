@@ -18,6 +18,7 @@
 
 mod births;
 mod carry_out;
+mod decide;
 mod plan;
 mod set;
 mod text;
@@ -31,19 +32,16 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::diff::Op;
-use crate::value::Marker;
+use crate::value::{Effective, Marker};
 use carry_out::carry_out;
+pub(crate) use decide::decide;
 use plan::Plan;
 use rejoin_core::Path;
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.
 ///
-/// `base` is what the editor saw: heads of the document, or nothing for the current ones. Older
-/// heads make the edit concurrent with everything since, so that it merges with it.
-///
-/// The caller gives `doc` an actor of its own first. Changes carry `time_s` (seconds since 1970),
-/// no message and no author.
+/// The caller gives `doc` an actor of its own first, and an author if there is one.
 ///
 /// # Errors
 /// Nothing was written, and `doc` is as it was, for every error but
@@ -52,17 +50,31 @@ use rejoin_core::Path;
 pub(crate) fn write(
     doc: &mut Automerge,
     document: &DocumentId,
-    base: Option<&[ChangeHash]>,
     ops: &[Op],
-    time_s: i64,
+    options: &WriteOptions<'_>,
 ) -> Result<Vec<Change>, WriteError> {
-    let base = older_heads(doc, base)?;
-    let mut plan = Plan::new(doc, document, base.as_deref());
+    let base = older_heads(doc, options.base)?;
+    let effective = options.effective.filter(|_| base.is_none());
+    let mut plan = Plan::new(doc, document, base.as_deref(), effective);
     for op in ops {
         plan.add(op)?;
     }
     let edit = plan.finish();
-    carry_out(doc, &edit, base, time_s)
+    carry_out(doc, &edit, base, options)
+}
+
+/// How an edit is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WriteOptions<'a> {
+    /// What the editor saw: heads of the document, or nothing for the current ones. Older heads
+    /// make the edit concurrent with everything since, so that it merges with it.
+    pub(crate) base: Option<&'a [ChangeHash]>,
+    /// When, in seconds since 1970.
+    pub(crate) time_s: i64,
+    /// The message of the changes.
+    pub(crate) message: Option<&'a str>,
+    /// What the editor saw where that is not what Automerge shows.
+    pub(crate) effective: Option<&'a Effective>,
 }
 
 /// The base, unless it is what the document stands at anyway.

@@ -66,7 +66,9 @@ impl Engine {
         {
             return Err(ReceiveError::Moved { document: id });
         }
-        let mut row = before.clone().unwrap_or_else(|| empty_row(&received));
+        let mut row = before.clone().unwrap_or_else(|| {
+            DocumentRow::new(received.space.clone(), received.collection.clone(), None)
+        });
         let mut document = match &before {
             Some(row) => self.load(&turn.txn, &id, row)?,
             None => LoadedDocument::new(Automerge::new(), 0),
@@ -89,7 +91,7 @@ impl Engine {
         if row.key.is_none() {
             row.key = natural_key(&row, &id, &document);
         }
-        self.settle(turn, &id, before.as_ref(), row, &document, Origin::Remote)?;
+        self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Remote)?;
         self.loaded.put(turn.now, id, document);
         Ok(())
     }
@@ -109,6 +111,7 @@ impl Engine {
         let other = fenced(|| Automerge::load(snapshot)).map_err(unloadable)?;
         if row.next == 0 && row.snapshot_bytes == 0 {
             *document = LoadedDocument::new(other, snapshot.len() as u64);
+            document.branched = true;
             turn.txn.put_snapshot(id, snapshot)?;
             row.snapshot_bytes = snapshot.len() as u64;
             row.heads = document.heads();
@@ -269,20 +272,6 @@ fn keep(
     advance_heads(&mut row.heads, hash, deps);
     turn.dirty = true;
     Ok(())
-}
-
-fn empty_row(received: &Received) -> DocumentRow {
-    DocumentRow {
-        space: received.space.clone(),
-        collection: received.collection.clone(),
-        key: None,
-        heads: Vec::new(),
-        covered: 0,
-        next: 0,
-        tail_bytes: 0,
-        snapshot_bytes: 0,
-        quarantined: 0,
-    }
 }
 
 /// The natural key a derived document was made from, out of its genesis.

@@ -2,16 +2,18 @@
 
 use automerge::{Automerge, Change};
 use rejoin_core::change::{self, genesis};
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
+use rejoin_core::lineage::DELETED;
+use rejoin_core::schema::Schema;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, SpaceName};
 use serde_json::{Map, Value};
 
+use super::derive::{Derived, derive};
 use super::loaded::fenced;
-use super::{DELETED, EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
+use super::reviews::settle_review;
+use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, OutboxRow};
-use crate::value::to_json;
-use crate::write::write;
-use rejoin_core::Path;
+use crate::write::{WriteOptions, write};
 
 /// One edit of one document.
 #[derive(Debug, Clone)]
@@ -53,6 +55,26 @@ pub enum Content {
     /// These values for these fields, where they differ from what the document holds. `null`
     /// removes a field. Other fields are left alone.
     Fields(Map<String, Value>),
+    /// A decision that settles a review of the document.
+    Decide {
+        /// Which review.
+        review: ReviewId,
+        /// What is decided.
+        decision: Decision,
+        /// Why, in the words of who decides.
+        why: Option<String>,
+    },
+}
+
+/// What is decided about a field.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// The value that this change wrote.
+    Take(ChangeHash),
+    /// Another value; `None` clears the field.
+    Value(Option<Value>),
+    /// The value that stood before.
+    Dismiss,
 }
 
 impl Edited {
@@ -96,11 +118,9 @@ impl Engine {
             None if edit.create => new_document(&id, &edit, genesis.as_ref())?,
             None => return Err(EditError::NotFound),
         };
-        document.ensure_actor(|| self.loaded.actor(&id, &mut self.random));
-        let (base, ops) = edit_ops(turn, &id, &edit, &document)?;
-        let base = base.map(|base| to_automerge(&base));
-        let written = write(&mut document.doc, &id, base.as_deref(), &ops, turn.unix_s);
-        changes.extend(written?);
+        let identity = self.identity.as_ref();
+        document.ensure_actor(identity, || self.loaded.actor(&id, &mut self.random));
+        changes.extend(self.write_content(turn, &id, &row, &mut document, &edit)?);
         if changes.is_empty() {
             let heads = document.heads();
             self.loaded.put(turn.now, id, document);
@@ -108,11 +128,44 @@ impl Engine {
             return Ok(Edited { document: id, heads, changes, created: false, outbox: None });
         }
         let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
-        let row = self.settle(turn, &id, before.as_ref(), row, &document, Origin::Local)?;
+        let row = self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Local)?;
         self.loaded.put(turn.now, id, document);
         let (heads, created) = (row.heads, before.is_none());
         let changes = changes.iter().map(|change| ChangeHash(change.hash().0)).collect();
         Ok(Edited { document: id, heads, changes, created, outbox })
+    }
+
+    /// Writes what an edit says into the document.
+    fn write_content(
+        &mut self,
+        turn: &Turn,
+        id: &DocumentId,
+        row: &DocumentRow,
+        document: &mut LoadedDocument,
+        edit: &Edit,
+    ) -> Result<Vec<Change>, EditError> {
+        let schema = self.schema(&turn.txn, row)?;
+        let mut row = row.clone();
+        row.uneasy |= turn.has_branched(id);
+        let derived = match row.uneasy {
+            true => derive(id, &mut row, document, &schema, true)?,
+            false => Derived::default(),
+        };
+        if let Content::Decide { review, decision, why } = &edit.content {
+            self.check_right(&schema, &derived, review)?;
+            return settle_review(document, &derived, review, decision, why.clone(), turn.unix_s);
+        }
+        let (base, ops) = edit_ops(turn, id, edit, document, &derived, &schema)?;
+        let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
+        check_writers(&schema, role, &ops)?;
+        let base = base.map(|base| to_automerge(&base));
+        let options = WriteOptions {
+            base: base.as_deref(),
+            time_s: turn.unix_s,
+            message: None,
+            effective: derived.effective(),
+        };
+        Ok(write(&mut document.doc, id, &ops, &options)?)
     }
 
     /// Writes local changes and their place in the outbox.
@@ -173,17 +226,8 @@ fn new_document(
         Ok((doc, change))
     })
     .map_err(|reason| EditError::Unreadable { document: *id, reason })?;
-    let row = DocumentRow {
-        space: edit.space.clone(),
-        collection: edit.collection.clone(),
-        key: key.map(|genesis| genesis.key.clone()),
-        heads: Vec::new(),
-        covered: 0,
-        next: 0,
-        tail_bytes: 0,
-        snapshot_bytes: 0,
-        quarantined: 0,
-    };
+    let key = key.map(|genesis| genesis.key.clone());
+    let row = DocumentRow::new(edit.space.clone(), edit.collection.clone(), key);
     Ok((LoadedDocument::new(doc, 0), vec![change], row))
 }
 
@@ -194,11 +238,14 @@ fn edit_ops(
     id: &DocumentId,
     edit: &Edit,
     document: &LoadedDocument,
+    derived: &Derived,
+    schema: &Schema,
 ) -> Result<BaseAndOps, EditError> {
     match &edit.content {
         Content::Ops { base, ops } => Ok((base.clone(), ops.clone())),
+        Content::Decide { .. } => Ok((None, Vec::new())),
         Content::Fields(fields) => {
-            let current = current_value(turn, id, document)?;
+            let current = current_value(turn, id, document, derived, schema)?;
             Ok((None, field_ops(&current, fields, edit.create)))
         }
     }
@@ -208,13 +255,28 @@ fn current_value(
     turn: &Turn,
     id: &DocumentId,
     document: &LoadedDocument,
+    derived: &Derived,
+    schema: &Schema,
 ) -> Result<Value, EditError> {
     let behind = turn.has_touched(id) || turn.txn.is_stale(id)?;
     let stored = if behind { None } else { turn.txn.value(id)? };
     match stored {
         Some(row) => Ok(serde_json::from_slice(&row.json)?),
-        None => Ok(to_json(&document.doc, None)),
+        None => Ok(derived.value(document, schema)),
     }
+}
+
+/// Refuses to write a field that only other roles may write.
+fn check_writers(schema: &Schema, role: Option<&str>, ops: &[Op]) -> Result<(), EditError> {
+    for op in ops {
+        for path in op.places() {
+            let Some(writers) = schema.writers(&path) else { continue };
+            if !role.is_some_and(|role| writers.contains(role)) {
+                return Err(EditError::not_allowed(path.to_string(), role, writers));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What turns the present fields into the wanted ones. A field that reads the same is not written.

@@ -1,7 +1,9 @@
 //! What can go wrong with a replica's store, and with one edit.
 
+use std::collections::BTreeSet;
+
 use rejoin_core::change::GuardError;
-use rejoin_core::{DocumentId, NameError};
+use rejoin_core::{DocumentId, NameError, ReviewId};
 use thiserror::Error;
 
 use super::WriteError;
@@ -43,6 +45,28 @@ pub enum EditError {
     /// A value that is not a map of fields.
     #[error("a document is a map of named fields; give it a struct or a map")]
     NotAMap,
+    /// The schema gives the field to other roles.
+    #[error("{field} is written by {writers}, and this replica acts as {role}; ask one of them")]
+    NotAllowed {
+        /// Which field.
+        field: String,
+        /// The roles that may, joined by commas.
+        writers: String,
+        /// The role of this replica, or "nobody in particular".
+        role: String,
+    },
+    /// There is no such open review.
+    #[error("there is no open review {0}; somebody may have settled it: list the reviews again")]
+    NoReview(ReviewId),
+    /// The value chosen is not among the candidates.
+    #[error("the review has no such candidate any more; look at it again")]
+    NoCandidate,
+    /// A review about two documents is settled by changing one of them.
+    #[error("the review is about two documents; change or cancel one of them, or dismiss it")]
+    ChangeOne,
+    /// A value that a field of this kind cannot hold.
+    #[error("a field like this holds a plain value; give a string, number or truth value")]
+    NotPlain,
     /// A value that does not serialise, or does not read back.
     #[error("the value does not fit its type")]
     Type(#[from] serde_json::Error),
@@ -71,6 +95,18 @@ pub enum EditError {
     /// The replica was closed.
     #[error("the replica is closed; open it again")]
     Closed,
+}
+
+impl EditError {
+    pub(super) fn not_allowed(
+        field: String,
+        role: Option<&str>,
+        writers: &BTreeSet<String>,
+    ) -> Self {
+        let writers = writers.iter().cloned().collect::<Vec<_>>().join(", ");
+        let role = role.map_or_else(|| "nobody in particular".to_owned(), str::to_owned);
+        Self::NotAllowed { field, writers, role }
+    }
 }
 
 impl From<EngineError> for EditError {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{Automerge, Change};
-use rejoin_core::{ActorId, ChangeHash, DocumentId, History, KnownChange, LastChange};
+use automerge::{Author, Automerge, Change};
+use rejoin_core::change::is_reserved;
+use rejoin_core::lineage::{DELETED, Lineage};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange};
 
-use super::{DELETED, EngineError};
+use super::{EngineError, lineage};
 use crate::store::DocumentRow;
 use crate::value::At;
 
@@ -25,6 +27,12 @@ pub(super) struct Loaded {
 pub(super) struct LoadedDocument {
     pub(super) doc: Automerge,
     last: BTreeMap<ActorId, LastChange>,
+    /// Who wrote what over what, once somebody asked.
+    pub(super) lineage: Option<Box<Lineage>>,
+    /// Heads by the changes noted.
+    heads: Vec<automerge::ChangeHash>,
+    /// Whether a change came since it was last asked that does not build on all before it.
+    pub(super) branched: bool,
     /// Whether the actor of `doc` is one drawn for this process.
     has_actor: bool,
     changes: u64,
@@ -57,6 +65,12 @@ impl Loaded {
 
     pub(super) fn forget_actor(&mut self, id: &DocumentId) {
         self.actors.remove(id);
+    }
+
+    /// Somebody else edits from now on: every document gets another actor.
+    pub(super) fn forget_actors(&mut self) {
+        self.actors.clear();
+        self.documents.values_mut().for_each(|document| document.has_actor = false);
     }
 
     pub(super) fn clear(&mut self) {
@@ -103,7 +117,18 @@ impl LoadedDocument {
             note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
             changes += 1;
         }
-        Self { doc, last, has_actor: false, changes, bytes, used: 0, used_at: 0 }
+        Self {
+            last,
+            lineage: None,
+            heads: doc.get_heads(),
+            branched: false,
+            has_actor: false,
+            changes,
+            bytes,
+            used: 0,
+            used_at: 0,
+            doc,
+        }
     }
 
     /// Reads a document from its snapshot and the changes since.
@@ -128,8 +153,13 @@ impl LoadedDocument {
         .map_err(|reason| EngineError::Unreadable { document: *id, reason })
     }
 
-    pub(super) fn ensure_actor(&mut self, actor: impl FnOnce() -> ActorId) {
+    pub(super) fn ensure_actor(
+        &mut self,
+        author: Option<&Identity>,
+        actor: impl FnOnce() -> ActorId,
+    ) {
         if !self.has_actor {
+            self.doc.set_author(author.map(|author| Author::from(author.to_author())));
             self.doc.set_actor(automerge::ActorId::from(actor().0));
             self.has_actor = true;
         }
@@ -140,6 +170,19 @@ impl LoadedDocument {
         self.changes += 1;
         self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
+        self.heads.retain(|head| !change.deps().contains(head));
+        // What every device would make says nothing against anybody.
+        let reserved = is_reserved(&ActorId(change.actor_id().to_bytes().to_vec()));
+        self.branched |= !reserved && !self.heads.is_empty();
+        self.heads.push(change.hash());
+        if let Some(lineage) = &mut self.lineage {
+            lineage::add(lineage, change);
+        }
+    }
+
+    /// Whether a change came since this was last asked that does not build on all before it.
+    pub(super) fn take_branched(&mut self) -> bool {
+        std::mem::take(&mut self.branched)
     }
 
     /// How many changes it has.

@@ -15,7 +15,7 @@ use super::{Effect, Engine, EngineError, LoadedDocument, Origin, Turn};
 use crate::diff::diff;
 use crate::store::{DocumentRow, SetAsideRow};
 use crate::value::to_marked_json;
-use crate::write::write;
+use crate::write::{WriteOptions, write};
 
 impl Engine {
     /// Sets `refused` and what builds on it aside. With `anew`, the refused edits themselves are
@@ -47,7 +47,7 @@ impl Engine {
         .map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
         let mut rebuilt = LoadedDocument::new(rebuilt, before.snapshot_bytes + before.tail_bytes);
         let actor = ActorId((self.random)().to_vec());
-        rebuilt.ensure_actor(|| actor);
+        rebuilt.ensure_actor(self.identity.as_ref(), || actor);
 
         // Without its first change there is no document to make anything in.
         let is_gone = kept.is_empty();
@@ -115,7 +115,9 @@ impl Engine {
         if ops.is_empty() {
             return true;
         }
-        match write(&mut rebuilt.doc, id, None, &ops, turn.unix_s) {
+        let message = change.message();
+        let options = WriteOptions { time_s: turn.unix_s, message, ..WriteOptions::default() };
+        match write(&mut rebuilt.doc, id, &ops, &options) {
             Ok(changes) => {
                 authored.extend(changes);
                 true
@@ -178,7 +180,8 @@ impl Engine {
         row.heads = rebuilt.heads();
         row.covered = row.next;
         row.tail_bytes = 0;
-        self.settle(turn, id, Some(&before), row, &rebuilt, Origin::Local)?;
+        rebuilt.branched = true;
+        self.settle(turn, id, Some(&before), row, &mut rebuilt, Origin::Local)?;
         self.loaded.put(turn.now, *id, rebuilt);
         Ok(())
     }

@@ -4,13 +4,17 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use rejoin_core::lineage::DELETED;
+use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
 
+use super::derive::{Derived, derive, put_reviews, reviews_collection};
 use super::loaded::{LoadedDocument, fenced};
-use super::{DELETED, Effect, Engine, EngineError, Turn};
+use super::schemas::stored_schema;
+use super::{Effect, Engine, EngineError, Turn};
+use crate::schema::SCHEMAS;
 use crate::store::{DocumentRow, ReadView, StoreError, ValueRow, WriteView};
-use crate::value::to_json;
 use crate::watch::Change;
 
 /// Where changes came from.
@@ -29,7 +33,7 @@ impl Engine {
         id: &DocumentId,
         before: Option<&DocumentRow>,
         mut row: DocumentRow,
-        document: &LoadedDocument,
+        document: &mut LoadedDocument,
         origin: Origin,
     ) -> Result<DocumentRow, EngineError> {
         turn.dirty = true;
@@ -46,7 +50,7 @@ impl Engine {
             }
         }
         turn.txn.put_digest(&row.space, &row.collection, &digest)?;
-        turn.touch(id, before, origin);
+        turn.touch(id, before, origin, document.take_branched());
         if is_fold_due(&row, document) {
             fold(&turn.txn, id, &mut row, document)?;
         }
@@ -54,15 +58,13 @@ impl Engine {
         Ok(row)
     }
 
-    /// Writes the values of the documents that the turn changed, each once, and notes whom to tell.
+    /// Writes the values and reviews of the documents that the turn changed, each once, and notes
+    /// whom to tell.
     pub(super) fn stage_values(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
         for (id, touched) in std::mem::take(&mut turn.touched) {
             let Some(row) = turn.txn.document(&id)? else { continue };
             match self.load(&turn.txn, &id, &row) {
-                Ok(document) => {
-                    self.stage_value(turn, &id, &row, &document, touched)?;
-                    self.loaded.put(turn.now, id, document);
-                }
+                Ok(document) => self.stage_value(turn, &id, row, document, touched)?,
                 // One bad document must not stop the others.
                 Err(error @ EngineError::Unreadable { .. }) => {
                     warn!(doc = %id, error = &error as &dyn std::error::Error, "value not written");
@@ -78,37 +80,80 @@ impl Engine {
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
-        row: &DocumentRow,
-        document: &LoadedDocument,
+        mut row: DocumentRow,
+        mut document: LoadedDocument,
         touched: Touched,
     ) -> Result<(), EngineError> {
         let was = turn.txn.value(id)?;
+        let schema = self.schema(&turn.txn, &row)?;
+        let uneasy = row.uneasy;
+        let derived = derive(id, &mut row, &mut document, &schema, touched.branched)?;
+        if row.uneasy != uneasy {
+            turn.txn.put_document(id, &row)?;
+        }
         let eager =
-            was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max);
+            was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
+                || !schema.invariants.is_empty();
         let now = if eager {
-            Some(put_value(&turn.txn, id, row, document)?)
+            Some(put_value(&turn.txn, id, &row, &document, &derived, &schema)?)
         } else {
             turn.txn.mark_stale(id, true)?;
             None
         };
+        let reviews_changed = put_reviews(&turn.txn, id, &row, derived, &schema, now.as_ref())?;
+        if row.collection.as_str() == SCHEMAS {
+            self.schema_changed(&turn.txn, &row)?;
+        }
+        let change = |fields| Change {
+            document: *id,
+            key: row.key.clone(),
+            fields,
+            before: touched.before.clone(),
+            heads: row.heads.clone(),
+            local: touched.local,
+            remote: touched.remote,
+            deleted: now.as_ref().map_or_else(|| document.is_deleted(), |now| now.deleted),
+        };
+        if reviews_changed {
+            turn.effects.push(Effect::Changed {
+                space: row.space.clone(),
+                collection: reviews_collection(),
+                change: change(BTreeSet::new()),
+            });
+        }
         if self.watchers.anyone(&row.space, &row.collection) {
             let fields = match &now {
                 Some(now) => fields_changed(was.as_ref(), now),
                 None => document.fields_between(&touched.before, &row.heads),
             };
-            let change = Change {
-                document: *id,
-                key: row.key.clone(),
-                fields,
-                before: touched.before,
-                heads: row.heads.clone(),
-                local: touched.local,
-                remote: touched.remote,
-                deleted: document.is_deleted(),
-            };
             let (space, collection) = (row.space.clone(), row.collection.clone());
-            turn.effects.push(Effect::Changed { space, collection, change });
+            turn.effects.push(Effect::Changed { space, collection, change: change(fields) });
         }
+        self.loaded.put(turn.now, *id, document);
+        Ok(())
+    }
+
+    /// Writes a document's value and reviews anew.
+    pub(super) fn rederive(
+        &mut self,
+        txn: &WriteView,
+        now: u64,
+        id: &DocumentId,
+        mut row: DocumentRow,
+    ) -> Result<(), EngineError> {
+        let mut document = match self.load(txn, id, &row) {
+            Ok(document) => document,
+            // Its value stays behind; those of others need not.
+            Err(EngineError::Unreadable { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let schema = self.schema(txn, &row)?;
+        let derived = derive(id, &mut row, &mut document, &schema, false)?;
+        txn.put_document(id, &row)?;
+        let value = put_value(txn, id, &row, &document, &derived, &schema)?;
+        put_reviews(txn, id, &row, derived, &schema, Some(&value))?;
+        txn.mark_stale(id, false)?;
+        self.loaded.put(now, *id, document);
         Ok(())
     }
 }
@@ -120,15 +165,25 @@ pub(super) struct Touched {
     before: Vec<ChangeHash>,
     local: bool,
     remote: bool,
+    /// Whether a change came that does not build on all before it.
+    branched: bool,
 }
 
 impl Turn {
-    fn touch(&mut self, id: &DocumentId, before: Option<&DocumentRow>, origin: Origin) {
+    fn touch(
+        &mut self,
+        id: &DocumentId,
+        before: Option<&DocumentRow>,
+        origin: Origin,
+        branched: bool,
+    ) {
         let touched = self.touched.entry(*id).or_insert_with(|| Touched {
             before: before.map(|row| row.heads.clone()).unwrap_or_default(),
             local: false,
             remote: false,
+            branched: false,
         });
+        touched.branched |= branched;
         touched.local |= origin == Origin::Local;
         touched.remote |= origin == Origin::Remote;
     }
@@ -137,22 +192,34 @@ impl Turn {
     pub(super) fn has_touched(&self, id: &DocumentId) -> bool {
         self.touched.contains_key(id)
     }
+
+    /// Whether a change came in this turn that does not build on all before it.
+    pub(super) fn has_branched(&self, id: &DocumentId) -> bool {
+        self.touched.get(id).is_some_and(|touched| touched.branched)
+    }
 }
 
 /// Writes the value people see, as the document now has it.
-pub(super) fn put_value(
+fn put_value(
     txn: &WriteView,
     id: &DocumentId,
     row: &DocumentRow,
     document: &LoadedDocument,
+    derived: &Derived,
+    schema: &Schema,
 ) -> Result<ValueRow, StoreError> {
-    let value = value_of(row, document);
+    let value = value_of(row, document, derived, schema);
     txn.put_value(id, row, &value)?;
     Ok(value)
 }
 
-fn value_of(row: &DocumentRow, document: &LoadedDocument) -> ValueRow {
-    let json = to_json(&document.doc, None);
+fn value_of(
+    row: &DocumentRow,
+    document: &LoadedDocument,
+    derived: &Derived,
+    schema: &Schema,
+) -> ValueRow {
+    let json = derived.value(document, schema);
     let deleted = json.get(DELETED) == Some(&serde_json::Value::Bool(true));
     let bytes = serde_json::to_vec(&json).expect("JSON with text keys always serialises");
     ValueRow { key: row.key.clone(), heads: document.heads(), deleted, json: bytes.into() }
@@ -166,14 +233,20 @@ pub(crate) fn check_document(
     row: &DocumentRow,
 ) -> Result<Result<Option<ValueRow>, String>, StoreError> {
     let (snapshot, changes) = (view.snapshot(id)?, view.changes(id, row.covered)?);
-    let document = match LoadedDocument::load(id, row, snapshot, &changes) {
+    let mut document = match LoadedDocument::load(id, row, snapshot, &changes) {
         Ok(document) => document,
         Err(error) => return Ok(Err(error.to_string())),
     };
     if row.quarantined == 0 && document.heads() != row.heads {
         return Ok(Err("its changes are not those it should have".to_owned()));
     }
-    let value = value_of(row, &document);
+    let schema = stored_schema(view, row)?;
+    let mut row = row.clone();
+    let derived = match derive(id, &mut row, &mut document, &schema, true) {
+        Ok(derived) => derived,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let value = value_of(&row, &document, &derived, &schema);
     let stored = view.value(id)?;
     let right = view.is_stale(id)? || stored.as_ref() == Some(&value);
     Ok(Ok((!right).then_some(value)))

@@ -39,6 +39,29 @@ pub struct DocumentRow {
     /// How many changes are quarantined.
     #[n(8)]
     pub quarantined: u32,
+    /// Whether fields have several open values, so that the document does not read as Automerge
+    /// shows it.
+    #[n(9)]
+    #[cbor(default)]
+    pub uneasy: bool,
+}
+
+impl DocumentRow {
+    /// The row of a document without changes.
+    pub fn new(space: SpaceName, collection: CollectionName, key: Option<String>) -> Self {
+        Self {
+            space,
+            collection,
+            key,
+            heads: Vec::new(),
+            covered: 0,
+            next: 0,
+            tail_bytes: 0,
+            snapshot_bytes: 0,
+            quarantined: 0,
+            uneasy: false,
+        }
+    }
 }
 
 /// What people see of one document.

@@ -4,6 +4,7 @@
 use redb::{Database, MultimapTableDefinition, ReadableDatabase, TableDefinition};
 use rejoin_core::DeviceId;
 
+use super::reviews::{REVIEWED, REVIEWS};
 use super::{StoreError, unavailable};
 
 /// Table: documents
@@ -70,7 +71,7 @@ pub(super) const QUARANTINE: TableDefinition<'_, ([u8; 16], [u8; 32]), &[u8]> =
 pub(super) const SET_ASIDE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("set-aside-1");
 
 /// Table: the file itself
-/// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian
+/// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian; "identity": CBOR
 /// Value: `&[u8]`
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-1");
 
@@ -100,6 +101,8 @@ pub(super) fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, 
     txn.open_table(CURSORS).map_err(unavailable)?;
     txn.open_table(QUARANTINE).map_err(unavailable)?;
     txn.open_table(SET_ASIDE).map_err(unavailable)?;
+    txn.open_table(REVIEWS).map_err(unavailable)?;
+    txn.open_multimap_table(REVIEWED).map_err(unavailable)?;
     {
         let mut meta = txn.open_table(META).map_err(unavailable)?;
         meta.insert("device", fresh.as_slice()).map_err(unavailable)?;

@@ -4,8 +4,10 @@ use automerge::iter::{ListRangeItem, MapRangeItem};
 use automerge::{
     Automerge, AutomergeError, ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, Value as Stored,
 };
+use rejoin_core::lineage::REMOVED;
 use serde_json::{Map, Value};
 
+use super::effective::{Effective, Item};
 use super::marker::{COUNTER, TEXT, from_scalar, marked};
 
 /// Maps and lists inside each other, below the root, that are followed; what is deeper reads as
@@ -19,6 +21,8 @@ pub(crate) struct At<'a> {
     heads: Option<&'a [ChangeHash]>,
     /// Whether texts and counters are given with their markers.
     marked: bool,
+    /// What does not read as Automerge shows it.
+    effective: Option<&'a Effective>,
 }
 
 /// What one key or list index holds.
@@ -28,11 +32,19 @@ pub(crate) enum Held {
     Scalar(Value),
     Counter(i64),
     Object(ObjType, ObjId),
+    /// A list item that does not show. A twin's value is given: it goes when the other goes.
+    Hidden(Option<Value>),
 }
 
 /// The document as JSON: see [the rules](crate::value).
 pub(crate) fn to_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
     let at = At::new(doc, heads);
+    Value::Object(at.map(&ROOT, 0))
+}
+
+/// The document as people should see it.
+pub(crate) fn to_effective_json(doc: &Automerge, effective: &Effective) -> Value {
+    let at = At::new(doc, None).with(Some(effective));
     Value::Object(at.map(&ROOT, 0))
 }
 
@@ -44,13 +56,29 @@ pub(crate) fn to_marked_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> V
 
 impl<'a> At<'a> {
     pub(crate) fn new(doc: &'a Automerge, heads: Option<&'a [ChangeHash]>) -> Self {
-        Self { doc, heads, marked: false }
+        Self { doc, heads, marked: false, effective: None }
+    }
+
+    /// The same, reading what is effective.
+    pub(crate) fn with(self, effective: Option<&'a Effective>) -> Self {
+        Self { effective, ..self }
     }
 
     /// What stands at `prop`. Of several concurrent values a container comes before a counter and
     /// that before a scalar, so that no container is ever hidden; of several alike the one
     /// Automerge shows.
     pub(crate) fn held(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Held> {
+        let prop = prop.into();
+        if let (Prop::Map(key), Some(effective)) = (&prop, self.effective)
+            && let Some(value) = effective.keys(object).and_then(|keys| keys.get(key))
+        {
+            return value.clone().map(Held::Scalar);
+        }
+        self.shown(object, prop)
+    }
+
+    /// What Automerge shows at `prop`.
+    fn shown(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Held> {
         let values = match self.heads {
             None => self.doc.get_all(object, prop),
             Some(heads) => self.doc.get_all_at(object, prop, heads),
@@ -68,17 +96,35 @@ impl<'a> At<'a> {
                 held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()));
             (key, held)
         };
-        match self.heads {
+        let shown: Vec<_> = match self.heads {
             None => self.doc.map_range(map, ..).map(entry).collect(),
             Some(heads) => self.doc.map_range_at(map, .., heads).map(entry).collect(),
-        }
+        };
+        let Some(keys) = self.effective.and_then(|effective| effective.keys(map)) else {
+            return shown;
+        };
+        let shown = shown.into_iter().filter(|(key, _)| !keys.contains_key(key));
+        let standing = keys.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let standing = standing.map(|(key, value)| (key.clone(), Held::Scalar(value.clone())));
+        shown.chain(standing).collect()
     }
 
     /// The items of a list, also those that were removed.
     pub(crate) fn items(&self, list: &ObjId) -> Vec<Held> {
         let item = |item: ListRangeItem<'_>| {
-            let held = if item.conflict { self.held(list, item.index) } else { None };
-            held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()))
+            let shown = || {
+                let held = if item.conflict { self.shown(list, item.index) } else { None };
+                held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()))
+            };
+            match self.effective.and_then(|effective| effective.item(&item.id())) {
+                None => shown(),
+                Some(Item::Value(value)) => Held::Scalar(value.clone()),
+                Some(Item::Hidden) => Held::Hidden(None),
+                Some(Item::Twin) => match shown() {
+                    Held::Scalar(value) => Held::Hidden(Some(value)),
+                    other => other,
+                },
+            }
         };
         match self.heads {
             None => self.doc.list_range(list, ..).map(item).collect(),
@@ -117,6 +163,7 @@ impl<'a> At<'a> {
             Held::Scalar(value) => return Some(value),
             Held::Counter(count) if self.marked => return Some(marked(COUNTER, count)),
             Held::Counter(count) => return Some(Value::from(count)),
+            Held::Hidden(_) => return None,
             Held::Object(kind, id) => (kind, id),
         };
         if depth == DEPTH_MAX {
@@ -154,13 +201,9 @@ impl Held {
 
     fn rank(&self) -> u8 {
         match self {
-            Self::Scalar(_) => 0,
+            Self::Scalar(_) | Self::Hidden(_) => 0,
             Self::Counter(_) => 1,
             Self::Object(..) => 2,
         }
     }
 }
-
-/// The key in a map that says the map was removed. A container at a key is never deleted, as it
-/// could not be made again.
-pub(crate) const REMOVED: &str = "removed";

@@ -94,7 +94,7 @@ fn number_to_scalar(number: &Number) -> ScalarValue {
 }
 
 /// A scalar of a document as JSON. Counters are plain numbers here.
-pub(super) fn from_scalar(scalar: &ScalarValue) -> Value {
+pub(crate) fn from_scalar(scalar: &ScalarValue) -> Value {
     match scalar {
         ScalarValue::Bytes(bytes) => marked(BYTES, to_hex(bytes)),
         ScalarValue::Str(text) => Value::from(text.as_str()),

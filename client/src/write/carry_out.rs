@@ -10,7 +10,7 @@ use automerge::{
 use rejoin_core::change::{Birth, ObjectId};
 
 use super::tree::{NodeId, Object, Place};
-use super::{BIRTHS_PER_CHANGE, BYTES_PER_CHANGE, OPS_PER_CHANGE, WriteError};
+use super::{BIRTHS_PER_CHANGE, BYTES_PER_CHANGE, OPS_PER_CHANGE, WriteError, WriteOptions};
 use rejoin_core::Segment;
 
 /// What an edit comes to.
@@ -67,13 +67,13 @@ pub(super) fn carry_out(
     doc: &mut Automerge,
     edit: &Edit,
     base: Option<Vec<ChangeHash>>,
-    time_s: i64,
+    options: &WriteOptions<'_>,
 ) -> Result<Vec<Change>, WriteError> {
     let many = edit.births.len() + doc.get_heads().len() > BIRTHS_PER_CHANGE;
     let heads = base.or_else(|| many.then(|| doc.get_heads()));
     let ids = vec![None; edit.objects.len()];
-    let mut writer =
-        Writer { doc, edit, heads, time_s, ids, covered: BTreeSet::new(), changes: Vec::new() };
+    let (covered, changes) = (BTreeSet::new(), Vec::new());
+    let mut writer = Writer { doc, edit, heads, options, ids, covered, changes };
     writer.find_known();
     writer.run(&edit.clears)?;
     let births = writer.bear()?;
@@ -88,7 +88,7 @@ struct Writer<'a> {
     /// What the next change is made on: these heads, and the births it needs. Nothing for
     /// whatever the document stands at.
     heads: Option<Vec<ChangeHash>>,
-    time_s: i64,
+    options: &'a WriteOptions<'a>,
     /// The container of every node that is in the document by now.
     ids: Vec<Option<ObjId>>,
     /// Births that are among what `heads` build on.
@@ -182,7 +182,10 @@ impl Writer<'_> {
         for action in group {
             action.apply(&mut transaction, &mut self.ids)?;
         }
-        let options = CommitOptions::default().with_time(self.time_s);
+        let mut options = CommitOptions::default().with_time(self.options.time_s);
+        if let Some(message) = self.options.message {
+            options = options.with_message(message);
+        }
         let (Some(hash), _) = transaction.commit_with(options) else { return Ok(()) };
         self.changes.extend(self.doc.get_change_by_hash(&hash));
         if let Some(heads) = &mut self.heads {
@@ -246,7 +249,16 @@ impl Action {
                 ids[*node] = Some(made);
                 Ok(())
             }
-            Self::Delete { place } => transaction.delete(id, place.prop()),
+            Self::Delete { place } => {
+                // What stands may be hidden by another's deletion. It is put once more, so that
+                // there is something to delete, and the deletion is there to be seen.
+                if let Segment::Key(key) = &place.segment
+                    && transaction.get(&id, key.as_str())?.is_none()
+                {
+                    transaction.put(&id, key.as_str(), ScalarValue::Null)?;
+                }
+                transaction.delete(id, place.prop())
+            }
             Self::Increment { place, by, .. } => transaction.increment(id, place.prop(), *by),
             Self::Splice { index, delete, insert, .. } => {
                 transaction.splice_text(id, *index, delete.cast_signed(), insert)

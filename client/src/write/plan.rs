@@ -12,7 +12,7 @@ use super::set::wrong_kind;
 use super::tree::{NodeId, Place, ROOT_NODE, Slot, Tree};
 use super::{ValueKind, WriteError};
 use crate::diff::Op;
-use crate::value::{At, DEPTH_MAX};
+use crate::value::{At, DEPTH_MAX, Effective};
 use rejoin_core::{Path, Segment};
 
 /// An edit as far as its steps were added. Nothing is written yet.
@@ -31,9 +31,10 @@ impl<'a> Plan<'a> {
         doc: &'a Automerge,
         document: &DocumentId,
         base: Option<&'a [ChangeHash]>,
+        effective: Option<&'a Effective>,
     ) -> Self {
         Self {
-            tree: Tree::new(At::new(doc, base)),
+            tree: Tree::new(At::new(doc, base).with(effective)),
             births: Births::new(doc, *document, base),
             clears: Vec::new(),
             actions: Vec::new(),

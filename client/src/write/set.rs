@@ -10,7 +10,8 @@ use super::text::byte_index;
 use super::tree::{NodeId, Object, Place, Slot};
 use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
-use crate::value::{DEPTH_MAX, REMOVED, plain, same, to_scalar};
+use crate::value::{DEPTH_MAX, plain, same, to_scalar};
+use rejoin_core::lineage::REMOVED;
 use rejoin_core::{Path, Segment};
 
 /// Writing a value.
@@ -27,6 +28,7 @@ impl Plan<'_> {
             None if after.is_null() => Ok(()),
             None => self.create(&place, after, path),
             Some(Slot::Scalar(old)) => self.set_scalar(&place, &old, after, path),
+            Some(Slot::Hidden(_)) => self.set_scalar(&place, &Value::Null, after, path),
             Some(Slot::Counter { count, .. }) => {
                 self.set_counter(&place, count, before, after, path)
             }
@@ -65,7 +67,11 @@ impl Plan<'_> {
     ) -> Result<(), WriteError> {
         match to_scalar(after) {
             Some(_) if same(old, after) => Ok(()),
-            Some(scalar) => self.put(place, scalar, after, path),
+            Some(scalar) => {
+                self.put(place, scalar, after, path)?;
+                self.delete_twins(place, old);
+                Ok(())
+            }
             None if old.is_null() => self.create(place, after, path),
             None => self.set_other(place, ValueKind::Scalar, after, path),
         }
@@ -322,9 +328,27 @@ impl Plan<'_> {
                 };
                 return self.increment(place, by, path);
             }
-            Slot::Scalar(_) | Slot::Counter { .. } | Slot::Node(_) => self.delete(place),
+            Slot::Scalar(value) => {
+                self.delete(place);
+                self.delete_twins(place, &value);
+            }
+            Slot::Counter { .. } | Slot::Hidden(_) | Slot::Node(_) => self.delete(place),
         }
         Ok(())
+    }
+
+    /// Deletes the hidden items of a set that are like one that goes; they would show otherwise.
+    fn delete_twins(&mut self, place: &Place, value: &Value) {
+        if place.index().is_none() {
+            return;
+        }
+        let items = self.tree.items(place.node).iter().enumerate();
+        let twins =
+            items.filter(|(_, item)| matches!(item, Slot::Hidden(Some(twin)) if twin == value));
+        let twins: Vec<usize> = twins.map(|(index, _)| index).collect();
+        for index in twins.into_iter().rev() {
+            self.delete(&Place::new(place.node, index));
+        }
     }
 
     /// Writes again into a map that was removed.
@@ -445,7 +469,7 @@ impl Plan<'_> {
 
     pub(super) fn kind_of(&self, slot: &Slot) -> ValueKind {
         match slot {
-            Slot::Scalar(_) => ValueKind::Scalar,
+            Slot::Scalar(_) | Slot::Hidden(_) => ValueKind::Scalar,
             Slot::Counter { .. } => ValueKind::Counter,
             Slot::Node(node) => self.tree.kind(*node),
         }

@@ -22,8 +22,17 @@ fn device(actor: u8) -> Automerge {
     doc
 }
 
+fn write_at(
+    doc: &mut Automerge,
+    base: Option<&[ChangeHash]>,
+    ops: &[Op],
+    time_s: i64,
+) -> Result<Vec<Change>, WriteError> {
+    write(doc, &DOCUMENT, ops, &WriteOptions { base, time_s, ..WriteOptions::default() })
+}
+
 fn try_edit(doc: &mut Automerge, ops: &[Op]) -> Result<Vec<Change>, WriteError> {
-    write(doc, &DOCUMENT, None, ops, 1_700_000_000)
+    write_at(doc, None, ops, 1_700_000_000)
 }
 
 /// Writes, and checks what holds for every edit: what was returned is what was written, in an
@@ -34,7 +43,7 @@ fn edit(doc: &mut Automerge, ops: &[Op]) -> Vec<Change> {
 
 fn edit_at(doc: &mut Automerge, base: Option<&[ChangeHash]>, ops: &[Op]) -> Vec<Change> {
     let mut copy = doc.fork();
-    let changes = write(doc, &DOCUMENT, base, ops, 1_700_000_000).unwrap();
+    let changes = write_at(doc, base, ops, 1_700_000_000).unwrap();
     for change in &changes {
         assert!(change.deps().iter().all(|dep| copy.get_change_by_hash(dep).is_some()));
         parse(change.raw_bytes()).unwrap();

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::ValueKind;
 use super::text::Text;
-use crate::value::{At, Held, REMOVED};
+use crate::value::{At, Held};
 use rejoin_core::Segment;
+use rejoin_core::lineage::REMOVED;
 
 /// A map, list or text in a [`Tree`].
 pub(super) type NodeId = usize;
@@ -47,6 +48,8 @@ pub(super) enum Slot {
         birth: Option<usize>,
     },
     Node(NodeId),
+    /// A list item that does not show; a twin with its value.
+    Hidden(Option<Value>),
 }
 
 /// Where a container comes from.
@@ -84,7 +87,7 @@ enum Body {
 pub(super) struct Tree<'a> {
     at: At<'a>,
     nodes: Vec<Node>,
-    /// Whether a removed map was seen at all. As long as none was, indices need no translation.
+    /// Whether a removed map or hidden item was seen at all. As long as none was, indices need no translation.
     any_removed: bool,
 }
 
@@ -175,6 +178,7 @@ impl<'a> Tree<'a> {
         let mut visible = 0;
         for (place, item) in items.iter().enumerate() {
             match item {
+                Slot::Hidden(_) => {}
                 Slot::Node(node) if self.nodes[*node].removed => {}
                 _ if visible == index => return Ok(place),
                 _ => visible += 1,
@@ -273,6 +277,7 @@ impl<'a> Tree<'a> {
         match slot {
             Slot::Scalar(value) => Some(value),
             Slot::Counter { count, .. } => Some(Value::from(count)),
+            Slot::Hidden(_) => None,
             Slot::Node(node) if self.is_removed(node) => None,
             // As deep as `to_json` reads, so that it compares with what an editor saw.
             Slot::Node(node) if self.depth(node) > crate::value::DEPTH_MAX => Some(Value::Null),
@@ -291,6 +296,10 @@ impl<'a> Tree<'a> {
         let (kind, id) = match held {
             Held::Scalar(value) => return Slot::Scalar(value),
             Held::Counter(count) => return Slot::Counter { count, birth: None },
+            Held::Hidden(twin) => {
+                self.any_removed = true;
+                return Slot::Hidden(twin);
+            }
             Held::Object(kind, id) => (kind, id),
         };
         let body = match kind {

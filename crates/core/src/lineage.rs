@@ -27,6 +27,7 @@ mod field_path;
 
 mod register;
 mod standing;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +36,8 @@ use serde_json::Value;
 
 pub use blame::{Blame, BlamedWrite};
 pub use field_path::{FieldPath, Step};
-pub use standing::{Candidate, Question, Standing, Unsettled};
+pub use standing::{Candidate, Question, Settled, Standing, Unsettled};
+pub use twins::Twins;
 
 use crate::change::{ObjectId, is_reserved};
 use crate::schema::{Rule, Schema};
@@ -140,6 +142,8 @@ struct Known {
 
 #[derive(Debug, Clone)]
 struct Container {
+    /// The operation that made it; none for the document itself.
+    made_by: Option<OpId>,
     is_text: bool,
     /// The register it is held by; none for the document itself.
     held_by: Option<u32>,
@@ -156,7 +160,7 @@ enum Key {
 impl Lineage {
     /// The lineage of a document without changes.
     pub fn new(document: DocumentId, schema: Arc<Schema>) -> Self {
-        let root = Container { is_text: false, held_by: None, touched: Vec::new() };
+        let root = Container { made_by: None, is_text: false, held_by: None, touched: Vec::new() };
         Self {
             document,
             schema,
@@ -321,8 +325,9 @@ impl Lineage {
             Action::Make | Action::MakeText => {
                 let is_text = op.action == Action::MakeText;
                 let at = self.containers.len() as u32;
-                let held_by = Some(register);
-                self.containers.push(Container { is_text, held_by, touched: Vec::new() });
+                let (made_by, held_by) = (Some(id), Some(register));
+                self.containers.push(Container { made_by, is_text, held_by, touched: Vec::new() });
+                self.registers[register as usize].holds_container = true;
                 self.container_by_op.insert(id, at);
             }
             Action::Touch => {}
@@ -371,7 +376,8 @@ impl Lineage {
         let writers = self.schema.writers(&place.pattern());
         let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
         let refused = writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)));
-        let write = Write { change, op, value, closes: Vec::new(), refused };
+        let (closes, settles) = (Vec::new(), false);
+        let write = Write { change, op, value, closes, refused, settles };
         self.add_write(register, &rule, write);
         if self.registers[register as usize].is_plain() {
             self.several.remove(&register);

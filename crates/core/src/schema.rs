@@ -4,6 +4,8 @@
 //! so that every replica has it, offline too. Fields it does not name are kept and merge by
 //! [`Rule::Review`], and so does everything in a collection without a schema.
 
+mod kind;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -148,5 +150,19 @@ impl Schema {
         (1..=segments.len()).rev().find_map(|len| {
             self.field(&segments[..len].iter().cloned().collect())?.writers.as_ref()
         })
+    }
+}
+
+#[derive(Debug)]
+pub struct Unknown;
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "x")
+    }
+}
+impl Schema {
+    /// stub
+    pub fn from_value(_: &Value) -> (Self, Vec<Unknown>) {
+        (Self::default(), vec![])
     }
 }

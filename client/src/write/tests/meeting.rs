@@ -165,7 +165,7 @@ fn a_base_equal_to_the_heads_is_no_base() {
 fn a_base_that_is_not_here_is_refused() {
     let mut doc = device(1);
     let head = ChangeHash([9; 32]);
-    let error = write(&mut doc, &DOCUMENT, Some(&[head]), &[set("a", json!(1))], 0).unwrap_err();
+    let error = write_at(&mut doc, Some(&[head]), &[set("a", json!(1))], 0).unwrap_err();
     assert!(matches!(error, WriteError::UnknownBase { head: it } if it == head));
 }
 

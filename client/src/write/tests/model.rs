@@ -173,8 +173,8 @@ proptest! {
         let mut then = doc.fork().with_actor(ActorId::from([2; 16]));
         let _ = try_edit(&mut doc, &diff(&seen, &since));
         let ops = diff(&seen, &late);
-        let at_base = write(&mut doc, &DOCUMENT, Some(&base), &ops, 0);
-        let at_heads = write(&mut then, &DOCUMENT, None, &ops, 0);
+        let at_base = write_at(&mut doc, Some(&base), &ops, 0);
+        let at_heads = write_at(&mut then, None, &ops, 0);
         prop_assert_eq!(at_base.is_ok(), at_heads.is_ok());
         if let Ok(changes) = at_base {
             let heads: Vec<_> = base.into_iter().chain(changes.iter().map(Change::hash)).collect();

@@ -18,6 +18,8 @@ pub(super) struct Register {
     pub(super) writes: Vec<Write>,
     /// The writes that nothing closes, by index.
     pub(super) open: Vec<u32>,
+    /// Whether it holds a container, beside which plain values cannot be seen.
+    pub(super) holds_container: bool,
     /// How many writes settled something here.
     pub(super) settlements: u32,
     /// The last write of every actor: what all writes together cover.
@@ -35,12 +37,14 @@ pub(super) struct Write {
     pub(super) closes: Vec<u32>,
     /// Whether its author had no right to it.
     pub(super) refused: bool,
+    /// Whether it settled a review here.
+    pub(super) settles: bool,
 }
 
 impl Register {
     pub(super) fn new(container: u32, key: Key) -> Self {
         let (writes, open, last) = (Vec::new(), Vec::new(), Vec::new());
-        Self { container, key, writes, open, settlements: 0, last }
+        Self { container, key, writes, open, holds_container: false, settlements: 0, last }
     }
 
     /// Forgets what was derived from the writes.
@@ -69,7 +73,7 @@ impl Lineage {
         let ancestors = self.ancestors(write.change);
         let open = self.open_in(at, |actor| ancestors.get(actor));
         let (closes, settles) = self.closed_by(at, rule, &write, &open);
-        write.closes = closes;
+        (write.closes, write.settles) = (closes, settles);
         let change = &self.changes[write.change as usize];
         let register = &mut self.registers[at as usize];
         register.settlements += u32::from(settles);
@@ -100,7 +104,12 @@ impl Lineage {
         };
         let named: BTreeSet<u32> = open.iter().copied().filter(is_named).collect();
         let mut closes = named.clone();
-        if let Some(stands) = self.decided(at, rule, &standing) {
+        let is_item = matches!(register.key, Key::Item(_));
+        if is_item && write.value.is_none() {
+            // Automerge cannot bring a deleted item back, so there is nothing left to decide for
+            // those who knew all its values.
+            closes.extend(standing);
+        } else if let Some(stands) = self.decided(at, rule, &standing) {
             let before = register.writes[stands as usize].value.as_ref();
             if may_follow(rule, before, write.value.as_ref()) {
                 closes.extend(standing);

@@ -6,14 +6,22 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::decide::furthest;
-use super::{FieldPath, Lineage, Rule};
-use crate::{ChangeHash, Identity, ReviewId};
+use super::{FieldPath, Key, Lineage};
+use crate::change::ObjectId;
+use crate::schema::Rule;
+use crate::{ActorId, ChangeHash, Identity, ReviewId};
 
 /// A field that is not plainly what one write says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// Which field.
     pub place: FieldPath,
+    /// The container it is in.
+    pub object: ObjectId,
+    /// The operations that ever wrote it: Automerge names list items by one of them.
+    pub ops: Vec<(u64, ActorId)>,
+    /// Whether it also holds a container, which is what reads.
+    pub holds_container: bool,
     /// Its effective value; nothing if it has none.
     pub value: Option<Value>,
     /// What people are asked, at most one question of each kind.
@@ -60,7 +68,57 @@ pub struct Candidate {
     pub settles: Option<ReviewId>,
 }
 
+/// A question that was decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// The review that asked.
+    pub review: ReviewId,
+    /// What was asked.
+    pub question: Question,
+    /// About which field.
+    pub place: FieldPath,
+    /// What was written, by whom and when.
+    pub by: Candidate,
+    /// Whether the review was dismissed: what stood before stays.
+    pub dismissed: bool,
+    /// Why.
+    pub why: Option<String>,
+}
+
 impl Lineage {
+    /// The questions that were decided.
+    pub fn settled(&self) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        for (register, at) in self.registers.iter().zip(0u32..) {
+            if register.settlements == 0 {
+                continue;
+            }
+            for write in register.writes.iter().filter(|write| write.settles) {
+                let change = &self.changes[write.change as usize];
+                let Some(settlement) = change.settlement.as_deref() else { continue };
+                let closed = || write.closes.iter().map(|at| &register.writes[*at as usize]);
+                let question = match () {
+                    () if closed().any(|closed| closed.refused) => Question::Refused,
+                    () if self.removals.contains(&at) => Question::Removal,
+                    () if closed().filter(|closed| closed.settles).count() > 1 => {
+                        Question::Disagreement
+                    }
+                    () => Question::Conflict,
+                };
+                settled.push(Settled {
+                    review: settlement.review,
+                    question,
+                    place: self.place(at),
+                    by: self.candidate(write.change, write.value.clone()),
+                    dismissed: settlement.dismissed,
+                    why: settlement.why.clone(),
+                });
+            }
+        }
+        settled.sort_by_key(|settled| (settled.review, settled.by.change));
+        settled
+    }
+
     /// The fields that are not plainly what one write says, in the order of their places. All
     /// others are as Automerge shows them.
     pub fn standings(&self) -> Vec<Standing> {
@@ -108,7 +166,23 @@ impl Lineage {
         });
         let stands = stands.or_else(|| self.agreed_before(at, rule, &open));
         let value = stands.and_then(|stands| register.writes[stands as usize].value.clone());
-        Standing { place: self.place(at), value, unsettled }
+        self.standing_with(at, value, unsettled)
+    }
+
+    fn standing_with(&self, at: u32, value: Option<Value>, unsettled: Vec<Unsettled>) -> Standing {
+        let register = &self.registers[at as usize];
+        let named =
+            |(counter, actor): (u64, u32)| (counter, self.actor_ids[actor as usize].clone());
+        let object = match self.containers[register.container as usize].made_by.map(named) {
+            None => ObjectId::Root,
+            Some((counter, actor)) => ObjectId::Op { counter, actor },
+        };
+        let mut ops: Vec<_> = register.writes.iter().map(|write| named(write.op)).collect();
+        if let Key::Item(item) = register.key {
+            ops.push(named(item));
+        }
+        let holds_container = register.holds_container;
+        Standing { place: self.place(at), object, ops, holds_container, value, unsettled }
     }
 
     /// The effective value of a field.
@@ -175,7 +249,7 @@ impl Lineage {
         let stood = self.agreed_before(at, self.rule_of(at), &register.open);
         let value = stood.and_then(|stood| register.writes[stood as usize].value.clone());
         let unsettled = vec![Unsettled { review: self.review(at, question), question, candidates }];
-        Some(Standing { place: self.place(at), value, unsettled })
+        Some(self.standing_with(at, value, unsettled))
     }
 
     /// The review of a question: the same on every replica, and as long as nobody settled it the

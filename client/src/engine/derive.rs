@@ -1,0 +1,165 @@
+//! What follows from a document's lineage: its effective value, and the reviews that name it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minicbor::bytes::ByteVec;
+use rejoin_core::lineage::{Candidate, FieldPath, Question, Settled, Standing};
+use rejoin_core::schema::Schema;
+use rejoin_core::{CollectionName, DocumentId, ReviewId, Segment};
+use serde_json::Value;
+
+use super::{EngineError, LoadedDocument};
+use crate::review::REVIEWS;
+use crate::store::{
+    CandidateRow, DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow, StoreError,
+    ValueRow, WriteView,
+};
+use crate::value::{Effective, to_effective_json, to_json};
+
+/// What follows from a lineage.
+#[derive(Debug, Default)]
+pub(super) struct Derived {
+    /// Whether the lineage was looked at. Otherwise the document reads as Automerge shows it, and
+    /// its reviews are those it had.
+    looked: bool,
+    effective: Effective,
+    standings: Vec<Standing>,
+    settled: Vec<Settled>,
+}
+
+/// Looks at the lineage of a document where it may differ from what Automerge shows: if it did so
+/// before, a change came that does not build on all others (`branched`), or there is a schema.
+pub(super) fn derive(
+    id: &DocumentId,
+    row: &mut DocumentRow,
+    document: &mut LoadedDocument,
+    schema: &Arc<Schema>,
+    branched: bool,
+) -> Result<Derived, EngineError> {
+    if !row.uneasy && !branched && **schema == Schema::default() {
+        return Ok(Derived::default());
+    }
+    let lineage = document.lineage(id, schema)?;
+    let standings = lineage.standings();
+    let effective = Effective::new(lineage, &standings);
+    let settled = lineage.settled();
+    row.uneasy = !standings.is_empty() || !effective.is_empty();
+    Ok(Derived { looked: true, effective, standings, settled })
+}
+
+impl Derived {
+    /// What does not read as Automerge shows it, if anything.
+    pub(super) fn effective(&self) -> Option<&Effective> {
+        Some(&self.effective).filter(|effective| !effective.is_empty())
+    }
+
+    /// The fields with several open values.
+    pub(super) fn standings(&self) -> &[Standing] {
+        &self.standings
+    }
+
+    /// The document as people should see it.
+    pub(super) fn value(&self, document: &LoadedDocument, schema: &Schema) -> Value {
+        let mut value = match self.effective.is_empty() {
+            true => to_json(&document.doc, None),
+            false => to_effective_json(&document.doc, &self.effective),
+        };
+        for (path, field) in &schema.fields {
+            if let Some(default) = &field.default {
+                put_default(&mut value, path.segments(), default);
+            }
+        }
+        value
+    }
+
+    fn reviews(&self, row: &DocumentRow, id: &DocumentId) -> BTreeMap<ReviewId, ReviewRow> {
+        let mut reviews = BTreeMap::new();
+        let review = |question, place: &FieldPath| ReviewRow {
+            kind: kind(question),
+            collection: row.collection.clone(),
+            documents: vec![ReviewedDocument {
+                document: *id,
+                key: row.key.clone(),
+                booked_ms: None,
+            }],
+            field: place.to_string(),
+            standing: None,
+            candidates: Vec::new(),
+            settled: None,
+        };
+        for settled in &self.settled {
+            let (dismissed, why) = (settled.dismissed, settled.why.clone());
+            let by = candidate_row(&settled.by);
+            reviews.entry(settled.review).or_insert_with(|| ReviewRow {
+                settled: Some(SettledRow { by, dismissed, why }),
+                ..review(settled.question, &settled.place)
+            });
+        }
+        for standing in &self.standings {
+            for unsettled in &standing.unsettled {
+                let row = ReviewRow {
+                    standing: standing.value.as_ref().map(json_bytes),
+                    candidates: unsettled.candidates.iter().map(candidate_row).collect(),
+                    ..review(unsettled.question, &standing.place)
+                };
+                reviews.insert(unsettled.review, row);
+            }
+        }
+        reviews
+    }
+}
+
+/// Writes the reviews that name a document. Returns whether any differs from before.
+pub(super) fn put_reviews(
+    txn: &WriteView,
+    id: &DocumentId,
+    row: &DocumentRow,
+    derived: Derived,
+    _schema: &Schema,
+    _value: Option<&ValueRow>,
+) -> Result<bool, StoreError> {
+    if !derived.looked {
+        return Ok(false);
+    }
+    txn.put_reviews(&row.space, id, &derived.reviews(row, id))
+}
+
+/// The collection under whose name changes of reviews are told.
+pub(super) fn reviews_collection() -> CollectionName {
+    CollectionName::new(REVIEWS).expect("the name is short and plain")
+}
+
+fn kind(question: Question) -> ReviewKind {
+    match question {
+        Question::Conflict => ReviewKind::FieldConflict,
+        Question::Disagreement => ReviewKind::Disagreement,
+        Question::Refused => ReviewKind::RefusedWrite,
+        Question::Removal => ReviewKind::Removal,
+    }
+}
+
+fn candidate_row(candidate: &Candidate) -> CandidateRow {
+    CandidateRow {
+        change: candidate.change,
+        value: candidate.value.as_ref().map(json_bytes),
+        author: candidate.author.clone(),
+        time_s: candidate.time_s,
+        settles: candidate.settles,
+    }
+}
+
+fn json_bytes(value: &Value) -> ByteVec {
+    serde_json::to_vec(value).expect("JSON with text keys always serialises").into()
+}
+
+/// Puts a default where the map around it is and it is not.
+fn put_default(value: &mut Value, path: &[Segment], default: &Value) {
+    let Some((Segment::Key(key), rest)) = path.split_first() else { return };
+    let Some(map) = value.as_object_mut() else { return };
+    if rest.is_empty() {
+        map.entry(key.clone()).or_insert_with(|| default.clone());
+    } else if let Some(inner) = map.get_mut(key) {
+        put_default(inner, rest, default);
+    }
+}

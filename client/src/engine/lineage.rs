@@ -1,0 +1,86 @@
+//! The lineage of a loaded document: made when it is first asked for, kept up with every change.
+
+use std::sync::Arc;
+
+use automerge::legacy::{ElementId, Key, ObjectId as Object, OpType};
+use automerge::{Change, ObjType};
+use rejoin_core::change::ObjectId;
+use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey};
+use rejoin_core::schema::Schema;
+use rejoin_core::{ActorId, ChangeHash, DocumentId};
+
+use super::loaded::fenced;
+use super::{EngineError, LoadedDocument};
+use crate::value::from_scalar;
+
+impl LoadedDocument {
+    /// The lineage by a schema.
+    pub(super) fn lineage(
+        &mut self,
+        id: &DocumentId,
+        schema: &Arc<Schema>,
+    ) -> Result<&Lineage, EngineError> {
+        if self.lineage.is_none() {
+            let lineage = fenced(|| {
+                let mut lineage = Lineage::new(*id, Arc::clone(schema));
+                self.doc.get_changes(&[]).iter().for_each(|change| add(&mut lineage, change));
+                Ok(lineage)
+            })
+            .map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
+            self.lineage = Some(Box::new(lineage));
+        }
+        let lineage = self.lineage.as_mut().expect("it was made if there was none");
+        lineage.set_schema(Arc::clone(schema));
+        Ok(lineage)
+    }
+}
+
+/// Adds a change that Automerge has applied.
+pub(super) fn add(lineage: &mut Lineage, change: &Change) {
+    let deps: Vec<_> = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
+    let actor = ActorId(change.actor_id().to_bytes().to_vec());
+    let author = change.author();
+    let new = NewChange {
+        hash: ChangeHash(change.hash().0),
+        deps: &deps,
+        actor: &actor,
+        seq: change.seq(),
+        time_s: change.timestamp(),
+        author: author.as_ref().map(|author| author.as_bytes()),
+        message: change.message(),
+    };
+    let decoded = change.decode();
+    let start = decoded.start_op.get();
+    let operations = decoded.operations.into_iter().zip(start..);
+    lineage.add(&new, operations.map(|(operation, counter)| op(operation, counter)));
+}
+
+fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
+    let object = match operation.obj {
+        Object::Root => ObjectId::Root,
+        Object::Id(id) => ObjectId::Op { counter: id.0, actor: actor(&id.1) },
+    };
+    let key = match operation.key {
+        _ if operation.insert => OpKey::Insert,
+        Key::Map(key) => OpKey::Map(key.into()),
+        Key::Seq(ElementId::Id(id)) => OpKey::Item(id.0, actor(&id.1)),
+        // Nothing but an insertion stands there.
+        Key::Seq(ElementId::Head) => OpKey::Insert,
+    };
+    let action = match operation.action {
+        OpType::Make(ObjType::Text) => Action::MakeText,
+        OpType::Make(_) => Action::Make,
+        // A counter is born, and then counts; nobody writes over it.
+        OpType::Put(automerge::ScalarValue::Counter(_))
+        | OpType::Increment(_)
+        | OpType::MarkBegin(..)
+        | OpType::MarkEnd(_) => Action::Touch,
+        OpType::Put(scalar) => Action::Put(from_scalar(&scalar)),
+        OpType::Delete => Action::Delete,
+    };
+    Op { counter, object, key, action }
+}
+
+fn actor(actor: &automerge::ActorId) -> ActorId {
+    ActorId(actor.to_bytes().to_vec())
+}

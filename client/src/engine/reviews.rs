@@ -1,0 +1,69 @@
+//! Settling reviews.
+
+use automerge::Change;
+use rejoin_core::lineage::{Standing, Unsettled};
+use rejoin_core::schema::Schema;
+use rejoin_core::{ReviewId, Settlement};
+use serde_json::Value;
+
+use super::derive::Derived;
+use super::{Decision, EditError, Engine, LoadedDocument};
+use crate::write::decide;
+
+impl Engine {
+    /// Refuses to settle a review about a field that only other roles may write.
+    pub(super) fn check_right(
+        &self,
+        schema: &Schema,
+        derived: &Derived,
+        review: &ReviewId,
+    ) -> Result<(), EditError> {
+        let (standing, _) = find(derived, review)?;
+        let Some(writers) = schema.writers(&standing.place.pattern()) else { return Ok(()) };
+        let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
+        if role.is_some_and(|role| writers.contains(role)) {
+            return Ok(());
+        }
+        Err(EditError::not_allowed(standing.place.to_string(), role, writers))
+    }
+}
+
+/// Writes a decision as one change that names what was decided between.
+pub(super) fn settle_review(
+    document: &mut LoadedDocument,
+    derived: &Derived,
+    review: &ReviewId,
+    decision: &Decision,
+    why: Option<String>,
+    time_s: i64,
+) -> Result<Vec<Change>, EditError> {
+    let (standing, unsettled) = find(derived, review)?;
+    let value: Option<&Value> = match decision {
+        Decision::Take(change) => {
+            let mut candidates = unsettled.candidates.iter();
+            let taken = candidates.find(|candidate| candidate.change == *change);
+            taken.ok_or(EditError::NoCandidate)?.value.as_ref()
+        }
+        Decision::Value(value) => value.as_ref(),
+        Decision::Dismiss => standing.value.as_ref(),
+    };
+    let settlement = Settlement {
+        review: *review,
+        closes: unsettled.candidates.iter().map(|candidate| candidate.change.short()).collect(),
+        dismissed: *decision == Decision::Dismiss,
+        why,
+    };
+    let written = decide(&mut document.doc, standing, value, time_s, &settlement.to_message())?;
+    Ok(vec![written.ok_or(EditError::NotPlain)?])
+}
+
+fn find<'a>(
+    derived: &'a Derived,
+    review: &ReviewId,
+) -> Result<(&'a Standing, &'a Unsettled), EditError> {
+    let mut all = derived
+        .standings()
+        .iter()
+        .flat_map(|standing| standing.unsettled.iter().map(move |unsettled| (standing, unsettled)));
+    all.find(|(_, unsettled)| unsettled.review == *review).ok_or(EditError::NoReview(*review))
+}

@@ -1,0 +1,256 @@
+//! Reviews: what only a person can decide, the same on every replica that has the same documents.
+
+use std::collections::BTreeMap;
+
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, ReviewId, SpaceName};
+use serde_json::{Map, Value, json};
+
+use crate::engine::{Content, Decision, Edit, EditError, Edited, Target};
+use crate::replica::Replica;
+use crate::store::{CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument};
+use crate::watch::Watcher;
+
+/// The collection of what people note about reviews: whose they are, until when, and why one was
+/// dismissed. One document per review, keyed by its id.
+pub const REVIEWS: &str = "rejoin.reviews";
+
+/// A question for a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Review {
+    /// Which review: derived from what it is about, so it is the same everywhere.
+    pub id: ReviewId,
+    /// What is asked.
+    pub kind: ReviewKind,
+    /// The collection of the documents.
+    pub collection: CollectionName,
+    /// The documents it is about.
+    pub documents: Vec<ReviewedDocument>,
+    /// The field it is about, or the fields of the invariant.
+    pub field: String,
+    /// What stands until it is settled; nothing if the field has no value.
+    pub standing: Option<Value>,
+    /// What there is to choose from.
+    pub candidates: Vec<ReviewCandidate>,
+    /// How far it is.
+    pub state: ReviewState,
+    /// Who is to settle it.
+    pub assignee: Option<String>,
+    /// Until when, as whoever assigned it wrote it.
+    pub due: Option<String>,
+}
+
+/// A value to choose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReviewCandidate {
+    /// The change that wrote it.
+    pub change: ChangeHash,
+    /// The value; nothing if the field was cleared.
+    pub value: Option<Value>,
+    /// Who wrote it, as far as the change says.
+    pub author: Option<Identity>,
+    /// When, in seconds since 1970 by the author's clock.
+    pub time_s: i64,
+    /// The review it settled.
+    pub settles: Option<ReviewId>,
+}
+
+/// How far a review is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReviewState {
+    /// Somebody has to decide.
+    Open,
+    /// Somebody decided.
+    Settled {
+        /// What was written, by whom and when.
+        by: ReviewCandidate,
+        /// Why.
+        why: Option<String>,
+    },
+    /// Somebody decided that what stood stays.
+    Dismissed {
+        /// Why.
+        why: Option<String>,
+    },
+}
+
+/// The reviews of a space.
+#[derive(Debug, Clone)]
+pub struct Reviews {
+    replica: Replica,
+    space: SpaceName,
+}
+
+impl Review {
+    /// Whether somebody has to decide.
+    pub fn is_open(&self) -> bool {
+        self.state == ReviewState::Open
+    }
+}
+
+impl Reviews {
+    pub(crate) fn new(replica: Replica, space: SpaceName) -> Self {
+        Self { replica, space }
+    }
+
+    /// All reviews, open ones first, then the newest first. Loads no document but those whose
+    /// schema has just changed.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn list(&self) -> Result<Vec<Review>, EditError> {
+        let stale = self.replica.read(ReadView::stale)?;
+        self.replica.refresh(stale).await?;
+        let rows = self.replica.read(|view| view.reviews(&self.space))?;
+        let mut notes = BTreeMap::new();
+        let collection = CollectionName::new(REVIEWS)?;
+        self.replica.read(|view| {
+            view.each_value(&self.space, &collection, |_, row| {
+                let note = serde_json::from_slice(&row.json).unwrap_or_default();
+                notes.extend(row.key.filter(|_| !row.deleted).map(|key| (key, note)));
+                true
+            })
+        })?;
+        let review = |(id, row): (ReviewId, ReviewRow)| {
+            let note = notes.remove(&id.to_string()).unwrap_or_default();
+            review(id, row, &note)
+        };
+        let mut reviews: Vec<_> = rows.into_iter().map(review).collect();
+        let newest = |review: &Review| review.candidates.iter().map(|it| it.time_s).max();
+        reviews.sort_by_key(|review| {
+            (!review.is_open(), std::cmp::Reverse(newest(review)), review.id)
+        });
+        Ok(reviews)
+    }
+
+    /// The open reviews, the newest first.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn open(&self) -> Result<Vec<Review>, EditError> {
+        let mut reviews = self.list().await?;
+        reviews.retain(Review::is_open);
+        Ok(reviews)
+    }
+
+    /// One review.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError> {
+        Ok(self.list().await?.into_iter().find(|review| review.id == *id))
+    }
+
+    /// Settles a review about a field by an ordinary change that names it, online or offline.
+    ///
+    /// # Errors
+    /// There is no such open review, or no such candidate any more; another role may decide; or it
+    /// is about two documents, of which one has to be changed. See [`EditError`].
+    pub async fn settle(
+        &self,
+        id: &ReviewId,
+        decision: Decision,
+        why: Option<&str>,
+    ) -> Result<Edited, EditError> {
+        let review = self.get(id).await?.filter(Review::is_open);
+        let review = review.ok_or(EditError::NoReview(*id))?;
+        match review.kind {
+            ReviewKind::DoubleBooking | ReviewKind::Duplicate => match decision {
+                Decision::Dismiss => {
+                    self.note(id, json!({ "dismissed": why.unwrap_or("no reason given") })).await
+                }
+                _ => Err(EditError::ChangeOne),
+            },
+            _ => {
+                let document = review.documents.first().ok_or(EditError::NoReview(*id))?.document;
+                let (review, why) = (*id, why.map(str::to_owned));
+                self.replica
+                    .edit(Edit {
+                        space: self.space.clone(),
+                        collection: self.collection_of(&document)?,
+                        target: Target::Document(document),
+                        create: false,
+                        content: Content::Decide { review, decision, why },
+                    })
+                    .await
+            }
+        }
+    }
+
+    /// Gives a review to somebody, with a time by which it is due if there is one.
+    ///
+    /// # Errors
+    /// There is no such review, or see [`EditError`].
+    pub async fn assign(
+        &self,
+        id: &ReviewId,
+        assignee: Option<&str>,
+        due: Option<&str>,
+    ) -> Result<Edited, EditError> {
+        self.get(id).await?.ok_or(EditError::NoReview(*id))?;
+        self.note(id, json!({ "assignee": assignee, "due": due })).await
+    }
+
+    /// Tells whenever a review opens, changes or is settled, and by which document. List them
+    /// again then.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn watch(&self) -> Result<Watcher, EditError> {
+        let (space, reviews) = (self.space.clone(), CollectionName::new(REVIEWS)?);
+        self.replica.ask(move |engine, _| engine.watch(space, reviews, None)).await
+    }
+
+    fn collection_of(&self, document: &DocumentId) -> Result<CollectionName, EditError> {
+        let row = self.replica.read(|view| view.document(document))?;
+        Ok(row.ok_or(EditError::NotFound)?.collection)
+    }
+
+    /// Writes what people note about a review.
+    async fn note(&self, id: &ReviewId, note: Value) -> Result<Edited, EditError> {
+        let Value::Object(fields) = note else { return Err(EditError::NotAMap) };
+        let key = id.to_string();
+        self.replica
+            .edit(Edit {
+                space: self.space.clone(),
+                collection: CollectionName::new(REVIEWS)?,
+                target: Target::Key(key),
+                create: true,
+                content: Content::Fields(fields),
+            })
+            .await
+    }
+}
+
+fn review(id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
+    let text = |name: &str| note.get(name).and_then(Value::as_str).map(str::to_owned);
+    let state = match row.settled {
+        Some(settled) if settled.dismissed => ReviewState::Dismissed { why: settled.why },
+        Some(settled) => ReviewState::Settled { by: candidate(settled.by), why: settled.why },
+        None => match text("dismissed") {
+            Some(why) => ReviewState::Dismissed { why: Some(why) },
+            None => ReviewState::Open,
+        },
+    };
+    Review {
+        id,
+        kind: row.kind,
+        collection: row.collection,
+        documents: row.documents,
+        field: row.field,
+        standing: row.standing.and_then(|json| serde_json::from_slice(&json).ok()),
+        candidates: row.candidates.into_iter().map(candidate).collect(),
+        state,
+        assignee: text("assignee"),
+        due: text("due"),
+    }
+}
+
+fn candidate(row: CandidateRow) -> ReviewCandidate {
+    ReviewCandidate {
+        change: row.change,
+        value: row.value.and_then(|json| serde_json::from_slice(&json).ok()),
+        author: row.author,
+        time_s: row.time_s,
+        settles: row.settles,
+    }
+}

@@ -1,0 +1,2 @@
+//! stub
+pub const SCHEMAS: &str = "rejoin.schemas";

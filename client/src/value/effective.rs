@@ -1,0 +1,82 @@
+//! What stands in a document where it is not what Automerge shows.
+
+use std::collections::BTreeMap;
+
+use automerge::ObjId;
+use rejoin_core::ActorId;
+use rejoin_core::change::ObjectId;
+use rejoin_core::lineage::{Lineage, Standing, Step};
+use serde_json::Value;
+
+/// The effective values of fields with several open values, and the items of sets that do not show.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Effective {
+    keys: BTreeMap<Object, BTreeMap<String, Option<Value>>>,
+    items: BTreeMap<(u64, ActorId), Item>,
+}
+
+/// The operation that made a container; none for the document itself.
+type Object = Option<(u64, ActorId)>;
+
+/// A list item that does not read as Automerge shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Item {
+    /// It has this value.
+    Value(Value),
+    /// It does not show.
+    Hidden,
+    /// It does not show, as another item with its value does.
+    Twin,
+}
+
+impl Effective {
+    pub(crate) fn new(lineage: &Lineage, standings: &[Standing]) -> Self {
+        let mut effective = Self::default();
+        for standing in standings.iter().filter(|standing| !standing.holds_container) {
+            match standing.place.0.last() {
+                Some(Step::Key(key)) => {
+                    let object = object(&standing.object);
+                    let keys = effective.keys.entry(object).or_default();
+                    keys.insert(key.clone(), standing.value.clone());
+                }
+                Some(Step::Item { .. }) => {
+                    let item = standing.value.clone().map_or(Item::Hidden, Item::Value);
+                    let ops = standing.ops.iter().cloned();
+                    effective.items.extend(ops.map(|op| (op, item.clone())));
+                }
+                None => {}
+            }
+        }
+        let twins = lineage.twins().into_iter().flat_map(|twins| twins.items);
+        effective.items.extend(twins.flatten().map(|op| (op, Item::Twin)));
+        effective
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.items.is_empty()
+    }
+
+    /// What keys of a map hold, where that is not what Automerge shows.
+    pub(super) fn keys(&self, map: &ObjId) -> Option<&BTreeMap<String, Option<Value>>> {
+        if self.keys.is_empty() { None } else { self.keys.get(&named(map)) }
+    }
+
+    /// What the list item that Automerge names so reads as.
+    pub(super) fn item(&self, id: &ObjId) -> Option<&Item> {
+        if self.items.is_empty() { None } else { self.items.get(&named(id)?) }
+    }
+}
+
+fn object(id: &ObjectId) -> Object {
+    match id {
+        ObjectId::Root => None,
+        ObjectId::Op { counter, actor } => Some((*counter, actor.clone())),
+    }
+}
+
+fn named(id: &ObjId) -> Object {
+    match id {
+        ObjId::Root => None,
+        ObjId::Id(counter, actor, _) => Some((*counter, ActorId(actor.to_bytes().to_vec()))),
+    }
+}

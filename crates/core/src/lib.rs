@@ -7,7 +7,8 @@
 //! - [`DocumentId`], [`SpaceName`] and the other ids; [`limits`], every limit in one file;
 //! - [`change`]: the guard (bound and hash a change without applying it), admission (does it fit
 //!   the history?), and the deterministic genesis and birth changes;
-//! - [`schema`]: how the fields of a collection merge;
+//! - [`schema`]: how the fields of a collection merge; [`invariant`]: what must hold between its
+//!   documents, read in one of them;
 //! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
 //!   admission asks of it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
@@ -21,6 +22,7 @@ mod digest;
 mod graph;
 mod history;
 mod ids;
+pub mod invariant;
 pub mod limits;
 mod path;
 pub mod repair;

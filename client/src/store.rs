@@ -5,6 +5,7 @@
 //! engine drops what it has loaded, and the file is opened again.
 
 mod identity;
+mod invariants;
 mod reviews;
 mod rows;
 mod tables;
@@ -442,6 +443,7 @@ impl WriteView {
         self.remove_changes(id, 0..row.next, |_| false)?;
         self.remove_snapshot(id)?;
         self.mark_stale(id, false)?;
+        self.clear_document_invariants(id, row)?;
         let mut values = self.txn.open_table(VALUES).map_err(unavailable)?;
         let key = (row.space.as_str(), row.collection.as_str(), id.0);
         values.remove(key).map_err(unavailable)?;

@@ -1,7 +1,9 @@
 //! The replica's tables. Each has a version in its name: another layout is another table, filled by
 //! a migration that may run twice.
 
-use redb::{Database, MultimapTableDefinition, ReadableDatabase, TableDefinition};
+use redb::{
+    Database, MultimapTableDefinition, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+};
 use rejoin_core::DeviceId;
 
 use super::reviews::{REVIEWED, REVIEWS};
@@ -70,43 +72,98 @@ pub(super) const QUARANTINE: TableDefinition<'_, ([u8; 16], [u8; 32]), &[u8]> =
 /// Value: `&[u8]` # [`SetAsideRow`], CBOR
 pub(super) const SET_ASIDE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("set-aside-1");
 
+/// Table: the time documents take, by what may not overlap
+/// Key:   [`BookingKey`]
+/// Value: `i64`          # when it ends, in milliseconds since 1970
+pub(super) const BOOKINGS: TableDefinition<'_, BookingKey<'_>, i64> =
+    TableDefinition::new("bookings-1");
+
+/// (space, collection, invariant, whose time, power of two its duration in milliseconds reaches,
+/// when it starts in milliseconds since 1970, [`DocumentId`])
+pub(super) type BookingKey<'a> = (&'a str, &'a str, &'a str, &'a str, u8, i64, [u8; 16]);
+
+/// Table: the time each document takes
+/// Key:   `([u8; 16], &str)`  # ([`DocumentId`], invariant)
+/// Value: `(&str, i64, i64)`  # (whose time, start, end), as in `bookings-1`
+pub(super) const BOOKED: TableDefinition<'_, ([u8; 16], &str), (&str, i64, i64)> =
+    TableDefinition::new("booked-1");
+
+/// Table: what documents have that must be unique
+/// Key:   `(&str, &str, &str, &str, [u8; 16])` # (space, collection, invariant, text, [`DocumentId`])
+/// Value: `()`
+pub(super) const UNIQUES: TableDefinition<'_, (&str, &str, &str, &str, [u8; 16]), ()> =
+    TableDefinition::new("uniques-1");
+
+/// Table: what each document has that must be unique
+/// Key:   `([u8; 16], &str)` # ([`DocumentId`], invariant)
+/// Value: `&str`             # the text, as in `uniques-1`
+pub(super) const UNIQUE: TableDefinition<'_, ([u8; 16], &str), &str> =
+    TableDefinition::new("unique-1");
+
 /// Table: the file itself
 /// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian; "identity": CBOR
 /// Value: `&[u8]`
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-1");
 
-/// Makes the tables of a new file, and tells which replica an existing one is.
-pub(super) fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, StoreError> {
-    let known = {
-        let txn = database.begin_read().map_err(unavailable)?;
-        match txn.open_table(META) {
-            Ok(meta) => meta.get("device").map_err(unavailable)?.map(|row| row.value().to_vec()),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(unavailable(error)),
-        }
+/// Opens every table: in a transaction that reads, to see whether all are there, and in one that
+/// writes, to make those that are missing.
+macro_rules! open_all {
+    ($txn:expr) => {
+        (|| -> Result<(), TableError> {
+            $txn.open_table(DOCUMENTS)?;
+            $txn.open_table(SNAPSHOTS)?;
+            $txn.open_table(CHANGES)?;
+            $txn.open_table(VALUES)?;
+            $txn.open_table(STALE)?;
+            $txn.open_table(OUTBOX)?;
+            $txn.open_multimap_table(WAITING)?;
+            $txn.open_table(DIGESTS)?;
+            $txn.open_table(CURSORS)?;
+            $txn.open_table(QUARANTINE)?;
+            $txn.open_table(SET_ASIDE)?;
+            $txn.open_table(BOOKINGS)?;
+            $txn.open_table(BOOKED)?;
+            $txn.open_table(UNIQUES)?;
+            $txn.open_table(UNIQUE)?;
+            $txn.open_table(REVIEWS)?;
+            $txn.open_multimap_table(REVIEWED)?;
+            $txn.open_table(META)?;
+            Ok(())
+        })()
     };
-    if let Some(device) = known {
-        let device = device.try_into().map_err(|_| StoreError::Foreign)?;
-        return Ok(DeviceId(device));
+}
+
+/// Makes the tables of a new file, or those an earlier version did not have, and tells which
+/// replica it is.
+pub(super) fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, StoreError> {
+    let txn = database.begin_read().map_err(unavailable)?;
+    match open_all!(txn) {
+        Ok(()) => {
+            let meta = txn.open_table(META).map_err(unavailable)?;
+            if let Some(device) = device(&meta)? {
+                return Ok(device);
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(unavailable(error)),
     }
+    drop(txn);
     let txn = database.begin_write().map_err(unavailable)?;
-    txn.open_table(DOCUMENTS).map_err(unavailable)?;
-    txn.open_table(SNAPSHOTS).map_err(unavailable)?;
-    txn.open_table(CHANGES).map_err(unavailable)?;
-    txn.open_table(VALUES).map_err(unavailable)?;
-    txn.open_table(STALE).map_err(unavailable)?;
-    txn.open_table(OUTBOX).map_err(unavailable)?;
-    txn.open_multimap_table(WAITING).map_err(unavailable)?;
-    txn.open_table(DIGESTS).map_err(unavailable)?;
-    txn.open_table(CURSORS).map_err(unavailable)?;
-    txn.open_table(QUARANTINE).map_err(unavailable)?;
-    txn.open_table(SET_ASIDE).map_err(unavailable)?;
-    txn.open_table(REVIEWS).map_err(unavailable)?;
-    txn.open_multimap_table(REVIEWED).map_err(unavailable)?;
-    {
-        let mut meta = txn.open_table(META).map_err(unavailable)?;
+    open_all!(txn).map_err(unavailable)?;
+    let mut meta = txn.open_table(META).map_err(unavailable)?;
+    let known = device(&meta)?;
+    if known.is_none() {
         meta.insert("device", fresh.as_slice()).map_err(unavailable)?;
     }
+    drop(meta);
     txn.commit().map_err(unavailable)?;
-    Ok(DeviceId(fresh))
+    Ok(known.unwrap_or(DeviceId(fresh)))
+}
+
+/// Which replica the file is.
+fn device(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<DeviceId>, StoreError> {
+    let row = meta.get("device").map_err(unavailable)?;
+    row.map(|row| row.value().try_into().map(DeviceId).map_err(|_| StoreError::Foreign)).transpose()
 }

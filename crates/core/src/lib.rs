@@ -8,7 +8,8 @@
 //! - [`change`]: the guard (bound and hash a change without applying it), admission (does it fit
 //!   the history?), and the deterministic genesis and birth changes;
 //! - [`schema`]: how the fields of a collection merge; [`lineage`]: who wrote what over what, and
-//!   so what is agreed and what is for a person to decide;
+//!   so what is agreed and what is for a person to decide; [`invariant`]: what must hold between
+//!   documents, read in one of them;
 //! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
 //!   admission asks of it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
@@ -23,6 +24,7 @@ mod graph;
 mod history;
 mod identity;
 mod ids;
+pub mod invariant;
 pub mod limits;
 pub mod lineage;
 mod path;

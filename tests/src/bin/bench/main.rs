@@ -1,5 +1,6 @@
 //! The macro run of `cargo xtask bench`: each figure beside a peer's in the same run, as a ratio.
 
+mod bookings;
 mod local;
 mod meeting;
 mod traces;
@@ -29,13 +30,14 @@ impl Figure {
 
 type Measure = fn() -> Vec<Figure>;
 
-const MEASURES: [(&str, Measure); 6] = [
+const MEASURES: [(&str, Measure); 7] = [
     ("edit", local::durable_edit),
     ("first-sync", meeting::first_sync),
     ("latency", meeting::latency),
     ("throughput", meeting::throughput),
     ("replay", traces::paper),
     ("concurrent", traces::concurrent),
+    ("bookings", bookings::merged),
 ];
 
 fn main() -> ExitCode {
@@ -60,8 +62,8 @@ fn main() -> ExitCode {
 }
 
 fn print(figure: &Figure, as_json: bool) {
-    let (ours, theirs) = (figure.ours.as_secs_f64() * 1e3, figure.theirs.as_secs_f64() * 1e3);
     if as_json {
+        let (ours, theirs) = (figure.ours.as_secs_f64() * 1e3, figure.theirs.as_secs_f64() * 1e3);
         let Figure { what, beside, .. } = figure;
         let ratio = figure.ratio();
         let line = json!({
@@ -69,9 +71,14 @@ fn print(figure: &Figure, as_json: bool) {
         });
         println!("{line}");
     } else {
-        println!("{:<44} {ours:>10.3} ms", figure.what);
-        println!("  {:<42} {theirs:>10.3} ms  {:>7.2} x", figure.beside, figure.ratio());
+        println!("{:<46} {:>13}", figure.what, shown(figure.ours));
+        println!("  {:<44} {:>13}  {:>7.3} x", figure.beside, shown(figure.theirs), figure.ratio());
     }
+}
+
+fn shown(duration: Duration) -> String {
+    let ms = duration.as_secs_f64() * 1e3;
+    if ms < 1.0 { format!("{:.1} µs", ms * 1e3) } else { format!("{ms:.3} ms") }
 }
 
 /// How long something takes.

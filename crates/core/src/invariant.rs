@@ -1,0 +1,378 @@
+//! What an [`Invariant`] reads in a document: whose time it takes and when, and what must be
+//! unique about it.
+//!
+//! Two documents break an invariant together, so each yields something that can be kept in an index
+//! and compared: a [`Booking`], or a text that two documents must not share.
+
+use serde_json::{Number, Value};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use toml::value::{Date, Datetime, Offset};
+
+use crate::schema::Invariant;
+use crate::{Path, Segment};
+
+/// The time one document takes of somebody or something, from `start` up to but without `end`, both
+/// in milliseconds since 1970.
+///
+/// ```
+/// use rejoin_core::invariant::booking;
+/// use rejoin_core::schema::Invariant;
+/// use serde_json::json;
+///
+/// let no_overlap = Invariant::NoOverlap {
+///     key: "technician".into(),
+///     start: "starts_at".into(),
+///     end: "ends_at".into(),
+///     unless: [("status".into(), json!("cancelled"))].into(),
+/// };
+/// let job = |start, end| {
+///     json!({ "technician": "ana", "starts_at": start, "ends_at": end, "status": "booked" })
+/// };
+/// let morning = booking(&job("2026-05-04T09:00", "2026-05-04T10:30"), &no_overlap)?.unwrap();
+/// let late = booking(&job("2026-05-04T11:30+02:00", "2026-05-04T12:30+02:00"), &no_overlap)?;
+/// let next = booking(&job("2026-05-04T10:30", "2026-05-04T11:00"), &no_overlap)?.unwrap();
+/// assert!(morning.overlaps(&late.unwrap()));
+/// assert!(!morning.overlaps(&next));
+/// # Ok::<(), rejoin_core::invariant::FaultyBooking>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Booking {
+    /// Whose time, as JSON text that is the same for equal values.
+    pub key: String,
+    /// When it begins.
+    pub start: i64,
+    /// When it ends; that moment itself is free.
+    pub end: i64,
+}
+
+impl Booking {
+    /// Whether both take the same time of the same key. What ends where it starts takes none.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.key == other.key && self.start.max(other.start) < self.end.min(other.end)
+    }
+}
+
+/// A document should take time, but does not say when in a way that makes sense. People have to be
+/// told: until it is corrected, nothing is checked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FaultyBooking {
+    /// The two times are the wrong way round.
+    #[error("it ends before it starts; correct one of the two times")]
+    EndsBeforeStart,
+    /// A field holds something else than a time.
+    #[error("{field} is not a time; write it like 2026-05-04T09:30:00Z")]
+    NotATime {
+        /// Which field.
+        field: Path,
+    },
+}
+
+/// The time a document takes by [`Invariant::NoOverlap`].
+///
+/// It takes none if the key or a time is absent or empty, if `unless` has one of its values, or if
+/// it ends where it starts; nor by another invariant.
+///
+/// # Errors
+/// The times make no sense; show that to people.
+pub fn booking(value: &Value, invariant: &Invariant) -> Result<Option<Booking>, FaultyBooking> {
+    let Invariant::NoOverlap { key, start, end, unless } = invariant else { return Ok(None) };
+    let is = |(path, exempt): (&Path, &Value)| {
+        look_up(value, path).is_some_and(|value| canonical(value) == canonical(exempt))
+    };
+    let fields = (filled(value, key), filled(value, start), filled(value, end));
+    let (Some(of), Some(starts), Some(ends)) = fields else { return Ok(None) };
+    if unless.iter().any(is) {
+        return Ok(None);
+    }
+    let time = |value, field: &Path| {
+        time_ms(value).ok_or_else(|| FaultyBooking::NotATime { field: field.clone() })
+    };
+    let (start, end) = (time(starts, start)?, time(ends, end)?);
+    if end < start {
+        return Err(FaultyBooking::EndsBeforeStart);
+    }
+    Ok((start < end).then(|| Booking { key: short(canonical(of)), start, end }))
+}
+
+/// The values of these fields as one text, the same for equal values; `None` if one of them is
+/// absent or empty.
+pub fn unique_key(value: &Value, fields: &[Path]) -> Option<String> {
+    let values: Option<Vec<_>> =
+        fields.iter().map(|path| filled(value, path).map(canonical)).collect();
+    values.filter(|values| !values.is_empty()).map(|values| short(values.join(",")))
+}
+
+/// What stands at a path of a value.
+pub fn look_up<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.segments().iter().try_fold(value, |value, segment| match segment {
+        Segment::Key(key) => value.as_object()?.get(key),
+        Segment::Index(index) => value.as_array()?.get(*index),
+    })
+}
+
+/// The milliseconds since 1970 a value stands for: a number of them, `{"$time": milliseconds}`, or
+/// a string in RFC 3339 form, which may lack seconds and zone. Without a zone it is UTC. Parts of
+/// milliseconds are cut off.
+pub fn time_ms(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => whole(number),
+        Value::String(text) => parse_time(text),
+        Value::Object(marker) if marker.len() == 1 => marker.get("$time")?.as_i64(),
+        _ => None,
+    }
+}
+
+/// What stands at a path, unless it says nothing.
+fn filled<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
+    look_up(value, path).filter(|value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    })
+}
+
+/// The number without what is behind its point, if that is exact.
+fn whole(number: &Number) -> Option<i64> {
+    let float = || number.as_f64().filter(|float| float.abs() <= EXACT_MAX);
+    number.as_i64().or_else(|| float().map(|float| float.floor() as i64))
+}
+
+fn parse_time(text: &str) -> Option<i64> {
+    // TOML writes times as RFC 3339 does, and may leave out seconds and zone.
+    let Datetime { date: Some(date), time: Some(time), offset } = text.trim().parse().ok()? else {
+        return None;
+    };
+    let offset_min = match offset {
+        Some(Offset::Custom { minutes }) => i64::from(minutes),
+        Some(Offset::Z) | None => 0,
+    };
+    let minutes = i64::from(time.hour) * 60 + i64::from(time.minute) - offset_min;
+    let seconds = days_since_1970(&date) * 86_400 + minutes * 60;
+    let seconds = seconds + i64::from(time.second.unwrap_or(0));
+    Some(seconds * 1000 + i64::from(time.nanosecond.unwrap_or(0) / 1_000_000))
+}
+
+fn days_since_1970(date: &Date) -> i64 {
+    // In years that begin in March, the day that not every year has is the last.
+    let month = (i64::from(date.month) + 9) % 12;
+    let year = i64::from(date.year) - i64::from(date.month <= 2);
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days_before_month = (month * 306 + 5) / 10;
+    year * 365 + leap_days + days_before_month + i64::from(date.day) - 1 - DAYS_TO_1970
+}
+
+/// The value as JSON, the same for equal values. Not left to serde_json: whether its maps are
+/// sorted depends on what else an application is built with.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(canonical).collect();
+            format!("[{}]", items.join(","))
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            let entry = |(key, value): (&String, _)| {
+                format!("{}:{}", Value::from(key.as_str()), canonical(value))
+            };
+            let entries: Vec<_> = entries.into_iter().map(entry).collect();
+            format!("{{{}}}", entries.join(","))
+        }
+        // To people, 5 and 5.0 are one number.
+        Value::Number(number) => match whole(number) {
+            Some(int) if number.as_f64() == Some(int as f64) => int.to_string(),
+            _ => number.to_string(),
+        },
+        scalar => scalar.to_string(),
+    }
+}
+
+/// The text, or a hash in place of a long one: it becomes part of keys in tables.
+fn short(text: String) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text;
+    }
+    let hash = Sha256::digest(text.as_bytes());
+    let digits = hash.iter().map(|byte| format!("{byte:02x}"));
+    // No JSON begins like this.
+    std::iter::once("#".to_owned()).chain(digits).collect()
+}
+
+/// Days from March 1 of year 0 to 1970.
+const DAYS_TO_1970: i64 = 719_468;
+
+/// Up to here, a float is one whole number and not the nearest of several.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Longer than names and numbers of people and things are.
+const TEXT_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn no_overlap() -> Invariant {
+        Invariant::NoOverlap {
+            key: "who.id".into(),
+            start: "times[0]".into(),
+            end: "times[1]".into(),
+            unless: [("status".into(), json!("cancelled")), ("absent".into(), json!(true))].into(),
+        }
+    }
+
+    fn job(who: Value, start: Value, end: Value) -> Value {
+        json!({ "who": { "id": who }, "times": [start, end], "status": "booked" })
+    }
+
+    fn taken(who: Value, start: Value, end: Value) -> Result<Option<Booking>, FaultyBooking> {
+        booking(&job(who, start, end), &no_overlap())
+    }
+
+    #[test]
+    fn a_booking_is_read_from_numbers_markers_and_strings() {
+        let expected = Booking { key: "\"ana\"".to_owned(), start: 1500, end: 2500 };
+        for (start, end) in [
+            (json!(1500), json!(2500)),
+            (json!(1500.9), json!(2500.0)),
+            (json!({ "$time": 1500 }), json!({ "$time": 2500 })),
+            (json!("1970-01-01T00:00:01.5Z"), json!("1970-01-01T00:00:02.5009")),
+            (json!("1970-01-01t02:00:01.500+02:00"), json!(" 1969-12-31 23:30:02.5-00:30 ")),
+        ] {
+            let read = taken(json!("ana"), start.clone(), end).unwrap().unwrap();
+            assert_eq!(read, expected, "{start}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_takes_no_time() {
+        let (nine, ten) = (json!("2026-05-04T09:00"), json!("2026-05-04T10:00"));
+        for nothing in [json!(null), json!(""), json!(" "), json!([]), json!({})] {
+            assert_eq!(taken(nothing.clone(), nine.clone(), ten.clone()), Ok(None), "{nothing}");
+            assert_eq!(taken(json!(7), nothing.clone(), ten.clone()), Ok(None), "{nothing}");
+            assert_eq!(taken(json!(7), nine.clone(), nothing.clone()), Ok(None), "{nothing}");
+        }
+        assert_eq!(taken(json!(7), nine.clone(), nine.clone()), Ok(None));
+        assert_eq!(booking(&json!({}), &no_overlap()), Ok(None));
+        let unique = Invariant::Unique { fields: vec!["who".into()] };
+        assert_eq!(booking(&job(json!(7), nine, ten), &unique), Ok(None));
+    }
+
+    #[test]
+    fn a_cancelled_booking_takes_no_time_even_if_it_makes_no_sense() {
+        let mut cancelled = job(json!("ana"), json!(2), json!(1));
+        cancelled["status"] = json!("cancelled");
+        assert_eq!(booking(&cancelled, &no_overlap()), Ok(None));
+        let mut absent = job(json!("ana"), json!(1), json!(2));
+        absent["absent"] = json!(true);
+        assert_eq!(booking(&absent, &no_overlap()), Ok(None));
+    }
+
+    #[test]
+    fn times_that_make_no_sense_are_faulty() {
+        let wrong = |place: &str| Err(FaultyBooking::NotATime { field: place.into() });
+        for odd in [
+            json!(true),
+            json!("tomorrow"),
+            json!("2026-05-04"),
+            json!("09:30"),
+            json!("2026-02-29T09:30"),
+            json!("2026-05-04T24:00"),
+            json!("2026-05-04T09:30:00Zé"),
+            json!("1500"),
+            json!(u64::MAX),
+            json!(1e300),
+            json!([1500]),
+            json!({ "$time": "1500" }),
+            json!({ "$time": 1500, "more": 1 }),
+            json!({ "time": 1500 }),
+        ] {
+            assert_eq!(taken(json!("ana"), odd.clone(), json!(2)), wrong("times[0]"), "{odd}");
+            assert_eq!(taken(json!("ana"), json!(1), odd.clone()), wrong("times[1]"), "{odd}");
+        }
+        assert_eq!(taken(json!("ana"), json!(2), json!(1)), Err(FaultyBooking::EndsBeforeStart));
+        let widest = taken(json!("ana"), json!(i64::MIN), json!(i64::MAX)).unwrap().unwrap();
+        assert_eq!((widest.start, widest.end), (i64::MIN, i64::MAX));
+    }
+
+    #[test]
+    fn dates_are_counted_as_everybody_does() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59Z", -1),
+            ("2000-02-29T12:00Z", 951_825_600),
+            ("2026-05-04T09:30:00+02:00", 1_777_879_800),
+            ("2016-12-31T23:59:60Z", 1_483_228_800),
+            ("0000-01-01T00:00:00Z", -62_167_219_200),
+            ("0000-03-01T00:00:00Z", -62_162_035_200),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ] {
+            assert_eq!(time_ms(&json!(text)), Some(seconds * 1000), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_day_later_is_a_day_more() {
+        let mut last = time_ms(&json!("0000-01-01T08:15")).unwrap();
+        for year in 0..2100 {
+            for (month, day) in (1..=12).flat_map(|month| (1..=31).map(move |day| (month, day))) {
+                let text = format!("{year:04}-{month:02}-{day:02}T08:15");
+                let Some(time) = time_ms(&Value::from(text.as_str())) else { continue };
+                assert!(time == last + 86_400_000 || text == "0000-01-01T08:15", "{text}");
+                last = time;
+            }
+        }
+        assert_eq!(last, time_ms(&json!("2099-12-31T08:15:00Z")).unwrap());
+    }
+
+    #[test]
+    fn equal_values_give_one_key() {
+        let key = |value| taken(value, json!(1), json!(2)).unwrap().unwrap().key;
+        assert_eq!(key(json!(5)), key(json!(5.0)));
+        assert_eq!(key(json!(0)), key(json!(-0.0)));
+        assert_ne!(key(json!(5)), key(json!("5")));
+        assert_ne!(key(json!(5)), key(json!(5.5)));
+        assert_ne!(key(json!(u64::MAX)), key(json!(u64::MAX - 1)));
+        assert_ne!(key(json!(i64::MAX)), key(json!(i64::MAX - 1)));
+        assert_eq!(key(json!({ "b": 1.0, "a": [2] })), "{\"a\":[2],\"b\":1}");
+        let long = |last| key(json!(format!("{}{last}", "a".repeat(1 << 20))));
+        assert_eq!(long('b'), long('b'));
+        assert_ne!(long('b'), long('c'));
+        assert_eq!(long('b').len(), 65);
+    }
+
+    #[test]
+    fn a_unique_key_needs_all_its_fields() {
+        let fields = ["first".into(), "last[0]".into()];
+        let of = |value| unique_key(&value, &fields);
+        assert_eq!(of(json!({ "first": "a", "last": ["b"] })).unwrap(), r#""a","b""#);
+        assert_eq!(of(json!({ "first": false, "last": [0] })).unwrap(), "false,0");
+        for missing in [
+            json!({ "first": "a" }),
+            json!({ "first": "", "last": ["b"] }),
+            json!({ "first": "a", "last": [null] }),
+            json!({ "first": "a", "last": { "0": "b" } }),
+            json!(null),
+        ] {
+            assert_eq!(of(missing.clone()), None, "{missing}");
+        }
+        assert_eq!(unique_key(&json!({}), &[]), None);
+        assert_ne!(
+            of(json!({ "first": "a,b", "last": ["c"] })),
+            of(json!({ "first": "a", "last": ["b,c"] })),
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_is_a_time_or_not(text in "[0-9TtZz:. +é-]{0,30}") {
+            time_ms(&json!(text));
+        }
+    }
+}

@@ -28,7 +28,7 @@ use crate::document::edit_value;
 use crate::engine::{EditError, Edited, HistoryEntry};
 use crate::store::StoreError;
 use crate::{
-    Blame, ConnectError, Counters, Decision, Entry, Identity, Op, OpenError, Path, Review,
+    Blame, Booking, ConnectError, Counters, Decision, Entry, Identity, Op, OpenError, Path, Review,
     ReviewId, SaveError, Status, View, Watcher,
 };
 
@@ -266,6 +266,7 @@ impl Document {
         fn saved(&self) -> Result<(), SaveError>;
         fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
         fn view(&self) -> Result<View, EditError>;
+        fn bookings(&self) -> Result<Vec<Booking>, EditError>;
         fn blame(&self) -> Result<Vec<Blame>, EditError>;
         fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;

@@ -3,12 +3,34 @@
 //! A schema belongs to one collection. It is written in TOML, and kept as a document of the space,
 //! so that every replica has it, offline too. Fields it does not name are kept and merge by
 //! [`Rule::Review`], and so does everything in a collection without a schema.
+//!
+//! - [`parse`] reads a file and finds everything that is wrong in it; [`to_toml`] writes one;
+//! - [`Schema::new`] begins one in Rust, and [`Schema::check`] finds its contradictions;
+//! - [`Schema::to_value`] and [`Schema::from_value`] are what the space stores of it;
+//! - [`diff`] tells two apart.
+
+mod build;
+mod check;
+mod diff;
+mod file;
+mod form;
+mod read;
+mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Path, Segment};
+use crate::{CollectionName, Path, Segment};
+
+pub use diff::{Change, Difference, Part, diff};
+pub use file::{Finding, Parsed, parse};
+pub use read::Unknown;
+pub use show::to_toml;
+
+/// The schemas of a space or a file, by collection.
+pub type Schemas = BTreeMap<CollectionName, Schema>;
 
 /// How the documents of one collection merge.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,10 +40,13 @@ pub struct Schema {
     pub fields: BTreeMap<Path, Field>,
     /// What must hold between documents.
     pub invariants: Vec<Invariant>,
+    /// What this version does not understand, where it stands in [`to_value`](Self::to_value), and
+    /// instead of anything else there. It came from a newer version, and goes back as it is.
+    pub unknown: Map<String, Value>,
 }
 
 /// One field of a schema.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Field {
     /// How concurrent values merge.
     pub merge: Rule,
@@ -111,18 +136,41 @@ pub enum Invariant {
     },
 }
 
+/// Something in a schema that is wrong, or that this version does not understand.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where, as keys into the form of [`Schema::to_json`]; the items of lists and the invariants
+    /// are counted from 0.
+    pub place: Vec<String>,
+    /// What it is, and what to do.
+    pub message: String,
+}
+
+/// Whether a schema can be applied nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, and perhaps somebody meant something else.
+    Warning,
+}
+
 impl Schema {
-    /// The field a place in a document belongs to: the one named exactly, or else by `*`.
+    /// The field a place in a document belongs to: the one named exactly, or else the one that
+    /// names it with the fewest `*`.
     pub fn field(&self, path: &Path) -> Option<&Field> {
         self.fields.get(path).or_else(|| {
-            let wild = |pattern: &&Path| {
-                let (pattern, path) = (pattern.segments(), path.segments());
-                let fits = |(pattern, segment): (&Segment, &Segment)| {
-                    *pattern == Segment::Key("*".to_owned()) || pattern == segment
-                };
+            let path = path.segments();
+            let fits =
+                |(pattern, segment): (&Segment, &Segment)| is_any(pattern) || pattern == segment;
+            let wild = |(pattern, _): &(&Path, &Field)| {
+                let pattern = pattern.segments();
                 pattern.len() == path.len() && pattern.iter().zip(path).all(fits)
             };
-            self.fields.keys().find(wild).and_then(|pattern| self.fields.get(pattern))
+            let fitting = self.fields.iter().filter(wild);
+            fitting.min_by_key(|(pattern, _)| stars(pattern)).map(|(_, field)| field)
         })
     }
 
@@ -150,3 +198,96 @@ impl Schema {
         })
     }
 }
+
+impl Rule {
+    /// What each rule is called in a file.
+    pub const NAMES: [&str; 12] = [
+        "text", "counter", "set", "list", "map", "review", "order", "owner", "max", "min",
+        "latest", "any",
+    ];
+
+    /// What the rule is called in a file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Counter => "counter",
+            Self::Set => "set",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::Review => "review",
+            Self::Order(_) => "order",
+            Self::Owner(_) => "owner",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Latest { .. } => "latest",
+            Self::Any => "any",
+        }
+    }
+
+    /// Whether the field is something that several write into at once, rather than one value.
+    pub fn is_container(&self) -> bool {
+        matches!(self, Self::Text | Self::Counter | Self::Set | Self::List | Self::Map)
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::String,
+        Self::Integer,
+        Self::Number,
+        Self::Boolean,
+        Self::Time,
+        Self::Bytes,
+        Self::List,
+        Self::Map,
+    ];
+
+    /// What the kind is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Time => "time",
+            Self::Bytes => "bytes",
+            Self::List => "list",
+            Self::Map => "map",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Whether a step of a field's path stands for any.
+fn is_any(segment: &Segment) -> bool {
+    matches!(segment, Segment::Key(key) if key == ANY)
+}
+
+/// How many steps of a path stand for any.
+fn stars(path: &Path) -> usize {
+    path.segments().iter().filter(|segment| is_any(segment)).count()
+}
+
+/// The step of a field's path that stands for any.
+const ANY: &str = "*";
+
+/// How wrong clocks may be under [`Rule::Latest`] unless the schema says otherwise, in seconds.
+pub const SKEW_S: u64 = 120;
+
+/// What the names of Rejoin's own collections begin with. They have no schema.
+pub const RESERVED: &str = "rejoin.";

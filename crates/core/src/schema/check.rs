@@ -1,0 +1,142 @@
+//! What contradicts itself in a schema, whether it came from a file or was written in Rust.
+
+mod fields;
+mod invariants;
+
+use serde_json::Value;
+
+use super::read::in_words;
+use super::{Fault, Kind, Rule, Schema, Severity, is_any};
+use crate::{Path, Segment};
+
+impl Schema {
+    /// Everything that contradicts itself, and what is only odd, as warnings. A schema without an
+    /// error can be applied.
+    pub fn check(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        fields::check(self, &mut faults);
+        invariants::check(self, &mut faults);
+        faults
+    }
+}
+
+/// Where faults of one field, or one option of an invariant, are reported.
+struct Report<'a> {
+    faults: &'a mut Vec<Fault>,
+    place: Vec<String>,
+}
+
+impl Report<'_> {
+    /// Reports about a part of the place.
+    fn error(&mut self, part: &[&str], message: String) {
+        self.fault(Severity::Error, part, message);
+    }
+
+    fn fault(&mut self, severity: Severity, part: &[&str], message: String) {
+        let part = part.iter().map(ToString::to_string);
+        let place = self.place.iter().cloned().chain(part).collect();
+        self.faults.push(Fault { severity, place, message });
+    }
+}
+
+/// What is wrong with a path as the name of a field.
+fn misnamed(path: &Path) -> Option<String> {
+    let name = path.to_string();
+    if path.is_root() {
+        return Some("a field has no name; write one".to_owned());
+    }
+    for (place, segment) in path.segments().iter().enumerate() {
+        let key = match segment {
+            Segment::Key(key) => key.as_str(),
+            Segment::Index(index) => {
+                return Some(format!(
+                    "field {name:?} is about item {index} of a list, and items move; write * for \
+                     any item, as in \"parts.*\""
+                ));
+            }
+        };
+        if key.is_empty() {
+            return Some(format!("a part of the name {name:?} is empty; leave out a dot"));
+        }
+        if key.contains("[*]") {
+            let written = key.replace("[*]", ".*");
+            return Some(format!("{key:?} is not how any item is named; write {written:?}"));
+        }
+        if key == REMOVED || (key == DELETED && place == 0) {
+            return Some(format!(
+                "field {name:?}: {key:?} is how Rejoin itself marks what was deleted; take another \
+                 name"
+            ));
+        }
+    }
+    None
+}
+
+/// Why a value cannot be one of this kind, merging by this rule; what to write instead.
+fn misfit(rule: &Rule, kind: Option<Kind>, value: &Value) -> Option<String> {
+    if matches!(value, Value::Null | Value::Array(_)) || (value.is_object() && !is_marked(value)) {
+        return Some("must be one value, such as a string, a number, true or false".to_owned());
+    }
+    if let Some(kind) = kind.filter(|kind| !kind.has(value)) {
+        let kind = kind.name();
+        return Some(format!("is not of the field's type; write a value of type {kind:?}"));
+    }
+    match rule {
+        Rule::Order(order)
+            if !order.is_empty() && !order.iter().any(|it| value.as_str() == Some(it)) =>
+        {
+            let order: Vec<_> = order.iter().map(|it| format!("{it:?}")).collect();
+            Some(format!("is not in the field's order; write {}", in_words(&order, "or")))
+        }
+        _ => None,
+    }
+}
+
+impl Kind {
+    fn has(self, value: &Value) -> bool {
+        match self {
+            Self::String => value.is_string(),
+            Self::Integer => value.is_i64() || value.is_u64(),
+            Self::Number => value.is_number(),
+            Self::Boolean => value.is_boolean(),
+            Self::Time => marked(value, "$time").is_some_and(Value::is_i64) || is_rfc_3339(value),
+            Self::Bytes => marked(value, "$bytes").is_some_and(is_hex),
+            Self::List => value.is_array(),
+            Self::Map => value.is_object() && !is_marked(value),
+        }
+    }
+}
+
+fn is_marked(value: &Value) -> bool {
+    Kind::Time.has(value) && value.is_object() || Kind::Bytes.has(value)
+}
+
+/// What an object of this one key holds.
+fn marked<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    value.as_object().filter(|object| object.len() == 1)?.get(key)
+}
+
+fn is_hex(value: &Value) -> bool {
+    let digits = value.as_str().unwrap_or("-");
+    digits.len().is_multiple_of(2) && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+/// Whether it is a date, a time and how far that is from UTC, as in `2026-11-20T08:30:00Z`.
+fn is_rfc_3339(value: &Value) -> bool {
+    let moment = value.as_str().and_then(|text| text.parse::<toml::value::Datetime>().ok());
+    moment.is_some_and(|moment| {
+        let to_the_second = moment.time.is_some_and(|time| time.second.is_some());
+        moment.date.is_some() && to_the_second && moment.offset.is_some()
+    })
+}
+
+/// Whether the path names more than one place.
+fn has_star(path: &Path) -> bool {
+    path.segments().iter().any(is_any)
+}
+
+/// The field that says a document is deleted.
+const DELETED: &str = "deleted";
+
+/// The key that says a map is removed.
+const REMOVED: &str = "removed";

@@ -19,6 +19,7 @@ pub mod engine;
 mod file;
 mod presence;
 mod replica;
+pub mod schema;
 mod status;
 pub mod store;
 mod value;

@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 
 use crate::document::edit_value;
 use crate::engine::{EditError, Edited, HistoryEntry};
+use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
     Blame, Booking, ConnectError, Counters, Decision, Entry, Identity, Op, OpenError, Path, Review,
@@ -148,6 +149,12 @@ impl Space {
     /// As there.
     pub fn digest(&self) -> Result<SetDigest, StoreError> {
         self.0.digest()
+    }
+
+    blocking! {
+        fn apply_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Edited, SchemaError>;
+        fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError>;
+        fn schemas(&self) -> Result<Schemas, EditError>;
     }
 }
 

@@ -20,6 +20,7 @@ pub mod engine;
 mod file;
 mod presence;
 mod replica;
+mod review;
 pub mod schema;
 mod status;
 pub mod store;

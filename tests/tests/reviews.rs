@@ -1,10 +1,10 @@
 //! What happens when people decide differently: nobody silently wins.
 
+use rejoin::schema::{Field, Invariant, Kind, Rule, Schema};
 use rejoin::{
     BookingState, Collection, Decision, Document, EditError, FieldState, Identity, Link, Replica,
-    Review, ReviewKind, ReviewState, Schema,
+    Review, ReviewKind, ReviewState,
 };
-use rejoin_core::schema::{Field, Invariant, Rule};
 use rejoin_tests::live::LiveRelay;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -216,6 +216,9 @@ fn dispatch_schema() -> Schema {
         .with("technician", Field::new(Rule::Review).writers(["dispatch"]))
         .with("phone", Rule::owner("crm"))
         .with("tags", Rule::Set)
+        .with("starts_at", Field::new(Rule::Review).kind(Kind::Time))
+        .with("ends_at", Field::new(Rule::Review).kind(Kind::Time))
+        .with("ticket", Rule::Review)
         .invariant(
             Invariant::no_overlap("technician", "starts_at", "ends_at")
                 .unless("status", "cancelled"),

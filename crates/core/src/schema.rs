@@ -14,6 +14,7 @@ mod check;
 mod diff;
 mod file;
 mod form;
+mod kind;
 mod read;
 mod show;
 

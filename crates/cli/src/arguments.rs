@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use rejoin::Path;
+use rejoin::{CollectionName, Path};
 
 use crate::output::Output;
 use crate::values::{Assignment, Condition};
-use crate::{demo, documents, export, history, import, inspect, list, relay, sync, watch};
+use crate::{demo, documents, export, history, import, inspect, list, relay, schema, sync, watch};
 
 /// Edit documents offline, and let them meet again at a relay.
 #[derive(Debug, Parser)]
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Add(AddArguments),
     /// Delete a document; setting one of its fields brings it back
     Delete(DocumentArguments),
+    /// Say how the fields of collections merge, and look at what was said
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Print changes as they come, until Ctrl-C
     Watch(WatchArguments),
     /// Show who changed what in a document, newest last
@@ -218,6 +221,43 @@ pub(crate) struct AddArguments {
     pub(crate) by: i64,
 }
 
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A schema is a TOML file with tables for each collection:
+
+    [jobs.fields]
+    notes  = { merge = \"text\" }
+    status = { merge = \"order\", order = [\"booked\", \"en_route\", \"done\"] }
+    phone  = { merge = \"owner\", owner = \"crm\", required = true }
+    \"address.street\" = { type = \"string\", default = \"\", writers = [\"dispatch\"] }
+    [[jobs.invariants]]
+    unique = [\"phone\"]
+
+merge is text, counter, set, list, map, review, order, owner, max, min, latest or any; a field without
+it, and one that is not named, merges by review. Applied, it is shared like any document.")]
+pub(crate) enum SchemaCommand {
+    /// Find what is wrong in a schema file, each with its line and column
+    Lint(SchemaFileArguments),
+    /// Print the schemas of the space as such a file
+    Show(SchemaShowArguments),
+    /// Make the schemas of a file those of the space; collections not in the file are left alone
+    Apply(SchemaFileArguments),
+    /// Show what applying a file would change
+    Diff(SchemaFileArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaFileArguments {
+    /// The schema file; - reads standard input
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaShowArguments {
+    /// Only this collection
+    pub(crate) collection: Option<CollectionName>,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A replica is open in one process at a time, so what changes while this runs comes from a relay:
@@ -257,6 +297,7 @@ impl Arguments {
         match self.command {
             Command::Demo => return demo::run(output).await,
             Command::Import(arguments) => return import::run(place, &arguments, output).await,
+            Command::Schema(command) => return schema::run(place, &command, output).await,
             Command::Doctor(arguments) => return inspect::doctor(place, &arguments, output),
             Command::Relay(arguments) => relay::run(&arguments, output).await,
             Command::Sync(arguments) => sync::run(place, &arguments, output).await,

@@ -17,6 +17,7 @@ mod list;
 mod local;
 mod output;
 mod relay;
+mod schema;
 mod sync;
 mod values;
 mod watch;

@@ -73,7 +73,7 @@ impl Engine {
         });
         let mut document = match &before {
             Some(row) => self.load(&turn.txn, &id, row)?,
-            None => LoadedDocument::new(Automerge::new(), 0),
+            None => LoadedDocument::empty(&id),
         };
         let mut changed = false;
         if let Some(snapshot) = &received.snapshot {

@@ -149,8 +149,13 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn presence(&mut self, space: &SpaceName, document: DocumentId) {
-        self.tell(space, None, document, |pending| pending.presence(document));
+    pub(crate) fn presence(
+        &mut self,
+        space: &SpaceName,
+        collection: &CollectionName,
+        document: DocumentId,
+    ) {
+        self.tell(space, Some(collection), document, |pending| pending.presence(document));
     }
 
     fn tell(
@@ -219,6 +224,8 @@ impl Pending {
     fn presence(&mut self, document: DocumentId) {
         if self.presences.len() < BEHIND_MAX {
             self.presences.insert(document);
+        } else {
+            self.everything = true;
         }
     }
 

@@ -32,6 +32,7 @@ use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, PeerId, SpaceName};
 
 pub use crate::write::WriteError;
+use derive::reviews_collection;
 pub use edit::{Content, Decision, Edit, Edited, Target};
 pub use error::{EditError, EngineError};
 pub use history::{HistoryEntry, Kind};
@@ -70,6 +71,8 @@ pub struct Engine {
     identity: Option<Identity>,
     /// Schemas that were looked up, by space and collection; empty where there is none.
     schemas: BTreeMap<(SpaceName, CollectionName), Arc<Schema>>,
+    /// Fields that were warned of because their schema does not name them.
+    unknown_fields: BTreeSet<(SpaceName, CollectionName, String)>,
     /// Documents with edits that the relay acknowledged since its last checkpoint.
     newly_held: BTreeSet<DocumentId>,
     /// Documents whose schema changed, so that their values and reviews are to be derived anew.
@@ -199,6 +202,7 @@ impl Engine {
             authored_anew: BTreeSet::new(),
             identity: None,
             schemas: BTreeMap::new(),
+            unknown_fields: BTreeSet::new(),
             newly_held: BTreeSet::new(),
             behind: BTreeSet::new(),
             is_lost: false,
@@ -338,6 +342,12 @@ impl Engine {
         collection: CollectionName,
         document: Option<DocumentId>,
     ) -> Watcher {
+        self.watchers.add(Filter { space: Some(space), collection, document })
+    }
+
+    /// Watches the reviews of a space, or of all.
+    pub fn watch_reviews(&mut self, space: Option<SpaceName>) -> Watcher {
+        let (collection, document) = (reviews_collection(), None);
         self.watchers.add(Filter { space, collection, document })
     }
 

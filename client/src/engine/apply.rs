@@ -114,7 +114,6 @@ impl Engine {
         let other = fenced(|| Automerge::load(snapshot)).map_err(unloadable)?;
         if row.next == 0 && row.snapshot_bytes == 0 {
             *document = LoadedDocument::new(other, snapshot.len() as u64);
-            document.branched = true;
             turn.txn.put_snapshot(id, snapshot)?;
             row.snapshot_bytes = snapshot.len() as u64;
             row.heads = document.heads();

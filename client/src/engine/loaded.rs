@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::{Author, Automerge, Change};
-use rejoin_core::change::is_reserved;
+use rejoin_core::change::is_reserved_bytes;
 use rejoin_core::lineage::{DELETED, Lineage};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange};
 
@@ -30,10 +30,7 @@ pub(super) struct LoadedDocument {
     last: BTreeMap<ActorId, LastChange>,
     /// Who wrote what over what, once somebody asked.
     pub(super) lineage: Option<Box<Lineage>>,
-    /// Heads by the changes noted.
-    heads: Vec<automerge::ChangeHash>,
-    /// Whether a change came since it was last asked that does not build on all before it.
-    pub(super) branched: bool,
+    tips: Tips,
     /// Whether the actor of `doc` is one drawn for this process.
     has_actor: bool,
     changes: u64,
@@ -114,15 +111,16 @@ impl Loaded {
 impl LoadedDocument {
     pub(super) fn new(doc: Automerge, bytes: u64) -> Self {
         let (mut last, mut changes) = (BTreeMap::new(), 0);
+        let mut tips = Tips::default();
         for change in doc.get_changes_meta(&[]) {
             note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
+            tips.note(change.hash, &change.deps, &change.actor);
             changes += 1;
         }
         Self {
             last,
             lineage: None,
-            heads: doc.get_heads(),
-            branched: false,
+            tips,
             has_actor: false,
             changes,
             bytes,
@@ -164,7 +162,10 @@ impl LoadedDocument {
                 Box::new(lineage)
             });
             doc.apply_changes(tail)?;
-            Ok(Self { lineage, ..Self::new(doc, bytes) })
+            let mut document = Self { lineage, ..Self::new(doc, bytes) };
+            // What is stored was looked at when it came.
+            document.tips.branched = false;
+            Ok(document)
         })
         .map_err(|reason| EngineError::Unreadable { document: *id, reason })
     }
@@ -186,19 +187,16 @@ impl LoadedDocument {
         self.changes += 1;
         self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
-        self.heads.retain(|head| !change.deps().contains(head));
-        // What every device would make says nothing against anybody.
-        let reserved = is_reserved(&ActorId(change.actor_id().to_bytes().to_vec()));
-        self.branched |= !reserved && !self.heads.is_empty();
-        self.heads.push(change.hash());
+        self.tips.note(change.hash(), change.deps(), change.actor_id());
         if let Some(lineage) = &mut self.lineage {
             lineage::add(lineage, change);
         }
     }
 
-    /// Whether a change came since this was last asked that does not build on all before it.
+    /// Whether a change came since this was last asked, or since the document was made, that does
+    /// not build on all before it.
     pub(super) fn take_branched(&mut self) -> bool {
-        std::mem::take(&mut self.branched)
+        std::mem::take(&mut self.tips.branched)
     }
 
     /// How many changes it has.
@@ -212,6 +210,28 @@ impl LoadedDocument {
 
     pub(super) fn heads(&self) -> Vec<ChangeHash> {
         self.doc.get_heads().iter().map(|head| ChangeHash(head.0)).collect()
+    }
+}
+
+/// The heads, followed change by change.
+#[derive(Debug, Default)]
+struct Tips {
+    heads: Vec<automerge::ChangeHash>,
+    /// Whether a change did not build on all before it.
+    branched: bool,
+}
+
+impl Tips {
+    fn note(
+        &mut self,
+        hash: automerge::ChangeHash,
+        deps: &[automerge::ChangeHash],
+        actor: &automerge::ActorId,
+    ) {
+        self.heads.retain(|head| !deps.contains(head));
+        // What every device would make says nothing against anybody.
+        self.branched |= !self.heads.is_empty() && !is_reserved_bytes(actor.to_bytes());
+        self.heads.push(hash);
     }
 }
 

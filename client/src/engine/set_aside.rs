@@ -180,7 +180,6 @@ impl Engine {
         row.heads = rebuilt.heads();
         row.covered = row.next;
         row.tail_bytes = 0;
-        rebuilt.branched = true;
         self.settle(turn, id, Some(&before), row, &mut rebuilt, Origin::Local)?;
         self.loaded.put(turn.now, *id, rebuilt);
         Ok(())

@@ -26,7 +26,12 @@ pub const RESERVED_ACTOR_BYTES: usize = 20;
 
 /// Whether an actor is one that only genesis and birth changes may have.
 pub fn is_reserved(actor: &ActorId) -> bool {
-    actor.0.len() == RESERVED_ACTOR_BYTES && actor.0.starts_with(&ACTOR_PREFIX)
+    is_reserved_bytes(&actor.0)
+}
+
+/// [`is_reserved`] for the bytes of an actor.
+pub fn is_reserved_bytes(actor: &[u8]) -> bool {
+    actor.len() == RESERVED_ACTOR_BYTES && actor.starts_with(&ACTOR_PREFIX)
 }
 
 /// The first change of `document`: no operation, and the natural key as its message.

@@ -57,7 +57,7 @@ mod snapshot;
 pub use admission::{Admission, Place, Refusal, admit};
 pub use birth::{
     ACTOR_PREFIX, Birth, ContainerKind, ObjectId, RESERVED_ACTOR_BYTES, genesis, genesis_actor,
-    genesis_hash, is_reserved,
+    genesis_hash, is_reserved, is_reserved_bytes,
 };
 pub use error::GuardError;
 pub use guard::{AUTHOR_BYTES_MAX, Change, parse};

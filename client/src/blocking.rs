@@ -28,7 +28,7 @@ use crate::document::edit_value;
 use crate::engine::{EditError, Edited, HistoryEntry};
 use crate::store::StoreError;
 use crate::{
-    Blame, ConnectError, Counters, Decision, Entry, Identity, Op, OpenError, Path, Review,
+    Blame, ConnectError, Counters, Decision, Entry, Identity, Listed, Op, OpenError, Path, Review,
     ReviewId, SaveError, Status, View, Watcher,
 };
 
@@ -106,6 +106,14 @@ impl Replica {
         block_on(self.0.status_when(met))
     }
 
+    /// As [`crate::Replica::identity`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        self.0.identity()
+    }
+
     /// The async handle to the same replica.
     pub fn as_async(&self) -> &crate::Replica {
         &self.0
@@ -140,6 +148,14 @@ impl Space {
     /// As there.
     pub fn collections(&self) -> Result<Vec<(CollectionName, u64)>, StoreError> {
         self.0.collections()
+    }
+
+    /// As [`crate::Space::documents`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn documents(&self) -> Result<Vec<Listed>, StoreError> {
+        self.0.documents()
     }
 
     /// As [`crate::Space::digest`].

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rejoin_core::lineage::{Blame, Question, Standing, Unsettled};
+use rejoin_core::lineage::{Blame, Question, Standing, Step, Unsettled};
 use rejoin_core::schema::{Field, Kind, Rule, Schema};
-use rejoin_core::{ChangeHash, DocumentId};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 
 use super::derive::derive;
 use super::{EditError, Engine};
+use crate::value::{Effective, shown_items};
 use crate::view::{FieldState, FieldView, View};
 
 impl Engine {
@@ -34,21 +35,41 @@ impl Engine {
     /// # Errors
     /// There is no such document, or it does not load.
     pub fn blame(&mut self, now: u64, id: &DocumentId) -> Result<Vec<Blame>, EditError> {
-        let stored = self.store.read()?;
-        let row = stored.document(id)?.ok_or(EditError::NotFound)?;
-        let schema = super::schemas::stored_schema(&stored, &row)?;
-        let mut document = self.load_committed(&stored, id, &row)?;
-        let blame = document.lineage(id, &schema)?.blame();
-        self.loaded.put(now, *id, document);
-        Ok(blame)
+        self.look(now, id, |document, schema| {
+            let lineage = document.lineage(id, schema)?;
+            let effective = Effective::new(lineage, &lineage.standings());
+            let mut blames = lineage.blame();
+            let items = shown_items(&document.doc, &effective);
+            for blame in blames.iter_mut().filter(|blame| blame.path.is_none()) {
+                blame.path = path_of(blame, &items);
+            }
+            Ok(blames)
+        })
     }
+}
+
+/// Where a field in a list stands now; nothing if it does not show.
+fn path_of(blame: &Blame, items: &BTreeMap<(u64, ActorId), usize>) -> Option<Path> {
+    // Automerge names an item by whichever operation wrote it last.
+    let (last, around) = blame.place.0.split_last()?;
+    let index = |counter: u64, actor: &ActorId| items.get(&(counter, actor.clone())).copied();
+    let segment = |step: &Step| match step {
+        Step::Key(key) => Some(Segment::Key(key.clone())),
+        Step::Item { counter, actor } => index(*counter, actor).map(Segment::Index),
+    };
+    let written = || blame.writes.iter().find_map(|write| items.get(&write.op).copied());
+    let end = match last {
+        Step::Key(_) => segment(last),
+        Step::Item { .. } => segment(last).or_else(|| written().map(Segment::Index)),
+    };
+    around.iter().map(segment).chain([end]).collect()
 }
 
 fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<String, FieldView> {
     let mut fields = BTreeMap::new();
     if let Value::Object(map) = value {
         for (name, value) in map {
-            let path = rejoin_core::Path::from([name.as_str()]);
+            let path = Path::from([name.as_str()]);
             let state = match schema.field(&path) {
                 Some(field) => held(field, value),
                 None => None,

@@ -26,10 +26,11 @@ use serde_json::{Map, Value};
 
 use crate::document::edit_value;
 use crate::engine::{EditError, Edited, HistoryEntry};
+use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
-    Blame, ConnectError, Counters, Decision, Entry, Identity, Listed, Op, OpenError, Path, Review,
-    ReviewId, SaveError, Status, View, Watcher,
+    Blame, Booking, ConnectError, Counters, Decision, Entry, Identity, Listed, Op, OpenError, Path,
+    Review, ReviewId, SaveError, Status, View, Watcher,
 };
 
 /// [`crate::Replica`], blocking.
@@ -165,6 +166,12 @@ impl Space {
     pub fn digest(&self) -> Result<SetDigest, StoreError> {
         self.0.digest()
     }
+
+    blocking! {
+        fn apply_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Edited, SchemaError>;
+        fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError>;
+        fn schemas(&self) -> Result<Schemas, EditError>;
+    }
 }
 
 impl Collection {
@@ -282,6 +289,7 @@ impl Document {
         fn saved(&self) -> Result<(), SaveError>;
         fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
         fn view(&self) -> Result<View, EditError>;
+        fn bookings(&self) -> Result<Vec<Booking>, EditError>;
         fn blame(&self) -> Result<Vec<Blame>, EditError>;
         fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;

@@ -10,6 +10,7 @@ use crate::collection::{Entry, entry};
 use crate::diff::{Op, diff};
 use crate::engine::{Content, Edit, EditError, Edited, HistoryEntry, Target};
 use crate::replica::{Replica, SaveError};
+use crate::review::Reviews;
 use crate::view::View;
 use crate::watch::Watcher;
 use rejoin_core::Path;
@@ -32,6 +33,15 @@ impl Document {
         id: DocumentId,
     ) -> Self {
         Self { replica, space, collection, id }
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The reviews of the document's space.
+    pub(crate) fn reviews(&self) -> Reviews {
+        Reviews::new(self.replica.clone(), self.space.clone())
     }
 
     /// Which document.

@@ -185,7 +185,7 @@ impl Driver {
             _ => None,
         };
         // One turn takes only so many messages.
-        let more = self.engine.has_messages().then_some(0);
+        let more = (self.engine.has_messages() || self.engine.is_behind()).then_some(0);
         [Some(self.idle_at), engine, dial, self.reopen_at, more]
             .into_iter()
             .flatten()
@@ -285,6 +285,9 @@ impl Driver {
         let now = self.now();
         if self.reopen_at.is_some_and(|at| at <= now) {
             self.reopen();
+        }
+        if self.engine.is_behind() {
+            self.engine.catch_up(now)?;
         }
         if self.idle_at <= now {
             self.idle_at = now + IDLE_CHECK_MS;

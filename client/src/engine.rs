@@ -13,6 +13,7 @@ mod derive;
 mod edit;
 mod error;
 mod history;
+mod invariants;
 mod lineage;
 mod link;
 mod loaded;
@@ -67,6 +68,8 @@ pub struct Engine {
     identity: Option<Identity>,
     /// Schemas that were looked up, by space and collection; empty where there is none.
     schemas: BTreeMap<(SpaceName, CollectionName), Arc<Schema>>,
+    /// Documents with edits that the relay acknowledged since its last checkpoint.
+    newly_held: BTreeSet<DocumentId>,
     /// Documents whose schema changed, so that their values and reviews are to be derived anew.
     behind: BTreeSet<DocumentId>,
     /// Everything loaded was forgotten.
@@ -194,6 +197,7 @@ impl Engine {
             authored_anew: BTreeSet::new(),
             identity: None,
             schemas: BTreeMap::new(),
+            newly_held: BTreeSet::new(),
             behind: BTreeSet::new(),
             is_lost: false,
             #[cfg(feature = "mutants")]
@@ -264,6 +268,7 @@ impl Engine {
     pub fn forget(&mut self) {
         self.loaded.clear();
         self.schemas.clear();
+        self.newly_held.clear();
         self.link = None;
         self.status.link = Link::Offline;
         self.is_lost = true;

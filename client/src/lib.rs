@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 pub mod blocking;
+mod booking;
 mod collection;
 mod dial;
 mod diff;
@@ -20,7 +21,7 @@ mod file;
 mod presence;
 mod replica;
 mod review;
-mod schema;
+pub mod schema;
 mod status;
 pub mod store;
 mod value;
@@ -28,6 +29,7 @@ mod view;
 mod watch;
 mod write;
 
+pub use booking::{Booking, BookingState};
 pub use collection::{Collection, Entry};
 pub use dial::AddressError;
 pub use diff::{Op, diff};

@@ -1,7 +1,8 @@
 //! The replica as applications hold it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rejoin_core::{
     CollectionName, DeviceId, DocumentId, Identity, NameError, SetDigest, SpaceName,
@@ -60,6 +61,8 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     store: Arc<Store>,
     status: watch::Receiver<Status>,
+    /// What was warned of, so that it is warned of once.
+    noted: Mutex<BTreeSet<String>>,
 }
 
 impl Replica {
@@ -85,7 +88,8 @@ impl Replica {
         driver::spawn(path.into(), options, received, done).map_err(OpenError::Runtime)?;
         let gone = || OpenError::Runtime(std::io::Error::other("the thread ended"));
         let opened = opened.await.map_err(|_| gone())??;
-        let inner = Inner { commands, store: opened.store, status: opened.status };
+        let noted = Mutex::default();
+        let inner = Inner { commands, store: opened.store, status: opened.status, noted };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -253,6 +257,13 @@ impl Replica {
         Ok(self.ask(move |engine, now| engine.refresh(now, &documents)).await??)
     }
 
+    /// Notes something that is to be warned of once; whether it is new.
+    pub(crate) fn notes(&self, what: String) -> bool {
+        // A set is whole even if somebody panicked beside it.
+        let mut noted = self.inner.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.len() < NOTED_MAX && noted.insert(what)
+    }
+
     async fn send(&self, command: Command) -> Result<(), EditError> {
         self.inner.commands.send(command).await.map_err(|_| EditError::Closed)
     }
@@ -269,6 +280,10 @@ impl Space {
     /// Its name.
     pub fn name(&self) -> &SpaceName {
         &self.name
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
     }
 
     /// A collection by name.
@@ -361,6 +376,9 @@ pub enum SaveError {
     #[error(transparent)]
     Store(StoreError),
 }
+
+/// Different things that are warned of while a replica is open; after so many nobody reads them.
+const NOTED_MAX: usize = 1000;
 
 /// Commands that may wait for the replica's thread.
 const COMMANDS_WAITING: usize = 1024;

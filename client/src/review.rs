@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::{Content, Decision, Edit, EditError, Edited, Target};
 use crate::replica::Replica;
-use crate::store::{CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument};
+use crate::store::{CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument, StoreError};
 use crate::watch::Watcher;
 
 /// The collection of what people note about reviews: whose they are, until when, and why one was
@@ -39,6 +39,9 @@ pub struct Review {
     pub candidates: Vec<ReviewCandidate>,
     /// How far it is.
     pub state: ReviewState,
+    /// Of a double booking the document whose booking the relay held first: a hint which should
+    /// stay, and no more. Nothing if that is not known.
+    pub held_first: Option<DocumentId>,
     /// Who is to settle it.
     pub assignee: Option<String>,
     /// Until when, as whoever assigned it wrote it.
@@ -123,6 +126,9 @@ impl Reviews {
             review(id, row, &note)
         };
         let mut reviews: Vec<_> = rows.into_iter().map(review).collect();
+        for review in reviews.iter_mut().filter(|it| it.kind == ReviewKind::DoubleBooking) {
+            review.held_first = self.replica.read(|view| held_first(view, &review.documents))?;
+        }
         let newest = |review: &Review| review.candidates.iter().map(|it| it.time_s).max();
         reviews.sort_by_key(|review| {
             (!review.is_open(), std::cmp::Reverse(newest(review)), review.id)
@@ -272,9 +278,27 @@ fn review(id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
         standing: row.standing.and_then(|json| serde_json::from_slice(&json).ok()),
         candidates: row.candidates.into_iter().map(candidate).collect(),
         state,
+        held_first: None,
         assignee: text("assignee"),
         due: text("due"),
     }
+}
+
+/// The document that the relay held first. One that is not there yet comes after any that is.
+fn held_first(
+    view: &ReadView,
+    documents: &[ReviewedDocument],
+) -> Result<Option<DocumentId>, StoreError> {
+    let mut held = Vec::new();
+    for named in documents {
+        if view.waiting(&named.document)?.is_empty() {
+            let Some(position) = view.held(&named.document)? else { return Ok(None) };
+            held.push((position, named.document));
+        }
+    }
+    held.sort_unstable();
+    let tied = matches!(held[..], [(first, _), (second, _), ..] if first == second);
+    Ok(held.first().filter(|_| !tied).map(|(_, document)| *document))
 }
 
 fn candidate(row: CandidateRow) -> ReviewCandidate {

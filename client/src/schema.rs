@@ -1,2 +1,134 @@
-//! stub
+//! Schemas of a space: how the fields of its collections merge.
+//!
+//! Each is a document of the space, so every replica has it, offline too, and two people may edit
+//! different fields of one at once. Write a schema in a file and [`parse`] it, or build it:
+//!
+//! ```
+//! # use rejoin::blocking::Replica;
+//! use rejoin::schema::{Field, Invariant, Rule, Schema};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let replica = Replica::open(folder.path().join("desk.redb"))?;
+//! let main = replica.space("main")?;
+//! let jobs = "jobs".parse()?;
+//! let schema = Schema::new()
+//!     .with("notes", Rule::Text)
+//!     .with("status", Rule::order(["booked", "en_route", "done"]))
+//!     .with("phone", Field::new(Rule::owner("crm")).required())
+//!     .invariant(Invariant::unique(["phone"]));
+//!
+//! assert!(main.apply_schema(&jobs, &schema)?.changed());
+//! assert!(!main.apply_schema(&jobs, &schema)?.changed());
+//! assert_eq!(main.schema(&jobs)?, Some(schema));
+//! # Ok(())
+//! # }
+//! ```
+
+use rejoin_core::CollectionName;
+pub use rejoin_core::schema::*;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::collection::Collection;
+use crate::engine::{EditError, Edited};
+use crate::replica::Space;
+
+/// The collection that holds the schemas of a space. The key of each is the name of the collection
+/// it is for.
 pub const SCHEMAS: &str = "rejoin.schemas";
+
+/// A schema that was not applied. What the space had before is there.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SchemaError {
+    /// It contradicts itself.
+    #[error("the schema of {collection} contradicts itself: {}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Contradictory {
+        /// Of which collection.
+        collection: CollectionName,
+        /// All of it.
+        faults: Vec<Fault>,
+    },
+    /// The collection is one of Rejoin's own.
+    #[error("{collection} belongs to Rejoin itself and has no schema; name a collection of yours")]
+    Reserved {
+        /// Which collection.
+        collection: CollectionName,
+    },
+    /// It could not be written.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+impl Space {
+    /// Makes this the schema of a collection. Writes only what differs, so a second time changes
+    /// nothing, and somebody else may edit another field of it meanwhile. What it does not name is
+    /// removed.
+    ///
+    /// # Errors
+    /// It contradicts itself, or see [`EditError`]. Nothing was written then.
+    pub async fn apply_schema(
+        &self,
+        collection: &CollectionName,
+        schema: &Schema,
+    ) -> Result<Edited, SchemaError> {
+        let reserved = || SchemaError::Reserved { collection: collection.clone() };
+        if collection.as_str().starts_with(RESERVED) {
+            return Err(reserved());
+        }
+        let mut faults = schema.check();
+        faults.retain(|fault| fault.severity == Severity::Error);
+        if !faults.is_empty() {
+            return Err(SchemaError::Contradictory { collection: collection.clone(), faults });
+        }
+        let schemas = self.schema_documents()?;
+        let stored: Option<Map<_, _>> = schemas.get(collection.as_str()).await?;
+        let mut parts = stored.unwrap_or_default();
+        // A part that is there no longer is removed.
+        parts.values_mut().for_each(|part| *part = Value::Null);
+        if let Value::Object(wanted) = schema.to_value() {
+            parts.extend(wanted);
+        }
+        Ok(schemas.put(collection.as_str(), parts).await?)
+    }
+
+    /// The schema of a collection, if it has one. What this version does not understand of it is
+    /// in [`Schema::unknown`], and warned of once.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError> {
+        let stored: Option<Value> = self.schema_documents()?.get(collection.as_str()).await?;
+        Ok(stored.map(|stored| self.read_schema(collection, &stored)))
+    }
+
+    /// The schemas of all collections that have one.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn schemas(&self) -> Result<Schemas, EditError> {
+        let entries = self.schema_documents()?.list().await?;
+        let named = |key: Option<String>| CollectionName::new(key?).ok();
+        let schemas = entries.into_iter().filter_map(|entry| {
+            let collection = named(entry.key)?;
+            let schema = self.read_schema(&collection, &entry.value);
+            Some((collection, schema))
+        });
+        Ok(schemas.collect())
+    }
+
+    fn schema_documents(&self) -> Result<Collection, EditError> {
+        Ok(self.collection(SCHEMAS)?)
+    }
+
+    fn read_schema(&self, collection: &CollectionName, stored: &Value) -> Schema {
+        let (schema, unknown) = Schema::from_value(stored);
+        for unknown in unknown {
+            if self.replica().notes(format!("{} {collection} {unknown}", self.name())) {
+                tracing::warn!(space = %self.name(), %collection, "schema: {unknown}");
+            }
+        }
+        schema
+    }
+}

@@ -10,6 +10,7 @@ mod reviews;
 mod rows;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::sync::{RwLock, RwLockReadGuard};
 
 use redb::{
@@ -444,6 +445,8 @@ impl WriteView {
         self.remove_snapshot(id)?;
         self.mark_stale(id, false)?;
         self.clear_document_invariants(id, row)?;
+        self.put_reviews(&row.space, id, &BTreeMap::new())?;
+        self.put_held(id, None)?;
         let mut values = self.txn.open_table(VALUES).map_err(unavailable)?;
         let key = (row.space.as_str(), row.collection.as_str(), id.0);
         values.remove(key).map_err(unavailable)?;

@@ -19,6 +19,8 @@ pub(super) struct Received {
     pub(super) document: DocumentId,
     pub(super) snapshot: Option<Vec<u8>>,
     pub(super) changes: Vec<Vec<u8>>,
+    /// The relay's position of the last change.
+    pub(super) position: Option<u64>,
 }
 
 /// A relay sent what it must not. Close the session.
@@ -92,6 +94,7 @@ impl Engine {
             row.key = natural_key(&row, &id, &document);
         }
         self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Remote)?;
+        turn.note_position(&id, received.position);
         self.loaded.put(turn.now, id, document);
         Ok(())
     }

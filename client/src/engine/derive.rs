@@ -12,8 +12,7 @@ use serde_json::Value;
 use super::{EngineError, LoadedDocument};
 use crate::review::REVIEWS;
 use crate::store::{
-    CandidateRow, DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow, StoreError,
-    ValueRow, WriteView,
+    CandidateRow, DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow,
 };
 use crate::value::{Effective, to_effective_json, to_json};
 
@@ -73,7 +72,15 @@ impl Derived {
         value
     }
 
-    fn reviews(&self, row: &DocumentRow, id: &DocumentId) -> BTreeMap<ReviewId, ReviewRow> {
+    /// The reviews of the document's own fields; nothing if they are those it had.
+    pub(super) fn reviews(
+        &self,
+        row: &DocumentRow,
+        id: &DocumentId,
+    ) -> Option<BTreeMap<ReviewId, ReviewRow>> {
+        if !self.looked {
+            return None;
+        }
         let mut reviews = BTreeMap::new();
         let review = |question, place: &FieldPath| ReviewRow {
             kind: kind(question),
@@ -106,23 +113,8 @@ impl Derived {
                 reviews.insert(unsettled.review, row);
             }
         }
-        reviews
+        Some(reviews)
     }
-}
-
-/// Writes the reviews that name a document. Returns whether any differs from before.
-pub(super) fn put_reviews(
-    txn: &WriteView,
-    id: &DocumentId,
-    row: &DocumentRow,
-    derived: Derived,
-    _schema: &Schema,
-    _value: Option<&ValueRow>,
-) -> Result<bool, StoreError> {
-    if !derived.looked {
-        return Ok(false);
-    }
-    txn.put_reviews(&row.space, id, &derived.reviews(row, id))
 }
 
 /// The collection under whose name changes of reviews are told.

@@ -83,7 +83,13 @@ fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
         OpType::Put(scalar) => Action::Put(from_scalar(&scalar)),
         OpType::Delete => Action::Delete,
     };
-    Op { counter, object, key, action }
+    let preds = match action {
+        Action::Put(_) | Action::Delete => {
+            operation.pred.iter().map(|id| (id.0, actor(&id.1))).collect()
+        }
+        _ => Vec::new(),
+    };
+    Op { counter, object, key, action, preds }
 }
 
 fn actor(actor: &automerge::ActorId) -> ActorId {

@@ -263,9 +263,10 @@ impl Engine {
             ReplicaEvent::Refused { ticket, space, document, refused } => {
                 self.stage_refused(turn, ticket, space, document, refused)?;
             }
-            ReplicaEvent::Received { space, document, collection, snapshot, changes } => {
+            ReplicaEvent::Received { space, document, collection, snapshot, changes, position } => {
                 let space = link.name(space);
-                let received = Received { space, collection, document, snapshot, changes };
+                let received =
+                    Received { space, collection, document, snapshot, changes, position };
                 self.stage_arrival(turn, received)?;
             }
             ReplicaEvent::Checkpoint { space, cursor, trusted, digests } => {

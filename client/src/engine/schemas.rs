@@ -40,6 +40,7 @@ impl Engine {
             return Ok(());
         };
         self.schemas.remove(&(row.space.clone(), collection.clone()));
+        txn.clear_collection_invariants(&row.space, &collection)?;
         let mut documents = Vec::new();
         txn.each_value(&row.space, &collection, |id, _| {
             documents.push(id);

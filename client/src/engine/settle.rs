@@ -9,7 +9,8 @@ use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
 
-use super::derive::{Derived, derive, put_reviews, reviews_collection};
+use super::derive::{Derived, derive, reviews_collection};
+use super::invariants::stage_invariants;
 use super::loaded::{LoadedDocument, fenced};
 use super::schemas::stored_schema;
 use super::{Effect, Engine, EngineError, Turn};
@@ -100,7 +101,15 @@ impl Engine {
             turn.txn.mark_stale(id, true)?;
             None
         };
-        let reviews_changed = put_reviews(&turn.txn, id, &row, derived, &schema, now.as_ref())?;
+        let mut reviews = derived.reviews(&row, id);
+        if let (Some(reviews), Some(now)) = (&mut reviews, &now) {
+            let position = touched.position.filter(|_| !touched.local);
+            stage_invariants(&turn.txn, id, &row, now, &schema, position, reviews)?;
+        }
+        let reviews_changed = match &reviews {
+            Some(reviews) => turn.txn.put_reviews(&row.space, id, reviews)?,
+            None => false,
+        };
         if row.collection.as_str() == SCHEMAS {
             self.schema_changed(&turn.txn, &row)?;
         }
@@ -151,7 +160,10 @@ impl Engine {
         let derived = derive(id, &mut row, &mut document, &schema, false)?;
         txn.put_document(id, &row)?;
         let value = put_value(txn, id, &row, &document, &derived, &schema)?;
-        put_reviews(txn, id, &row, derived, &schema, Some(&value))?;
+        if let Some(mut reviews) = derived.reviews(&row, id) {
+            stage_invariants(txn, id, &row, &value, &schema, None, &mut reviews)?;
+            txn.put_reviews(&row.space, id, &reviews)?;
+        }
         txn.mark_stale(id, false)?;
         self.loaded.put(now, *id, document);
         Ok(())
@@ -167,6 +179,8 @@ pub(super) struct Touched {
     remote: bool,
     /// Whether a change came that does not build on all before it.
     branched: bool,
+    /// The relay's position of the last change that came.
+    position: Option<u64>,
 }
 
 impl Turn {
@@ -182,6 +196,7 @@ impl Turn {
             local: false,
             remote: false,
             branched: false,
+            position: None,
         });
         touched.branched |= branched;
         touched.local |= origin == Origin::Local;
@@ -191,6 +206,13 @@ impl Turn {
     /// Whether the document was changed in this turn, so that its stored value is behind.
     pub(super) fn has_touched(&self, id: &DocumentId) -> bool {
         self.touched.contains_key(id)
+    }
+
+    /// Notes where the relay holds what came of a document.
+    pub(super) fn note_position(&mut self, id: &DocumentId, position: Option<u64>) {
+        if let Some(touched) = self.touched.get_mut(id) {
+            touched.position = position;
+        }
     }
 
     /// Whether a change came in this turn that does not build on all before it.

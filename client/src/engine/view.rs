@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use rejoin_core::invariant::{FaultyBooking, booking, look_up};
 use rejoin_core::lineage::{Blame, Question, Standing, Step, Unsettled};
-use rejoin_core::schema::{Field, Kind, Rule, Schema};
+use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 
@@ -79,12 +80,26 @@ fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<St
             fields.insert(path.to_string(), FieldView { value, states: vec![state] });
         }
     }
-    for (path, field) in schema.fields.iter().filter(|(_, field)| field.required) {
+    for (path, _) in schema.fields.iter().filter(|(_, field)| field.required) {
         let absent = || FieldView { value: None, states: vec![FieldState::Missing] };
         if path.segments().len() == 1 {
             fields.entry(path.to_string()).or_insert_with(absent);
         }
-        let _ = field;
+    }
+    for invariant in &schema.invariants {
+        let (Invariant::NoOverlap { start, .. }, Err(faulty)) =
+            (invariant, booking(value, invariant))
+        else {
+            continue;
+        };
+        let at = match &faulty {
+            FaultyBooking::NotATime { field } => field,
+            _ => start,
+        };
+        let reason = faulty.to_string();
+        let value = look_up(value, at).cloned();
+        let view = FieldView { value, states: vec![FieldState::Held { reason }] };
+        fields.insert(at.to_string(), view);
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();

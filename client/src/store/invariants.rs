@@ -8,13 +8,51 @@ use redb::ReadableTable;
 use rejoin_core::invariant::Booking;
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
-use super::tables::{BOOKED, BOOKINGS, BookingKey, UNIQUE, UNIQUES};
+use super::tables::{BOOKED, BOOKINGS, BookingKey, HELD, UNIQUE, UNIQUES};
 use super::{DocumentRow, ReadView, StoreError, WriteView, unavailable};
 
 /// As `reads!` of the store.
 macro_rules! reads {
     ($view:ident) => {
         impl $view {
+            /// Whether a document has a booking.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn is_booked(&self, document: &DocumentId) -> Result<bool, StoreError> {
+                Ok(!self.bookings_of(document)?.is_empty())
+            }
+
+            /// Where the relay holds what a document's booking came from, if that is known.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn held(&self, document: &DocumentId) -> Result<Option<u64>, StoreError> {
+                let table = self.txn.open_table(HELD).map_err(unavailable)?;
+                Ok(table.get(document.0).map_err(unavailable)?.map(|row| row.value()))
+            }
+
+            /// All bookings of a document, by invariant.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn bookings_of(
+                &self,
+                document: &DocumentId,
+            ) -> Result<Vec<(String, Booking)>, StoreError> {
+                let table = self.txn.open_table(BOOKED).map_err(unavailable)?;
+                let mut bookings = Vec::new();
+                for row in table.range((document.0, "")..).map_err(unavailable)? {
+                    let (key, booking) = row.map_err(unavailable)?;
+                    let (of, invariant) = key.value();
+                    if of != document.0 {
+                        break;
+                    }
+                    bookings.push((invariant.to_owned(), to_booking(booking.value())));
+                }
+                Ok(bookings)
+            }
+
             /// The booking a document has by an invariant.
             ///
             /// # Errors
@@ -94,6 +132,19 @@ reads!(ReadView);
 reads!(WriteView);
 
 impl WriteView {
+    /// Notes where the relay holds what a document's booking came from, or that this is not known.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_held(&self, id: &DocumentId, position: Option<u64>) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(HELD).map_err(unavailable)?;
+        match position {
+            Some(position) => table.insert(id.0, position).map_err(unavailable)?,
+            None => table.remove(id.0).map_err(unavailable)?,
+        };
+        Ok(())
+    }
+
     /// Notes the time a document takes by an invariant, or that it takes none. So does a booking
     /// that does not end after it starts.
     ///

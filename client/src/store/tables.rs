@@ -100,6 +100,11 @@ pub(super) const UNIQUES: TableDefinition<'_, (&str, &str, &str, &str, [u8; 16])
 pub(super) const UNIQUE: TableDefinition<'_, ([u8; 16], &str), &str> =
     TableDefinition::new("unique-1");
 
+/// Table: where the relay holds what a document's booking came from
+/// Key:   `[u8; 16]` # [`DocumentId`]
+/// Value: `u64`      # the relay's position
+pub(super) const HELD: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("held-1");
+
 /// Table: the file itself
 /// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian; "identity": CBOR
 /// Value: `&[u8]`
@@ -127,6 +132,7 @@ macro_rules! open_all {
             $txn.open_table(UNIQUE)?;
             $txn.open_table(REVIEWS)?;
             $txn.open_multimap_table(REVIEWED)?;
+            $txn.open_table(HELD)?;
             $txn.open_table(META)?;
             Ok(())
         })()

@@ -237,7 +237,7 @@ impl Action {
     ) -> Result<(), AutomergeError> {
         let id = ids[self.node()].clone().expect("a plan makes a container before it writes in it");
         match self {
-            Self::Put { place, value } => transaction.put(id, place.prop(), value.clone()),
+            Self::Put { place, value } => put(transaction, &id, place.prop(), value.clone()),
             Self::Insert { index, value, .. } => transaction.insert(id, *index, value.clone()),
             Self::Make { place, as_item, kind, node } => {
                 let made = match &place.segment {
@@ -249,22 +249,41 @@ impl Action {
                 ids[*node] = Some(made);
                 Ok(())
             }
-            Self::Delete { place } => {
-                // What stands may be hidden by another's deletion. It is put once more, so that
-                // there is something to delete, and the deletion is there to be seen.
-                if let Segment::Key(key) = &place.segment
-                    && transaction.get(&id, key.as_str())?.is_none()
-                {
-                    transaction.put(&id, key.as_str(), ScalarValue::Null)?;
-                }
-                transaction.delete(id, place.prop())
-            }
+            Self::Delete { place } => delete(transaction, &id, place.prop()),
             Self::Increment { place, by, .. } => transaction.increment(id, place.prop(), *by),
             Self::Splice { index, delete, insert, .. } => {
                 transaction.splice_text(id, *index, delete.cast_signed(), insert)
             }
         }
     }
+}
+
+/// Puts a value so that it is seen to be put: what Automerge shows already it would not record, or
+/// only as the deletion of the other values.
+pub(super) fn put(
+    transaction: &mut Transaction<'_>,
+    object: &ObjId,
+    prop: Prop,
+    value: ScalarValue,
+) -> Result<(), AutomergeError> {
+    let held = transaction.get_all(object, prop.clone())?;
+    if held.iter().any(|(held, _)| held.as_scalar() == Some(&value)) {
+        transaction.put(object, prop.clone(), ScalarValue::Null)?;
+    }
+    transaction.put(object, prop, value)
+}
+
+/// Deletes a value so that it is seen to be deleted, even where another's deletion hides what
+/// stands: then there has to be something to delete.
+pub(super) fn delete(
+    transaction: &mut Transaction<'_>,
+    object: &ObjId,
+    prop: Prop,
+) -> Result<(), AutomergeError> {
+    if transaction.get(object, prop.clone())?.is_none() {
+        transaction.put(object, prop.clone(), ScalarValue::Null)?;
+    }
+    transaction.delete(object, prop)
 }
 
 impl Place {

@@ -1,12 +1,13 @@
 //! A decision about one field, written whatever the field seems to hold.
 
-use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{Automerge, Change, ObjId, Prop, ReadDoc, ScalarValue};
+use automerge::transaction::CommitOptions;
+use automerge::{Automerge, Change, ObjId, Prop, ReadDoc};
 use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Standing, Step};
 use serde_json::Value;
 
 use super::WriteError;
+use super::carry_out::{delete, put};
 use crate::value::to_scalar;
 
 /// Puts `value` at a field, or clears it, as one change with a message. Nothing if the field is a
@@ -32,14 +33,8 @@ pub(crate) fn decide(
     };
     let mut transaction = doc.transaction();
     match scalar {
-        Some(scalar) => transaction.put(&object, prop, scalar)?,
-        None => {
-            // A deletion needs something to delete.
-            if transaction.get(&object, prop.clone())?.is_none() {
-                transaction.put(&object, prop.clone(), ScalarValue::Null)?;
-            }
-            transaction.delete(&object, prop)?;
-        }
+        Some(scalar) => put(&mut transaction, &object, prop, scalar)?,
+        None => delete(&mut transaction, &object, prop)?,
     }
     let options = CommitOptions::default().with_time(time_s).with_message(message);
     let (hash, _) = transaction.commit_with(options);

@@ -10,7 +10,7 @@ use thiserror::Error;
 use toml::value::{Date, Datetime, Offset};
 
 use crate::schema::Invariant;
-use crate::{Path, Segment};
+use crate::{DocumentId, Path, ReviewId, Segment};
 
 /// The time one document takes of somebody or something, from `start` up to but without `end`, both
 /// in milliseconds since 1970.
@@ -67,6 +67,31 @@ pub enum FaultyBooking {
         /// Which field.
         field: Path,
     },
+}
+
+/// The review of documents that together break an invariant: the same from whichever of them it is
+/// derived, and another once one of them is booked for another time. `question` tells apart what is
+/// asked; the documents come in the order of their ids, each with when it is booked.
+pub fn review_of(
+    question: u8,
+    invariant: &str,
+    documents: impl IntoIterator<Item = (DocumentId, Option<(i64, i64)>)>,
+) -> ReviewId {
+    let mut hash = Sha256::new();
+    hash.update(b"rejoin review of two 1\0");
+    hash.update([question]);
+    hash.update((invariant.len() as u64).to_be_bytes());
+    hash.update(invariant);
+    for (document, booked) in documents {
+        hash.update(document.0);
+        let (start, end) = booked.unwrap_or_default();
+        hash.update(start.to_be_bytes());
+        hash.update(end.to_be_bytes());
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    ReviewId(id)
 }
 
 /// The time a document takes by [`Invariant::NoOverlap`].

@@ -97,6 +97,8 @@ pub struct Op {
     pub key: OpKey,
     /// What it does there.
     pub action: Action,
+    /// The operations it takes the place of.
+    pub preds: Vec<(u64, ActorId)>,
 }
 
 /// Where in its container an operation writes.
@@ -216,8 +218,8 @@ impl Lineage {
         for at in 0..self.registers.len() {
             let writes = std::mem::take(&mut self.registers[at].writes);
             self.registers[at].forget();
-            for Write { change, op, value, .. } in writes {
-                self.write(at as u32, change, op, value);
+            for Write { change, op, value, preds, .. } in writes {
+                self.write(at as u32, change, op, value, preds);
             }
         }
     }
@@ -320,9 +322,12 @@ impl Lineage {
             None if says_removed => {}
             _ => self.touch(container, change),
         }
+        let preds = op.preds.iter();
+        let preds = preds.filter_map(|(counter, by)| Some((*counter, *self.actors.get(by)?)));
+        let preds = preds.collect();
         match op.action {
-            Action::Put(value) => self.write(register, change, id, Some(value)),
-            Action::Delete => self.write(register, change, id, None),
+            Action::Put(value) => self.write(register, change, id, Some(value), preds),
+            Action::Delete => self.write(register, change, id, None, preds),
             Action::Make | Action::MakeText => {
                 let is_text = op.action == Action::MakeText;
                 let at = self.containers.len() as u32;
@@ -368,7 +373,14 @@ impl Lineage {
         index
     }
 
-    fn write(&mut self, register: u32, change: u32, op: OpId, value: Option<Value>) {
+    fn write(
+        &mut self,
+        register: u32,
+        change: u32,
+        op: OpId,
+        value: Option<Value>,
+        preds: Vec<OpId>,
+    ) {
         if self.changes[change as usize].reserved {
             return;
         }
@@ -378,7 +390,7 @@ impl Lineage {
         let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
         let refused = writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)));
         let (closes, settles) = (Vec::new(), false);
-        let write = Write { change, op, value, closes, refused, settles };
+        let write = Write { change, op, preds, value, closes, refused, settles };
         self.add_write(register, &rule, write);
         if self.registers[register as usize].is_plain() {
             self.several.remove(&register);

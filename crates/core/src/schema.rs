@@ -289,3 +289,6 @@ const ANY: &str = "*";
 
 /// How wrong clocks may be under [`Rule::Latest`] unless the schema says otherwise, in seconds.
 pub const SKEW_S: u64 = 120;
+
+/// What the names of Rejoin's own collections begin with. They have no schema.
+pub const RESERVED: &str = "rejoin.";

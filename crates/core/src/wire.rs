@@ -265,6 +265,10 @@ pub struct Changes {
     /// Change chunks, dependencies first; after the last part of a snapshot.
     #[n(4)]
     pub changes: Vec<ByteVec>,
+    /// The relay's position of the last change, from which a replica tells what the relay held
+    /// first.
+    #[n(5)]
+    pub position: Option<u64>,
 }
 
 /// A part of an Automerge document chunk.

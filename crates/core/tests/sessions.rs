@@ -236,7 +236,8 @@ fn part(offset: u64, total: u64, bytes: usize) -> Frame {
     let bytes = ByteVec::from(vec![0; bytes]);
     let snapshot = Some(SnapshotPart { offset, total, bytes });
     let (document, changes) = (document(1), Vec::new());
-    Frame::Changes(Changes { space: 0, document, collection: jobs(), snapshot, changes })
+    let (collection, position) = (jobs(), None);
+    Frame::Changes(Changes { space: 0, document, collection, snapshot, changes, position })
 }
 
 #[test]

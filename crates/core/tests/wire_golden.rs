@@ -69,8 +69,13 @@ fn frames_are_written_as_ever() {
         collection: jobs(),
         snapshot: Some(part),
         changes: chunks(),
+        position: None,
     };
-    golden(Frame::Changes(changes), GOLDEN[5]);
+    golden(Frame::Changes(changes.clone()), GOLDEN[5]);
+    let told = Changes { position: Some(300), ..changes };
+    let bytes = Frame::Changes(told.clone()).encode();
+    assert_eq!(bytes[bytes.len() - 4..], [0x05, 0x19, 0x01, 0x2c], "position is key 5");
+    assert_eq!(Frame::decode(&bytes).unwrap(), Frame::Changes(told));
     let digest = SetDigest::from_bytes([0xf0; 32]);
     let digests = Some(vec![CollectionDigest { collection: jobs(), digest }]);
     golden(Frame::Checkpoint(Checkpoint { space: 0, position: 301, digests }), GOLDEN[6]);

@@ -13,6 +13,28 @@ use crate::engine::{Engine, EngineError, Turn};
 use crate::store::{StoreError, WriteView};
 
 impl Engine {
+    /// Notes for bookings made here, which the relay has acknowledged since the last checkpoint,
+    /// that it holds them by this one.
+    fn stage_held(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        position: u64,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let space = link.name(number);
+        for id in std::mem::take(&mut self.newly_held) {
+            let Some(row) = turn.txn.document(&id)? else { continue };
+            if row.space != space {
+                self.newly_held.insert(id);
+            } else if turn.txn.is_booked(&id)? && turn.txn.held(&id)?.is_none() {
+                turn.txn.put_held(&id, Some(position))?;
+                turn.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn stage_checkpoint(
         &mut self,
         turn: &mut Turn,
@@ -21,6 +43,7 @@ impl Engine {
         trusted: bool,
         digests: Option<Vec<CollectionDigest>>,
     ) -> Result<(), EngineError> {
+        self.stage_held(turn, number, cursor.position)?;
         let Some(link) = &mut self.link else { return Ok(()) };
         let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };

@@ -60,6 +60,7 @@ impl Engine {
             let Some(row) = turn.txn.document(&edit.document)? else { continue };
             let folded = edit.from..(edit.from + edit.count).min(row.covered);
             turn.txn.remove_changes(&edit.document, folded, |_| false)?;
+            self.newly_held.insert(edit.document);
         }
         Ok(())
     }

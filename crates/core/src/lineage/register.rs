@@ -31,6 +31,8 @@ pub(super) struct Register {
 pub(super) struct Write {
     pub(super) change: u32,
     pub(super) op: OpId,
+    /// The operations it takes the place of.
+    pub(super) preds: Vec<OpId>,
     /// Nothing for a deletion.
     pub(super) value: Option<Value>,
     /// The writes it closes, by index.
@@ -68,9 +70,13 @@ impl Lineage {
         {
             last.op = write.op;
             last.value = write.value;
+            last.preds.extend(write.preds);
             return;
         }
         let ancestors = self.ancestors(write.change);
+        if write.value.is_none() {
+            write.value = self.left_by(at, &write.preds, |actor| ancestors.get(actor));
+        }
         let open = self.open_in(at, |actor| ancestors.get(actor));
         let (closes, settles) = self.closed_by(at, rule, &write, &open);
         (write.closes, write.settles) = (closes, settles);
@@ -84,6 +90,22 @@ impl Lineage {
             None => register.last.push((change.actor, change.seq)),
         }
         register.writes.push(write);
+    }
+
+    /// What a deletion leaves. Whoever puts the value that Automerge shows of several is recorded
+    /// as deleting the others.
+    fn left_by(&self, at: u32, preds: &[OpId], covered: impl Fn(u32) -> u64) -> Option<Value> {
+        let writes = || {
+            self.registers[at as usize].writes.iter().filter(|write| {
+                let change = &self.changes[write.change as usize];
+                covered(change.actor) >= change.seq
+            })
+        };
+        let gone: BTreeSet<OpId> =
+            writes().flat_map(|write| &write.preds).chain(preds).copied().collect();
+        let left = writes().filter(|write| write.value.is_some() && !gone.contains(&write.op));
+        let shown = left.max_by_key(|write| (write.op.0, &self.actor_ids[write.op.1 as usize]));
+        shown.and_then(|write| write.value.clone())
     }
 
     /// Which of the writes that were open to its author a write closes, and whether it does so by

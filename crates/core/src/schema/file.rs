@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue, Error};
 
 use super::read::{Read, read};
-use super::{Fault, Schema, Schemas, Severity};
+use super::{Fault, RESERVED, Schema, Schemas, Severity};
 use crate::{CollectionName, Path};
 
 /// What a file says.
@@ -62,7 +62,7 @@ impl Parsed {
 /// notes  = { merge = 'text' }
 /// status = { merge = 'order', order = ['booked', 'done', 'booked'] }
 /// ");
-/// assert_eq!(parsed.findings[0].to_string(), "4:54: error: the order of field \"status\" goes in \
+/// assert_eq!(parsed.findings[0].to_string(), "4:56: error: the order of field \"status\" goes in \
 ///     a circle: \"booked\" is in it twice, and so comes before itself; leave one of them out");
 /// ```
 pub fn parse(text: &str) -> Parsed {
@@ -250,6 +250,3 @@ fn error(place: &[String], message: String) -> Fault {
 fn is_duplicate(error: &Error) -> bool {
     error.message() == "duplicate key"
 }
-
-/// What the names of Rejoin's own collections begin with.
-const RESERVED: &str = "rejoin.";

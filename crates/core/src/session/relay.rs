@@ -611,16 +611,19 @@ impl Reader {
     fn send_part(&mut self, space: u32, document: DocumentId, part: Part) -> Option<Frame> {
         let mut dirty = self.dirty.remove(&document)?;
         self.queue(dirty.live).remove(&(dirty.from, document));
+        let position;
         let (collection, snapshot, changes, next) = match part {
             Part::Snapshot { collection, covers, offset, total, bytes } => {
                 let sent = offset + bytes.len() as u64;
                 dirty.snapshot = (sent < total).then_some((covers, sent));
                 let next = if sent < total { dirty.from } else { covers + 1 };
+                position = Some(covers);
                 let part = SnapshotPart { offset, total, bytes: ByteVec::from(bytes) };
                 let more = sent < total || next <= self.position;
                 (collection, Some(part), Vec::new(), more.then_some(next))
             }
             Part::Changes { collection, changes, next } => {
+                position = changes.last().map(|(at, _)| *at);
                 let others = changes.into_iter().filter(|(at, _)| !dirty.own.contains(at));
                 let changes: Vec<_> = others.map(|(_, chunk)| ByteVec::from(chunk)).collect();
                 (collection, None, changes, next)
@@ -638,6 +641,7 @@ impl Reader {
             collection,
             snapshot,
             changes,
+            position,
         }))
     }
 }

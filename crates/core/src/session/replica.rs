@@ -81,6 +81,8 @@ pub enum ReplicaEvent {
         snapshot: Option<Vec<u8>>,
         /// Change chunks, dependencies first.
         changes: Vec<Vec<u8>>,
+        /// The relay's position of the last change, if it says so.
+        position: Option<u64>,
     },
     /// Everything up to the cursor has been received. Store it after, or with, what came before,
     /// if `trusted`; compare the digests, if there are any and no local change waits, and say
@@ -384,16 +386,21 @@ impl ReplicaSession {
 
     fn handle_changes(&mut self, changes: Changes) -> Result<(), SessionError> {
         self.space(changes.space)?;
-        let Changes { space, document, collection, snapshot, changes } = changes;
+        let Changes { space, document, collection, snapshot, changes, position } = changes;
         let changes: Vec<_> = changes.into_iter().map(Vec::from).collect();
         let snapshot = match snapshot {
             Some(part) => self.assemble(space, document, part)?,
             None => None,
         };
         if snapshot.is_some() || !changes.is_empty() {
-            let received =
-                ReplicaEvent::Received { space, document, collection, snapshot, changes };
-            self.events.push_back(received);
+            self.events.push_back(ReplicaEvent::Received {
+                space,
+                document,
+                collection,
+                snapshot,
+                changes,
+                position,
+            });
         }
         Ok(())
     }

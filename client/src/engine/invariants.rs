@@ -1,0 +1,145 @@
+//! What must hold between documents: double bookings and duplicates, found in the commit that makes
+//! them.
+
+use std::collections::BTreeMap;
+
+use rejoin_core::invariant::{Booking, booking, review_of, unique_key};
+use rejoin_core::schema::{Invariant, Schema};
+use rejoin_core::{DocumentId, ReviewId};
+
+use crate::store::{
+    DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, StoreError, ValueRow, WriteView,
+};
+
+/// Brings the indexes up to date with a document's value, and adds the reviews of the invariants it
+/// breaks together with others. `position` is where the relay holds what came of it, if it came
+/// from there.
+pub(super) fn stage_invariants(
+    txn: &WriteView,
+    id: &DocumentId,
+    row: &DocumentRow,
+    value: &ValueRow,
+    schema: &Schema,
+    position: Option<u64>,
+    reviews: &mut BTreeMap<ReviewId, ReviewRow>,
+) -> Result<(), StoreError> {
+    if schema.invariants.is_empty() {
+        return Ok(());
+    }
+    let json = serde_json::from_slice(&value.json).unwrap_or_default();
+    for invariant in &schema.invariants {
+        let staged = Staged { txn, id, row, name: invariant.name() };
+        match invariant {
+            Invariant::NoOverlap { key, .. } => {
+                // What makes no sense is shown in the view, and takes no time.
+                let booked = booking(&json, invariant).ok().flatten();
+                let booked = booked.filter(|_| !value.deleted);
+                staged.booking(&key.to_string(), booked, position, reviews)?;
+            }
+            Invariant::Unique { fields } => {
+                let unique = unique_key(&json, fields).filter(|_| !value.deleted);
+                let names: Vec<_> = fields.iter().map(ToString::to_string).collect();
+                staged.unique(&names.join(", "), unique, reviews)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One document against one invariant.
+struct Staged<'a> {
+    txn: &'a WriteView,
+    id: &'a DocumentId,
+    row: &'a DocumentRow,
+    name: String,
+}
+
+impl Staged<'_> {
+    fn booking(
+        &self,
+        field: &str,
+        booked: Option<Booking>,
+        position: Option<u64>,
+        reviews: &mut BTreeMap<ReviewId, ReviewRow>,
+    ) -> Result<(), StoreError> {
+        let DocumentRow { space, collection, .. } = self.row;
+        let was = self.txn.booking(&self.name, self.id)?;
+        if was != booked {
+            self.txn.set_booking(space, collection, &self.name, self.id, booked.as_ref())?;
+            self.txn.put_held(self.id, position)?;
+        }
+        let Some(booked) = booked else { return Ok(()) };
+        let others = self.txn.overlapping(
+            space,
+            collection,
+            &self.name,
+            &booked,
+            self.id,
+            NEIGHBOURS_MAX,
+        )?;
+        for (other, at) in others {
+            let mut documents = vec![self.named(self.id, Some(&booked))?];
+            documents.push(self.named(&other, Some(&at))?);
+            self.review(ReviewKind::DoubleBooking, field, documents, reviews);
+        }
+        Ok(())
+    }
+
+    fn unique(
+        &self,
+        fields: &str,
+        unique: Option<String>,
+        reviews: &mut BTreeMap<ReviewId, ReviewRow>,
+    ) -> Result<(), StoreError> {
+        let DocumentRow { space, collection, .. } = self.row;
+        self.txn.set_unique(space, collection, &self.name, self.id, unique.as_deref())?;
+        let Some(key) = unique else { return Ok(()) };
+        let same =
+            self.txn.same_unique(space, collection, &self.name, &key, self.id, NEIGHBOURS_MAX)?;
+        for other in same {
+            let documents = vec![self.named(self.id, None)?, self.named(&other, None)?];
+            self.review(ReviewKind::Duplicate, fields, documents, reviews);
+        }
+        Ok(())
+    }
+
+    fn named(
+        &self,
+        id: &DocumentId,
+        booked: Option<&Booking>,
+    ) -> Result<ReviewedDocument, StoreError> {
+        let key = match id == self.id {
+            true => self.row.key.clone(),
+            false => self.txn.document(id)?.and_then(|row| row.key),
+        };
+        let booked_ms = booked.map(|booking| (booking.start, booking.end));
+        Ok(ReviewedDocument { document: *id, key, booked_ms })
+    }
+
+    /// Adds the review of two documents: the same from whichever of them it is derived.
+    fn review(
+        &self,
+        kind: ReviewKind,
+        field: &str,
+        mut documents: Vec<ReviewedDocument>,
+        reviews: &mut BTreeMap<ReviewId, ReviewRow>,
+    ) {
+        documents.sort_by_key(|named| named.document);
+        let named = documents.iter().map(|named| (named.document, named.booked_ms));
+        let id = review_of(kind as u8, &self.name, named);
+        let row = ReviewRow {
+            kind,
+            collection: self.row.collection.clone(),
+            documents,
+            field: field.to_owned(),
+            standing: None,
+            candidates: Vec::new(),
+            settled: None,
+        };
+        reviews.insert(id, row);
+    }
+}
+
+/// Documents that one is compared with at most. With more, which of them are named would depend on
+/// the one that was derived last.
+const NEIGHBOURS_MAX: usize = 4096;

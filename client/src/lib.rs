@@ -39,7 +39,7 @@ pub use engine::{
 };
 pub use file::{Holder, OpenError};
 pub use rejoin_core::lineage::{
-    Blame, BlamedWrite, Candidate, FieldPath, PlainWrite, Question, Step, Written,
+    Blame, BlamedWrite, Candidate, FieldPath, Question, Step, Written, Wrote,
 };
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,

@@ -3,7 +3,7 @@
 
 use rejoin::blocking::{Document, Replica, Space};
 use rejoin::{
-    BlamedWrite, ChangeHash, Decision, HistoryEntry, Identity, Kind, Op, Path, ReviewState,
+    BlamedWrite, ChangeHash, Decision, HistoryEntry, Identity, Kind, Op, Path, ReviewState, Wrote,
 };
 use serde_json::{Value, json};
 
@@ -72,11 +72,12 @@ fn history_names_people_merges_and_what_was_settled() {
     assert!(entry.merges && entry.kind == Kind::Edit);
     let settlement = entry.settles.unwrap();
     assert_eq!((settlement.review, settlement.why.as_deref()), (review.id, Some("called")));
-    let written = entry.writes[0].plain.clone().unwrap();
-    let mut before = written.before;
+    let Wrote::Value { mut before, after } = entry.writes[0].wrote.clone() else {
+        panic!("a value")
+    };
     before.sort_by_key(|value| value.as_ref().map(ToString::to_string));
     assert_eq!(before, [Some(json!("2")), Some(json!("3"))]);
-    assert_eq!(written.after, Some(json!("2")));
+    assert_eq!(after, Some(json!("2")));
 }
 
 #[test]
@@ -88,13 +89,15 @@ fn history_tells_where_texts_counters_and_nested_fields_were_written() {
     let edit = desk.entry(notes[1]);
     assert!(!edit.merges, "a birth is nobody's edit");
     assert_eq!(edit.writes[0].place.to_string(), "visit.notes");
+    assert_eq!(edit.writes[0].wrote, Wrote::Text);
     assert_eq!(edit.fields.into_iter().collect::<Vec<_>>(), ["visit"]);
     let counted = *desk.job.add("parts", 2).unwrap().changes.last().unwrap();
-    assert_eq!(desk.entry(counted).writes[0].place.to_string(), "parts");
+    let counted = desk.entry(counted).writes.remove(0);
+    assert_eq!((counted.place.to_string(), counted.wrote), ("parts".to_owned(), Wrote::Count));
     let floor = *desk.job.set("visit.floor", 4).unwrap().changes.last().unwrap();
     let written = desk.entry(floor).writes.remove(0);
     assert_eq!(written.place.to_string(), "visit.floor");
-    assert_eq!(written.plain.unwrap().before, [Some(json!(3))]);
+    assert_eq!(written.wrote, Wrote::Value { before: vec![Some(json!(3))], after: Some(json!(4)) });
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn entry(
     let mut writes = BTreeMap::new();
     for op in operations(change) {
         if let Some(written) = lineage.written(&hash, &op) {
-            writes.insert(written.place, written.plain);
+            writes.insert(written.place, written.wrote);
         }
     }
     let top = |place: &FieldPath| match place.0.first() {
@@ -167,7 +167,7 @@ fn entry(
         merges: change.deps().iter().filter(|dep| !reserved.contains(dep)).count() > 1,
         settles: lineage.settlement(&hash).cloned(),
         fields: writes.keys().filter_map(top).collect(),
-        writes: writes.into_iter().map(|(place, plain)| Written { place, plain }).collect(),
+        writes: writes.into_iter().map(|(place, wrote)| Written { place, wrote }).collect(),
     }
 }
 

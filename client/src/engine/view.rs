@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rejoin_core::invariant::{FaultyBooking, booking, look_up};
-use rejoin_core::lineage::{Blame, Question, Standing, Step, Unsettled};
+use rejoin_core::lineage::{Blame, FieldPath, Question, Standing, Step, Unsettled};
 use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
@@ -26,8 +26,13 @@ impl Engine {
         let derived = derive(id, &mut row, &mut document, &schema, false)?;
         let value = derived.value(&document, &schema);
         let heads: Vec<ChangeHash> = document.heads();
+        let is_in_list = |standing: &Standing| standing.place.path().is_none();
+        let items = match derived.standings().iter().any(is_in_list) {
+            true => shown_items(&document.doc, derived.effective()),
+            false => Items::new(),
+        };
         self.loaded.put(now, *id, document);
-        let fields = fields(&value, &schema, derived.standings());
+        let fields = fields(&value, &schema, derived.standings(), &items);
         Ok(View { document: *id, key: row.key, heads, value, fields })
     }
 
@@ -40,25 +45,29 @@ impl Engine {
             let lineage = document.lineage(id, schema)?;
             let effective = Effective::new(lineage, &lineage.standings());
             let mut blames = lineage.blame();
-            let items = shown_items(&document.doc, &effective);
+            let items = shown_items(&document.doc, Some(&effective));
             for blame in blames.iter_mut().filter(|blame| blame.path.is_none()) {
-                blame.path = path_of(blame, &items);
+                let ops: Vec<_> = blame.writes.iter().map(|write| write.op.clone()).collect();
+                blame.path = path_of(&blame.place, &ops, &items);
             }
             Ok(blames)
         })
     }
 }
 
+/// The list items that show, with their index.
+type Items = BTreeMap<(u64, ActorId), usize>;
+
 /// Where a field in a list stands now; nothing if it does not show.
-fn path_of(blame: &Blame, items: &BTreeMap<(u64, ActorId), usize>) -> Option<Path> {
+fn path_of(place: &FieldPath, ops: &[(u64, ActorId)], items: &Items) -> Option<Path> {
     // Automerge names an item by whichever operation wrote it last.
-    let (last, around) = blame.place.0.split_last()?;
+    let (last, around) = place.0.split_last()?;
     let index = |counter: u64, actor: &ActorId| items.get(&(counter, actor.clone())).copied();
     let segment = |step: &Step| match step {
         Step::Key(key) => Some(Segment::Key(key.clone())),
         Step::Item { counter, actor } => index(*counter, actor).map(Segment::Index),
     };
-    let written = || blame.writes.iter().find_map(|write| items.get(&write.op).copied());
+    let written = || ops.iter().find_map(|op| items.get(op).copied());
     let end = match last {
         Step::Key(_) => segment(last),
         Step::Item { .. } => segment(last).or_else(|| written().map(Segment::Index)),
@@ -66,7 +75,12 @@ fn path_of(blame: &Blame, items: &BTreeMap<(u64, ActorId), usize>) -> Option<Pat
     around.iter().map(segment).chain([end]).collect()
 }
 
-fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<String, FieldView> {
+fn fields(
+    value: &Value,
+    schema: &Schema,
+    standings: &[Standing],
+    items: &Items,
+) -> BTreeMap<String, FieldView> {
     let mut fields = BTreeMap::new();
     if let Value::Object(map) = value {
         for (name, value) in map {
@@ -104,7 +118,9 @@ fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<St
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
         let view = FieldView { value: standing.value.clone(), states };
-        fields.insert(standing.place.to_string(), view);
+        let path = path_of(&standing.place, &standing.ops, items);
+        let place = path.map_or_else(|| standing.place.to_string(), |path| path.to_string());
+        fields.insert(place, view);
     }
     fields
 }

@@ -54,10 +54,10 @@ pub(crate) fn to_effective_json(doc: &Automerge, effective: &Effective) -> Value
 /// The indices of the list items that show, by the operations that Automerge names them by.
 pub(crate) fn shown_items(
     doc: &Automerge,
-    effective: &Effective,
+    effective: Option<&Effective>,
 ) -> BTreeMap<(u64, ActorId), usize> {
     let mut numbers = BTreeMap::new();
-    let at = At::new(doc, None).with(Some(effective));
+    let at = At::new(doc, None).with(effective);
     at.number(Held::Object(ObjType::Map, ROOT), 0, &mut numbers);
     numbers
 }

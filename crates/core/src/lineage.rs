@@ -38,7 +38,7 @@ pub use blame::{Blame, BlamedWrite};
 pub use field_path::{FieldPath, Step};
 pub use standing::{Candidate, Question, Settled, Standing, Unsettled};
 pub use twins::Twins;
-pub use written::{PlainWrite, Written};
+pub use written::{Written, Wrote};
 
 use crate::change::{ObjectId, is_reserved};
 use crate::schema::{Rule, Schema};

@@ -3,26 +3,35 @@
 use serde_json::Value;
 
 use super::register::Write;
-use super::{FieldPath, Key, Lineage, Op, OpKey, Step};
+use super::{Action, FieldPath, Key, Lineage, Op, OpKey, Step};
 use crate::ChangeHash;
 
 /// What an operation wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The field. Of a text or counter the text or counter itself.
+    /// The field: the text or counter itself, not what is in it.
     pub place: FieldPath,
-    /// The plain value; nothing for texts, counters and what makes a container.
-    pub plain: Option<PlainWrite>,
+    /// What was written there.
+    pub wrote: Wrote,
 }
 
-/// A plain value that was written.
+/// What was written to a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlainWrite {
-    /// The values it took the place of: one as a rule, several if it settled a review, none if
-    /// there was nothing or if it is one more candidate.
-    pub before: Vec<Option<Value>>,
-    /// The value; nothing if the field was cleared.
-    pub after: Option<Value>,
+pub enum Wrote {
+    /// A plain value.
+    Value {
+        /// The values it took the place of: one as a rule, several if it settled a review, none if
+        /// there was nothing or if it is one more candidate.
+        before: Vec<Option<Value>>,
+        /// The value; nothing if the field was cleared.
+        after: Option<Value>,
+    },
+    /// Characters of a text.
+    Text,
+    /// A counter was counted.
+    Count,
+    /// A text, list, map or counter was made.
+    Container,
 }
 
 impl Lineage {
@@ -33,7 +42,7 @@ impl Lineage {
         let at = self.container(&op.object)?;
         let container = &self.containers[at as usize];
         if container.is_text {
-            return Some(Written { place: self.place(container.held_by?), plain: None });
+            return Some(Written { place: self.place(container.held_by?), wrote: Wrote::Text });
         }
         let (key, step) = match &op.key {
             OpKey::Map(key) => (Key::Map(key.as_str().into()), Step::Key(key.clone())),
@@ -51,15 +60,23 @@ impl Lineage {
         let register = self.register_by_key.get(&(at, key)).copied();
         let mut steps = container.held_by.map_or_else(Vec::new, |around| self.place(around).0);
         steps.push(step);
-        let plain = register.and_then(|register| self.plain_write(register, change));
-        Some(Written { place: FieldPath(steps), plain })
+        let wrote = match &op.action {
+            Action::Make | Action::MakeText => Wrote::Container,
+            Action::Touch => Wrote::Count,
+            Action::Put(value) => self.wrote(register, change, Some(value)),
+            Action::Delete => self.wrote(register, change, None),
+        };
+        Some(Written { place: FieldPath(steps), wrote })
     }
 
-    fn plain_write(&self, register: u32, change: u32) -> Option<PlainWrite> {
+    fn wrote(&self, register: Option<u32>, change: u32, value: Option<&Value>) -> Wrote {
+        let alone = || Wrote::Value { before: Vec::new(), after: value.cloned() };
+        let Some(register) = register else { return alone() };
         // In the order in which the changes came, one of each.
         let writes = &self.registers[register as usize].writes;
-        let at = writes.binary_search_by_key(&change, |write: &Write| write.change).ok()?;
+        let at = writes.binary_search_by_key(&change, |write: &Write| write.change);
+        let Ok(at) = at else { return alone() };
         let before = writes[at].closes.iter().map(|at| writes[*at as usize].value.clone());
-        Some(PlainWrite { before: before.collect(), after: writes[at].value.clone() })
+        Wrote::Value { before: before.collect(), after: writes[at].value.clone() }
     }
 }

@@ -78,7 +78,8 @@ impl Engine {
         })
     }
 
-    /// The value a document had at these heads, or has now.
+    /// The value a document had at these heads, as Automerge shows it, or has now, as people should
+    /// see it.
     ///
     /// # Errors
     /// There is no such document, it does not load, or does not have these heads.
@@ -88,14 +89,15 @@ impl Engine {
         id: &DocumentId,
         heads: Option<&[ChangeHash]>,
     ) -> Result<Value, EditError> {
-        let heads = heads.map(to_automerge);
+        let Some(heads) = heads.map(to_automerge) else { return Ok(self.view(now, id)?.value) };
         self.look(now, id, |document, _| {
             let known = |heads: &Vec<automerge::ChangeHash>| {
                 heads.iter().all(|head| document.doc.get_change_meta_by_hash(head).is_some())
             };
-            match &heads {
-                Some(heads) if !known(heads) => Err(EditError::NotFound),
-                heads => Ok(to_json(&document.doc, heads.as_deref())),
+            if known(&heads) {
+                Ok(to_json(&document.doc, Some(&heads)))
+            } else {
+                Err(EditError::NotFound)
             }
         })
     }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use rejoin::Path;
+use rejoin::{CollectionName, Path};
 
 use crate::clock::{self, Since};
 use crate::identity::{self, Acting};
 use crate::output::Output;
 use crate::values::{Assignment, Condition, NewValue};
 use crate::{
-    audit, blame, demo, documents, export, history, import, inspect, list, relay, reviews, sync,
-    watch,
+    audit, blame, demo, documents, export, history, import, inspect, list, relay, reviews, schema,
+    sync, watch,
 };
 
 /// Edit documents offline, and let them meet again at a relay.
@@ -81,6 +81,9 @@ pub(crate) enum Command {
     Add(AddArguments),
     /// Delete a document; setting one of its fields brings it back
     Delete(DocumentArguments),
+    /// Say how the fields of collections merge, and look at what was said
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Print changes as they come, until Ctrl-C
     Watch(WatchArguments),
     /// List what only a person can decide: concurrent values, double bookings, refused writes
@@ -251,6 +254,43 @@ pub(crate) struct AddArguments {
     pub(crate) by: i64,
 }
 
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A schema is a TOML file with tables for each collection:
+
+    [jobs.fields]
+    notes  = { merge = \"text\" }
+    status = { merge = \"order\", order = [\"booked\", \"en_route\", \"done\"] }
+    phone  = { merge = \"owner\", owner = \"crm\", required = true }
+    \"address.street\" = { type = \"string\", default = \"\", writers = [\"dispatch\"] }
+    [[jobs.invariants]]
+    unique = [\"phone\"]
+
+merge is text, counter, set, list, map, review, order, owner, max, min, latest or any; a field without
+it, and one that is not named, merges by review. Applied, it is shared like any document.")]
+pub(crate) enum SchemaCommand {
+    /// Find what is wrong in a schema file, each with its line and column
+    Lint(SchemaFileArguments),
+    /// Print the schemas of the space as such a file
+    Show(SchemaShowArguments),
+    /// Make the schemas of a file those of the space; collections not in the file are left alone
+    Apply(SchemaFileArguments),
+    /// Show what applying a file would change
+    Diff(SchemaFileArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaFileArguments {
+    /// The schema file; - reads standard input
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaShowArguments {
+    /// Only this collection
+    pub(crate) collection: Option<CollectionName>,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A replica is open in one process at a time, so what changes while this runs comes from a relay:
@@ -390,6 +430,7 @@ impl Arguments {
         match self.command {
             Command::Demo => return demo::run(output).await,
             Command::Import(arguments) => return import::run(place, &arguments, output).await,
+            Command::Schema(command) => return schema::run(place, &command, output).await,
             Command::Doctor(arguments) => return inspect::doctor(place, &arguments, output),
             Command::Audit(arguments) => return audit::run(place, &arguments, output).await,
             Command::Relay(arguments) => relay::run(&arguments, output).await,

@@ -21,6 +21,7 @@ mod local;
 mod output;
 mod relay;
 mod reviews;
+mod schema;
 mod sync;
 mod values;
 mod view;

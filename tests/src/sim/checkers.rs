@@ -1,6 +1,6 @@
 //! The promises, each checked on its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin::store::space_digest;
 use rejoin::{ChangeHash, DocumentId, Link, SpaceName};
@@ -17,6 +17,8 @@ struct Held {
     collection: CollectionName,
     heads: Vec<ChangeHash>,
     value: Value,
+    /// The fields that people are asked about.
+    asked: BTreeSet<String>,
 }
 
 type Documents = BTreeMap<DocumentId, Held>;
@@ -174,7 +176,7 @@ impl World {
     fn check_documents(&mut self, space: &SpaceName, documents: &Documents) -> Check {
         for (id, held) in documents {
             let for_good = |edit, entry: &Entry| self.is_for_good(edit, entry);
-            if let Some(wrong) = self.ledger.wrong(id, &held.value, for_good) {
+            if let Some(wrong) = self.ledger.wrong(id, &held.value, &held.asked, for_good) {
                 return Err(Failed(format!("{id}: {wrong}")));
             }
             if let Some(hash) = self.missing_at_relay(id, space, &held.collection, &held.heads) {
@@ -219,7 +221,12 @@ impl World {
                 return Err(Failed(format!("replica {at} holds {id} of another space")));
             };
             let (collection, heads) = (row.collection, row.heads);
-            of_space.insert(id, Held { collection, heads, value });
+            let mut asked = BTreeSet::new();
+            for review in view.reviews_of(&id).map_err(|error| failed(&error))? {
+                let review = view.review(&row.space, &review).map_err(|error| failed(&error))?;
+                asked.extend(review.map(|review| format!("{:?} {}", review.kind, review.field)));
+            }
+            of_space.insert(id, Held { collection, heads, value, asked });
         }
         let quarantined = process.engine.counters().changes_quarantined;
         if quarantined > 0 {

@@ -128,7 +128,7 @@ impl Difference {
                     Some(format!("{}, was {}", said(name, after), shown(before)))
                 }
                 (None, Some(after)) => Some(said(name, after)),
-                (_, None) => Some(format!("no {name} any more")),
+                (_, None) => Some(format!("no {} any more", key(name))),
             }
         });
         let changed = changed.collect::<Vec<_>>().join("; ");

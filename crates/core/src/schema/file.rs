@@ -166,8 +166,10 @@ impl File<'_> {
 
 /// Where a key stands, and its value. Paths may be written in several ways.
 fn entry<'a>(table: &'a DeTable<'a>, step: &str) -> Option<(usize, &'a DeValue<'a>)> {
-    let same = |key: &str| key == step || Path::from(key) == Path::from(step);
-    let (key, value) = table.iter().find(|(key, _)| same(key.get_ref()))?;
+    let exactly = table.get_key_value(step);
+    let path =
+        || table.iter().find(|(key, _)| Path::from(key.get_ref().as_ref()) == Path::from(step));
+    let (key, value) = exactly.or_else(path)?;
     Some((key.span().start, value.get_ref()))
 }
 

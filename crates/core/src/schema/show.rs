@@ -81,9 +81,18 @@ pub(super) fn key(name: &str) -> String {
     if !name.is_empty() && name.chars().all(is_plain) { name.to_owned() } else { quoted(name) }
 }
 
-/// A string in quotes. JSON escapes as TOML does, but for one character.
+/// A string in quotes. JSON escapes as TOML does, but leaves some characters that would command a
+/// terminal.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+    let mut quoted = String::new();
+    for char in Value::from(text).to_string().chars() {
+        if char.is_control() {
+            quoted += &format!("\\u{:04x}", u32::from(char));
+        } else {
+            quoted.push(char);
+        }
+    }
+    quoted
 }
 
 /// What a `no_overlap` says, in the order it is written.

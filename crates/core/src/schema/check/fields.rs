@@ -163,16 +163,19 @@ fn cannot_hold(around: &Path, field: &Field, inside: &Segment) -> Option<String>
 
 /// Looks for another field with as many `*` that is about some of the same places.
 fn check_ambiguity(schema: &Schema, path: &Path, field: &Field, report: &mut Report<'_>) {
+    if stars(path) == 0 {
+        return;
+    }
     let rivals = schema.fields.range(..path).filter(|(other, _)| stars(other) == stars(path));
-    for (other, rival) in rivals {
+    for (other, _) in rivals.filter(|(_, rival)| *rival != field) {
         let Some(both) = common(other, path) else { continue };
-        if rival != field && !schema.fields.contains_key(&both) {
+        if !schema.fields.contains_key(&both) {
             let [path, other, both] = [path, other, &both].map(ToString::to_string);
             let wrong = format!(
                 "fields {other:?} and {path:?} both are about {both:?} and differ; name {both:?}, \
                  too, to say which it is"
             );
-            report.error(&[], wrong);
+            return report.error(&[], wrong);
         }
     }
 }

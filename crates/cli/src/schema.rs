@@ -1,0 +1,224 @@
+//! `rejoin schema`: how the fields of collections merge, from a file to the space and back.
+
+use std::fs;
+use std::io::{Read, stdin};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use rejoin::schema::{
+    Change, Difference, Finding, Parsed, Part, Schema, Schemas, Severity, diff, parse, to_toml,
+};
+use rejoin::{CollectionName, Space};
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{PlaceArguments, SchemaCommand};
+use crate::layout::one_line;
+use crate::local::Local;
+use crate::output::{Output, count};
+
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    command: &SchemaCommand,
+    output: Output,
+) -> Result<ExitCode> {
+    match command {
+        SchemaCommand::Lint(arguments) => return lint(&File::read(&arguments.file)?, output),
+        SchemaCommand::Show(arguments) => show(place, arguments.collection.as_ref(), output).await,
+        SchemaCommand::Apply(arguments) => apply(place, &arguments.file, output).await,
+        SchemaCommand::Diff(arguments) => compare(place, &arguments.file, output).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A schema file.
+struct File {
+    name: String,
+    parsed: Parsed,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self> {
+        let (name, bytes) = if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            stdin().read_to_end(&mut bytes)?;
+            ("standard input".to_owned(), bytes)
+        } else {
+            let name = path.display().to_string();
+            let bytes = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+            (name, bytes)
+        };
+        let text = String::from_utf8(bytes)
+            .with_context(|| format!("{name} is not UTF-8; save it as UTF-8"))?;
+        let parsed = parse(&text);
+        Ok(Self { name, parsed })
+    }
+
+    /// The schemas, if nothing is wrong with them.
+    fn sound(path: &Path, output: Output) -> Result<Schemas> {
+        let file = Self::read(path)?;
+        let found = file.parsed.findings.iter().map(|finding| file.line(finding));
+        let found = found.collect::<Vec<_>>().join("\n");
+        if !file.parsed.is_sound() {
+            bail!("{} is no schema that can be applied; put this right first\n{found}", file.name);
+        }
+        if !found.is_empty() {
+            output.note(&found);
+        }
+        Ok(file.parsed.schemas)
+    }
+
+    fn line(&self, finding: &Finding) -> String {
+        format!("{}:{finding}", self.name)
+    }
+}
+
+fn lint(file: &File, output: Output) -> Result<ExitCode> {
+    let File { name, parsed } = file;
+    let [errors, warnings] = [Severity::Error, Severity::Warning].map(|it| parsed.count(it));
+    let findings = parsed.findings.iter().map(|finding| {
+        json!({
+            "line": finding.line,
+            "column": finding.column,
+            "severity": finding.severity.to_string(),
+            "message": finding.message,
+        })
+    });
+    let json = json!({
+        "file": name,
+        "sound": parsed.is_sound(),
+        "errors": errors,
+        "warnings": warnings,
+        "findings": findings.collect::<Value>(),
+    });
+    output.result(&json, || {
+        let mut lines: Vec<_> = parsed.findings.iter().map(|it| file.line(it)).collect();
+        let described = count(parsed.schemas.len() as u64, "collection");
+        lines.push(match (errors, warnings) {
+            (0, 0) => format!("{name}: {described}, nothing is wrong"),
+            _ => format!(
+                "{name}: {}, {}",
+                count(errors as u64, "error"),
+                count(warnings as u64, "warning")
+            ),
+        });
+        lines.join("\n")
+    })?;
+    Ok(if parsed.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn show(
+    place: &PlaceArguments,
+    collection: Option<&CollectionName>,
+    output: Output,
+) -> Result<()> {
+    let local = Local::open(place).await?;
+    let mut schemas = local.space.schemas().await?;
+    if let Some(collection) = collection {
+        schemas.retain(|name, _| name == collection);
+    }
+    if let (Some(name), true) = (collection, schemas.is_empty()) {
+        bail!(
+            "{name} has no schema here, so all of it merges by review; `rejoin schema apply` a \
+             file, or `rejoin sync` one from a relay"
+        );
+    }
+    for (name, schema) in &schemas {
+        for unknown in Schema::from_value(&schema.to_value()).1 {
+            output.note(&one_line(&format!("{name}: {unknown}")));
+        }
+    }
+    let json: Map<_, _> =
+        schemas.iter().map(|(name, schema)| (name.to_string(), schema.to_json())).collect();
+    output.result(&json, || match to_toml(&schemas).trim_end() {
+        "" => "# No collection has a schema here, so everything merges by review.".to_owned(),
+        text => text.to_owned(),
+    })
+}
+
+async fn apply(place: &PlaceArguments, file: &Path, output: Output) -> Result<()> {
+    let schemas = File::sound(file, output)?;
+    let local = Local::open_or_create(place).await?;
+    let steps = steps(&local.space, &schemas).await?;
+    let mut changed = false;
+    for (name, schema) in &schemas {
+        changed |= local.space.apply_schema(name, schema).await?.changed();
+    }
+    let waiting = local.replica.status().waiting;
+    let json = json!({ "changed": changed, "waiting": waiting, "collections": to_json(&steps) });
+    output.result(&json, || {
+        let waiting = count(waiting, "edit");
+        let done = if changed { "applied" } else { "unchanged" };
+        format!("{}\n{done}; on this device, {waiting} to send to a relay", to_text(&steps))
+    })
+}
+
+async fn compare(place: &PlaceArguments, file: &Path, output: Output) -> Result<()> {
+    let schemas = File::sound(file, output)?;
+    let local = Local::open(place).await?;
+    let steps = steps(&local.space, &schemas).await?;
+    let same = steps.iter().all(|step| !step.is_new && step.differences.is_empty());
+    let json = json!({ "same": same, "collections": to_json(&steps) });
+    output.result(&json, || to_text(&steps))
+}
+
+/// What a file would change for one collection.
+struct Step {
+    collection: CollectionName,
+    /// Whether it has no schema yet.
+    is_new: bool,
+    differences: Vec<Difference>,
+}
+
+async fn steps(space: &Space, schemas: &Schemas) -> Result<Vec<Step>> {
+    let stored = space.schemas().await?;
+    let nothing = Schema::new();
+    let steps = schemas.iter().map(|(name, schema)| {
+        let before = stored.get(name);
+        let differences = diff(before.unwrap_or(&nothing), schema);
+        Step { collection: name.clone(), is_new: before.is_none(), differences }
+    });
+    Ok(steps.collect())
+}
+
+fn to_text(steps: &[Step]) -> String {
+    let lines = steps.iter().flat_map(|step| {
+        let Step { collection, is_new, differences } = step;
+        let heading = match (is_new, differences.len()) {
+            (true, _) => format!("{collection}: new"),
+            (false, 0) => format!("{collection}: the same"),
+            (false, some) => format!("{collection}: {}", count(some as u64, "difference")),
+        };
+        std::iter::once(heading).chain(differences.iter().map(|it| format!("  {it}")))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn to_json(steps: &[Step]) -> Value {
+    let collections = steps.iter().map(|step| {
+        let differences: Value = step.differences.iter().map(difference_json).collect();
+        let json = json!({ "new": step.is_new, "differences": differences });
+        (step.collection.to_string(), json)
+    });
+    Value::Object(collections.collect())
+}
+
+fn difference_json(difference: &Difference) -> Value {
+    let change = match difference.change() {
+        Change::Added => "added",
+        Change::Removed => "removed",
+        Change::Changed => "changed",
+    };
+    let part = match difference.part {
+        Part::Field => "field",
+        Part::Invariant => "invariant",
+        Part::Other => "other",
+    };
+    json!({
+        "change": change,
+        "part": part,
+        "name": difference.name,
+        "before": difference.before,
+        "after": difference.after,
+    })
+}

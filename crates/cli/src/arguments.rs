@@ -59,7 +59,7 @@ Try `rejoin demo`: a relay, two technicians and a front desk, in a few seconds."
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what Rejoin does: a morning of three devices, their relay, and what goes wrong
+    /// Show what Rejoin does: a day of three devices, their relay, and what goes wrong
     Demo,
     /// Run a relay, where replicas meet
     Relay(RelayArguments),

@@ -1,7 +1,7 @@
 //! Commands about one document: get, set, append, add, delete.
 
 use anyhow::{Context, Result};
-use rejoin::{Edited, Op};
+use rejoin::{Edited, Op, Review};
 use serde_json::{Value, json};
 
 use crate::arguments::{
@@ -37,8 +37,9 @@ pub(crate) async fn set(
     output: Output,
 ) -> Result<()> {
     let local = Local::open_or_create(place).await?;
+    let before = local.space.reviews().open().await?;
     let edited = assign(&local, &arguments.document, &arguments.assignments).await?;
-    report(&local, &arguments.document, "set", &edited, output).await
+    report(&local, &arguments.document, "set", &edited, &before, output).await
 }
 
 /// Writes the assignments in one commit.
@@ -70,8 +71,9 @@ pub(crate) async fn append(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let document = local.document(&arguments.document).await?;
+    let before = local.space.reviews().open().await?;
     let edited = document.append(&arguments.field, &arguments.text).await?;
-    report(&local, &arguments.document, "appended", &edited, output).await
+    report(&local, &arguments.document, "appended", &edited, &before, output).await
 }
 
 pub(crate) async fn add(
@@ -81,8 +83,9 @@ pub(crate) async fn add(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let document = local.document(&arguments.document).await?;
+    let before = local.space.reviews().open().await?;
     let edited = document.add(&arguments.field, arguments.by).await?;
-    report(&local, &arguments.document, "added", &edited, output).await
+    report(&local, &arguments.document, "added", &edited, &before, output).await
 }
 
 pub(crate) async fn delete(
@@ -92,8 +95,9 @@ pub(crate) async fn delete(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let document = local.document(arguments).await?;
+    let before = local.space.reviews().open().await?;
     let edited = document.delete().await.context("the document was not deleted")?;
-    report(&local, arguments, "deleted", &edited, output).await
+    report(&local, arguments, "deleted", &edited, &before, output).await
 }
 
 /// Says what an edit came to, how much is now on this device only, and what people have to decide
@@ -103,11 +107,12 @@ async fn report(
     document: &DocumentArguments,
     done: &str,
     edited: &Edited,
+    before: &[Review],
     output: Output,
 ) -> Result<()> {
     let DocumentArguments { collection, key } = document;
     let waiting = local.replica.status().waiting;
-    let asked = reviews::touched_by(local, edited).await?;
+    let asked = reviews::touched_by(local, edited, before).await?;
     let heads: Vec<_> = edited.heads.iter().map(ToString::to_string).collect();
     let json = json!({
         "collection": collection,

@@ -36,7 +36,10 @@ async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
     output.result(&Value::from_iter(changes.iter().map(change_json)), || {
         let mut table = Table::new(["time", "change", "by", "what", "fields"]).keeping(2);
         for change in &changes {
-            let fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
+            let mut fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
+            if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {
+                fields += &format!(": {why}");
+            }
             let hash = short(&change.hash.to_string(), HASH_SHOWN);
             table.row([utc(change.time_s), hash, by(change), what(change), fields]);
         }
@@ -76,12 +79,11 @@ fn by(change: &HistoryEntry) -> String {
 }
 
 fn what(change: &HistoryEntry) -> String {
-    let Some(Settlement { review, dismissed, why, .. }) = &change.settles else {
+    let Some(Settlement { review, dismissed, .. }) = &change.settles else {
         return if change.merges { "merge" } else { kind(change.kind) }.to_owned();
     };
     let verb = if *dismissed { "dismisses" } else { "settles" };
-    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{verb} {}{why}", short_id(review))
+    format!("{verb} {}", short_id(review))
 }
 
 fn change_json(change: &HistoryEntry) -> Value {

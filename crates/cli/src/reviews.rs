@@ -16,7 +16,8 @@ use crate::local::Local;
 use crate::output::{Output, count};
 
 pub(crate) use decide::{assign, settle};
-pub(crate) use show::show;
+pub(crate) use show::{show, side_by_side_documents};
+pub(crate) use two::Two;
 pub(crate) use words::{is_about_two, kind, name, review_json, shown};
 
 pub(crate) async fn list(
@@ -110,14 +111,19 @@ fn find<'a>(reviews: &'a [Review], prefix: &str) -> Result<&'a Review> {
 }
 
 /// The open reviews that an edit takes part in: with a value that is one more candidate, or with a
-/// document that gets in another's way.
-pub(crate) async fn touched_by(local: &Local, edited: &Edited) -> Result<Vec<Review>> {
+/// document that gets in another's way since. `before` are those that were open already.
+pub(crate) async fn touched_by(
+    local: &Local,
+    edited: &Edited,
+    before: &[Review],
+) -> Result<Vec<Review>> {
     let mut open = local.space.reviews().open().await?;
     open.retain(|review| {
         let wrote = |change| edited.changes.contains(change);
         let names = || review.documents.iter().any(|named| named.document == edited.document);
+        let is_new = || before.iter().all(|known| known.id != review.id);
         review.candidates.iter().any(|candidate| wrote(&candidate.change))
-            || (is_about_two(review) && names())
+            || (is_about_two(review) && names() && is_new())
     });
     Ok(open)
 }

@@ -7,7 +7,7 @@ use console::style;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::layout::{Table, width, wrap};
+use crate::layout::{SideBySide, Table, width, wrap};
 use crate::output::Output;
 
 /// Prints scenes with the time, unless the output is for a program.
@@ -39,6 +39,13 @@ impl Stage {
         }
     }
 
+    /// Things to compare.
+    pub(super) fn compare(&self, compared: &SideBySide) {
+        for line in compared.fit(self.width() - INDENT).lines() {
+            self.print(&format!("{:INDENT$}{line}", ""));
+        }
+    }
+
     pub(super) fn table(&self, table: Table) {
         self.print(&table.indented(INDENT).fit(self.width()));
     }
@@ -47,7 +54,7 @@ impl Stage {
     pub(super) fn close(&self, converged: bool, took: Duration) {
         let took = format!("{:.1} s", took.as_secs_f64());
         let words = if converged {
-            style(format!("Everyone has the same morning, after {took}.")).green()
+            style(format!("Everyone has the same day, after {took}.")).green()
         } else {
             style(format!("The devices differ, after {took}: this is a bug, please report it."))
                 .red()

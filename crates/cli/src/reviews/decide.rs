@@ -27,7 +27,7 @@ pub(crate) async fn settle(
         bail!(gone(whole.as_ref().unwrap_or(review), &all));
     }
     if is_about_two(review) && arguments.dismiss.is_none() {
-        let two = Two::of(&local, review).await?;
+        let two = Two::of(&local.space, review).await?;
         let instructions = two.instructions(place, review).join("\n");
         bail!("review {} is about two documents.{instructions}", short_id(&review.id));
     }
@@ -103,13 +103,16 @@ fn gone(review: &Review, all: &[Review]) -> String {
         other.is_open() && other.documents == review.documents && other.field == review.field
     };
     let then = match all.iter().find(same) {
+        None if is_about_two(review) => {
+            "`rejoin set` changes either of them all the same".to_owned()
+        }
         Some(other) => {
             let id = short_id(&other.id);
             format!("There is another question about it now; `rejoin review {id}` shows it")
         }
         None => "`rejoin set` changes the field, as any other".to_owned(),
     };
-    format!("review {id} is {how}. {then}")
+    format!("review {id} was {how}. {then}")
 }
 
 pub(crate) async fn assign(

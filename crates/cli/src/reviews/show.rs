@@ -1,7 +1,9 @@
 //! `rejoin review`: what there is to choose from, and how to choose.
 
 use anyhow::Result;
-use rejoin::{Document, Path, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument};
+use rejoin::{
+    Document, Path, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument, Space,
+};
 use serde_json::Value;
 
 use super::find;
@@ -31,7 +33,7 @@ pub(crate) async fn show(
     let mut json = review_json(review);
     let mut lines = Vec::new();
     if is_about_two(review) {
-        let two = Two::of(&local, review).await?;
+        let two = Two::of(&local.space, review).await?;
         for (at, last) in two.last.iter().enumerate() {
             json["documents"][at]["written"] = last.as_ref().map_or(Value::Null, candidate_json);
         }
@@ -43,7 +45,7 @@ pub(crate) async fn show(
             lines.extend(two.instructions(place, review));
         }
     } else {
-        let field = field_name(&local, review).await?;
+        let field = field_name(&local.space, review).await?;
         lines.push(headline(review, &field));
         if !review.candidates.is_empty() {
             lines.push(String::new());
@@ -91,22 +93,22 @@ pub(super) fn bold(text: &str) -> String {
 }
 
 /// The field, items of lists by their index where they are still there.
-async fn field_name(local: &Local, review: &Review) -> Result<String> {
+async fn field_name(space: &Space, review: &Review) -> Result<String> {
     let Some(named) = review.documents.first().filter(|_| review.field.contains("[#")) else {
         return Ok(review.field.clone());
     };
-    let blames = document(local, review, named)?.blame().await?;
+    let blames = document(space, review, named)?.blame().await?;
     let found = blames.into_iter().find(|blame| blame.place.to_string() == review.field);
     let path = found.and_then(|blame| blame.path);
     Ok(path.map_or_else(|| review.field.clone(), |path: Path| path.to_string()))
 }
 
 pub(super) fn document(
-    local: &Local,
+    space: &Space,
     review: &Review,
     named: &ReviewedDocument,
 ) -> Result<Document> {
-    let collection = local.space.collection(review.collection.as_str())?;
+    let collection = space.collection(review.collection.as_str())?;
     Ok(collection.document_by_id(named.document))
 }
 
@@ -118,7 +120,8 @@ fn side_by_side_values(review: &Review) -> SideBySide {
     table
 }
 
-fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
+/// The two documents of a review.
+pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
     let mut table = SideBySide::new(review.documents.iter().map(name));
     let booked = |end: fn((i64, i64)) -> i64| {
         let time = move |time_ms: i64| utc(time_ms.div_euclid(1000));
@@ -213,7 +216,14 @@ fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
     let mut ways: Vec<_> = candidates(review)
         .into_iter()
         .zip(1..)
-        .map(|(it, number)| (format!("{settle} --take {number}"), value(review, it)))
+        .map(|(it, number)| {
+            let does = match (review.kind, &it.value) {
+                (ReviewKind::Removal, Some(_)) => "it is gone".to_owned(),
+                (ReviewKind::Removal, None) => "it stays".to_owned(),
+                _ => value(review, it),
+            };
+            (format!("{settle} --take {number}"), does)
+        })
         .collect();
     let keeps = match review.kind {
         ReviewKind::Removal => "it stays".to_owned(),

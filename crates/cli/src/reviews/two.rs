@@ -2,18 +2,20 @@
 
 use anyhow::Result;
 use rejoin::schema::Invariant;
-use rejoin::{Blame, Candidate, Path, Review, ReviewCandidate, ReviewKind, ReviewedDocument};
+use rejoin::{
+    Blame, Candidate, Path, Review, ReviewCandidate, ReviewKind, ReviewedDocument, Space,
+};
 use serde_json::Value;
 
 use super::show::{aligned, bold, document};
 use super::words::{name, shown};
 use crate::arguments::PlaceArguments;
-use crate::local::{Local, command_line, quoted};
+use crate::local::{command_line, quoted};
 use crate::reviews::short_id;
 use crate::values::at;
 
 /// What is known of the two documents.
-pub(super) struct Two {
+pub(crate) struct Two {
     /// The invariant they break together, if the schema still has it.
     invariant: Option<Invariant>,
     /// Of duplicates what both hold.
@@ -25,13 +27,13 @@ pub(super) struct Two {
 }
 
 impl Two {
-    pub(super) async fn of(local: &Local, review: &Review) -> Result<Self> {
-        let schema = local.space.schema(&review.collection).await?.unwrap_or_default();
+    pub(crate) async fn of(space: &Space, review: &Review) -> Result<Self> {
+        let schema = space.schema(&review.collection).await?.unwrap_or_default();
         let invariant = schema.invariants.into_iter().find(|it| is_broken(review, it));
         let fields = invariant.as_ref().map(fields).unwrap_or_default();
         let (mut values, mut last, mut whose) = (Vec::new(), Vec::new(), None);
         for named in &review.documents {
-            let document = document(local, review, named)?;
+            let document = document(space, review, named)?;
             let value = document.read().await?.map(|entry| entry.value).unwrap_or_default();
             let held = |path: &Path| shown(at(&value, path));
             match review.kind {

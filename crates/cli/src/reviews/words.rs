@@ -33,7 +33,12 @@ pub(super) fn question(review: &Review) -> String {
     match review.kind {
         ReviewKind::DoubleBooking => match times(review) {
             Some((from_ms, until_ms)) => {
-                format!("twice at {} to {}", minute(from_ms), minute(until_ms))
+                let (from, until) = (minute(from_ms), minute(until_ms));
+                let until = match from.split_once(' ') {
+                    Some((day, _)) => until.strip_prefix(day).map_or(&*until, str::trim_start),
+                    None => &until,
+                };
+                format!("twice at {from} to {until}")
             }
             None => "double booking".to_owned(),
         },

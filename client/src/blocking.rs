@@ -29,8 +29,8 @@ use crate::engine::{EditError, Edited, HistoryEntry};
 use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
-    Blame, Booking, ConnectError, Counters, Decision, Entry, Identity, Listed, Op, OpenError, Path,
-    Review, ReviewId, SaveError, Status, View, Watcher,
+    Blame, Booked, Booking, ConnectError, Counters, Decision, Entry, Identity, Listed, Op,
+    OpenError, Path, Review, ReviewId, SaveError, Status, View, Watcher,
 };
 
 /// [`crate::Replica`], blocking.
@@ -92,6 +92,11 @@ impl Replica {
     pub fn connect(&self, relay: &str, spaces: &[&Space]) -> Result<(), ConnectError> {
         let spaces: Vec<_> = spaces.iter().map(|space| &space.0).collect();
         block_on(self.0.connect(relay, &spaces))
+    }
+
+    /// As [`crate::Replica::reviews`].
+    pub fn reviews(&self) -> Reviews {
+        Reviews(self.0.reviews())
     }
 
     /// As [`crate::Replica::status`].
@@ -210,6 +215,7 @@ impl Collection {
         fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError>;
         fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError>;
         fn list(&self) -> Result<Vec<Entry>, EditError>;
+        fn booked(&self, whose: &Value, start_ms: i64, end_ms: i64) -> Result<Vec<Booked>, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;
     }
 }

@@ -1,10 +1,12 @@
 //! The time a document takes of somebody, and whether others can count on it.
 
-use rejoin_core::invariant;
+use rejoin_core::{DocumentId, invariant};
+use serde_json::Value;
 
+use crate::collection::Collection;
 use crate::document::Document;
 use crate::engine::EditError;
-use crate::store::ReviewKind;
+use crate::store::{ReadView, ReviewKind};
 
 /// The time a document takes by an invariant of its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,62 @@ pub enum BookingState {
     /// The relay holds it, and it overlaps nothing this replica knows of.
     Confirmed,
 }
+
+/// A document that takes some of a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booked {
+    /// Which document.
+    pub document: DocumentId,
+    /// Its natural key, if it has one.
+    pub key: Option<String>,
+    /// When it begins, in milliseconds since 1970.
+    pub start_ms: i64,
+    /// When it ends; that moment itself is free.
+    pub end_ms: i64,
+}
+
+impl Collection {
+    /// What takes some of this time of somebody, by the `no_overlap` invariants of the collection:
+    /// ask before booking it. Reads no document, however many bookings there are; at most 4,096 of
+    /// them are given.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn booked(
+        &self,
+        whose: &Value,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<Booked>, EditError> {
+        // A value that is behind would say what was.
+        let replica = self.replica();
+        let stale = replica.read(ReadView::stale)?;
+        replica.refresh(stale).await?;
+        let at = invariant::Booking::at(whose, start_ms, end_ms);
+        let schema = self.space().schema(self.name()).await?.unwrap_or_default();
+        let mut booked = Vec::new();
+        for invariant in &schema.invariants {
+            let (space, name) = (self.space(), invariant.name());
+            let found = replica.read(|view| {
+                view.overlapping(space.name(), self.name(), &name, &at, &NOBODY, BOOKED_MAX)
+            })?;
+            for (document, booking) in found {
+                let row = replica.read(|view| view.document(&document))?;
+                let key = row.and_then(|row| row.key);
+                let (start_ms, end_ms) = (booking.start, booking.end);
+                booked.push(Booked { document, key, start_ms, end_ms });
+            }
+        }
+        booked.sort_by_key(|booked| (booked.start_ms, booked.document));
+        Ok(booked)
+    }
+}
+
+/// No document has this id, which would be left out.
+const NOBODY: DocumentId = DocumentId([0; 16]);
+
+/// Bookings given at most.
+const BOOKED_MAX: usize = 4096;
 
 impl Document {
     /// The times the document takes by the `no_overlap` invariants of its schema.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::document::Document;
 use crate::engine::{Content, Edit, EditError, Edited, Target};
-use crate::replica::Replica;
+use crate::replica::{Replica, Space};
 use crate::store::{ReadView, ValueRow};
 use crate::watch::Watcher;
 
@@ -35,6 +35,15 @@ pub struct Entry {
 impl Collection {
     pub(crate) fn new(replica: Replica, space: SpaceName, name: CollectionName) -> Self {
         Self { replica, space, name }
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The space it is in.
+    pub(crate) fn space(&self) -> Space {
+        Space::new(self.replica.clone(), self.space.clone())
     }
 
     /// Its name.

@@ -41,7 +41,7 @@ impl Document {
 
     /// The reviews of the document's space.
     pub(crate) fn reviews(&self) -> Reviews {
-        Reviews::new(self.replica.clone(), self.space.clone())
+        Reviews::new(self.replica.clone(), Some(self.space.clone()))
     }
 
     /// Which document.

@@ -23,13 +23,16 @@ mod set_aside;
 mod settle;
 mod view;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, PeerId, SpaceName};
 
 pub use crate::write::WriteError;
+use derive::reviews_collection;
 pub use edit::{Content, Decision, Edit, Edited, Target};
 pub use error::{EditError, EngineError};
 pub use history::{HistoryEntry, Kind};
@@ -68,6 +71,8 @@ pub struct Engine {
     identity: Option<Identity>,
     /// Schemas that were looked up, by space and collection; empty where there is none.
     schemas: BTreeMap<(SpaceName, CollectionName), Arc<Schema>>,
+    /// Fields that were warned of because their schema does not name them.
+    unknown_fields: BTreeSet<(SpaceName, CollectionName, String)>,
     /// Documents with edits that the relay acknowledged since its last checkpoint.
     newly_held: BTreeSet<DocumentId>,
     /// Documents whose schema changed, so that their values and reviews are to be derived anew.
@@ -168,7 +173,7 @@ struct Turn {
 /// What is told when the commit is durable.
 enum Effect {
     Changed { space: SpaceName, collection: CollectionName, change: Change },
-    Presence { space: SpaceName, document: DocumentId },
+    Presence { space: SpaceName, collection: CollectionName, document: DocumentId },
 }
 
 impl Engine {
@@ -197,6 +202,7 @@ impl Engine {
             authored_anew: BTreeSet::new(),
             identity: None,
             schemas: BTreeMap::new(),
+            unknown_fields: BTreeSet::new(),
             newly_held: BTreeSet::new(),
             behind: BTreeSet::new(),
             is_lost: false,
@@ -248,7 +254,10 @@ impl Engine {
         if edits.is_empty() && !self.has_messages() {
             return Ok(Vec::new());
         }
-        let turned = self.try_turn(now, unix_s, edits);
+        // Automerge is fenced where it takes bytes from outside; this is for what nobody foresaw.
+        // The transaction is dropped with everything of this turn in it.
+        let turned = catch_unwind(AssertUnwindSafe(|| self.try_turn(now, unix_s, edits)))
+            .unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }));
         if turned.is_err() {
             self.forget();
         } else if let Err(error) = self.unload(now, 0) {
@@ -333,6 +342,12 @@ impl Engine {
         collection: CollectionName,
         document: Option<DocumentId>,
     ) -> Watcher {
+        self.watchers.add(Filter { space: Some(space), collection, document })
+    }
+
+    /// Watches the reviews of a space, or of all.
+    pub fn watch_reviews(&mut self, space: Option<SpaceName>) -> Watcher {
+        let (collection, document) = (reviews_collection(), None);
         self.watchers.add(Filter { space, collection, document })
     }
 
@@ -361,7 +376,9 @@ impl Engine {
     pub fn handle_idle(&mut self, now: u64) -> Result<(), EngineError> {
         let expired = self.presences.expire(now);
         for (space, document) in expired {
-            self.watchers.presence(&space, document);
+            if let Some(row) = self.store.read()?.document(&document)? {
+                self.watchers.presence(&space, &row.collection, document);
+            }
         }
         self.unload(now, now.saturating_sub(self.options.idle_ms))
     }
@@ -417,7 +434,9 @@ impl Engine {
                 Effect::Changed { space, collection, change } => {
                     self.watchers.changed(&space, &collection, &change);
                 }
-                Effect::Presence { space, document } => self.watchers.presence(&space, document),
+                Effect::Presence { space, collection, document } => {
+                    self.watchers.presence(&space, &collection, document);
+                }
             }
         }
         self.recount(Some(turn.unix_s))
@@ -509,6 +528,12 @@ impl std::fmt::Debug for Engine {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason".into())
 }
 
 /// Heads as Automerge names them.

@@ -29,7 +29,7 @@ mod view;
 mod watch;
 mod write;
 
-pub use booking::{Booking, BookingState};
+pub use booking::{Booked, Booking, BookingState};
 pub use collection::{Collection, Entry};
 pub use dial::AddressError;
 pub use diff::{Op, diff};

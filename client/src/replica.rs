@@ -115,6 +115,11 @@ impl Replica {
         Ok(self.ask(move |engine, _| engine.act_as(identity)).await??)
     }
 
+    /// What only a person can decide about the documents of all spaces.
+    pub fn reviews(&self) -> Reviews {
+        Reviews::new(self.clone(), None)
+    }
+
     /// As whom the replica edits, if somebody said.
     ///
     /// # Errors
@@ -277,6 +282,10 @@ pub struct Space {
 }
 
 impl Space {
+    pub(crate) fn new(replica: Replica, name: SpaceName) -> Self {
+        Self { replica, name }
+    }
+
     /// Its name.
     pub fn name(&self) -> &SpaceName {
         &self.name
@@ -297,7 +306,7 @@ impl Space {
 
     /// What only a person can decide about the documents of the space.
     pub fn reviews(&self) -> Reviews {
-        Reviews::new(self.replica.clone(), self.name.clone())
+        Reviews::new(self.replica.clone(), Some(self.name.clone()))
     }
 
     /// The collections that have documents, with how many.

@@ -25,6 +25,8 @@ const DISMISSED: &str = "dismissed";
 pub struct Review {
     /// Which review: derived from what it is about, so it is the same everywhere.
     pub id: ReviewId,
+    /// Its space.
+    pub space: SpaceName,
     /// What is asked.
     pub kind: ReviewKind,
     /// The collection of the documents.
@@ -84,11 +86,11 @@ pub enum ReviewState {
     },
 }
 
-/// The reviews of a space.
+/// The reviews of a space, or of all spaces of a replica.
 #[derive(Debug, Clone)]
 pub struct Reviews {
     replica: Replica,
-    space: SpaceName,
+    space: Option<SpaceName>,
 }
 
 impl Review {
@@ -99,7 +101,7 @@ impl Review {
 }
 
 impl Reviews {
-    pub(crate) fn new(replica: Replica, space: SpaceName) -> Self {
+    pub(crate) fn new(replica: Replica, space: Option<SpaceName>) -> Self {
         Self { replica, space }
     }
 
@@ -111,28 +113,43 @@ impl Reviews {
     pub async fn list(&self) -> Result<Vec<Review>, EditError> {
         let stale = self.replica.read(ReadView::stale)?;
         self.replica.refresh(stale).await?;
-        let rows = self.replica.read(|view| view.reviews(&self.space))?;
-        let mut notes = BTreeMap::new();
-        let collection = CollectionName::new(REVIEWS)?;
-        self.replica.read(|view| {
-            view.each_value(&self.space, &collection, |_, row| {
-                let note = serde_json::from_slice(&row.json).unwrap_or_default();
-                notes.extend(row.key.filter(|_| !row.deleted).map(|key| (key, note)));
-                true
-            })
-        })?;
-        let review = |(id, row): (ReviewId, ReviewRow)| {
-            let note = notes.remove(&id.to_string()).unwrap_or_default();
-            review(id, row, &note)
+        let spaces = match &self.space {
+            Some(space) => vec![space.clone()],
+            None => self.replica.read(ReadView::spaces)?,
         };
-        let mut reviews: Vec<_> = rows.into_iter().map(review).collect();
-        for review in reviews.iter_mut().filter(|it| it.kind == ReviewKind::DoubleBooking) {
-            review.held_first = self.replica.read(|view| held_first(view, &review.documents))?;
+        let mut reviews = Vec::new();
+        for space in &spaces {
+            reviews.extend(self.of_space(space)?);
         }
         let newest = |review: &Review| review.candidates.iter().map(|it| it.time_s).max();
         reviews.sort_by_key(|review| {
             (!review.is_open(), std::cmp::Reverse(newest(review)), review.id)
         });
+        Ok(reviews)
+    }
+
+    fn of_space(&self, space: &SpaceName) -> Result<Vec<Review>, EditError> {
+        let rows = self.replica.read(|view| view.reviews(space))?;
+        let mut notes = BTreeMap::new();
+        let collection = CollectionName::new(REVIEWS)?;
+        self.replica.read(|view| {
+            view.each_value(space, &collection, |_, row| {
+                let note = serde_json::from_slice(&row.json).unwrap_or_default();
+                notes.extend(row.key.filter(|_| !row.deleted).map(|key| (key, note)));
+                true
+            })
+        })?;
+        let mut reviews = Vec::with_capacity(rows.len());
+        for (id, row) in rows {
+            let note = notes.remove(&id.to_string()).unwrap_or_default();
+            let held_first = match row.kind {
+                ReviewKind::DoubleBooking => {
+                    self.replica.read(|view| held_first(view, &row.documents))?
+                }
+                _ => None,
+            };
+            reviews.push(Review { held_first, ..review(space, id, row, &note) });
+        }
         Ok(reviews)
     }
 
@@ -153,16 +170,17 @@ impl Reviews {
     pub async fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError> {
         let found = self.list().await?.into_iter().find(|review| review.id == *id);
         let Some(mut review) = found else { return Ok(None) };
-        if let ReviewState::Dismissed { by: by @ None, .. } = &mut review.state {
-            *by = self.dismissed_by(id).await?;
+        if let ReviewState::Dismissed { by: None, why } = &review.state {
+            let (by, why) = (self.dismissed_by(&review).await?, why.clone());
+            review.state = ReviewState::Dismissed { by, why };
         }
         Ok(Some(review))
     }
 
     /// Who noted that a review is dismissed.
-    async fn dismissed_by(&self, id: &ReviewId) -> Result<Option<ReviewCandidate>, EditError> {
-        let key = Genesis::first(id.to_string())?;
-        let note = DocumentId::derive(&self.space, &CollectionName::new(REVIEWS)?, &key);
+    async fn dismissed_by(&self, review: &Review) -> Result<Option<ReviewCandidate>, EditError> {
+        let key = Genesis::first(review.id.to_string())?;
+        let note = DocumentId::derive(&review.space, &CollectionName::new(REVIEWS)?, &key);
         let blames = self.replica.ask(move |engine, now| engine.blame(now, &note)).await??;
         let is_it = |blame: &Blame| blame.path == Some(Path::from([DISMISSED]));
         let writes = blames.into_iter().find(is_it).map(|blame| blame.writes).unwrap_or_default();
@@ -192,17 +210,19 @@ impl Reviews {
         match review.kind {
             ReviewKind::DoubleBooking | ReviewKind::Duplicate => match decision {
                 Decision::Dismiss => {
-                    self.note(id, json!({ DISMISSED: why.unwrap_or("no reason given") })).await
+                    let why = why.unwrap_or("no reason given");
+                    self.note(&review, json!({ DISMISSED: why })).await
                 }
                 _ => Err(EditError::ChangeOne),
             },
             _ => {
                 let document = review.documents.first().ok_or(EditError::NoReview(*id))?.document;
+                let (space, collection) = (review.space, review.collection);
                 let (review, why) = (*id, why.map(str::to_owned));
                 self.replica
                     .edit(Edit {
-                        space: self.space.clone(),
-                        collection: self.collection_of(&document)?,
+                        space,
+                        collection,
                         target: Target::Document(document),
                         create: false,
                         content: Content::Decide { review, decision, why },
@@ -222,8 +242,8 @@ impl Reviews {
         assignee: Option<&str>,
         due: Option<&str>,
     ) -> Result<Edited, EditError> {
-        self.get(id).await?.ok_or(EditError::NoReview(*id))?;
-        self.note(id, json!({ "assignee": assignee, "due": due })).await
+        let review = self.get(id).await?.ok_or(EditError::NoReview(*id))?;
+        self.note(&review, json!({ "assignee": assignee, "due": due })).await
     }
 
     /// Tells whenever a review opens, changes or is settled, and by which document. List them
@@ -232,22 +252,17 @@ impl Reviews {
     /// # Errors
     /// The replica was closed.
     pub async fn watch(&self) -> Result<Watcher, EditError> {
-        let (space, reviews) = (self.space.clone(), CollectionName::new(REVIEWS)?);
-        self.replica.ask(move |engine, _| engine.watch(space, reviews, None)).await
-    }
-
-    fn collection_of(&self, document: &DocumentId) -> Result<CollectionName, EditError> {
-        let row = self.replica.read(|view| view.document(document))?;
-        Ok(row.ok_or(EditError::NotFound)?.collection)
+        let space = self.space.clone();
+        self.replica.ask(move |engine, _| engine.watch_reviews(space)).await
     }
 
     /// Writes what people note about a review.
-    async fn note(&self, id: &ReviewId, note: Value) -> Result<Edited, EditError> {
+    async fn note(&self, review: &Review, note: Value) -> Result<Edited, EditError> {
         let Value::Object(fields) = note else { return Err(EditError::NotAMap) };
-        let key = id.to_string();
+        let key = review.id.to_string();
         self.replica
             .edit(Edit {
-                space: self.space.clone(),
+                space: review.space.clone(),
                 collection: CollectionName::new(REVIEWS)?,
                 target: Target::Key(key),
                 create: true,
@@ -257,7 +272,7 @@ impl Reviews {
     }
 }
 
-fn review(id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
+fn review(space: &SpaceName, id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
     let text = |name: &str| note.get(name).and_then(Value::as_str).map(str::to_owned);
     let state = match row.settled {
         Some(settled) if settled.dismissed => {
@@ -271,6 +286,7 @@ fn review(id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
     };
     Review {
         id,
+        space: space.clone(),
         kind: row.kind,
         collection: row.collection,
         documents: row.documents,

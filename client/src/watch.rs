@@ -99,9 +99,16 @@ impl Stream for Watcher {
 /// Which documents a watcher is told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
-    pub(crate) space: SpaceName,
+    /// All spaces if that is `None`.
+    pub(crate) space: Option<SpaceName>,
     pub(crate) collection: CollectionName,
     pub(crate) document: Option<DocumentId>,
+}
+
+impl Filter {
+    fn is_in(&self, space: &SpaceName) -> bool {
+        self.space.as_ref().is_none_or(|of| of == space)
+    }
 }
 
 /// Everybody who watches.
@@ -128,7 +135,7 @@ impl Watchers {
 
     pub(crate) fn anyone(&self, space: &SpaceName, collection: &CollectionName) -> bool {
         self.watching.iter().any(|watching| {
-            watching.filter.space == *space && watching.filter.collection == *collection
+            watching.filter.is_in(space) && watching.filter.collection == *collection
         })
     }
 
@@ -149,8 +156,13 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn presence(&mut self, space: &SpaceName, document: DocumentId) {
-        self.tell(space, None, document, |pending| pending.presence(document));
+    pub(crate) fn presence(
+        &mut self,
+        space: &SpaceName,
+        collection: &CollectionName,
+        document: DocumentId,
+    ) {
+        self.tell(space, Some(collection), document, |pending| pending.presence(document));
     }
 
     fn tell(
@@ -163,7 +175,7 @@ impl Watchers {
         self.watching.retain(|watching| !watching.wake.is_closed());
         let concerned = self.watching.iter().filter(|watching| {
             let filter = &watching.filter;
-            filter.space == *space
+            filter.is_in(space)
                 && collection.is_none_or(|collection| filter.collection == *collection)
                 && filter.document.is_none_or(|of| of == document)
         });
@@ -219,6 +231,8 @@ impl Pending {
     fn presence(&mut self, document: DocumentId) {
         if self.presences.len() < BEHIND_MAX {
             self.presences.insert(document);
+        } else {
+            self.everything = true;
         }
     }
 

@@ -75,6 +75,8 @@ async fn presence_reaches_peers_and_is_not_stored() {
     let before = digest(&van);
     let here = jobs(&van).document_by_id(job.id());
     let mut watcher = here.watch().await.unwrap();
+    let customers = van.space("main").unwrap().collection("customers").unwrap();
+    let mut others = customers.watch().await.unwrap();
     job.present(Some(b"editing notes".to_vec()), 60_000).await.unwrap();
     assert_eq!(watcher.next().await, Some(WatchEvent::Presence(job.id())));
     let present = here.presences().await.unwrap();
@@ -83,6 +85,7 @@ async fn presence_reaches_peers_and_is_not_stored() {
     job.present(None, 0).await.unwrap();
     assert_eq!(watcher.next().await, Some(WatchEvent::Presence(job.id())));
     assert!(here.presences().await.unwrap().is_empty());
+    assert_eq!(others.try_next(), None, "other collections hear nothing of it");
     assert_eq!(digest(&van), before);
     relay.stop().await;
 }

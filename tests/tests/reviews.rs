@@ -3,7 +3,7 @@
 use rejoin::schema::{Field, Invariant, Kind, Rule, Schema};
 use rejoin::{
     BookingState, Collection, Decision, Document, EditError, FieldState, Identity, Link, Replica,
-    Review, ReviewKind, ReviewState,
+    Review, ReviewKind, ReviewState, WatchEvent,
 };
 use rejoin_tests::live::LiveRelay;
 use serde_json::{Value, json};
@@ -120,12 +120,16 @@ async fn concurrent_values_are_a_review_until_one_side_settles_it() {
     people.sort();
     assert_eq!(people, [Some("Dora".to_owned()), Some("Timo".to_owned())]);
     assert_eq!(meeting.value("1").await, json!({ "phone": "100", "town": "Bonn" }));
+    assert_eq!(meeting.van.reviews().open().await.unwrap(), open(&meeting.van).await);
     let listed = jobs(&meeting.van).list().await.unwrap();
     assert_eq!(listed[0].value["phone"], "100", "lists show what stands, too");
 
+    let mut watcher = meeting.van.reviews().watch().await.unwrap();
     // Somebody writes on, unaware: one more candidate, and nothing is gone.
     job(&meeting.van, "1").set("phone", "400").await.unwrap();
     meeting.meet().await;
+    let Some(WatchEvent::Changed(told)) = watcher.try_next() else { panic!("told of it") };
+    assert_eq!(told.key.as_deref(), Some("1"));
     let [again] = &meeting.reviews().await[..] else { panic!("one review") };
     assert_eq!((again.id, values(again).len()), (review.id, 3));
 
@@ -248,6 +252,12 @@ async fn a_double_booking_made_offline_is_found_when_it_meets() {
     assert_eq!(state(&meeting.desk, "call").await, BookingState::Tentative);
     meeting.meet().await;
     assert_eq!(state(&meeting.desk, "call").await, BookingState::Confirmed);
+    let at = |time: &str| rejoin_core::invariant::time_ms(&json!(time)).unwrap();
+    let (five, half) = (at("2026-05-04T17:00:00Z"), at("2026-05-04T17:30:00Z"));
+    let taken = jobs(&meeting.van).booked(&json!("timo"), five, half).await.unwrap();
+    assert_eq!(taken.iter().map(|it| it.key.as_deref()).collect::<Vec<_>>(), [Some("call")]);
+    assert!(jobs(&meeting.van).booked(&json!("ana"), five, half).await.unwrap().is_empty());
+    assert!(jobs(&meeting.van).booked(&json!("timo"), five - 1, five).await.unwrap().is_empty());
     jobs(&meeting.van).create("urgent", &booking("timo", "17:30", "17:45")).await.unwrap();
     jobs(&meeting.desk).create("another", &booking("ana", "17:00", "18:00")).await.unwrap();
     let [offline] = &open(&meeting.van).await[..] else { panic!("found at once, offline") };

@@ -73,7 +73,7 @@ impl Engine {
         });
         let mut document = match &before {
             Some(row) => self.load(&turn.txn, &id, row)?,
-            None => LoadedDocument::new(Automerge::new(), 0),
+            None => LoadedDocument::empty(&id),
         };
         let mut changed = false;
         if let Some(snapshot) = &received.snapshot {
@@ -121,7 +121,8 @@ impl Engine {
             self.counters.changes_applied += 1;
             return Ok(true);
         }
-        let mut added = document.doc.get_changes_added(&other);
+        let mut added =
+            fenced(|| Ok(document.doc.get_changes_added(&other))).map_err(unloadable)?;
         for change in &mut added {
             let chunk = change.bytes().into_owned();
             keep(turn, id, row, ChangeHash(change.hash().0), change.deps(), &chunk)?;

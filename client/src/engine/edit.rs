@@ -1,6 +1,6 @@
 //! Local edits: from what a person asked to changes in the store and the outbox.
 
-use automerge::{Automerge, Change};
+use automerge::Change;
 use rejoin_core::change::{self, genesis};
 use rejoin_core::lineage::DELETED;
 use rejoin_core::schema::Schema;
@@ -219,16 +219,16 @@ fn new_document(
     key: Option<&Genesis>,
 ) -> Result<(LoadedDocument, Vec<Change>, DocumentRow), EditError> {
     let chunk = genesis(id, key);
-    let (doc, change) = fenced(|| {
-        let mut doc = Automerge::new();
+    let mut document = LoadedDocument::empty(id);
+    let change = fenced(|| {
         let change = Change::from_bytes(chunk)?;
-        doc.apply_changes([change.clone()])?;
-        Ok((doc, change))
+        document.doc.apply_changes([change.clone()])?;
+        Ok(change)
     })
     .map_err(|reason| EditError::Unreadable { document: *id, reason })?;
     let key = key.map(|genesis| genesis.key.clone());
     let row = DocumentRow::new(edit.space.clone(), edit.collection.clone(), key);
-    Ok((LoadedDocument::new(doc, 0), vec![change], row))
+    Ok((document, vec![change], row))
 }
 
 type BaseAndOps = (Option<Vec<ChangeHash>>, Vec<Op>);

@@ -24,6 +24,12 @@ pub enum EngineError {
         /// What Automerge said.
         reason: String,
     },
+    /// Something failed on data that nobody foresaw. Nothing was written.
+    #[error("an edit or a message could not be handled ({reason}); please report this")]
+    Panicked {
+        /// What it said.
+        reason: String,
+    },
 }
 
 /// An edit that was not made. The document is as it was.
@@ -114,6 +120,7 @@ impl From<EngineError> for EditError {
         match error {
             EngineError::Store(error) => Self::Store(error),
             EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
+            EngineError::Panicked { reason } => Self::NotKept(reason),
         }
     }
 }

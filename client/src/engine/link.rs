@@ -288,7 +288,7 @@ impl Engine {
                 });
                 link.owed.extend(owed);
             }
-            ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence),
+            ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
             ReplicaEvent::Bye(bye) => {
                 let retry_after_ms = u64::from(bye.retry_after_ms);
                 link.closing = Some(Closing { reason: bye.message, retry_after_ms });
@@ -316,13 +316,17 @@ impl Engine {
         }
     }
 
-    fn handle_presence(&mut self, turn: &mut Turn, presence: Presence) {
-        let Some(link) = &self.link else { return };
+    fn handle_presence(&mut self, turn: &mut Turn, presence: Presence) -> Result<(), EngineError> {
+        let Some(link) = &self.link else { return Ok(()) };
         let space = link.name(presence.space);
         let Presence { document, peer, value, ttl_ms, .. } = presence;
         let expires_at = turn.now + u64::from(ttl_ms.min(limits::PRESENCE_TTL_MS_MAX));
         self.presences.put(&space, document, peer, value.map(Vec::from), expires_at);
-        turn.effects.push(Effect::Presence { space, document });
+        if let Some(row) = turn.txn.document(&document)? {
+            let collection = row.collection;
+            turn.effects.push(Effect::Presence { space, collection, document });
+        }
+        Ok(())
     }
 
     pub(super) fn recount_link(&mut self, unix_s: Option<i64>) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use automerge::{Author, Automerge, Change};
 use rejoin_core::change::is_reserved;
@@ -131,7 +132,15 @@ impl LoadedDocument {
         }
     }
 
-    /// Reads a document from its snapshot and the changes since.
+    /// A document that has no changes yet.
+    pub(super) fn empty(id: &DocumentId) -> Self {
+        let mut document = Self::new(Automerge::new(), 0);
+        document.lineage = Some(Box::new(Lineage::new(*id, Arc::default())));
+        document
+    }
+
+    /// Reads a document from its snapshot and the changes since. Where those are all, the lineage
+    /// costs little beside it; out of a snapshot it would have to be asked for at some cost.
     pub(super) fn load(
         id: &DocumentId,
         row: &DocumentRow,
@@ -139,6 +148,7 @@ impl LoadedDocument {
         changes: &[(u64, Vec<u8>)],
     ) -> Result<Self, EngineError> {
         let bytes = row.snapshot_bytes + row.tail_bytes;
+        let is_all = snapshot.is_none();
         fenced(|| {
             let mut doc = match snapshot {
                 Some(snapshot) => Automerge::load(&snapshot)?,
@@ -147,8 +157,14 @@ impl LoadedDocument {
             let tail = changes.iter().filter(|(at, _)| (row.covered..row.next).contains(at));
             let tail: Result<Vec<_>, _> =
                 tail.map(|(_, chunk)| Change::from_bytes(chunk.clone())).collect();
-            doc.apply_changes(tail?)?;
-            Ok(Self::new(doc, bytes))
+            let tail = tail?;
+            let lineage = is_all.then(|| {
+                let mut lineage = Lineage::new(*id, Arc::default());
+                tail.iter().for_each(|change| lineage::add(&mut lineage, change));
+                Box::new(lineage)
+            });
+            doc.apply_changes(tail)?;
+            Ok(Self { lineage, ..Self::new(doc, bytes) })
         })
         .map_err(|reason| EngineError::Unreadable { document: *id, reason })
     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use rejoin_core::lineage::DELETED;
 use rejoin_core::schema::Schema;
-use rejoin_core::{CollectionName, DocumentId, Genesis};
+use rejoin_core::{CollectionName, DocumentId, Genesis, Segment};
+use serde_json::Value;
 use tracing::warn;
 
 use super::{Engine, EngineError};
@@ -53,6 +55,36 @@ impl Engine {
         Ok(())
     }
 
+    /// Says once of each field that the schema does not name it. It is kept, and a review decides
+    /// about it where two write it at once; perhaps somebody mistyped a name.
+    pub(super) fn warn_of_unknown_fields(
+        &mut self,
+        row: &DocumentRow,
+        schema: &Schema,
+        value: &ValueRow,
+    ) {
+        if schema.fields.is_empty() {
+            return;
+        }
+        let Ok(Value::Object(fields)) = serde_json::from_slice(&value.json) else { return };
+        for field in fields.into_iter().map(|(field, _)| field) {
+            let is_known = field == DELETED
+                || schema.fields.keys().any(|path| {
+                    matches!(path.segments().first(),
+                        Some(Segment::Key(key)) if *key == field || key == "*")
+                });
+            let key = (row.space.clone(), row.collection.clone(), field);
+            if is_known || self.unknown_fields.contains(&key) {
+                continue;
+            }
+            if self.unknown_fields.len() < UNKNOWN_FIELDS_MAX {
+                let (space, collection, field) = &key;
+                warn!(%space, %collection, field, "the schema does not name this field; it is kept");
+                self.unknown_fields.insert(key);
+            }
+        }
+    }
+
     /// Whether documents wait to be derived anew after their schema changed.
     pub fn is_behind(&self) -> bool {
         !self.behind.is_empty()
@@ -95,6 +127,9 @@ fn read_schema(row: &DocumentRow, stored: Option<ValueRow>) -> Schema {
     }
     schema
 }
+
+/// Fields that are warned of at most: documents with arbitrary keys are not mistyped.
+const UNKNOWN_FIELDS_MAX: usize = 100;
 
 /// Documents derived anew in one commit.
 const BEHIND_AT_ONCE: usize = 64;

@@ -110,6 +110,9 @@ impl Engine {
             Some(reviews) => turn.txn.put_reviews(&row.space, id, reviews)?,
             None => false,
         };
+        if let Some(now) = &now {
+            self.warn_of_unknown_fields(&row, &schema, now);
+        }
         if row.collection.as_str() == SCHEMAS {
             self.schema_changed(&turn.txn, &row)?;
         }

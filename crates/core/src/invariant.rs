@@ -94,6 +94,13 @@ pub fn review_of(
     ReviewId(id)
 }
 
+impl Booking {
+    /// A time of `whose`, whether or not any document takes it: to look up what does.
+    pub fn at(whose: &Value, start: i64, end: i64) -> Self {
+        Self { key: short(canonical(whose)), start, end }
+    }
+}
+
 /// The time a document takes by [`Invariant::NoOverlap`].
 ///
 /// It takes none if the key or a time is absent or empty, if `unless` has one of its values, or if

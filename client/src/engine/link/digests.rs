@@ -72,7 +72,13 @@ impl Engine {
             Some(false) => {
                 space.equal = false;
                 let wanted = space.repairs < REPAIRS_PER_SESSION_MAX;
-                if wanted && !link.session.is_repairing(number) {
+                if !wanted {
+                    let name = &space.name;
+                    self.status.trouble = Some(format!(
+                        "{name} still differs from the relay's after {REPAIRS_PER_SESSION_MAX} repairs; \
+                         run `rejoin doctor` on this file, and look at the relay's log"
+                    ));
+                } else if !link.session.is_repairing(number) {
                     space.repairs += 1;
                     info!(space = %space.name, "digests differ; repairing");
                     self.counters.repairs += 1;

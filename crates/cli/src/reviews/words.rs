@@ -119,6 +119,7 @@ pub(crate) fn review_json(review: &Review) -> Value {
     json!({
         "id": review.id.to_string(),
         "kind": kind(review.kind),
+        "space": review.space.as_str(),
         "collection": review.collection.as_str(),
         "documents": Value::from_iter(documents),
         "field": review.field,

@@ -420,9 +420,11 @@ impl ReplicaSession {
             whole.clear();
         }
         let end = offset.saturating_add(bytes.len() as u64);
+        let pending: usize = self.snapshots.values().map(Vec::len).sum();
         let fits = offset == whole.len() as u64
             && end <= total
             && total <= limits::SNAPSHOT_BYTES_MAX as u64
+            && pending + whole.len() + bytes.len() <= limits::SNAPSHOT_BYTES_MAX
             && !bytes.is_empty();
         if !fits {
             return Err(wrong);

@@ -4,6 +4,7 @@ mod bookings;
 mod local;
 mod meeting;
 mod traces;
+mod view;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ impl Figure {
 
 type Measure = fn() -> Vec<Figure>;
 
-const MEASURES: [(&str, Measure); 7] = [
+const MEASURES: [(&str, Measure); 8] = [
     ("edit", local::durable_edit),
     ("first-sync", meeting::first_sync),
     ("latency", meeting::latency),
@@ -38,6 +39,7 @@ const MEASURES: [(&str, Measure); 7] = [
     ("replay", traces::paper),
     ("concurrent", traces::concurrent),
     ("bookings", bookings::merged),
+    ("view", view::view),
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,8 @@
 //! A replica without a relay: what a technician in a basement relies on.
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::task::{Context, Waker};
 
 use rejoin::blocking::Replica;
 use rejoin::{Counter, EditError, EngineOptions, OpenError, Text, WatchEvent};
@@ -52,6 +54,25 @@ fn an_edit_survives_closing_and_opening() {
     assert_eq!(found.tags, ["urgent"]);
     assert_eq!(replica.space("main").unwrap().digest().unwrap(), before);
     assert_eq!(replica.status().waiting, 2);
+}
+
+#[test]
+fn every_command_is_answered_however_many_wait() {
+    let folder = folder();
+    let replica = Replica::open(folder.path().join("a.redb")).unwrap();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
+    let jobs = jobs.document("2026-118").unwrap();
+    let replica = replica.as_async();
+    // Sent at once: all of them are waiting before the first is answered.
+    let mut asked: Vec<_> = (0..1000).map(|_| Box::pin(replica.counters())).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    for question in &mut asked {
+        let _ = question.as_mut().poll(&mut context);
+    }
+    assert!(jobs.read().unwrap().is_none());
+    for question in asked {
+        futures_executor::block_on(question).unwrap();
+    }
 }
 
 #[test]

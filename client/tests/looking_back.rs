@@ -169,3 +169,20 @@ fn looking_at_every_document_does_not_fill_the_memory() {
     let held = futures_executor::block_on(desk.replica.as_async().documents_in_memory()).unwrap();
     assert!(held <= 256, "{held}");
 }
+
+#[test]
+fn the_last_changes_are_the_end_of_all() {
+    let desk = Desk::with(&json!({ "phone": "1" }));
+    let base = desk.heads();
+    for (who, value) in [(ann(), "2"), (bo(), "3"), (ann(), "4"), (Identity::user("Cy"), "5")] {
+        desk.set(who, &base, "phone", json!(value));
+    }
+    desk.job.append("notes", "Ring. ").unwrap();
+    desk.set(bo(), &base, "town", json!("Ulm"));
+    let all = desk.job.history(usize::MAX).unwrap();
+    assert_eq!(all.len(), 9, "genesis, birth of the notes and seven edits");
+    for last in 0..=all.len() + 1 {
+        let skipped = all.len().saturating_sub(last);
+        assert_eq!(desk.job.history(last).unwrap(), all[skipped..], "the last {last}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use rejoin::blocking::Replica;
 use rejoin::{Counter, EditError, EngineOptions, OpenError, Text, WatchEvent};
@@ -60,18 +60,23 @@ fn an_edit_survives_closing_and_opening() {
 fn every_command_is_answered_however_many_wait() {
     let folder = folder();
     let replica = Replica::open(folder.path().join("a.redb")).unwrap();
-    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
-    let jobs = jobs.document("2026-118").unwrap();
     let replica = replica.as_async();
-    // Sent at once: all of them are waiting before the first is answered.
-    let mut asked: Vec<_> = (0..1000).map(|_| Box::pin(replica.counters())).collect();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
     let mut context = Context::from_waker(Waker::noop());
-    for question in &mut asked {
-        let _ = question.as_mut().poll(&mut context);
-    }
-    assert!(jobs.read().unwrap().is_none());
-    for question in asked {
-        futures_executor::block_on(question).unwrap();
+    for round in 0..8 {
+        // While the edit is written the others gather behind it.
+        let (key, job) = (round.to_string(), job());
+        let mut edit = Box::pin(jobs.create(&key, &job));
+        assert!(edit.as_mut().poll(&mut context).is_pending());
+        let mut asked: Vec<_> = (0..1000).map(|_| Box::pin(replica.counters())).collect();
+        asked.retain_mut(|question| match question.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => answer.map(|_| false).unwrap(),
+            Poll::Pending => true,
+        });
+        futures_executor::block_on(edit).unwrap();
+        for question in asked {
+            futures_executor::block_on(question).unwrap();
+        }
     }
 }
 

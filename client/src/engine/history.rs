@@ -65,16 +65,11 @@ impl Engine {
     ) -> Result<Vec<HistoryEntry>, EditError> {
         self.look(now, id, |document, schema| {
             let unreadable = |reason| EditError::Unreadable { document: *id, reason };
-            let changes = fenced(|| Ok(document.doc.get_changes(&[]))).map_err(unreadable)?;
-            let reserved: BTreeSet<_> = changes
-                .iter()
-                .filter(|change| is_reserved(&actor(change)))
-                .map(Change::hash)
-                .collect();
-            let lineage = document.lineage(id, schema)?;
-            let skip = changes.len().saturating_sub(max);
-            let last = changes.iter().skip(skip);
-            Ok(last.map(|change| entry(lineage, id, change, &reserved)).collect())
+            let changes = fenced(|| Ok(last_changes(&document.doc, max))).map_err(unreadable)?;
+            document.lineage(id, schema)?;
+            let Some(lineage) = &document.lineage else { return Ok(Vec::new()) };
+            let entry = |change: &Change| entry(&document.doc, lineage, id, change);
+            Ok(changes.iter().map(entry).collect())
         })
     }
 
@@ -137,17 +132,33 @@ impl LoadedDocument {
     }
 }
 
-fn entry(
-    lineage: &Lineage,
-    id: &DocumentId,
-    change: &Change,
-    reserved: &BTreeSet<automerge::ChangeHash>,
-) -> HistoryEntry {
+/// The last changes, without making all the others.
+fn last_changes(doc: &Automerge, max: usize) -> Vec<Change> {
+    let known = doc.get_changes_meta(&[]);
+    let last = &known[known.len().saturating_sub(max)..];
+    if last.len() == known.len() {
+        return doc.get_changes(&[]);
+    }
+    let order: BTreeMap<_, _> = last.iter().map(|change| change.hash).zip(0..).collect();
+    // What comes before ends in heads, or in what the last ones build on.
+    let mut before = doc.get_heads();
+    before.extend(last.iter().flat_map(|change| change.deps.iter().copied()));
+    before.retain(|hash| !order.contains_key(hash));
+    let mut changes = doc.get_changes(&before);
+    changes.sort_by_key(|change| order.get(&change.hash()).copied());
+    changes
+}
+
+fn entry(doc: &Automerge, lineage: &Lineage, id: &DocumentId, change: &Change) -> HistoryEntry {
     let (hash, actor) = (ChangeHash(change.hash().0), actor(change));
     let kind = match () {
         () if actor == genesis_actor(id) => Kind::Genesis,
-        () if reserved.contains(&change.hash()) => Kind::Birth,
+        () if is_reserved(&actor) => Kind::Birth,
         () => Kind::Edit,
+    };
+    let is_edit = |dep: &&automerge::ChangeHash| {
+        let known = doc.get_change_meta_by_hash(dep);
+        known.is_some_and(|known| !is_reserved(&ActorId(known.actor.to_bytes().to_vec())))
     };
     let mut writes = BTreeMap::new();
     for op in operations(change) {
@@ -166,7 +177,7 @@ fn entry(
         author: lineage.author(&hash).cloned(),
         time_s: change.timestamp(),
         kind,
-        merges: change.deps().iter().filter(|dep| !reserved.contains(dep)).count() > 1,
+        merges: change.deps().len() > 1 && change.deps().iter().filter(is_edit).count() > 1,
         settles: lineage.settlement(&hash).cloned(),
         fields: writes.keys().filter_map(top).collect(),
         writes: writes.into_iter().map(|(place, wrote)| Written { place, wrote }).collect(),

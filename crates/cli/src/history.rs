@@ -34,14 +34,14 @@ pub(crate) async fn run(
 async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
     let changes = document.history(last).await?;
     output.result(&Value::from_iter(changes.iter().map(change_json)), || {
-        let mut table = Table::new(["time", "change", "by", "what", "fields"]).keeping(2);
+        let mut table = Table::new(["time", "change", "what", "by", "fields"]).keeping(3);
         for change in &changes {
             let mut fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
             if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {
                 fields += &format!(": {why}");
             }
             let hash = short(&change.hash.to_string(), HASH_SHOWN);
-            table.row([utc(change.time_s), hash, by(change), what(change), fields]);
+            table.row([utc(change.time_s), hash, what(change), by(change), fields]);
         }
         table.fit(width())
     })

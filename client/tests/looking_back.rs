@@ -163,8 +163,9 @@ fn looking_at_every_document_does_not_fill_the_memory() {
     let listed = desk.space.documents().unwrap();
     assert_eq!(listed.len(), 301);
     for one in listed {
-        let history = jobs.document_by_id(one.document).history(usize::MAX).unwrap();
-        assert_eq!(history.len(), 2);
+        let job = jobs.document_by_id(one.document);
+        assert_eq!(job.history(usize::MAX).unwrap().len(), 2);
+        assert!(job.view().unwrap().is_agreed());
     }
     let held = futures_executor::block_on(desk.replica.as_async().documents_in_memory()).unwrap();
     assert!(held <= 256, "{held}");

@@ -32,6 +32,8 @@ impl Engine {
             false => Items::new(),
         };
         self.loaded.put(now, *id, document);
+        // Whoever looks at one document after the other must not fill the memory.
+        self.unload(now, 0)?;
         let fields = fields(&value, &schema, derived.standings(), &items);
         Ok(View { document: *id, key: row.key, heads, value, fields })
     }

@@ -29,8 +29,8 @@ use crate::engine::{EditError, Edited, HistoryEntry};
 use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
-    Blame, Booked, Booking, ConnectError, Counters, Decision, Entry, Identity, Op, OpenError, Path,
-    Review, ReviewId, SaveError, Status, View, Watcher,
+    Blame, Booked, Booking, ConnectError, Counters, Decision, Entry, Identity, Listed, Op,
+    OpenError, Path, Review, ReviewId, SaveError, Status, View, Watcher,
 };
 
 /// [`crate::Replica`], blocking.
@@ -112,6 +112,14 @@ impl Replica {
         block_on(self.0.status_when(met))
     }
 
+    /// As [`crate::Replica::identity`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        self.0.identity()
+    }
+
     /// The async handle to the same replica.
     pub fn as_async(&self) -> &crate::Replica {
         &self.0
@@ -146,6 +154,14 @@ impl Space {
     /// As there.
     pub fn collections(&self) -> Result<Vec<(CollectionName, u64)>, StoreError> {
         self.0.collections()
+    }
+
+    /// As [`crate::Space::documents`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn documents(&self) -> Result<Vec<Listed>, StoreError> {
+        self.0.documents()
     }
 
     /// As [`crate::Space::digest`].

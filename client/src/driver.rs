@@ -199,10 +199,14 @@ impl Driver {
         match woken {
             Woken::Command(command) => {
                 let mut next = command;
-                for _ in 0..COMMANDS_PER_TURN {
+                for left in (0..COMMANDS_PER_TURN).rev() {
                     let Some(command) = next else { return Ok(Some(oneshot::channel().0)) };
                     if let Some(done) = self.handle_command(command) {
                         return Ok(Some(done));
+                    }
+                    // What is taken out and not handled would be lost.
+                    if left == 0 {
+                        break;
                     }
                     match self.commands.try_recv() {
                         Ok(command) => next = Some(command),
@@ -259,7 +263,7 @@ impl Driver {
 
     fn handle_incoming(&mut self, incoming: Option<Incoming>) {
         let mut next = incoming;
-        for _ in 0..MESSAGES_PER_TURN {
+        for left in (0..MESSAGES_PER_TURN).rev() {
             let trouble = match next {
                 Some(Incoming::Message(message)) => match self.engine.handle_message(&message) {
                     Ok(()) => None,
@@ -274,6 +278,10 @@ impl Driver {
                 return;
             }
             let LinkPhase::Connected(connection) = &mut self.link else { return };
+            // What is taken out and not handled would be lost.
+            if left == 0 {
+                return;
+            }
             match connection.try_incoming() {
                 Some(incoming) => next = Some(incoming),
                 None => return,

@@ -38,12 +38,14 @@ pub use engine::{
     Counters, Decision, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError,
 };
 pub use file::{Holder, OpenError};
-pub use rejoin_core::lineage::{Blame, BlamedWrite, Candidate, FieldPath, Question, Step};
+pub use rejoin_core::lineage::{
+    Blame, BlamedWrite, Candidate, FieldPath, Question, Step, Written, Wrote,
+};
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
-    ReviewId, Segment, SetDigest, SpaceName,
+    ReviewId, Segment, SetDigest, Settlement, SpaceName,
 };
-pub use replica::{ConnectError, Replica, SaveError, Space};
+pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
 pub use status::{Link, Status};
 pub use store::{ReviewKind, ReviewedDocument};

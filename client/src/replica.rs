@@ -318,6 +318,24 @@ impl Space {
         Ok(digests.into_iter().map(|(name, row)| (name, row.documents)).collect())
     }
 
+    /// Every document of the space, deleted ones and what Rejoin notes itself included, by
+    /// collection and id.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn documents(&self) -> Result<Vec<Listed>, StoreError> {
+        let mut documents = Vec::new();
+        self.replica.read(|view| {
+            view.each_document(|document, row| {
+                if row.space == self.name {
+                    documents.push(Listed { collection: row.collection, document, key: row.key });
+                }
+            })
+        })?;
+        documents.sort();
+        Ok(documents)
+    }
+
     /// The digest of all documents of the space, deleted ones included: equal on two replicas
     /// exactly when their documents are.
     ///
@@ -326,6 +344,17 @@ impl Space {
     pub fn digest(&self) -> Result<SetDigest, StoreError> {
         Ok(space_digest(&self.replica.read(|view| view.digests(&self.name))?))
     }
+}
+
+/// A document of a space.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The collection it is in.
+    pub collection: CollectionName,
+    /// Which document.
+    pub document: DocumentId,
+    /// Its natural key, if it has one.
+    pub key: Option<String>,
 }
 
 /// A relay cannot be dialled.

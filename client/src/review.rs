@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, ReviewId, SpaceName};
+use rejoin_core::lineage::{Blame, Candidate};
+use rejoin_core::{
+    ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, SpaceName,
+};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Content, Decision, Edit, EditError, Edited, Target};
@@ -13,6 +16,9 @@ use crate::watch::Watcher;
 /// The collection of what people note about reviews: whose they are, until when, and why one was
 /// dismissed. One document per review, keyed by its id.
 pub const REVIEWS: &str = "rejoin.reviews";
+
+/// The field that says why a review about two documents was dismissed.
+const DISMISSED: &str = "dismissed";
 
 /// A question for a person.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +79,8 @@ pub enum ReviewState {
     },
     /// Somebody decided that what stood stays.
     Dismissed {
+        /// Who and when. Of reviews about two documents only [`Reviews::get`] tells it.
+        by: Option<ReviewCandidate>,
         /// Why.
         why: Option<String>,
     },
@@ -160,7 +168,30 @@ impl Reviews {
     /// # Errors
     /// As [`list`](Self::list).
     pub async fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError> {
-        Ok(self.list().await?.into_iter().find(|review| review.id == *id))
+        let found = self.list().await?.into_iter().find(|review| review.id == *id);
+        let Some(mut review) = found else { return Ok(None) };
+        if let ReviewState::Dismissed { by: None, why } = &review.state {
+            let (by, why) = (self.dismissed_by(&review).await?, why.clone());
+            review.state = ReviewState::Dismissed { by, why };
+        }
+        Ok(Some(review))
+    }
+
+    /// Who noted that a review is dismissed.
+    async fn dismissed_by(&self, review: &Review) -> Result<Option<ReviewCandidate>, EditError> {
+        let key = Genesis::first(review.id.to_string())?;
+        let note = DocumentId::derive(&review.space, &CollectionName::new(REVIEWS)?, &key);
+        let blames = self.replica.ask(move |engine, now| engine.blame(now, &note)).await??;
+        let is_it = |blame: &Blame| blame.path == Some(Path::from([DISMISSED]));
+        let writes = blames.into_iter().find(is_it).map(|blame| blame.writes).unwrap_or_default();
+        let written = writes.into_iter().find(|write| write.stands).map(|write| write.write);
+        Ok(written.map(|Candidate { change, value, author, time_s, settles }| ReviewCandidate {
+            change,
+            value,
+            author,
+            time_s,
+            settles,
+        }))
     }
 
     /// Settles a review about a field by an ordinary change that names it, online or offline.
@@ -180,7 +211,7 @@ impl Reviews {
             ReviewKind::DoubleBooking | ReviewKind::Duplicate => match decision {
                 Decision::Dismiss => {
                     let why = why.unwrap_or("no reason given");
-                    self.note(&review, json!({ "dismissed": why })).await
+                    self.note(&review, json!({ DISMISSED: why })).await
                 }
                 _ => Err(EditError::ChangeOne),
             },
@@ -244,10 +275,12 @@ impl Reviews {
 fn review(space: &SpaceName, id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
     let text = |name: &str| note.get(name).and_then(Value::as_str).map(str::to_owned);
     let state = match row.settled {
-        Some(settled) if settled.dismissed => ReviewState::Dismissed { why: settled.why },
+        Some(settled) if settled.dismissed => {
+            ReviewState::Dismissed { by: Some(candidate(settled.by)), why: settled.why }
+        }
         Some(settled) => ReviewState::Settled { by: candidate(settled.by), why: settled.why },
-        None => match text("dismissed") {
-            Some(why) => ReviewState::Dismissed { why: Some(why) },
+        None => match text(DISMISSED) {
+            Some(why) => ReviewState::Dismissed { by: None, why: Some(why) },
             None => ReviewState::Open,
         },
     };

@@ -19,7 +19,8 @@ pub struct View {
     pub heads: Vec<ChangeHash>,
     /// The effective value: what typed reads give.
     pub value: Value,
-    /// The top-level fields, and those further in that are not agreed, by their path.
+    /// The top-level fields, and those further in that are not agreed, by their path; in an item of
+    /// a list that does not show, by the place its review has.
     pub fields: BTreeMap<String, FieldView>,
 }
 

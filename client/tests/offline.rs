@@ -1,6 +1,8 @@
 //! A replica without a relay: what a technician in a basement relies on.
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
 
 use rejoin::blocking::Replica;
 use rejoin::{Counter, EditError, EngineOptions, OpenError, Text, WatchEvent};
@@ -52,6 +54,30 @@ fn an_edit_survives_closing_and_opening() {
     assert_eq!(found.tags, ["urgent"]);
     assert_eq!(replica.space("main").unwrap().digest().unwrap(), before);
     assert_eq!(replica.status().waiting, 2);
+}
+
+#[test]
+fn every_command_is_answered_however_many_wait() {
+    let folder = folder();
+    let replica = Replica::open(folder.path().join("a.redb")).unwrap();
+    let replica = replica.as_async();
+    let jobs = replica.space("main").unwrap().collection("jobs").unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    for round in 0..8 {
+        // While the edit is written the others gather behind it.
+        let (key, job) = (round.to_string(), job());
+        let mut edit = Box::pin(jobs.create(&key, &job));
+        assert!(edit.as_mut().poll(&mut context).is_pending());
+        let mut asked: Vec<_> = (0..1000).map(|_| Box::pin(replica.counters())).collect();
+        asked.retain_mut(|question| match question.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => answer.map(|_| false).unwrap(),
+            Poll::Pending => true,
+        });
+        futures_executor::block_on(edit).unwrap();
+        for question in asked {
+            futures_executor::block_on(question).unwrap();
+        }
+    }
 }
 
 #[test]

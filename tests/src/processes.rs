@@ -39,6 +39,7 @@ impl Rejoin {
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .env_remove("REJOIN_REPLICA")
+            .env_remove("REJOIN_AS")
             .env("RUST_LOG", "warn")
             .env("NO_COLOR", "1")
             .env("COLUMNS", "80");

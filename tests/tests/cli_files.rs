@@ -71,6 +71,13 @@ fn reading_makes_no_file() {
         "append jobs 1 notes x",
         "add jobs 1 n 1",
         "delete jobs 1",
+        "reviews",
+        "review ab",
+        "settle ab --take 1",
+        "assign ab Ann",
+        "blame jobs 1",
+        "audit",
+        "whoami",
     ] {
         let said = rejoin.refused(words(&format!("--replica new.redb {command}")));
         assert!(said.contains("there is no replica at new.redb"), "{command}: {said}");

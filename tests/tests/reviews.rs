@@ -305,7 +305,7 @@ async fn duplicates_are_a_review_that_can_be_dismissed() {
     assert!(meeting.reviews().await.is_empty());
     let all = meeting.van.space("main").unwrap().reviews().list().await.unwrap();
     let why = Some("they called".to_owned());
-    assert_eq!(all[0].state, ReviewState::Dismissed { why });
+    assert_eq!(all[0].state, ReviewState::Dismissed { by: None, why });
 }
 
 #[tokio::test]

@@ -1,12 +1,18 @@
 //! How a document came to be what it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use automerge::{Automerge, ChangeMetadata, Prop};
+use automerge::{Automerge, Change, Prop};
 use rejoin_core::change::{genesis_actor, is_reserved};
-use rejoin_core::{ActorId, ChangeHash, DocumentId, History};
+use rejoin_core::lineage::{FieldPath, Lineage, Step, Written};
+use rejoin_core::schema::Schema;
+use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, Settlement};
 use serde_json::Value;
 
+use super::lineage::operations;
+use super::loaded::fenced;
+use super::schemas::stored_schema;
 use super::{EditError, Engine, LoadedDocument, to_automerge};
 use crate::value::to_json;
 
@@ -19,12 +25,20 @@ pub struct HistoryEntry {
     pub deps: Vec<ChangeHash>,
     /// Who made it, in Automerge's sense: one process on one device.
     pub actor: ActorId,
+    /// Who made it, as far as it says.
+    pub author: Option<Identity>,
     /// When, in seconds since 1970 by that device's clock; 0 for changes every device would make.
     pub time_s: i64,
     /// What it is.
     pub kind: Kind,
-    /// The top-level fields it changed.
+    /// Whether it builds on several edits that did not know of each other.
+    pub merges: bool,
+    /// The review it settled.
+    pub settles: Option<Settlement>,
+    /// The top-level fields it wrote.
     pub fields: BTreeSet<String>,
+    /// What it wrote, further in, too, each field once.
+    pub writes: Vec<Written>,
 }
 
 /// What a change is.
@@ -49,10 +63,13 @@ impl Engine {
         id: &DocumentId,
         max: usize,
     ) -> Result<Vec<HistoryEntry>, EditError> {
-        self.with_document(now, id, |document| {
-            let changes = document.doc.get_changes_meta(&[]);
-            let skip = changes.len().saturating_sub(max);
-            changes.iter().skip(skip).map(|change| entry(&document.doc, id, change)).collect()
+        self.look(now, id, |document, schema| {
+            let unreadable = |reason| EditError::Unreadable { document: *id, reason };
+            let changes = fenced(|| Ok(last_changes(&document.doc, max))).map_err(unreadable)?;
+            document.lineage(id, schema)?;
+            let Some(lineage) = &document.lineage else { return Ok(Vec::new()) };
+            let entry = |change: &Change| entry(&document.doc, lineage, id, change);
+            Ok(changes.iter().map(entry).collect())
         })
     }
 
@@ -68,7 +85,7 @@ impl Engine {
         heads: Option<&[ChangeHash]>,
     ) -> Result<Value, EditError> {
         let Some(heads) = heads.map(to_automerge) else { return Ok(self.view(now, id)?.value) };
-        self.with_document(now, id, |document| {
+        self.look(now, id, |document, _| {
             let known = |heads: &Vec<automerge::ChangeHash>| {
                 heads.iter().all(|head| document.doc.get_change_meta_by_hash(head).is_some())
             };
@@ -77,7 +94,7 @@ impl Engine {
             } else {
                 Err(EditError::NotFound)
             }
-        })?
+        })
     }
 
     /// Whether a document is in memory and holds a change.
@@ -85,18 +102,22 @@ impl Engine {
         self.loaded.get(id).is_some_and(|document| History::change(document, change).is_some())
     }
 
-    fn with_document<T>(
+    /// Looks at a document as last committed, with the schema of its collection.
+    pub(super) fn look<T>(
         &mut self,
         now: u64,
         id: &DocumentId,
-        read: impl FnOnce(&LoadedDocument) -> T,
+        look: impl FnOnce(&mut LoadedDocument, &Arc<Schema>) -> Result<T, EditError>,
     ) -> Result<T, EditError> {
         let view = self.store.read()?;
         let row = view.document(id)?.ok_or(EditError::NotFound)?;
-        let document = self.load_committed(&view, id, &row)?;
-        let result = read(&document);
+        let schema = stored_schema(&view, &row)?;
+        let mut document = self.load_committed(&view, id, &row)?;
+        let seen = look(&mut document, &schema)?;
         self.loaded.put(now, *id, document);
-        Ok(result)
+        // Whoever looks at one document after the other must not fill the memory.
+        self.unload(now, 0)?;
+        Ok(seen)
     }
 }
 
@@ -111,21 +132,60 @@ impl LoadedDocument {
     }
 }
 
-fn entry(doc: &Automerge, id: &DocumentId, change: &ChangeMetadata<'_>) -> HistoryEntry {
-    let actor = ActorId(change.actor.to_bytes().to_vec());
+/// The last changes, without making all the others.
+fn last_changes(doc: &Automerge, max: usize) -> Vec<Change> {
+    let known = doc.get_changes_meta(&[]);
+    let last = &known[known.len().saturating_sub(max)..];
+    if last.len() == known.len() {
+        return doc.get_changes(&[]);
+    }
+    let order: BTreeMap<_, _> = last.iter().map(|change| change.hash).zip(0..).collect();
+    // What comes before ends in heads, or in what the last ones build on.
+    let mut before = doc.get_heads();
+    before.extend(last.iter().flat_map(|change| change.deps.iter().copied()));
+    before.retain(|hash| !order.contains_key(hash));
+    let mut changes = doc.get_changes(&before);
+    changes.sort_by_key(|change| order.get(&change.hash()).copied());
+    changes
+}
+
+fn entry(doc: &Automerge, lineage: &Lineage, id: &DocumentId, change: &Change) -> HistoryEntry {
+    let (hash, actor) = (ChangeHash(change.hash().0), actor(change));
     let kind = match () {
         () if actor == genesis_actor(id) => Kind::Genesis,
         () if is_reserved(&actor) => Kind::Birth,
         () => Kind::Edit,
     };
-    HistoryEntry {
-        hash: ChangeHash(change.hash.0),
-        deps: change.deps.iter().map(|dep| ChangeHash(dep.0)).collect(),
-        actor,
-        time_s: change.timestamp,
-        kind,
-        fields: fields(doc, &change.deps, &[change.hash]),
+    let is_edit = |dep: &&automerge::ChangeHash| {
+        let known = doc.get_change_meta_by_hash(dep);
+        known.is_some_and(|known| !is_reserved(&ActorId(known.actor.to_bytes().to_vec())))
+    };
+    let mut writes = BTreeMap::new();
+    for op in operations(change) {
+        if let Some(written) = lineage.written(&hash, &op) {
+            writes.insert(written.place, written.wrote);
+        }
     }
+    let top = |place: &FieldPath| match place.0.first() {
+        Some(Step::Key(key)) => Some(key.clone()),
+        _ => None,
+    };
+    HistoryEntry {
+        hash,
+        deps: change.deps().iter().map(|dep| ChangeHash(dep.0)).collect(),
+        actor,
+        author: lineage.author(&hash).cloned(),
+        time_s: change.timestamp(),
+        kind,
+        merges: change.deps().len() > 1 && change.deps().iter().filter(is_edit).count() > 1,
+        settles: lineage.settlement(&hash).cloned(),
+        fields: writes.keys().filter_map(top).collect(),
+        writes: writes.into_iter().map(|(place, wrote)| Written { place, wrote }).collect(),
+    }
+}
+
+fn actor(change: &Change) -> ActorId {
+    ActorId(change.actor_id().to_bytes().to_vec())
 }
 
 fn fields(

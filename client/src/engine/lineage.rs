@@ -49,10 +49,15 @@ pub(super) fn add(lineage: &mut Lineage, change: &Change) {
         author: author.as_ref().map(|author| author.as_bytes()),
         message: change.message(),
     };
+    lineage.add(&new, operations(change));
+}
+
+/// The operations of a change.
+pub(super) fn operations(change: &Change) -> impl Iterator<Item = Op> {
     let decoded = change.decode();
     let start = decoded.start_op.get();
-    let operations = decoded.operations.into_iter().zip(start..);
-    lineage.add(&new, operations.map(|(operation, counter)| op(operation, counter)));
+    let numbered = decoded.operations.into_iter().zip(start..);
+    numbered.map(|(operation, counter)| op(operation, counter))
 }
 
 fn op(operation: automerge::legacy::Op, counter: u64) -> Op {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use rejoin_core::invariant::{FaultyBooking, booking, look_up};
-use rejoin_core::lineage::{Blame, Question, Standing, Unsettled};
+use rejoin_core::lineage::{Blame, FieldPath, Question, Standing, Step, Unsettled};
 use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
-use rejoin_core::{ChangeHash, DocumentId};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 
 use super::derive::derive;
 use super::{EditError, Engine};
+use crate::value::{Effective, shown_items};
 use crate::view::{FieldState, FieldView, View};
 
 impl Engine {
@@ -25,8 +26,15 @@ impl Engine {
         let derived = derive(id, &mut row, &mut document, &schema, false)?;
         let value = derived.value(&document, &schema);
         let heads: Vec<ChangeHash> = document.heads();
+        let is_in_list = |standing: &Standing| standing.place.path().is_none();
+        let items = match derived.standings().iter().any(is_in_list) {
+            true => shown_items(&document.doc, derived.effective()),
+            false => Items::new(),
+        };
         self.loaded.put(now, *id, document);
-        let fields = fields(&value, &schema, derived.standings());
+        // Whoever looks at one document after the other must not fill the memory.
+        self.unload(now, 0)?;
+        let fields = fields(&value, &schema, derived.standings(), &items);
         Ok(View { document: *id, key: row.key, heads, value, fields })
     }
 
@@ -35,21 +43,50 @@ impl Engine {
     /// # Errors
     /// There is no such document, or it does not load.
     pub fn blame(&mut self, now: u64, id: &DocumentId) -> Result<Vec<Blame>, EditError> {
-        let stored = self.store.read()?;
-        let row = stored.document(id)?.ok_or(EditError::NotFound)?;
-        let schema = super::schemas::stored_schema(&stored, &row)?;
-        let mut document = self.load_committed(&stored, id, &row)?;
-        let blame = document.lineage(id, &schema)?.blame();
-        self.loaded.put(now, *id, document);
-        Ok(blame)
+        self.look(now, id, |document, schema| {
+            let lineage = document.lineage(id, schema)?;
+            let effective = Effective::new(lineage, &lineage.standings());
+            let mut blames = lineage.blame();
+            let items = shown_items(&document.doc, Some(&effective));
+            for blame in blames.iter_mut().filter(|blame| blame.path.is_none()) {
+                let ops: Vec<_> = blame.writes.iter().map(|write| write.op.clone()).collect();
+                blame.path = path_of(&blame.place, &ops, &items);
+            }
+            Ok(blames)
+        })
     }
 }
 
-fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<String, FieldView> {
+/// The list items that show, with their index.
+type Items = BTreeMap<(u64, ActorId), usize>;
+
+/// Where a field in a list stands now; nothing if it does not show.
+fn path_of(place: &FieldPath, ops: &[(u64, ActorId)], items: &Items) -> Option<Path> {
+    // Automerge names an item by whichever operation wrote it last.
+    let (last, around) = place.0.split_last()?;
+    let index = |counter: u64, actor: &ActorId| items.get(&(counter, actor.clone())).copied();
+    let segment = |step: &Step| match step {
+        Step::Key(key) => Some(Segment::Key(key.clone())),
+        Step::Item { counter, actor } => index(*counter, actor).map(Segment::Index),
+    };
+    let written = || ops.iter().find_map(|op| items.get(op).copied());
+    let end = match last {
+        Step::Key(_) => segment(last),
+        Step::Item { .. } => segment(last).or_else(|| written().map(Segment::Index)),
+    };
+    around.iter().map(segment).chain([end]).collect()
+}
+
+fn fields(
+    value: &Value,
+    schema: &Schema,
+    standings: &[Standing],
+    items: &Items,
+) -> BTreeMap<String, FieldView> {
     let mut fields = BTreeMap::new();
     if let Value::Object(map) = value {
         for (name, value) in map {
-            let path = rejoin_core::Path::from([name.as_str()]);
+            let path = Path::from([name.as_str()]);
             let state = match schema.field(&path) {
                 Some(field) => held(field, value),
                 None => None,
@@ -83,7 +120,9 @@ fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<St
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
         let view = FieldView { value: standing.value.clone(), states };
-        fields.insert(standing.place.to_string(), view);
+        let path = path_of(&standing.place, &standing.ops, items);
+        let place = path.map_or_else(|| standing.place.to_string(), |path| path.to_string());
+        fields.insert(place, view);
     }
     fields
 }

@@ -1,9 +1,12 @@
 //! A document as it stands at some heads.
 
+use std::collections::BTreeMap;
+
 use automerge::iter::{ListRangeItem, MapRangeItem};
 use automerge::{
     Automerge, AutomergeError, ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, Value as Stored,
 };
+use rejoin_core::ActorId;
 use rejoin_core::lineage::REMOVED;
 use serde_json::{Map, Value};
 
@@ -46,6 +49,17 @@ pub(crate) fn to_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
 pub(crate) fn to_effective_json(doc: &Automerge, effective: &Effective) -> Value {
     let at = At::new(doc, None).with(Some(effective));
     Value::Object(at.map(&ROOT, 0))
+}
+
+/// The indices of the list items that show, by the operations that Automerge names them by.
+pub(crate) fn shown_items(
+    doc: &Automerge,
+    effective: Option<&Effective>,
+) -> BTreeMap<(u64, ActorId), usize> {
+    let mut numbers = BTreeMap::new();
+    let at = At::new(doc, None).with(effective);
+    at.number(Held::Object(ObjType::Map, ROOT), 0, &mut numbers);
+    numbers
 }
 
 /// As [`to_json`], but texts and counters keep their markers, as for writing them again.
@@ -111,12 +125,16 @@ impl<'a> At<'a> {
 
     /// The items of a list, also those that were removed.
     pub(crate) fn items(&self, list: &ObjId) -> Vec<Held> {
+        self.each_item(list, |_, held| held)
+    }
+
+    fn each_item<T>(&self, list: &ObjId, take: impl Fn(&ListRangeItem<'_>, Held) -> T) -> Vec<T> {
         let item = |item: ListRangeItem<'_>| {
             let shown = || {
                 let held = if item.conflict { self.shown(list, item.index) } else { None };
                 held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()))
             };
-            match self.effective.and_then(|effective| effective.item(&item.id())) {
+            let held = match self.effective.and_then(|effective| effective.item(&item.id())) {
                 None => shown(),
                 Some(Item::Value(value)) => Held::Scalar(value.clone()),
                 Some(Item::Hidden) => Held::Hidden(None),
@@ -124,11 +142,45 @@ impl<'a> At<'a> {
                     Held::Scalar(value) => Held::Hidden(Some(value)),
                     other => other,
                 },
-            }
+            };
+            take(&item, held)
         };
         match self.heads {
             None => self.doc.list_range(list, ..).map(item).collect(),
             Some(heads) => self.doc.list_range_at(list, .., heads).map(item).collect(),
+        }
+    }
+
+    /// Numbers the items that show, in `held` and in all it holds.
+    fn number(&self, held: Held, depth: usize, numbers: &mut BTreeMap<(u64, ActorId), usize>) {
+        let Held::Object(kind, id) = held else { return };
+        if depth == DEPTH_MAX {
+            return;
+        }
+        match kind {
+            ObjType::Text => {}
+            ObjType::Map | ObjType::Table => {
+                let entries = self.entries(&id).into_iter();
+                entries.for_each(|(_, held)| self.number(held, depth + 1, numbers));
+            }
+            ObjType::List => {
+                let mut items = self.each_item(&id, |item, held| (item.id(), held));
+                items.retain(|(_, held)| self.shows(held));
+                for (index, (id, held)) in items.into_iter().enumerate() {
+                    if let ObjId::Id(counter, actor, _) = id {
+                        numbers.insert((counter, ActorId(actor.to_bytes().to_vec())), index);
+                    }
+                    self.number(held, depth + 1, numbers);
+                }
+            }
+        }
+    }
+
+    fn shows(&self, held: &Held) -> bool {
+        match held {
+            Held::Hidden(_) => false,
+            Held::Object(ObjType::Map | ObjType::Table, id) => !self.is_removed(id),
+            _ => true,
         }
     }
 

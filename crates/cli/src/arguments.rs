@@ -6,12 +6,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rejoin::{CollectionName, Path};
 
+use crate::clock::{self, Since};
+use crate::identity::{self, Acting};
 use crate::output::Output;
-use crate::values::{Assignment, Condition};
-use crate::{demo, documents, export, history, import, inspect, list, relay, schema, sync, watch};
+use crate::values::{Assignment, Condition, NewValue};
+use crate::{
+    audit, blame, demo, documents, export, history, import, inspect, list, relay, reviews, schema,
+    sync, watch,
+};
 
 /// Edit documents offline, and let them meet again at a relay.
 #[derive(Debug, Parser)]
@@ -36,9 +41,14 @@ pub(crate) struct PlaceArguments {
     #[arg(long, global = true, env = "REJOIN_REPLICA", value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) replica: Option<PathBuf>,
     /// The space: what is shared together
-    #[arg(long, global = true, default_value = "main", value_name = "NAME", help_heading = GLOBAL)]
+    #[arg(long, global = true, default_value = DEFAULT_SPACE, value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) space: String,
+    /// As whom to edit from now on; the replica keeps it, as after `rejoin whoami --user`
+    #[arg(long = "as", global = true, env = "REJOIN_AS", value_name = "USER[:ROLE]", help_heading = GLOBAL)]
+    pub(crate) acts_as: Option<Acting>,
 }
+
+pub(crate) const DEFAULT_SPACE: &str = "main";
 
 /// Above the options that every command has.
 const GLOBAL: &str = "Options of every command";
@@ -49,7 +59,7 @@ Try `rejoin demo`: a relay, two technicians and a front desk, in a few seconds."
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what Rejoin does: a morning of three devices, their relay, and what goes wrong
+    /// Show what Rejoin does: a day of three devices, their relay, and what goes wrong
     Demo,
     /// Run a relay, where replicas meet
     Relay(RelayArguments),
@@ -61,8 +71,8 @@ pub(crate) enum Command {
     Export(ExportArguments),
     /// Show the documents of a collection as a table
     List(ListArguments),
-    /// Show one document
-    Get(DocumentArguments),
+    /// Show one document, and which of its fields are not agreed
+    Get(GetArguments),
     /// Set fields of a document, which is created if there is none
     Set(SetArguments),
     /// Add to the end of a text
@@ -76,8 +86,22 @@ pub(crate) enum Command {
     Schema(SchemaCommand),
     /// Print changes as they come, until Ctrl-C
     Watch(WatchArguments),
+    /// List what only a person can decide: concurrent values, double bookings, refused writes
+    Reviews(ReviewsArguments),
+    /// Show one review: what there is to choose from, who wrote it, when and where
+    Review(ReviewArguments),
+    /// Decide a review
+    Settle(SettleArguments),
+    /// Say who is to decide a review
+    Assign(AssignArguments),
     /// Show who changed what in a document, newest last
     History(HistoryArguments),
+    /// Show where the value of every field of a document came from
+    Blame(BlameArguments),
+    /// Print every change of every document, one JSON object a line
+    Audit(AuditArguments),
+    /// Show or set as whom this replica edits
+    Whoami(WhoamiArguments),
     /// Show what is in the replica and what waits for a relay
     Status,
     /// Print the digest of the space: equal on two replicas exactly when their documents are
@@ -179,6 +203,15 @@ pub(crate) struct DocumentArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GetArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// With --json, also say how each field stands
+    #[arg(long)]
+    pub(crate) view: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "\
 FIELD=TEXT   sets a string. FIELD= removes the field; a text or list is emptied.
 FIELD:=JSON  sets any value: 5, true, [\"roof\"], {\"$text\": \"two may write here at once\"},
@@ -271,6 +304,62 @@ pub(crate) struct WatchArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReviewsArguments {
+    /// Only those assigned to the user this replica acts as
+    #[arg(long)]
+    pub(crate) mine: bool,
+    /// Also those that are settled or dismissed
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewArguments {
+    /// Which review; the first characters of its id do
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("decision").required(true), after_help = "\
+A decision is an ordinary edit, made offline, too. Two that differ are a new review.
+--value takes a value as `set` does behind the name of the field: TEXT sets a string, :=JSON any plain
+value, and nothing ('') clears the field.
+Reviews about two documents, such as double bookings, are settled by changing one of them, or
+dismissed.")]
+pub(crate) struct SettleArguments {
+    /// Which review; the first characters of its id do
+    pub(crate) id: String,
+    /// Take what stands under this number in `rejoin review`
+    #[arg(long, value_name = "N", group = "decision")]
+    pub(crate) take: Option<usize>,
+    /// Write this value instead
+    #[arg(long, value_name = "VALUE", group = "decision", allow_hyphen_values = true)]
+    pub(crate) value: Option<NewValue>,
+    /// Leave what stands, and say why
+    #[arg(long, value_name = "WHY", group = "decision", allow_hyphen_values = true)]
+    pub(crate) dismiss: Option<String>,
+    /// Why, for those who look back
+    #[arg(long, value_name = "WHY", conflicts_with = "dismiss", allow_hyphen_values = true)]
+    pub(crate) because: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("assignee").required(true))]
+pub(crate) struct AssignArguments {
+    /// Which review; the first characters of its id do
+    pub(crate) id: String,
+    /// The user who is to decide it
+    #[arg(group = "assignee")]
+    pub(crate) who: Option<String>,
+    /// Until when, in your own words
+    #[arg(long, value_name = "WHEN", conflicts_with = "nobody")]
+    pub(crate) due: Option<String>,
+    /// Take it from whoever has it
+    #[arg(long, group = "assignee")]
+    pub(crate) nobody: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct HistoryArguments {
     #[command(flatten)]
     pub(crate) document: DocumentArguments,
@@ -280,6 +369,50 @@ pub(crate) struct HistoryArguments {
     /// How many changes to show, the newest
     #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "at")]
     pub(crate) last: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BlameArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// Only this field and what is in it
+    #[arg(value_parser = path)]
+    pub(crate) field: Option<Path>,
+    /// Every write, in an order in which each comes after those it knew of
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Always prints JSON, one object a line, document by document. The README says what is in it.
+--since goes by the clocks of those who made the changes. Changes that every device makes alike, when
+a document or a text begins, have no time and are left out then.")]
+pub(crate) struct AuditArguments {
+    /// Only this collection
+    pub(crate) collection: Option<String>,
+    /// Only changes from then on: 2026-05-01, '2026-05-01 16:10' (UTC), or 30m, 24h, 7d ago
+    #[arg(long, value_name = "WHEN", value_parser = clock::since)]
+    pub(crate) since: Option<Since>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The replica keeps it, and everything edited from then on carries it: history, reviews and blame name
+people. Until a relay verifies identities, it is a claim.")]
+pub(crate) struct WhoamiArguments {
+    /// The user, as people know them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The role that rules speak of, such as dispatch; '' for none
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<String>,
+    /// This device, as people know it; '' for none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
+    /// Edit as nobody in particular
+    #[arg(long, conflicts_with_all = ["user", "role", "device"])]
+    pub(crate) nobody: bool,
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +432,7 @@ impl Arguments {
             Command::Import(arguments) => return import::run(place, &arguments, output).await,
             Command::Schema(command) => return schema::run(place, &command, output).await,
             Command::Doctor(arguments) => return inspect::doctor(place, &arguments, output),
+            Command::Audit(arguments) => return audit::run(place, &arguments, output).await,
             Command::Relay(arguments) => relay::run(&arguments, output).await,
             Command::Sync(arguments) => sync::run(place, &arguments, output).await,
             Command::Export(arguments) => export::run(place, &arguments, output).await,
@@ -309,6 +443,12 @@ impl Arguments {
             Command::Add(arguments) => documents::add(place, &arguments, output).await,
             Command::Delete(arguments) => documents::delete(place, &arguments, output).await,
             Command::Watch(arguments) => watch::run(place, &arguments, output).await,
+            Command::Reviews(arguments) => reviews::list(place, &arguments, output).await,
+            Command::Review(arguments) => reviews::show(place, &arguments, output).await,
+            Command::Settle(arguments) => reviews::settle(place, &arguments, output).await,
+            Command::Assign(arguments) => reviews::assign(place, &arguments, output).await,
+            Command::Whoami(arguments) => identity::run(place, &arguments, output).await,
+            Command::Blame(arguments) => blame::run(place, &arguments, output).await,
             Command::History(arguments) => history::run(place, &arguments, output).await,
             Command::Status => inspect::status(place, output).await,
             Command::Digest => inspect::digest(place, output).await,

@@ -1,4 +1,6 @@
-//! Times as people read them, in UTC.
+//! Times as people read and write them, in UTC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `2026-11-20 22:03:11Z` for seconds since 1970; `-` for 0, which changes have that every device
 /// would make alike.
@@ -28,11 +30,98 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// The same as machines write it, `2026-11-20T22:03:11Z`; nothing for 0.
+pub(crate) fn rfc3339(time_s: i64) -> Option<String> {
+    Some(utc(time_s).replacen(' ', "T", 1)).filter(|_| time_s != 0)
+}
+
+/// A point in time, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since(pub(crate) i64);
+
+/// Reads a date, a date and a time of day, or how long ago it was.
+pub(crate) fn since(text: &str) -> Result<Since, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let found = ago(text).map(|ago| now.saturating_sub(ago)).or_else(|| point(text));
+    let wrong = || "write 2026-05-01, '2026-05-01 16:10', or how long ago: 30m, 24h, 7d".to_owned();
+    found.map(Since).ok_or_else(wrong)
+}
+
+fn ago(text: &str) -> Option<i64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit_s = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => DAY_S,
+        _ => return None,
+    };
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<i64>().ok().filter(|_| is_number)?.checked_mul(unit_s)
+}
+
+fn point(text: &str) -> Option<i64> {
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let (day, time) = text.split_once([' ', 'T']).unwrap_or((text, "00:00"));
+    let [year, month, day] = numbers(day, '-')?[..] else { return None };
+    let [hour, minute, second] = match numbers(time, ':')?[..] {
+        [hour, minute] => [hour, minute, 0],
+        [hour, minute, second] => [hour, minute, second],
+        _ => return None,
+    };
+    let is_time = hour < 24 && minute < 60 && second < 60;
+    let days = days(year, month, day);
+    // The way back tells whether there is such a day.
+    let is_day = (1970..=9999).contains(&year) && date(days) == (year, month, day);
+    (is_time && is_day).then_some(days * DAY_S + hour * 3600 + minute * 60 + second)
+}
+
+fn numbers(text: &str, between: char) -> Option<Vec<i64>> {
+    let number = |part: &str| {
+        let is_number = (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+        part.parse().ok().filter(|_| is_number)
+    };
+    text.split(between).map(number).collect()
+}
+
+/// Days since 1970-01-01, the other way round of [`date`].
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let from_march = (month + 9) % 12;
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
 const DAY_S: i64 = 86_400;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_as_dates_or_as_how_long_ago() {
+        for (text, time_s) in [
+            ("2000-02-29", Some(951_782_400)),
+            ("2026-11-20 22:03:11Z", Some(1_795_212_191)),
+            ("2026-11-20T22:03", Some(1_795_212_180)),
+            ("2100-03-01", Some(4_107_542_400)),
+            ("2023-02-29", None),
+            ("2026-13-01", None),
+            ("2026-11-20 24:00", None),
+            ("2026-11", None),
+            ("+026-11-01", None),
+            ("", None),
+        ] {
+            assert_eq!(point(text), time_s, "{text}");
+        }
+        assert_eq!((ago("30m"), ago("7d"), ago("90s")), (Some(1800), Some(604_800), Some(90)));
+        for wrong in ["", "d", "-1d", "1w", "7", "1.5h", "99999999999999999999d", "7ü"] {
+            assert_eq!(ago(wrong), None, "{wrong}");
+        }
+        assert!(since("2026-05-01").is_ok() && since("24h").is_ok() && since("soon").is_err());
+    }
 
     #[test]
     fn times_read_as_dates() {

@@ -1,10 +1,11 @@
-//! `rejoin demo`: a morning of two technicians, their front desk and a relay.
+//! `rejoin demo`: a day of two technicians, their front desk and a relay.
 //!
 //! Everything is real: each device has its own file, and the relay is a process of its own that is
 //! killed in the middle of work. Nothing waits by the clock; each scene goes on as soon as what it
 //! waits for has happened, and fails if that takes too long.
 
 mod device;
+mod dispatch;
 mod jobs;
 mod merges;
 mod relay_process;
@@ -20,6 +21,7 @@ use tokio::signal::ctrl_c;
 use tokio::time::timeout;
 
 use crate::output::Output;
+use dispatch::Dispatch;
 use merges::Merge;
 use scenes::{Company, Crash, Live, Verdict};
 use stage::Stage;
@@ -32,6 +34,7 @@ struct Report {
     live: Vec<Live>,
     crash: Crash,
     merges: Vec<Merge>,
+    dispatch: Dispatch,
     #[serde(flatten)]
     verdict: Verdict,
 }
@@ -60,17 +63,19 @@ async fn play(stage: &Stage, folder: &std::path::Path) -> Result<Report> {
     let mut company = Company::open(stage, folder).await?;
     company.morning(stage).await?;
     let live = company.live(stage).await?;
-    let offline = company.dead_zone(stage).await?;
+    company.dead_zone(stage).await?;
     let crash = company.crash(stage).await?;
-    let merges = company.merges(stage, &offline).await?;
+    let merges = company.merges(stage).await?;
+    let dispatch = company.dispatch(stage).await?;
     let verdict = company.verdict(stage).await?;
     company.close().await;
     let kept = merges.iter().all(|merge| merge.as_promised);
-    let converged = verdict.same_digest && verdict.same_content && kept;
+    let same = verdict.same_digest && verdict.same_content && verdict.same_reviews;
+    let converged = same && kept && dispatch.is_as_promised();
     let took = stage.elapsed();
     stage.close(converged, took);
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    Ok(Report { converged, took_ms, live, crash, merges, verdict })
+    Ok(Report { converged, took_ms, live, crash, merges, dispatch, verdict })
 }
 
 /// A demo that takes longer has failed.

@@ -1,42 +1,34 @@
 //! Commands about one document: get, set, append, add, delete.
 
 use anyhow::{Context, Result};
-use rejoin::{Edited, Op};
+use rejoin::{Edited, Op, Review};
 use serde_json::{Value, json};
 
 use crate::arguments::{
-    AddArguments, AppendArguments, DocumentArguments, PlaceArguments, SetArguments,
+    AddArguments, AppendArguments, DocumentArguments, GetArguments, PlaceArguments, SetArguments,
 };
 use crate::local::{DELETED, Local, is_deleted};
 use crate::output::{Output, count};
-use crate::values::{Assignment, entry_json, new_fields, plain};
+use crate::reviews::{self, review_json};
+use crate::values::{Assignment, entry_json, new_fields};
+use crate::view;
 
 pub(crate) async fn get(
     place: &PlaceArguments,
-    arguments: &DocumentArguments,
+    arguments: &GetArguments,
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
-    let (_, entry) = local.entry(arguments).await?;
-    output.result(&entry_json(&entry), || fields(&entry.value))
-}
-
-/// One line for each field; what does not fit in a line stands below its name.
-fn fields(value: &Value) -> String {
-    let Some(fields) = value.as_object() else { return value.to_string() };
-    let width = fields.keys().map(|name| console::measure_text_width(name)).max().unwrap_or(0);
-    let lines = fields.iter().map(|(name, value)| {
-        let text = match value {
-            Value::Object(_) | Value::Array(_) => {
-                serde_json::to_string_pretty(value).unwrap_or_default()
-            }
-            value => plain(value).into_owned(),
-        };
-        let name = console::pad_str(name, width, console::Alignment::Left, None);
-        let text = text.trim_end().replace('\n', &format!("\n{:width$}  ", ""));
-        format!("{name}  {text}")
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    let (document, entry) = local.entry(&arguments.document).await?;
+    let mut json = entry_json(&entry);
+    if output.is_json() {
+        if arguments.view {
+            json["view"] = view::json(&document.view().await?);
+        }
+        return output.event(&json);
+    }
+    let reviews = local.space.reviews().open().await?;
+    output.line(&view::text(&document.view().await?, &reviews))
 }
 
 pub(crate) async fn set(
@@ -45,8 +37,9 @@ pub(crate) async fn set(
     output: Output,
 ) -> Result<()> {
     let local = Local::open_or_create(place).await?;
+    let before = local.space.reviews().open().await?;
     let edited = assign(&local, &arguments.document, &arguments.assignments).await?;
-    report(&local, &arguments.document, "set", &edited, output)
+    report(&local, &arguments.document, "set", &edited, &before, output).await
 }
 
 /// Writes the assignments in one commit.
@@ -78,8 +71,9 @@ pub(crate) async fn append(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let document = local.document(&arguments.document).await?;
+    let before = local.space.reviews().open().await?;
     let edited = document.append(&arguments.field, &arguments.text).await?;
-    report(&local, &arguments.document, "appended", &edited, output)
+    report(&local, &arguments.document, "appended", &edited, &before, output).await
 }
 
 pub(crate) async fn add(
@@ -89,8 +83,9 @@ pub(crate) async fn add(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let document = local.document(&arguments.document).await?;
+    let before = local.space.reviews().open().await?;
     let edited = document.add(&arguments.field, arguments.by).await?;
-    report(&local, &arguments.document, "added", &edited, output)
+    report(&local, &arguments.document, "added", &edited, &before, output).await
 }
 
 pub(crate) async fn delete(
@@ -100,20 +95,24 @@ pub(crate) async fn delete(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let document = local.document(arguments).await?;
+    let before = local.space.reviews().open().await?;
     let edited = document.delete().await.context("the document was not deleted")?;
-    report(&local, arguments, "deleted", &edited, output)
+    report(&local, arguments, "deleted", &edited, &before, output).await
 }
 
-/// Says what an edit came to, and how much is now on this device only.
-fn report(
+/// Says what an edit came to, how much is now on this device only, and what people have to decide
+/// because of it.
+async fn report(
     local: &Local,
     document: &DocumentArguments,
     done: &str,
     edited: &Edited,
+    before: &[Review],
     output: Output,
 ) -> Result<()> {
     let DocumentArguments { collection, key } = document;
     let waiting = local.replica.status().waiting;
+    let asked = reviews::touched_by(local, edited, before).await?;
     let heads: Vec<_> = edited.heads.iter().map(ToString::to_string).collect();
     let json = json!({
         "collection": collection,
@@ -123,6 +122,7 @@ fn report(
         "changed": edited.changed(),
         "heads": heads,
         "waiting": waiting,
+        "reviews": Value::from_iter(asked.iter().map(review_json)),
     });
     output.result(&json, || {
         let done = match edited {
@@ -131,6 +131,9 @@ fn report(
             _ => done,
         };
         let waiting = count(waiting, "edit");
-        format!("{collection} {key}: {done}; on this device, {waiting} to send to a relay")
+        let done =
+            format!("{collection} {key}: {done}; on this device, {waiting} to send to a relay");
+        let asked = asked.iter().map(|review| view::asked(review, edited.document));
+        std::iter::once(done).chain(asked).collect::<Vec<_>>().join("\n")
     })
 }

@@ -1,14 +1,16 @@
 //! `rejoin history`: how a document came to be what it is.
 
 use anyhow::{Result, bail};
-use rejoin::{ChangeHash, Document, HistoryEntry, Kind};
+use rejoin::{ChangeHash, Document, HistoryEntry, Kind, Settlement};
 use serde_json::{Value, json};
 
 use crate::arguments::{HistoryArguments, PlaceArguments};
 use crate::clock::utc;
+use crate::identity::author_json;
 use crate::layout::{Table, width};
 use crate::local::Local;
 use crate::output::Output;
+use crate::reviews::short_id;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -32,16 +34,14 @@ pub(crate) async fn run(
 async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
     let changes = document.history(last).await?;
     output.result(&Value::from_iter(changes.iter().map(change_json)), || {
-        let mut table = Table::new(["time", "change", "by", "kind", "fields"]);
+        let mut table = Table::new(["time", "change", "what", "by", "fields"]).keeping(3);
         for change in &changes {
-            let fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
+            let mut fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
+            if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {
+                fields += &format!(": {why}");
+            }
             let hash = short(&change.hash.to_string(), HASH_SHOWN);
-            let actor = match change.kind {
-                Kind::Edit => short(&change.actor.to_string(), ACTOR_SHOWN),
-                // Every device would make these alike.
-                Kind::Genesis | Kind::Birth => "-".to_owned(),
-            };
-            table.row([utc(change.time_s), hash, actor, kind(change.kind).to_owned(), fields]);
+            table.row([utc(change.time_s), hash, what(change), by(change), fields]);
         }
         table.fit(width())
     })
@@ -68,19 +68,43 @@ fn find(changes: &[HistoryEntry], prefix: &str) -> Result<ChangeHash> {
     }
 }
 
+/// Who made it: a person if it says so, or else a process on a device.
+fn by(change: &HistoryEntry) -> String {
+    match (change.kind, &change.author) {
+        (Kind::Edit, Some(author)) => author.to_string(),
+        (Kind::Edit, None) => short(&change.actor.to_string(), ACTOR_SHOWN),
+        // Every device would make these alike.
+        (Kind::Genesis | Kind::Birth, _) => "-".to_owned(),
+    }
+}
+
+fn what(change: &HistoryEntry) -> String {
+    let Some(Settlement { review, dismissed, .. }) = &change.settles else {
+        return if change.merges { "merge" } else { kind(change.kind) }.to_owned();
+    };
+    let verb = if *dismissed { "dismisses" } else { "settles" };
+    format!("{verb} {}", short_id(review))
+}
+
 fn change_json(change: &HistoryEntry) -> Value {
+    let settles = change.settles.as_ref().map(|Settlement { review, dismissed, why, .. }| {
+        json!({ "review": review.to_string(), "dismissed": dismissed, "why": why })
+    });
     let deps: Vec<_> = change.deps.iter().map(ToString::to_string).collect();
     json!({
         "hash": change.hash.to_string(),
         "deps": deps,
         "actor": change.actor.to_string(),
+        "author": author_json(change.author.as_ref()),
         "time_s": change.time_s,
         "kind": kind(change.kind),
+        "merges": change.merges,
         "fields": change.fields,
+        "settles": settles,
     })
 }
 
-fn kind(kind: Kind) -> &'static str {
+pub(crate) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Genesis => "genesis",
         Kind::Birth => "birth",
@@ -88,12 +112,12 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-fn short(text: &str, characters: usize) -> String {
+pub(crate) fn short(text: &str, characters: usize) -> String {
     text.chars().take(characters).collect()
 }
 
-/// Characters of a hash that are shown: enough to name one change of a document.
-const HASH_SHOWN: usize = 12;
+/// Characters of a hash that are shown: enough to name one change of most documents.
+pub(crate) const HASH_SHOWN: usize = 8;
 
 /// Characters of an actor that are shown: enough to tell devices apart.
 const ACTOR_SHOWN: usize = 8;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rejoin::Identity;
 use rejoin::doctor::{self, Report};
 use serde_json::{Value, json};
 
 use crate::arguments::{DoctorArguments, PlaceArguments};
 use crate::clock::utc;
+use crate::identity::{author_json, person, whole};
 use crate::layout::one_line;
 use crate::local::{Local, file, must_exist};
 use crate::output::{Output, count};
@@ -19,10 +21,18 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
     let status = local.replica.status();
     let aside = local.replica.set_aside()?;
     let collections = local.space.collections()?;
+    let identity = local.replica.identity()?;
+    let open = local.space.reviews().open().await?;
+    let is_mine = |user: &Identity| {
+        open.iter().filter(|review| review.assignee.as_ref() == Some(&user.user)).count()
+    };
+    let mine = identity.as_ref().map_or(0, is_mine);
     let mut json = status_json(&status);
     let named = collections.iter().map(|(name, documents)| (name.to_string(), *documents));
     json["collections"] = json!(named.collect::<BTreeMap<_, _>>());
     json["device"] = json!(local.replica.device().to_string());
+    json["acts_as"] = author_json(identity.as_ref());
+    json["reviews"] = json!({ "open": open.len(), "mine": mine });
     json["space"] = json!(local.space.name().as_str());
     json["set_aside"] = Value::from_iter(aside.iter().map(|row| {
         json!({
@@ -38,6 +48,7 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
     output.result(&json, || {
         let mut lines = vec![
             format!("device      {}", local.replica.device()),
+            format!("acts as     {}", identity.as_ref().map_or_else(|| person(None), whole)),
             format!("space       {}", local.space.name()),
         ];
         lines.extend(collections.iter().map(|(name, documents)| {
@@ -51,6 +62,11 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
             ),
             None => "to send     nothing: a relay holds every edit made here".to_owned(),
         });
+        if !open.is_empty() {
+            let yours = if mine > 0 { format!(", {mine} for you") } else { String::new() };
+            let open = count(open.len() as u64, "review");
+            lines.push(format!("reviews     {open} open{yours}; `rejoin reviews` lists them"));
+        }
         lines.extend(aside.iter().map(|row| {
             let key = row.key.clone().unwrap_or_else(|| row.document.to_string());
             let anew = if row.authored_anew { "; it was made anew" } else { "" };

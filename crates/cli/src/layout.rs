@@ -1,6 +1,10 @@
 //! Tables that fit the terminal.
 
+mod side_by_side;
+
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
+
+pub(crate) use side_by_side::SideBySide;
 
 /// Columns that text may take: what COLUMNS says, what the terminal has, or else 80.
 pub(crate) fn width() -> usize {
@@ -16,16 +20,24 @@ pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// Where the table begins, in characters from the left.
     indent: usize,
+    /// How many columns, from the left, are not cut.
+    whole: usize,
 }
 
 impl Table {
     pub(crate) fn new(heading: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let heading = heading.into_iter().map(Into::into).collect();
-        Self { heading, rows: Vec::new(), indent: 0 }
+        Self { heading, rows: Vec::new(), indent: 0, whole: 0 }
     }
 
     pub(crate) fn indented(mut self, indent: usize) -> Self {
         self.indent = indent;
+        self
+    }
+
+    /// Cuts nothing in these columns from the left, as long as there is room.
+    pub(crate) fn keeping(mut self, columns: usize) -> Self {
+        self.whole = columns;
         self
     }
 
@@ -38,11 +50,24 @@ impl Table {
     pub(crate) fn fit(&self, width: usize) -> String {
         let available =
             width.saturating_sub(self.indent + GAP * self.heading.len().saturating_sub(1));
-        let widths = share(self.widths(), available);
+        let widths = self.share(available);
         let heading: Vec<_> = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
         let heading = console::style(self.line(&heading, &widths)).bold().to_string();
         let rows = self.rows.iter().map(|row| self.line(row, &widths));
         std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
+    }
+
+    fn share(&self, available: usize) -> Vec<usize> {
+        let mut widths = self.widths();
+        let others = widths.split_off(self.whole.min(widths.len()));
+        let taken: usize = widths.iter().sum();
+        let least = others.len() * COLUMN_MIN;
+        if taken + least > available {
+            widths.extend(others);
+            return share(widths, available);
+        }
+        widths.extend(share(others, available - taken));
+        widths
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -84,6 +109,40 @@ pub(crate) fn one_line(text: &str) -> String {
     text.trim_end().chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
+/// Breaks text into lines of at most `width` columns: between words, and inside of those that are
+/// longer.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace().flat_map(|word| pieces(word, width)) {
+        let line = lines.last_mut().expect("there is a line from the start");
+        let room = width.saturating_sub(measure_text_width(line) + 1);
+        if line.is_empty() {
+            line.push_str(&word);
+        } else if measure_text_width(&word) <= room {
+            line.push(' ');
+            line.push_str(&word);
+        } else {
+            lines.push(word);
+        }
+    }
+    lines
+}
+
+/// A word in pieces that fit.
+fn pieces(word: &str, width: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    for char in word.chars() {
+        let piece = pieces.last_mut().expect("there is a piece from the start");
+        let longer = format!("{piece}{char}");
+        if piece.is_empty() || measure_text_width(&longer) <= width {
+            *piece = longer;
+        } else {
+            pieces.push(char.to_string());
+        }
+    }
+    pieces
+}
+
 /// Spaces between columns.
 const GAP: usize = 2;
 
@@ -121,12 +180,28 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_are_kept_give_way_last() {
+        let mut table = Table::new(["time", "what", "fields"]).keeping(1);
+        table.row(["2026-11-20 22:03:11Z", "settles 3f2a9c01", "phone, status"]);
+        assert_eq!(lines(&table, 40)[1], "2026-11-20 22:03:11Z  settles…  phone, …");
+        assert_eq!(lines(&table, 20)[1], "2026-…  sett…  phon…");
+    }
+
+    #[test]
     fn wide_characters_take_two_columns() {
         let mut table = Table::new(["name", "x"]);
         table.row(["東京都千代田区", "1"]);
         table.row(["abc", "2"]);
         let lines = lines(&table, 14);
         assert!(lines.iter().all(|line| measure_text_width(line) <= 14), "{lines:?}");
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("unbreakable ü", 6), ["unbrea", "kable", "ü"]);
+        assert_eq!(wrap("東京都", 4), ["東京", "都"]);
+        assert_eq!(wrap("", 4), [""]);
     }
 
     #[test]

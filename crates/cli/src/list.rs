@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use rejoin::{Entry, Path};
+use rejoin::{DocumentId, Entry, Path};
 use serde_json::Value;
 
 use crate::arguments::{ListArguments, PlaceArguments};
@@ -33,19 +33,31 @@ pub(crate) async fn run(
     } else {
         arguments.fields.clone()
     };
-    output.line(&table(&entries, &fields).fit(width()))?;
-    output.line(&format!("{}{}", count(entries.len() as u64, "document"), having(arguments)))
+    let open = local.space.reviews().open().await?;
+    let asked: BTreeSet<DocumentId> =
+        open.iter().flat_map(|review| &review.documents).map(|named| named.document).collect();
+    output.line(&table(&entries, &fields, &asked).fit(width()))?;
+    let marked = entries.iter().filter(|entry| asked.contains(&entry.document)).count();
+    let reviews = match marked {
+        0 => String::new(),
+        _ => format!(", {marked} with open reviews (*)"),
+    };
+    let documents = count(entries.len() as u64, "document");
+    output.line(&format!("{documents}{}{reviews}", having(arguments)))
 }
 
 fn having(arguments: &ListArguments) -> &'static str {
     if arguments.conditions.is_empty() { "" } else { " match" }
 }
 
-fn table(entries: &[Entry], fields: &[Path]) -> Table {
+fn table(entries: &[Entry], fields: &[Path], asked: &BTreeSet<DocumentId>) -> Table {
     let heading = std::iter::once("key".to_owned());
     let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string)));
     for entry in entries {
-        let key = entry.key.clone().unwrap_or_else(|| entry.document.to_string());
+        let mut key = entry.key.clone().unwrap_or_else(|| entry.document.to_string());
+        if asked.contains(&entry.document) {
+            key += " *";
+        }
         let cells = fields
             .iter()
             .map(|field| at(&entry.value, field).map(plain).unwrap_or_default().into_owned());
@@ -78,7 +90,7 @@ fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> V
         .collect();
     worth.sort_by_key(|(rank, name, _)| (*rank, *name));
     let key = entries.iter().filter_map(|entry| entry.key.as_ref()).map(|key| key.chars().count());
-    let mut left = width.saturating_sub(key.max().unwrap_or(20).max(3));
+    let mut left = width.saturating_sub(key.max().unwrap_or(20).max(3) + MARK);
     let mut chosen = Vec::new();
     for (_, name, field) in worth {
         let needs =
@@ -126,6 +138,9 @@ impl Field {
     }
 }
 
+/// Columns of the mark behind a key.
+const MARK: usize = 2;
+
 /// Columns of a cell beyond which it is cut rather than others left out.
 const CELL_MAX: usize = 28;
 
@@ -137,7 +152,6 @@ const DISTINCT_MAX: usize = KINDS_MAX + 1;
 
 #[cfg(test)]
 mod tests {
-    use rejoin::DocumentId;
     use serde_json::json;
 
     use super::*;

@@ -1,11 +1,12 @@
 //! The replica on this device that a command works on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rejoin::{Collection, EngineOptions, Entry, Replica, Space};
 
-use crate::arguments::{DocumentArguments, PlaceArguments};
+use crate::arguments::{DEFAULT_SPACE, DocumentArguments, PlaceArguments};
+use crate::layout::one_line;
 use crate::output::count;
 
 /// An open replica, and the space the command is about.
@@ -30,6 +31,10 @@ impl Local {
     ) -> Result<Self> {
         let replica = Replica::open_with(file(place)?, options).await?;
         let space = replica.space(&place.space).context("--space is not a name")?;
+        if let Some(acting) = &place.acts_as {
+            let known = replica.identity()?;
+            replica.act_as(Some(acting.on_the_device_of(known))).await?;
+        }
         Ok(Self { replica, space })
     }
 
@@ -94,6 +99,30 @@ impl Local {
     pub(crate) async fn close(self) {
         self.replica.close().await;
     }
+}
+
+/// How to type a command about the same place: `rejoin --replica van.redb`.
+pub(crate) fn command_line(place: &PlaceArguments) -> String {
+    let mut line = "rejoin".to_owned();
+    let from_environment = std::env::var_os("REJOIN_REPLICA").map(PathBuf::from);
+    if let Some(file) =
+        place.replica.as_ref().filter(|file| from_environment.as_ref() != Some(file))
+    {
+        line += &format!(" --replica {}", quoted(&file.display().to_string()));
+    }
+    if place.space != DEFAULT_SPACE {
+        line += &format!(" --space {}", quoted(&place.space));
+    }
+    line
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_alphanumeric() || "-_./=:,@%+".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", one_line(word).replace('\'', r"'\''"))
 }
 
 /// The file the command line or the environment names.

@@ -5,11 +5,14 @@
 //! programs. Replicas are opened in [`local`].
 
 mod arguments;
+mod audit;
+mod blame;
 mod clock;
 mod demo;
 mod documents;
 mod export;
 mod history;
+mod identity;
 mod import;
 mod inspect;
 mod layout;
@@ -17,9 +20,11 @@ mod list;
 mod local;
 mod output;
 mod relay;
+mod reviews;
 mod schema;
 mod sync;
 mod values;
+mod view;
 mod watch;
 
 use std::process::ExitCode;

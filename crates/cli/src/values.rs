@@ -21,18 +21,39 @@ impl FromStr for Assignment {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let (field, value) = split_at_sign(text)?;
         let (field, value) = match field.strip_suffix(':') {
-            Some(field) => {
-                let value: Value = serde_json::from_str(value).with_context(|| {
-                    format!("{value:?} after := is not JSON; for plain text write = alone")
-                })?;
-                (field, value)
-            }
-            None if value.is_empty() => (field, Value::Null),
-            None => (field, Value::from(value)),
+            Some(field) => (field, json_value(value)?),
+            None => (field, text_value(value)),
         };
-        let field = named(field)?;
-        Ok(Self { field, value: Some(value).filter(|value| !value.is_null()) })
+        Ok(Self { field: named(field)?, value })
     }
+}
+
+/// A value as an assignment has it behind its field: TEXT, or `:=JSON`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NewValue(
+    /// Nothing to clear the field.
+    pub(crate) Option<Value>,
+);
+
+impl FromStr for NewValue {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        Ok(Self(match text.strip_prefix(":=") {
+            Some(json) => json_value(json)?,
+            None => text_value(text),
+        }))
+    }
+}
+
+fn text_value(text: &str) -> Option<Value> {
+    Some(Value::from(text)).filter(|_| !text.is_empty())
+}
+
+fn json_value(text: &str) -> anyhow::Result<Option<Value>> {
+    let value: Value = serde_json::from_str(text)
+        .with_context(|| format!("{text:?} after := is not JSON; for plain text write = alone"))?;
+    Ok(Some(value).filter(|value| !value.is_null()))
 }
 
 impl Assignment {

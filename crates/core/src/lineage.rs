@@ -24,10 +24,10 @@ mod blame;
 mod clock;
 mod decide;
 mod field_path;
-
 mod register;
 mod standing;
 mod twins;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,6 +38,7 @@ pub use blame::{Blame, BlamedWrite};
 pub use field_path::{FieldPath, Step};
 pub use standing::{Candidate, Question, Settled, Standing, Unsettled};
 pub use twins::Twins;
+pub use written::{Written, Wrote};
 
 use crate::change::{ObjectId, is_reserved};
 use crate::schema::{Rule, Schema};

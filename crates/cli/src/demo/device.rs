@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use rejoin::{Collection, Document, Link, Replica, SetDigest, Space};
+use rejoin::{Collection, Document, Identity, Link, Replica, Review, SetDigest, Space};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -14,14 +14,20 @@ pub(super) struct Device {
     pub(super) replica: Replica,
     pub(super) jobs: Collection,
     pub(super) calls: Collection,
-    space: Space,
+    pub(super) space: Space,
 }
 
 impl Device {
-    /// Opens a device, and lets it ring the bell whenever something changes on it.
-    pub(super) async fn open(stage: &Stage, folder: &Path, name: &'static str) -> Result<Self> {
+    /// Opens a device for somebody, and lets it ring the bell whenever something changes on it.
+    pub(super) async fn open(
+        stage: &Stage,
+        folder: &Path,
+        name: &'static str,
+        who: Identity,
+    ) -> Result<Self> {
         let file = folder.join(format!("{}.redb", name.to_lowercase()));
         let replica = Replica::open(file).await?;
+        replica.act_as(Some(who)).await?;
         let space = replica.space("main")?;
         let (jobs, calls) = (space.collection("jobs")?, space.collection("calls")?);
         ring_on_change(&jobs, stage.bell()).await?;
@@ -56,6 +62,17 @@ impl Device {
     pub(super) async fn value(&self, key: &str) -> Result<Value> {
         let entry = self.job(key)?.read().await?;
         Ok(entry.map(|entry| entry.value).unwrap_or_default())
+    }
+
+    /// What only a person can decide, settled or not. What the relay held first is a hint that not
+    /// every device has, so it is left out.
+    pub(super) async fn reviews(&self) -> Result<Vec<Review>> {
+        let reviews = self.space.reviews().list().await?;
+        Ok(reviews.into_iter().map(|review| Review { held_first: None, ..review }).collect())
+    }
+
+    pub(super) async fn open_reviews(&self) -> Result<Vec<Review>> {
+        Ok(self.reviews().await?.into_iter().filter(Review::is_open).collect())
     }
 
     pub(super) fn digest(&self) -> Result<SetDigest> {

@@ -1,5 +1,6 @@
-//! The morning's jobs.
+//! The morning's jobs, and how jobs merge.
 
+use rejoin::schema::{Field, Invariant, Kind, Rule, Schema};
 use rejoin::{Counter, Text};
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,31 @@ const LINES: &[Line] = &[
     ["W-212", "12:00", "meter reading", "Bakery Aroma", "555-0121", "8 Market Pl", "Ben", ""],
 ];
 
+/// How jobs merge: their types say most of it, and this the rest.
+pub(super) fn schema() -> Schema {
+    let free = Invariant::no_overlap("technician", "starts_at", "ends_at");
+    Schema::new()
+        .with("notes", Rule::Text)
+        .with("parts_used", Rule::Counter)
+        .with("status", Rule::order(["booked", "on_site", "done", "cancelled"]))
+        .with("technician", Rule::Review)
+        .with("starts_at", Field::new(Rule::Review).kind(Kind::Time))
+        .with("ends_at", Field::new(Rule::Review).kind(Kind::Time))
+        .invariant(free.unless("status", "cancelled"))
+}
+
+/// A time of the day of the demo.
+pub(super) fn at(time: &str) -> String {
+    format!("{DAY}T{time}Z")
+}
+
+/// The time of day of such a time.
+pub(super) fn time_of(at: &str) -> &str {
+    at.strip_prefix(DAY).map_or(at, |time| time.trim_matches(['T', 'Z']))
+}
+
+const DAY: &str = "2026-05-04";
+
 /// The jobs of the morning, by key.
 pub(super) fn morning() -> Vec<(&'static str, Job)> {
     LINES.iter().map(job).collect()
@@ -72,7 +98,7 @@ pub(super) fn morning() -> Vec<(&'static str, Job)> {
 fn job(line: &Line) -> (&'static str, Job) {
     let [key, starts_at, task, customer, phone, address, technician, notes] = *line;
     let job = Job {
-        starts_at: starts_at.to_owned(),
+        starts_at: at(starts_at),
         task: task.to_owned(),
         customer: customer.to_owned(),
         phone: phone.to_owned(),

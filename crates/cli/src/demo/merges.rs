@@ -1,12 +1,12 @@
 //! What became of the edits that Ana and Ben made apart.
 
-use anyhow::{Context, Result};
-use rejoin::ChangeHash;
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::device::Device;
-use super::scenes::{Company, Offline};
+use super::jobs::{at, time_of};
+use super::scenes::Company;
 use super::stage::Stage;
 use crate::layout::Table;
 
@@ -21,7 +21,7 @@ pub(super) struct Merge {
 }
 
 impl Company {
-    pub(super) async fn merges(&self, stage: &Stage, offline: &Offline) -> Result<Vec<Merge>> {
+    pub(super) async fn merges(&self, stage: &Stage) -> Result<Vec<Merge>> {
         stage.scene("What became of the edits made apart");
         // Whether the others hold the same is checked for all documents at once.
         let merges = vec![
@@ -31,7 +31,7 @@ impl Company {
             nested(&self.desk.value("W-207").await?),
             list(&self.desk.value("W-207").await?),
             birth(&self.desk.value("W-213").await?),
-            scalar(&self.desk, offline).await?,
+            scalar(&self.desk).await?,
         ];
         let mut table = Table::new(["job", "Ana and Ben", "on every device now"]);
         for Merge { job, what, now, as_promised } in &merges {
@@ -40,10 +40,8 @@ impl Company {
         }
         stage.table(table);
         stage.say(
-            "The last one is a conflict. A field with one value can show only one of two writes \
-             that did not know of each other: Automerge picks one, the same on every device, but \
-             arbitrarily. The other stays in the document's history. Until reviews come, in which a \
-             person decides, use a text, counter, list or map wherever both should count.",
+            "The last one only a person can decide. Until then every device shows what was agreed \
+             before, and asks: both values are in a review, with who wrote them, when and where.",
         );
         Ok(merges)
     }
@@ -101,23 +99,22 @@ fn birth(job: &Value) -> Merge {
     }
 }
 
-/// The one that cannot keep both: one is shown, and both are in the history.
-async fn scalar(device: &Device, offline: &Offline) -> Result<Merge> {
-    let shown = plain(&device.value("W-206").await?["starts_at"]);
-    let ana = written(device, &offline.ana_starts).await?;
-    let ben = written(device, &offline.ben_starts).await?;
-    let other = if shown == ana { &ben } else { &ana };
+/// The one that cannot keep both: what stood stands, and both are in a review.
+async fn scalar(device: &Device) -> Result<Merge> {
+    let stands = plain(&device.value("W-206").await?["starts_at"]);
+    let open = device.open_reviews().await?;
+    let asks = open.first().filter(|_| open.len() == 1 && open[0].field == "starts_at");
+    let candidates = asks.map(|review| &review.candidates[..]).unwrap_or_default();
+    let mut values: Vec<_> =
+        candidates.iter().filter_map(|it| it.value.as_ref()).map(plain).collect();
+    values.sort();
+    let times: Vec<_> = values.iter().map(|at| time_of(at)).collect();
     Ok(Merge {
         job: "W-206",
         what: "one value, 10:30 and 11:15",
-        now: format!("{shown}; {other} is in the history"),
-        as_promised: ana == "10:30" && ben == "11:15" && (shown == ana || shown == ben),
+        now: format!("{}; review: {}?", time_of(&stands), times.join(" or ")),
+        as_promised: stands == at("10:00") && values == [at("10:30"), at("11:15")],
     })
-}
-
-async fn written(device: &Device, heads: &[ChangeHash]) -> Result<String> {
-    let value = device.job("W-206")?.value_at(heads).await;
-    Ok(plain(&value.context("an edit is not in the history")?["starts_at"]))
 }
 
 fn plain(value: &Value) -> String {

@@ -1,15 +1,15 @@
-//! What happens in the morning, in order.
+//! What happens in the morning, in order, and whether everybody ends up with the same.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rejoin::{ChangeHash, Op, WatchEvent};
+use rejoin::{Identity, Op, WatchEvent};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::device::Device;
-use super::jobs::{Job, morning};
+use super::jobs::{Job, at, morning, schema, time_of};
 use super::relay_process::RelayProcess;
 use super::stage::{Stage, within};
 use crate::layout::Table;
@@ -33,12 +33,6 @@ pub(super) struct Live {
     max_us: u64,
 }
 
-/// The two writes of the one field that can hold one value only.
-pub(super) struct Offline {
-    pub(super) ana_starts: Vec<ChangeHash>,
-    pub(super) ben_starts: Vec<ChangeHash>,
-}
-
 /// The relay's end and return.
 #[derive(Debug, Serialize)]
 pub(super) struct Crash {
@@ -53,6 +47,7 @@ pub(super) struct Crash {
 pub(super) struct Verdict {
     pub(super) same_digest: bool,
     pub(super) same_content: bool,
+    pub(super) same_reviews: bool,
     digest: String,
     documents: u64,
 }
@@ -60,13 +55,16 @@ pub(super) struct Verdict {
 impl Company {
     pub(super) async fn open(stage: &Stage, folder: &Path) -> Result<Self> {
         let relay = RelayProcess::start(&folder.join("relay")).await?;
-        let desk = Device::open(stage, folder, "Desk").await?;
-        let ana = Device::open(stage, folder, "Ana").await?;
-        let ben = Device::open(stage, folder, "Ben").await?;
+        let dora = Identity::user("Dora").with_role("dispatch").with_device("desk");
+        let technician =
+            |user: &str| Identity::user(user).with_role("technician").with_device("phone");
+        let desk = Device::open(stage, folder, "Desk", dora).await?;
+        let ana = Device::open(stage, folder, "Ana", technician("Ana")).await?;
+        let ben = Device::open(stage, folder, "Ben", technician("Ben")).await?;
         stage.scene("The office opens");
         stage.say(&format!(
-            "A relay listens on {} (process {}). The front desk and two technicians, Ana and Ben, \
-             each have a device with a file of its own, in {}.",
+            "A relay listens on {} (process {}). Dora at the front desk and two technicians, \
+             Ana and Ben, each have a device with a file of its own, in {}.",
             relay.url(),
             relay.id(),
             folder.display(),
@@ -83,6 +81,7 @@ impl Company {
         for device in self.devices() {
             device.connect(self.relay.url()).await?;
         }
+        self.desk.space.apply_schema(self.desk.jobs.name(), &schema()).await?;
         let jobs = morning();
         let started = Instant::now();
         for (key, job) in &jobs {
@@ -119,11 +118,11 @@ impl Company {
     }
 
     /// Both technicians lose their connection and work on, partly on the same things.
-    pub(super) async fn dead_zone(&self, stage: &Stage) -> Result<Offline> {
+    pub(super) async fn dead_zone(&self, stage: &Stage) -> Result<()> {
         stage.scene("Ana and Ben drive into a dead zone");
         self.ana.go_offline().await?;
         self.ben.go_offline().await?;
-        let offline = self.edit_apart().await?;
+        self.edit_apart().await?;
         self.desk.job("W-205")?.set("address", "28 Mill Road, rear building").await?;
         let mut table = Table::new(["job", "Ana, offline", "Ben, offline"]);
         for [job, ana, ben] in APART {
@@ -136,10 +135,10 @@ impl Company {
             count(self.ana.waiting(), "edit"),
             count(self.ben.waiting(), "edit"),
         ));
-        Ok(offline)
+        Ok(())
     }
 
-    async fn edit_apart(&self) -> Result<Offline> {
+    async fn edit_apart(&self) -> Result<()> {
         let (ana, ben) = (&self.ana, &self.ben);
         ana.job("W-203")?.edit(|job: &mut Job| job.phone = "555-0199".to_owned()).await?;
         ben.job("W-203")?.edit(|job: &mut Job| job.status = "on_site".to_owned()).await?;
@@ -157,9 +156,9 @@ impl Company {
         ana.jobs.create("W-213", &json!({ "customer": "Kiosk 7", "task": "no heating" })).await?;
         ben.jobs.create("W-213", &json!({ "customer": "Kiosk 7", "phone": "555-0111" })).await?;
 
-        let ana_starts = ana.job("W-206")?.set("starts_at", "10:30").await?.heads;
-        let ben_starts = ben.job("W-206")?.set("starts_at", "11:15").await?.heads;
-        Ok(Offline { ana_starts, ben_starts })
+        ana.job("W-206")?.set("starts_at", at("10:30")).await?;
+        ben.job("W-206")?.set("starts_at", at("11:15")).await?;
+        Ok(())
     }
 
     /// The technicians come back while the desk is busy, and the relay dies in the middle of it.
@@ -203,7 +202,7 @@ impl Company {
     pub(super) async fn verdict(&self, stage: &Stage) -> Result<Verdict> {
         stage.scene("The same everywhere?");
         let mut table = Table::new(["device", "jobs", "calls", "digest of all documents"]);
-        let (mut digests, mut contents) = (Vec::new(), Vec::new());
+        let (mut digests, mut contents, mut reviews) = (Vec::new(), Vec::new(), Vec::new());
         for device in self.devices() {
             let (jobs, calls) = (device.jobs.list().await?, device.calls.list().await?);
             let digest = device.digest()?.to_string();
@@ -211,24 +210,27 @@ impl Company {
             table.row(counts.into_iter().chain([format!("{}…", &digest[..32])]));
             digests.push(digest);
             contents.push((jobs, calls));
+            reviews.push(device.reviews().await?);
         }
         let same_digest = digests.windows(2).all(|pair| pair[0] == pair[1]);
         let same_content = contents.windows(2).all(|pair| pair[0] == pair[1]);
+        let same_reviews = reviews.windows(2).all(|pair| pair[0] == pair[1]);
         let documents = contents.first().map_or(0, |(jobs, calls)| jobs.len() + calls.len()) as u64;
         stage.table(table);
         let yes = |same| if same { "the same" } else { "DIFFERENT" };
         stage.say(&format!(
-            "Digests: {}. Every field of {}, compared one by one: {}.",
+            "Digests: {}. Every field of {}, compared one by one: {}. Reviews: {}.",
             yes(same_digest),
             count(documents, "document"),
             yes(same_content),
+            yes(same_reviews),
         ));
         let digest = digests.swap_remove(0);
-        Ok(Verdict { same_digest, same_content, digest, documents })
+        Ok(Verdict { same_digest, same_content, same_reviews, digest, documents })
     }
 
     /// Waits until everyone is safe and holds the same.
-    async fn converge(&self, stage: &Stage, what: &str) -> Result<()> {
+    pub(super) async fn converge(&self, stage: &Stage, what: &str) -> Result<()> {
         let [desk, ana, ben] = self.devices();
         let converged = async || {
             let safe = desk.is_safe() && ana.is_safe() && ben.is_safe();
@@ -278,7 +280,7 @@ fn schedule(jobs: &[(&str, Job)]) -> Table {
     let mut table = Table::new(["job", "at", "who", "task", "customer", "address"]);
     for (key, job) in jobs {
         let Job { starts_at, technician, task, customer, address, .. } = job;
-        table.row([key, starts_at.as_str(), technician, task, customer, address]);
+        table.row([key, time_of(starts_at), technician, task, customer, address]);
     }
     table
 }

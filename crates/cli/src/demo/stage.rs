@@ -7,7 +7,7 @@ use console::style;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::layout::{Table, width};
+use crate::layout::{SideBySide, Table, width, wrap};
 use crate::output::Output;
 
 /// Prints scenes with the time, unless the output is for a program.
@@ -39,6 +39,13 @@ impl Stage {
         }
     }
 
+    /// Things to compare.
+    pub(super) fn compare(&self, compared: &SideBySide) {
+        for line in compared.fit(self.width() - INDENT).lines() {
+            self.print(&format!("{:INDENT$}{line}", ""));
+        }
+    }
+
     pub(super) fn table(&self, table: Table) {
         self.print(&table.indented(INDENT).fit(self.width()));
     }
@@ -47,7 +54,7 @@ impl Stage {
     pub(super) fn close(&self, converged: bool, took: Duration) {
         let took = format!("{:.1} s", took.as_secs_f64());
         let words = if converged {
-            style(format!("Everyone has the same morning, after {took}.")).green()
+            style(format!("Everyone has the same day, after {took}.")).green()
         } else {
             style(format!("The devices differ, after {took}: this is a bug, please report it."))
                 .red()
@@ -97,24 +104,6 @@ pub(super) async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> R
     happened.map_err(|_| anyhow!("waited {} s in vain for {what}", WAIT_MAX.as_secs()))
 }
 
-/// Breaks text into lines of at most `width` columns.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is a line from the start");
-        let room = width.saturating_sub(console::measure_text_width(line) + 1);
-        if line.is_empty() {
-            line.push_str(word);
-        } else if console::measure_text_width(word) <= room {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
-}
-
 /// Columns from the left, below the title of a scene.
 const INDENT: usize = 9;
 
@@ -123,14 +112,3 @@ const WIDTH_MAX: usize = 80;
 
 /// How long anything may take. The slowest is finding a relay again that was away.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_broken_between_words() {
-        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrap("unbreakable ü", 4), ["unbreakable", "ü"]);
-    }
-}

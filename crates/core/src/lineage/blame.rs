@@ -3,13 +3,16 @@
 use serde_json::Value;
 
 use super::{Candidate, FieldPath, Lineage};
-use crate::ChangeHash;
+use crate::{ActorId, ChangeHash, Path};
 
 /// One field and everything that was ever written to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blame {
     /// Which field.
     pub place: FieldPath,
+    /// Where it stands now, list items by their index; nothing if such an item does not show any
+    /// more. A lineage knows this only of places without list items.
+    pub path: Option<Path>,
     /// Its effective value; nothing if it has none.
     pub value: Option<Value>,
     /// Its writes; each comes after those it knew of.
@@ -21,10 +24,14 @@ pub struct Blame {
 pub struct BlamedWrite {
     /// What, who, when, and the review it settled.
     pub write: Candidate,
+    /// The operation: its number and its actor.
+    pub op: (u64, ActorId),
     /// The changes whose values it took the place of.
     pub superseded: Vec<ChangeHash>,
     /// Whether no later write took its place.
     pub open: bool,
+    /// Whether it is the one whose value the field has.
+    pub stands: bool,
     /// Whether its author had no right to it, so that it never counted.
     pub refused: bool,
 }
@@ -48,13 +55,18 @@ impl Lineage {
             let change = register.writes[*write as usize].change;
             self.changes[change as usize].hash
         };
+        let stands = self.standing_write(at);
         let writes = register.writes.iter().zip(0u32..).map(|(write, index)| BlamedWrite {
             write: self.candidate(write.change, write.value.clone()),
+            op: (write.op.0, self.actor_ids[write.op.1 as usize].clone()),
             superseded: write.closes.iter().map(hash).collect(),
             open: register.open.contains(&index),
+            stands: stands == Some(index),
             refused: write.refused,
         });
         let writes = writes.collect();
-        Some(Blame { place: self.place(at), value: self.value_of(at), writes })
+        let value = stands.and_then(|stands| register.writes[stands as usize].value.clone());
+        let place = self.place(at);
+        Some(Blame { path: place.path(), place, value, writes })
     }
 }

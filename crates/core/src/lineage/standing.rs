@@ -158,13 +158,7 @@ impl Lineage {
             let candidates = self.candidates(at, &refused);
             unsettled.push(Unsettled { review, question, candidates });
         }
-        let stands = stands.or_else(|| match rule {
-            Rule::Order(order) => {
-                furthest(order, &self.contenders(at, &open)).map(|stands| open[stands])
-            }
-            _ => None,
-        });
-        let stands = stands.or_else(|| self.agreed_before(at, rule, &open));
+        let stands = stands.or_else(|| self.stands_meanwhile(at, rule, &open));
         let value = stands.and_then(|stands| register.writes[stands as usize].value.clone());
         self.standing_with(at, value, unsettled)
     }
@@ -185,12 +179,27 @@ impl Lineage {
         Standing { place: self.place(at), object, ops, holds_container, value, unsettled }
     }
 
-    /// The effective value of a field.
-    pub(super) fn value_of(&self, at: u32) -> Option<Value> {
-        if let Some(removal) = self.removals.contains(&at).then(|| self.removal(at)).flatten() {
-            return removal.value;
+    /// The write whose value a field has.
+    pub(super) fn standing_write(&self, at: u32) -> Option<u32> {
+        let register = &self.registers[at as usize];
+        let rule = self.rule_of(at);
+        let is_asked = self.removals.contains(&at) && self.removal(at).is_some();
+        if is_asked {
+            return self.agreed_before(at, rule, &register.open);
         }
-        self.standing(at).value
+        let mut open = register.open.clone();
+        open.retain(|open| !register.writes[*open as usize].refused);
+        self.decided(at, rule, &open).or_else(|| self.stands_meanwhile(at, rule, &open))
+    }
+
+    /// The write that stands until a person decides.
+    fn stands_meanwhile(&self, at: u32, rule: &Rule, open: &[u32]) -> Option<u32> {
+        let furthest = match rule {
+            Rule::Order(order) => furthest(order, &self.contenders(at, open)),
+            _ => None,
+        };
+        let furthest = furthest.map(|stands| open[stands]);
+        furthest.or_else(|| self.agreed_before(at, rule, open))
     }
 
     fn candidates(&self, at: u32, open: &[u32]) -> Vec<Candidate> {

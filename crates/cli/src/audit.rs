@@ -1,0 +1,131 @@
+//! `rejoin audit`: every change of every document, for those who check afterwards.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use rejoin::{HistoryEntry, Listed, Settlement, Written, Wrote};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::arguments::{AuditArguments, PlaceArguments};
+use crate::clock::{Since, rfc3339};
+use crate::history::kind;
+use crate::identity::author_json;
+use crate::local::Local;
+use crate::output::Output;
+
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    arguments: &AuditArguments,
+    output: Output,
+) -> Result<ExitCode> {
+    let local = Local::open(place).await?;
+    if let Some(name) = &arguments.collection {
+        local.collection(name)?;
+    }
+    let is_asked =
+        |name: &str| arguments.collection.as_ref().is_none_or(|collection| collection == name);
+    let mut out = output.stream();
+    let mut unreadable = false;
+    for listed in local.space.documents()? {
+        if !is_asked(listed.collection.as_str()) {
+            continue;
+        }
+        let collection = local.space.collection(listed.collection.as_str())?;
+        // One document at a time is in memory, and one bad document must not hide the others.
+        match collection.document_by_id(listed.document).history(usize::MAX).await {
+            Ok(changes) => {
+                for change in changes.iter().filter(|change| is_since(change, arguments.since)) {
+                    serde_json::to_writer(&mut out, &line(&local, &listed, change))?;
+                    out.write_all(b"\n")?;
+                }
+            }
+            Err(error) => {
+                let name = listed.key.unwrap_or_else(|| listed.document.to_string());
+                let error = anyhow::Error::from(error);
+                output.error(&error.context(format!("{} {name} is left out", listed.collection)));
+                unreadable = true;
+            }
+        }
+    }
+    out.flush().context("the audit could not be written")?;
+    Ok(if unreadable { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn is_since(change: &HistoryEntry, since: Option<Since>) -> bool {
+    since.is_none_or(|Since(since_s)| change.time_s >= since_s)
+}
+
+/// One change. The keys stand in this order in every line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    space: &'a str,
+    collection: &'a str,
+    key: Option<&'a str>,
+    document: String,
+    change: String,
+    deps: Vec<String>,
+    actor: String,
+    author: Value,
+    time: Option<String>,
+    time_s: i64,
+    kind: &'static str,
+    merges: bool,
+    fields: Vec<Field<'a>>,
+    settles: Option<Settles<'a>>,
+}
+
+/// One field that a change wrote. Texts, counters and new containers have no plain values.
+#[derive(Debug, Serialize)]
+struct Field<'a> {
+    field: String,
+    wrote: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a [Option<Value>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Option<&'a Value>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Settles<'a> {
+    review: String,
+    dismissed: bool,
+    why: Option<&'a str>,
+}
+
+fn line<'a>(local: &'a Local, listed: &'a Listed, change: &'a HistoryEntry) -> Line<'a> {
+    Line {
+        space: local.space.name().as_str(),
+        collection: listed.collection.as_str(),
+        key: listed.key.as_deref(),
+        document: listed.document.to_string(),
+        change: change.hash.to_string(),
+        deps: change.deps.iter().map(ToString::to_string).collect(),
+        actor: change.actor.to_string(),
+        author: author_json(change.author.as_ref()),
+        time: rfc3339(change.time_s),
+        time_s: change.time_s,
+        kind: kind(change.kind),
+        merges: change.merges,
+        fields: change.writes.iter().map(field).collect(),
+        settles: change.settles.as_ref().map(|Settlement { review, dismissed, why, .. }| Settles {
+            review: review.to_string(),
+            dismissed: *dismissed,
+            why: why.as_deref(),
+        }),
+    }
+}
+
+fn field(written: &Written) -> Field<'_> {
+    let field = written.place.to_string();
+    let bare = |wrote| Field { field: field.clone(), wrote, before: None, after: None };
+    match &written.wrote {
+        Wrote::Value { before, after } => {
+            Field { before: Some(before), after: Some(after.as_ref()), ..bare("value") }
+        }
+        Wrote::Text => bare("text"),
+        Wrote::Count => bare("count"),
+        Wrote::Container => bare("container"),
+    }
+}

@@ -1,0 +1,243 @@
+//! `rejoin blame`: where the value of every field of a document came from.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use rejoin::{
+    Blame, BlamedWrite, Candidate, ChangeHash, HistoryEntry, Identity, Kind, Path, Review, Wrote,
+};
+use serde_json::{Value, json};
+
+use crate::arguments::{BlameArguments, PlaceArguments};
+use crate::clock::utc;
+use crate::history::{HASH_SHOWN, short};
+use crate::identity::{author_json, whole};
+use crate::layout::{one_line, width, wrap};
+use crate::local::Local;
+use crate::output::{Output, count};
+use crate::reviews::{short_id, shown};
+use crate::values::at;
+
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    arguments: &BlameArguments,
+    output: Output,
+) -> Result<()> {
+    let local = Local::open(place).await?;
+    let (name, key) = (&arguments.document.collection, &arguments.document.key);
+    let document = local.collection(name)?.document(key)?;
+    // Deleted documents are looked at, too.
+    let Some(entry) = document.read().await? else {
+        bail!("there is no document {key:?} in {name}; `rejoin list {name}` shows what there is");
+    };
+    let plain = document.blame().await?;
+    let history = document.history(usize::MAX).await?;
+    let mut open = local.space.reviews().open().await?;
+    open.retain(|review| review.documents.iter().any(|named| named.document == document.id()));
+
+    let mut fields: Vec<_> = plain.iter().map(|blame| Field::plain(blame, &open)).collect();
+    fields.extend(shared(&history).into_iter().map(|(place, changes)| {
+        let value = at(&entry.value, &Path::from(place.as_str())).cloned();
+        Field { name: place, value, wrote: Written::Shared(changes) }
+    }));
+    fields.retain(|field| arguments.field.as_ref().is_none_or(|asked| field.is_in(asked)));
+    // Items of lists that are gone explain nothing that shows.
+    fields.retain(|field| arguments.all || !field.is_gone());
+    fields.sort_by(|one, other| one.name.cmp(&other.name));
+    if let (Some(field), []) = (&arguments.field, &fields[..]) {
+        bail!("nothing was ever written to {field}; `rejoin blame {name} {key}` shows every field");
+    }
+    let all = arguments.all;
+    output.result(&Value::from_iter(fields.iter().map(|field| field.json(all))), || {
+        let names = fields.iter().map(|field| console::measure_text_width(&field.name)).max();
+        let indent = names.unwrap_or(0).min(NAME_MAX) + 2;
+        let blocks = fields.iter().map(|field| field.lines(all, indent).join("\n"));
+        blocks.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// One field and what was written to it.
+struct Field<'a> {
+    name: String,
+    value: Option<Value>,
+    wrote: Written<'a>,
+}
+
+enum Written<'a> {
+    /// One value at a time.
+    Plain { blame: &'a Blame, open: Option<&'a Review> },
+    /// A text or a counter, of which every change is a part.
+    Shared(Vec<&'a HistoryEntry>),
+}
+
+/// The texts and counters with the changes that wrote in them.
+fn shared(history: &[HistoryEntry]) -> BTreeMap<String, Vec<&HistoryEntry>> {
+    let mut shared: BTreeMap<String, Vec<&HistoryEntry>> = BTreeMap::new();
+    for change in history.iter().filter(|change| change.kind == Kind::Edit) {
+        let parts =
+            change.writes.iter().filter(|it| matches!(it.wrote, Wrote::Text | Wrote::Count));
+        for part in parts {
+            shared.entry(part.place.to_string()).or_default().push(change);
+        }
+    }
+    shared
+}
+
+impl<'a> Field<'a> {
+    fn plain(blame: &'a Blame, open: &'a [Review]) -> Self {
+        let place = blame.place.to_string();
+        let name = blame.path.as_ref().map_or_else(|| place.clone(), ToString::to_string);
+        let open = open.iter().find(|review| review.field == place);
+        Self { name, value: blame.value.clone(), wrote: Written::Plain { blame, open } }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self.wrote, Written::Plain { blame, .. } if blame.path.is_none())
+    }
+
+    /// Whether it is the field that was asked for, or inside of it.
+    fn is_in(&self, asked: &Path) -> bool {
+        Path::from(self.name.as_str()).segments().starts_with(asked.segments())
+    }
+
+    fn lines(&self, all: bool, indent: usize) -> Vec<String> {
+        let room = width().saturating_sub(indent);
+        let value =
+            console::truncate_str(&one_line(&shown(self.value.as_ref())), room, "…").into_owned();
+        let name = one_line(&self.name);
+        let mut lines = Vec::new();
+        if console::measure_text_width(&name) + 2 > indent {
+            lines.push(name);
+            lines.push(format!("{:indent$}{value}", ""));
+        } else {
+            let name = console::pad_str(&name, indent, console::Alignment::Left, None);
+            lines.push(format!("{name}{value}"));
+        }
+        let said = self.sentences(all);
+        let said = said.iter().flat_map(|sentence| {
+            let (first, more) = (wrap(sentence, room), format!("{:indent$}", ""));
+            first.into_iter().map(move |line| format!("{more}{line}"))
+        });
+        lines.extend(said);
+        lines
+    }
+
+    fn sentences(&self, all: bool) -> Vec<String> {
+        match &self.wrote {
+            Written::Plain { blame, open } => {
+                let known = known(blame);
+                let shown = blame.writes.iter().filter(|write| all || write.stands);
+                let mut lines: Vec<_> = shown.map(|write| sentence(write, all, &known)).collect();
+                if let Some(review) = open {
+                    let candidates = count(review.candidates.len() as u64, "candidate");
+                    let id = short_id(&review.id);
+                    lines.push(format!("not agreed: {candidates}, see `rejoin review {id}`"));
+                }
+                lines
+            }
+            Written::Shared(changes) => {
+                let by = |change: &HistoryEntry| {
+                    signed(change.author.as_ref(), change.time_s, &change.hash)
+                };
+                if all {
+                    return changes.iter().map(|change| by(change)).collect();
+                }
+                let number = count(changes.len() as u64, "change");
+                let last = changes.last().map(|change| by(change)).unwrap_or_default();
+                vec![format!("{number}, the last by {last}")]
+            }
+        }
+    }
+
+    fn json(&self, all: bool) -> Value {
+        match &self.wrote {
+            Written::Plain { blame, open } => {
+                let writes = blame.writes.iter().filter(|write| all || write.stands);
+                json!({
+                    "field": self.name,
+                    "place": blame.place.to_string(),
+                    "value": self.value,
+                    "review": open.map(|review| review.id.to_string()),
+                    "writes": Value::from_iter(writes.map(write_json)),
+                })
+            }
+            Written::Shared(changes) => {
+                let skip = if all { 0 } else { changes.len().saturating_sub(1) };
+                let writes = changes.iter().skip(skip).map(|change| {
+                    json!({
+                        "change": change.hash.to_string(),
+                        "author": author_json(change.author.as_ref()),
+                        "time_s": change.time_s,
+                    })
+                });
+                json!({
+                    "field": self.name,
+                    "place": self.name,
+                    "value": self.value,
+                    "changes": changes.len(),
+                    "writes": Value::from_iter(writes),
+                })
+            }
+        }
+    }
+}
+
+/// What each change wrote.
+fn known(blame: &Blame) -> BTreeMap<ChangeHash, &Candidate> {
+    blame.writes.iter().map(|it| (it.write.change, &it.write)).collect()
+}
+
+/// `555-0199 by Ann (dispatch) on desk, 2026-11-20 22:03:11Z (3fa0b1c2); in the place of 555-0100
+/// (d3e4a0f1); settled review 77ab12cd`.
+fn sentence(blamed: &BlamedWrite, all: bool, known: &BTreeMap<ChangeHash, &Candidate>) -> String {
+    let BlamedWrite { write, superseded, open, stands, refused, .. } = blamed;
+    let mut text = String::new();
+    if all {
+        text += &format!("{} ", one_line(&shown(write.value.as_ref())));
+    }
+    text += &format!("by {}", signed(write.author.as_ref(), write.time_s, &write.change));
+    let before = superseded.iter().filter_map(|change| known.get(change)).map(|before| {
+        let (value, change) = (shown(before.value.as_ref()), before.change.to_string());
+        format!("{} ({})", one_line(&value), short(&change, HASH_SHOWN))
+    });
+    let before = before.collect::<Vec<_>>().join(" and ");
+    if !before.is_empty() {
+        text += &format!("; in the place of {before}");
+    }
+    if let Some(review) = &write.settles {
+        text += &format!("; settled review {}", short_id(review));
+    }
+    if all {
+        text += match (refused, open, stands) {
+            (true, ..) => "; did not count",
+            (_, _, true) => "; stands",
+            (_, true, _) => "; a candidate",
+            _ => "",
+        };
+    }
+    text
+}
+
+fn signed(author: Option<&Identity>, time_s: i64, change: &ChangeHash) -> String {
+    let who = author.map_or_else(|| "nobody in particular".to_owned(), whole);
+    format!("{who}, {} ({})", utc(time_s), short(&change.to_string(), HASH_SHOWN))
+}
+
+fn write_json(blamed: &BlamedWrite) -> Value {
+    let BlamedWrite { write, superseded, open, stands, refused, .. } = blamed;
+    let superseded = superseded.iter().map(ToString::to_string);
+    json!({
+        "change": write.change.to_string(),
+        "value": write.value,
+        "author": author_json(write.author.as_ref()),
+        "time_s": write.time_s,
+        "superseded": Value::from_iter(superseded),
+        "settles": write.settles.map(|review| review.to_string()),
+        "open": open,
+        "stands": stands,
+        "refused": refused,
+    })
+}
+
+/// Columns of a field's name beside which its value stands.
+const NAME_MAX: usize = 24;

@@ -1,0 +1,259 @@
+//! `rejoin review`: what there is to choose from, and how to choose.
+
+use anyhow::Result;
+use rejoin::{
+    Document, Path, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument, Space,
+};
+use serde_json::Value;
+
+use super::find;
+use super::two::Two;
+use super::words::{candidate_json, candidates, review_json, shown};
+use crate::arguments::{PlaceArguments, ReviewArguments};
+use crate::clock::utc;
+use crate::history::{HASH_SHOWN, short};
+use crate::identity::{person, whole};
+use crate::layout::{SideBySide, one_line, width, wrap};
+use crate::local::{DELETED, Local, command_line};
+use crate::output::{Output, count};
+use crate::reviews::{is_about_two, name, short_id};
+
+pub(crate) async fn show(
+    place: &PlaceArguments,
+    arguments: &ReviewArguments,
+    output: Output,
+) -> Result<()> {
+    let local = Local::open(place).await?;
+    let reviews = local.space.reviews();
+    let all = reviews.list().await?;
+    let id = find(&all, &arguments.id)?.id;
+    // By itself it tells more than in a list.
+    let found = reviews.get(&id).await?;
+    let review = found.as_ref().map_or_else(|| find(&all, &arguments.id), Ok)?;
+    let mut json = review_json(review);
+    let mut lines = Vec::new();
+    if is_about_two(review) {
+        let two = Two::of(&local.space, review).await?;
+        for (at, last) in two.last.iter().enumerate() {
+            json["documents"][at]["written"] = last.as_ref().map_or(Value::Null, candidate_json);
+        }
+        lines.push(two.headline(review));
+        lines.push(String::new());
+        lines.push(side_by_side_documents(review, &two).fit(width()));
+        lines.extend(stands(review));
+        if review.is_open() {
+            lines.extend(two.instructions(place, review));
+        }
+    } else {
+        let field = field_name(&local.space, review).await?;
+        lines.push(headline(review, &field));
+        if !review.candidates.is_empty() {
+            lines.push(String::new());
+            lines.push(side_by_side_values(review).fit(width()));
+        }
+        lines.extend(stands(review));
+        if review.is_open() {
+            lines.push("\nTo settle it:".to_owned());
+            lines.extend(commands(place, review));
+        }
+    }
+    output.result(&json, || lines.join("\n"))
+}
+
+fn headline(review: &Review, field: &str) -> String {
+    let id = short_id(&review.id);
+    let about = match review.documents.first() {
+        Some(named) => format!("{} {}", review.collection, name(named)),
+        None => review.collection.to_string(),
+    };
+    let number = review.candidates.len() as u64;
+    let text = match (review.kind, number) {
+        (_, 0) => format!("{field} of {about}"),
+        (ReviewKind::Removal, _) if field == DELETED => {
+            format!("{about} was deleted while somebody wrote in it")
+        }
+        (ReviewKind::Removal, _) => {
+            let what = field.strip_suffix(".removed").unwrap_or(field);
+            format!("{what} of {about} was removed while somebody wrote in it")
+        }
+        (ReviewKind::RefusedWrite, _) => {
+            format!("{field} of {about} was written by somebody who may not")
+        }
+        (ReviewKind::Disagreement, _) => {
+            format!("{field} of {about} was decided in different ways")
+        }
+        _ => format!("{field} of {about} has {}, and none is agreed", count(number, "value")),
+    };
+    bold(&format!("Review {id}: {text}"))
+}
+
+pub(super) fn bold(text: &str) -> String {
+    let lines = wrap(&one_line(text), width()).join("\n");
+    console::style(lines).bold().to_string()
+}
+
+/// The field, items of lists by their index where they are still there.
+async fn field_name(space: &Space, review: &Review) -> Result<String> {
+    let Some(named) = review.documents.first().filter(|_| review.field.contains("[#")) else {
+        return Ok(review.field.clone());
+    };
+    let blames = document(space, review, named)?.blame().await?;
+    let found = blames.into_iter().find(|blame| blame.place.to_string() == review.field);
+    let path = found.and_then(|blame| blame.path);
+    Ok(path.map_or_else(|| review.field.clone(), |path: Path| path.to_string()))
+}
+
+pub(super) fn document(
+    space: &Space,
+    review: &Review,
+    named: &ReviewedDocument,
+) -> Result<Document> {
+    let collection = space.collection(review.collection.as_str())?;
+    Ok(collection.document_by_id(named.document))
+}
+
+fn side_by_side_values(review: &Review) -> SideBySide {
+    let candidates = candidates(review);
+    let mut table = SideBySide::new((1..=candidates.len()).map(|number| number.to_string()));
+    table.row("value", candidates.iter().map(|it| value(review, it)));
+    people(&mut table, &candidates.into_iter().map(Some).collect::<Vec<_>>());
+    table
+}
+
+/// The two documents of a review.
+pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
+    let mut table = SideBySide::new(review.documents.iter().map(name));
+    let booked = |end: fn((i64, i64)) -> i64| {
+        let time = move |time_ms: i64| utc(time_ms.div_euclid(1000));
+        let times = review.documents.iter().map(|named| named.booked_ms.map(end));
+        times.map(move |at| at.map(time).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    table.row("from", booked(|(from, _)| from));
+    table.row("until", booked(|(_, until)| until));
+    table.row("value", two.values.iter().cloned());
+    let first = |named: &ReviewedDocument| {
+        let is_first = review.held_first == Some(named.document);
+        if is_first { "first".to_owned() } else { String::new() }
+    };
+    table.row("at relay", review.documents.iter().map(first));
+    people(&mut table, &two.last.iter().map(Option::as_ref).collect::<Vec<_>>());
+    table
+}
+
+/// Who wrote each, on which device, when and by which change.
+fn people(table: &mut SideBySide, writes: &[Option<&ReviewCandidate>]) {
+    let each = |tell: &dyn Fn(&ReviewCandidate) -> String| -> Vec<String> {
+        writes.iter().map(|write| write.map(tell).unwrap_or_default()).collect()
+    };
+    table.row("who", each(&|it| person(it.author.as_ref())));
+    let device = |it: &ReviewCandidate| it.author.as_ref()?.device.clone();
+    table.row("device", each(&|it| device(it).unwrap_or_default()));
+    table.row("when", each(&|it| utc(it.time_s)));
+    table.row("change", each(&|it| short(&it.change.to_string(), HASH_SHOWN)));
+    table.row("settled", each(&|it| it.settles.map(|id| short_id(&id)).unwrap_or_default()));
+}
+
+/// A candidate as people read it.
+fn value(review: &Review, candidate: &ReviewCandidate) -> String {
+    match (review.kind, &candidate.value) {
+        (ReviewKind::Removal, Some(_)) => "removed".to_owned(),
+        (ReviewKind::Removal, None) => "edited meanwhile".to_owned(),
+        (_, value) => shown(value.as_ref()),
+    }
+}
+
+/// What stands, how it was decided, and who is to decide.
+fn stands(review: &Review) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut say = |label: &str, text: &str| {
+        let indent = LABEL;
+        let wrapped = wrap(&one_line(text), width().saturating_sub(indent));
+        for (at, line) in wrapped.iter().enumerate() {
+            let label = if at == 0 { label } else { "" };
+            lines.push(format!("{label:indent$}{line}"));
+        }
+    };
+    match &review.state {
+        ReviewState::Open if is_about_two(review) => {}
+        ReviewState::Open => {
+            let standing = match (review.kind, &review.standing) {
+                (ReviewKind::Removal, _) => "it is still there".to_owned(),
+                (_, value) => shown(value.as_ref()),
+            };
+            say("stands", &format!("{standing}, until somebody decides"));
+        }
+        ReviewState::Settled { by, why } => {
+            say("settled", &decided(Some(by), why.as_deref()));
+            say("value", &value(review, by));
+        }
+        ReviewState::Dismissed { by, why } => {
+            say("left", &decided(by.as_ref(), why.as_deref()));
+        }
+    }
+    if let Some(assignee) = &review.assignee {
+        let due = review.due.as_ref().map(|due| format!(", due {due}")).unwrap_or_default();
+        say("for", &format!("{assignee}{due}"));
+    }
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
+    }
+    lines
+}
+
+/// By whom, when and why: `by Ann (dispatch) on desk-2, 2026-11-20 22:03:11Z: they called`.
+pub(super) fn decided(by: Option<&ReviewCandidate>, why: Option<&str>) -> String {
+    let who = by.map(|by| match &by.author {
+        Some(author) => format!("by {}, {}", whole(author), utc(by.time_s)),
+        None => format!("by {}, {}", person(None), utc(by.time_s)),
+    });
+    let who = who.unwrap_or_else(|| "by somebody".to_owned());
+    why.map_or_else(|| who.clone(), |why| format!("{who}: {}", one_line(why)))
+}
+
+/// Every way to settle it, as it is typed.
+fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
+    let settle = format!("{} settle {}", command_line(place), short_id(&review.id));
+    let mut ways: Vec<_> = candidates(review)
+        .into_iter()
+        .zip(1..)
+        .map(|(it, number)| {
+            let does = match (review.kind, &it.value) {
+                (ReviewKind::Removal, Some(_)) => "it is gone".to_owned(),
+                (ReviewKind::Removal, None) => "it stays".to_owned(),
+                _ => value(review, it),
+            };
+            (format!("{settle} --take {number}"), does)
+        })
+        .collect();
+    let keeps = match review.kind {
+        ReviewKind::Removal => "it stays".to_owned(),
+        _ => format!("leaves {}", shown(review.standing.as_ref())),
+    };
+    if review.kind != ReviewKind::Removal {
+        ways.push((format!("{settle} --value VALUE"), "another value".to_owned()));
+    }
+    ways.push((format!("{settle} --dismiss WHY"), keeps));
+    aligned(&ways)
+}
+
+/// Commands, and behind them what they do where there is room for it. A command is never cut.
+pub(super) fn aligned(ways: &[(String, String)]) -> Vec<String> {
+    let widest =
+        ways.iter().map(|(command, _)| console::measure_text_width(command)).max().unwrap_or(0);
+    let room = width().saturating_sub(widest + 6);
+    let line = |(command, does): &(String, String)| {
+        if does.is_empty() || room < ROOM_MIN {
+            return format!("  {command}");
+        }
+        let does = console::truncate_str(&one_line(does), room, "…").into_owned();
+        let command = console::pad_str(command, widest, console::Alignment::Left, None);
+        format!("  {command}  # {does}")
+    };
+    ways.iter().map(line).collect()
+}
+
+/// Columns of what stands before a line.
+const LABEL: usize = 9;
+
+/// Less room than this behind a command says nothing.
+const ROOM_MIN: usize = 10;

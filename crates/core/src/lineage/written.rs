@@ -1,0 +1,82 @@
+//! What single operations wrote, and over what.
+
+use serde_json::Value;
+
+use super::register::Write;
+use super::{Action, FieldPath, Key, Lineage, Op, OpKey, Step};
+use crate::ChangeHash;
+
+/// What an operation wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The field: the text or counter itself, not what is in it.
+    pub place: FieldPath,
+    /// What was written there.
+    pub wrote: Wrote,
+}
+
+/// What was written to a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrote {
+    /// A plain value.
+    Value {
+        /// The values it took the place of: one as a rule, several if it settled a review, none if
+        /// there was nothing or if it is one more candidate.
+        before: Vec<Option<Value>>,
+        /// The value; nothing if the field was cleared.
+        after: Option<Value>,
+    },
+    /// Characters of a text.
+    Text,
+    /// A counter was counted.
+    Count,
+    /// A text, list, map or counter was made.
+    Container,
+}
+
+impl Lineage {
+    /// What an operation of a known change wrote. Of several that wrote one plain value in one
+    /// change, what the last wrote is told of all.
+    pub fn written(&self, change: &ChangeHash, op: &Op) -> Option<Written> {
+        let change = *self.by_hash.get(change)?;
+        let at = self.container(&op.object)?;
+        let container = &self.containers[at as usize];
+        if container.is_text {
+            return Some(Written { place: self.place(container.held_by?), wrote: Wrote::Text });
+        }
+        let (key, step) = match &op.key {
+            OpKey::Map(key) => (Key::Map(key.as_str().into()), Step::Key(key.clone())),
+            OpKey::Item(counter, actor) => {
+                let maker = *self.actors.get(actor)?;
+                let step = Step::Item { counter: *counter, actor: actor.clone() };
+                (Key::Item((*counter, maker)), step)
+            }
+            OpKey::Insert => {
+                let maker = self.changes[change as usize].actor;
+                let actor = self.actor_ids[maker as usize].clone();
+                (Key::Item((op.counter, maker)), Step::Item { counter: op.counter, actor })
+            }
+        };
+        let register = self.register_by_key.get(&(at, key)).copied();
+        let mut steps = container.held_by.map_or_else(Vec::new, |around| self.place(around).0);
+        steps.push(step);
+        let wrote = match &op.action {
+            Action::Make | Action::MakeText => Wrote::Container,
+            Action::Touch => Wrote::Count,
+            Action::Put(value) => self.wrote(register, change, Some(value)),
+            Action::Delete => self.wrote(register, change, None),
+        };
+        Some(Written { place: FieldPath(steps), wrote })
+    }
+
+    fn wrote(&self, register: Option<u32>, change: u32, value: Option<&Value>) -> Wrote {
+        let alone = || Wrote::Value { before: Vec::new(), after: value.cloned() };
+        let Some(register) = register else { return alone() };
+        // In the order in which the changes came, one of each.
+        let writes = &self.registers[register as usize].writes;
+        let at = writes.binary_search_by_key(&change, |write: &Write| write.change);
+        let Ok(at) = at else { return alone() };
+        let before = writes[at].closes.iter().map(|at| writes[*at as usize].value.clone());
+        Wrote::Value { before: before.collect(), after: writes[at].value.clone() }
+    }
+}

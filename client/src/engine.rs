@@ -492,6 +492,20 @@ impl Engine {
         Ok(())
     }
 
+    /// Unloads what is beyond the limits and needs no writing, so that a document can be looked at
+    /// while the disk is full.
+    fn unload_looked_at(&mut self, stored: &ReadView) -> Result<(), EngineError> {
+        let options = &self.options;
+        let surplus =
+            self.loaded.surplus(options.documents_loaded_max, options.loaded_bytes_max, 0);
+        for id in surplus {
+            if !stored.is_stale(&id)? {
+                drop(self.loaded.take(&id));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a document out of memory, or reads it from the transaction under way.
     fn load(
         &mut self,

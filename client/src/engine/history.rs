@@ -116,7 +116,7 @@ impl Engine {
         let seen = look(&mut document, &schema)?;
         self.loaded.put(now, *id, document);
         // Whoever looks at one document after the other must not fill the memory.
-        self.unload(now, 0)?;
+        self.unload_looked_at(&view)?;
         Ok(seen)
     }
 }

@@ -188,9 +188,12 @@ impl LoadedDocument {
         self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
         self.tips.note(change.hash(), change.deps(), change.actor_id());
-        if let Some(lineage) = &mut self.lineage {
-            lineage::add(lineage, change);
-        }
+        self.lineage = self.lineage.take().and_then(|mut lineage| {
+            let known = lineage.len();
+            lineage::add(&mut lineage, change);
+            // One that lacks what a change builds on is made anew when it is next asked for.
+            (lineage.len() > known).then_some(lineage)
+        });
     }
 
     /// Whether a change came since this was last asked, or since the document was made, that does

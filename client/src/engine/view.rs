@@ -33,7 +33,7 @@ impl Engine {
         };
         self.loaded.put(now, *id, document);
         // Whoever looks at one document after the other must not fill the memory.
-        self.unload(now, 0)?;
+        self.unload_looked_at(&stored)?;
         let fields = fields(&value, &schema, derived.standings(), &items);
         Ok(View { document: *id, key: row.key, heads, value, fields })
     }

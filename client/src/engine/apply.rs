@@ -121,13 +121,18 @@ impl Engine {
             self.counters.changes_applied += 1;
             return Ok(true);
         }
-        let mut added =
-            fenced(|| Ok(document.doc.get_changes_added(&other))).map_err(unloadable)?;
+        let before = document.doc.get_heads();
+        fenced(|| {
+            let added = document.doc.get_changes_added(&other);
+            document.doc.apply_changes(added)
+        })
+        .map_err(unloadable)?;
+        // In an order in which each comes after what it builds on, which the above need not be.
+        let mut added = document.doc.get_changes(&before);
         for change in &mut added {
             let chunk = change.bytes().into_owned();
             keep(turn, id, row, ChangeHash(change.hash().0), change.deps(), &chunk)?;
         }
-        fenced(|| document.doc.apply_changes(added.clone())).map_err(unloadable)?;
         added.iter().for_each(|change| document.note(change));
         self.counters.changes_applied += added.len() as u64;
         Ok(!added.is_empty())

@@ -82,7 +82,9 @@ fn fields(value: &Value, schema: &Schema, standings: &[Standing]) -> BTreeMap<St
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
-        let view = FieldView { value: standing.value.clone(), states };
+        // As it reads: a default may take the place of nothing, and a container that of any value.
+        let read = standing.place.path().and_then(|path| look_up(value, &path).cloned());
+        let view = FieldView { value: read.or_else(|| standing.value.clone()), states };
         fields.insert(standing.place.to_string(), view);
     }
     fields

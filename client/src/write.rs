@@ -20,6 +20,7 @@ mod births;
 mod carry_out;
 mod decide;
 mod plan;
+mod restore;
 mod set;
 mod text;
 mod tree;

@@ -1,5 +1,6 @@
 pub mod live;
 pub mod meeting;
+pub mod merge;
 pub mod processes;
 pub mod replay;
 pub mod sim;

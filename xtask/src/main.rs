@@ -31,6 +31,9 @@ enum Task {
 
 #[derive(Args)]
 struct Sim {
+    /// Play random histories of one document against a brute-force fold, instead of worlds
+    #[arg(long, conflicts_with = "mutant")]
+    merge: bool,
     /// How many seeds to run
     #[arg(long, value_name = "N", required_unless_present = "seed")]
     seeds: Option<u64>,
@@ -104,16 +107,15 @@ impl Sim {
     /// The options as the `sim` binary takes them: those given, by the same names.
     fn to_arguments(&self) -> Vec<String> {
         let number = |option: Option<u64>| option.map(|number| number.to_string());
-        [
+        let merge = self.merge.then(|| "--merge".to_owned());
+        let others = [
             ("--seeds", number(self.seeds)),
             ("--seed", number(self.seed)),
             ("--start", number(self.start)),
             ("--mutant", self.mutant.clone()),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some([name.to_owned(), value?]))
-        .flatten()
-        .collect()
+        ];
+        let others = others.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        merge.into_iter().chain(others.flatten()).collect()
     }
 }
 
@@ -145,6 +147,8 @@ mod tests {
         let options = "--seeds 20 --start 7 --mutant ack-before-commit";
         let passed = sim(&format!("xtask sim {options}")).expect("a complete command line");
         assert_eq!(passed.join(" "), options);
+        let passed = sim("xtask sim --merge --seeds 3").expect("a complete command line");
+        assert_eq!(passed, ["--merge", "--seeds", "3"]);
         assert_eq!(sim("xtask sim --seed 7").expect("one seed is enough"), ["--seed", "7"]);
     }
 

@@ -76,18 +76,14 @@ fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
         OpType::Make(ObjType::Text) => Action::MakeText,
         OpType::Make(_) => Action::Make,
         // A counter is born, and then counts; nobody writes over it.
-        OpType::Put(automerge::ScalarValue::Counter(_))
-        | OpType::Increment(_)
-        | OpType::MarkBegin(..)
-        | OpType::MarkEnd(_) => Action::Touch,
+        OpType::Put(automerge::ScalarValue::Counter(_)) => Action::MakeCounter,
+        OpType::Increment(_) | OpType::MarkBegin(..) | OpType::MarkEnd(_) => Action::Touch,
         OpType::Put(scalar) => Action::Put(from_scalar(&scalar)),
         OpType::Delete => Action::Delete,
     };
     let preds = match action {
-        Action::Put(_) | Action::Delete => {
-            operation.pred.iter().map(|id| (id.0, actor(&id.1))).collect()
-        }
-        _ => Vec::new(),
+        Action::Touch => Vec::new(),
+        _ => operation.pred.iter().map(|id| (id.0, actor(&id.1))).collect(),
     };
     Op { counter, object, key, action, preds }
 }

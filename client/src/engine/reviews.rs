@@ -3,11 +3,11 @@
 use automerge::Change;
 use rejoin_core::lineage::{Standing, Unsettled};
 use rejoin_core::schema::Schema;
-use rejoin_core::{ReviewId, Settlement};
+use rejoin_core::{ChangeHash, ReviewId, Settlement};
 use serde_json::Value;
 
 use super::derive::Derived;
-use super::{Decision, EditError, Engine, LoadedDocument};
+use super::{Decision, EditError, Engine, LoadedDocument, to_automerge};
 use crate::write::decide;
 
 impl Engine {
@@ -28,7 +28,7 @@ impl Engine {
     }
 }
 
-/// Writes a decision as one change that names what was decided between.
+/// Writes a decision as a change that names what was decided between.
 pub(super) fn settle_review(
     document: &mut LoadedDocument,
     derived: &Derived,
@@ -47,14 +47,17 @@ pub(super) fn settle_review(
         Decision::Value(value) => value.as_ref(),
         Decision::Dismiss => standing.value.as_ref(),
     };
+    let between: Vec<ChangeHash> =
+        unsettled.candidates.iter().map(|candidate| candidate.change).collect();
     let settlement = Settlement {
         review: *review,
-        closes: unsettled.candidates.iter().map(|candidate| candidate.change.short()).collect(),
+        closes: between.iter().map(ChangeHash::short).collect(),
         dismissed: *decision == Decision::Dismiss,
         why,
     };
-    let written = decide(&mut document.doc, standing, value, time_s, &settlement.to_message())?;
-    Ok(vec![written.ok_or(EditError::NotPlain)?])
+    let (message, between) = (settlement.to_message(), to_automerge(&between));
+    let written = decide(&mut document.doc, standing, &between, value, time_s, &message)?;
+    if written.is_empty() { Err(EditError::NotPlain) } else { Ok(written) }
 }
 
 fn find<'a>(

@@ -49,6 +49,11 @@ impl Engine {
             true
         })?;
         for id in documents {
+            // What was plain by the schema before need not be so by this one.
+            if let Some(mut row) = txn.document(&id)?.filter(|row| !row.uneasy) {
+                row.uneasy = true;
+                txn.put_document(&id, &row)?;
+            }
             txn.mark_stale(&id, true)?;
             self.behind.insert(id);
         }

@@ -92,9 +92,10 @@ impl Engine {
         if row.uneasy != uneasy {
             turn.txn.put_document(id, &row)?;
         }
-        let eager =
-            was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
-                || !schema.invariants.is_empty();
+        let eager = was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
+                || !schema.invariants.is_empty()
+                // Other documents are read by it.
+                || row.collection.as_str() == SCHEMAS;
         let now = if eager {
             Some(put_value(&turn.txn, id, &row, &document, &derived, &schema)?)
         } else {

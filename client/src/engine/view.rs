@@ -119,8 +119,10 @@ fn fields(
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
-        let view = FieldView { value: standing.value.clone(), states };
         let path = path_of(&standing.place, &standing.ops, items);
+        // As it reads: a default may take the place of nothing, and a container that of any value.
+        let read = path.as_ref().and_then(|path| look_up(value, path).cloned());
+        let view = FieldView { value: read.or_else(|| standing.value.clone()), states };
         let place = path.map_or_else(|| standing.place.to_string(), |path| path.to_string());
         fields.insert(place, view);
     }

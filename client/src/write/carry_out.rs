@@ -266,9 +266,10 @@ pub(super) fn put(
     prop: Prop,
     value: ScalarValue,
 ) -> Result<(), AutomergeError> {
-    let held = transaction.get_all(object, prop.clone())?;
-    if held.iter().any(|(held, _)| held.as_scalar() == Some(&value)) {
-        transaction.put(object, prop.clone(), ScalarValue::Null)?;
+    let shown = transaction.get(object, prop.clone())?;
+    if shown.is_some_and(|(shown, _)| shown.as_scalar() == Some(&value)) {
+        let other = if value.is_null() { ScalarValue::Boolean(false) } else { ScalarValue::Null };
+        transaction.put(object, prop.clone(), other)?;
     }
     transaction.put(object, prop, value)
 }

@@ -10,12 +10,20 @@
 //!   agreement, and so are equal ones.)
 //! - Otherwise it closes those its [`Settlement`] names, and no other. A write that names none is
 //!   one more candidate.
-//! - A write that [`Rule::Order`] does not allow, and one by somebody without the right, closes
-//!   nothing.
+//! - A write that [`Rule::Order`] does not allow closes only what it names. One by somebody without
+//!   the right closes nothing but what they wrote without the right before.
+//! - The deletion of a list item closes all values its author knew: nobody can bring it back.
 //!
 //! What nothing closes is open. One open value is the field's value. Of several the rule may choose
 //! one; if it does not, they are a conflict, and the field keeps the value it had where the
-//! ancestors of all candidates meet, or none.
+//! ancestors of all candidates meet, or none. A value that went back in an order is for a person
+//! to decide for as long as it is open, whatever comes beside it.
+//!
+//! Of several writes of a field in one change the last counts.
+//!
+//! A map and a document are removed by a field in them, [`REMOVED`] and [`DELETED`]. Where that is
+//! agreed, and somebody wrote in there whom none of those who removed it knew of, nor they of any
+//! of those, a person decides; until then the field keeps the value it had before the removal.
 //!
 //! All of this is a pure function of the document's changes and the schema, whatever the order
 //! changes came in, so every replica that has both sees the same.
@@ -24,7 +32,9 @@ mod blame;
 mod clock;
 mod decide;
 mod field_path;
+mod left;
 mod register;
+mod removal;
 mod standing;
 mod twins;
 mod written;
@@ -44,6 +54,7 @@ use crate::change::{ObjectId, is_reserved};
 use crate::schema::{Rule, Schema};
 use crate::{ActorId, ChangeHash, DocumentId, Identity, Settlement};
 use clock::{Ancestors, Clock};
+use left::Touched;
 use register::{Register, Write};
 
 /// The writes of one document.
@@ -117,12 +128,14 @@ pub enum OpKey {
 pub enum Action {
     /// Puts a plain value.
     Put(Value),
-    /// Deletes what is there.
+    /// Deletes what the operations it takes the place of put there.
     Delete,
     /// Makes a map or list.
     Make,
     /// Makes a text.
     MakeText,
+    /// Makes a counter.
+    MakeCounter,
     /// Counts, or marks a part of a text.
     Touch,
 }
@@ -206,7 +219,12 @@ impl Lineage {
             reserved,
             settlement: settlement.map(Box::new),
         });
-        ops.into_iter().for_each(|op| self.add_op(index, op));
+        let mut written = BTreeMap::new();
+        ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
+        for (register, written) in written {
+            let (op, value, takes) = self.read_written(register, index, written);
+            self.write(register, index, op, value, takes);
+        }
     }
 
     /// Decides everything anew by another schema.
@@ -218,8 +236,8 @@ impl Lineage {
         for at in 0..self.registers.len() {
             let writes = std::mem::take(&mut self.registers[at].writes);
             self.registers[at].forget();
-            for Write { change, op, value, preds, .. } in writes {
-                self.write(at as u32, change, op, value, preds);
+            for Write { change, op, value, takes, .. } in writes {
+                self.write(at as u32, change, op, value, takes);
             }
         }
     }
@@ -297,7 +315,8 @@ impl Lineage {
         }
     }
 
-    fn add_op(&mut self, change: u32, op: Op) {
+    /// Takes an operation. What fields it writes is gathered in `written`.
+    fn add_op(&mut self, change: u32, op: Op, written: &mut BTreeMap<u32, Touched>) {
         let Some(container) = self.container(&op.object) else { return };
         let id = (op.counter, self.changes[change as usize].actor);
         let key = match op.key {
@@ -322,20 +341,22 @@ impl Lineage {
             None if says_removed => {}
             _ => self.touch(container, change),
         }
-        let preds = op.preds.iter();
-        let preds = preds.filter_map(|(counter, by)| Some((*counter, *self.actors.get(by)?)));
-        let preds = preds.collect();
+        let preds = op.preds.into_iter();
+        let preds = preds.filter_map(|(counter, by)| Some((counter, *self.actors.get(&by)?)));
+        let preds: Vec<OpId> = preds.collect();
+        self.registers[register as usize].merging.retain(|held| !preds.contains(held));
         match op.action {
-            Action::Put(value) => self.write(register, change, id, Some(value), preds),
-            Action::Delete => self.write(register, change, id, None, preds),
+            Action::Put(value) => written.entry(register).or_default().put(id, value),
+            Action::Delete => written.entry(register).or_default().delete(id, preds),
             Action::Make | Action::MakeText => {
                 let is_text = op.action == Action::MakeText;
                 let at = self.containers.len() as u32;
                 let (made_by, held_by) = (Some(id), Some(register));
                 self.containers.push(Container { made_by, is_text, held_by, touched: Vec::new() });
-                self.registers[register as usize].holds_container = true;
+                self.registers[register as usize].merging.push(id);
                 self.container_by_op.insert(id, at);
             }
+            Action::MakeCounter => self.registers[register as usize].merging.push(id),
             Action::Touch => {}
         }
     }
@@ -379,7 +400,7 @@ impl Lineage {
         change: u32,
         op: OpId,
         value: Option<Value>,
-        preds: Vec<OpId>,
+        takes: Option<Box<[OpId]>>,
     ) {
         if self.changes[change as usize].reserved {
             return;
@@ -389,8 +410,8 @@ impl Lineage {
         let writers = self.schema.writers(&place.pattern());
         let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
         let refused = writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)));
-        let (closes, settles) = (Vec::new(), false);
-        let write = Write { change, op, preds, value, closes, refused, settles };
+        let (closes, settles, goes_back) = (Vec::new(), None, false);
+        let write = Write { change, op, value, takes, closes, refused, settles, goes_back };
         self.add_write(register, &rule, write);
         if self.registers[register as usize].is_plain() {
             self.several.remove(&register);

@@ -1,8 +1,10 @@
-//! Plays simulated worlds: `cargo xtask sim`.
+//! Plays simulated worlds and random histories: `cargo xtask sim`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use rejoin_tests::merge;
 use rejoin_tests::sim::{self, Mutant};
 
 struct Options {
@@ -10,6 +12,8 @@ struct Options {
     seeds: u64,
     /// Prints everything that happens.
     print: bool,
+    /// Histories of one document instead of worlds.
+    merge: bool,
     mutant: Option<Mutant>,
 }
 
@@ -17,12 +21,21 @@ fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(wrong) => {
-            eprintln!("{wrong}; try `--seeds N [--start S] [--mutant NAME]` or `--seed S`");
+            eprintln!(
+                "{wrong}; try `[--merge] --seeds N [--start S]`, `--mutant NAME --seeds N`, or \
+                 `[--merge] --seed S`"
+            );
             return ExitCode::from(2);
         }
     };
     // A panic is reported with its seed.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let failed = if options.merge { histories(&options) } else { worlds(&options) };
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plays worlds and returns how many broke a promise.
+fn worlds(options: &Options) -> u64 {
     let began = Instant::now();
     let (mut failed, mut edits) = (0, 0);
     for seed in options.start..options.start + options.seeds {
@@ -44,13 +57,51 @@ fn main() -> ExitCode {
     }
     let (seeds, took) = (options.seeds, began.elapsed().as_secs_f64());
     println!("{seeds} seeds, {edits} edits, {failed} failed, {took:.1} s");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    failed
+}
+
+/// Plays histories and returns in how many a device differed from the fold.
+fn histories(options: &Options) -> u64 {
+    let began = Instant::now();
+    let (mut failed, mut changes, mut checks) = (0, 0, 0);
+    let mut found = BTreeMap::<&str, u64>::new();
+    for seed in options.start..options.start + options.seeds {
+        match merge::run(seed, options.print) {
+            Ok(report) => {
+                changes += report.changes;
+                checks += report.checks;
+                report.found.into_iter().for_each(|(what, often)| {
+                    *found.entry(what).or_default() += often;
+                });
+            }
+            Err(failure) => {
+                failed += 1;
+                println!("{failure}");
+            }
+        }
+        let played = seed + 1 - options.start;
+        if played.is_multiple_of(1000) {
+            println!(
+                "{played} histories, {failed} failed ({:.0} s)",
+                began.elapsed().as_secs_f64()
+            );
+        }
+    }
+    let (seeds, took) = (options.seeds, began.elapsed().as_secs_f64());
+    let found: Vec<_> = found.iter().map(|(what, often)| format!("{often} {what}")).collect();
+    println!("{seeds} histories, {changes} changes, {checks} checks, {failed} failed, {took:.1} s");
+    println!("found: {}", found.join(", "));
+    failed
 }
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { start: 1, seeds: 0, print: false, mutant: None };
+        let mut options = Self { start: 1, seeds: 0, print: false, merge: false, mutant: None };
         while let Some(name) = arguments.next() {
+            if name == "--merge" {
+                options.merge = true;
+                continue;
+            }
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
             let number = || value.parse::<u64>().map_err(|_| format!("{value} is not a number"));
             match name.as_str() {

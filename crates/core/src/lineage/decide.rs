@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::schema::Rule;
 
@@ -17,15 +17,12 @@ pub(super) struct Contender<'a> {
     pub(super) role: Option<&'a str>,
     /// When, in seconds since 1970 by the writer's clock.
     pub(super) time_s: i64,
+    /// Whether it went back in an order, and nobody decided that it may.
+    pub(super) goes_back: bool,
 }
 
-/// The candidate that stands; nothing if a person has to decide. `is_after(a, b)` tells whether
-/// candidate `a` was written knowing `b`.
-pub(super) fn decide(
-    rule: &Rule,
-    candidates: &[Contender<'_>],
-    is_after: impl Fn(usize, usize) -> bool,
-) -> Option<usize> {
+/// The candidate that stands; nothing if a person has to decide.
+pub(super) fn decide(rule: &Rule, candidates: &[Contender<'_>]) -> Option<usize> {
     let all = || 0..candidates.len();
     let by_op = |at: &usize| candidates[*at].op;
     let first = candidates.first()?;
@@ -38,13 +35,9 @@ pub(super) fn decide(
         Rule::Min => extreme(candidates, Ordering::Less),
         Rule::Latest { skew_s } => latest(candidates, *skew_s),
         Rule::Order(order) => {
-            let furthest = furthest(order, candidates)?;
-            let place = |at: usize| place(order, candidates[at].value);
-            let is_back = |at: usize| {
-                place(at).is_none()
-                    || all().any(|other| is_after(at, other) && place(at) < place(other))
-            };
-            (!all().any(is_back)).then_some(furthest)
+            let is_sound =
+                |one: &Contender<'_>| !one.goes_back && place(order, one.value).is_some();
+            furthest(order, candidates).filter(|_| candidates.iter().all(is_sound))
         }
         Rule::Owner(owner) => {
             let own: Vec<usize> =
@@ -73,7 +66,7 @@ pub(super) fn furthest(order: &[String], candidates: &[Contender<'_>]) -> Option
 }
 
 /// Where a value stands in an order.
-pub(super) fn place(order: &[String], value: Option<&Value>) -> Option<usize> {
+fn place(order: &[String], value: Option<&Value>) -> Option<usize> {
     let value = value?.as_str()?;
     order.iter().position(|known| known == value)
 }
@@ -88,12 +81,9 @@ fn extreme(candidates: &[Contender<'_>], wanted: Ordering) -> Option<usize> {
             continue;
         };
         let order = compare(value, candidates[held].value?)?;
-        let order = order.then_with(|| match wanted {
-            // Equal values: whichever, but the same everywhere.
-            Ordering::Less => candidates[held].op.cmp(&candidate.op),
-            _ => candidate.op.cmp(&candidates[held].op),
-        });
-        if order == wanted {
+        // Of equal ones whichever, but the same everywhere.
+        let is_next = order.is_eq() && candidate.op > candidates[held].op;
+        if order == wanted || is_next {
             best = Some(at);
         }
     }
@@ -101,12 +91,10 @@ fn extreme(candidates: &[Contender<'_>], wanted: Ordering) -> Option<usize> {
 }
 
 /// Orders two values of one kind.
-pub(super) fn compare(one: &Value, other: &Value) -> Option<Ordering> {
+fn compare(one: &Value, other: &Value) -> Option<Ordering> {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) => match (one.as_i64(), other.as_i64()) {
-            (Some(one), Some(other)) => Some(one.cmp(&other)),
-            _ => one.as_f64()?.partial_cmp(&other.as_f64()?),
-        },
+        _ if one == other => Some(Ordering::Equal),
+        (Value::Number(one), Value::Number(other)) => compare_numbers(one, other),
         (Value::String(one), Value::String(other)) => Some(one.cmp(other)),
         (Value::Bool(one), Value::Bool(other)) => Some(one.cmp(other)),
         (Value::Object(one), Value::Object(other)) => {
@@ -114,6 +102,23 @@ pub(super) fn compare(one: &Value, other: &Value) -> Option<Ordering> {
         }
         _ => None,
     }
+}
+
+/// Exactly: which of several is the largest must not depend on which are compared first.
+fn compare_numbers(one: &Number, other: &Number) -> Option<Ordering> {
+    match (one.as_i128(), other.as_i128()) {
+        (Some(one), Some(other)) => Some(one.cmp(&other)),
+        (Some(one), None) => compare_to_whole(other.as_f64()?, one).map(Ordering::reverse),
+        (None, Some(other)) => compare_to_whole(one.as_f64()?, other),
+        (None, None) => one.as_f64()?.partial_cmp(&other.as_f64()?),
+    }
+}
+
+/// What no integer of a document reaches saturates.
+fn compare_to_whole(float: f64, whole: i128) -> Option<Ordering> {
+    let floor = float.floor();
+    let fraction = float.partial_cmp(&floor)?;
+    Some((floor as i128).cmp(&whole).then(fraction))
 }
 
 /// The value written last, if its clock is further ahead of every other than clocks may be wrong.

@@ -44,8 +44,8 @@ impl FieldPath {
     }
 }
 
-/// As a [`Path`], with the maker's number and the beginning of its actor for list items:
-/// `parts[#12@ab34cd].name`.
+/// As a [`Path`], with the maker's number and the end of its actor for list items:
+/// `parts[#12@ab34cd].name`. Actors of edits at old heads all begin alike.
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
@@ -56,8 +56,9 @@ impl fmt::Display for FieldPath {
                     write!(f, "{dot}{key}")?;
                 }
                 Step::Item { counter, actor } => {
-                    let actor: String = actor.to_string().chars().take(6).collect();
-                    write!(f, "[#{counter}@{actor}]")?;
+                    let actor = actor.to_string();
+                    let end = actor.len().saturating_sub(6);
+                    write!(f, "[#{counter}@{}]", &actor[end..])?;
                 }
             }
         }

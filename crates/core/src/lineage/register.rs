@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::clock::{Ancestors, Clock};
-use super::decide::{Contender, decide, may_follow};
-use super::{Key, Lineage, OpId};
+use super::decide::{Contender, decide, furthest, may_follow};
+use super::{Key, Lineage, OpId, Question};
 use crate::schema::Rule;
 
 /// A map key or list item that plain values are written to.
@@ -18,10 +18,11 @@ pub(super) struct Register {
     pub(super) writes: Vec<Write>,
     /// The writes that nothing closes, by index.
     pub(super) open: Vec<u32>,
-    /// Whether it holds a container, beside which plain values cannot be seen.
-    pub(super) holds_container: bool,
-    /// How many writes settled something here.
-    pub(super) settlements: u32,
+    /// The operations that made containers and counters in it, and that nothing took the place of.
+    /// Beside those plain values cannot be seen.
+    pub(super) merging: Vec<OpId>,
+    /// How often each question was settled here.
+    pub(super) settlements: [u32; Question::ALL.len()],
     /// The last write of every actor: what all writes together cover.
     last: Vec<(u32, u64)>,
 }
@@ -31,29 +32,36 @@ pub(super) struct Register {
 pub(super) struct Write {
     pub(super) change: u32,
     pub(super) op: OpId,
-    /// The operations it takes the place of.
-    pub(super) preds: Vec<OpId>,
     /// Nothing for a deletion.
     pub(super) value: Option<Value>,
+    /// What it takes away for Automerge, if that is not everything its author knew.
+    pub(super) takes: Option<Box<[OpId]>>,
     /// The writes it closes, by index.
     pub(super) closes: Vec<u32>,
     /// Whether its author had no right to it.
     pub(super) refused: bool,
-    /// Whether it settled a review here.
-    pub(super) settles: bool,
+    /// What it settled here.
+    pub(super) settles: Option<Question>,
+    /// Whether it stands before something its author knew and did not close, in an order.
+    pub(super) goes_back: bool,
 }
+
+/// The writes where the value is to be looked for, if nothing stands among the present ones: where
+/// their ancestors meet.
+type Before = Vec<u32>;
 
 impl Register {
     pub(super) fn new(container: u32, key: Key) -> Self {
         let (writes, open, last) = (Vec::new(), Vec::new(), Vec::new());
-        Self { container, key, writes, open, holds_container: false, settlements: 0, last }
+        let settlements = Default::default();
+        Self { container, key, writes, open, merging: Vec::new(), settlements, last }
     }
 
     /// Forgets what was derived from the writes.
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last.clear();
-        self.settlements = 0;
+        self.settlements = Default::default();
     }
 
     /// Whether one write says it all.
@@ -64,25 +72,14 @@ impl Register {
 
 impl Lineage {
     pub(super) fn add_write(&mut self, at: u32, rule: &Rule, mut write: Write) {
-        let register = &mut self.registers[at as usize];
-        if let Some(last) = register.writes.last_mut()
-            && last.change == write.change
-        {
-            last.op = write.op;
-            last.value = write.value;
-            last.preds.extend(write.preds);
-            return;
-        }
         let ancestors = self.ancestors(write.change);
-        if write.value.is_none() {
-            write.value = self.left_by(at, &write.preds, |actor| ancestors.get(actor));
-        }
         let open = self.open_in(at, |actor| ancestors.get(actor));
-        let (closes, settles) = self.closed_by(at, rule, &write, &open);
-        (write.closes, write.settles) = (closes, settles);
+        self.judge(at, rule, &mut write, &open);
         let change = &self.changes[write.change as usize];
         let register = &mut self.registers[at as usize];
-        register.settlements += u32::from(settles);
+        if let Some(settled) = write.settles {
+            register.settlements[settled as usize] += 1;
+        }
         register.open.retain(|open| !write.closes.contains(open));
         register.open.push(register.writes.len() as u32);
         match register.last.iter_mut().find(|(actor, _)| *actor == change.actor) {
@@ -92,65 +89,64 @@ impl Lineage {
         register.writes.push(write);
     }
 
-    /// What a deletion leaves. Whoever puts the value that Automerge shows of several is recorded
-    /// as deleting the others.
-    fn left_by(&self, at: u32, preds: &[OpId], covered: impl Fn(u32) -> u64) -> Option<Value> {
-        let writes = || {
-            self.registers[at as usize].writes.iter().filter(|write| {
-                let change = &self.changes[write.change as usize];
-                covered(change.actor) >= change.seq
-            })
-        };
-        let gone: BTreeSet<OpId> =
-            writes().flat_map(|write| &write.preds).chain(preds).copied().collect();
-        let left = writes().filter(|write| write.value.is_some() && !gone.contains(&write.op));
-        let shown = left.max_by_key(|write| (write.op.0, &self.actor_ids[write.op.1 as usize]));
-        shown.and_then(|write| write.value.clone())
-    }
-
-    /// Which of the writes that were open to its author a write closes, and whether it does so by
-    /// settling.
-    fn closed_by(&self, at: u32, rule: &Rule, write: &Write, open: &[u32]) -> (Vec<u32>, bool) {
-        let register = &self.registers[at as usize];
-        let is_refused = |open: &u32| register.writes[*open as usize].refused;
-        let (refused, standing): (Vec<u32>, Vec<u32>) = open.iter().partition(|at| is_refused(at));
+    /// Notes which of the writes that were open to its author a write closes.
+    fn judge(&self, at: u32, rule: &Rule, write: &mut Write, open: &[u32]) {
+        let writes = &self.registers[at as usize].writes;
+        let (refused, standing) = self.refused(at, open);
         if write.refused {
             // Somebody without the right can take back their own, and nothing else.
-            return (if refused.len() == 1 { refused } else { Vec::new() }, false);
+            let own = |open: &u32| self.is_same_author(writes[*open as usize].change, write.change);
+            write.closes = refused.into_iter().filter(own).collect();
+            return;
         }
         let settlement = self.changes[write.change as usize].settlement.as_deref();
         let is_named = |open: &u32| {
-            let change = register.writes[*open as usize].change;
-            let hash = self.changes[change as usize].hash.short();
+            let hash = self.changes[writes[*open as usize].change as usize].hash.short();
             settlement.is_some_and(|settlement| settlement.closes.contains(&hash))
         };
-        let named: BTreeSet<u32> = open.iter().copied().filter(is_named).collect();
-        let mut closes = named.clone();
-        let is_item = matches!(register.key, Key::Item(_));
+        let mut closes: BTreeSet<u32> = open.iter().copied().filter(is_named).collect();
+        let settlement = settlement.filter(|_| !closes.is_empty());
+        write.settles =
+            settlement.map(|settlement| self.question(at, write.change, &settlement.review));
+        let is_item = matches!(self.registers[at as usize].key, Key::Item(_));
         if is_item && write.value.is_none() {
             // Automerge cannot bring a deleted item back, so there is nothing left to decide for
             // those who knew all its values.
-            closes.extend(standing);
+            closes.extend(&standing);
         } else if let Some(stands) = self.decided(at, rule, &standing) {
-            let before = register.writes[stands as usize].value.as_ref();
+            let before = writes[stands as usize].value.as_ref();
             if may_follow(rule, before, write.value.as_ref()) {
-                closes.extend(standing);
+                closes.extend(&standing);
             }
         }
-        (closes.into_iter().collect(), !named.is_empty())
+        let mut left = standing.iter().filter(|open| !closes.contains(open));
+        write.goes_back = left.any(|open| {
+            !may_follow(rule, writes[*open as usize].value.as_ref(), write.value.as_ref())
+        });
+        write.closes = closes.into_iter().collect();
     }
 
-    /// The write that stands among these, unless a person has to decide.
+    fn is_same_author(&self, one: u32, other: u32) -> bool {
+        let (by, too) = (self.identity_of(one), self.identity_of(other));
+        by.is_some() && by == too
+            || self.changes[one as usize].actor == self.changes[other as usize].actor
+    }
+
+    /// Parts writes into those by people without the right and the others.
+    pub(super) fn refused(&self, at: u32, open: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let writes = &self.registers[at as usize].writes;
+        open.iter().partition(|open| writes[**open as usize].refused)
+    }
+
+    /// The write that is agreed among these, unless a person has to decide.
     pub(super) fn decided(&self, at: u32, rule: &Rule, open: &[u32]) -> Option<u32> {
         if let [only] = open {
             return Some(*only);
         }
-        let contenders = self.contenders(at, open);
-        let is_after = |one: usize, other: usize| self.knows(at, open[one], open[other]);
-        decide(rule, &contenders, is_after).map(|stands| open[stands])
+        decide(rule, &self.contenders(at, open)).map(|stands| open[stands])
     }
 
-    pub(super) fn contenders(&self, at: u32, open: &[u32]) -> Vec<Contender<'_>> {
+    fn contenders(&self, at: u32, open: &[u32]) -> Vec<Contender<'_>> {
         let writes = &self.registers[at as usize].writes;
         let contender = |open: &u32| {
             let write = &writes[*open as usize];
@@ -160,13 +156,14 @@ impl Lineage {
                 op: (write.op.0, &self.actor_ids[write.op.1 as usize].0),
                 role: identity.and_then(|identity| identity.role.as_deref()),
                 time_s: self.changes[write.change as usize].time_s,
+                goes_back: write.goes_back,
             }
         };
         open.iter().map(contender).collect()
     }
 
     /// Whether one write was made knowing the other.
-    fn knows(&self, at: u32, one: u32, other: u32) -> bool {
+    pub(super) fn knows(&self, at: u32, one: u32, other: u32) -> bool {
         let writes = &self.registers[at as usize].writes;
         let other = &self.changes[writes[other as usize].change as usize];
         self.ancestors(writes[one as usize].change).get(other.actor) >= other.seq
@@ -191,21 +188,42 @@ impl Lineage {
         open.map(|(_, at)| at).collect()
     }
 
-    /// The write that was agreed where the ancestors of all of these meet; nothing if there was
-    /// none.
-    pub(super) fn agreed_before(&self, at: u32, rule: &Rule, open: &[u32]) -> Option<u32> {
-        let mut candidates = open.to_vec();
-        while !candidates.is_empty() {
-            let meet = self.meet(at, &candidates);
-            let open = self.open_in(at, |actor| meet.get(actor));
-            let register = &self.registers[at as usize];
-            candidates = open;
-            candidates.retain(|at| !register.writes[*at as usize].refused);
-            if let Some(stands) = self.decided(at, rule, &candidates) {
-                return Some(stands);
+    /// The write whose value a field has where these are the open writes by people with the right.
+    pub(super) fn standing_among(&self, at: u32, rule: &Rule, open: &[u32]) -> Option<u32> {
+        let mut stands = self.stands(at, rule, open, |_| u64::MAX);
+        loop {
+            match stands {
+                Ok(stands) => return Some(stands),
+                Err(before) if before.is_empty() => return None,
+                Err(before) => {
+                    let meet = self.meet(at, &before);
+                    let (_, open) = self.refused(at, &self.open_in(at, |actor| meet.get(actor)));
+                    stands = self.stands(at, rule, &open, |actor| meet.get(actor));
+                }
             }
         }
-        None
+    }
+
+    /// The write that stands among these.
+    fn stands(
+        &self,
+        at: u32,
+        rule: &Rule,
+        open: &[u32],
+        covered: impl Fn(u32) -> u64,
+    ) -> Result<u32, Before> {
+        match self.decided(at, rule, open) {
+            Some(stands) => match self.overlooked(at, stands, open, covered) {
+                Some(overlooked) => Err(overlooked.removals),
+                None => Ok(stands),
+            },
+            None => match rule {
+                Rule::Order(order) => furthest(order, &self.contenders(at, open)),
+                _ => None,
+            }
+            .map(|furthest| open[furthest])
+            .ok_or_else(|| open.to_vec()),
+        }
     }
 
     fn meet(&self, at: u32, candidates: &[u32]) -> Clock {

@@ -1,14 +1,11 @@
 //! What stands at every field that is not plainly one write, and what people are asked about it.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::decide::furthest;
+use super::register::Write;
 use super::{FieldPath, Key, Lineage};
 use crate::change::ObjectId;
-use crate::schema::Rule;
 use crate::{ActorId, ChangeHash, Identity, ReviewId};
 
 /// A field that is not plainly what one write says.
@@ -20,7 +17,7 @@ pub struct Standing {
     pub object: ObjectId,
     /// The operations that ever wrote it: Automerge names list items by one of them.
     pub ops: Vec<(u64, ActorId)>,
-    /// Whether it also holds a container, which is what reads.
+    /// Whether it also holds a container or counter, which is what reads.
     pub holds_container: bool,
     /// Its effective value; nothing if it has none.
     pub value: Option<Value>,
@@ -50,6 +47,11 @@ pub enum Question {
     Refused,
     /// Whether what was removed, while others wrote in it, stays removed.
     Removal,
+}
+
+impl Question {
+    /// Every question.
+    pub const ALL: [Self; 4] = [Self::Conflict, Self::Disagreement, Self::Refused, Self::Removal];
 }
 
 /// A value to choose.
@@ -90,21 +92,10 @@ impl Lineage {
     pub fn settled(&self) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (register, at) in self.registers.iter().zip(0u32..) {
-            if register.settlements == 0 {
-                continue;
-            }
-            for write in register.writes.iter().filter(|write| write.settles) {
+            for write in &register.writes {
+                let Some(question) = write.settles else { continue };
                 let change = &self.changes[write.change as usize];
                 let Some(settlement) = change.settlement.as_deref() else { continue };
-                let closed = || write.closes.iter().map(|at| &register.writes[*at as usize]);
-                let question = match () {
-                    () if closed().any(|closed| closed.refused) => Question::Refused,
-                    () if self.removals.contains(&at) => Question::Removal,
-                    () if closed().filter(|closed| closed.settles).count() > 1 => {
-                        Question::Disagreement
-                    }
-                    () => Question::Conflict,
-                };
                 settled.push(Settled {
                     review: settlement.review,
                     question,
@@ -115,51 +106,58 @@ impl Lineage {
                 });
             }
         }
-        settled.sort_by_key(|settled| (settled.review, settled.by.change));
+        settled.sort_by(|one, other| {
+            let key = |settled: &Settled| (settled.review, settled.by.change);
+            key(one).cmp(&key(other)).then_with(|| one.place.cmp(&other.place))
+        });
         settled
     }
 
     /// The fields that are not plainly what one write says, in the order of their places. All
     /// others are as Automerge shows them.
     pub fn standings(&self) -> Vec<Standing> {
-        let mut standings = BTreeMap::new();
-        for register in &self.several {
-            let standing = self.standing(*register);
-            standings.insert(standing.place.clone(), standing);
-        }
-        for register in &self.removals {
-            if let Some(removal) = self.removal(*register) {
-                let place = removal.place.clone();
-                standings.entry(place).or_insert(removal);
-            }
-        }
-        standings.into_values().collect()
+        let standings = self.several.union(&self.removals).map(|at| (at, self.standing(*at)));
+        let uneasy = standings
+            .filter(|(at, standing)| self.several.contains(at) || !standing.unsettled.is_empty());
+        let mut standings: Vec<_> = uneasy.map(|(_, standing)| standing).collect();
+        standings.sort_by(|one, other| one.place.cmp(&other.place));
+        standings
     }
 
     fn standing(&self, at: u32) -> Standing {
         let register = &self.registers[at as usize];
         let rule = self.rule_of(at);
-        let is_refused = |open: &&u32| register.writes[**open as usize].refused;
-        let (refused, open): (Vec<u32>, Vec<u32>) = register.open.iter().partition(is_refused);
+        let (refused, open) = self.refused(at, &register.open);
         let mut unsettled = Vec::new();
-        let stands = self.decided(at, rule, &open);
-        if stands.is_none() && !open.is_empty() {
-            let candidates = self.candidates(at, &open);
-            let decisions = candidates.iter().filter(|candidate| candidate.settles.is_some());
-            let question = match decisions.count() {
-                0 | 1 => Question::Conflict,
-                _ => Question::Disagreement,
-            };
-            let review = self.review(at, question);
+        let mut ask = |question, candidates| {
+            let review = self.review(at, question, register.settlements[question as usize]);
             unsettled.push(Unsettled { review, question, candidates });
+        };
+        match self.decided(at, rule, &open) {
+            Some(stands) => {
+                if let Some(overlooked) = self.overlooked(at, stands, &open, |_| u64::MAX) {
+                    let meanwhile = overlooked.changes.iter();
+                    let meanwhile = meanwhile.map(|change| self.candidate(*change, None));
+                    let mut candidates = self.candidates(at, &overlooked.removals);
+                    candidates.extend(meanwhile);
+                    candidates.sort_by_key(|candidate| candidate.change);
+                    ask(Question::Removal, candidates);
+                }
+            }
+            None if open.is_empty() => {}
+            None => {
+                let decision = |open: &&u32| register.writes[**open as usize].settles.is_some();
+                let question = match open.iter().filter(decision).count() {
+                    0 | 1 => Question::Conflict,
+                    _ => Question::Disagreement,
+                };
+                ask(question, self.candidates(at, &open));
+            }
         }
         if !refused.is_empty() {
-            let (review, question) = (self.review(at, Question::Refused), Question::Refused);
-            let candidates = self.candidates(at, &refused);
-            unsettled.push(Unsettled { review, question, candidates });
+            ask(Question::Refused, self.candidates(at, &refused));
         }
-        let stands = stands.or_else(|| self.stands_meanwhile(at, rule, &open));
-        let value = stands.and_then(|stands| register.writes[stands as usize].value.clone());
+        let value = self.value_of(at);
         self.standing_with(at, value, unsettled)
     }
 
@@ -175,31 +173,20 @@ impl Lineage {
         if let Key::Item(item) = register.key {
             ops.push(named(item));
         }
-        let holds_container = register.holds_container;
+        let holds_container = !register.merging.is_empty();
         Standing { place: self.place(at), object, ops, holds_container, value, unsettled }
     }
 
     /// The write whose value a field has.
     pub(super) fn standing_write(&self, at: u32) -> Option<u32> {
-        let register = &self.registers[at as usize];
-        let rule = self.rule_of(at);
-        let is_asked = self.removals.contains(&at) && self.removal(at).is_some();
-        if is_asked {
-            return self.agreed_before(at, rule, &register.open);
-        }
-        let mut open = register.open.clone();
-        open.retain(|open| !register.writes[*open as usize].refused);
-        self.decided(at, rule, &open).or_else(|| self.stands_meanwhile(at, rule, &open))
+        let (_, open) = self.refused(at, &self.registers[at as usize].open);
+        self.standing_among(at, self.rule_of(at), &open)
     }
 
-    /// The write that stands until a person decides.
-    fn stands_meanwhile(&self, at: u32, rule: &Rule, open: &[u32]) -> Option<u32> {
-        let furthest = match rule {
-            Rule::Order(order) => furthest(order, &self.contenders(at, open)),
-            _ => None,
-        };
-        let furthest = furthest.map(|stands| open[stands]);
-        furthest.or_else(|| self.agreed_before(at, rule, open))
+    /// The effective value of a field.
+    pub(super) fn value_of(&self, at: u32) -> Option<Value> {
+        let stands = self.standing_write(at)?;
+        self.registers[at as usize].writes[stands as usize].value.clone()
     }
 
     fn candidates(&self, at: u32, open: &[u32]) -> Vec<Candidate> {
@@ -224,51 +211,32 @@ impl Lineage {
         }
     }
 
-    /// The question whether what was removed stays so: if somebody wrote in it meanwhile.
-    fn removal(&self, at: u32) -> Option<Standing> {
-        let register = &self.registers[at as usize];
-        let [removal] = register.open[..] else { return None };
-        let removal = &register.writes[removal as usize];
-        if removal.value != Some(Value::Bool(true)) {
-            return None;
-        }
-        let ancestors = self.ancestors(removal.change);
-        let remover = &self.changes[removal.change as usize];
-        // Of the changes of one actor the last says enough.
-        let mut meanwhile: BTreeMap<u32, u32> = BTreeMap::new();
-        let touched = &self.containers[register.container as usize].touched;
-        for change in touched.iter().flat_map(|(first, last)| *first..=*last) {
-            let known = &self.changes[change as usize];
-            let unknown_to_remover = ancestors.get(known.actor) < known.seq;
-            if unknown_to_remover
-                && !known.reserved
-                && self.ancestors(change).get(remover.actor) < remover.seq
-                && known.hash != remover.hash
-            {
-                meanwhile.insert(known.actor, change);
-            }
-        }
-        if meanwhile.is_empty() {
-            return None;
-        }
-        let question = Question::Removal;
-        let mut candidates = vec![self.candidate(removal.change, removal.value.clone())];
-        candidates.extend(meanwhile.values().map(|change| self.candidate(*change, None)));
-        candidates.sort_by_key(|candidate| candidate.change);
-        let stood = self.agreed_before(at, self.rule_of(at), &register.open);
-        let value = stood.and_then(|stood| register.writes[stood as usize].value.clone());
-        let unsettled = vec![Unsettled { review: self.review(at, question), question, candidates }];
-        Some(self.standing_with(at, value, unsettled))
+    /// What a review asked that a change settles here. A name that none had there is taken for that
+    /// of a conflict.
+    pub(super) fn question(&self, at: u32, change: u32, review: &ReviewId) -> Question {
+        let ancestors = self.ancestors(change);
+        let is_known = |write: &&Write| {
+            let change = &self.changes[write.change as usize];
+            ancestors.get(change.actor) >= change.seq
+        };
+        let writes = &self.registers[at as usize].writes;
+        let settled = |asked: Question| {
+            let settled = writes.iter().filter(|write| write.settles == Some(asked));
+            settled.filter(is_known).count() as u32
+        };
+        let mut asked = Question::ALL.into_iter();
+        let asked = asked.find(|asked| self.review(at, *asked, settled(*asked)) == *review);
+        asked.unwrap_or(Question::Conflict)
     }
 
-    /// The review of a question: the same on every replica, and as long as nobody settled it the
-    /// same whatever candidates are added.
-    fn review(&self, at: u32, question: Question) -> ReviewId {
+    /// The review of a question, given how often that question was settled there: the same on every
+    /// replica, and as long as nobody settled it the same whatever candidates are added.
+    fn review(&self, at: u32, question: Question, settlements: u32) -> ReviewId {
         let mut hash = Sha256::new();
         hash.update(b"rejoin review 1\0");
         hash.update([question as u8]);
         hash.update(self.document.0);
-        hash.update(self.registers[at as usize].settlements.to_be_bytes());
+        hash.update(settlements.to_be_bytes());
         for step in self.place(at).0 {
             match step {
                 super::Step::Key(key) => {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Key, Lineage, OpId};
+use super::{Container, Key, Lineage, OpId};
 use crate::ActorId;
 use crate::change::ObjectId;
 use crate::schema::Rule;
@@ -24,17 +24,16 @@ impl Lineage {
         if !self.schema.fields.values().any(|field| field.merge == Rule::Set) {
             return Vec::new();
         }
+        let is_set = |container: &Container| {
+            container.held_by.is_some_and(|register| *self.rule_of(register) == Rule::Set)
+        };
+        let is_set: Vec<bool> = self.containers.iter().map(is_set).collect();
         let mut sets: BTreeMap<OpId, BTreeMap<String, Vec<u32>>> = BTreeMap::new();
         for (register, at) in self.registers.iter().zip(0u32..) {
-            let container = &self.containers[register.container as usize];
-            let (Key::Item(_), Some(set), Some(held_by)) =
-                (&register.key, container.made_by, container.held_by)
-            else {
-                continue;
-            };
-            let shown = register.open.last().map(|open| &register.writes[*open as usize].value);
-            if let Some(Some(value)) = shown
-                && *self.rule_of(held_by) == Rule::Set
+            let container = register.container as usize;
+            if let (Key::Item(_), true) = (&register.key, is_set[container])
+                && let (Some(set), Some(value)) =
+                    (self.containers[container].made_by, self.value_of(at))
             {
                 sets.entry(set).or_default().entry(value.to_string()).or_default().push(at);
             }

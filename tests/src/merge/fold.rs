@@ -1,0 +1,302 @@
+//! What stands at every field and what is asked, by definition: every write is judged by all that
+//! its author knew, one after the other, and nothing is kept up to date.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rejoin::{ChangeHash, DocumentId, Question, ReviewId, Step};
+use rejoin_core::schema::{Rule, Schema};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::history::{History, OpId, Place, Set, Slot, Write};
+use super::rules::{Candidate, agreed, furthest, place as place_in};
+
+/// The writes of one document, judged by a schema.
+#[derive(Debug)]
+pub struct Fold {
+    document: DocumentId,
+    schema: Schema,
+    judged: BTreeMap<Place, Vec<Judged>>,
+}
+
+/// What a write did. It depends on nothing but what its author knew.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Its author had no right to it.
+    pub refused: bool,
+    /// The writes it took the place of.
+    pub closes: BTreeSet<usize>,
+    /// What was asked that it settled, naming some of what it closed.
+    pub settles: Option<Question>,
+    /// It stands before something its author knew and did not close, in an order.
+    pub goes_back: bool,
+}
+
+/// Something that people are asked about a field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// What.
+    pub question: Question,
+    /// The changes to choose from, and what they wrote.
+    pub candidates: Vec<(usize, Option<Value>)>,
+}
+
+impl Fold {
+    /// By this schema.
+    pub fn new(document: DocumentId, schema: Schema) -> Self {
+        Self { document, schema, judged: BTreeMap::new() }
+    }
+
+    /// The schema everything is judged by.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Judges what came since.
+    pub fn judge(&mut self, history: &History) {
+        for place in history.places() {
+            for at in self.judged.get(place).map_or(0, Vec::len)..history.writes(place).len() {
+                let judged = self.judge_write(history, place, at);
+                self.judged.entry(place.clone()).or_default().push(judged);
+            }
+        }
+    }
+
+    /// What a write did.
+    pub fn judged(&self, place: &Place, at: usize) -> &Judged {
+        &self.judged[place][at]
+    }
+
+    fn judge_write(&self, history: &History, place: &Place, at: usize) -> Judged {
+        let write = &history.writes(place)[at];
+        let writes = history.writes(place);
+        let change = &history.changes[write.change];
+        let role = change.identity.as_ref().and_then(|identity| identity.role.as_ref());
+        let writers = self.schema.writers(&history.path(place).pattern());
+        let refused =
+            writers.is_some_and(|writers| !role.is_some_and(|role| writers.contains(role)));
+
+        let open = self.open(history, place, &change.ancestors);
+        let (improper, proper): (BTreeSet<usize>, BTreeSet<usize>) =
+            open.iter().partition(|at| self.judged[place][**at].refused);
+        let mut closes = BTreeSet::new();
+        if refused {
+            // People may correct themselves.
+            let by = |at: &usize| &history.changes[writes[*at].change];
+            let own = |at: &usize| {
+                by(at).actor == change.actor
+                    || by(at).identity.is_some() && by(at).identity == change.identity
+            };
+            closes.extend(improper.into_iter().filter(own));
+            return Judged { refused, closes, settles: None, goes_back: false };
+        }
+        if let Some(said) = &change.said {
+            let name = |at: &usize| hex(&history.changes[writes[*at].change].hash);
+            closes.extend(open.iter().copied().filter(|at| said.closes.contains(&name(at))));
+        }
+        let said = change.said.as_ref().filter(|_| !closes.is_empty());
+        let settles = said.map(|said| {
+            let asked = Question::ALL.into_iter();
+            let mut named = asked
+                .filter(|it| self.review(history, place, *it, &change.ancestors) == said.review);
+            named.next().unwrap_or(Question::Conflict)
+        });
+        let rule = self.rule(history, place);
+        let is_item = matches!(place.slot, Slot::Item(_));
+        let candidates = self.candidates(history, place, &proper);
+        match agreed(rule, &candidates) {
+            // Nobody can bring a deleted item back, so there is nothing left to ask.
+            _ if is_item && write.value.is_none() => closes.extend(&proper),
+            Some(before) if may_follow(rule, &before.value, &write.value) => closes.extend(&proper),
+            _ => {}
+        }
+        let goes_back = match rule {
+            Rule::Order(order) => proper
+                .difference(&closes)
+                .any(|at| place_in(order, &writes[*at].value) > place_in(order, &write.value)),
+            _ => false,
+        };
+        Judged { refused, closes, settles, goes_back }
+    }
+
+    fn rule(&self, history: &History, place: &Place) -> &Rule {
+        self.schema.rule(&history.path(place).pattern())
+    }
+
+    /// The writes of these changes that none of them closes.
+    pub fn open(&self, history: &History, place: &Place, set: &Set) -> BTreeSet<usize> {
+        let writes = history.writes(place).iter().enumerate();
+        let there: BTreeSet<usize> =
+            writes.filter(|(_, write)| set.contains(&write.change)).map(|(at, _)| at).collect();
+        let closed: BTreeSet<usize> =
+            there.iter().flat_map(|at| self.judged[place][*at].closes.clone()).collect();
+        there.difference(&closed).copied().collect()
+    }
+
+    fn candidates(&self, history: &History, place: &Place, of: &BTreeSet<usize>) -> Vec<Candidate> {
+        let candidate = |at: &usize| {
+            let Write { change, op, value } = &history.writes(place)[*at];
+            let change = &history.changes[*change];
+            Candidate {
+                value: value.clone(),
+                op: op.clone(),
+                role: change.identity.as_ref().and_then(|identity| identity.role.clone()),
+                time_s: change.time_s,
+                goes_back: self.judged[place][*at].goes_back,
+            }
+        };
+        of.iter().map(candidate).collect()
+    }
+
+    /// The open writes by people with the right.
+    fn proper(&self, history: &History, place: &Place, set: &Set) -> BTreeSet<usize> {
+        let open = self.open(history, place, set);
+        open.into_iter().filter(|at| !self.judged[place][*at].refused).collect()
+    }
+
+    /// The effective value of a field where these changes are known.
+    pub fn value(&self, history: &History, place: &Place, set: &Set) -> Option<Value> {
+        history.writes(place)[self.stands(history, place, set)?].value.clone()
+    }
+
+    /// The write whose value a field has where these changes are known.
+    pub fn stands(&self, history: &History, place: &Place, set: &Set) -> Option<usize> {
+        let proper = self.proper(history, place, set);
+        let candidates = self.candidates(history, place, &proper);
+        let write =
+            |op: &OpId| proper.iter().copied().find(|at| history.writes(place)[*at].op == *op);
+        let rule = self.rule(history, place);
+        if let Some(agreed) = agreed(rule, &candidates) {
+            if self.overlooked(history, place, set).is_empty() {
+                return write(&agreed.op);
+            }
+            return self.before(history, place, &removals(history, place, &proper));
+        }
+        if let Rule::Order(order) = rule
+            && let Some(furthest) = furthest(order, &candidates)
+        {
+            return write(&furthest.op);
+        }
+        self.before(history, place, &proper)
+    }
+
+    /// The write that stands where the ancestors of these meet.
+    fn before(&self, history: &History, place: &Place, writes: &BTreeSet<usize>) -> Option<usize> {
+        let ancestors = writes.iter().map(|at| {
+            let change = history.writes(place)[*at].change;
+            history.changes[change].ancestors.clone()
+        });
+        let meet = ancestors.reduce(|one, other| one.intersection(&other).copied().collect())?;
+        self.stands(history, place, &meet)
+    }
+
+    /// The changes that wrote in something whose removal is agreed, and that nobody who removed
+    /// it knew, nor they of any removal.
+    fn overlooked(&self, history: &History, place: &Place, set: &Set) -> Set {
+        if !history.is_removal(place) {
+            return Set::new();
+        }
+        let proper = self.proper(history, place, set);
+        let agreed = agreed(self.rule(history, place), &self.candidates(history, place, &proper))
+            .and_then(|agreed| agreed.value.clone());
+        if agreed != Some(Value::Bool(true)) {
+            return Set::new();
+        }
+        let removals = removals(history, place, &proper);
+        let removed = |at: &usize| history.writes(place)[*at].change;
+        let inside = history.inside(place.object.as_ref());
+        let inside = inside.intersection(set).copied();
+        inside
+            .filter(|change| {
+                removals.iter().all(|removal| history.concurrent(*change, removed(removal)))
+            })
+            .collect()
+    }
+
+    /// What people are asked about a field.
+    pub fn asked(&self, history: &History, place: &Place, set: &Set) -> Vec<Asked> {
+        let writes = history.writes(place);
+        let open = self.open(history, place, set);
+        let (refused, proper): (BTreeSet<usize>, BTreeSet<usize>) =
+            open.iter().partition(|at| self.judged[place][**at].refused);
+        let written = |at: &usize| (writes[*at].change, writes[*at].value.clone());
+        let mut asked = Vec::new();
+        let candidates = self.candidates(history, place, &proper);
+        if !proper.is_empty() && agreed(self.rule(history, place), &candidates).is_none() {
+            let decisions =
+                proper.iter().filter(|at| self.judged[place][**at].settles.is_some()).count();
+            let question = if decisions > 1 { Question::Disagreement } else { Question::Conflict };
+            asked.push(Asked { question, candidates: proper.iter().map(written).collect() });
+        }
+        let overlooked = self.overlooked(history, place, set);
+        if !overlooked.is_empty() {
+            // Of everybody who wrote in it, the last they wrote.
+            let mut last = BTreeMap::new();
+            for change in overlooked {
+                last.insert(&history.changes[change].actor, change);
+            }
+            let removals = removals(history, place, &proper);
+            let candidates = removals.iter().map(written);
+            let candidates = candidates.chain(last.into_values().map(|change| (change, None)));
+            asked.push(Asked { question: Question::Removal, candidates: candidates.collect() });
+        }
+        if !refused.is_empty() {
+            let candidates = refused.iter().map(written).collect();
+            asked.push(Asked { question: Question::Refused, candidates });
+        }
+        asked
+    }
+
+    /// The name of a review: another one only once somebody settled the same question about the
+    /// same field.
+    pub fn review(
+        &self,
+        history: &History,
+        place: &Place,
+        question: Question,
+        set: &Set,
+    ) -> ReviewId {
+        let judged = self.judged.get(place).map_or(&[][..], Vec::as_slice).iter();
+        let writes = history.writes(place).iter().zip(judged);
+        let settled = writes.filter(|(write, judged)| {
+            set.contains(&write.change) && judged.settles == Some(question)
+        });
+        let mut hash = Sha256::new();
+        hash.update(b"rejoin review 1\0");
+        hash.update([question as u8]);
+        hash.update(self.document.0);
+        hash.update((settled.count() as u32).to_be_bytes());
+        for step in history.path(place).0 {
+            let (kind, name) = match &step {
+                Step::Key(key) => (0, key.as_bytes()),
+                Step::Item { actor, .. } => (1, actor.0.as_slice()),
+            };
+            hash.update([kind]);
+            if let Step::Item { counter, .. } = &step {
+                hash.update(counter.to_be_bytes());
+            }
+            hash.update((name.len() as u64).to_be_bytes());
+            hash.update(name);
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        ReviewId(*hash.first_chunk().expect("it is longer"))
+    }
+}
+
+/// The writes among these that say that something was removed.
+fn removals(history: &History, place: &Place, of: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let says_so = |at: &usize| history.writes(place)[*at].value == Some(Value::Bool(true));
+    of.iter().copied().filter(says_so).collect()
+}
+
+fn may_follow(rule: &Rule, before: &Option<Value>, after: &Option<Value>) -> bool {
+    match rule {
+        Rule::Order(order) => place_in(order, before) <= place_in(order, after),
+        _ => true,
+    }
+}
+
+/// The first eight bytes of a hash, as settlements name changes.
+pub fn hex(hash: &ChangeHash) -> String {
+    hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,362 @@
+//! The changes of one document as they are, spelled out: what every change builds on, and every
+//! write of every field.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use automerge::legacy::{ElementId, Key, ObjectId, OpType};
+use automerge::{Automerge, ObjType, ScalarValue};
+use rejoin::{ActorId, ChangeHash, FieldPath, Identity, ReviewId, Step};
+use rejoin_core::change::is_reserved;
+use serde_json::{Value, json};
+
+/// Changes, by their place in [`History::changes`].
+pub type Set = BTreeSet<usize>;
+
+/// An operation's number and actor.
+pub type OpId = (u64, ActorId);
+
+/// A map key or a list item.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The operation that made the container it is in; none for the document itself.
+    pub object: Option<OpId>,
+    /// Where in there.
+    pub slot: Slot,
+}
+
+/// Where in its container a field stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    /// At a key of a map.
+    Key(String),
+    /// The list item that this operation made.
+    Item(OpId),
+}
+
+/// Every change of a document, each after those it builds on.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// All of them applied: for what is not a plain value, and for the order of lists.
+    pub doc: Automerge,
+    by_hash: BTreeMap<ChangeHash, usize>,
+    identities: BTreeMap<ActorId, Option<Identity>>,
+    writes: BTreeMap<Place, Vec<Write>>,
+    /// What every operation put or took away, by field.
+    rows: BTreeMap<Place, Vec<Row>>,
+    /// The container that an operation made, and where.
+    containers: BTreeMap<OpId, (ObjType, Place)>,
+    /// The texts, lists, maps and counters that every device makes alike, and where.
+    births: Vec<(usize, OpId, Place)>,
+    /// The list item that an operation made or wrote.
+    items: BTreeMap<OpId, OpId>,
+    /// Deletions that left something.
+    pub left_over: u64,
+    /// The changes that wrote inside a container, by the operation that made it.
+    inside: BTreeMap<Option<OpId>, Set>,
+}
+
+/// One change.
+#[derive(Debug)]
+pub struct Change {
+    /// Its identity.
+    pub hash: ChangeHash,
+    /// Its bytes.
+    pub chunk: Vec<u8>,
+    /// Whose.
+    pub actor: ActorId,
+    /// When, by its author's clock.
+    pub time_s: i64,
+    /// The author of its actor's first change.
+    pub identity: Option<Identity>,
+    /// Whether every device would make it alike.
+    pub reserved: bool,
+    /// The review it says it settles.
+    pub said: Option<Said>,
+    /// Everything it builds on, not itself.
+    pub ancestors: Set,
+}
+
+/// What a change says about a review.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Which review.
+    pub review: ReviewId,
+    /// The changes it decided between: the first eight bytes of each, in hex.
+    pub closes: BTreeSet<String>,
+    /// Whether what stood stays.
+    pub dismissed: bool,
+    /// Why.
+    pub why: Option<String>,
+}
+
+/// What one change wrote to one field. Of several writes the last counts.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The change.
+    pub change: usize,
+    /// The last operation.
+    pub op: OpId,
+    /// Nothing for a deletion.
+    pub value: Option<Value>,
+}
+
+/// One operation on a field.
+#[derive(Debug)]
+struct Row {
+    change: usize,
+    id: OpId,
+    /// A plain value, and not a container or counter.
+    plain: Option<Value>,
+    puts: bool,
+    takes: Vec<OpId>,
+}
+
+impl History {
+    /// Adds a change whose dependencies are there. Returns its place, and whether it is new.
+    ///
+    /// # Panics
+    /// It is not a change.
+    pub fn add(&mut self, chunk: &[u8]) -> (usize, bool) {
+        let change = automerge::Change::from_bytes(chunk.to_vec()).expect("a change");
+        let hash = ChangeHash(change.hash().0);
+        if let Some(known) = self.by_hash.get(&hash) {
+            return (*known, false);
+        }
+        let index = self.changes.len();
+        let actor = ActorId(change.actor_id().to_bytes().to_vec());
+        let author = change.author().map(|author| Identity::from_author(author.as_bytes()));
+        if change.seq() == 1 {
+            self.identities.insert(actor.clone(), author);
+        }
+        let mut ancestors = Set::new();
+        for dep in change.deps() {
+            let dep = self.by_hash[&ChangeHash(dep.0)];
+            ancestors.insert(dep);
+            ancestors.extend(&self.changes[dep].ancestors);
+        }
+        let reserved = is_reserved(&actor);
+        let message = change.message().filter(|_| !reserved);
+        self.by_hash.insert(hash, index);
+        self.changes.push(Change {
+            hash,
+            chunk: chunk.to_vec(),
+            identity: self.identities[&actor].clone(),
+            time_s: change.timestamp(),
+            reserved,
+            said: message.and_then(Said::read),
+            ancestors,
+            actor,
+        });
+        let decoded = change.decode();
+        for (op, number) in decoded.operations.iter().zip(decoded.start_op.get()..) {
+            self.add_op(index, number, op);
+        }
+        self.doc.apply_changes([change]).expect("a change that fits");
+        (index, true)
+    }
+
+    fn add_op(&mut self, change: usize, number: u64, op: &automerge::legacy::Op) {
+        let id = (number, self.changes[change].actor.clone());
+        let object = match &op.obj {
+            ObjectId::Root => None,
+            ObjectId::Id(id) => Some(named(id)),
+        };
+        let is_text = object
+            .as_ref()
+            .and_then(|object| self.containers.get(object))
+            .is_some_and(|(kind, _)| *kind == ObjType::Text);
+        let slot = match &op.key {
+            _ if op.insert => Slot::Item(id.clone()),
+            Key::Map(key) => Slot::Key(key.to_string()),
+            Key::Seq(ElementId::Id(item)) => Slot::Item(named(item)),
+            Key::Seq(ElementId::Head) => unreachable!("only an insertion stands at the head"),
+        };
+        let place = Place { object, slot };
+        if !self.changes[change].reserved {
+            self.note_inside(change, &place, is_text);
+        }
+        if is_text {
+            return;
+        }
+        if let Slot::Item(item) = &place.slot {
+            self.items.insert(id.clone(), item.clone());
+        }
+        let plain = match &op.action {
+            OpType::Put(ScalarValue::Counter(_)) => None,
+            OpType::Put(scalar) => Some(json_of(scalar)),
+            _ => None,
+        };
+        if self.changes[change].reserved {
+            self.births.push((change, id.clone(), place.clone()));
+        }
+        if let OpType::Make(kind) = &op.action {
+            self.containers.insert(id.clone(), (*kind, place.clone()));
+        }
+        let is_write = plain.is_some() || op.action == OpType::Delete;
+        let puts = matches!(op.action, OpType::Put(_) | OpType::Make(_));
+        if puts || is_write {
+            let takes = op.pred.iter().map(named).collect();
+            let row = Row { change, id: id.clone(), plain: plain.clone(), puts, takes };
+            self.rows.entry(place.clone()).or_default().push(row);
+        }
+        if is_write && !self.changes[change].reserved {
+            let is_deletion = plain.is_none();
+            let value = plain.or_else(|| self.left_over(change, &place));
+            self.left_over += u64::from(is_deletion && value.is_some());
+            let writes = self.writes.entry(place).or_default();
+            match writes.last_mut() {
+                Some(last) if last.change == change => (last.op, last.value) = (id, value),
+                _ => writes.push(Write { change, op: id, value }),
+            }
+        }
+    }
+
+    /// What a change leaves at a field by deleting: nothing, or the winner of the values it did
+    /// not take away. Automerge deletes the others where somebody writes what is shown already.
+    fn left_over(&self, change: usize, place: &Place) -> Option<Value> {
+        let known = |row: &&Row| {
+            row.change == change || self.changes[change].ancestors.contains(&row.change)
+        };
+        let rows: Vec<&Row> = self.rows[place].iter().filter(known).collect();
+        let taken: BTreeSet<&OpId> = rows.iter().flat_map(|row| &row.takes).collect();
+        let left = rows.iter().filter(|row| row.puts && !taken.contains(&row.id));
+        left.max_by_key(|row| &row.id)?.plain.clone()
+    }
+
+    /// Writing in a container is writing in everything around it. To say of a map that it was
+    /// removed is writing around that map, and not in it.
+    fn note_inside(&mut self, change: usize, place: &Place, is_text: bool) {
+        let mut object = place.object.clone();
+        if !is_text && self.is_removal(place) {
+            let Some(removed) = &object else { return };
+            object = self.containers[removed].1.object.clone();
+        }
+        loop {
+            self.inside.entry(object.clone()).or_default().insert(change);
+            let Some(inner) = &object else { return };
+            object = self.containers[inner].1.object.clone();
+        }
+    }
+
+    /// Whether it says that the map around it, or the document, was removed.
+    pub fn is_removal(&self, place: &Place) -> bool {
+        match (&place.object, &place.slot) {
+            (None, Slot::Key(key)) => key == "deleted",
+            (Some(_), Slot::Key(key)) => key == "removed",
+            _ => false,
+        }
+    }
+
+    /// The texts, lists, maps and counters that every device makes alike: the change, the operation,
+    /// and where.
+    pub fn births(&self) -> &[(usize, OpId, Place)] {
+        &self.births
+    }
+
+    /// The changes that wrote in a container.
+    pub fn inside(&self, object: Option<&OpId>) -> Set {
+        self.inside.get(&object.cloned()).cloned().unwrap_or_default()
+    }
+
+    /// The fields that plain values were written to.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.writes.keys()
+    }
+
+    /// Everything in a map that was ever written or made.
+    pub fn keys(&self, object: Option<&OpId>) -> Vec<&str> {
+        let keys = self.rows.keys().filter(|place| place.object.as_ref() == object);
+        let keys = keys.filter_map(|place| match &place.slot {
+            Slot::Key(key) => Some(key.as_str()),
+            Slot::Item(_) => None,
+        });
+        keys.collect()
+    }
+
+    /// What was written to a field, each after what it knew of.
+    pub fn writes(&self, place: &Place) -> &[Write] {
+        self.writes.get(place).map_or(&[], Vec::as_slice)
+    }
+
+    /// The list item that an operation made or wrote.
+    pub fn item(&self, op: &OpId) -> &OpId {
+        &self.items[op]
+    }
+
+    /// Where a container stands.
+    pub fn place_of(&self, object: &OpId) -> &Place {
+        &self.containers[object].1
+    }
+
+    /// A field's place from the root.
+    pub fn path(&self, place: &Place) -> FieldPath {
+        let mut steps = match &place.object {
+            None => Vec::new(),
+            Some(object) => self.path(self.place_of(object)).0,
+        };
+        steps.push(match &place.slot {
+            Slot::Key(key) => Step::Key(key.clone()),
+            Slot::Item((counter, actor)) => Step::Item { counter: *counter, actor: actor.clone() },
+        });
+        FieldPath(steps)
+    }
+
+    /// A change and everything it builds on.
+    pub fn with_ancestors(&self, change: usize) -> Set {
+        let mut all = self.changes[change].ancestors.clone();
+        all.insert(change);
+        all
+    }
+
+    /// Those that nothing in the set builds on, sorted.
+    pub fn heads(&self, set: &Set) -> Vec<ChangeHash> {
+        let inner: Set = set.iter().flat_map(|at| &self.changes[*at].ancestors).copied().collect();
+        let mut heads: Vec<_> = set.difference(&inner).map(|at| self.changes[*at].hash).collect();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// Whether neither of two changes was made knowing the other.
+    pub fn concurrent(&self, one: usize, other: usize) -> bool {
+        one != other
+            && !self.changes[one].ancestors.contains(&other)
+            && !self.changes[other].ancestors.contains(&one)
+    }
+
+    /// Changes that people and programs made, not those that every device makes alike.
+    pub fn edits(&self) -> usize {
+        self.changes.iter().filter(|change| !change.reserved).count()
+    }
+}
+
+impl Said {
+    fn read(message: &str) -> Option<Self> {
+        let said: Value = serde_json::from_str(message).ok()?;
+        Some(Self {
+            review: said["settles"].as_str()?.parse().ok()?,
+            closes: said["closes"].as_str()?.split_whitespace().map(str::to_owned).collect(),
+            dismissed: said["dismissed"] == true,
+            why: said["why"].as_str().map(str::to_owned),
+        })
+    }
+}
+
+fn named(id: &automerge::legacy::OpId) -> OpId {
+    (id.0, ActorId(id.1.to_bytes().to_vec()))
+}
+
+/// A plain value as documents read.
+pub fn json_of(scalar: &ScalarValue) -> Value {
+    match scalar {
+        ScalarValue::Str(text) => json!(text.as_str()),
+        ScalarValue::Int(int) => json!(int),
+        ScalarValue::Uint(uint) => json!(uint),
+        ScalarValue::F64(float) => json!(float),
+        ScalarValue::Boolean(flag) => json!(flag),
+        ScalarValue::Timestamp(time_ms) => json!({ "$time": time_ms }),
+        ScalarValue::Counter(count) => json!(i64::from(count)),
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,187 @@
+//! The value of a document, read off its changes: the order of lists, texts and counters are
+//! Automerge's, every plain value is the fold's.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use automerge::{ChangeHash, ObjId, ObjType, ReadDoc, ScalarValue, Value as Stored};
+use rejoin::{ActorId, FieldPath, Path, Segment, Step};
+use rejoin_core::schema::{Rule, Schema};
+use serde_json::{Map, Value, json};
+
+use super::fold::Fold;
+use super::history::{History, OpId, Place, Set, Slot, json_of};
+
+/// What a document reads as.
+#[derive(Debug)]
+pub struct Read {
+    /// Its value.
+    pub value: Value,
+    /// The list items that show, with their index.
+    shown: BTreeMap<OpId, usize>,
+}
+
+impl Read {
+    /// What a field is called: its place, if it is in an item that does not show.
+    pub fn name(&self, place: &FieldPath) -> String {
+        self.path(place).map_or_else(|| place.to_string(), |path| path.to_string())
+    }
+
+    /// What a field reads as; nothing if it does not show.
+    pub fn at(&self, place: &FieldPath) -> Option<&Value> {
+        self.path(place)?.segments().iter().try_fold(&self.value, |value, segment| match segment {
+            Segment::Key(key) => value.get(key),
+            Segment::Index(index) => value.get(index),
+        })
+    }
+
+    fn path(&self, place: &FieldPath) -> Option<Path> {
+        let segment = |step: &Step| match step {
+            Step::Key(key) => Some(Segment::Key(key.clone())),
+            Step::Item { counter, actor } => {
+                self.shown.get(&(*counter, actor.clone())).map(|index| Segment::Index(*index))
+            }
+        };
+        place.0.iter().map(segment).collect()
+    }
+}
+
+/// What a document reads as where these changes are known.
+pub fn read(history: &History, fold: &Fold, set: &Set) -> Read {
+    let heads = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
+    let reading = Reading { history, fold, set, heads, shown: RefCell::default() };
+    let mut value = Value::Object(reading.map(&ObjId::Root));
+    put_defaults(&mut value, fold.schema());
+    Read { value, shown: reading.shown.into_inner() }
+}
+
+/// The keys at which something that several write into at once is gone. Nobody can make it again.
+pub fn lost(history: &History, set: &Set) -> Vec<String> {
+    let heads: Vec<_> = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
+    let lost = |(change, id, place): &&(usize, OpId, Place)| {
+        let map = match &place.object {
+            None => ObjId::Root,
+            Some((counter, actor)) => ObjId::Id(*counter, actor.0.clone().into(), 0),
+        };
+        let Slot::Key(key) = &place.slot else { return true };
+        let there = history.doc.get_all_at(&map, key.as_str(), &heads).unwrap_or_default();
+        set.contains(change) && !there.iter().any(|(_, there)| named(there).as_ref() == Some(id))
+    };
+    let lost = history.births().iter().filter(lost);
+    lost.map(|(_, _, place)| history.path(place).to_string()).collect()
+}
+
+struct Reading<'a> {
+    history: &'a History,
+    fold: &'a Fold,
+    set: &'a Set,
+    heads: Vec<ChangeHash>,
+    shown: RefCell<BTreeMap<OpId, usize>>,
+}
+
+impl Reading<'_> {
+    fn map(&self, map: &ObjId) -> Map<String, Value> {
+        let object = named(map);
+        let keys = self.history.keys(object.as_ref()).into_iter();
+        let place = |key: &str| Place { object: object.clone(), slot: Slot::Key(key.to_owned()) };
+        let entry = |key: &str| {
+            let stored = self.history.doc.get_all_at(map, key, &self.heads).ok()?;
+            let value = match greatest_merging(stored) {
+                Some(merging) => self.merging(merging),
+                None => self.fold.value(self.history, &place(key), self.set),
+            };
+            Some((key.to_owned(), value?))
+        };
+        keys.filter_map(entry).collect()
+    }
+
+    fn merging(&self, merging: (Stored<'_>, ObjId)) -> Option<Value> {
+        match merging {
+            (Stored::Object(ObjType::Text), text) => {
+                Some(json!(self.history.doc.text_at(&text, &self.heads).ok()?))
+            }
+            (Stored::Object(ObjType::List), list) => Some(Value::Array(self.list(&list))),
+            (Stored::Object(_), map) => {
+                let map = self.map(&map);
+                (map.get("removed") != Some(&json!(true))).then_some(Value::Object(map))
+            }
+            (Stored::Scalar(counter), _) => Some(json_of(&counter)),
+        }
+    }
+
+    fn list(&self, list: &ObjId) -> Vec<Value> {
+        let object = named(list);
+        let is_set = object.as_ref().is_some_and(|object| {
+            let place = self.history.path(self.history.place_of(object)).pattern();
+            *self.fold.schema().rule(&place) == Rule::Set
+        });
+        // Of like items of a set the one made first shows.
+        let mut first: BTreeMap<String, OpId> = BTreeMap::new();
+        let mut items = Vec::new();
+        for shown in self.history.doc.list_range_at(list, .., &self.heads) {
+            let stored =
+                self.history.doc.get_all_at(list, shown.index, &self.heads).unwrap_or_default();
+            let Some(op) = named(&shown.id()) else { continue };
+            let item = self.history.item(&op).clone();
+            if let Some(merging) = greatest_merging(stored) {
+                items.extend(self.merging(merging).map(|value| (item, false, value)));
+                continue;
+            }
+            let place = Place { object: object.clone(), slot: Slot::Item(item.clone()) };
+            let Some(value) = self.fold.value(self.history, &place, self.set) else { continue };
+            if is_set {
+                let first = first.entry(value.to_string()).or_insert_with(|| item.clone());
+                *first = item.clone().min(first.clone());
+            }
+            items.push((item, true, value));
+        }
+        let shows = |(item, plain, value): &(OpId, bool, Value)| {
+            let first = first.get(&value.to_string());
+            !plain || first.is_none() || first == Some(item)
+        };
+        let mut values = Vec::new();
+        for (item, _, value) in items.into_iter().filter(shows) {
+            self.shown.borrow_mut().insert(item, values.len());
+            values.push(value);
+        }
+        values
+    }
+}
+
+/// What several write into at once hides plain values; a container hides a counter.
+fn greatest_merging<'a>(stored: Vec<(Stored<'a>, ObjId)>) -> Option<(Stored<'a>, ObjId)> {
+    let rank = |value: &Stored<'_>| match value {
+        Stored::Object(_) => 2,
+        Stored::Scalar(scalar) if matches!(**scalar, ScalarValue::Counter(_)) => 1,
+        Stored::Scalar(_) => 0,
+    };
+    let merging = stored.into_iter().filter(|(value, _)| rank(value) > 0);
+    merging.max_by_key(|(value, id)| (rank(value), named(id)))
+}
+
+fn named(id: &ObjId) -> Option<OpId> {
+    match id {
+        ObjId::Root => None,
+        ObjId::Id(counter, actor, _) => Some((*counter, ActorId(actor.to_bytes().to_vec()))),
+    }
+}
+
+/// An absent field reads as its default where the map around it is there.
+fn put_defaults(value: &mut Value, schema: &Schema) {
+    for (path, field) in &schema.fields {
+        let Some(default) = &field.default else { continue };
+        let Some((Segment::Key(last), around)) = path.segments().split_last() else { continue };
+        let mut map = Some(&mut *value);
+        for segment in around {
+            map = match segment {
+                Segment::Key(key) if key != "*" => map.and_then(|map| map.get_mut(key)),
+                _ => None,
+            };
+        }
+        if last != "*"
+            && let Some(map) = map.and_then(Value::as_object_mut)
+        {
+            map.entry(last.clone()).or_insert_with(|| default.clone());
+        }
+    }
+}

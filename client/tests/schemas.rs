@@ -3,7 +3,7 @@
 
 use rejoin::blocking::{Replica, Space};
 use rejoin::schema::{Field, Invariant, Kind, Rule, SCHEMAS, Schema, SchemaError};
-use rejoin::{CollectionName, Op, Path};
+use rejoin::{CollectionName, Op, Path, ReviewKind};
 use serde_json::{Value, json};
 
 struct Desk {
@@ -137,4 +137,20 @@ fn a_deleted_schema_is_none() {
     desk.main.apply_schema(&jobs(), &Schema::new().with("notes", Rule::Text)).unwrap();
     let back = desk.main.schema(&jobs()).unwrap().unwrap();
     assert_eq!(back, Schema::new().with("notes", Rule::Text));
+}
+
+#[test]
+fn a_new_schema_decides_about_what_was_written_before_it() {
+    let desk = Desk::new();
+    let collection = desk.main.collection("jobs").unwrap();
+    collection.create("1", &json!({ "who": "ana" })).unwrap();
+    assert_eq!(desk.main.reviews().open().unwrap(), []);
+    desk.main.apply_schema(&jobs(), &schema()).unwrap();
+    let reviews = desk.main.reviews().open().unwrap();
+    let kinds: Vec<_> = reviews.iter().map(|review| (review.kind, &*review.field)).collect();
+    assert_eq!(kinds, [(ReviewKind::RefusedWrite, "who")]);
+    desk.main.apply_schema(&jobs(), &Schema::new()).unwrap();
+    assert_eq!(desk.main.reviews().open().unwrap(), []);
+    let value: Value = collection.document("1").unwrap().get().unwrap().unwrap();
+    assert_eq!(value, json!({ "who": "ana" }));
 }

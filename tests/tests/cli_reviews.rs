@@ -163,13 +163,14 @@ fn a_conflict_is_shown_side_by_side_and_settled_once() {
     let listed = company.ok(DESK, &["reviews"]);
     assert!(listed.contains(short) && listed.contains("jobs 1"), "{listed}");
     let shown = company.ok(VAN, &["review", &id[..6]]);
+    let first = review["candidates"][0]["change"].as_str().expect("a change");
     for said in [
         "Dora (dispatch)",
         "Timo (technician)",
         "desk-2",
         "van-3",
         "stands   100",
-        &format!("rejoin --replica van.redb settle {short} --take 1"),
+        &format!("rejoin --replica van.redb settle {short} --take {}", &first[..8]),
         "--dismiss WHY",
     ] {
         assert!(shown.contains(said), "{said} is missing in:\n{shown}");
@@ -287,7 +288,12 @@ fn decisions_that_differ_are_a_review_on_both_sides() {
     let review = company.only_review();
     let (desk, van) = (number_of(&review, "200"), number_of(&review, "300"));
     company.ok(DESK, &["settle", id(&review), "--take", &desk]);
-    company.ok(VAN, &["settle", id(&review), "--take", &van]);
+    let wrote = review["candidates"].as_array().unwrap();
+    let wrote = wrote.iter().find(|it| it["number"].to_string() == van).unwrap();
+    let change = &wrote["change"].as_str().unwrap()[..8];
+    assert!(company.ok(VAN, &["review", id(&review)]).contains(&format!("--take {change}")));
+    assert!(company.refused(VAN, &["settle", id(&review), "--take", "x"]).contains("numbers 1 to"));
+    company.ok(VAN, &["settle", id(&review), "--take", change]);
     company.meet();
     let disagreement = company.only_review();
     assert_eq!(disagreement["kind"], "disagreement");

@@ -329,9 +329,9 @@ dismissed.")]
 pub(crate) struct SettleArguments {
     /// Which review; the first characters of its id do
     pub(crate) id: String,
-    /// Take what stands under this number in `rejoin review`
-    #[arg(long, value_name = "N", group = "decision")]
-    pub(crate) take: Option<usize>,
+    /// Take what this change wrote, or what stands under this number in `rejoin review`
+    #[arg(long, value_name = "CHANGE|N", group = "decision")]
+    pub(crate) take: Option<String>,
     /// Write this value instead
     #[arg(long, value_name = "VALUE", group = "decision", allow_hyphen_values = true)]
     pub(crate) value: Option<NewValue>,

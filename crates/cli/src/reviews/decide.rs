@@ -9,6 +9,7 @@ use super::two::Two;
 use super::words::{about, candidates, shown};
 use super::{find, is_about_two, short_id};
 use crate::arguments::{AssignArguments, PlaceArguments, SettleArguments};
+use crate::history::HASH_SHOWN;
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
@@ -76,14 +77,25 @@ fn decision(arguments: &SettleArguments, review: &Review) -> Result<Decision> {
     if let Some(value) = value {
         return Ok(Decision::Value(value.0.clone()));
     }
-    let number = take.context("give --take N, --value VALUE or --dismiss WHY")?;
+    let take = take.as_deref().context("give --take CHANGE, --value VALUE or --dismiss WHY")?;
     let candidates: Vec<&ReviewCandidate> = candidates(review);
-    let taken = number.checked_sub(1).and_then(|at| candidates.get(at));
     let (id, last) = (short_id(&review.id), candidates.len());
-    let taken = taken.with_context(|| {
-        format!("review {id} has numbers 1 to {last}; `rejoin review {id}` shows them")
+    let taken = taken(take, &candidates).with_context(|| {
+        format!("review {id} has numbers 1 to {last}, and a change behind each; `rejoin review {id}` shows them")
     })?;
     Ok(Decision::Take(taken.change))
+}
+
+/// The candidate with a number, or with a change that begins so. Numbers move when another
+/// candidate comes; changes do not.
+fn taken<'a>(take: &str, candidates: &[&'a ReviewCandidate]) -> Option<&'a ReviewCandidate> {
+    if take.len() < HASH_SHOWN
+        && let Ok(number) = take.parse::<usize>()
+    {
+        return candidates.get(number.checked_sub(1)?).copied();
+    }
+    let mut named = candidates.iter().filter(|it| it.change.to_string().starts_with(take));
+    named.next().filter(|_| named.next().is_none()).copied()
 }
 
 /// How a review was decided that somebody wants to decide.

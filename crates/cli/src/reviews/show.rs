@@ -215,14 +215,13 @@ fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
     let settle = format!("{} settle {}", command_line(place), short_id(&review.id));
     let mut ways: Vec<_> = candidates(review)
         .into_iter()
-        .zip(1..)
-        .map(|(it, number)| {
+        .map(|it| {
             let does = match (review.kind, &it.value) {
                 (ReviewKind::Removal, Some(_)) => "it is gone".to_owned(),
                 (ReviewKind::Removal, None) => "it stays".to_owned(),
                 _ => value(review, it),
             };
-            (format!("{settle} --take {number}"), does)
+            (format!("{settle} --take {}", short(&it.change.to_string(), HASH_SHOWN)), does)
         })
         .collect();
     let keeps = match review.kind {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::collection::Collection;
 use crate::document::Document;
 use crate::engine::EditError;
-use crate::store::{ReadView, ReviewKind};
+use crate::store::ReadView;
 
 /// The time a document takes by an invariant of its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,11 +100,7 @@ impl Document {
             return Ok(Vec::new());
         }
         let is_safe = self.replica().read(|view| view.waiting(&id))?.is_empty();
-        let open = self.reviews().open().await?;
-        let is_free = !open.iter().any(|review| {
-            review.kind == ReviewKind::DoubleBooking
-                && review.documents.iter().any(|named| named.document == id)
-        });
+        let is_free = !self.reviews().is_double_booked(&id)?;
         let state = match is_safe && is_free {
             true => BookingState::Confirmed,
             false => BookingState::Tentative,

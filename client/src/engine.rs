@@ -209,7 +209,11 @@ impl Engine {
             #[cfg(feature = "mutants")]
             early: Vec::new(),
         };
-        engine.identity = engine.store.read()?.identity()?;
+        let view = engine.store.read()?;
+        engine.identity = view.identity()?;
+        // Of what a changed schema left behind only some may have been derived anew.
+        engine.behind.extend(view.stale()?);
+        drop(view);
         engine.recount(None)?;
         Ok(engine)
     }
@@ -362,9 +366,16 @@ impl Engine {
     /// # Errors
     /// As [`turn`](Self::turn).
     pub fn refresh(&mut self, now: u64, documents: &[DocumentId]) -> Result<(), EngineError> {
-        let refreshed = self.try_refresh(now, documents);
-        if refreshed.is_err() {
-            self.forget();
+        let mut refreshed = Ok(());
+        for some in documents.chunks(REFRESHED_AT_ONCE) {
+            refreshed = self.try_refresh(now, some);
+            if refreshed.is_err() {
+                self.forget();
+                break;
+            }
+            // What is loaded for it must not fill the memory; its value was just written.
+            let view = self.store.read()?;
+            self.unload_looked_at(&view)?;
         }
         refreshed
     }
@@ -429,16 +440,7 @@ impl Engine {
         } else {
             drop(turn.txn);
         }
-        for effect in turn.effects {
-            match effect {
-                Effect::Changed { space, collection, change } => {
-                    self.watchers.changed(&space, &collection, &change);
-                }
-                Effect::Presence { space, collection, document } => {
-                    self.watchers.presence(&space, &collection, document);
-                }
-            }
-        }
+        self.tell(turn.effects);
         self.recount(Some(turn.unix_s))
     }
 
@@ -464,20 +466,36 @@ impl Engine {
 
     fn try_refresh(&mut self, now: u64, documents: &[DocumentId]) -> Result<(), EngineError> {
         let txn = self.store.write()?;
-        let mut dirty = false;
+        let (mut dirty, mut effects) = (false, Vec::new());
         for id in documents {
             let Some(row) = txn.document(id)? else { continue };
             if !txn.is_stale(id)? {
                 continue;
             }
-            self.rederive(&txn, now, id, row)?;
+            self.rederive(&txn, now, id, row, &mut effects)?;
             dirty = true;
         }
         if dirty {
             txn.commit()?;
             self.counters.commits += 1;
         }
+        documents.iter().for_each(|id| _ = self.behind.remove(id));
+        self.tell(effects);
         Ok(())
+    }
+
+    /// Tells what a commit holds.
+    fn tell(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Changed { space, collection, change } => {
+                    self.watchers.changed(&space, &collection, &change);
+                }
+                Effect::Presence { space, collection, document } => {
+                    self.watchers.presence(&space, &collection, document);
+                }
+            }
+        }
     }
 
     fn unload(&mut self, now: u64, idle_since: u64) -> Result<(), EngineError> {
@@ -554,3 +572,6 @@ fn said(panic: &(dyn Any + Send)) -> String {
 pub(crate) fn to_automerge(heads: &[ChangeHash]) -> Vec<automerge::ChangeHash> {
     heads.iter().map(|head| automerge::ChangeHash(head.0)).collect()
 }
+
+/// Documents whose values are brought up to date in one commit.
+const REFRESHED_AT_ONCE: usize = 64;

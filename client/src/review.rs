@@ -18,7 +18,7 @@ use crate::watch::Watcher;
 pub const REVIEWS: &str = "rejoin.reviews";
 
 /// The field that says why a review about two documents was dismissed.
-const DISMISSED: &str = "dismissed";
+pub(crate) const DISMISSED: &str = "dismissed";
 
 /// A question for a person.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,6 +151,29 @@ impl Reviews {
             reviews.push(Review { held_first, ..review(space, id, row, &note) });
         }
         Ok(reviews)
+    }
+
+    /// Whether an open review says that a document is booked at the time of another.
+    pub(crate) fn is_double_booked(&self, document: &DocumentId) -> Result<bool, EditError> {
+        let Some(space) = &self.space else { return Ok(false) };
+        let collection = CollectionName::new(REVIEWS)?;
+        for id in self.replica.read(|view| view.reviews_of(document))? {
+            let row = self.replica.read(|view| view.review(space, &id))?;
+            if row.is_none_or(|row| row.kind != ReviewKind::DoubleBooking) {
+                continue;
+            }
+            let key = Genesis::first(id.to_string())?;
+            let note = DocumentId::derive(space, &collection, &key);
+            let note = self.replica.read(|view| view.value(&note))?.filter(|note| !note.deleted);
+            let note: Map<String, Value> = match note {
+                Some(note) => serde_json::from_slice(&note.json)?,
+                None => Map::new(),
+            };
+            if !note.get(DISMISSED).is_some_and(Value::is_string) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The open reviews, the newest first.

@@ -128,6 +128,7 @@ fn kind(question: Question) -> ReviewKind {
         Question::Disagreement => ReviewKind::Disagreement,
         Question::Refused => ReviewKind::RefusedWrite,
         Question::Removal => ReviewKind::Removal,
+        Question::Hidden => ReviewKind::Hidden,
     }
 }
 

@@ -70,6 +70,20 @@ pub enum EditError {
     /// A review about two documents is settled by changing one of them.
     #[error("the review is about two documents; change or cancel one of them, or dismiss it")]
     ChangeOne,
+    /// What others may be writing in is never taken away.
+    #[error(
+        "the field holds something that merges, which stays; write the value into it or elsewhere, \
+         and dismiss the review"
+    )]
+    Contained,
+    /// A reason that does not fit beside the decision.
+    #[error("the reason has {len} bytes, of at most {max}; say it shorter")]
+    WhyTooLong {
+        /// Its bytes.
+        len: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// A value that a field of this kind cannot hold.
     #[error("a field like this holds a plain value; give a string, number or truth value")]
     NotPlain,

@@ -66,7 +66,10 @@ impl Staged<'_> {
         let was = self.txn.booking(&self.name, self.id)?;
         if was != booked {
             self.txn.set_booking(space, collection, &self.name, self.id, booked.as_ref())?;
-            self.txn.put_held(self.id, position)?;
+            // Where only the index was made anew, the relay still holds what it held.
+            if was.is_some() || position.is_some() {
+                self.txn.put_held(self.id, position)?;
+            }
         }
         let Some(booked) = booked else { return Ok(()) };
         let others = self.txn.overlapping(
@@ -80,7 +83,7 @@ impl Staged<'_> {
         for (other, at) in others {
             let mut documents = vec![self.named(self.id, Some(&booked))?];
             documents.push(self.named(&other, Some(&at))?);
-            self.review(ReviewKind::DoubleBooking, field, documents, reviews);
+            self.review(ReviewKind::DoubleBooking, field, &booked.key, documents, reviews);
         }
         Ok(())
     }
@@ -98,7 +101,7 @@ impl Staged<'_> {
             self.txn.same_unique(space, collection, &self.name, &key, self.id, NEIGHBOURS_MAX)?;
         for other in same {
             let documents = vec![self.named(self.id, None)?, self.named(&other, None)?];
-            self.review(ReviewKind::Duplicate, fields, documents, reviews);
+            self.review(ReviewKind::Duplicate, fields, &key, documents, reviews);
         }
         Ok(())
     }
@@ -121,12 +124,13 @@ impl Staged<'_> {
         &self,
         kind: ReviewKind,
         field: &str,
+        key: &str,
         mut documents: Vec<ReviewedDocument>,
         reviews: &mut BTreeMap<ReviewId, ReviewRow>,
     ) {
         documents.sort_by_key(|named| named.document);
         let named = documents.iter().map(|named| (named.document, named.booked_ms));
-        let id = review_of(kind as u8, &self.name, named);
+        let id = review_of(tag(kind), &self.name, key, named);
         let row = ReviewRow {
             kind,
             collection: self.row.collection.clone(),
@@ -137,6 +141,14 @@ impl Staged<'_> {
             settled: None,
         };
         reviews.insert(id, row);
+    }
+}
+
+/// What stands for a question in a [`ReviewId`], for ever. Those about fields have tags of their own.
+fn tag(kind: ReviewKind) -> u8 {
+    match kind {
+        ReviewKind::DoubleBooking => 4,
+        _ => 5,
     }
 }
 

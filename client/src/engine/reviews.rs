@@ -1,7 +1,7 @@
 //! Settling reviews.
 
 use automerge::Change;
-use rejoin_core::lineage::{Standing, Unsettled};
+use rejoin_core::lineage::{Question, Standing, Unsettled};
 use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, ReviewId, Settlement};
 use serde_json::Value;
@@ -45,8 +45,16 @@ pub(super) fn settle_review(
             taken.ok_or(EditError::NoCandidate)?.value.as_ref()
         }
         Decision::Value(value) => value.as_ref(),
+        // What is hidden goes.
+        Decision::Dismiss if unsettled.question == Question::Hidden => None,
         Decision::Dismiss => standing.value.as_ref(),
     };
+    if unsettled.question == Question::Hidden && value.is_some() {
+        return Err(EditError::Contained);
+    }
+    if let Some(len) = why.as_ref().map(String::len).filter(|len| *len > WHY_BYTES_MAX) {
+        return Err(EditError::WhyTooLong { len, max: WHY_BYTES_MAX });
+    }
     let between: Vec<ChangeHash> =
         unsettled.candidates.iter().map(|candidate| candidate.change).collect();
     let settlement = Settlement {
@@ -70,3 +78,6 @@ fn find<'a>(
         .flat_map(|standing| standing.unsettled.iter().map(move |unsettled| (standing, unsettled)));
     all.find(|(_, unsettled)| unsettled.review == *review).ok_or(EditError::NoReview(*review))
 }
+
+/// Bytes of a reason: beside it the message names two dozen candidates.
+const WHY_BYTES_MAX: usize = 500;

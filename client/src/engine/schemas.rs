@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use rejoin_core::lineage::DELETED;
-use rejoin_core::schema::Schema;
+use rejoin_core::schema::{Rule, Schema};
 use rejoin_core::{CollectionName, DocumentId, Genesis, Segment};
 use serde_json::Value;
 use tracing::warn;
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, REFRESHED_AT_ONCE};
+use crate::review::{DISMISSED, REVIEWS};
 use crate::schema::SCHEMAS;
 use crate::store::{DocumentRow, ReadView, StoreError, ValueRow, WriteView};
 
@@ -23,11 +24,12 @@ impl Engine {
         if let Some(known) = self.schemas.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let stored = match schema_document(row) {
-            Some(id) => txn.value(&id)?,
-            None => None,
+        let schema = match schema_document(row) {
+            _ if row.collection.as_str() == REVIEWS => of_notes(),
+            Some(id) => read_schema(row, txn.value(&id)?),
+            None => Schema::default(),
         };
-        let schema = Arc::new(read_schema(row, stored));
+        let schema = Arc::new(schema);
         self.schemas.insert(key, Arc::clone(&schema));
         Ok(schema)
     }
@@ -101,19 +103,28 @@ impl Engine {
     /// # Errors
     /// As [`turn`](Self::turn).
     pub fn catch_up(&mut self, now: u64) -> Result<(), EngineError> {
-        let some: Vec<DocumentId> = self.behind.iter().copied().take(BEHIND_AT_ONCE).collect();
-        some.iter().for_each(|id| _ = self.behind.remove(id));
+        let some: Vec<DocumentId> = self.behind.iter().copied().take(REFRESHED_AT_ONCE).collect();
         self.refresh(now, &some)
     }
 }
 
 /// The schema of the collection a document is in, as last committed; empty if there is none.
 pub(super) fn stored_schema(view: &ReadView, row: &DocumentRow) -> Result<Arc<Schema>, StoreError> {
+    if row.collection.as_str() == REVIEWS {
+        return Ok(Arc::new(of_notes()));
+    }
     let stored = match schema_document(row) {
         Some(id) => view.value(&id)?,
         None => None,
     };
     Ok(Arc::new(read_schema(row, stored)))
+}
+
+/// What people note about reviews is not for another review: two who dismiss one agree.
+fn of_notes() -> Schema {
+    ["assignee", "due", DISMISSED]
+        .into_iter()
+        .fold(Schema::new(), |schema, note| schema.with(note, Rule::Any))
 }
 
 /// The document that holds the schema of a document's collection. Schemas have none themselves.
@@ -135,6 +146,3 @@ fn read_schema(row: &DocumentRow, stored: Option<ValueRow>) -> Schema {
 
 /// Fields that are warned of at most: documents with arbitrary keys are not mistyped.
 const UNKNOWN_FIELDS_MAX: usize = 100;
-
-/// Documents derived anew in one commit.
-const BEHIND_AT_ONCE: usize = 64;

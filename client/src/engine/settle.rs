@@ -64,12 +64,18 @@ impl Engine {
     pub(super) fn stage_values(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
         for (id, touched) in std::mem::take(&mut turn.touched) {
             let Some(row) = turn.txn.document(&id)? else { continue };
-            match self.load(&turn.txn, &id, &row) {
-                Ok(document) => self.stage_value(turn, &id, row, document, touched)?,
+            let loaded = self.load(&turn.txn, &id, &row);
+            match loaded.and_then(|document| self.stage_value(turn, &id, row, document, touched)) {
+                Ok(()) => {}
                 // One bad document must not stop the others.
                 Err(error @ EngineError::Unreadable { .. }) => {
                     warn!(doc = %id, error = &error as &dyn std::error::Error, "value not written");
                     turn.txn.mark_stale(&id, true)?;
+                    // What came must be looked at when it can be.
+                    if let Some(mut row) = turn.txn.document(&id)?.filter(|row| !row.uneasy) {
+                        row.uneasy = true;
+                        turn.txn.put_document(&id, &row)?;
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -153,20 +159,49 @@ impl Engine {
         now: u64,
         id: &DocumentId,
         mut row: DocumentRow,
+        effects: &mut Vec<Effect>,
     ) -> Result<(), EngineError> {
-        let mut document = match self.load(txn, id, &row) {
-            Ok(document) => document,
+        let schema = self.schema(txn, &row)?;
+        let derived = self.load(txn, id, &row).and_then(|mut document| {
+            let derived = derive(id, &mut row, &mut document, &schema, false)?;
+            Ok((document, derived))
+        });
+        let (document, derived) = match derived {
+            Ok(derived) => derived,
             // Its value stays behind; those of others need not.
             Err(EngineError::Unreadable { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let schema = self.schema(txn, &row)?;
-        let derived = derive(id, &mut row, &mut document, &schema, false)?;
         txn.put_document(id, &row)?;
+        let was = txn.value(id)?;
         let value = put_value(txn, id, &row, &document, &derived, &schema)?;
+        let fields = fields_changed(was.as_ref(), &value);
+        let change = |fields| Change {
+            document: *id,
+            key: row.key.clone(),
+            fields,
+            before: row.heads.clone(),
+            heads: row.heads.clone(),
+            local: false,
+            remote: false,
+            deleted: value.deleted,
+        };
         if let Some(mut reviews) = derived.reviews(&row, id) {
             stage_invariants(txn, id, &row, &value, &schema, None, &mut reviews)?;
-            txn.put_reviews(&row.space, id, &reviews)?;
+            if txn.put_reviews(&row.space, id, &reviews)? {
+                let (space, collection) = (row.space.clone(), reviews_collection());
+                effects.push(Effect::Changed {
+                    space,
+                    collection,
+                    change: change(BTreeSet::new()),
+                });
+            }
+        }
+        // A value that was stored late is no news: its change was told when it came.
+        let is_by_schema = was.is_some_and(|was| was.heads == value.heads);
+        if is_by_schema && !fields.is_empty() && self.watchers.anyone(&row.space, &row.collection) {
+            let (space, collection) = (row.space.clone(), row.collection.clone());
+            effects.push(Effect::Changed { space, collection, change: change(fields) });
         }
         txn.mark_stale(id, false)?;
         self.loaded.put(now, *id, document);

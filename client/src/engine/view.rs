@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rejoin_core::invariant::{FaultyBooking, booking, look_up};
 use rejoin_core::lineage::{Blame, FieldPath, Question, Standing, Step, Unsettled};
-use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
+use rejoin_core::schema::{ANY, Field, Invariant, Kind, Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 
@@ -86,21 +86,18 @@ fn fields(
     let mut fields = BTreeMap::new();
     if let Value::Object(map) = value {
         for (name, value) in map {
-            let path = Path::from([name.as_str()]);
-            let state = match schema.field(&path) {
-                Some(field) => held(field, value),
-                None => None,
-            };
-            let state = state.unwrap_or(FieldState::Agreed);
-            let value = Some(value.clone());
-            fields.insert(path.to_string(), FieldView { value, states: vec![state] });
+            let place = Path::from([name.as_str()]).to_string();
+            let (value, states) = (Some(value.clone()), vec![FieldState::Agreed]);
+            fields.insert(place, FieldView { value, states });
         }
     }
-    for (path, _) in schema.fields.iter().filter(|(_, field)| field.required) {
-        let absent = || FieldView { value: None, states: vec![FieldState::Missing] };
-        if path.segments().len() == 1 {
-            fields.entry(path.to_string()).or_insert_with(absent);
-        }
+    for (path, field) in &schema.fields {
+        held(value, Path::ROOT, path.segments(), field, &mut |path, value, state| {
+            // What another field names more exactly is that one's.
+            if schema.field(path).is_some_and(|other| std::ptr::eq(other, field)) {
+                add(&mut fields, path.to_string(), value.cloned(), vec![state]);
+            }
+        });
     }
     for invariant in &schema.invariants {
         let (Invariant::NoOverlap { start, .. }, Err(faulty)) =
@@ -113,20 +110,68 @@ fn fields(
             _ => start,
         };
         let reason = faulty.to_string();
-        let value = look_up(value, at).cloned();
-        let view = FieldView { value, states: vec![FieldState::Held { reason }] };
-        fields.insert(at.to_string(), view);
+        let states = vec![FieldState::Held { reason }];
+        add(&mut fields, at.to_string(), look_up(value, at).cloned(), states);
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
         let path = path_of(&standing.place, &standing.ops, items);
         // As it reads: a default may take the place of nothing, and a container that of any value.
         let read = path.as_ref().and_then(|path| look_up(value, path).cloned());
-        let view = FieldView { value: read.or_else(|| standing.value.clone()), states };
         let place = path.map_or_else(|| standing.place.to_string(), |path| path.to_string());
-        fields.insert(place, view);
+        add(&mut fields, place, read.or_else(|| standing.value.clone()), states);
     }
     fields
+}
+
+/// Adds what there is to say about a field to what was said.
+fn add(
+    fields: &mut BTreeMap<String, FieldView>,
+    place: String,
+    value: Option<Value>,
+    states: Vec<FieldState>,
+) {
+    let field = fields.entry(place).or_insert(FieldView { value, states: Vec::new() });
+    field.states.retain(|state| *state != FieldState::Agreed);
+    field.states.extend(states);
+}
+
+/// Tells where a value is not what the schema says of a field, or absent although it must be there
+/// where the map around it is. It is kept as it is.
+fn held<'a>(
+    value: &'a Value,
+    at: Path,
+    rest: &[Segment],
+    field: &Field,
+    tell: &mut impl FnMut(&Path, Option<&'a Value>, FieldState),
+) {
+    let Some((step, rest)) = rest.split_first() else {
+        if let Some(reason) = misfit(field, value) {
+            tell(&at, Some(value), FieldState::Held { reason });
+        }
+        return;
+    };
+    let Segment::Key(key) = step else { return };
+    match value {
+        Value::Object(map) if key == ANY => {
+            for (key, value) in map {
+                held(value, at.join(key.as_str()), rest, field, tell);
+            }
+        }
+        Value::Array(items) if key == ANY => {
+            for (index, value) in items.iter().enumerate() {
+                held(value, at.join(index), rest, field, tell);
+            }
+        }
+        Value::Object(map) => match map.get(key) {
+            Some(value) => held(value, at.join(key.as_str()), rest, field, tell),
+            None if rest.is_empty() && field.required => {
+                tell(&at.join(key.as_str()), None, FieldState::Missing);
+            }
+            None => {}
+        },
+        _ => {}
+    }
 }
 
 fn state(unsettled: &Unsettled) -> FieldState {
@@ -137,8 +182,8 @@ fn state(unsettled: &Unsettled) -> FieldState {
     }
 }
 
-/// Why a value is not what the schema says; it is kept as it is.
-fn held(field: &Field, value: &Value) -> Option<FieldState> {
+/// Why a value is not what the schema says.
+fn misfit(field: &Field, value: &Value) -> Option<String> {
     let wanted = match &field.merge {
         Rule::Text => Some(Kind::String),
         Rule::Counter => Some(Kind::Integer),
@@ -147,12 +192,11 @@ fn held(field: &Field, value: &Value) -> Option<FieldState> {
         _ => field.kind,
     };
     if let Some(kind) = wanted.filter(|kind| !kind.fits(value)) {
-        return Some(FieldState::Held { reason: format!("it is not {kind}, as the schema says") });
+        return Some(format!("it is not {kind}, as the schema says"));
     }
     match &field.merge {
         Rule::Order(order) if !order.iter().any(|known| value == known.as_str()) => {
-            let reason = format!("it is none of {}", order.join(", "));
-            Some(FieldState::Held { reason })
+            Some(format!("it is none of {}", order.join(", ")))
         }
         _ => None,
     }

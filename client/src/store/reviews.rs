@@ -71,6 +71,9 @@ pub enum ReviewKind {
     /// Two documents have the same values where they must differ.
     #[n(5)]
     Duplicate,
+    /// A value cannot be seen, as a text, list, map or counter was made in its place meanwhile.
+    #[n(6)]
+    Hidden,
 }
 
 /// A document that a review names.

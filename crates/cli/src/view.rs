@@ -129,6 +129,7 @@ fn state_json(state: &FieldState) -> Value {
                 Question::Disagreement => "disagreement",
                 Question::Refused => "refused_write",
                 Question::Removal => "removal",
+                Question::Hidden => "hidden",
             };
             json!({
                 "state": "conflict",

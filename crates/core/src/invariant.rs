@@ -70,18 +70,22 @@ pub enum FaultyBooking {
 }
 
 /// The review of documents that together break an invariant: the same from whichever of them it is
-/// derived, and another once one of them is booked for another time. `question` tells apart what is
-/// asked; the documents come in the order of their ids, each with when it is booked.
+/// derived, and another once one of them is booked for another time, or of somebody else. `question`
+/// tells apart what is asked, `key` whose time it is or what is the same; the documents come in the
+/// order of their ids, each with when it is booked.
 pub fn review_of(
     question: u8,
     invariant: &str,
+    key: &str,
     documents: impl IntoIterator<Item = (DocumentId, Option<(i64, i64)>)>,
 ) -> ReviewId {
     let mut hash = Sha256::new();
     hash.update(b"rejoin review of two 1\0");
     hash.update([question]);
-    hash.update((invariant.len() as u64).to_be_bytes());
-    hash.update(invariant);
+    for text in [invariant, key] {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
     for (document, booked) in documents {
         hash.update(document.0);
         let (start, end) = booked.unwrap_or_default();

@@ -67,12 +67,15 @@ pub struct Lineage {
     /// Who acts, by actor.
     identities: Vec<Option<Identity>>,
     changes: Vec<Known>,
+    /// The last change of every chain. A change that builds on it is the next; so what was written
+    /// in a row is one chain, by however many actors.
+    chains: Vec<u32>,
     by_hash: BTreeMap<ChangeHash, u32>,
     containers: Vec<Container>,
     container_by_op: BTreeMap<OpId, u32>,
     registers: Vec<Register>,
     register_by_key: BTreeMap<(u32, Key), u32>,
-    /// Registers with anything but one open write.
+    /// Registers with anything but one open write that is seen.
     several: BTreeSet<u32>,
     /// Registers that say that the map around them, or the document, was removed.
     removals: BTreeSet<u32>,
@@ -147,9 +150,11 @@ type OpId = (u64, u32);
 struct Known {
     hash: ChangeHash,
     actor: u32,
-    seq: u64,
+    /// The chain it is in, and its place there, from 1.
+    chain: u32,
+    place: u64,
     time_s: i64,
-    /// What it builds on but its own actor's changes.
+    /// What it builds on but its own chain.
     clock: Clock,
     /// Whether it is a genesis or birth, which nobody made in particular.
     reserved: bool,
@@ -184,6 +189,7 @@ impl Lineage {
             actor_ids: Vec::new(),
             identities: Vec::new(),
             changes: Vec::new(),
+            chains: Vec::new(),
             by_hash: BTreeMap::new(),
             containers: vec![root],
             container_by_op: BTreeMap::new(),
@@ -199,7 +205,7 @@ impl Lineage {
         if self.by_hash.contains_key(&change.hash) {
             return;
         }
-        let Some(clock) = self.clock_of(change) else { return };
+        let Some((clock, after)) = self.clock_of(change) else { return };
         let actor = self.actor(change.actor);
         if let Some(author) = change.author
             && change.seq == 1
@@ -210,10 +216,22 @@ impl Lineage {
         let settlement = change.message.filter(|_| !reserved).and_then(Settlement::from_message);
         let index = u32::try_from(self.changes.len()).expect("a document has under 2^32 changes");
         self.by_hash.insert(change.hash, index);
+        let (chain, place) = match after {
+            _ if reserved => (u32::MAX, 0),
+            Some((chain, place)) => (chain, place + 1),
+            None => (self.chains.len() as u32, 1),
+        };
+        if !reserved {
+            match self.chains.get_mut(chain as usize) {
+                Some(last) => *last = index,
+                None => self.chains.push(index),
+            }
+        }
         self.changes.push(Known {
             hash: change.hash,
             actor,
-            seq: change.seq,
+            chain,
+            place,
             time_s: change.time_s,
             clock,
             reserved,
@@ -273,24 +291,33 @@ impl Lineage {
         self.container(object).is_some_and(|at| self.containers[at as usize].is_text)
     }
 
-    /// What a change builds on but its own actor's changes; nothing if some of it is unknown.
-    fn clock_of(&self, change: &NewChange<'_>) -> Option<Clock> {
+    /// What a change builds on but the chain it goes on with, and where in that; nothing if some of
+    /// it is unknown.
+    fn clock_of(&self, change: &NewChange<'_>) -> Option<(Clock, Option<(u32, u64)>)> {
+        let deps: Option<Vec<u32>> =
+            change.deps.iter().map(|dep| self.by_hash.get(dep).copied()).collect();
+        let deps = deps?;
+        let goes_on = |dep: &&u32| {
+            let known = &self.changes[**dep as usize];
+            !known.reserved && self.chains[known.chain as usize] == **dep
+        };
+        let after = deps.iter().find(goes_on).copied();
         let mut clock: Option<Clock> = None;
-        for dep in change.deps {
-            let known = &self.changes[*self.by_hash.get(dep)? as usize];
-            let one = match known.reserved || self.actor_ids[known.actor as usize] == *change.actor
-            {
+        for dep in deps {
+            let known = &self.changes[dep as usize];
+            let one = match known.reserved || after == Some(dep) {
                 true => known.clock.clone(),
-                false => known.clock.with(known.actor, known.seq),
+                false => known.clock.with(known.chain, known.place),
             };
             clock = Some(clock.map_or_else(|| one.clone(), |clock| clock.join(&one)));
         }
-        Some(clock.unwrap_or_default())
+        let after = after.map(|after| &self.changes[after as usize]);
+        Some((clock.unwrap_or_default(), after.map(|known| (known.chain, known.place))))
     }
 
     fn ancestors(&self, change: u32) -> Ancestors {
         let known = &self.changes[change as usize];
-        let own = (!known.reserved).then(|| (known.actor, known.seq - 1));
+        let own = (!known.reserved).then(|| (known.chain, known.place - 1));
         Ancestors { clock: known.clock.clone(), own }
     }
 
@@ -359,6 +386,7 @@ impl Lineage {
             Action::MakeCounter => self.registers[register as usize].merging.push(id),
             Action::Touch => {}
         }
+        self.note_several(register);
     }
 
     /// Notes that a change wrote in a container, and so in all around it.
@@ -413,6 +441,10 @@ impl Lineage {
         let (closes, settles, goes_back) = (Vec::new(), None, false);
         let write = Write { change, op, value, takes, closes, refused, settles, goes_back };
         self.add_write(register, &rule, write);
+        self.note_several(register);
+    }
+
+    fn note_several(&mut self, register: u32) {
         if self.registers[register as usize].is_plain() {
             self.several.remove(&register);
         } else {

@@ -285,7 +285,7 @@ fn stars(path: &Path) -> usize {
 }
 
 /// The step of a field's path that stands for any.
-const ANY: &str = "*";
+pub const ANY: &str = "*";
 
 /// How wrong clocks may be under [`Rule::Latest`] unless the schema says otherwise, in seconds.
 pub const SKEW_S: u64 = 120;

@@ -238,10 +238,10 @@ fn the_largest_the_smallest_and_the_latest_stand() {
     assert_eq!(written(Rule::Max, 0).agreed(), Some(json!(9)));
     assert_eq!(written(Rule::Min, 0).agreed(), Some(json!(2)));
     let Rule::Latest { skew_s } = Rule::latest() else { panic!("the latest") };
-    assert_eq!(written(Rule::latest(), skew_s as i64 + 1).agreed(), Some(json!(2)));
-    let (stands, question, values) = written(Rule::latest(), skew_s as i64).asked();
+    assert_eq!(written(Rule::latest(), skew_s as i64).agreed(), Some(json!(2)));
+    let (stands, question, values) = written(Rule::latest(), skew_s as i64 + 1).asked();
     assert_eq!((stands, question), (Some(json!(5)), Question::Conflict));
-    assert_eq!(values, [json!(2), json!(9)], "within what clocks may be wrong, people decide");
+    assert_eq!(values, [json!(2), json!(9)], "beyond what clocks can tell, people decide");
     assert!([Some(json!(2)), Some(json!(9))].contains(&written(Rule::Any, 0).agreed()));
 }
 

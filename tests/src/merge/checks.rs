@@ -89,9 +89,9 @@ impl Checker {
             let held = at.held(&place, read);
             let states = asked.iter().map(|asked| at.state(&place, asked)).collect();
             let name = read.name(&at.history.path(&place));
-            if fields.insert(name.clone(), (held, states)).is_some() && place.object.is_some() {
-                return Err(format!("two fields are called {name}"));
-            }
+            let field = fields.entry(name).or_insert((held, Vec::new()));
+            field.1.retain(|state| *state != FieldState::Agreed);
+            field.1.extend::<Vec<FieldState>>(states);
         }
         let mut shown = BTreeMap::new();
         for (name, field) in view.fields {
@@ -208,6 +208,7 @@ impl At<'_> {
             Question::Disagreement => ReviewKind::Disagreement,
             Question::Refused => ReviewKind::RefusedWrite,
             Question::Removal => ReviewKind::Removal,
+            Question::Hidden => ReviewKind::Hidden,
         };
         let document = rejoin::ReviewedDocument {
             document: id(self.document),
@@ -225,24 +226,43 @@ impl At<'_> {
         }
     }
 
-    /// The fields at the top, as if nothing were asked about them.
+    /// The fields at the top and those that the schema does not bear out, as if nothing were asked
+    /// about them.
     fn plain_fields(&self, value: &Value) -> Fields {
         let mut fields = Fields::new();
-        for (name, value) in value.as_object().into_iter().flatten() {
-            let path = Path::from([name.as_str()]);
-            let state = match misfits(self.fold.schema(), &path, value) {
-                true => FieldState::Held { reason: String::new() },
-                false => FieldState::Agreed,
-            };
-            fields.insert(path.to_string(), (Some(value.clone()), vec![state]));
-        }
-        for (path, field) in &self.fold.schema().fields {
-            if field.required && path.segments().len() == 1 {
-                let missing = || (None, vec![FieldState::Missing]);
-                fields.entry(path.to_string()).or_insert_with(missing);
+        let mut places = vec![(Path::ROOT, value)];
+        while let Some((path, value)) = places.pop() {
+            if self.misfits(&path, value) {
+                let held = FieldState::Held { reason: String::new() };
+                fields.insert(path.to_string(), (Some(value.clone()), vec![held]));
+            } else if path.segments().len() == 1 {
+                let agreed = vec![FieldState::Agreed];
+                fields.insert(path.to_string(), (Some(value.clone()), agreed));
+            }
+            for (key, value) in value.as_object().into_iter().flatten() {
+                places.push((path.join(key.as_str()), value));
+            }
+            for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+                places.push((path.join(index), value));
             }
         }
         fields
+    }
+
+    fn misfits(&self, path: &Path, value: &Value) -> bool {
+        let Some(field) = self.fold.schema().field(path) else { return false };
+        let kind = match field.merge {
+            Rule::Text => Some(Kind::String),
+            Rule::Counter => Some(Kind::Integer),
+            Rule::Set | Rule::List => Some(Kind::List),
+            Rule::Map => Some(Kind::Map),
+            _ => field.kind,
+        };
+        let fits = kind.is_none_or(|kind| kind.fits(value));
+        match &field.merge {
+            Rule::Order(order) => !fits || !order.iter().any(|known| value == known.as_str()),
+            _ => !fits,
+        }
     }
 
     /// Every write of every field, and what each took the place of.
@@ -308,28 +328,13 @@ impl At<'_> {
     }
 }
 
-fn misfits(schema: &Schema, path: &Path, value: &Value) -> bool {
-    let Some(field) = schema.field(path) else { return false };
-    let kind = match field.merge {
-        Rule::Text => Some(Kind::String),
-        Rule::Counter => Some(Kind::Integer),
-        Rule::Set | Rule::List => Some(Kind::List),
-        Rule::Map => Some(Kind::Map),
-        _ => field.kind,
-    };
-    let fits = kind.is_none_or(|kind| kind.fits(value));
-    match &field.merge {
-        Rule::Order(order) => !fits || !order.iter().any(|known| value == known.as_str()),
-        _ => !fits,
-    }
-}
-
 fn called(question: Question) -> &'static str {
     match question {
         Question::Conflict => "conflicts",
         Question::Disagreement => "disagreements",
         Question::Refused => "refused",
         Question::Removal => "removals",
+        Question::Hidden => "hidden values",
     }
 }
 

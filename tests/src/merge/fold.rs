@@ -8,7 +8,7 @@ use rejoin_core::schema::{Rule, Schema};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::history::{History, OpId, Place, Set, Slot, Write};
+use super::history::{Change, History, OpId, Place, Said, Set, Slot, Write};
 use super::rules::{Candidate, agreed, furthest, place as place_in};
 
 /// The writes of one document, judged by a schema.
@@ -95,12 +95,7 @@ impl Fold {
             closes.extend(open.iter().copied().filter(|at| said.closes.contains(&name(at))));
         }
         let said = change.said.as_ref().filter(|_| !closes.is_empty());
-        let settles = said.map(|said| {
-            let asked = Question::ALL.into_iter();
-            let mut named = asked
-                .filter(|it| self.review(history, place, *it, &change.ancestors) == said.review);
-            named.next().unwrap_or(Question::Conflict)
-        });
+        let settles = said.and_then(|said| self.settles(history, place, change, said));
         let rule = self.rule(history, place);
         let is_item = matches!(place.slot, Slot::Item(_));
         let candidates = self.candidates(history, place, &proper);
@@ -117,6 +112,33 @@ impl Fold {
             _ => false,
         };
         Judged { refused, closes, settles, goes_back }
+    }
+
+    /// What was asked that a change settles. One that names what was never asked about this field
+    /// settles nothing.
+    fn settles(
+        &self,
+        history: &History,
+        place: &Place,
+        change: &Change,
+        said: &Said,
+    ) -> Option<Question> {
+        let mut asked = Question::ALL.into_iter();
+        let now =
+            |it: &Question| self.review(history, place, *it, &change.ancestors) == said.review;
+        asked.find(now).or_else(|| {
+            // By another schema it may have been settled more or less often before.
+            let before = history.writes(place).iter();
+            let decides = |write: &&Write| {
+                change.ancestors.contains(&write.change)
+                    && history.changes[write.change].said.is_some()
+            };
+            let often = before.filter(decides).count();
+            (0..=often).find_map(|settled| {
+                let is_it = |it: &Question| self.named(history, place, *it, settled) == said.review;
+                Question::ALL.into_iter().find(is_it)
+            })
+        })
     }
 
     fn rule(&self, history: &History, place: &Place) -> &Rule {
@@ -222,14 +244,23 @@ impl Fold {
         let written = |at: &usize| (writes[*at].change, writes[*at].value.clone());
         let mut asked = Vec::new();
         let candidates = self.candidates(history, place, &proper);
-        if !proper.is_empty() && agreed(self.rule(history, place), &candidates).is_none() {
+        let hides = history.holds_merging(place, set);
+        let says_something =
+            |at: &&usize| writes[**at].value.as_ref().is_some_and(|value| !value.is_null());
+        let hidden: Vec<_> = proper.iter().filter(|_| hides).filter(says_something).collect();
+        if !hidden.is_empty() {
+            let candidates = hidden.into_iter().map(written).collect();
+            asked.push(Asked { question: Question::Hidden, candidates });
+        } else if hides {
+            // Nothing but what is hidden could be in question.
+        } else if !proper.is_empty() && agreed(self.rule(history, place), &candidates).is_none() {
             let decisions =
                 proper.iter().filter(|at| self.judged[place][**at].settles.is_some()).count();
             let question = if decisions > 1 { Question::Disagreement } else { Question::Conflict };
             asked.push(Asked { question, candidates: proper.iter().map(written).collect() });
         }
         let overlooked = self.overlooked(history, place, set);
-        if !overlooked.is_empty() {
+        if !overlooked.is_empty() && !hides {
             // Of everybody who wrote in it, the last they wrote.
             let mut last = BTreeMap::new();
             for change in overlooked {
@@ -261,11 +292,24 @@ impl Fold {
         let settled = writes.filter(|(write, judged)| {
             set.contains(&write.change) && judged.settles == Some(question)
         });
+        self.named(history, place, question, settled.count())
+    }
+
+    /// The name of a review that was settled so often before.
+    fn named(
+        &self,
+        history: &History,
+        place: &Place,
+        question: Question,
+        settled: usize,
+    ) -> ReviewId {
         let mut hash = Sha256::new();
         hash.update(b"rejoin review 1\0");
-        hash.update([question as u8]);
+        hash.update(
+            [Question::ALL.iter().position(|it| *it == question).unwrap_or_default() as u8],
+        );
         hash.update(self.document.0);
-        hash.update((settled.count() as u32).to_be_bytes());
+        hash.update((settled as u32).to_be_bytes());
         for step in history.path(place).0 {
             let (kind, name) = match &step {
                 Step::Key(key) => (0, key.as_bytes()),

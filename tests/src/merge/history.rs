@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::legacy::{ElementId, Key, ObjectId, OpType};
-use automerge::{Automerge, ObjType, ScalarValue};
+use automerge::{Automerge, ObjId, ObjType, ReadDoc, ScalarValue};
 use rejoin::{ActorId, ChangeHash, FieldPath, Identity, ReviewId, Step};
 use rejoin_core::change::is_reserved;
 use serde_json::{Value, json};
@@ -283,6 +283,38 @@ impl History {
     /// The list item that an operation made or wrote.
     pub fn item(&self, op: &OpId) -> &OpId {
         &self.items[op]
+    }
+
+    /// Whether several write at once into what stands at a place, where these changes are known.
+    pub fn holds_merging(&self, place: &Place, set: &Set) -> bool {
+        let object = match &place.object {
+            None => ObjId::Root,
+            Some((counter, actor)) => ObjId::Id(*counter, actor.0.clone().into(), 0),
+        };
+        let heads: Vec<_> =
+            self.heads(set).iter().map(|head| automerge::ChangeHash(head.0)).collect();
+        let merges = |(value, _): &(automerge::Value<'_>, ObjId)| match value {
+            automerge::Value::Object(_) => true,
+            automerge::Value::Scalar(scalar) => matches!(**scalar, ScalarValue::Counter(_)),
+        };
+        let there = match &place.slot {
+            Slot::Key(key) => self.doc.get_all_at(&object, key.as_str(), &heads),
+            Slot::Item(item) => {
+                let items: Vec<_> = self.doc.list_range_at(&object, .., &heads).collect();
+                let is_it = |shown: &ObjId| match shown {
+                    ObjId::Id(counter, actor, _) => {
+                        let op = (*counter, ActorId(actor.to_bytes().to_vec()));
+                        self.items.get(&op) == Some(item)
+                    }
+                    ObjId::Root => false,
+                };
+                let Some(index) = items.iter().find(|shown| is_it(&shown.id())) else {
+                    return false;
+                };
+                self.doc.get_all_at(&object, index.index, &heads)
+            }
+        };
+        there.unwrap_or_default().iter().any(merges)
     }
 
     /// Where a container stands.

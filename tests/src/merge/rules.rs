@@ -50,8 +50,8 @@ pub fn agreed<'a>(rule: &Rule, candidates: &'a [Candidate]) -> Option<&'a Candid
             let last = all.iter().max_by_key(|it| (it.time_s, &it.op))?;
             let ahead = |it: &Candidate| i128::from(last.time_s) - i128::from(it.time_s);
             let behind = |it: &&&Candidate| it.value != last.value;
-            let clear = |it: &&Candidate| ahead(it) > i128::from(*skew_s);
-            all.iter().filter(behind).all(clear).then_some(last)
+            let near = |it: &&Candidate| ahead(it) <= i128::from(*skew_s);
+            all.iter().filter(behind).all(near).then_some(last)
         }
         Rule::Review | Rule::Text | Rule::Counter | Rule::Set | Rule::List | Rule::Map => None,
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rejoin::engine::{Content, Edit};
-use rejoin::{Decision, EditError, FieldState, Identity, Op, Path, ReviewId};
+use rejoin::{Decision, EditError, FieldState, Identity, Op, Path, ReviewId, ReviewKind};
 use rejoin_core::schema::Schema;
 use serde_json::{Value, json};
 
@@ -261,6 +261,7 @@ impl World {
 
     fn decision(&mut self, candidates: &[rejoin::ChangeHash]) -> Decision {
         match self.random.below(10) {
+            0..7 if candidates.is_empty() => Decision::Value(None),
             0..5 => Decision::Take(*self.random.pick(candidates).expect("there are some")),
             5..7 => Decision::Value(Some(json!(["a", "b", "done"][self.random.index(3)]))),
             7 => Decision::Value(None),
@@ -277,7 +278,10 @@ impl World {
         let open = rows.into_iter().filter(|(_, row)| row.settled.is_none());
         let open = open.map(|(review, row)| {
             let document = if row.documents[0].document == id(JOB) { JOB } else { SCHEMA };
-            (review, document, row.candidates.iter().map(|it| it.change).collect())
+            // What is hidden cannot be taken.
+            let takes = row.kind != ReviewKind::Hidden;
+            let candidates = row.candidates.iter().filter(|_| takes);
+            (review, document, candidates.map(|it| it.change).collect())
         });
         Ok(open.collect())
     }

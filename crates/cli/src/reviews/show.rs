@@ -79,6 +79,11 @@ fn headline(review: &Review, field: &str) -> String {
         (ReviewKind::RefusedWrite, _) => {
             format!("{field} of {about} was written by somebody who may not")
         }
+        (ReviewKind::Hidden, _) => {
+            format!(
+                "{field} of {about} holds something that merges, which hides what else was written"
+            )
+        }
         (ReviewKind::Disagreement, _) => {
             format!("{field} of {about} was decided in different ways")
         }
@@ -178,6 +183,7 @@ fn stands(review: &Review) -> Vec<String> {
         ReviewState::Open => {
             let standing = match (review.kind, &review.standing) {
                 (ReviewKind::Removal, _) => "it is still there".to_owned(),
+                (ReviewKind::Hidden, _) => "what merges".to_owned(),
                 (_, value) => shown(value.as_ref()),
             };
             say("stands", &format!("{standing}, until somebody decides"));
@@ -213,6 +219,10 @@ pub(super) fn decided(by: Option<&ReviewCandidate>, why: Option<&str>) -> String
 /// Every way to settle it, as it is typed.
 fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
     let settle = format!("{} settle {}", command_line(place), short_id(&review.id));
+    if review.kind == ReviewKind::Hidden {
+        // Nothing takes the place of what merges.
+        return aligned(&[(format!("{settle} --dismiss WHY"), "lets the value go".to_owned())]);
+    }
     let mut ways: Vec<_> = candidates(review)
         .into_iter()
         .map(|it| {

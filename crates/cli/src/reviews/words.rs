@@ -44,6 +44,7 @@ pub(super) fn question(review: &Review) -> String {
         },
         ReviewKind::Duplicate => "the same twice".to_owned(),
         ReviewKind::Removal => "removed, and edited meanwhile".to_owned(),
+        ReviewKind::Hidden => format!("cannot be seen: {}", values.join(", ")),
         ReviewKind::RefusedWrite if !values.is_empty() => {
             format!("not allowed: {}", values.join(", "))
         }
@@ -97,6 +98,7 @@ pub(crate) fn kind(kind: ReviewKind) -> &'static str {
         ReviewKind::Removal => "removal",
         ReviewKind::DoubleBooking => "double_booking",
         ReviewKind::Duplicate => "duplicate",
+        ReviewKind::Hidden => "hidden",
     }
 }
 

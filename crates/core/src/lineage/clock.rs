@@ -1,24 +1,24 @@
-//! What a change builds on, as one number per actor.
+//! What a change builds on, as one number per chain of changes of which each builds on the one before.
 
 use std::sync::Arc;
 
-/// For every actor the sequence number of its last change that is covered; absent actors are 0.
-/// Sorted by actor. Shared, as the changes of one actor in a row have the same.
+/// For every chain the place of its last change that is covered; absent chains are 0. Sorted by
+/// chain. Shared, as the changes of one chain in a row have the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Clock(Arc<[(u32, u64)]>);
 
 impl Clock {
-    pub(super) fn get(&self, actor: u32) -> u64 {
-        match self.0.binary_search_by_key(&actor, |(actor, _)| *actor) {
+    pub(super) fn get(&self, chain: u32) -> u64 {
+        match self.0.binary_search_by_key(&chain, |(chain, _)| *chain) {
             Ok(at) => self.0[at].1,
             Err(_) => 0,
         }
     }
 
-    /// This clock with one actor's number raised.
-    pub(super) fn with(&self, actor: u32, seq: u64) -> Self {
+    /// This clock with one chain's number raised.
+    pub(super) fn with(&self, chain: u32, place: u64) -> Self {
         let mut entries = self.0.to_vec();
-        raise(&mut entries, actor, seq);
+        raise(&mut entries, chain, place);
         Self(entries.into())
     }
 
@@ -28,21 +28,21 @@ impl Clock {
             return self.clone();
         }
         let mut entries = self.0.to_vec();
-        other.0.iter().for_each(|(actor, seq)| raise(&mut entries, *actor, *seq));
+        other.0.iter().for_each(|(chain, place)| raise(&mut entries, *chain, *place));
         Self(entries.into())
     }
 
     /// What both cover.
     pub(super) fn meet(&self, other: &Self) -> Self {
-        let common = self.0.iter().map(|(actor, seq)| (*actor, (*seq).min(other.get(*actor))));
-        Self(common.filter(|(_, seq)| *seq > 0).collect())
+        let common = self.0.iter().map(|(chain, place)| (*chain, (*place).min(other.get(*chain))));
+        Self(common.filter(|(_, place)| *place > 0).collect())
     }
 }
 
-fn raise(entries: &mut Vec<(u32, u64)>, actor: u32, seq: u64) {
-    match entries.binary_search_by_key(&actor, |(actor, _)| *actor) {
-        Ok(at) => entries[at].1 = entries[at].1.max(seq),
-        Err(at) => entries.insert(at, (actor, seq)),
+fn raise(entries: &mut Vec<(u32, u64)>, chain: u32, place: u64) {
+    match entries.binary_search_by_key(&chain, |(chain, _)| *chain) {
+        Ok(at) => entries[at].1 = entries[at].1.max(place),
+        Err(at) => entries.insert(at, (chain, place)),
     }
 }
 
@@ -50,22 +50,22 @@ fn raise(entries: &mut Vec<(u32, u64)>, actor: u32, seq: u64) {
 #[derive(Debug, Clone)]
 pub(super) struct Ancestors {
     pub(super) clock: Clock,
-    /// Its actor's changes before it: actor and the last one's number. Kept apart so that `clock`
-    /// can be shared.
+    /// Its chain before it: which, and the last one's place. Kept apart so that `clock` can be
+    /// shared.
     pub(super) own: Option<(u32, u64)>,
 }
 
 impl Ancestors {
-    pub(super) fn get(&self, actor: u32) -> u64 {
+    pub(super) fn get(&self, chain: u32) -> u64 {
         match self.own {
-            Some((own, seq)) if own == actor => seq,
-            _ => self.clock.get(actor),
+            Some((own, place)) if own == chain => place,
+            _ => self.clock.get(chain),
         }
     }
 
     pub(super) fn to_clock(&self) -> Clock {
         match self.own {
-            Some((own, seq)) if seq > self.clock.get(own) => self.clock.with(own, seq),
+            Some((own, place)) if place > self.clock.get(own) => self.clock.with(own, place),
             _ => self.clock.clone(),
         }
     }

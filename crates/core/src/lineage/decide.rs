@@ -121,12 +121,13 @@ fn compare_to_whole(float: f64, whole: i128) -> Option<Ordering> {
     Some((floor as i128).cmp(&whole).then(fraction))
 }
 
-/// The value written last, if its clock is further ahead of every other than clocks may be wrong.
+/// The value written last by the clocks, unless that is further ahead of another than clocks can be
+/// trusted to tell.
 fn latest(candidates: &[Contender<'_>], skew_s: u64) -> Option<usize> {
     let key = |at: &usize| (candidates[*at].time_s, candidates[*at].op);
     let newest = (0..candidates.len()).max_by_key(key)?;
     let Contender { value, time_s, .. } = candidates[newest];
     let others = candidates.iter().filter(|other| other.value != value);
-    let clear = |other: &Contender<'_>| time_s.saturating_sub(other.time_s).unsigned_abs() > skew_s;
-    others.into_iter().all(clear).then_some(newest)
+    let is_near = |other: &Contender<'_>| time_s.abs_diff(other.time_s) <= skew_s;
+    others.into_iter().all(is_near).then_some(newest)
 }

@@ -52,7 +52,7 @@ impl Lineage {
         let is_known = |write: &u32| {
             let change = self.registers[register as usize].writes[*write as usize].change;
             let change = &self.changes[change as usize];
-            ancestors.get(change.actor) >= change.seq
+            ancestors.get(change.chain) >= change.place
         };
         let writes = &self.registers[register as usize].writes;
         let known: Vec<u32> = (0..writes.len() as u32).filter(is_known).collect();

@@ -23,8 +23,8 @@ pub(super) struct Register {
     pub(super) merging: Vec<OpId>,
     /// How often each question was settled here.
     pub(super) settlements: [u32; Question::ALL.len()],
-    /// The last write of every actor: what all writes together cover.
-    last: Vec<(u32, u64)>,
+    /// The last write of every chain: what all writes together cover.
+    last: Vec<Last>,
 }
 
 /// One write of a field. Of several in one change the last counts.
@@ -50,6 +50,17 @@ pub(super) struct Write {
 /// their ancestors meet.
 type Before = Vec<u32>;
 
+/// The last write of one chain.
+#[derive(Debug, Clone)]
+struct Last {
+    chain: u32,
+    place: u64,
+    /// What was open after it, as far as its author knew.
+    open: Vec<u32>,
+    /// What its author knew.
+    before: Ancestors,
+}
+
 impl Register {
     pub(super) fn new(container: u32, key: Key) -> Self {
         let (writes, open, last) = (Vec::new(), Vec::new(), Vec::new());
@@ -64,27 +75,42 @@ impl Register {
         self.settlements = Default::default();
     }
 
-    /// Whether one write says it all.
+    /// Whether one write says it all, and is seen.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self.open[..], [only] if !self.writes[only as usize].refused)
+        match self.open[..] {
+            [] => self.writes.is_empty(),
+            [only] => !self.writes[only as usize].refused && self.hidden().next().is_none(),
+            _ => false,
+        }
+    }
+
+    /// The open values that a container or counter hides.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
+        let open = if self.merging.is_empty() { &[][..] } else { &self.open[..] };
+        let says_something =
+            |write: &Write| write.value.as_ref().is_some_and(|value| !value.is_null());
+        open.iter().copied().filter(move |open| says_something(&self.writes[*open as usize]))
     }
 }
 
 impl Lineage {
     pub(super) fn add_write(&mut self, at: u32, rule: &Rule, mut write: Write) {
-        let ancestors = self.ancestors(write.change);
-        let open = self.open_in(at, |actor| ancestors.get(actor));
+        let before = self.ancestors(write.change);
+        let mut open = self.open_before(at, &before);
         self.judge(at, rule, &mut write, &open);
         let change = &self.changes[write.change as usize];
         let register = &mut self.registers[at as usize];
+        open.retain(|open| !write.closes.contains(open));
+        open.push(register.writes.len() as u32);
         if let Some(settled) = write.settles {
             register.settlements[settled as usize] += 1;
         }
         register.open.retain(|open| !write.closes.contains(open));
         register.open.push(register.writes.len() as u32);
-        match register.last.iter_mut().find(|(actor, _)| *actor == change.actor) {
-            Some((_, seq)) => *seq = (*seq).max(change.seq),
-            None => register.last.push((change.actor, change.seq)),
+        let last = Last { chain: change.chain, place: change.place, open, before };
+        match register.last.iter_mut().find(|known| known.chain == last.chain) {
+            Some(known) => *known = last,
+            None => register.last.push(last),
         }
         register.writes.push(write);
     }
@@ -107,7 +133,7 @@ impl Lineage {
         let mut closes: BTreeSet<u32> = open.iter().copied().filter(is_named).collect();
         let settlement = settlement.filter(|_| !closes.is_empty());
         write.settles =
-            settlement.map(|settlement| self.question(at, write.change, &settlement.review));
+            settlement.and_then(|settlement| self.question(at, write.change, &settlement.review));
         let is_item = matches!(self.registers[at as usize].key, Key::Item(_));
         if is_item && write.value.is_none() {
             // Automerge cannot bring a deleted item back, so there is nothing left to decide for
@@ -166,18 +192,35 @@ impl Lineage {
     pub(super) fn knows(&self, at: u32, one: u32, other: u32) -> bool {
         let writes = &self.registers[at as usize].writes;
         let other = &self.changes[writes[other as usize].change as usize];
-        self.ancestors(writes[one as usize].change).get(other.actor) >= other.seq
+        self.ancestors(writes[one as usize].change).get(other.chain) >= other.place
+    }
+
+    /// The writes that are open to the author of the next one. Who writes one value after the other
+    /// while others do so elsewhere knows of nothing new each time.
+    fn open_before(&self, at: u32, before: &Ancestors) -> Vec<u32> {
+        let last = &self.registers[at as usize].last;
+        let own = before.own.and_then(|(chain, _)| last.iter().find(|last| last.chain == chain));
+        let knows_no_more = |own: &&Last| {
+            last.iter().filter(|other| other.chain != own.chain).all(|other| {
+                let (then, now) = (own.before.get(other.chain), before.get(other.chain));
+                then == now || then.min(now) >= other.place
+            })
+        };
+        match own.filter(knows_no_more) {
+            Some(own) => own.open.clone(),
+            None => self.open_in(at, |chain| before.get(chain)),
+        }
     }
 
     /// The writes that are open as far as a clock covers, refused ones included.
     fn open_in(&self, at: u32, covered: impl Fn(u32) -> u64) -> Vec<u32> {
         let register = &self.registers[at as usize];
-        if register.last.iter().all(|(actor, seq)| covered(*actor) >= *seq) {
+        if register.last.iter().all(|last| covered(last.chain) >= last.place) {
             return register.open.clone();
         }
         let is_covered = |write: &Write| {
             let change = &self.changes[write.change as usize];
-            covered(change.actor) >= change.seq
+            covered(change.chain) >= change.place
         };
         let mut closed = BTreeSet::new();
         for write in register.writes.iter().filter(|write| is_covered(write)) {
@@ -197,8 +240,8 @@ impl Lineage {
                 Err(before) if before.is_empty() => return None,
                 Err(before) => {
                     let meet = self.meet(at, &before);
-                    let (_, open) = self.refused(at, &self.open_in(at, |actor| meet.get(actor)));
-                    stands = self.stands(at, rule, &open, |actor| meet.get(actor));
+                    let (_, open) = self.refused(at, &self.open_in(at, |chain| meet.get(chain)));
+                    stands = self.stands(at, rule, &open, |chain| meet.get(chain));
                 }
             }
         }

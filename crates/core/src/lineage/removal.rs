@@ -38,12 +38,12 @@ impl Lineage {
         let is_overlooked = |change: u32| {
             let known = &self.changes[change as usize];
             let ancestors = self.ancestors(change);
-            covered(known.actor) >= known.seq
+            covered(known.chain) >= known.place
                 && removed.iter().all(|(removal, before)| {
                     let remover = &self.changes[*removal as usize];
                     *removal != change
-                        && before.get(known.actor) < known.seq
-                        && ancestors.get(remover.actor) < remover.seq
+                        && before.get(known.chain) < known.place
+                        && ancestors.get(remover.chain) < remover.place
                 })
         };
         let touched = &self.containers[register.container as usize].touched;

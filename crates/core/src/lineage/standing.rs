@@ -47,11 +47,26 @@ pub enum Question {
     Refused,
     /// Whether what was removed, while others wrote in it, stays removed.
     Removal,
+    /// What becomes of a value that cannot be seen, as a container was made in its place by somebody
+    /// who did not know of it, or the other way round.
+    Hidden,
 }
 
 impl Question {
     /// Every question.
-    pub const ALL: [Self; 4] = [Self::Conflict, Self::Disagreement, Self::Refused, Self::Removal];
+    pub const ALL: [Self; 5] =
+        [Self::Conflict, Self::Disagreement, Self::Refused, Self::Removal, Self::Hidden];
+
+    /// What stands for it in a [`ReviewId`], for ever.
+    fn tag(self) -> u8 {
+        match self {
+            Self::Conflict => 0,
+            Self::Disagreement => 1,
+            Self::Refused => 2,
+            Self::Removal => 3,
+            Self::Hidden => 4,
+        }
+    }
 }
 
 /// A value to choose.
@@ -133,7 +148,11 @@ impl Lineage {
             let review = self.review(at, question, register.settlements[question as usize]);
             unsettled.push(Unsettled { review, question, candidates });
         };
+        let hidden: Vec<u32> = register.hidden().filter(|write| open.contains(write)).collect();
         match self.decided(at, rule, &open) {
+            _ if !hidden.is_empty() => ask(Question::Hidden, self.candidates(at, &hidden)),
+            // Nothing but what is hidden could be in question.
+            _ if !register.merging.is_empty() => {}
             Some(stands) => {
                 if let Some(overlooked) = self.overlooked(at, stands, &open, |_| u64::MAX) {
                     let meanwhile = overlooked.changes.iter();
@@ -211,22 +230,29 @@ impl Lineage {
         }
     }
 
-    /// What a review asked that a change settles here. A name that none had there is taken for that
-    /// of a conflict.
-    pub(super) fn question(&self, at: u32, change: u32, review: &ReviewId) -> Question {
+    /// What a review asked that a change settles here; nothing if it never asked about this field.
+    pub(super) fn question(&self, at: u32, change: u32, review: &ReviewId) -> Option<Question> {
         let ancestors = self.ancestors(change);
         let is_known = |write: &&Write| {
             let change = &self.changes[write.change as usize];
-            ancestors.get(change.actor) >= change.seq
+            ancestors.get(change.chain) >= change.place
         };
         let writes = &self.registers[at as usize].writes;
         let settled = |asked: Question| {
             let settled = writes.iter().filter(|write| write.settles == Some(asked));
             settled.filter(is_known).count() as u32
         };
-        let mut asked = Question::ALL.into_iter();
-        let asked = asked.find(|asked| self.review(at, *asked, settled(*asked)) == *review);
-        asked.unwrap_or(Question::Conflict)
+        let asks = |asked: Question, settled: u32| self.review(at, asked, settled) == *review;
+        let mut now = Question::ALL.into_iter().filter(|asked| asks(*asked, settled(*asked)));
+        now.next().or_else(|| {
+            // By another schema there was something else to settle.
+            let decides = |write: &&Write| self.changes[write.change as usize].settlement.is_some();
+            let most = writes.iter().filter(decides).filter(is_known).count() as u32;
+            let mut ever = (0..=most).flat_map(|settled| {
+                Question::ALL.into_iter().filter(move |asked| asks(*asked, settled))
+            });
+            ever.next()
+        })
     }
 
     /// The review of a question, given how often that question was settled there: the same on every
@@ -234,7 +260,7 @@ impl Lineage {
     fn review(&self, at: u32, question: Question, settlements: u32) -> ReviewId {
         let mut hash = Sha256::new();
         hash.update(b"rejoin review 1\0");
-        hash.update([question as u8]);
+        hash.update([question.tag()]);
         hash.update(self.document.0);
         hash.update(settlements.to_be_bytes());
         for step in self.place(at).0 {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Kind;
+use crate::invariant::time_ms;
 
 impl Kind {
     /// Whether a value, as documents read, is of this kind. Null is of every kind.
@@ -16,7 +17,7 @@ impl Kind {
             Self::Integer => value.is_i64() || value.is_u64(),
             Self::Number => value.is_number(),
             Self::Boolean => value.is_boolean(),
-            Self::Time => is_marked("$time") || value.is_string(),
+            Self::Time => !value.is_number() && time_ms(value).is_some(),
             Self::Bytes => is_marked("$bytes"),
             Self::List => value.is_array(),
             Self::Map => value.is_object() && !is_marked("$time") && !is_marked("$bytes"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Report, misfit, misnamed};
 use crate::schema::read::in_words;
-use crate::schema::{ANY, Fault, Field, Kind, Rule, Schema, is_any, stars};
+use crate::schema::{ANY, Fault, Field, Kind, Rule, Schema, Severity, is_any, stars};
 use crate::{Path, Segment};
 
 pub(super) fn check(schema: &Schema, faults: &mut Vec<Fault>) {
@@ -115,6 +115,14 @@ fn check_writers(name: &str, field: &Field, report: &mut Report<'_>) {
     if writers.contains("") {
         let wrong = format!("a writer of field {name:?} is empty; write a role");
         report.error(&["writers"], wrong);
+    }
+    if matches!(field.merge, Rule::Text | Rule::Counter) {
+        let doubt = format!(
+            "field {name:?} merges by {}: its writers are asked where it is edited, but what \
+             somebody else's program wrote into it cannot be told apart when it merges",
+            field.merge.name()
+        );
+        report.fault(Severity::Warning, &["writers"], doubt);
     }
     if let Rule::Owner(owner) = &field.merge
         && !owner.is_empty()

@@ -55,8 +55,7 @@ pub(crate) fn write(
     options: &WriteOptions<'_>,
 ) -> Result<Vec<Change>, WriteError> {
     let base = older_heads(doc, options.base)?;
-    let effective = options.effective.filter(|_| base.is_none());
-    let mut plan = Plan::new(doc, document, base.as_deref(), effective);
+    let mut plan = Plan::new(doc, document, base.as_deref(), options.effective);
     for op in ops {
         plan.add(op)?;
     }
@@ -74,12 +73,12 @@ pub(crate) struct WriteOptions<'a> {
     pub(crate) time_s: i64,
     /// The message of the changes.
     pub(crate) message: Option<&'a str>,
-    /// What the editor saw where that is not what Automerge shows.
+    /// What the editor saw at the base where that is not what Automerge shows.
     pub(crate) effective: Option<&'a Effective>,
 }
 
 /// The base, unless it is what the document stands at anyway.
-fn older_heads(
+pub(crate) fn older_heads(
     doc: &Automerge,
     base: Option<&[ChangeHash]>,
 ) -> Result<Option<Vec<ChangeHash>>, WriteError> {

@@ -2,11 +2,11 @@
 
 use rejoin::schema::{Field, Invariant, Kind, Rule, Schema};
 use rejoin::{
-    BookingState, Collection, Decision, Document, EditError, FieldState, Identity, Link, Replica,
-    Review, ReviewKind, ReviewState, WatchEvent,
+    BookingState, Collection, Decision, Document, EditError, FieldState, Identity, Link, Op,
+    Replica, Review, ReviewKind, ReviewState, WatchEvent,
 };
 use rejoin_tests::live::LiveRelay;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// Two replicas that act as somebody, and their relay.
@@ -63,6 +63,10 @@ impl Meeting {
         };
         assert_eq!(hintless(&desk), hintless(&open(&self.van).await), "one inbox");
         desk
+    }
+
+    async fn reviews_of_van(&self) -> Vec<Review> {
+        open(&self.van).await
     }
 
     async fn value(&self, key: &str) -> Value {
@@ -399,4 +403,139 @@ async fn what_does_not_fit_the_schema_is_kept_and_flagged() {
         assert!(held(&view, "tags").contains("list"));
         assert!(!view.is_agreed());
     }
+}
+
+#[tokio::test]
+async fn what_stands_deep_inside_is_flagged_too() {
+    let meeting = Meeting::new(None).await;
+    let schema = Schema::new()
+        .with("address.zip", Field::new(Rule::Review).kind(Kind::String))
+        .with("address.street", Field::new(Rule::Review).required())
+        .with("parts.*.count", Field::new(Rule::Review).kind(Kind::Integer));
+    let odd = json!({ "address": { "zip": 89073 }, "parts": [{ "count": "two" }, { "count": 2 }] });
+    jobs(&meeting.desk).create("1", &odd).await.unwrap();
+    meeting.meet().await;
+    job(&meeting.desk, "1").set("address.zip", 89075).await.unwrap();
+    job(&meeting.van, "1").set("address.zip", 89077).await.unwrap();
+    let main = meeting.desk.space("main").unwrap();
+    main.apply_schema(&"jobs".parse().unwrap(), &schema).await.unwrap();
+    meeting.meet().await;
+    let view = job(&meeting.van, "1").view().await.unwrap();
+    let states = |field: &str| &view.field(field).unwrap().states[..];
+    let [FieldState::Held { .. }, FieldState::Conflict { .. }] = states("address.zip") else {
+        panic!("of the wrong type, and not agreed: {:?}", states("address.zip"));
+    };
+    assert_eq!(states("address.street"), [FieldState::Missing]);
+    assert!(matches!(states("parts[0].count"), [FieldState::Held { .. }]));
+    assert_eq!(view.field("parts[1].count"), None, "nothing is wrong there");
+}
+
+#[tokio::test]
+async fn a_value_that_a_text_hides_is_asked_about() {
+    let meeting = Meeting::new(None).await;
+    jobs(&meeting.desk).create("1", &json!({ "town": "Ulm" })).await.unwrap();
+    meeting.meet().await;
+    job(&meeting.van, "1").set("notes", "call first").await.unwrap();
+    job(&meeting.desk, "1").append("notes", "Two dogs.").await.unwrap();
+    meeting.meet().await;
+    assert_eq!(meeting.value("1").await["notes"], "Two dogs.");
+    let [review] = &meeting.reviews().await[..] else { panic!("one review") };
+    assert_eq!((review.kind, values(review)), (ReviewKind::Hidden, vec![json!("call first")]));
+    let reviews = meeting.van.space("main").unwrap().reviews();
+    let taken = Decision::Take(review.candidates[0].change);
+    let kept = reviews.settle(&review.id, taken, None).await.unwrap_err();
+    assert!(matches!(kept, EditError::Contained), "{kept}");
+    job(&meeting.van, "1").append("notes", " Call first.").await.unwrap();
+    meeting.settle(&meeting.van, review, Decision::Dismiss).await;
+    meeting.meet().await;
+    assert!(meeting.reviews().await.is_empty());
+    assert_eq!(meeting.value("1").await["notes"], "Two dogs. Call first.");
+}
+
+#[tokio::test]
+async fn an_edit_means_what_its_author_saw() {
+    let meeting = Meeting::new(Some(dispatch_schema())).await;
+    let first = json!({ "tags": ["a", "c"], "town": "Ulm" });
+    jobs(&meeting.desk).create("1", &first).await.unwrap();
+    meeting.meet().await;
+    let (desk, van) = (job(&meeting.desk, "1"), job(&meeting.van, "1"));
+    // The same tag twice reads as one.
+    let tag = |job: &mut Value| job["tags"] = json!(["a", "b", "c"]);
+    desk.edit(tag).await.unwrap();
+    van.edit(tag).await.unwrap();
+    desk.set("town", "Bonn").await.unwrap();
+    van.set("town", "Kiel").await.unwrap();
+    meeting.meet().await;
+    let seen = desk.read().await.unwrap().unwrap();
+    assert_eq!(seen.value, json!({ "tags": ["a", "b", "c"], "town": "Ulm" }));
+    // Meanwhile something else comes, and the towns are settled.
+    van.set("floor", 3).await.unwrap();
+    let town = meeting.reviews_of_van().await.remove(0);
+    meeting.settle(&meeting.van, &town, Decision::Value(Some(json!("Jena")))).await;
+    meeting.meet().await;
+    let edits = vec![
+        Op::RemoveAt { path: "tags".into(), index: 2 },
+        Op::Set { path: "town".into(), before: None, after: json!("Bonn") },
+    ];
+    desk.apply_at(Some(seen.heads), edits).await.unwrap();
+    meeting.meet().await;
+    assert_eq!(meeting.value("1").await["tags"], json!(["a", "b"]), "the third tag was c");
+    let [review] = &meeting.reviews().await[..] else { panic!("one review") };
+    assert!(values(review).contains(&json!("Bonn")), "what was written is a candidate");
+}
+
+#[tokio::test]
+async fn a_default_that_somebody_wrote_is_theirs() {
+    let schema = |default: &str| {
+        Schema::new().with("priority", Field::new(Rule::Review).default_to(default))
+    };
+    let meeting = Meeting::new(Some(schema("normal"))).await;
+    jobs(&meeting.desk).put("1", Map::from_iter([("town".into(), json!("Ulm"))])).await.unwrap();
+    let wanted = Map::from_iter([("priority".into(), json!("normal"))]);
+    assert!(jobs(&meeting.desk).put("1", wanted.clone()).await.unwrap().changed());
+    assert!(!jobs(&meeting.desk).put("1", wanted).await.unwrap().changed());
+    let main = meeting.desk.space("main").unwrap();
+    main.apply_schema(&"jobs".parse().unwrap(), &schema("low")).await.unwrap();
+    meeting.meet().await;
+    assert_eq!(meeting.value("1").await["priority"], "normal");
+}
+
+#[tokio::test]
+async fn a_dismissal_is_about_what_was_seen_and_two_agree() {
+    let meeting = Meeting::new(Some(dispatch_schema())).await;
+    jobs(&meeting.desk).create("1", &booking("ana", "10:00", "11:00")).await.unwrap();
+    jobs(&meeting.desk).create("2", &booking("ana", "10:30", "11:30")).await.unwrap();
+    meeting.meet().await;
+    let [review] = &meeting.reviews().await[..] else { panic!("one review") };
+    for (replica, why) in [(&meeting.desk, "she has help"), (&meeting.van, "both next door")] {
+        let reviews = replica.space("main").unwrap().reviews();
+        reviews.settle(&review.id, Decision::Dismiss, Some(why)).await.unwrap();
+    }
+    meeting.meet().await;
+    assert!(meeting.reviews().await.is_empty(), "both dismissed it");
+    let state = job(&meeting.van, "2").bookings().await.unwrap()[0].state;
+    assert_eq!(state, BookingState::Confirmed);
+
+    let mut told = meeting.desk.reviews().watch().await.unwrap();
+    for key in ["1", "2"] {
+        job(&meeting.desk, key).set("technician", "timo").await.unwrap();
+    }
+    assert!(told.try_next().is_some());
+    let [other] = &open(&meeting.desk).await[..] else { panic!("Timo has no help") };
+    assert_ne!(other.id, review.id);
+}
+
+#[tokio::test]
+async fn a_reason_that_does_not_fit_is_refused() {
+    let meeting = Meeting::new(None).await;
+    jobs(&meeting.desk).create("1", &json!({ "phone": "100" })).await.unwrap();
+    meeting.meet().await;
+    job(&meeting.desk, "1").set("phone", "200").await.unwrap();
+    job(&meeting.van, "1").set("phone", "300").await.unwrap();
+    meeting.meet().await;
+    let [review] = &meeting.reviews().await[..] else { panic!("one review") };
+    let reviews = meeting.desk.space("main").unwrap().reviews();
+    let long = "because ".repeat(100);
+    let refused = reviews.settle(&review.id, Decision::Dismiss, Some(&long)).await.unwrap_err();
+    assert!(matches!(refused, EditError::WhyTooLong { len: 800, .. }), "{refused}");
 }

@@ -60,16 +60,21 @@ impl Derived {
 
     /// The document as people should see it.
     pub(super) fn value(&self, document: &LoadedDocument, schema: &Schema) -> Value {
-        let mut value = match self.effective.is_empty() {
-            true => to_json(&document.doc, None),
-            false => to_effective_json(&document.doc, &self.effective),
-        };
+        let mut value = self.own_value(document);
         for (path, field) in &schema.fields {
             if let Some(default) = &field.default {
                 put_default(&mut value, path.segments(), default);
             }
         }
         value
+    }
+
+    /// The same without what the schema puts where nothing is.
+    pub(super) fn own_value(&self, document: &LoadedDocument) -> Value {
+        match self.effective.is_empty() {
+            true => to_json(&document.doc, None),
+            false => to_effective_json(&document.doc, &self.effective),
+        }
     }
 
     /// The reviews of the document's own fields; nothing if they are those it had.

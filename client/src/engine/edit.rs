@@ -3,8 +3,10 @@
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
 use rejoin_core::lineage::DELETED;
-use rejoin_core::schema::Schema;
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, SpaceName};
+use rejoin_core::schema::{Rule, Schema};
+use rejoin_core::{
+    ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, Settlement, SpaceName,
+};
 use serde_json::{Map, Value};
 
 use super::derive::{Derived, derive};
@@ -13,7 +15,8 @@ use super::reviews::settle_review;
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, OutboxRow};
-use crate::write::{WriteOptions, write};
+use crate::value::Effective;
+use crate::write::{WriteOptions, older_heads, write};
 
 /// One edit of one document.
 #[derive(Debug, Clone)]
@@ -159,11 +162,20 @@ impl Engine {
         let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
         check_writers(&schema, role, &ops)?;
         let base = base.map(|base| to_automerge(&base));
+        let base = older_heads(&document.doc, base.as_deref())?;
+        // Edits name places and values as the editor saw them.
+        let seen = match &base {
+            Some(base) if may_read_otherwise(document, base, &row, &schema) => {
+                Some(document.effective_at(id, &schema, base)?)
+            }
+            Some(_) => Some(Effective::default()),
+            None => None,
+        };
         let options = WriteOptions {
             base: base.as_deref(),
             time_s: turn.unix_s,
             message: None,
-            effective: derived.effective(),
+            effective: seen.as_ref().or_else(|| derived.effective()),
         };
         Ok(write(&mut document.doc, id, &ops, &options)?)
     }
@@ -231,6 +243,24 @@ fn new_document(
     Ok((document, vec![change], row))
 }
 
+/// Whether a document may have read otherwise at these heads than Automerge shows it there: it does
+/// so now, or something was settled since, or there are sets, of which like items do not show.
+fn may_read_otherwise(
+    document: &LoadedDocument,
+    base: &[automerge::ChangeHash],
+    row: &DocumentRow,
+    schema: &Schema,
+) -> bool {
+    let settles = |message: &str| Settlement::from_message(message).is_some();
+    row.uneasy
+        || schema.fields.values().any(|field| field.merge == Rule::Set)
+        || document
+            .doc
+            .get_changes_meta(base)
+            .iter()
+            .any(|change| change.message.as_deref().is_some_and(settles))
+}
+
 type BaseAndOps = (Option<Vec<ChangeHash>>, Vec<Op>);
 
 fn edit_ops(
@@ -258,11 +288,15 @@ fn current_value(
     derived: &Derived,
     schema: &Schema,
 ) -> Result<Value, EditError> {
+    if schema.fields.values().any(|field| field.default.is_some()) {
+        // Whoever writes what is the default says so, whatever it will be.
+        return Ok(derived.own_value(document));
+    }
     let behind = turn.has_touched(id) || turn.txn.is_stale(id)?;
     let stored = if behind { None } else { turn.txn.value(id)? };
     match stored {
         Some(row) => Ok(serde_json::from_slice(&row.json)?),
-        None => Ok(derived.value(document, schema)),
+        None => Ok(derived.own_value(document)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The lineage of a loaded document: made when it is first asked for, kept up with every change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use automerge::legacy::{ElementId, Key, ObjectId as Object, OpType};
@@ -11,7 +12,7 @@ use rejoin_core::{ActorId, ChangeHash, DocumentId};
 
 use super::loaded::fenced;
 use super::{EngineError, LoadedDocument};
-use crate::value::from_scalar;
+use crate::value::{Effective, from_scalar};
 
 impl LoadedDocument {
     /// The lineage by a schema.
@@ -32,6 +33,27 @@ impl LoadedDocument {
         let lineage = self.lineage.as_mut().expect("it was made if there was none");
         lineage.set_schema(Arc::clone(schema));
         Ok(lineage)
+    }
+}
+
+impl LoadedDocument {
+    /// What stood where that is not what Automerge shows, when these were the heads.
+    pub(super) fn effective_at(
+        &self,
+        id: &DocumentId,
+        schema: &Arc<Schema>,
+        heads: &[automerge::ChangeHash],
+    ) -> Result<Effective, EngineError> {
+        fenced(|| {
+            let later: BTreeSet<_> =
+                self.doc.get_changes_meta(heads).into_iter().map(|change| change.hash).collect();
+            let mut lineage = Lineage::new(*id, Arc::clone(schema));
+            let changes = self.doc.get_changes(&[]);
+            let known = changes.iter().filter(|change| !later.contains(&change.hash()));
+            known.for_each(|change| add(&mut lineage, change));
+            Ok(Effective::new(&lineage, &lineage.standings()))
+        })
+        .map_err(|reason| EngineError::Unreadable { document: *id, reason })
     }
 }
 

@@ -91,14 +91,6 @@ fn fields(
             fields.insert(place, FieldView { value, states });
         }
     }
-    for (path, field) in &schema.fields {
-        held(value, Path::ROOT, path.segments(), field, &mut |path, value, state| {
-            // What another field names more exactly is that one's.
-            if schema.field(path).is_some_and(|other| std::ptr::eq(other, field)) {
-                add(&mut fields, path.to_string(), value.cloned(), vec![state]);
-            }
-        });
-    }
     for invariant in &schema.invariants {
         let (Invariant::NoOverlap { start, .. }, Err(faulty)) =
             (invariant, booking(value, invariant))
@@ -112,6 +104,14 @@ fn fields(
         let reason = faulty.to_string();
         let states = vec![FieldState::Held { reason }];
         add(&mut fields, at.to_string(), look_up(value, at).cloned(), states);
+    }
+    for (path, field) in &schema.fields {
+        held(value, Path::ROOT, path.segments(), field, &mut |path, value, state| {
+            // What another field names more exactly is that one's.
+            if schema.field(path).is_some_and(|other| std::ptr::eq(other, field)) {
+                add(&mut fields, path.to_string(), value.cloned(), vec![state]);
+            }
+        });
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
@@ -132,8 +132,11 @@ fn add(
     states: Vec<FieldState>,
 ) {
     let field = fields.entry(place).or_insert(FieldView { value, states: Vec::new() });
+    let is_held = |state: &FieldState| matches!(state, FieldState::Held { .. });
+    let was_held = field.states.iter().any(is_held);
     field.states.retain(|state| *state != FieldState::Agreed);
-    field.states.extend(states);
+    // One reason is enough to look at it.
+    field.states.extend(states.into_iter().filter(|state| !(was_held && is_held(state))));
 }
 
 /// Tells where a value is not what the schema says of a field, or absent although it must be there

@@ -354,6 +354,14 @@ mod tests {
     }
 
     #[test]
+    fn reviews_of_two_have_these_ids_for_ever() {
+        let two = [(DocumentId([1; 16]), Some((5, 9))), (DocumentId([2; 16]), None)];
+        let id = review_of(4, "no_overlap technician", "\"ana\"", two);
+        assert_eq!(id.to_string(), "3cd5e20007854fdc8b757ab2f7597ccb");
+        assert_ne!(id, review_of(4, "no_overlap technician", "\"timo\"", two));
+    }
+
+    #[test]
     fn a_day_later_is_a_day_more() {
         let mut last = time_ms(&json!("0000-01-01T08:15")).unwrap();
         for year in 0..2100 {

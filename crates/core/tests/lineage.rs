@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey, Question, Standing};
 use rejoin_core::schema::{Field, Rule, Schema};
-use rejoin_core::{ActorId, ChangeHash, DocumentId, Identity, Settlement};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, Identity, ReviewId, Settlement};
 use serde_json::{Value, json};
 
 /// One document and the people who write in it, each with an actor of their own.
@@ -348,4 +348,69 @@ fn what_comes_twice_or_too_early_is_left_alone() {
     };
     job.lineage.add(&again, []);
     assert_eq!(job.lineage.len(), 1);
+}
+
+#[test]
+fn a_settlement_that_names_what_was_never_asked_settles_nothing() {
+    let mut job = Job::new(Schema::new());
+    let first = job.put(ANN, &[], "100");
+    let ann = job.put(ANN, &[], "200");
+    let bo = job.put(BO, &[first], "300");
+    let (review, closes) = (ReviewId([3; 16]), vec![ann.short(), bo.short()]);
+    let settlement = Some(Settlement { review, closes, dismissed: true, why: None });
+    job.put_as(CY, &[ann, bo], How { settlement, ..How::default() }, "300");
+    assert_eq!(job.agreed(), Some(json!("300")), "it decided about what it names");
+    assert_eq!(job.lineage.settled(), [], "and nobody's review was settled");
+}
+
+#[test]
+fn reviews_have_these_ids_for_ever() {
+    let mut job = Job::new(dispatch_only());
+    let first = job.put(ANN, &[], "100");
+    let refused = job.standing().unsettled[0].review.to_string();
+    job.lineage.set_schema(Arc::new(Schema::new()));
+    let ann = job.put(ANN, &[], "200");
+    let bo = job.put(BO, &[first], "300");
+    let conflict = job.standing().unsettled[0].review.to_string();
+    job.settle(CY, &[ann, bo], &[ann, bo], "300");
+    job.put(ANN, &[], "400");
+    let again = job.standing().unsettled[0].review.to_string();
+    let golden = [
+        "1202f52c345d4e3e748e3a40f44332f2",
+        "78d830e50f5dd230861e27fbac1969bf",
+        "9c151d572d3f712ae2d749132e4fb6cf",
+    ];
+    assert_eq!([&*refused, &*conflict, &*again], golden);
+}
+
+/// A history of this many changes by as many actors, one after the other, takes no time worth
+/// naming and little memory; with a number for every actor it would take gigabytes.
+#[test]
+fn many_actors_in_a_row_are_one_chain() {
+    let mut job = Job::new(Schema::new());
+    let mut last = Vec::new();
+    for count in 0..30_000_u32 {
+        job.op += 1;
+        let op = Op {
+            counter: job.op,
+            object: ObjectId::Root,
+            key: OpKey::Map("field".to_owned()),
+            action: Action::Put(json!(count)),
+            preds: Vec::new(),
+        };
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&count.to_be_bytes());
+        let change = NewChange {
+            hash: ChangeHash(hash),
+            deps: &last,
+            actor: &ActorId(count.to_be_bytes().to_vec()),
+            seq: 1,
+            time_s: 0,
+            author: None,
+            message: None,
+        };
+        job.lineage.add(&change, [op]);
+        last = vec![ChangeHash(hash)];
+    }
+    assert_eq!(job.agreed(), Some(json!(29_999)));
 }

@@ -3,10 +3,16 @@
 //! An adapter is a client like any other. It projects views to rows, keeps what is to be delivered
 //! in an outbox, and hands it to a sink until the target has it.
 //!
-//! - [`delivery`]: one row's journey to a target;
+//! - [`mapping`]: which documents go where, as which rows, and how soon;
+//! - [`projection`]: from a document to rows;
+//! - [`delivery`]: one row's journey to a target; [`outbox`]: what waits, what is tried when;
 //! - [`sink`]: the targets.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod delivery;
+pub mod mapping;
+pub mod outbox;
+pub mod projection;
+pub mod secret;
 pub mod sink;

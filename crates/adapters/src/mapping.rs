@@ -1,0 +1,259 @@
+//! Which documents go where, as which rows, and how soon: one TOML file for all adapters.
+//!
+//! ```toml
+//! [replica]
+//! data  = "adapters"                  # the folder with this replica and the outboxes
+//! relay = "ws://127.0.0.1:4455"
+//! space = "main"
+//!
+//! [adapter.board]
+//! collection = "jobs"
+//! mode       = "state"                # or "event": one delivery for every difference
+//! class      = "now"                  # or "soon", "later" with `every` or `cron`
+//! sink       = { kind = "jsonl", folder = "out" }
+//!
+//! [[adapter.board.record]]
+//! name = "jobs"
+//! key  = "{key}"
+//! [adapter.board.record.fields]
+//! status = { from = "status", map = { en_route = "ON_THE_WAY" }, required = true }
+//! phone  = { from = "customer.phone", mask = "last4" }
+//! origin = { constant = "rejoin" }
+//! ```
+
+mod check;
+mod file;
+mod template;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rejoin::{CollectionName, Path, SpaceName};
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use check::check;
+pub use file::{Parsed, parse};
+pub(crate) use template::Filling;
+pub use template::{Part, Template};
+
+use crate::secret::SecretRef;
+
+/// A whole file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The replica that the adapters follow.
+    pub replica: ReplicaConfig,
+    /// The adapters, by name.
+    pub adapters: BTreeMap<String, Mapping>,
+}
+
+/// The replica that the adapters follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// The folder with its file and the outboxes.
+    pub data: PathBuf,
+    /// The relay's address, `ws://HOST:PORT`.
+    pub relay: String,
+    /// The space.
+    pub space: SpaceName,
+}
+
+/// One adapter.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// The documents it carries.
+    pub collection: CollectionName,
+    /// What is delivered of a row that changed several times.
+    pub mode: Mode,
+    /// How soon.
+    pub class: Class,
+    /// Deliveries under way at once, each of another document.
+    pub concurrency: usize,
+    /// What becomes of rows that are gone.
+    pub deletes: Deletes,
+    /// When to try again.
+    pub retry: Retry,
+    /// What a delivery that failed for good does to its document.
+    pub on_poison: OnPoison,
+    /// What hashes of masked values are mixed with.
+    pub salt: Option<SecretRef>,
+    /// The rows that one document becomes.
+    pub records: Vec<RecordMapping>,
+    /// The target and its options, as its sink understands them.
+    pub sink: toml::Table,
+    /// The hash of everything that rows depend on, in hex.
+    pub version: String,
+}
+
+/// What is delivered of a row that changed several times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The last row: what was not sent yet is replaced.
+    #[default]
+    State,
+    /// Every difference, one after the other.
+    Event,
+}
+
+/// How soon a target has what changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Class {
+    /// At once.
+    Now,
+    /// Within this time.
+    Soon(Duration),
+    /// At these times, in UTC.
+    Later(Box<croner::Cron>),
+    /// Every so often.
+    Every(Duration),
+}
+
+/// What becomes of rows that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletes {
+    /// The target deletes them.
+    Delete,
+    /// The target keeps them, marked; the outbox remembers them this long.
+    Mark {
+        /// At least as long as anybody may bring back what they last saw.
+        ttl: Duration,
+    },
+}
+
+/// When to try again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// How long after each failed attempt; after the last the delivery is a dead letter.
+    pub schedule: Vec<Duration>,
+    /// The part of a wait that is left to chance, 0 to 1, so that not all come back at once.
+    pub jitter: f64,
+    /// The target is given up, with an alarm, after this long of nothing but failures.
+    pub disable_after: Duration,
+}
+
+/// What a delivery that failed for good does to its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnPoison {
+    /// The document's later deliveries go on.
+    #[default]
+    Continue,
+    /// They wait until somebody replays or discards it.
+    Hold,
+}
+
+/// One kind of row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordMapping {
+    /// Its name outside: a table, a subject, an event type.
+    pub name: String,
+    /// The list or map of which every item is a row; nothing if the document is one.
+    pub each: Option<Path>,
+    /// The row's key.
+    pub key: Template,
+    /// The row's fields, by their outside names.
+    pub fields: BTreeMap<String, FieldMapping>,
+}
+
+/// One field of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldMapping {
+    /// Where its value comes from.
+    pub from: From,
+    /// What it is outside; as it is in the document if that is not said.
+    pub kind: Option<OutsideKind>,
+    /// What values are called outside; others are misfits.
+    pub map: BTreeMap<String, Value>,
+    /// What it is where the document has nothing.
+    pub default: Option<Value>,
+    /// Whether a row without it is a misfit.
+    pub required: bool,
+    /// What is hidden of it.
+    pub mask: Option<Mask>,
+    /// What the target gets while people have not agreed.
+    pub held: Held,
+}
+
+/// Where a field's value comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum From {
+    /// From the document, or the item that is the row.
+    Path {
+        /// Where.
+        path: Path,
+        /// Whether it is looked up in the item.
+        in_item: bool,
+    },
+    /// It is always this.
+    Constant(Value),
+}
+
+/// What a value is outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutsideKind {
+    /// A text; numbers and booleans are spelled out.
+    String,
+    /// A whole number; a text that spells one is read.
+    Integer,
+    /// A number; a text that spells one is read.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A time in UTC, as RFC 3339 spells it.
+    Time,
+    /// Anything.
+    Json,
+}
+
+/// What is hidden of a value, before it is stored anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// The field is left out.
+    Drop,
+    /// A hash stands for it: equal values have equal hashes.
+    Hash,
+    /// All but the last four characters.
+    Last4,
+    /// Nothing stands there.
+    Null,
+}
+
+/// What a target gets of a field that people have not agreed on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Held {
+    /// What was agreed before.
+    #[default]
+    Agreed,
+    /// Nothing: the field is left out.
+    Omit,
+    /// This.
+    Constant(Value),
+}
+
+impl Mapping {
+    /// Whether rows depend on what is under review.
+    pub fn asks_what_is_agreed(&self) -> bool {
+        self.records
+            .iter()
+            .flat_map(|record| record.fields.values())
+            .any(|field| field.held != Held::Agreed)
+    }
+}
+
+/// The waits of the Standard Webhooks specification: 75 hours and 35 minutes in all.
+pub const STANDARD_SCHEDULE: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
+    Duration::from_hours(5),
+    Duration::from_hours(10),
+    Duration::from_hours(14),
+    Duration::from_hours(20),
+    Duration::from_hours(24),
+];

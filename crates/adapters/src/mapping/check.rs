@@ -1,0 +1,69 @@
+//! What a mapping says that the schema does not bear out.
+
+use rejoin::Path;
+use rejoin_core::schema::{Rule, Schema};
+
+use super::{From, Mapping, Part};
+
+/// What is doubtful about a mapping, given the schema of its collection: fields that are in no
+/// document the schema knows, and lists that are none. Nothing if the schema names no field.
+pub fn check(mapping: &Mapping, schema: &Schema) -> Vec<String> {
+    if schema.fields.is_empty() {
+        return Vec::new();
+    }
+    let collection = &mapping.collection;
+    let unknown = |path: &Path| !is_named(schema, path);
+    let mut doubts = Vec::new();
+    for record in &mapping.records {
+        let name = &record.name;
+        if let Some(each) = &record.each {
+            match schema.field(each) {
+                None if unknown(each) => doubts.push(format!(
+                    "{name}: the schema of {collection} names no {each}; every document will have no row"
+                )),
+                Some(field) if !matches!(field.merge, Rule::List | Rule::Set | Rule::Map) => doubts
+                    .push(format!("{name}: {each} is {}, and has no items", field.merge.name())),
+                _ => {}
+            }
+        }
+        let whole = |path: &Path, in_item: bool| match (&record.each, in_item) {
+            (Some(each), true) => {
+                let item = each.join("*");
+                path.segments().iter().fold(item, |path, step| path.join(step.clone()))
+            }
+            _ => path.clone(),
+        };
+        for part in record.key.parts() {
+            if let Part::Field(path) = part
+                && unknown(&whole(path, true))
+            {
+                doubts.push(format!(
+                    "{name}: the key needs {path}, which the schema of {collection} does not name"
+                ));
+            }
+        }
+        for (outside, field) in &record.fields {
+            if let From::Path { path, in_item } = &field.from
+                && unknown(&whole(path, *in_item))
+            {
+                doubts.push(format!(
+                    "{name}.{outside}: the schema of {collection} does not name {path}"
+                ));
+            }
+        }
+    }
+    doubts
+}
+
+/// Whether the schema says something about a path, or about something it is in or that is in it.
+fn is_named(schema: &Schema, path: &Path) -> bool {
+    let wanted = path.segments();
+    schema.fields.keys().any(|known| {
+        let known = known.segments();
+        let alike = |(one, other): (&rejoin::Segment, &rejoin::Segment)| {
+            let any = |segment: &rejoin::Segment| *segment == rejoin::Segment::Key("*".to_owned());
+            one == other || any(one) || any(other)
+        };
+        known.iter().zip(wanted).all(alike)
+    })
+}

@@ -1,0 +1,369 @@
+//! Reading the file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rejoin::{CollectionName, Path, SpaceName};
+use rejoin_core::schema::{Finding, Severity};
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+
+use super::{
+    Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
+    RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Template,
+};
+use crate::secret::SecretRef;
+
+/// What a file says.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What it configures; nothing if there are errors.
+    pub config: Option<Config>,
+    /// What is wrong, in the order it stands in the file.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads the text of a configuration.
+pub fn parse(text: &str) -> Parsed {
+    let file: FileForm = match toml::from_str(text) {
+        Ok(file) => file,
+        Err(error) => {
+            let at = error.span().unwrap_or_default().start;
+            let finding = finding(text, at, Severity::Error, error.message().to_owned());
+            return Parsed { config: None, findings: vec![finding] };
+        }
+    };
+    let mut faults = Vec::new();
+    let mut adapters = BTreeMap::new();
+    for (name, form) in file.adapter {
+        let at = form.span().start;
+        if name.is_empty() || !name.chars().all(is_plain) {
+            let what = format!("{name:?} cannot name an adapter; use letters, digits, - and _");
+            faults.push((at, what));
+        }
+        if let Some(mapping) = mapping(form.into_inner(), at, &mut faults) {
+            adapters.insert(name, mapping);
+        }
+    }
+    if adapters.is_empty() && faults.is_empty() {
+        faults.push((0, "no adapter is described; write [adapter.NAME]".to_owned()));
+    }
+    let ReplicaForm { data, relay, space } = file.replica;
+    let space = SpaceName::new(space.into_inner()).map_err(|error| error.to_string());
+    let space = space.map_err(|what| faults.push((0, what)));
+    let is_sound = faults.is_empty();
+    let mut findings: Vec<_> =
+        faults.into_iter().map(|(at, what)| finding(text, at, Severity::Error, what)).collect();
+    findings.sort();
+    let config = space
+        .ok()
+        .filter(|_| is_sound)
+        .map(|space| Config { replica: ReplicaConfig { data, relay, space }, adapters });
+    Parsed { config, findings }
+}
+
+fn is_plain(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '-' || letter == '_'
+}
+
+/// Something wrong at a byte of the text.
+fn finding(text: &str, at: usize, severity: Severity, message: String) -> Finding {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Finding { line, column, severity, message }
+}
+
+type Faults = Vec<(usize, String)>;
+
+fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping> {
+    let version = version(&form);
+    let collection = CollectionName::new(form.collection.get_ref().as_str());
+    let collection =
+        collection.map_err(|error| faults.push((form.collection.span().start, error.to_string())));
+    let class = class(&form, at).map_err(|what| faults.push((at, what)));
+    if form.record.is_empty() {
+        faults.push((at, "nothing is carried; write [[adapter.NAME.record]]".to_owned()));
+    }
+    let uses_hash = |form: &RecordForm| {
+        form.fields.values().any(|field| field.get_ref().mask == Some(Mask::Hash))
+    };
+    if form.salt.is_none() && form.record.iter().any(uses_hash) {
+        let what =
+            "a hash needs a salt, or everybody can guess what is hidden; set salt = \"env:NAME\"";
+        faults.push((at, what.to_owned()));
+    }
+    if form.retry.jitter.is_some_and(|jitter| !(0.0..=1.0).contains(&jitter)) {
+        faults.push((at, "jitter is a part of a wait: between 0 and 1".to_owned()));
+    }
+    if !form.sink.get("kind").is_some_and(toml::Value::is_str) {
+        faults
+            .push((at, "the sink says no kind; write sink = { kind = \"jsonl\", .. }".to_owned()));
+    }
+    let records: Vec<_> =
+        form.record.into_iter().filter_map(|form| record(form, at, faults)).collect();
+    let deletes = match (form.deletes, form.ttl) {
+        (DeletesForm::Delete, None) => Deletes::Delete,
+        (DeletesForm::Delete, Some(_)) => {
+            faults.push((at, "ttl is for deletes = \"mark\"; leave it out".to_owned()));
+            Deletes::Delete
+        }
+        (DeletesForm::Mark, ttl) => Deletes::Mark { ttl: ttl.map_or(TTL, |ttl| ttl.0) },
+    };
+    let retry = Retry {
+        schedule: match form.retry.schedule {
+            None => STANDARD_SCHEDULE.to_vec(),
+            Some(waits) => waits.into_iter().map(|wait| wait.0).collect(),
+        },
+        jitter: form.retry.jitter.unwrap_or(JITTER),
+        disable_after: form.retry.disable_after.map_or(DISABLE_AFTER, |after| after.0),
+    };
+    Some(Mapping {
+        collection: collection.ok()?,
+        mode: form.mode,
+        class: class.ok()?,
+        concurrency: form.concurrency.unwrap_or(CONCURRENCY).clamp(1, CONCURRENCY_MAX),
+        deletes,
+        retry,
+        on_poison: form.on_poison,
+        salt: form.salt,
+        records,
+        sink: form.sink,
+        version,
+    })
+}
+
+fn class(form: &AdapterForm, _at: usize) -> Result<Class, String> {
+    let every = form.every.as_ref().map(|every| every.0);
+    match (form.class, every, form.cron.as_deref()) {
+        (ClassForm::Now, None, None) => Ok(Class::Now),
+        (ClassForm::Soon, every, None) => {
+            let every = every.unwrap_or(SOON);
+            match every >= Duration::from_secs(1) && every <= SOON_MAX {
+                true => Ok(Class::Soon(every)),
+                false => Err("soon is from 1 s to 5 min; class = \"later\" is for more".to_owned()),
+            }
+        }
+        (ClassForm::Later, Some(every), None) => Ok(Class::Every(every)),
+        (ClassForm::Later, None, Some(cron)) => croner::Cron::from_str(cron)
+            .map(|cron| Class::Later(Box::new(cron)))
+            .map_err(|error| format!("{cron:?} is no cron pattern: {error}; try \"0 2 * * *\"")),
+        (ClassForm::Later, None, None) => {
+            Err("when is later? give every = \"15min\" or cron = \"0 2 * * *\"".to_owned())
+        }
+        _ => Err("`every` is for soon and later, `cron` for later, and not both".to_owned()),
+    }
+}
+
+fn record(form: RecordForm, at: usize, faults: &mut Faults) -> Option<RecordMapping> {
+    let key_at = form.key.span().start;
+    let key = Template::parse(form.key.get_ref()).map_err(|what| faults.push((key_at, what)));
+    let name = form.name;
+    if name.is_empty() || name.chars().any(char::is_control) {
+        faults.push((at, "a record needs a name: the table, subject or event type".to_owned()));
+    }
+    if form.fields.is_empty() {
+        faults.push((key_at, format!("no field of {name:?} is mapped; write fields below it")));
+    }
+    let each = form.each.as_deref().map(Path::from);
+    let fields = form.fields.into_iter().filter_map(|(outside, form)| {
+        let field_at = form.span().start;
+        let field = field(form.into_inner(), each.is_some());
+        let field = field.map_err(|what| faults.push((field_at, format!("{outside}: {what}"))));
+        Some((outside, field.ok()?))
+    });
+    let fields = fields.collect();
+    Some(RecordMapping { name, each, key: key.ok()?, fields })
+}
+
+fn field(form: FieldForm, in_item: bool) -> Result<FieldMapping, String> {
+    let from = match (form.from.as_deref(), form.constant) {
+        (Some(path), None) => match path.strip_prefix('/') {
+            Some(path) => From::Path { path: Path::from(path), in_item: false },
+            None => From::Path { path: Path::from(path), in_item },
+        },
+        (None, Some(constant)) => From::Constant(constant),
+        (Some(_), Some(_)) => return Err("give `from` or `constant`, not both".to_owned()),
+        (None, None) => return Err("say where it comes from: `from` or `constant`".to_owned()),
+    };
+    if form.required && form.default.is_some() {
+        return Err("what has a default is never missing; leave out `required`".to_owned());
+    }
+    if form.required && form.mask == Some(Mask::Drop) {
+        return Err("it is required and dropped; choose one".to_owned());
+    }
+    let held = match form.held {
+        None => Held::Agreed,
+        Some(HeldForm::Named(name)) if name == "agreed" => Held::Agreed,
+        Some(HeldForm::Named(name)) if name == "omit" => Held::Omit,
+        Some(HeldForm::Named(name)) => {
+            return Err(format!(
+                "held = {name:?} is unknown; write \"agreed\", \"omit\" or {{ constant = .. }}"
+            ));
+        }
+        Some(HeldForm::Constant { constant }) => Held::Constant(constant),
+    };
+    Ok(FieldMapping {
+        from,
+        kind: form.kind,
+        map: form.map,
+        default: form.default,
+        required: form.required,
+        mask: form.mask,
+        held,
+    })
+}
+
+/// The hash of everything that rows depend on: other values there are other rows.
+fn version(form: &AdapterForm) -> String {
+    let records: Vec<Value> = form.record.iter().map(RecordForm::normalised).collect();
+    let rows = json!({ "collection": form.collection.get_ref(), "records": records });
+    let hash = Sha256::digest(rows.to_string());
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileForm {
+    replica: ReplicaForm,
+    #[serde(default)]
+    adapter: BTreeMap<String, Spanned<AdapterForm>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaForm {
+    data: PathBuf,
+    relay: String,
+    space: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdapterForm {
+    collection: Spanned<String>,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    class: ClassForm,
+    every: Option<Span>,
+    cron: Option<String>,
+    concurrency: Option<usize>,
+    #[serde(default)]
+    deletes: DeletesForm,
+    ttl: Option<Span>,
+    #[serde(default)]
+    retry: RetryForm,
+    #[serde(default)]
+    on_poison: OnPoison,
+    salt: Option<SecretRef>,
+    sink: toml::Table,
+    #[serde(default)]
+    record: Vec<RecordForm>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ClassForm {
+    #[default]
+    Now,
+    Soon,
+    Later,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DeletesForm {
+    #[default]
+    Delete,
+    Mark,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryForm {
+    schedule: Option<Vec<Span>>,
+    jitter: Option<f64>,
+    disable_after: Option<Span>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordForm {
+    name: String,
+    each: Option<String>,
+    key: Spanned<String>,
+    #[serde(default)]
+    fields: BTreeMap<String, Spanned<FieldForm>>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FieldForm {
+    from: Option<String>,
+    constant: Option<Value>,
+    #[serde(rename = "type")]
+    kind: Option<OutsideKind>,
+    #[serde(default)]
+    map: BTreeMap<String, Value>,
+    default: Option<Value>,
+    #[serde(default)]
+    required: bool,
+    mask: Option<Mask>,
+    held: Option<HeldForm>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum HeldForm {
+    Named(String),
+    Constant { constant: Value },
+}
+
+impl RecordForm {
+    fn normalised(&self) -> Value {
+        let field = |(name, field): (&String, &Spanned<FieldForm>)| {
+            let FieldForm { from, constant, kind, map, default, required, mask, held } =
+                field.get_ref();
+            let said = json!({
+                "from": from,
+                "constant": constant,
+                "type": kind.map(|kind| format!("{kind:?}")),
+                "map": map,
+                "default": default,
+                "required": required,
+                "mask": mask.map(|mask| format!("{mask:?}")),
+                "held": held.as_ref().map(|held| format!("{held:?}")),
+            });
+            (name.clone(), said)
+        };
+        let fields: serde_json::Map<_, _> = self.fields.iter().map(field).collect();
+        json!({ "name": self.name, "each": self.each, "key": self.key.get_ref(), "fields": fields })
+    }
+}
+
+/// A time as people write it: `30s`, `5min`, `14d`.
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let span = humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!("{text:?} is no time: {error}; write 30s, 5min or 14d"))
+        })?;
+        Ok(Self(span))
+    }
+}
+
+const SOON: Duration = Duration::from_secs(30);
+const SOON_MAX: Duration = Duration::from_mins(5);
+const TTL: Duration = Duration::from_hours(14 * 24);
+const JITTER: f64 = 0.2;
+const DISABLE_AFTER: Duration = Duration::from_hours(5 * 24);
+const CONCURRENCY: usize = 8;
+const CONCURRENCY_MAX: usize = 256;

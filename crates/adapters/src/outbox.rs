@@ -1,0 +1,228 @@
+//! What one adapter has to deliver: a state machine over one redb file. Time and outcomes go in,
+//! attempts come out.
+//!
+//! Deliveries and the document's checkpoint are written in one commit. A crash before it leaves the
+//! document to be projected again, to the same deliveries with the same keys; a crash after it
+//! sends them once more at worst, with the same keys.
+//!
+//! Of one document one delivery is under way at a time, in the order they were made; documents do
+//! not wait for each other. While everything fails the target is asked with one delivery now and
+//! then, and all others keep their attempts.
+
+mod attempts;
+mod dead;
+mod enqueue;
+mod look;
+mod rows;
+mod tables;
+
+use std::collections::BTreeSet;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use redb::{Database, Durability, ReadableTable, WriteTransaction};
+use rejoin::DocumentId;
+use thiserror::Error;
+
+pub use attempts::Attempt;
+pub use enqueue::{Projected, Queued};
+pub use look::{Depth, Unsent};
+pub use rows::{Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, Taken, Waiting};
+
+use crate::mapping::{Deletes, Mode, OnPoison, Retry};
+use tables::{
+    CHECKPOINTS, DEAD, DEAD_NEXT, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WHEN,
+};
+
+/// What an outbox has to know of its mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The adapter's name.
+    pub adapter: String,
+    /// The mapping's version.
+    pub mapping: String,
+    /// What is delivered of a row that changed several times.
+    pub mode: Mode,
+    /// What becomes of rows that are gone.
+    pub deletes: Deletes,
+    /// When to try again.
+    pub retry: Retry,
+    /// What a delivery that failed for good does to its document.
+    pub on_poison: OnPoison,
+}
+
+/// One adapter's outbox.
+#[derive(Debug)]
+pub struct Outbox {
+    database: Database,
+    policy: Policy,
+    endpoint: Endpoint,
+    /// Documents with a delivery under way.
+    in_flight: BTreeSet<DocumentId>,
+    /// While everything fails: when the target is asked again.
+    probe_ms: u64,
+    rng: SmallRng,
+}
+
+/// An outbox cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OutboxError {
+    /// The file could not be read or written. Nothing of what was asked for is certain: open it
+    /// again.
+    #[error("the outbox cannot be read or written; see to the disk: {0}")]
+    Unavailable(#[source] Box<redb::Error>),
+    /// A row is not what this program writes.
+    #[error(
+        "the outbox holds a row that cannot be read: {0}; restore the file, or move it away and run `rejoin adapters backfill`"
+    )]
+    Row(#[from] minicbor::decode::Error),
+    /// There is no such dead letter.
+    #[error("there is no dead letter {0}; `rejoin adapters dead-letters` lists them")]
+    NoDeadLetter(u64),
+}
+
+macro_rules! unavailable {
+    ($($error:ty),*) => {
+        $(
+            impl From<$error> for OutboxError {
+                fn from(error: $error) -> Self {
+                    Self::Unavailable(Box::new(error.into()))
+                }
+            }
+        )*
+    };
+}
+
+unavailable!(
+    redb::CommitError,
+    redb::SetDurabilityError,
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError
+);
+
+impl Outbox {
+    /// Opens the outbox in a database, making its tables if it is new. `seed` is for what is left to
+    /// chance.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub fn open(database: Database, policy: Policy, seed: u64) -> Result<Self, OutboxError> {
+        let txn = write(&database)?;
+        let endpoint = {
+            txn.open_table(CHECKPOINTS)?;
+            txn.open_table(SHADOWS)?;
+            txn.open_table(RECORDS)?;
+            txn.open_table(OUTBOX)?;
+            txn.open_table(WHEN)?;
+            txn.open_table(DUE)?;
+            txn.open_table(DEAD)?;
+            txn.open_table(DEAD_NEXT)?;
+            txn.open_table(MISFITS)?;
+            let table = txn.open_table(ENDPOINT)?;
+            let row = table.get(())?;
+            row.map(|row| decode(row.value())).transpose()?.unwrap_or_default()
+        };
+        txn.commit()?;
+        Ok(Self {
+            database,
+            policy,
+            endpoint,
+            in_flight: BTreeSet::new(),
+            probe_ms: 0,
+            rng: SmallRng::seed_from_u64(seed),
+        })
+    }
+
+    /// What it knows of its mapping.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// How it stands with the target.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Changes how it stands with the target, durably.
+    fn set_endpoint(&mut self, change: impl FnOnce(&mut Endpoint)) -> Result<(), OutboxError> {
+        let mut endpoint = self.endpoint.clone();
+        change(&mut endpoint);
+        let txn = write(&self.database)?;
+        put_endpoint(&txn, &endpoint)?;
+        txn.commit()?;
+        self.endpoint = endpoint;
+        Ok(())
+    }
+
+    /// Sends nothing until [`Outbox::resume`]; what changes is enqueued all the same.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn pause(&mut self) -> Result<(), OutboxError> {
+        self.set_endpoint(|endpoint| endpoint.paused = true)
+    }
+
+    /// Sends again, also to a target that was given up.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn resume(&mut self) -> Result<(), OutboxError> {
+        self.probe_ms = 0;
+        self.set_endpoint(|endpoint| {
+            *endpoint = Endpoint { generation: endpoint.generation, ..Endpoint::default() };
+        })
+    }
+
+    /// Makes every document be delivered anew once it is projected again, with other keys.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn backfill(&mut self) -> Result<(), OutboxError> {
+        self.set_endpoint(|endpoint| endpoint.generation += 1)
+    }
+}
+
+fn write(database: &Database) -> Result<WriteTransaction, OutboxError> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    Ok(txn)
+}
+
+fn put_endpoint(txn: &WriteTransaction, endpoint: &Endpoint) -> Result<(), OutboxError> {
+    txn.open_table(ENDPOINT)?.insert((), &encode(endpoint)[..])?;
+    Ok(())
+}
+
+/// Says when the first delivery of a document may be tried; never if nothing waits.
+fn put_when(
+    txn: &WriteTransaction,
+    document: &DocumentId,
+    when: Option<u64>,
+) -> Result<(), OutboxError> {
+    let (mut whens, mut due) = (txn.open_table(WHEN)?, txn.open_table(DUE)?);
+    let before = whens.get(&document.0)?.map(|when| when.value());
+    if before == when {
+        return Ok(());
+    }
+    if let Some(before) = before {
+        due.remove((before, &document.0))?;
+    }
+    match when {
+        Some(when) => {
+            whens.insert(&document.0, when)?;
+            due.insert((when, &document.0), ())?;
+        }
+        None => _ = whens.remove(&document.0)?,
+    }
+    Ok(())
+}
+
+fn encode<T: minicbor::Encode<()>>(row: &T) -> Vec<u8> {
+    minicbor::to_vec(row).expect("encoding into a Vec cannot fail")
+}
+
+fn decode<'a, T: minicbor::Decode<'a, ()>>(bytes: &'a [u8]) -> Result<T, minicbor::decode::Error> {
+    minicbor::decode(bytes)
+}

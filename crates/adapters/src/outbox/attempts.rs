@@ -1,0 +1,294 @@
+//! What is tried next, and what came of it.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use rejoin::DocumentId;
+
+use super::enqueue::{is_held, put_dead, put_shadow};
+use super::rows::RowBytes;
+use super::tables::{DUE, HELD, OUTBOX, SHADOWS};
+use super::{
+    DeadClass, DeadLetter, Endpoint, Outbox, OutboxError, Shadow, Taken, Waiting, decode, encode,
+    put_endpoint, put_when, write,
+};
+use crate::delivery::{Action, Delivery};
+use crate::mapping::OnPoison;
+use crate::sink::{Fault, FaultClass};
+
+/// A delivery to hand to the target now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// What to hand over.
+    pub delivery: Delivery,
+    /// Attempts that failed before.
+    pub attempts: u32,
+}
+
+impl Outbox {
+    /// Takes deliveries to hand to the target now, each of another document. Nobody else gets them
+    /// until [`Outbox::finish`] or [`Outbox::give_back`]. At most `max` are under way at once.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn take(&mut self, now_ms: u64, max: usize) -> Result<Vec<Attempt>, OutboxError> {
+        if self.endpoint.paused || self.endpoint.disabled.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut free = max.saturating_sub(self.in_flight.len());
+        if self.is_down() {
+            // One delivery asks for all whether the target is back.
+            free = free.min(usize::from(self.in_flight.is_empty() && now_ms >= self.probe_ms));
+        }
+        let txn = self.database.begin_read()?;
+        let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
+        let mut taken = Vec::new();
+        for row in due.range((0, &[0; 16])..=(now_ms, &[u8::MAX; 16]))? {
+            if taken.len() == free {
+                break;
+            }
+            let document = DocumentId(*row?.0.value().1);
+            if self.in_flight.contains(&document) {
+                continue;
+            }
+            let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
+            let Some((_, row)) = first.transpose()? else { continue };
+            let Waiting { delivery, attempts, .. } = decode(row.value())?;
+            self.in_flight.insert(document);
+            taken.push(Attempt { delivery, attempts });
+        }
+        Ok(taken)
+    }
+
+    /// When there may be something to take, in milliseconds since 1970: not before, unless something
+    /// is enqueued or finished. Nothing if it is not up to time.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn next_ms(&self) -> Result<Option<u64>, OutboxError> {
+        if self.endpoint.paused || self.endpoint.disabled.is_some() {
+            return Ok(None);
+        }
+        let txn = self.database.begin_read()?;
+        let due = txn.open_table(DUE)?;
+        let mut next = None;
+        for row in due.iter()? {
+            let key = row?.0;
+            let (when, document) = key.value();
+            if !self.in_flight.contains(&DocumentId(*document)) {
+                next = Some(when).filter(|when| *when != HELD);
+                break;
+            }
+        }
+        let is_probing = self.is_down() && !self.in_flight.is_empty();
+        let earliest = if self.is_down() { self.probe_ms } else { 0 };
+        Ok(next.filter(|_| !is_probing).map(|next| next.max(earliest)))
+    }
+
+    /// Gives back what was taken and never handed over.
+    pub fn give_back(&mut self, document: &DocumentId) {
+        self.in_flight.remove(document);
+    }
+
+    /// Notes what came of deliveries that were taken, in one commit.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn finish(
+        &mut self,
+        now_ms: u64,
+        outcomes: &[(Delivery, Result<(), Fault>)],
+    ) -> Result<(), OutboxError> {
+        let txn = write(&self.database)?;
+        let mut endpoint = self.endpoint.clone();
+        for (delivery, outcome) in outcomes {
+            match outcome {
+                Ok(()) => {
+                    let was_down = endpoint.failures >= DOWN_AFTER;
+                    endpoint.failures = 0;
+                    endpoint.failing_since_ms = None;
+                    taken(&txn, now_ms, delivery)?;
+                    next(&txn, now_ms, &delivery.document, delivery.seq)?;
+                    if was_down {
+                        hasten(&txn, now_ms)?;
+                    }
+                }
+                Err(fault) => self.failed(&txn, now_ms, delivery, fault, &mut endpoint)?,
+            }
+        }
+        if endpoint != self.endpoint {
+            put_endpoint(&txn, &endpoint)?;
+        }
+        txn.commit()?;
+        self.endpoint = endpoint;
+        for (delivery, _) in outcomes {
+            self.in_flight.remove(&delivery.document);
+        }
+        if self.is_down() {
+            let doublings = (self.endpoint.failures - DOWN_AFTER).min(16);
+            let wait = PROBE_MIN.saturating_mul(1 << doublings).min(PROBE_MAX);
+            self.probe_ms = now_ms.saturating_add(self.jittered(wait));
+        }
+        Ok(())
+    }
+
+    fn failed(
+        &mut self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        delivery: &Delivery,
+        fault: &Fault,
+        endpoint: &mut Endpoint,
+    ) -> Result<(), OutboxError> {
+        let document = &delivery.document;
+        let row = txn
+            .open_table(OUTBOX)?
+            .get((&document.0, delivery.seq))?
+            .map(|row| decode(row.value()));
+        let Some(mut waiting): Option<Waiting> = row.transpose()? else { return Ok(()) };
+        waiting.attempts += 1;
+        waiting.fault = Some(fault.what.clone());
+        let wait = self.policy.retry.schedule.get(waiting.attempts as usize - 1).copied();
+        match (fault.class, wait) {
+            (FaultClass::Gone, _) => {
+                endpoint.disabled = Some(fault.what.clone());
+                put_waiting(txn, &waiting)
+            }
+            (FaultClass::Transient { after }, Some(wait)) => {
+                endpoint.failures = endpoint.failures.saturating_add(1);
+                let since = *endpoint.failing_since_ms.get_or_insert(now_ms);
+                let limit = self.policy.retry.disable_after;
+                if now_ms.saturating_sub(since) >= millis(limit) {
+                    endpoint.disabled = Some(format!(
+                        "nothing was taken for {}; the last fault: {}",
+                        humantime::format_duration(limit),
+                        fault.what
+                    ));
+                }
+                let wait = self.jittered(wait).max(after.map_or(0, millis));
+                put_waiting(txn, &waiting)?;
+                put_when(txn, document, Some(now_ms.saturating_add(wait)))
+            }
+            (FaultClass::Transient { .. }, None) => {
+                endpoint.failures = endpoint.failures.saturating_add(1);
+                endpoint.failing_since_ms.get_or_insert(now_ms);
+                self.bury(txn, now_ms, waiting, fault, DeadClass::Exhausted)
+            }
+            (FaultClass::Permanent, _) => {
+                // Whoever refuses is there.
+                endpoint.failures = 0;
+                endpoint.failing_since_ms = None;
+                self.bury(txn, now_ms, waiting, fault, DeadClass::Permanent)
+            }
+        }
+    }
+
+    /// Makes a dead letter of what waits, and goes on with the next.
+    fn bury(
+        &self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        waiting: Waiting,
+        fault: &Fault,
+        class: DeadClass,
+    ) -> Result<(), OutboxError> {
+        let Waiting { delivery, attempts, .. } = waiting;
+        let (document, seq) = (delivery.document, delivery.seq);
+        let letter = DeadLetter {
+            document,
+            record: delivery.record.clone(),
+            class,
+            fault: fault.what.clone(),
+            answer: fault.answer.clone(),
+            attempts,
+            heads: delivery.heads.clone(),
+            at_ms: now_ms,
+            delivery: Some(delivery),
+        };
+        put_dead(txn, &letter)?;
+        next(txn, now_ms, &document, seq)?;
+        if self.policy.on_poison == OnPoison::Hold {
+            put_when(txn, &document, Some(HELD))?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but failures came back lately.
+    pub fn is_down(&self) -> bool {
+        self.endpoint.failures >= DOWN_AFTER
+    }
+
+    /// A wait, in milliseconds, with its part that is left to chance.
+    fn jittered(&mut self, wait: Duration) -> u64 {
+        let chance: f64 = self.rng.random();
+        millis(wait.mul_f64(1.0 + self.policy.retry.jitter * chance))
+    }
+}
+
+/// Notes that the target took a delivery.
+fn taken(txn: &WriteTransaction, now_ms: u64, delivery: &Delivery) -> Result<(), OutboxError> {
+    let Delivery { document, record, action, .. } = delivery;
+    let row = txn.open_table(SHADOWS)?;
+    let row = row.get((&document.0, &*record.name, &*record.key))?.map(|row| decode(row.value()));
+    let mut shadow: Shadow = row.transpose()?.unwrap_or_default();
+    shadow.held = match action {
+        Action::Put(row) => Some(RowBytes(row.clone())),
+        Action::Mark { .. } | Action::Delete => None,
+    };
+    let at = Taken { key: delivery.key.clone(), heads: delivery.heads.clone(), at_ms: now_ms };
+    shadow.taken.push(at);
+    let extra = shadow.taken.len().saturating_sub(TAKEN_KEPT);
+    shadow.taken.drain(..extra);
+    put_shadow(txn, document, record, &shadow)
+}
+
+/// Takes a delivery out of the outbox, and makes the document's next one due.
+fn next(
+    txn: &WriteTransaction,
+    now_ms: u64,
+    document: &DocumentId,
+    seq: u64,
+) -> Result<(), OutboxError> {
+    txn.open_table(OUTBOX)?.remove((&document.0, seq))?;
+    if is_held(txn, document)? {
+        return Ok(());
+    }
+    let table = txn.open_table(OUTBOX)?;
+    let waits = table.range((&document.0, 0)..=(&document.0, u64::MAX))?.next().is_some();
+    drop(table);
+    put_when(txn, document, waits.then_some(now_ms))
+}
+
+/// Makes what waits out a failure due now: the target is back.
+fn hasten(txn: &WriteTransaction, now_ms: u64) -> Result<(), OutboxError> {
+    let mut later = Vec::new();
+    {
+        let due = txn.open_table(DUE)?;
+        for row in due.range((now_ms + 1, &[0; 16])..(HELD, &[0; 16]))?.take(HASTENED_MAX) {
+            later.push(DocumentId(*row?.0.value().1));
+        }
+    }
+    later.iter().try_for_each(|document| put_when(txn, document, Some(now_ms)))
+}
+
+fn put_waiting(txn: &WriteTransaction, waiting: &Waiting) -> Result<(), OutboxError> {
+    let key = (&waiting.delivery.document.0, waiting.delivery.seq);
+    txn.open_table(OUTBOX)?.insert(key, &encode(waiting)[..])?;
+    Ok(())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Failures in a row after which a target counts as down.
+const DOWN_AFTER: u32 = 5;
+/// How soon a target that is down is asked again, at first.
+const PROBE_MIN: Duration = Duration::from_secs(1);
+/// And at last.
+const PROBE_MAX: Duration = Duration::from_mins(5);
+/// Documents that are tried at once when a target is back.
+const HASTENED_MAX: usize = 10_000;
+/// Deliveries remembered of a row, for whoever asks where it came from.
+const TAKEN_KEPT: usize = 8;

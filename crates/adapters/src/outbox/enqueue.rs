@@ -1,0 +1,332 @@
+//! From what a document projects to, to deliveries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use rejoin::{ChangeHash, DocumentId};
+
+use super::rows::RowBytes;
+use super::tables::{CHECKPOINTS, DEAD, DEAD_NEXT, HELD, MISFITS, OUTBOX, RECORDS, SHADOWS, WHEN};
+use super::{
+    Checkpoint, DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode,
+    put_when, write,
+};
+use crate::delivery::{Action, Delivery, IdempotencyKey, Origin, Record, Row};
+use crate::mapping::{Deletes, Mode};
+use crate::projection::Misfit;
+
+/// What a document projects to.
+#[derive(Debug, Clone)]
+pub struct Projected {
+    /// Which document.
+    pub document: DocumentId,
+    /// Its heads.
+    pub heads: Vec<ChangeHash>,
+    /// The heads of its schema.
+    pub schema: Vec<ChangeHash>,
+    /// The rows, and what is none.
+    pub rows: BTreeMap<Record, Result<Row, Misfit>>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queued {
+    /// New deliveries.
+    pub deliveries: u64,
+    /// Older ones that they took the place of.
+    pub replaced: u64,
+    /// New dead letters.
+    pub misfits: u64,
+}
+
+impl Outbox {
+    /// Whether a document with these heads, by this schema, is enqueued already.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn is_enqueued(
+        &self,
+        document: &DocumentId,
+        heads: &[ChangeHash],
+        schema: &[ChangeHash],
+    ) -> Result<bool, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let table = txn.open_table(CHECKPOINTS)?;
+        let Some(row) = table.get(&document.0)? else { return Ok(false) };
+        let checkpoint: Checkpoint = decode(row.value())?;
+        Ok(checkpoint.heads == sorted(heads)
+            && checkpoint.schema == sorted(schema)
+            && checkpoint.mapping == self.policy.mapping
+            && checkpoint.generation == self.endpoint.generation)
+    }
+
+    /// Enqueues what differs from what was enqueued before, each document once, and notes how far
+    /// they are, in one commit.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn enqueue(&mut self, now_ms: u64, projected: &[Projected]) -> Result<Queued, OutboxError> {
+        let txn = write(&self.database)?;
+        let mut queued = Queued::default();
+        for projected in projected {
+            self.enqueue_one(&txn, now_ms, projected, &mut queued)?;
+        }
+        txn.commit()?;
+        Ok(queued)
+    }
+
+    fn enqueue_one(
+        &self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        projected: &Projected,
+        queued: &mut Queued,
+    ) -> Result<(), OutboxError> {
+        let document = projected.document;
+        let before = txn
+            .open_table(CHECKPOINTS)?
+            .get(&document.0)?
+            .map(|row| decode::<Checkpoint>(row.value()))
+            .transpose()?
+            .unwrap_or_default();
+        let again = before.generation != self.endpoint.generation;
+        let mut checkpoint = Checkpoint {
+            heads: sorted(&projected.heads),
+            schema: sorted(&projected.schema),
+            mapping: self.policy.mapping.clone(),
+            generation: self.endpoint.generation,
+            ..before
+        };
+        let mut shadows = self.shadows(txn, &document)?;
+        let misfits = self.forget_misfits(txn, &document)?;
+        let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
+        for (record, row) in &projected.rows {
+            let shadow = shadows.remove(record).unwrap_or_default();
+            let row = match row {
+                Ok(row) => self.is_free(txn, record, &document)?.map(|()| row),
+                Err(misfit) => Err(misfit.to_string()),
+            };
+            match row {
+                Ok(row) if !again && shadow.wanted.as_ref().is_some_and(|it| it.0 == *row) => {}
+                Ok(row) => {
+                    txn.open_table(RECORDS)?.insert((&*record.name, &*record.key), &document.0)?;
+                    let wanted = Some(RowBytes(row.clone()));
+                    let shadow = Shadow { wanted, deleted_ms: None, ..shadow };
+                    put_shadow(txn, &document, record, &shadow)?;
+                    deliveries.push((record.clone(), Action::Put(row.clone())));
+                }
+                Err(fault) => dead.push((record.clone(), fault)),
+            }
+        }
+        for (record, shadow) in shadows {
+            let is_gone = shadow.wanted.is_none();
+            if is_gone && !again {
+                continue;
+            }
+            let deleted_ms = shadow.deleted_ms.unwrap_or(now_ms);
+            let action = match self.policy.deletes {
+                Deletes::Delete => Action::Delete,
+                Deletes::Mark { .. } => Action::Mark { deleted_ms },
+            };
+            let shadow = Shadow { wanted: None, deleted_ms: Some(deleted_ms), ..shadow };
+            put_shadow(txn, &document, &record, &shadow)?;
+            deliveries.push((record, action));
+        }
+        for (record, action) in deliveries {
+            self.put(txn, now_ms, &document, &mut checkpoint, record, action, queued)?;
+        }
+        for (record, fault) in dead {
+            let known = misfits.contains(&(record.clone(), fault.clone()));
+            queued.misfits += u64::from(!known);
+            let letter = DeadLetter {
+                delivery: None,
+                document,
+                record,
+                class: DeadClass::Misfit,
+                fault,
+                answer: None,
+                attempts: 0,
+                heads: checkpoint.heads.clone(),
+                at_ms: now_ms,
+            };
+            put_dead(txn, &letter)?;
+        }
+        txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call, and a struct would only rename them")]
+    fn put(
+        &self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        document: &DocumentId,
+        checkpoint: &mut Checkpoint,
+        record: Record,
+        action: Action,
+        queued: &mut Queued,
+    ) -> Result<(), OutboxError> {
+        if self.policy.mode == Mode::State {
+            queued.replaced += self.replace(txn, document, &record)?;
+        }
+        let origin = Origin {
+            adapter: &self.policy.adapter,
+            document,
+            heads: &checkpoint.heads,
+            schema: &checkpoint.schema,
+            mapping: &checkpoint.mapping,
+            generation: checkpoint.generation,
+        };
+        let key = IdempotencyKey::new(&origin, &record);
+        checkpoint.seq += 1;
+        let last = checkpoint.heads.last().map(ToString::to_string);
+        let delivery = Delivery {
+            previous: checkpoint.last.replace(key.clone()),
+            key,
+            adapter: self.policy.adapter.clone(),
+            document: *document,
+            seq: checkpoint.seq,
+            record,
+            action,
+            heads: checkpoint.heads.clone(),
+            mapping: checkpoint.mapping.clone(),
+            correlation: last.unwrap_or_default(),
+            enqueued_ms: now_ms,
+        };
+        let seq = delivery.seq;
+        let waiting = Waiting { delivery, attempts: 0, fault: None };
+        txn.open_table(OUTBOX)?.insert((&document.0, seq), &encode(&waiting)[..])?;
+        queued.deliveries += 1;
+        let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
+        if when.is_none() {
+            put_when(txn, document, Some(now_ms))?;
+        }
+        Ok(())
+    }
+
+    /// Drops what waits about a row, as something newer takes its place; not what is under way.
+    fn replace(
+        &self,
+        txn: &WriteTransaction,
+        document: &DocumentId,
+        record: &Record,
+    ) -> Result<u64, OutboxError> {
+        let mut table = txn.open_table(OUTBOX)?;
+        let mut older = Vec::new();
+        let in_flight = self.in_flight.contains(document);
+        for (at, row) in table.range((&document.0, 0)..=(&document.0, u64::MAX))?.enumerate() {
+            let (key, row) = row?;
+            let waiting: Waiting = decode(row.value())?;
+            if waiting.delivery.record == *record && !(in_flight && at == 0) {
+                older.push(key.value().1);
+            }
+        }
+        for seq in &older {
+            table.remove((&document.0, *seq))?;
+        }
+        Ok(older.len() as u64)
+    }
+
+    /// Whether no other document has this row already.
+    fn is_free(
+        &self,
+        txn: &WriteTransaction,
+        record: &Record,
+        document: &DocumentId,
+    ) -> Result<Result<(), String>, OutboxError> {
+        let records = txn.open_table(RECORDS)?;
+        let owner = records.get((&*record.name, &*record.key))?;
+        let owner = owner.map(|owner| DocumentId(*owner.value()));
+        let Some(other) = owner.filter(|owner| owner != document) else { return Ok(Ok(())) };
+        let shadow = txn.open_table(SHADOWS)?;
+        let shadow = shadow.get((&other.0, &*record.name, &*record.key))?;
+        let shadow: Option<Shadow> = shadow.map(|row| decode(row.value())).transpose()?;
+        Ok(match shadow.is_some_and(|shadow| shadow.wanted.is_some()) {
+            true => Err(format!(
+                "the document {other} has this row already; make the mapping's `key` tell them apart"
+            )),
+            false => Ok(()),
+        })
+    }
+
+    fn shadows(
+        &self,
+        txn: &WriteTransaction,
+        document: &DocumentId,
+    ) -> Result<BTreeMap<Record, Shadow>, OutboxError> {
+        let table = txn.open_table(SHADOWS)?;
+        let mut shadows = BTreeMap::new();
+        for row in table.range((&document.0, "", "")..)? {
+            let (key, row) = row?;
+            let (of, name, record) = key.value();
+            if *of != document.0 {
+                break;
+            }
+            let record = Record { name: name.to_owned(), key: record.to_owned() };
+            shadows.insert(record, decode(row.value())?);
+        }
+        Ok(shadows)
+    }
+
+    /// Takes the dead letters of a document that were no rows away: it is projected anew.
+    fn forget_misfits(
+        &self,
+        txn: &WriteTransaction,
+        document: &DocumentId,
+    ) -> Result<BTreeSet<(Record, String)>, OutboxError> {
+        let (mut misfits, mut dead) = (txn.open_table(MISFITS)?, txn.open_table(DEAD)?);
+        let mut found = Vec::new();
+        for row in misfits.range((&document.0, "", "")..)? {
+            let (key, number) = row?;
+            let (of, name, record) = key.value();
+            if *of != document.0 {
+                break;
+            }
+            found.push((Record { name: name.to_owned(), key: record.to_owned() }, number.value()));
+        }
+        let mut forgotten = BTreeSet::new();
+        for (record, number) in found {
+            misfits.remove((&document.0, &*record.name, &*record.key))?;
+            if let Some(row) = dead.remove(number)? {
+                let letter: DeadLetter = decode(row.value())?;
+                forgotten.insert((record, letter.fault));
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+pub(super) fn put_shadow(
+    txn: &WriteTransaction,
+    document: &DocumentId,
+    record: &Record,
+    shadow: &Shadow,
+) -> Result<(), OutboxError> {
+    let key = (&document.0, &*record.name, &*record.key);
+    txn.open_table(SHADOWS)?.insert(key, &encode(shadow)[..])?;
+    Ok(())
+}
+
+pub(super) fn put_dead(txn: &WriteTransaction, letter: &DeadLetter) -> Result<u64, OutboxError> {
+    let mut next = txn.open_table(DEAD_NEXT)?;
+    let number = next.get(())?.map_or(1, |number| number.value());
+    next.insert((), number + 1)?;
+    txn.open_table(DEAD)?.insert(number, &encode(letter)[..])?;
+    if letter.class == DeadClass::Misfit {
+        let key = (&letter.document.0, &*letter.record.name, &*letter.record.key);
+        txn.open_table(MISFITS)?.insert(key, number)?;
+    }
+    Ok(number)
+}
+
+/// Whether a document waits for somebody to do something.
+pub(super) fn is_held(txn: &WriteTransaction, document: &DocumentId) -> Result<bool, OutboxError> {
+    let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
+    Ok(when == Some(HELD))
+}
+
+fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {
+    let mut heads = heads.to_vec();
+    heads.sort_unstable();
+    heads
+}

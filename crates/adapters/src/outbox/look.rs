@@ -1,0 +1,133 @@
+//! What people and metrics see of an outbox.
+
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use rejoin::DocumentId;
+
+use super::tables::{CHECKPOINTS, DEAD, OUTBOX, RECORDS, SHADOWS};
+use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode};
+use crate::delivery::{Record, Row};
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Deliveries that wait.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Documents that were enqueued at some time.
+    pub documents: u64,
+}
+
+/// A delivery that the target does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsent {
+    /// The document.
+    pub document: DocumentId,
+    /// The row.
+    pub record: Record,
+    /// Since when it waits, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// What the last of them came to.
+    pub fault: Option<String>,
+}
+
+impl Outbox {
+    /// How much waits.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn depth(&self) -> Result<Depth, OutboxError> {
+        let txn = self.database.begin_read()?;
+        Ok(Depth {
+            waiting: txn.open_table(OUTBOX)?.len()?,
+            dead: txn.open_table(DEAD)?.len()?,
+            documents: txn.open_table(CHECKPOINTS)?.len()?,
+        })
+    }
+
+    /// What the target does not have yet, at most so many, those that wait longest first.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn unsent(&self, max: usize) -> Result<Vec<Unsent>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let table = txn.open_table(OUTBOX)?;
+        let mut unsent = Vec::new();
+        for row in table.iter()? {
+            let Waiting { delivery, attempts, fault } = decode(row?.1.value())?;
+            let (document, record, since_ms) =
+                (delivery.document, delivery.record, delivery.enqueued_ms);
+            unsent.push(Unsent { document, record, since_ms, attempts, fault });
+            if unsent.len() >= 2 * max.max(512) {
+                unsent.sort_by_key(|unsent: &Unsent| unsent.since_ms);
+                unsent.truncate(max);
+            }
+        }
+        unsent.sort_by_key(|unsent| unsent.since_ms);
+        unsent.truncate(max);
+        Ok(unsent)
+    }
+
+    /// Where a row comes from: its document, and what was delivered of it.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn origin(&self, record: &Record) -> Result<Option<(DocumentId, Shadow)>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let owner = txn.open_table(RECORDS)?.get((&*record.name, &*record.key))?;
+        let Some(document) = owner.map(|owner| DocumentId(*owner.value())) else { return Ok(None) };
+        let row = txn.open_table(SHADOWS)?;
+        let row = row.get((&document.0, &*record.name, &*record.key))?;
+        let shadow = row.map(|row| decode(row.value())).transpose()?;
+        Ok(shadow.map(|shadow| (document, shadow)))
+    }
+
+    /// The rows that a target should hold, by name and key after one, at most so many: those that
+    /// were enqueued last. Nothing stands for one that is gone.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn wanted(
+        &self,
+        name: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(Record, DocumentId, Option<Row>)>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let (records, shadows) = (txn.open_table(RECORDS)?, txn.open_table(SHADOWS)?);
+        let mut wanted = Vec::new();
+        for row in records.range((name, after.unwrap_or_default())..)? {
+            let (key, document) = row?;
+            let (of, key) = key.value();
+            if of != name || wanted.len() == max {
+                break;
+            }
+            if Some(key) == after {
+                continue;
+            }
+            let document = DocumentId(*document.value());
+            let Some(row) = shadows.get((&document.0, of, key))? else { continue };
+            let shadow: Shadow = decode(row.value())?;
+            let record = Record { name: of.to_owned(), key: key.to_owned() };
+            wanted.push((record, document, shadow.wanted.map(|row| row.0)));
+        }
+        Ok(wanted)
+    }
+
+    /// Makes a document be projected again, as if it had changed.
+    pub(super) fn forget_checkpoint(
+        &self,
+        txn: &WriteTransaction,
+        document: &DocumentId,
+    ) -> Result<(), OutboxError> {
+        let mut table = txn.open_table(CHECKPOINTS)?;
+        let row = table.get(&document.0)?.map(|row| decode::<Checkpoint>(row.value()));
+        if let Some(checkpoint) = row.transpose()? {
+            let checkpoint = Checkpoint { heads: Vec::new(), ..checkpoint };
+            table.insert(&document.0, &encode(&checkpoint)[..])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Rows of the outbox's tables, CBOR with integer keys: unknown keys are ignored, so a newer program
+//! may add some.
+
+use minicbor::{Decode, Encode};
+use rejoin::ChangeHash;
+
+use crate::delivery::{Delivery, IdempotencyKey, Record, Row, row};
+
+/// What was enqueued of a document so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Checkpoint {
+    /// The heads, in ascending order.
+    #[n(0)]
+    pub heads: Vec<ChangeHash>,
+    /// The heads of the schema.
+    #[n(1)]
+    pub schema: Vec<ChangeHash>,
+    /// The mapping's version.
+    #[n(2)]
+    pub mapping: String,
+    /// The number of the last delivery.
+    #[n(3)]
+    pub seq: u64,
+    /// The key of the last delivery.
+    #[n(4)]
+    pub last: Option<IdempotencyKey>,
+    /// How often somebody had asked for everything again.
+    #[n(5)]
+    pub generation: u64,
+}
+
+/// A row as it was enqueued last, and as the target is known to hold it.
+#[derive(Debug, Clone, PartialEq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Shadow {
+    /// As it was enqueued last; nothing if it is gone.
+    #[n(0)]
+    pub wanted: Option<RowBytes>,
+    /// As the target took it; nothing if it took none, or it is gone there.
+    #[n(1)]
+    pub held: Option<RowBytes>,
+    /// The deliveries the target took, the last one last.
+    #[n(2)]
+    pub taken: Vec<Taken>,
+    /// When it was found gone, in milliseconds since 1970.
+    #[n(3)]
+    pub deleted_ms: Option<u64>,
+}
+
+/// A delivery that the target took.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Taken {
+    /// Its key.
+    #[n(0)]
+    pub key: IdempotencyKey,
+    /// The document's heads it came from.
+    #[n(1)]
+    pub heads: Vec<ChangeHash>,
+    /// When, in milliseconds since 1970.
+    #[n(2)]
+    pub at_ms: u64,
+}
+
+/// A row, for CBOR.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct RowBytes(
+    #[n(0)]
+    #[cbor(with = "row")]
+    pub Row,
+);
+
+/// A delivery that waits, and what came of it so far.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct Waiting {
+    /// What waits.
+    #[n(0)]
+    pub delivery: Delivery,
+    /// Attempts that failed.
+    #[n(1)]
+    pub attempts: u32,
+    /// What the last of them came to.
+    #[n(2)]
+    pub fault: Option<String>,
+}
+
+/// Something that will not be delivered unless somebody does something about it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct DeadLetter {
+    /// What was to be delivered; nothing if it was no row at all.
+    #[n(0)]
+    pub delivery: Option<Delivery>,
+    /// The document.
+    #[n(1)]
+    pub document: rejoin::DocumentId,
+    /// The row.
+    #[n(2)]
+    pub record: Record,
+    /// Why it is here.
+    #[n(3)]
+    pub class: DeadClass,
+    /// What happened, for people.
+    #[n(4)]
+    pub fault: String,
+    /// The beginning of what the target answered, if it did.
+    #[n(5)]
+    pub answer: Option<String>,
+    /// Attempts that were made.
+    #[n(6)]
+    pub attempts: u32,
+    /// The document's heads.
+    #[n(7)]
+    pub heads: Vec<ChangeHash>,
+    /// When, in milliseconds since 1970.
+    #[n(8)]
+    pub at_ms: u64,
+}
+
+/// Why something is a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum DeadClass {
+    /// The document does not become a row.
+    #[n(0)]
+    Misfit,
+    /// The target will never take it.
+    #[n(1)]
+    Permanent,
+    /// The target did not take it as often as it was tried.
+    #[n(2)]
+    Exhausted,
+}
+
+impl DeadClass {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Misfit => "misfit",
+            Self::Permanent => "refused",
+            Self::Exhausted => "exhausted",
+        }
+    }
+}
+
+/// How it stands with the target.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Endpoint {
+    /// Somebody said that nothing is to be sent.
+    #[n(0)]
+    pub paused: bool,
+    /// Why it was given up.
+    #[n(1)]
+    pub disabled: Option<String>,
+    /// Since when every attempt has failed, in milliseconds since 1970.
+    #[n(2)]
+    pub failing_since_ms: Option<u64>,
+    /// Failed attempts in a row.
+    #[n(3)]
+    pub failures: u32,
+    /// Rises when somebody asks for what was delivered already.
+    #[n(4)]
+    pub generation: u64,
+}

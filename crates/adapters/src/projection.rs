@@ -1,0 +1,267 @@
+//! From a document to the rows a target shall hold: pure, and the same everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rejoin::{DocumentId, Path};
+use rejoin_core::invariant::{look_up, time_ms};
+use serde_json::{Map, Number, Value};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::delivery::{Record, Row};
+use crate::mapping::{
+    FieldMapping, Filling, From, Held, Mapping, Mask, OutsideKind, RecordMapping,
+};
+
+/// A document, as far as rows depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Which document.
+    pub document: &'a DocumentId,
+    /// Its natural key, if it has one.
+    pub key: Option<&'a str>,
+    /// Its effective value.
+    pub value: &'a Value,
+    /// The fields that people have not agreed on.
+    pub asked: &'a BTreeSet<Path>,
+    /// What hashes are mixed with.
+    pub salt: &'a str,
+}
+
+/// Why something is no row.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Misfit {
+    /// A field that must be there is not.
+    #[error("{outside} is required, and {path} has no value; fill it in, or give a default")]
+    Missing {
+        /// The outside name.
+        outside: String,
+        /// Where it should come from.
+        path: Path,
+    },
+    /// A value has no name outside.
+    #[error("{outside}: the mapping has no name for the value of {path}; add it to `map`")]
+    Unnamed {
+        /// The outside name.
+        outside: String,
+        /// Where it comes from.
+        path: Path,
+    },
+    /// A value is not what the mapping says.
+    #[error("{outside}: the value of {path} is not {kind}; correct it, or the mapping")]
+    Kind {
+        /// The outside name.
+        outside: String,
+        /// Where it comes from.
+        path: Path,
+        /// What it should be.
+        kind: &'static str,
+    },
+    /// The row has no key.
+    #[error(
+        "the row's key needs a plain value at {path}; fill it in, or change the mapping's `key`"
+    )]
+    Key {
+        /// Where it should come from.
+        path: Path,
+    },
+    /// Two rows have one key.
+    #[error("two rows have this key; make the mapping's `key` tell them apart")]
+    Twice,
+}
+
+/// The rows of a document. What does not become one is named by the key it would have, or by the
+/// document where it has none.
+pub fn project(mapping: &Mapping, source: &Source<'_>) -> BTreeMap<Record, Result<Row, Misfit>> {
+    let mut rows = BTreeMap::new();
+    if source.value.get("deleted") == Some(&Value::Bool(true)) {
+        return rows;
+    }
+    for record in &mapping.records {
+        for (item, at, value) in items(record, source.value) {
+            let filling = Filling {
+                document: source.document,
+                key: source.key,
+                item: item.as_deref(),
+                value,
+            };
+            let (key, row) = match record.key.fill(&filling) {
+                Ok(key) => (key, row(record, source, value, &at)),
+                Err(path) => {
+                    let place = item.map(|item| format!("/{item}")).unwrap_or_default();
+                    (format!("{}{place}", source.document), Err(Misfit::Key { path }))
+                }
+            };
+            let record = Record { name: record.name.clone(), key };
+            let is_twice = rows.contains_key(&record);
+            rows.insert(record, if is_twice { Err(Misfit::Twice) } else { row });
+        }
+    }
+    rows
+}
+
+/// What becomes a row: its index or key, where it stands, and its value.
+fn items<'a>(record: &RecordMapping, value: &'a Value) -> Vec<(Option<String>, Path, &'a Value)> {
+    let Some(each) = &record.each else { return vec![(None, Path::ROOT, value)] };
+    match look_up(value, each) {
+        Some(Value::Array(items)) => {
+            let items = items.iter().enumerate();
+            items.map(|(at, item)| (Some(at.to_string()), each.join(at), item)).collect()
+        }
+        Some(Value::Object(items)) => {
+            let items = items.iter();
+            items.map(|(key, item)| (Some(key.clone()), each.join(key.as_str()), item)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn row(
+    record: &RecordMapping,
+    source: &Source<'_>,
+    item: &Value,
+    at: &Path,
+) -> Result<Row, Misfit> {
+    let mut row = Map::new();
+    for (outside, field) in &record.fields {
+        if let Some(value) = outside_value(outside, field, source, item, at)? {
+            row.insert(outside.clone(), value);
+        }
+    }
+    Ok(row)
+}
+
+/// What a field is outside; nothing if it is left out.
+fn outside_value(
+    outside: &str,
+    field: &FieldMapping,
+    source: &Source<'_>,
+    item: &Value,
+    at: &Path,
+) -> Result<Option<Value>, Misfit> {
+    let (path, in_item) = match &field.from {
+        From::Constant(constant) => return Ok(Some(constant.clone())),
+        From::Path { path, in_item } => (path, *in_item),
+    };
+    if field.mask == Some(Mask::Drop) {
+        return Ok(None);
+    }
+    let whole = match in_item {
+        true => path.segments().iter().fold(at.clone(), |path, step| path.join(step.clone())),
+        false => path.clone(),
+    };
+    if is_asked(source.asked, &whole) {
+        match &field.held {
+            Held::Agreed => {}
+            Held::Omit => return Ok(None),
+            Held::Constant(constant) => return Ok(Some(constant.clone())),
+        }
+    }
+    let found = look_up(if in_item { item } else { source.value }, path);
+    let found = found.filter(|value| !value.is_null());
+    let value = match found {
+        None if field.required => {
+            return Err(Misfit::Missing { outside: outside.to_owned(), path: path.clone() });
+        }
+        None => match &field.default {
+            Some(default) => default.clone(),
+            None => return Ok(Some(Value::Null)),
+        },
+        Some(value) => named(outside, field, path, value)?,
+    };
+    Ok(Some(masked(field.mask, source.salt, value)))
+}
+
+/// Whether a field, or something around or in it, is for people to decide.
+fn is_asked(asked: &BTreeSet<Path>, path: &Path) -> bool {
+    asked
+        .iter()
+        .any(|asked| asked.segments().iter().zip(path.segments()).all(|(one, other)| one == other))
+}
+
+fn named(outside: &str, field: &FieldMapping, path: &Path, value: &Value) -> Result<Value, Misfit> {
+    if !field.map.is_empty() {
+        let unnamed = || Misfit::Unnamed { outside: outside.to_owned(), path: path.clone() };
+        let name = spelled(value).ok_or_else(unnamed)?;
+        return field.map.get(&name).cloned().ok_or_else(unnamed);
+    }
+    let Some(kind) = field.kind else { return Ok(value.clone()) };
+    converted(kind, value).ok_or_else(|| Misfit::Kind {
+        outside: outside.to_owned(),
+        path: path.clone(),
+        kind: kind.name(),
+    })
+}
+
+/// A plain value as a text.
+fn spelled(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn converted(kind: OutsideKind, value: &Value) -> Option<Value> {
+    let number = |value: &Value| match value {
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => text.trim().parse::<Number>().ok(),
+        _ => None,
+    };
+    match kind {
+        OutsideKind::Json => Some(value.clone()),
+        OutsideKind::String => spelled(value).map(Value::String),
+        OutsideKind::Boolean => match value {
+            Value::Bool(_) => Some(value.clone()),
+            Value::String(text) => text.parse::<bool>().ok().map(Value::Bool),
+            _ => None,
+        },
+        OutsideKind::Number => number(value).map(Value::Number),
+        OutsideKind::Integer => number(value).filter(|number| !number.is_f64()).map(Value::Number),
+        OutsideKind::Time => {
+            let time = chrono::DateTime::from_timestamp_millis(time_ms(value)?)?;
+            Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())
+        }
+    }
+}
+
+impl OutsideKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::String => "a text",
+            Self::Integer => "a whole number",
+            Self::Number => "a number",
+            Self::Boolean => "true or false",
+            Self::Time => "a time",
+            Self::Json => "a value",
+        }
+    }
+}
+
+fn masked(mask: Option<Mask>, salt: &str, value: Value) -> Value {
+    if value.is_null() {
+        return value;
+    }
+    match mask {
+        None => value,
+        Some(Mask::Drop | Mask::Null) => Value::Null,
+        Some(Mask::Last4) => {
+            let text = spelled(&value).unwrap_or_else(|| value.to_string());
+            let characters = text.chars().count();
+            // Of a short text four characters are all there is.
+            let shown = if characters >= 8 { 4 } else { 0 };
+            let hidden = "*".repeat(characters - shown);
+            Value::String(text.chars().skip(characters - shown).fold(hidden, |mut all, letter| {
+                all.push(letter);
+                all
+            }))
+        }
+        Some(Mask::Hash) => {
+            let mut hash = Sha256::new();
+            hash.update((salt.len() as u64).to_be_bytes());
+            hash.update(salt);
+            hash.update(value.to_string());
+            Value::String(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        }
+    }
+}

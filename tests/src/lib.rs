@@ -1,3 +1,4 @@
+pub mod adapters;
 pub mod live;
 pub mod meeting;
 pub mod merge;

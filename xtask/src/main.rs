@@ -34,6 +34,9 @@ struct Sim {
     /// Play random histories of one document against a brute-force fold, instead of worlds
     #[arg(long, conflicts_with = "mutant")]
     merge: bool,
+    /// Play deliveries of an adapter to a target that fails, instead of worlds
+    #[arg(long, conflicts_with_all = ["merge", "mutant"])]
+    adapters: bool,
     /// How many seeds to run
     #[arg(long, value_name = "N", required_unless_present = "seed")]
     seeds: Option<u64>,
@@ -107,7 +110,8 @@ impl Sim {
     /// The options as the `sim` binary takes them: those given, by the same names.
     fn to_arguments(&self) -> Vec<String> {
         let number = |option: Option<u64>| option.map(|number| number.to_string());
-        let merge = self.merge.then(|| "--merge".to_owned());
+        let kinds = [("--merge", self.merge), ("--adapters", self.adapters)];
+        let kinds = kinds.into_iter().filter(|(_, is_it)| *is_it).map(|(name, _)| name.to_owned());
         let others = [
             ("--seeds", number(self.seeds)),
             ("--seed", number(self.seed)),
@@ -115,7 +119,7 @@ impl Sim {
             ("--mutant", self.mutant.clone()),
         ];
         let others = others.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
-        merge.into_iter().chain(others.flatten()).collect()
+        kinds.chain(others.flatten()).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use rejoin_tests::merge;
 use rejoin_tests::sim::{self, Mutant};
+use rejoin_tests::{adapters, merge};
 
 struct Options {
     start: u64,
@@ -14,6 +14,8 @@ struct Options {
     print: bool,
     /// Histories of one document instead of worlds.
     merge: bool,
+    /// Deliveries of one adapter instead of worlds.
+    adapters: bool,
     mutant: Option<Mutant>,
 }
 
@@ -22,15 +24,19 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(wrong) => {
             eprintln!(
-                "{wrong}; try `[--merge] --seeds N [--start S]`, `--mutant NAME --seeds N`, or \
-                 `[--merge] --seed S`"
+                "{wrong}; try `[--merge | --adapters] --seeds N [--start S]`, `--mutant NAME --seeds N`, \
+                 or `[--merge | --adapters] --seed S`"
             );
             return ExitCode::from(2);
         }
     };
     // A panic is reported with its seed.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
-    let failed = if options.merge { histories(&options) } else { worlds(&options) };
+    let failed = match &options {
+        Options { merge: true, .. } => histories(&options),
+        Options { adapters: true, .. } => deliveries(&options),
+        _ => worlds(&options),
+    };
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -94,12 +100,39 @@ fn histories(options: &Options) -> u64 {
     failed
 }
 
+/// Plays deliveries and returns how many runs broke a promise.
+fn deliveries(options: &Options) -> u64 {
+    let began = Instant::now();
+    let mut failed = 0;
+    let mut found = BTreeMap::<&str, u64>::new();
+    for seed in options.start..options.start + options.seeds {
+        match adapters::run(seed, options.print) {
+            Ok(report) => report.found.into_iter().for_each(|(what, often)| {
+                *found.entry(what).or_default() += often;
+            }),
+            Err(failure) => {
+                failed += 1;
+                println!("{failure}");
+            }
+        }
+    }
+    let (seeds, took) = (options.seeds, began.elapsed().as_secs_f64());
+    let found: Vec<_> = found.iter().map(|(what, often)| format!("{often} {what}")).collect();
+    println!("{seeds} runs, {failed} failed, {took:.1} s: {}", found.join(", "));
+    failed
+}
+
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { start: 1, seeds: 0, print: false, merge: false, mutant: None };
+        let mut options =
+            Self { start: 1, seeds: 0, print: false, merge: false, adapters: false, mutant: None };
         while let Some(name) = arguments.next() {
-            if name == "--merge" {
-                options.merge = true;
+            match name.as_str() {
+                "--merge" => options.merge = true,
+                "--adapters" => options.adapters = true,
+                _ => {}
+            }
+            if ["--merge", "--adapters"].contains(&&*name) {
                 continue;
             }
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;

@@ -229,9 +229,12 @@ impl Outbox {
 /// Notes that the target took a delivery.
 fn taken(txn: &WriteTransaction, now_ms: u64, delivery: &Delivery) -> Result<(), OutboxError> {
     let Delivery { document, record, action, .. } = delivery;
-    let row = txn.open_table(SHADOWS)?;
-    let row = row.get((&document.0, &*record.name, &*record.key))?.map(|row| decode(row.value()));
-    let mut shadow: Shadow = row.transpose()?.unwrap_or_default();
+    let known = {
+        let table = txn.open_table(SHADOWS)?;
+        let row = table.get((&document.0, &*record.name, &*record.key))?;
+        row.map(|row| decode(row.value())).transpose()?
+    };
+    let mut shadow: Shadow = known.unwrap_or_default();
     shadow.held = match action {
         Action::Put(row) => Some(RowBytes(row.clone())),
         Action::Mark { .. } | Action::Delete => None,

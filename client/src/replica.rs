@@ -219,6 +219,14 @@ impl Replica {
     }
 
     /// Reads the last commit. Damage that redb panics on is an error, too.
+    /// The natural key of a document, if it is here and has one.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn key_of(&self, document: &DocumentId) -> Result<Option<String>, StoreError> {
+        Ok(self.read(|view| view.document(document))?.and_then(|row| row.key))
+    }
+
     pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&ReadView) -> Result<T, StoreError>,

@@ -3,7 +3,7 @@
 use data_encoding::BASE32_NOPAD;
 use minicbor::{Decode, Encode};
 use rejoin::{ChangeHash, DocumentId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 /// The fields of one outside row, by their outside names, masked already.
@@ -85,6 +85,34 @@ pub enum Action {
     /// The row is gone: the target deletes it.
     #[n(2)]
     Delete,
+}
+
+impl Delivery {
+    /// As receivers read it.
+    pub fn to_json(&self) -> Value {
+        let (op, row, deleted_ms) = match &self.action {
+            Action::Put(row) => ("put", Some(row), None),
+            Action::Mark { deleted_ms } => ("mark", None, Some(*deleted_ms)),
+            Action::Delete => ("delete", None, None),
+        };
+        let heads: Vec<_> = self.heads.iter().map(ToString::to_string).collect();
+        json!({
+            "key": self.key.0,
+            "previous": self.previous.as_ref().map(|key| &key.0),
+            "adapter": self.adapter,
+            "document": self.document.to_string(),
+            "seq": self.seq,
+            "name": self.record.name,
+            "record": self.record.key,
+            "op": op,
+            "row": row,
+            "deleted_ms": deleted_ms,
+            "heads": heads,
+            "mapping": self.mapping,
+            "correlation": self.correlation,
+            "enqueued_ms": self.enqueued_ms,
+        })
+    }
 }
 
 /// What an idempotency key is made of, beside the record.

@@ -6,13 +6,16 @@
 //! - [`mapping`]: which documents go where, as which rows, and how soon;
 //! - [`projection`]: from a document to rows;
 //! - [`delivery`]: one row's journey to a target; [`outbox`]: what waits, what is tried when;
-//! - [`sink`]: the targets.
+//! - [`sink`]: the targets; [`run`]: following documents and delivering.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(unix)]
+pub mod control;
 pub mod delivery;
 pub mod mapping;
 pub mod outbox;
 pub mod projection;
+pub mod run;
 pub mod secret;
 pub mod sink;

@@ -1,8 +1,13 @@
 //! The targets, and what they answer.
 
+pub mod jsonl;
+
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use thiserror::Error;
 
 use crate::delivery::{Delivery, Record, Row};
 
@@ -64,4 +69,75 @@ pub enum FaultClass {
     Permanent,
     /// The target wants nothing more, ever.
     Gone,
+}
+
+impl Fault {
+    /// Something that may go away by itself.
+    pub fn transient(what: impl Into<String>) -> Self {
+        Self { class: FaultClass::Transient { after: None }, what: what.into(), answer: None }
+    }
+
+    /// Something that will be the same the next time.
+    pub fn permanent(what: impl Into<String>) -> Self {
+        Self { class: FaultClass::Permanent, what: what.into(), answer: None }
+    }
+}
+
+/// A sink cannot be made from its options.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// There is no such kind.
+    #[error("there is no sink of kind {kind:?}; there are {}", KINDS.join(", "))]
+    Kind {
+        /// The kind that was asked for.
+        kind: String,
+    },
+    /// The options are not understood.
+    #[error("the options of the sink are not understood: {0}")]
+    Options(#[from] toml::de::Error),
+    /// The target's place cannot be used.
+    #[error("{place} cannot be used: {source}; see to it that it is a folder one can write to")]
+    Place {
+        /// Which place.
+        place: String,
+        /// What is in the way.
+        source: std::io::Error,
+    },
+}
+
+/// The kinds of sinks.
+pub const KINDS: [&str; 1] = ["jsonl"];
+
+/// Whether options describe a sink.
+///
+/// # Errors
+/// There is no such kind, or its options are not understood.
+pub fn check(options: &toml::Table) -> Result<(), SinkError> {
+    let (kind, rest) = parts(options);
+    match kind {
+        "jsonl" => drop(rest.try_into::<jsonl::Options>()?),
+        _ => return Err(SinkError::Kind { kind: kind.to_owned() }),
+    }
+    Ok(())
+}
+
+/// The kind, and the other options.
+fn parts(options: &toml::Table) -> (&str, toml::Table) {
+    let kind = options.get("kind").and_then(toml::Value::as_str).unwrap_or_default();
+    let mut rest = options.clone();
+    rest.remove("kind");
+    (kind, rest)
+}
+
+/// Makes the sink that the options of a mapping describe. Relative files are in `folder`.
+///
+/// # Errors
+/// There is no such kind, or its options are not understood.
+pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkError> {
+    let (kind, rest) = parts(options);
+    match kind {
+        "jsonl" => Ok(Arc::new(jsonl::Jsonl::open(rest.try_into()?, folder)?)),
+        _ => Err(SinkError::Kind { kind: kind.to_owned() }),
+    }
 }

@@ -1,5 +1,7 @@
 //! The command line as it is typed.
 
+mod adapters;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rejoin::{CollectionName, Path};
+
+pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments};
 
 use crate::clock::{self, Since};
 use crate::identity::{self, Acting};
@@ -63,6 +67,8 @@ pub(crate) enum Command {
     Demo,
     /// Run a relay, where replicas meet
     Relay(RelayArguments),
+    /// Carry documents to other systems, and look after what is on its way
+    Adapters(AdaptersArguments),
     /// Sync the replica with a relay
     Sync(SyncArguments),
     /// Take the rows of a CSV file into documents
@@ -432,6 +438,7 @@ impl Arguments {
             Command::Import(arguments) => return import::run(place, &arguments, output).await,
             Command::Schema(command) => return schema::run(place, &command, output).await,
             Command::Doctor(arguments) => return inspect::doctor(place, &arguments, output),
+            Command::Adapters(arguments) => return crate::adapters::run(&arguments, output).await,
             Command::Audit(arguments) => return audit::run(place, &arguments, output).await,
             Command::Relay(arguments) => relay::run(&arguments, output).await,
             Command::Sync(arguments) => sync::run(place, &arguments, output).await,

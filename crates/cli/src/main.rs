@@ -4,6 +4,7 @@
 //! declares them and prints through [`Output`](output::Output), as text for people or as JSON for
 //! programs. Replicas are opened in [`local`].
 
+mod adapters;
 mod arguments;
 mod audit;
 mod blame;
@@ -84,7 +85,7 @@ fn run(arguments: Arguments, output: Output) -> Result<ExitCode> {
 /// Logs what `RUST_LOG` or else `-v` asks for; without either, what an operator would miss.
 fn log_to_stderr(arguments: &Arguments) {
     let asked = match (&arguments.command, arguments.verbose) {
-        (Command::Relay(_), 0) => "info",
+        (Command::Relay(_) | Command::Adapters(_), 0) => "info",
         (_, 0) => "error",
         (_, 1) => "info",
         (_, 2) => "debug",

@@ -50,7 +50,7 @@ fn announce(address: SocketAddr, output: Output) {
 }
 
 /// Resolves when somebody asks the process to end.
-async fn stopped() {
+pub(crate) async fn stopped() {
     tokio::select! {
         _ = ctrl_c() => info!("interrupted; saying goodbye to sessions"),
         () = terminated() => info!("asked to end; saying goodbye to sessions"),

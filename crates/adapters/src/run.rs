@@ -1,0 +1,214 @@
+//! Runs adapters beside a replica: follows its documents, and hands deliveries over.
+//!
+//! Each adapter has an outbox file, a task that follows and a task that delivers. They share nothing
+//! with those of others, so a target that hangs holds up nobody.
+
+mod deliver;
+mod follow;
+mod lag;
+mod operate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::Database;
+use rejoin::{Collection, NameError, Replica, Space};
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tracing::{Instrument, info_span};
+
+pub use operate::{Ask, OperateError, Operator};
+
+use crate::mapping::{Config, Mapping};
+use crate::outbox::{Outbox, OutboxError, Policy};
+use crate::secret::SecretError;
+use crate::sink::{self, Sink, SinkError};
+use lag::Lag;
+
+/// One adapter at work.
+#[derive(Clone)]
+pub(crate) struct Adapter {
+    pub(crate) name: String,
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) salt: Arc<str>,
+    outbox: Arc<Mutex<Outbox>>,
+    sink: Arc<dyn Sink>,
+    /// Something may be due.
+    due: Arc<Notify>,
+    /// Documents are to be projected again.
+    again: Arc<Notify>,
+    lag: Arc<Mutex<Lag>>,
+}
+
+/// Adapters cannot run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An outbox cannot be opened.
+    #[error(
+        "the outbox of {adapter} cannot be opened: {source}; if `rejoin adapters run` has it open, end it first"
+    )]
+    Open {
+        /// Which adapter.
+        adapter: String,
+        /// What is in the way.
+        source: Box<redb::DatabaseError>,
+    },
+    /// An outbox cannot be used.
+    #[error("{adapter}: {source}")]
+    Outbox {
+        /// Which adapter.
+        adapter: String,
+        /// What is in the way.
+        source: OutboxError,
+    },
+    /// A sink cannot be made.
+    #[error("{adapter}: {source}")]
+    Sink {
+        /// Which adapter.
+        adapter: String,
+        /// What is in the way.
+        source: SinkError,
+    },
+    /// A secret is missing.
+    #[error("{adapter}: {source}")]
+    Secret {
+        /// Which adapter.
+        adapter: String,
+        /// Which one.
+        source: SecretError,
+    },
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The folder cannot be used.
+    #[error("{folder} cannot be used: {source}")]
+    Folder {
+        /// Which folder.
+        folder: String,
+        /// What is in the way.
+        source: std::io::Error,
+    },
+}
+
+/// The adapters of a configuration, with their outboxes open.
+pub struct Adapters {
+    adapters: BTreeMap<String, Adapter>,
+}
+
+impl std::fmt::Debug for Adapters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.adapters.keys()).finish()
+    }
+}
+
+impl Adapters {
+    /// Opens the outboxes of all adapters, in the data folder. Relative files are in `folder`, where
+    /// the configuration is.
+    ///
+    /// # Errors
+    /// One of them cannot be used, or another process has it open.
+    pub fn open(config: &Config, folder: &Path) -> Result<Self, RunError> {
+        let data = folder.join(&config.replica.data);
+        std::fs::create_dir_all(&data)
+            .map_err(|source| RunError::Folder { folder: data.display().to_string(), source })?;
+        let open = |(name, mapping): (&String, &Mapping)| {
+            let adapter = Adapter::open(name, mapping, &data, folder)?;
+            Ok((name.clone(), adapter))
+        };
+        Ok(Self { adapters: config.adapters.iter().map(open).collect::<Result<_, RunError>>()? })
+    }
+
+    /// Follows the documents of a space and delivers, until `stop` says so. What is under way then
+    /// is waited for.
+    ///
+    /// # Errors
+    /// A collection cannot be named so.
+    pub async fn run(&self, space: &Space, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+        let mut tasks = JoinSet::new();
+        for adapter in self.adapters.values() {
+            let collection = space.collection(adapter.mapping.collection.as_str())?;
+            let span = info_span!("adapter", name = %adapter.name, space = %space.name());
+            let (one, other) = (adapter.clone(), adapter.clone());
+            tasks.spawn(
+                follow::follow(one, space.clone(), collection, stop.clone())
+                    .instrument(span.clone()),
+            );
+            tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span));
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// What people look at and do while adapters run, or while they do not.
+    pub fn operator(&self, replica: Option<&Replica>) -> Operator {
+        Operator::new(self.adapters.clone(), replica.cloned())
+    }
+}
+
+impl Adapter {
+    fn open(name: &str, mapping: &Mapping, data: &Path, folder: &Path) -> Result<Self, RunError> {
+        let adapter = || name.to_owned();
+        let salt = mapping.salt.as_ref().map(|salt| salt.resolve()).transpose();
+        let salt = salt.map_err(|source| RunError::Secret { adapter: adapter(), source })?;
+        let path: PathBuf = data.join(format!("{name}.outbox.redb"));
+        let database = Database::create(path)
+            .map_err(|source| RunError::Open { adapter: adapter(), source: Box::new(source) })?;
+        let policy = Policy {
+            adapter: name.to_owned(),
+            mapping: mapping.version.clone(),
+            mode: mapping.mode,
+            deletes: mapping.deletes,
+            retry: mapping.retry.clone(),
+            on_poison: mapping.on_poison,
+        };
+        let outbox = Outbox::open(database, policy, rand::random())
+            .map_err(|source| RunError::Outbox { adapter: adapter(), source })?;
+        let sink = sink::open(&mapping.sink, folder)
+            .map_err(|source| RunError::Sink { adapter: adapter(), source })?;
+        Ok(Self {
+            name: name.to_owned(),
+            mapping: Arc::new(mapping.clone()),
+            salt: salt.unwrap_or_default().into(),
+            outbox: Arc::new(Mutex::new(outbox)),
+            sink,
+            due: Arc::default(),
+            again: Arc::default(),
+            lag: Arc::default(),
+        })
+    }
+
+    /// Uses the outbox, on a thread that may wait for the disk.
+    pub(crate) async fn outbox<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Outbox) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, OutboxError> {
+        let outbox = Arc::clone(&self.outbox);
+        let done = tokio::task::spawn_blocking(move || {
+            // A panic leaves no transaction open, and what is in memory is what was committed.
+            work(&mut outbox.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The documents an adapter carries.
+pub(crate) async fn documents(
+    space: &Space,
+    collection: &Collection,
+) -> Result<Vec<rejoin::DocumentId>, rejoin::EditError> {
+    let listed = space.documents()?;
+    let own = listed.into_iter().filter(|listed| listed.collection == *collection.name());
+    Ok(own.map(|listed| listed.document).collect())
+}

@@ -1,0 +1,119 @@
+//! From deliveries that wait to a target that has them.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, warn};
+
+use super::{Adapter, now_ms};
+use crate::delivery::Delivery;
+use crate::outbox::{Attempt, OutboxError};
+use crate::sink::{Fault, FaultClass};
+
+/// Delivers until `stop` says so, and waits for what is under way then.
+pub(super) async fn deliver(adapter: Adapter, mut stop: watch::Receiver<bool>) {
+    let mut under_way = JoinSet::new();
+    while !*stop.borrow() {
+        let wait = match start(&adapter, &mut under_way).await {
+            Ok(wait) => wait,
+            Err(fault) => {
+                error!(error = &fault as &dyn std::error::Error, "nothing is delivered for now");
+                AGAIN
+            }
+        };
+        tokio::select! {
+            Some(ended) = under_way.join_next() => {
+                if let Err(panic) = ended {
+                    error!(%panic, "a delivery broke off");
+                }
+            }
+            () = adapter.due.notified() => {}
+            () = sleep(wait) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+    let rest = async { while under_way.join_next().await.is_some() {} };
+    if timeout(REST, rest).await.is_err() {
+        warn!("the target does not answer; what is under way is sent again later");
+    }
+}
+
+/// Hands over what is due. Returns how long nothing else will be.
+async fn start(adapter: &Adapter, under_way: &mut JoinSet<()>) -> Result<Duration, OutboxError> {
+    let max = adapter.mapping.concurrency.max(adapter.sink.batch());
+    let (attempts, next) = adapter
+        .outbox(move |outbox| {
+            let attempts = outbox.take(now_ms(), max)?;
+            Ok((attempts, outbox.next_ms()?))
+        })
+        .await?;
+    let deliveries: Vec<Delivery> = attempts
+        .into_iter()
+        .map(|Attempt { delivery, attempts }| {
+            debug!(doc = %delivery.document, key = %delivery.key.0, attempts, "handed over");
+            delivery
+        })
+        .collect();
+    for some in deliveries.chunks(adapter.sink.batch().max(1)) {
+        let (adapter, some) = (adapter.clone(), some.to_vec());
+        under_way.spawn(async move { hand_over(&adapter, some).await });
+    }
+    let wait = next.map_or(IDLE, |next| Duration::from_millis(next.saturating_sub(now_ms())));
+    Ok(wait.min(IDLE))
+}
+
+async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
+    let outcomes = match timeout(ANSWER, adapter.sink.apply(&deliveries)).await {
+        Ok(outcomes) => outcomes,
+        Err(_) => {
+            let what = format!("the target did not answer for {} s", ANSWER.as_secs());
+            vec![Err(Fault::transient(what)); deliveries.len()]
+        }
+    };
+    let now = now_ms();
+    {
+        let mut lag = adapter.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
+            match outcome {
+                Ok(()) => lag.note(now.saturating_sub(delivery.enqueued_ms)),
+                Err(Fault { class: FaultClass::Transient { .. }, .. }) => lag.transient += 1,
+                Err(_) => lag.permanent += 1,
+            }
+        }
+    }
+    for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
+        if let Err(fault) = outcome {
+            warn!(doc = %delivery.document, key = %delivery.key.0, %fault, "not delivered");
+        }
+    }
+    let outcomes: Arc<Vec<_>> = Arc::new(deliveries.into_iter().zip(outcomes).collect());
+    let finished = loop {
+        let some = Arc::clone(&outcomes);
+        match adapter.outbox(move |outbox| outbox.finish(now, &some)).await {
+            Err(fault @ OutboxError::Unavailable(_)) => {
+                error!(error = &fault as &dyn std::error::Error, "an outcome is not kept yet");
+                sleep(AGAIN).await;
+            }
+            finished => break finished,
+        }
+    };
+    if let Err(fault) = finished {
+        error!(error = &fault as &dyn std::error::Error, "an outcome is not kept");
+    }
+    adapter.due.notify_one();
+}
+
+/// How long a target may take to answer, whatever its sink allows it.
+const ANSWER: Duration = Duration::from_mins(2);
+
+/// How long what is under way may take when everything ends.
+const REST: Duration = Duration::from_secs(10);
+
+/// How long to wait after a failure.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// How long to wait at most.
+const IDLE: Duration = Duration::from_mins(1);

@@ -1,0 +1,157 @@
+//! What adapters answer, for people.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::arguments::AdaptersCommand;
+use crate::clock::utc;
+use crate::layout::{Table, one_line, width, wrap};
+use crate::output::{Output, count};
+
+pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) -> Result<()> {
+    if output.is_json() {
+        return output.event(answer);
+    }
+    let text = match command {
+        AdaptersCommand::Status => status(answer),
+        AdaptersCommand::DeadLetters(_) => dead_letters(answer),
+        AdaptersCommand::Show(_) => letter(answer),
+        AdaptersCommand::Replay(_) => format!("{} is on its way again", named(answer)),
+        AdaptersCommand::Discard(_) => format!("{} is let be", named(answer)),
+        AdaptersCommand::Pause(_) => format!(
+            "{} is paused; `rejoin adapters resume {}` goes on",
+            text(answer, "adapter"),
+            text(answer, "adapter")
+        ),
+        AdaptersCommand::Resume(_) => {
+            let waiting = count(answer["waiting"].as_u64().unwrap_or_default(), "delivery");
+            format!("{} goes on, with {waiting} waiting", text(answer, "adapter"))
+        }
+        AdaptersCommand::Backfill(_) => {
+            format!("{} delivers everything anew once it runs", text(answer, "adapter"))
+        }
+        AdaptersCommand::Run | AdaptersCommand::Lint(_) => return Ok(()),
+    };
+    output.line(&text)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn number(value: &Value, name: &str) -> String {
+    value[name].as_u64().map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn named(letter: &Value) -> String {
+    format!("{} {}", text(letter, "name"), text(letter, "record"))
+}
+
+fn status(answer: &Value) -> String {
+    let adapters = answer.as_array().map_or(&[][..], Vec::as_slice);
+    let mut table = Table::new(["ADAPTER", "STATE", "WAITING", "OLDEST", "DEAD", "LAG P50", "P99"]);
+    for adapter in adapters {
+        table.row([
+            text(adapter, "adapter").to_owned(),
+            text(adapter, "state").to_owned(),
+            number(adapter, "waiting"),
+            lasting(&adapter["oldest_ms"]),
+            number(adapter, "dead_letters"),
+            lasting(&adapter["lag_p50_ms"]),
+            lasting(&adapter["lag_p99_ms"]),
+        ]);
+    }
+    let mut lines = vec![table.fit(width())];
+    for adapter in adapters {
+        let name = text(adapter, "adapter");
+        if let Some(why) = adapter["why"].as_str() {
+            let why =
+                format!("{name} was given up: {why}; `rejoin adapters resume {name}` tries again");
+            lines.extend(wrap(&one_line(&why), width()));
+        }
+    }
+    let unsent: Vec<_> = adapters
+        .iter()
+        .flat_map(|adapter| {
+            let unsent = adapter["unsent"].as_array().map_or(&[][..], Vec::as_slice);
+            unsent.iter().map(move |unsent| (text(adapter, "adapter"), unsent))
+        })
+        .collect();
+    if unsent.is_empty() {
+        lines.push("every target has everything that could be delivered".to_owned());
+        return lines.join("\n");
+    }
+    let mut table = Table::new(["NOT YET IN", "DOCUMENT", "ROW", "SINCE", "WHY"]);
+    for (adapter, unsent) in unsent {
+        let document = unsent["key"].as_str().unwrap_or_else(|| text(unsent, "document"));
+        let since = unsent["since_ms"].as_i64().map(|ms| utc(ms.div_euclid(1000)));
+        let why = unsent["fault"].as_str().unwrap_or("its turn has not come");
+        table.row([
+            adapter.to_owned(),
+            document.to_owned(),
+            named(unsent),
+            since.unwrap_or_default(),
+            one_line(why),
+        ]);
+    }
+    lines.push(String::new());
+    lines.push(table.fit(width()));
+    lines.join("\n")
+}
+
+fn dead_letters(answer: &Value) -> String {
+    let letters = answer.as_array().map_or(&[][..], Vec::as_slice);
+    if letters.is_empty() {
+        return "no dead letters".to_owned();
+    }
+    let mut table = Table::new(["ADAPTER", "NUMBER", "ROW", "CLASS", "TRIED", "FAULT"]);
+    for letter in letters {
+        table.row([
+            text(letter, "adapter").to_owned(),
+            number(letter, "number"),
+            named(letter),
+            text(letter, "class").to_owned(),
+            number(letter, "attempts"),
+            one_line(text(letter, "fault")),
+        ]);
+    }
+    let number = count(letters.len() as u64, "dead letter");
+    format!("{}\n{number}; `rejoin adapters show ADAPTER NUMBER` shows one", table.fit(width()))
+}
+
+fn letter(letter: &Value) -> String {
+    let (adapter, at) = (text(letter, "adapter"), letter["at_ms"].as_i64().unwrap_or_default());
+    let id = number(letter, "number");
+    let mut lines = vec![format!("dead letter {id} of {adapter}: {}", named(letter))];
+    let document = letter["key"].as_str().unwrap_or_else(|| text(letter, "document"));
+    let mut say = |label: &str, what: &str| {
+        for (at, line) in wrap(&one_line(what), width().saturating_sub(10)).iter().enumerate() {
+            lines.push(format!("{:10}{line}", if at == 0 { label } else { "" }));
+        }
+    };
+    say("document", document);
+    say("since", &utc(at.div_euclid(1000)));
+    say("class", text(letter, "class"));
+    say("fault", text(letter, "fault"));
+    if let Some(answer) = letter["answer"].as_str() {
+        say("answer", answer);
+    }
+    say("tried", &count(letter["attempts"].as_u64().unwrap_or_default(), "time"));
+    if let Some(delivery) = letter.get("delivery").filter(|delivery| !delivery.is_null()) {
+        say("row", &delivery["row"].to_string());
+    }
+    lines.push(format!("rejoin adapters replay {adapter} {id}    # delivers it after all"));
+    lines.push(format!("rejoin adapters discard {adapter} {id}   # lets it be"));
+    lines.join("\n")
+}
+
+/// A number of milliseconds as people say it.
+fn lasting(ms: &Value) -> String {
+    match ms.as_u64() {
+        None => String::new(),
+        Some(ms) if ms < 1000 => format!("{ms} ms"),
+        Some(ms) if ms < 120_000 => format!("{} s", ms / 1000),
+        Some(ms) if ms < 7_200_000 => format!("{} min", ms / 60_000),
+        Some(ms) => format!("{} h", ms / 3_600_000),
+    }
+}

@@ -1,0 +1,76 @@
+//! The command line of `rejoin adapters`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+While `run` goes on, the other commands ask it; otherwise they open the outboxes themselves.")]
+pub(crate) struct AdaptersArguments {
+    #[command(subcommand)]
+    pub(crate) command: AdaptersCommand,
+    /// The file that says which documents go where
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "REJOIN_ADAPTERS",
+        default_value = "adapters.toml"
+    )]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdaptersCommand {
+    /// Follow the documents and deliver, until Ctrl-C
+    Run,
+    /// Find what is wrong in the file, each with its line and column
+    Lint(LintArguments),
+    /// Show how the targets stand, and what they do not have yet
+    Status,
+    /// List what will not be delivered unless somebody does something about it
+    DeadLetters(DeadLettersArguments),
+    /// Show one dead letter, with what was to be delivered
+    Show(LetterArguments),
+    /// Deliver a dead letter after all
+    Replay(LetterArguments),
+    /// Let a dead letter be
+    Discard(LetterArguments),
+    /// Send nothing to a target; what changes waits
+    Pause(NameArguments),
+    /// Send again, also to a target that was given up
+    Resume(NameArguments),
+    /// Deliver everything anew
+    Backfill(NameArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LintArguments {
+    /// A schema file to compare the mapping with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+    /// A document as JSON, as `rejoin get --json` prints it, to show the rows it becomes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sample: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadLettersArguments {
+    /// Only those of this adapter
+    pub(crate) adapter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LetterArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+    /// The number in `rejoin adapters dead-letters`
+    pub(crate) number: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NameArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+}

@@ -75,7 +75,7 @@ impl Opened {
         let Some(config) = parsed.config else {
             bail!("{name} cannot be used as it is; correct what is said above");
         };
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Self { config, folder })
     }
 

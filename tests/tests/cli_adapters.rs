@@ -1,0 +1,287 @@
+//! Adapters at the command line: documents reach files, whatever is killed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A relay, adapters beside it, and somebody who edits.
+struct Company {
+    folder: TempDir,
+    relay: RelayProcess,
+    rejoin: Rejoin,
+}
+
+impl Company {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let relay = RelayProcess::start(folder.path().join("relay"));
+        let rejoin = Rejoin::in_dir(folder.path());
+        let company = Self { folder, relay, rejoin };
+        company.map(r#"{ booked = "BOOKED", done = "CLOSED" }"#);
+        company
+    }
+
+    /// Writes the configuration, with these names for the states of jobs.
+    fn map(&self, states: &str) {
+        let url = self.relay.url();
+        let text = format!(
+            r#"
+            [replica]
+            data  = "adapters"
+            relay = "{url}"
+            space = "main"
+            [adapter.board]
+            collection = "jobs"
+            deletes    = "mark"
+            sink       = {{ kind = "jsonl", folder = "out", bytes_max = 4000 }}
+            [[adapter.board.record]]
+            name = "jobs"
+            key  = "{{key}}"
+            [adapter.board.record.fields]
+            status = {{ from = "status", map = {states}, required = true }}
+            phone  = {{ from = "phone", mask = "last4" }}
+            "#
+        );
+        self.write("adapters.toml", &text);
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).expect("a file");
+    }
+
+    fn run(&self) -> Running {
+        let mut running = Running::start(self.rejoin.command(["adapters", "run"]));
+        let said = running.line().expect("it says that it runs");
+        assert!(said.contains("board"), "{said}");
+        running
+    }
+
+    fn set(&self, key: &str, fields: &[&str]) {
+        let command = ["--replica", "desk.redb", "set", "jobs", key];
+        self.rejoin.ok(command.iter().chain(fields));
+    }
+
+    fn sync(&self) {
+        self.rejoin.ok(["--replica", "desk.redb", "sync", &self.relay.url(), "--once"]);
+    }
+
+    fn status(&self) -> Value {
+        self.rejoin.json(["adapters", "status"])[0].take()
+    }
+
+    fn dead_letters(&self) -> Vec<Value> {
+        self.rejoin.json(["adapters", "dead-letters"]).as_array().expect("a list").clone()
+    }
+
+    /// Everything that was delivered, in the order it was written.
+    fn delivered(&self) -> Vec<Value> {
+        let folder = self.folder.path().join("out");
+        let number = |path: &Path| -> u64 {
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+            name.parse().expect("a number")
+        };
+        let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+        let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+        files.sort_by_key(|path| number(path));
+        let text: String =
+            files.iter().map(|path| std::fs::read_to_string(path).expect("text")).collect();
+        // A line that is being written has no end yet.
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The rows that are held outside.
+    fn rows(&self) -> BTreeMap<String, Value> {
+        let told = self.delivered().into_iter();
+        told.map(|it| (it["record"].as_str().expect("a key").to_owned(), it["row"].clone()))
+            .collect()
+    }
+
+    /// Waits for something to be so.
+    fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
+        while !is_so(self) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{what} does not come");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn documents_reach_the_target_once_whatever_is_killed() {
+    let company = Company::new();
+    let mut running = company.run();
+    let mut wanted = BTreeMap::new();
+    for round in 0..4 {
+        for job in 0..6 {
+            let (key, status) = (format!("W-{job}"), ["booked", "done"][(round + job) % 2]);
+            let phone = format!("0731 1234{round}{job}");
+            company.set(&key, &[&format!("status={status}"), &format!("phone={phone}")]);
+            let status = if status == "booked" { "BOOKED" } else { "CLOSED" };
+            let phone = format!("*******34{round}{job}");
+            wanted.insert(key, json!({ "status": status, "phone": phone }));
+        }
+        company.sync();
+        // Some of it may be on its way.
+        running.kill9();
+        running = company.run();
+    }
+    company.wait("the last row", |company| company.rows() == wanted);
+    company.rejoin.ok(["--replica", "desk.redb", "delete", "jobs", "W-0"]);
+    company.sync();
+    wanted.insert("W-0".to_owned(), Value::Null);
+    company.wait("the deletion", |company| company.rows() == wanted);
+
+    let delivered = company.delivered();
+    let keys: BTreeSet<_> = delivered.iter().map(|it| it["key"].to_string()).collect();
+    assert_eq!(keys.len(), delivered.len(), "nothing was written twice");
+    let mut last = BTreeMap::<String, u64>::new();
+    for it in &delivered {
+        let seq = it["seq"].as_u64().expect("a number");
+        let before = last.insert(it["document"].to_string(), seq).unwrap_or_default();
+        assert!(before < seq, "{it} after {before}");
+    }
+    assert_eq!(delivered.last().expect("the deletion")["op"], "mark");
+    let secret = "0731";
+    for file in ["out", "adapters"] {
+        for entry in std::fs::read_dir(company.folder.path().join(file)).expect("a folder") {
+            let path = entry.expect("a file").path();
+            if path.file_name().is_some_and(|name| name == "replica.redb" || name == "control.sock")
+            {
+                continue;
+            }
+            let bytes = std::fs::read(&path).expect("bytes");
+            let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+            assert!(!found, "a masked value stands in {}", path.display());
+        }
+    }
+    company.wait("rest", |company| company.status()["waiting"] == 0);
+    assert_eq!(running.terminate(), Some(0));
+    assert_eq!(company.status()["documents"], 6, "it can be looked at without running");
+}
+
+#[test]
+fn what_is_no_row_waits_for_the_mapping_and_stops_nothing_else() {
+    let company = Company::new();
+    let mut running = company.run();
+    company.set("1", &["status=lost", "phone=0731 999999"]);
+    company.set("2", &["status=done"]);
+    company.sync();
+    company.wait("the other row", |company| company.rows().contains_key("2"));
+    company.wait("the dead letter", |company| !company.dead_letters().is_empty());
+    let [letter] = &company.dead_letters()[..] else { panic!("one dead letter") };
+    assert_eq!((&letter["class"], &letter["key"]), (&json!("misfit"), &json!("1")));
+    assert!(letter["fault"].as_str().is_some_and(|fault| fault.contains("status")), "{letter}");
+    let number = letter["number"].to_string();
+    let shown = company.rejoin.ok(["adapters", "show", "board", &number]);
+    assert!(shown.contains(&format!("rejoin adapters replay board {number}")), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    // The mapping is corrected, and what was wrong is projected anew.
+    assert_eq!(running.terminate(), Some(0));
+    company.map(r#"{ booked = "BOOKED", done = "CLOSED", lost = "LOST" }"#);
+    let _running = company.run();
+    company.wait("the row", |company| company.rows().contains_key("1"));
+    assert_eq!(company.rows()["1"]["status"], "LOST");
+    company.wait("no dead letter", |company| company.dead_letters().is_empty());
+}
+
+#[test]
+fn a_paused_target_gets_what_changed_afterwards_and_everything_again_on_request() {
+    let company = Company::new();
+    let _running = company.run();
+    company.rejoin.ok(["adapters", "pause", "board"]);
+    for status in ["booked", "done"] {
+        company.set("1", &[&format!("status={status}")]);
+        company.sync();
+    }
+    company.wait("what waits", |company| company.status()["waiting"] == 1);
+    let status = company.rejoin.ok(["adapters", "status"]);
+    assert!(status.contains("paused") && status.contains("its turn has not come"), "{status}");
+    assert!(company.delivered().is_empty());
+    company.rejoin.ok(["adapters", "resume", "board"]);
+    company.wait("the row", |company| company.rows().contains_key("1"));
+    assert_eq!(company.rows()["1"]["status"], "CLOSED");
+    let before = company.delivered().len();
+    company.rejoin.ok(["adapters", "backfill", "board"]);
+    company.wait("the row again", |company| company.delivered().len() > before);
+    let delivered = company.delivered();
+    assert_ne!(delivered[before]["key"], delivered[before - 1]["key"], "asked for, so it is new");
+    let none = company.rejoin.refused(["adapters", "resume", "nobody"]);
+    assert!(none.contains("board"), "{none}");
+}
+
+#[test]
+fn everything_wrong_with_a_mapping_is_said_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rejoin = Rejoin::in_dir(folder.path());
+    let lint = |text: &str| {
+        std::fs::write(folder.path().join("adapters.toml"), text).expect("a file");
+        rejoin.run(["adapters", "lint"])
+    };
+    let head =
+        "[replica]\ndata = 'd'\nrelay = 'ws://127.0.0.1:1'\nspace = 'main'\n[adapter.board]\n";
+    let record = "[[adapter.board.record]]\nname = 'jobs'\n";
+    for (wrong, said) in [
+        ("collection = 'jobs'\n".to_owned(), "sink"),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\nclass = 'later'\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
+            ),
+            "when is later",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'paper' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
+            ),
+            "no sink of kind",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\nsalt = 'pepper'\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
+            ),
+            "env:NAME",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key'\nfields = {{ a = {{ from = 'a' }} }}\n"
+            ),
+            "adapters.toml:10:7: error: the brace",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a', constant = 1 }} }}\n"
+            ),
+            "not both",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a', mask = 'hash' }} }}\n"
+            ),
+            "needs a salt",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\ncolour = 3\n"
+            ),
+            "colour",
+        ),
+    ] {
+        let ended = lint(&format!("{head}{wrong}"));
+        let all = format!("{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, 1, "{all}");
+        assert!(all.contains(said), "{said:?} is missing in: {all}");
+    }
+    let schema = "[jobs.fields]\nstatus = { merge = 'review' }\n";
+    std::fs::write(folder.path().join("schema.toml"), schema).expect("a file");
+    let ended = lint(&format!(
+        "{head}collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\n\
+         fields = {{ status = {{ from = 'status' }}, phone = {{ from = 'fone' }} }}\n"
+    ));
+    assert_eq!(ended.code, 0, "{}", ended.stdout);
+    let doubts = rejoin.ok(["adapters", "lint", "--schema", "schema.toml"]);
+    assert!(doubts.contains("fone") && !doubts.contains("jobs.status"), "{doubts}");
+}

@@ -1,6 +1,7 @@
 //! The targets, and what they answer.
 
 pub mod jsonl;
+pub mod webhook;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 
 use crate::delivery::{Delivery, Record, Row};
+use crate::secret::SecretError;
 
 /// A target that deliveries are handed to.
 ///
@@ -96,6 +98,15 @@ pub enum SinkError {
     /// The options are not understood.
     #[error("the options of the sink are not understood: {0}")]
     Options(#[from] toml::de::Error),
+    /// A secret is missing.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A webhook cannot be set up.
+    #[error("{what}")]
+    Webhook {
+        /// What is in the way.
+        what: String,
+    },
     /// The target's place cannot be used.
     #[error("{place} cannot be used: {source}; see to it that it is a folder one can write to")]
     Place {
@@ -107,7 +118,7 @@ pub enum SinkError {
 }
 
 /// The kinds of sinks.
-pub const KINDS: [&str; 1] = ["jsonl"];
+pub const KINDS: [&str; 2] = ["jsonl", "webhook"];
 
 /// Whether options describe a sink.
 ///
@@ -117,6 +128,7 @@ pub fn check(options: &toml::Table) -> Result<(), SinkError> {
     let (kind, rest) = parts(options);
     match kind {
         "jsonl" => drop(rest.try_into::<jsonl::Options>()?),
+        "webhook" => drop(rest.try_into::<webhook::Options>()?),
         _ => return Err(SinkError::Kind { kind: kind.to_owned() }),
     }
     Ok(())
@@ -138,6 +150,7 @@ pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkE
     let (kind, rest) = parts(options);
     match kind {
         "jsonl" => Ok(Arc::new(jsonl::Jsonl::open(rest.try_into()?, folder)?)),
+        "webhook" => Ok(Arc::new(webhook::Webhook::open(rest.try_into()?, folder)?)),
         _ => Err(SinkError::Kind { kind: kind.to_owned() }),
     }
 }

@@ -38,6 +38,7 @@ pub use engine::{
     Counters, Decision, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError,
 };
 pub use file::{Holder, OpenError};
+pub use rejoin_core::invariant::{look_up, time_ms};
 pub use rejoin_core::lineage::{
     Blame, BlamedWrite, Candidate, FieldPath, Question, Step, Written, Wrote,
 };

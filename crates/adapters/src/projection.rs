@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin::{DocumentId, Path};
-use rejoin_core::invariant::{look_up, time_ms};
+use rejoin::{look_up, time_ms};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! What a mapping says that the schema does not bear out.
 
 use rejoin::Path;
-use rejoin_core::schema::{Rule, Schema};
+use rejoin::schema::{Rule, Schema};
 
 use super::{From, Mapping, Part};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rejoin::schema::{Finding, Severity};
 use rejoin::{CollectionName, Path, SpaceName};
-use rejoin_core::schema::{Finding, Severity};
 use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! How the key of a row is put together.
 
+use rejoin::look_up;
 use rejoin::{DocumentId, Path};
-use rejoin_core::invariant::look_up;
 use serde_json::Value;
 
 /// A text with places to fill in: `{key}` and `{id}` of the document, `{item}` for the index or key

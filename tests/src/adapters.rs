@@ -137,7 +137,8 @@ impl World {
                 25..50 => self.project()?,
                 50..75 => self.send()?,
                 75..90 => self.answer()?,
-                90..95 => self.now_ms += self.random.below(20_000),
+                90..93 => self.now_ms += self.random.below(20_000),
+                93 | 94 => self.replay()?,
                 95..97 => self.crash(Strike::PowerLoss)?,
                 97 => self.crash(Strike::Kill)?,
                 _ => {
@@ -286,6 +287,19 @@ impl World {
         }
         let now_ms = self.now_ms;
         self.ask(|outbox| outbox.finish(now_ms, &some)).map(drop)
+    }
+
+    /// Somebody replays a dead letter, and resumes what was given up.
+    fn replay(&mut self) -> Check {
+        self.ask(Outbox::resume)?;
+        let Some(letters) = self.ask(|outbox| outbox.dead_letters())? else { return Ok(()) };
+        if let Some((number, letter)) = self.random.pick(&letters).cloned() {
+            let now_ms = self.now_ms;
+            self.replayed.extend(letter.delivery.map(|delivery| delivery.key));
+            self.ask(|outbox| outbox.replay(now_ms, number))?;
+            self.count("replayed");
+        }
+        Ok(())
     }
 
     /// Ends every fault, and lets everything come to rest.

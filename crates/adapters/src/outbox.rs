@@ -64,6 +64,13 @@ pub struct Outbox {
     rng: SmallRng,
 }
 
+/// What is under way while the file is opened again.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay {
+    documents: BTreeSet<DocumentId>,
+    probe_ms: u64,
+}
+
 /// An outbox cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -135,6 +142,17 @@ impl Outbox {
         })
     }
 
+    /// Takes over what is under way from the outbox that had the file open before a commit failed.
+    pub fn take_over(&mut self, under_way: UnderWay) {
+        (self.in_flight, self.probe_ms) = (under_way.documents, under_way.probe_ms);
+    }
+
+    /// Closes the file, and keeps in mind what is under way. After a commit failed, nobody knows
+    /// whether it is there until the file is opened again.
+    pub fn close(self) -> UnderWay {
+        UnderWay { documents: self.in_flight, probe_ms: self.probe_ms }
+    }
+
     /// What it knows of its mapping.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -173,6 +191,45 @@ impl Outbox {
         self.set_endpoint(|endpoint| {
             *endpoint = Endpoint { generation: endpoint.generation, ..Endpoint::default() };
         })
+    }
+
+    /// Forgets rows that are gone, for the target too, and are not to be remembered any longer.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn purge(&mut self, now_ms: u64) -> Result<u64, OutboxError> {
+        let txn = write(&self.database)?;
+        let mut purged = 0;
+        {
+            let (mut shadows, mut records) = (txn.open_table(SHADOWS)?, txn.open_table(RECORDS)?);
+            let mut gone = Vec::new();
+            for row in shadows.iter()? {
+                let (key, row) = row?;
+                let shadow: Shadow = decode(row.value())?;
+                let Some(deleted_ms) = shadow.deleted_ms else { continue };
+                let kept = match self.policy.deletes {
+                    Deletes::Delete => 0,
+                    Deletes::Mark { ttl } => u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+                };
+                let is_over = deleted_ms.saturating_add(kept) <= now_ms;
+                if shadow.wanted.is_none() && shadow.held.is_none() && is_over {
+                    let (document, name, record) = key.value();
+                    gone.push((*document, name.to_owned(), record.to_owned()));
+                }
+            }
+            for (document, name, record) in &gone {
+                shadows.remove((document, &**name, &**record))?;
+                let key = (&**name, &**record);
+                let is_own = records.get(key)?.is_some_and(|owner| owner.value() == document);
+                if is_own {
+                    records.remove(key)?;
+                }
+                purged += 1;
+            }
+        }
+        txn.commit()?;
+        Ok(purged)
     }
 
     /// Makes every document be delivered anew once it is projected again, with other keys.

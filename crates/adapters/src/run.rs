@@ -22,7 +22,7 @@ use tracing::{Instrument, info_span};
 pub use operate::{Ask, OperateError, Operator};
 
 use crate::mapping::{Config, Mapping};
-use crate::outbox::{Outbox, OutboxError, Policy};
+use crate::outbox::{Outbox, OutboxError, Policy, UnderWay};
 use crate::secret::SecretError;
 use crate::sink::{self, Sink, SinkError};
 use lag::Lag;
@@ -33,13 +33,20 @@ pub(crate) struct Adapter {
     pub(crate) name: String,
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) salt: Arc<str>,
-    outbox: Arc<Mutex<Outbox>>,
+    outbox: Arc<Mutex<Slot>>,
+    path: Arc<PathBuf>,
     sink: Arc<dyn Sink>,
     /// Something may be due.
     due: Arc<Notify>,
     /// Documents are to be projected again.
     again: Arc<Notify>,
     lag: Arc<Mutex<Lag>>,
+}
+
+/// An outbox, or what is under way while its file cannot be opened.
+enum Slot {
+    Open(Box<Outbox>),
+    Closed(UnderWay, Policy),
 }
 
 /// Adapters cannot run.
@@ -154,7 +161,7 @@ impl Adapter {
         let salt = mapping.salt.as_ref().map(|salt| salt.resolve()).transpose();
         let salt = salt.map_err(|source| RunError::Secret { adapter: adapter(), source })?;
         let path: PathBuf = data.join(format!("{name}.outbox.redb"));
-        let database = Database::create(path)
+        let database = Database::create(&path)
             .map_err(|source| RunError::Open { adapter: adapter(), source: Box::new(source) })?;
         let policy = Policy {
             adapter: name.to_owned(),
@@ -172,7 +179,8 @@ impl Adapter {
             name: name.to_owned(),
             mapping: Arc::new(mapping.clone()),
             salt: salt.unwrap_or_default().into(),
-            outbox: Arc::new(Mutex::new(outbox)),
+            outbox: Arc::new(Mutex::new(Slot::Open(Box::new(outbox)))),
+            path: Arc::new(path),
             sink,
             due: Arc::default(),
             again: Arc::default(),
@@ -185,15 +193,44 @@ impl Adapter {
         &self,
         work: impl FnOnce(&mut Outbox) -> Result<T, OutboxError> + Send + 'static,
     ) -> Result<T, OutboxError> {
-        let outbox = Arc::clone(&self.outbox);
+        let (slot, path) = (Arc::clone(&self.outbox), Arc::clone(&self.path));
         let done = tokio::task::spawn_blocking(move || {
             // A panic leaves no transaction open, and what is in memory is what was committed.
-            work(&mut outbox.lock().unwrap_or_else(PoisonError::into_inner))
+            slot.lock().unwrap_or_else(PoisonError::into_inner).work(&path, work)
         });
         match done.await {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+}
+
+impl Slot {
+    /// Uses the outbox. After a commit failed its file is opened again with the next use.
+    fn work<T>(
+        &mut self,
+        path: &Path,
+        work: impl FnOnce(&mut Outbox) -> Result<T, OutboxError>,
+    ) -> Result<T, OutboxError> {
+        if let Self::Closed(under_way, policy) = self {
+            let unavailable =
+                |error: redb::DatabaseError| OutboxError::Unavailable(Box::new(error.into()));
+            let database = Database::create(path).map_err(unavailable)?;
+            let mut outbox = Outbox::open(database, policy.clone(), rand::random())?;
+            outbox.take_over(std::mem::take(under_way));
+            *self = Self::Open(Box::new(outbox));
+        }
+        let Self::Open(outbox) = self else { unreachable!("it was just opened") };
+        let done = work(outbox);
+        if let Err(OutboxError::Unavailable(_)) = done {
+            let closed = Self::Closed(UnderWay::default(), outbox.policy().clone());
+            if let Self::Open(outbox) = std::mem::replace(self, closed)
+                && let Self::Closed(under_way, _) = self
+            {
+                *under_way = outbox.close();
+            }
+        }
+        done
     }
 }
 

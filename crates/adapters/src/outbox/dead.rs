@@ -1,9 +1,14 @@
 //! Dead letters: looked at, replayed, discarded.
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use rejoin::DocumentId;
 
-use super::tables::{DEAD, HELD, MISFITS, OUTBOX, WHEN};
-use super::{DeadClass, DeadLetter, Outbox, OutboxError, Waiting, decode, encode, put_when, write};
+use super::tables::{DEAD, HELD, MISFITS, OUTBOX, SHADOWS, WHEN};
+use super::{
+    DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode, put_when, write,
+};
+use crate::delivery::Action;
+use crate::mapping::Mode;
 
 impl Outbox {
     /// The dead letters with their numbers, oldest first.
@@ -31,23 +36,26 @@ impl Outbox {
     }
 
     /// Delivers a dead letter after all, with the same key. One that was no row is projected again
-    /// with its document, by whoever calls [`Outbox::enqueue`].
+    /// with its document, by whoever calls [`Outbox::enqueue`]. Where only the last row counts and
+    /// a newer one was made meanwhile, there is nothing to deliver.
     ///
     /// # Errors
     /// There is none with this number, or as [`OutboxError`].
     pub fn replay(&mut self, now_ms: u64, number: u64) -> Result<DeadLetter, OutboxError> {
         let letter = self.dead_letter(number)?;
+        let is_wanted = self.policy.mode == Mode::Event || self.is_wanted(&letter)?;
         let txn = write(&self.database)?;
         txn.open_table(DEAD)?.remove(number)?;
-        if let Some(delivery) = &letter.delivery {
+        if let Some(delivery) = letter.delivery.as_ref().filter(|_| is_wanted) {
             let waiting = Waiting { delivery: delivery.clone(), attempts: 0, fault: None };
             let key = (&letter.document.0, delivery.seq);
             txn.open_table(OUTBOX)?.insert(key, &encode(&waiting)[..])?;
             put_when(&txn, &letter.document, Some(now_ms))?;
+        } else if letter.delivery.is_some() {
+            self.release(&txn, now_ms, &letter.document)?;
         } else {
             let record = (&letter.document.0, &*letter.record.name, &*letter.record.key);
             txn.open_table(MISFITS)?.remove(record)?;
-            txn.open_table(super::tables::CHECKPOINTS)?.get(&letter.document.0)?;
             self.forget_checkpoint(&txn, &letter.document)?;
         }
         txn.commit()?;
@@ -66,16 +74,41 @@ impl Outbox {
             let record = (&letter.document.0, &*letter.record.name, &*letter.record.key);
             txn.open_table(MISFITS)?.remove(record)?;
         }
-        let when = txn.open_table(WHEN)?.get(&letter.document.0)?.map(|when| when.value());
-        if when == Some(HELD) {
-            let table = txn.open_table(OUTBOX)?;
-            let mut waits =
-                table.range((&letter.document.0, 0)..=(&letter.document.0, u64::MAX))?;
-            let waits = waits.next().is_some();
-            drop(table);
-            put_when(&txn, &letter.document, waits.then_some(now_ms))?;
-        }
+        self.release(&txn, now_ms, &letter.document)?;
         txn.commit()?;
         Ok(letter)
+    }
+
+    /// Lets a document go on that waited for somebody to do something.
+    fn release(
+        &self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        document: &DocumentId,
+    ) -> Result<(), OutboxError> {
+        let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
+        if when != Some(HELD) {
+            return Ok(());
+        }
+        let waits = {
+            let table = txn.open_table(OUTBOX)?;
+            table.range((&document.0, 0)..=(&document.0, u64::MAX))?.next().is_some()
+        };
+        put_when(txn, document, waits.then_some(now_ms))
+    }
+
+    /// Whether what a dead letter says of its row is still what the target should hold.
+    fn is_wanted(&self, letter: &DeadLetter) -> Result<bool, OutboxError> {
+        let Some(delivery) = &letter.delivery else { return Ok(false) };
+        let txn = self.database.begin_read()?;
+        let table = txn.open_table(SHADOWS)?;
+        let record = &letter.record;
+        let row = table.get((&letter.document.0, &*record.name, &*record.key))?;
+        let shadow: Shadow = row.map(|row| decode(row.value())).transpose()?.unwrap_or_default();
+        let wanted = shadow.wanted.map(|row| row.0);
+        Ok(match &delivery.action {
+            Action::Put(row) => wanted.as_ref() == Some(row),
+            Action::Mark { .. } | Action::Delete => wanted.is_none(),
+        })
     }
 }

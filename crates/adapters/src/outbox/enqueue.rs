@@ -241,11 +241,16 @@ impl Outbox {
         let shadow = txn.open_table(SHADOWS)?;
         let shadow = shadow.get((&other.0, &*record.name, &*record.key))?;
         let shadow: Option<Shadow> = shadow.map(|row| decode(row.value())).transpose()?;
-        Ok(match shadow.is_some_and(|shadow| shadow.wanted.is_some()) {
-            true => Err(format!(
+        Ok(match shadow {
+            Some(Shadow { wanted: Some(_), .. }) => Err(format!(
                 "the document {other} has this row already; make the mapping's `key` tell them apart"
             )),
-            false => Ok(()),
+            // Its deletion could come after this one's row.
+            Some(Shadow { held: Some(_), .. }) => Err(format!(
+                "the target still holds this row of the document {other}, which gave it up; replay \
+                 this once that is delivered"
+            )),
+            _ => Ok(()),
         })
     }
 

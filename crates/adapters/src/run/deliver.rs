@@ -10,7 +10,7 @@ use tracing::{debug, error, warn};
 
 use super::{Adapter, now_ms};
 use crate::delivery::Delivery;
-use crate::outbox::{Attempt, OutboxError};
+use crate::outbox::{Attempt, Outbox, OutboxError};
 use crate::sink::{Fault, FaultClass};
 
 /// Delivers until `stop` says so, and waits for what is under way then.
@@ -92,7 +92,12 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
     let outcomes: Arc<Vec<_>> = Arc::new(deliveries.into_iter().zip(outcomes).collect());
     let finished = loop {
         let some = Arc::clone(&outcomes);
-        match adapter.outbox(move |outbox| outbox.finish(now, &some)).await {
+        let finish = move |outbox: &mut Outbox| {
+            let was_disabled = outbox.endpoint().disabled.is_some();
+            outbox.finish(now, &some)?;
+            Ok(outbox.endpoint().disabled.clone().filter(|_| !was_disabled))
+        };
+        match adapter.outbox(finish).await {
             Err(fault @ OutboxError::Unavailable(_)) => {
                 error!(error = &fault as &dyn std::error::Error, "an outcome is not kept yet");
                 sleep(AGAIN).await;
@@ -100,8 +105,12 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
             finished => break finished,
         }
     };
-    if let Err(fault) = finished {
-        error!(error = &fault as &dyn std::error::Error, "an outcome is not kept");
+    match finished {
+        Err(fault) => error!(error = &fault as &dyn std::error::Error, "an outcome is not kept"),
+        Ok(Some(why)) => {
+            error!(why, "the target was given up; `rejoin adapters resume` tries again")
+        }
+        Ok(None) => {}
     }
     adapter.due.notify_one();
 }

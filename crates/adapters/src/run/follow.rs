@@ -86,10 +86,15 @@ async fn follow_on(
             dirty.clear();
             let documents = documents(space, collection).await?;
             enqueue(adapter, collection, &heads, documents).await?;
+            adapter.outbox(|outbox| outbox.purge(now_ms())).await?;
         } else {
             // What changed together is written together.
-            while let Some(WatchEvent::Changed(change)) = watcher.try_next() {
-                dirty.insert(change.document);
+            while let Some(event) = watcher.try_next() {
+                match event {
+                    WatchEvent::Changed(change) => _ = dirty.insert(change.document),
+                    WatchEvent::ReadAgain => all = true,
+                    WatchEvent::Presence(_) => {}
+                }
             }
             enqueue(adapter, collection, &heads, std::mem::take(&mut dirty)).await?;
         }

@@ -1,0 +1,259 @@
+//! What an outbox promises, case by case; the simulation has the rest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redb::Database;
+use redb::backends::InMemoryBackend;
+use rejoin::{ChangeHash, DocumentId};
+use rejoin_adapters::delivery::{Action, Delivery, Record, Row};
+use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
+use rejoin_adapters::outbox::{DeadClass, Outbox, OutboxError, Policy, Projected};
+use rejoin_adapters::sink::{Fault, FaultClass};
+use serde_json::{Map, json};
+
+const MINUTE: u64 = 60_000;
+
+fn outbox(change: impl FnOnce(&mut Policy)) -> Outbox {
+    let mut policy = Policy {
+        adapter: "board".to_owned(),
+        mapping: "1".to_owned(),
+        mode: Mode::State,
+        deletes: Deletes::Mark { ttl: Duration::from_mins(60) },
+        retry: Retry {
+            schedule: vec![Duration::from_secs(10), Duration::from_mins(5)],
+            jitter: 0.5,
+            disable_after: Duration::from_hours(1),
+        },
+        on_poison: OnPoison::Continue,
+    };
+    change(&mut policy);
+    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+    Outbox::open(database, policy, 7).unwrap()
+}
+
+fn row(town: &str) -> Row {
+    Map::from_iter([("town".to_owned(), json!(town))])
+}
+
+/// A document at its nth change, with these rows.
+fn projected(document: u8, change: u8, rows: &[(&str, &str)]) -> Projected {
+    let row = |(key, town): &(&str, &str)| {
+        (Record { name: "jobs".to_owned(), key: (*key).to_owned() }, Ok(row(town)))
+    };
+    Projected {
+        document: DocumentId([document; 16]),
+        heads: vec![ChangeHash([change; 32])],
+        schema: Vec::new(),
+        rows: rows.iter().map(row).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn take(outbox: &mut Outbox, now_ms: u64) -> Vec<Delivery> {
+    outbox.take(now_ms, 8).unwrap().into_iter().map(|attempt| attempt.delivery).collect()
+}
+
+fn one(outbox: &mut Outbox, now_ms: u64) -> Delivery {
+    let mut taken = take(outbox, now_ms);
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    taken.remove(0)
+}
+
+fn finish(outbox: &mut Outbox, now_ms: u64, delivery: Delivery, class: Option<FaultClass>) {
+    let fault = |class| Fault { class, what: "no".to_owned(), answer: None };
+    outbox.finish(now_ms, &[(delivery, class.map_or(Ok(()), |class| Err(fault(class))))]).unwrap();
+}
+
+const AGAIN: Option<FaultClass> = Some(FaultClass::Transient { after: None });
+const NEVER: Option<FaultClass> = Some(FaultClass::Permanent);
+
+#[test]
+fn only_what_differs_is_delivered_and_under_one_key() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm"), ("b", "Ulm")])]).unwrap();
+    let first = one(&mut outbox, 0);
+    assert!(take(&mut outbox, 0).is_empty(), "one of a document at a time");
+    finish(&mut outbox, 0, first.clone(), None);
+    let second = one(&mut outbox, 0);
+    assert_eq!((first.seq, second.seq), (1, 2));
+    assert_eq!(second.previous, Some(first.key.clone()));
+    finish(&mut outbox, 0, second, None);
+    let queued = outbox.enqueue(0, &[projected(1, 2, &[("a", "Ulm"), ("b", "Bonn")])]).unwrap();
+    assert_eq!(queued.deliveries, 1, "one row changed");
+    let third = one(&mut outbox, 0);
+    finish(&mut outbox, 0, third.clone(), AGAIN);
+    let mut again = take(&mut outbox, MINUTE);
+    assert_eq!(again.pop(), Some(third), "every attempt is the same");
+}
+
+#[test]
+fn waits_grow_and_end_in_a_dead_letter() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let mut now = 0;
+    for wait in [10_000, 5 * MINUTE] {
+        let delivery = one(&mut outbox, now);
+        finish(&mut outbox, now, delivery, AGAIN);
+        let next = outbox.next_ms().unwrap().unwrap();
+        assert!((now + wait..=now + wait * 3 / 2).contains(&next), "{next} after {now}");
+        assert!(take(&mut outbox, next - 1).is_empty());
+        now = next;
+    }
+    let delivery = one(&mut outbox, now);
+    finish(&mut outbox, now, delivery, AGAIN);
+    let [(number, letter)] = &outbox.dead_letters().unwrap()[..] else { panic!("one letter") };
+    assert_eq!((letter.class, letter.attempts), (DeadClass::Exhausted, 3));
+    outbox.replay(now, *number).unwrap();
+    let delivery = one(&mut outbox, now);
+    finish(&mut outbox, now, delivery, None);
+    assert_eq!((outbox.depth().unwrap().waiting, outbox.depth().unwrap().dead), (0, 0));
+    let gone = outbox.replay(now, *number).unwrap_err();
+    assert!(matches!(gone, OutboxError::NoDeadLetter(_)), "{gone}");
+}
+
+#[test]
+fn a_target_says_when_it_wants_to_be_asked_again() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    let after = Some(FaultClass::Transient { after: Some(Duration::from_mins(20)) });
+    finish(&mut outbox, 0, delivery, after);
+    assert_eq!(outbox.next_ms().unwrap(), Some(20 * MINUTE));
+}
+
+#[test]
+fn while_a_target_is_down_one_delivery_asks_for_all() {
+    let mut outbox = outbox(|_| {});
+    for document in 1..=9 {
+        let key = document.to_string();
+        outbox.enqueue(0, &[projected(document, 1, &[(&key, "Ulm")])]).unwrap();
+    }
+    for delivery in take(&mut outbox, 0).into_iter().take(5) {
+        finish(&mut outbox, 0, delivery, AGAIN);
+    }
+    assert!(outbox.is_down());
+    assert!(take(&mut outbox, 0).is_empty(), "not while others are under way");
+    let left: Vec<_> = (6..=8).map(|document| DocumentId([document; 16])).collect();
+    left.iter().for_each(|document| outbox.give_back(document));
+    let next = outbox.next_ms().unwrap().unwrap();
+    let probe = one(&mut outbox, next);
+    finish(&mut outbox, next, probe, None);
+    assert_eq!(take(&mut outbox, next).len(), 8, "it is back, for those that failed, too");
+}
+
+#[test]
+fn a_target_that_is_given_up_gets_nothing_until_somebody_says_so() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery, Some(FaultClass::Gone));
+    assert_eq!(outbox.endpoint().disabled.as_deref(), Some("no"));
+    assert!(take(&mut outbox, MINUTE).is_empty());
+    outbox.enqueue(0, &[projected(2, 1, &[("b", "Ulm")])]).unwrap();
+    outbox.resume().unwrap();
+    assert_eq!(take(&mut outbox, MINUTE).len(), 2, "nothing was lost meanwhile");
+}
+
+#[test]
+fn nothing_but_failures_for_long_gives_it_up() {
+    let mut outbox = outbox(|policy| policy.retry.schedule = vec![Duration::from_mins(20); 9]);
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let mut attempts = 0;
+    while let Some(now) = outbox.next_ms().unwrap() {
+        let delivery = one(&mut outbox, now);
+        finish(&mut outbox, now, delivery, AGAIN);
+        attempts += 1;
+    }
+    assert!((3..=4).contains(&attempts), "an hour of failures, in {attempts} attempts");
+    assert!(outbox.endpoint().disabled.as_ref().is_some_and(|why| why.contains("1h")));
+    assert_eq!(outbox.depth().unwrap().waiting, 1);
+}
+
+#[test]
+fn a_letter_that_was_overtaken_is_not_delivered() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery, NEVER);
+    outbox.enqueue(0, &[projected(1, 2, &[("a", "Bonn")])]).unwrap();
+    let newer = one(&mut outbox, 0);
+    finish(&mut outbox, 0, newer, None);
+    let number = outbox.dead_letters().unwrap()[0].0;
+    outbox.replay(0, number).unwrap();
+    assert!(take(&mut outbox, MINUTE).is_empty(), "the target has Bonn");
+    assert_eq!(outbox.depth().unwrap().dead, 0);
+}
+
+#[test]
+fn a_held_document_waits_and_others_do_not() {
+    let mut outbox = outbox(|policy| {
+        policy.on_poison = OnPoison::Hold;
+        policy.mode = Mode::Event;
+    });
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery.clone(), NEVER);
+    outbox.enqueue(0, &[projected(1, 2, &[("a", "Bonn")])]).unwrap();
+    outbox.enqueue(0, &[projected(2, 1, &[("b", "Ulm")])]).unwrap();
+    let other = one(&mut outbox, MINUTE);
+    assert_eq!(other.document, DocumentId([2; 16]));
+    finish(&mut outbox, MINUTE, other, None);
+    let number = outbox.dead_letters().unwrap()[0].0;
+    outbox.replay(MINUTE, number).unwrap();
+    let replayed = one(&mut outbox, MINUTE);
+    assert_eq!(replayed, delivery, "in its order");
+    finish(&mut outbox, MINUTE, replayed, None);
+    assert_eq!(one(&mut outbox, MINUTE).action, Action::Put(row("Bonn")));
+}
+
+#[test]
+fn a_row_belongs_to_one_document_at_a_time() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let first = one(&mut outbox, 0);
+    finish(&mut outbox, 0, first, None);
+    let queued = outbox.enqueue(0, &[projected(2, 1, &[("a", "Bonn")])]).unwrap();
+    assert_eq!((queued.deliveries, queued.misfits), (0, 1));
+    // The first gives it up, which the target does not know yet.
+    outbox.enqueue(0, &[projected(1, 2, &[])]).unwrap();
+    assert_eq!(outbox.enqueue(0, &[projected(2, 2, &[("a", "Bonn")])]).unwrap().deliveries, 0);
+    let gone = one(&mut outbox, 0);
+    assert_eq!(gone.action, Action::Mark { deleted_ms: 0 });
+    finish(&mut outbox, 0, gone, None);
+    assert_eq!(outbox.enqueue(0, &[projected(2, 3, &[("a", "Bonn")])]).unwrap().deliveries, 1);
+    assert!(outbox.dead_letters().unwrap().is_empty(), "it fits now");
+}
+
+#[test]
+fn what_is_gone_is_remembered_as_long_as_was_said() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let first = one(&mut outbox, 0);
+    finish(&mut outbox, 0, first, None);
+    outbox.enqueue(0, &[projected(1, 2, &[])]).unwrap();
+    assert_eq!(outbox.purge(90 * MINUTE).unwrap(), 0, "the target does not know it yet");
+    let gone = one(&mut outbox, 0);
+    finish(&mut outbox, 0, gone, None);
+    let record = Record { name: "jobs".to_owned(), key: "a".to_owned() };
+    assert_eq!(outbox.purge(59 * MINUTE).unwrap(), 0);
+    let (document, shadow) = outbox.origin(&record).unwrap().unwrap();
+    assert_eq!((document, shadow.taken.len()), (DocumentId([1; 16]), 2));
+    assert_eq!(outbox.purge(60 * MINUTE).unwrap(), 1);
+    assert_eq!(outbox.origin(&record).unwrap(), None);
+}
+
+#[test]
+fn asked_for_again_everything_has_another_key() {
+    let mut outbox = outbox(|_| {});
+    let same = projected(1, 1, &[("a", "Ulm")]);
+    outbox.enqueue(0, std::slice::from_ref(&same)).unwrap();
+    let first = one(&mut outbox, 0);
+    finish(&mut outbox, 0, first.clone(), None);
+    assert!(outbox.is_enqueued(&same.document, &same.heads, &[]).unwrap());
+    outbox.backfill().unwrap();
+    assert!(!outbox.is_enqueued(&same.document, &same.heads, &[]).unwrap());
+    outbox.enqueue(0, &[same]).unwrap();
+    let again = one(&mut outbox, 0);
+    assert_eq!(again.action, first.action);
+    assert_ne!(again.key, first.key);
+}

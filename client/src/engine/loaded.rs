@@ -164,7 +164,7 @@ impl LoadedDocument {
             doc.apply_changes(tail)?;
             let mut document = Self { lineage, ..Self::new(doc, bytes) };
             // What is stored was looked at when it came.
-            document.tips.branched = false;
+            document.tips.take_branched();
             Ok(document)
         })
         .map_err(|reason| EngineError::Unreadable { document: *id, reason })
@@ -199,7 +199,7 @@ impl LoadedDocument {
     /// Whether a change came since this was last asked, or since the document was made, that does
     /// not build on all before it.
     pub(super) fn take_branched(&mut self) -> bool {
-        std::mem::take(&mut self.tips.branched)
+        self.tips.take_branched()
     }
 
     /// How many changes it has.
@@ -222,6 +222,8 @@ struct Tips {
     heads: Vec<automerge::ChangeHash>,
     /// Whether a change did not build on all before it.
     branched: bool,
+    /// Whether something came that every device would make alike.
+    born: bool,
 }
 
 impl Tips {
@@ -232,9 +234,18 @@ impl Tips {
         actor: &automerge::ActorId,
     ) {
         self.heads.retain(|head| !deps.contains(head));
-        // What every device would make says nothing against anybody.
-        self.branched |= !self.heads.is_empty() && !is_reserved_bytes(actor.to_bytes());
+        // What every device would make says nothing against anybody, but it can hide a value.
+        match is_reserved_bytes(actor.to_bytes()) {
+            true => self.born = true,
+            false => self.branched |= !self.heads.is_empty(),
+        }
         self.heads.push(hash);
+    }
+
+    /// Whether somebody may not have known of all that came since this was last asked.
+    fn take_branched(&mut self) -> bool {
+        let hides = std::mem::take(&mut self.born) && self.heads.len() > 1;
+        std::mem::take(&mut self.branched) || hides
     }
 }
 

@@ -1,8 +1,10 @@
 pub mod adapters;
+pub mod delivery;
 pub mod live;
 pub mod meeting;
 pub mod merge;
 pub mod processes;
 pub mod replay;
+pub mod services;
 pub mod sim;
 pub mod traces;

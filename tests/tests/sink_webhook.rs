@@ -106,6 +106,7 @@ fn delivery() -> Delivery {
         mapping: "12ab".to_owned(),
         correlation: "c0ffee".to_owned(),
         enqueued_ms: 1_790_000_000_123,
+        generation: 0,
     }
 }
 

@@ -6,9 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Commands the tests start, each with the Debian package that brings it. Empty while nothing but
-/// cargo is started; a test that starts a program adds it here.
-const TOOLS: &[(&str, &str)] = &[];
+/// Commands the tests start, each with the Debian package that brings it.
+const TOOLS: &[(&str, &str)] = &[("pg_ctlcluster", "postgresql")];
 
 /// Installs the packages whose commands are missing.
 ///

@@ -47,6 +47,11 @@ pub struct Delivery {
     /// When it was enqueued, in milliseconds since 1970.
     #[n(10)]
     pub enqueued_ms: u64,
+    /// Rises when somebody asks for everything anew: what has a higher one is newer, whatever its
+    /// number.
+    #[n(11)]
+    #[cbor(default)]
+    pub generation: u64,
 }
 
 /// The name of one effect, for receivers to see that they had it already: base32 of a SHA-256.
@@ -102,6 +107,7 @@ impl Delivery {
             "adapter": self.adapter,
             "document": self.document.to_string(),
             "seq": self.seq,
+            "generation": self.generation,
             "name": self.record.name,
             "record": self.record.key,
             "op": op,

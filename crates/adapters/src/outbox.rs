@@ -232,12 +232,13 @@ impl Outbox {
         Ok(purged)
     }
 
-    /// Makes every document be delivered anew once it is projected again, with other keys.
+    /// Makes every document be delivered anew once it is projected again, with other keys. Targets
+    /// take it for newer than all there was, also when this outbox was restored from a copy.
     ///
     /// # Errors
     /// As [`OutboxError`].
-    pub fn backfill(&mut self) -> Result<(), OutboxError> {
-        self.set_endpoint(|endpoint| endpoint.generation += 1)
+    pub fn backfill(&mut self, now_ms: u64) -> Result<(), OutboxError> {
+        self.set_endpoint(|endpoint| endpoint.generation = now_ms.max(endpoint.generation + 1))
     }
 }
 

@@ -173,7 +173,8 @@ impl Adapter {
         };
         let outbox = Outbox::open(database, policy, rand::random())
             .map_err(|source| RunError::Outbox { adapter: adapter(), source })?;
-        let sink = sink::open(&mapping.sink, folder)
+        let sink = sink::check(mapping)
+            .and_then(|()| sink::open(&mapping.sink, folder))
             .map_err(|source| RunError::Sink { adapter: adapter(), source })?;
         Ok(Self {
             name: name.to_owned(),

@@ -1,16 +1,20 @@
 //! The targets, and what they answer.
 
 pub mod jsonl;
+pub mod postgres;
+mod tls;
 pub mod webhook;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
 use crate::delivery::{Delivery, Record, Row};
+use crate::mapping::Mapping;
 use crate::secret::SecretError;
 
 /// A target that deliveries are handed to.
@@ -35,6 +39,16 @@ pub trait Sink: Send + Sync {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>>;
+
+    /// Rows of one kind as [`Sink::scan`] would tell of them once the target took them: what writes
+    /// times and numbers its own way says so here.
+    fn as_held<'a>(
+        &'a self,
+        _name: &'a str,
+        rows: Vec<Held>,
+    ) -> BoxFuture<'a, Result<Vec<Held>, Fault>> {
+        async move { Ok(rows) }.boxed()
+    }
 }
 
 /// A row as a target holds it.
@@ -79,6 +93,11 @@ impl Fault {
         Self { class: FaultClass::Transient { after: None }, what: what.into(), answer: None }
     }
 
+    /// Whether it may go away by itself.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.class, FaultClass::Transient { .. })
+    }
+
     /// Something that will be the same the next time.
     pub fn permanent(what: impl Into<String>) -> Self {
         Self { class: FaultClass::Permanent, what: what.into(), answer: None }
@@ -101,9 +120,9 @@ pub enum SinkError {
     /// A secret is missing.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// A webhook cannot be set up.
+    /// The options fit no target.
     #[error("{what}")]
-    Webhook {
+    Setup {
         /// What is in the way.
         what: String,
     },
@@ -118,16 +137,17 @@ pub enum SinkError {
 }
 
 /// The kinds of sinks.
-pub const KINDS: [&str; 2] = ["jsonl", "webhook"];
+pub const KINDS: [&str; 3] = ["jsonl", "postgres", "webhook"];
 
-/// Whether options describe a sink.
+/// Whether a mapping describes its sink.
 ///
 /// # Errors
-/// There is no such kind, or its options are not understood.
-pub fn check(options: &toml::Table) -> Result<(), SinkError> {
-    let (kind, rest) = parts(options);
+/// There is no such kind, or its options are not understood, or do not go with the mapping.
+pub fn check(mapping: &Mapping) -> Result<(), SinkError> {
+    let (kind, rest) = parts(&mapping.sink);
     match kind {
         "jsonl" => drop(rest.try_into::<jsonl::Options>()?),
+        "postgres" => rest.try_into::<postgres::Options>()?.check(mapping.deletes)?,
         "webhook" => drop(rest.try_into::<webhook::Options>()?),
         _ => return Err(SinkError::Kind { kind: kind.to_owned() }),
     }
@@ -150,6 +170,7 @@ pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkE
     let (kind, rest) = parts(options);
     match kind {
         "jsonl" => Ok(Arc::new(jsonl::Jsonl::open(rest.try_into()?, folder)?)),
+        "postgres" => Ok(Arc::new(postgres::Postgres::open(rest.try_into()?, folder)?)),
         "webhook" => Ok(Arc::new(webhook::Webhook::open(rest.try_into()?, folder)?)),
         _ => Err(SinkError::Kind { kind: kind.to_owned() }),
     }

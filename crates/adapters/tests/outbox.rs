@@ -250,7 +250,7 @@ fn asked_for_again_everything_has_another_key() {
     let first = one(&mut outbox, 0);
     finish(&mut outbox, 0, first.clone(), None);
     assert!(outbox.is_enqueued(&same.document, &same.heads, &[]).unwrap());
-    outbox.backfill().unwrap();
+    outbox.backfill(1_000).unwrap();
     assert!(!outbox.is_enqueued(&same.document, &same.heads, &[]).unwrap());
     outbox.enqueue(0, &[same]).unwrap();
     let again = one(&mut outbox, 0);

@@ -192,6 +192,7 @@ impl Outbox {
             mapping: checkpoint.mapping.clone(),
             correlation: last.unwrap_or_default(),
             enqueued_ms: now_ms,
+            generation: checkpoint.generation,
         };
         let seq = delivery.seq;
         let waiting = Waiting { delivery, attempts: 0, fault: None };

@@ -141,7 +141,7 @@ impl Operator {
             }
             Ask::Backfill { adapter } => {
                 let adapter = self.adapter(adapter)?;
-                adapter.outbox(|outbox| outbox.backfill()).await?;
+                adapter.outbox(|outbox| outbox.backfill(now_ms())).await?;
                 adapter.again.notify_one();
                 self.status(adapter).await
             }

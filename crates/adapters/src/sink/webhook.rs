@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Fault, Held, Sink, SinkError};
+use super::{Fault, Held, Sink, SinkError, tls};
 use crate::delivery::{Action, Delivery};
 use crate::secret::SecretRef;
 use address::{Guarded, NotPublic, is_public};
@@ -78,7 +78,7 @@ impl Webhook {
     /// # Errors
     /// The address is none, a secret is missing or no key, or the certificate cannot be read.
     pub fn open(options: Options, folder: &Path) -> Result<Self, SinkError> {
-        let wrong = |what: String| SinkError::Webhook { what };
+        let wrong = |what: String| SinkError::Setup { what };
         let url = Url::parse(&options.url).map_err(|error| {
             wrong(format!("{:?} is no address: {error}; write https://HOST/PATH", options.url))
         })?;
@@ -102,7 +102,9 @@ impl Webhook {
             .no_proxy()
             .timeout(Duration::from_secs(options.timeout_s.max(1)))
             .dns_resolver(Arc::new(Guarded { allowed: options.allow_hosts }))
-            .tls_backend_preconfigured(tls(options.root_certificate.map(|it| folder.join(it)))?);
+            .tls_backend_preconfigured(tls::client(
+                options.root_certificate.map(|it| folder.join(it)),
+            )?);
         if url.scheme() == "https" {
             client = client.https_only(true);
         }
@@ -171,33 +173,12 @@ fn key(secret: &SecretRef) -> Result<Key, SinkError> {
     let text = secret.resolve()?;
     let encoded = text.strip_prefix("whsec_").unwrap_or(&text);
     let key = BASE64.decode(encoded.as_bytes()).ok().filter(|key| key.len() >= KEY_BYTES_MIN);
-    key.map(Key).ok_or_else(|| SinkError::Webhook {
+    key.map(Key).ok_or_else(|| SinkError::Setup {
         what: format!(
             "the secret at {secret:?} is no key; it is `whsec_` and at least {KEY_BYTES_MIN} bytes \
              in base64"
         ),
     })
-}
-
-/// Well-known certificates, and one more.
-fn tls(extra: Option<std::path::PathBuf>) -> Result<rustls::ClientConfig, SinkError> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = extra {
-        let wrong = |what: String| SinkError::Webhook {
-            what: format!("{} is no certificate in PEM: {what}", path.display()),
-        };
-        let certificate =
-            CertificateDer::from_pem_file(&path).map_err(|it| wrong(it.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SinkError::Webhook { what: error.to_string() })?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The event that tells of a delivery. It is the same on every attempt.

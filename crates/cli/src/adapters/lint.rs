@@ -35,7 +35,7 @@ pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Resu
     let mut rows = Vec::new();
     if let Some(config) = &parsed.config {
         for (adapter, mapping) in &config.adapters {
-            if let Err(error) = sink::check(&mapping.sink) {
+            if let Err(error) = sink::check(mapping) {
                 errors += 1;
                 said.push(json!({ "severity": "error", "adapter": adapter, "message": error.to_string() }));
                 lines.push(format!("{name}: error: {adapter}: {error}"));

@@ -1,0 +1,433 @@
+//! Deliveries as rows of tables in [PostgreSQL](https://www.postgresql.org), a batch in each
+//! transaction. A record's name is the table, its fields are the columns.
+//!
+//! ```toml
+//! [adapter.reports]
+//! collection = "jobs"
+//! deletes    = "mark"
+//! [adapter.reports.sink]
+//! kind           = "postgres"
+//! url            = "postgresql://reports@db.example:5432/reports"
+//! password       = "env:REPORTS_PASSWORD"
+//! key_column     = "id"
+//! deleted_column = "deleted_at"
+//! ```
+//!
+//! The key column needs a primary key or a unique constraint. PostgreSQL itself turns each row's
+//! JSON into what the columns are. In the same transaction the table `rejoin_deliveries` notes which
+//! delivery each row came from, so a delivery that is handed over again changes nothing, and an
+//! older one never undoes a newer.
+
+mod fault;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Fault, Held, Sink, SinkError, tls};
+use crate::delivery::{Action, Delivery, IdempotencyKey, Record};
+use crate::mapping::Deletes;
+use crate::secret::SecretRef;
+use fault::{fault, is_for_all};
+use session::{Session, quoted};
+
+/// How a [`Postgres`] is set up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Where the database is, `postgresql://USER@HOST:PORT/DATABASE`. Unless the host is this machine,
+    /// or `?sslmode=` says otherwise, the connection must be encrypted.
+    pub url: String,
+    /// The user's password.
+    pub password: Option<SecretRef>,
+    /// The schema that the tables are in; `public` if that is not said.
+    #[serde(default = "schema")]
+    pub schema: String,
+    /// The column with each row's key; `key` if that is not said.
+    #[serde(default = "key_column")]
+    pub key_column: String,
+    /// The column with the time when a row was found gone, for mappings that mark such rows.
+    pub deleted_column: Option<String>,
+    /// Seconds a statement may take; 20 if that is not said.
+    #[serde(default = "timeout_s")]
+    pub timeout_s: u64,
+    /// A certificate, PEM, of whoever vouches for the server besides the well-known ones.
+    pub root_certificate: Option<PathBuf>,
+}
+
+fn schema() -> String {
+    "public".to_owned()
+}
+
+fn key_column() -> String {
+    "key".to_owned()
+}
+
+fn timeout_s() -> u64 {
+    20
+}
+
+impl Options {
+    /// Whether they go with what a mapping does to rows that are gone.
+    pub(super) fn check(&self, deletes: Deletes) -> Result<(), SinkError> {
+        self.config()?;
+        if matches!(deletes, Deletes::Mark { .. }) && self.deleted_column.is_none() {
+            let what = "rows that are gone are to be marked, and the sink does not say where; set \
+                        deleted_column = \"deleted_at\", or deletes = \"delete\"";
+            return Err(SinkError::Setup { what: what.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> Result<Config, SinkError> {
+        let wrong = |what: String| SinkError::Setup { what };
+        let mut config = self.url.parse::<Config>().map_err(|error| {
+            wrong(format!(
+                "the url is no address of a database: {error}; write \
+                 postgresql://USER@HOST:PORT/DATABASE"
+            ))
+        })?;
+        if config.get_password().is_some() {
+            let what = "secrets are not written in the url; set password = \"env:NAME\"";
+            return Err(wrong(what.to_owned()));
+        }
+        let is_here = |host: &Host| match host {
+            Host::Tcp(name) => ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        };
+        if !config.get_hosts().iter().all(is_here) && !self.url.contains("sslmode=") {
+            config.ssl_mode(SslMode::Require);
+        }
+        let patience = Duration::from_secs(self.timeout_s.max(1));
+        config.connect_timeout(patience).keepalives(true).tcp_user_timeout(patience);
+        Ok(config)
+    }
+}
+
+/// Writes batches of deliveries over one connection, which is made when there is something to write
+/// and made again after it broke.
+pub struct Postgres {
+    config: Config,
+    tls: MakeRustlsConnect,
+    tables: Tables,
+    patience: Duration,
+    /// The connection, while nobody uses it. Whoever is cut off in the middle leaves none.
+    session: Mutex<Option<Session>>,
+}
+
+/// Where rows are.
+#[derive(Debug, Clone)]
+struct Tables {
+    schema: String,
+    key: String,
+    deleted: Option<String>,
+}
+
+/// Without the password.
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// A sink for these options. Relative files are in `folder`.
+    ///
+    /// # Errors
+    /// The url is none, the password is missing, or the certificate cannot be read.
+    pub fn open(options: Options, folder: &Path) -> Result<Self, SinkError> {
+        let mut config = options.config()?;
+        if let Some(password) = &options.password {
+            config.password(password.resolve()?);
+        }
+        let tls = tls::client(options.root_certificate.map(|it| folder.join(it)))?;
+        Ok(Self {
+            config,
+            tls: MakeRustlsConnect::new(tls),
+            tables: Tables {
+                schema: options.schema,
+                key: options.key_column,
+                deleted: options.deleted_column,
+            },
+            patience: Duration::from_secs(options.timeout_s.max(1)),
+            session: Mutex::default(),
+        })
+    }
+
+    /// Does something with the connection. Whoever is cut off in the middle leaves none behind.
+    async fn with_session<T, E: From<Fault>>(
+        &self,
+        adapter: &str,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut place = self.session.lock().await;
+        let mut session = match place.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => {
+                let opening = Session::open(&self.config, &self.tls, adapter, self.patience);
+                timeout(self.patience, opening).await.map_err(|_| silent(self.patience))??
+            }
+        };
+        let done = work(&mut session).await;
+        if done.is_err() {
+            // Tables may have changed.
+            session.forget_statements();
+        }
+        *place = Some(session);
+        done
+    }
+
+    /// Writes deliveries in one transaction.
+    async fn write(&self, session: &mut Session, some: &[Delivery]) -> Result<Outcomes, Unwritten> {
+        let writing = async {
+            let mut transaction = session.begin().await?;
+            let outcomes = self.tables.write(&mut transaction, some).await?;
+            transaction.commit().await?;
+            Ok(outcomes)
+        };
+        // The server gives up first, so nothing of this is written later.
+        match timeout(self.patience.saturating_mul(2), writing).await {
+            Ok(written) => written.map_err(|error: tokio_postgres::Error| Unwritten {
+                fault: fault(&error),
+                is_for_all: is_for_all(&error),
+            }),
+            Err(_) => {
+                session.give_up();
+                Err(silent(self.patience).into())
+            }
+        }
+    }
+
+    /// Writes deliveries together, or, if one of them cannot be written, in ever smaller parts.
+    async fn write_all(&self, deliveries: &[Delivery]) -> Outcomes {
+        let adapter = deliveries.first().map_or("", |delivery| &delivery.adapter);
+        let mut outcomes = Vec::with_capacity(deliveries.len());
+        let mut parts = vec![deliveries];
+        while let Some(part) = parts.pop() {
+            let written =
+                self.with_session(adapter, async |session| self.write(session, part).await).await;
+            match written {
+                Ok(written) => outcomes.extend(written),
+                Err(Unwritten { fault, is_for_all: true }) => {
+                    let rest: usize = parts.drain(..).map(<[Delivery]>::len).sum();
+                    outcomes.extend(std::iter::repeat_n(Err(fault), part.len() + rest));
+                }
+                Err(Unwritten { fault, .. }) if part.len() == 1 => outcomes.push(Err(fault)),
+                Err(_) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        outcomes
+    }
+}
+
+type Outcomes = Vec<Result<(), Fault>>;
+
+/// Why some deliveries were not written together.
+struct Unwritten {
+    fault: Fault,
+    /// Whether none of them can be written now.
+    is_for_all: bool,
+}
+
+impl From<Fault> for Unwritten {
+    fn from(fault: Fault) -> Self {
+        Self { fault, is_for_all: true }
+    }
+}
+
+fn silent(patience: Duration) -> Fault {
+    Fault::transient(format!("the database did not answer within {} s", patience.as_secs()))
+}
+
+impl Sink for Postgres {
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    fn apply<'a>(&'a self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Vec<Result<(), Fault>>> {
+        self.write_all(deliveries).boxed()
+    }
+
+    fn scan<'a>(
+        &'a self,
+        name: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
+        let (sql, limit) = (self.tables.scan(name), i64::try_from(limit).unwrap_or(i64::MAX));
+        let read = async move |session: &mut Session| {
+            let rows = session.query(&sql, &[&after.unwrap_or_default(), &limit]).await;
+            let rows = rows.map_err(|error| fault(&error))?;
+            rows.iter().map(|row| held(name, row).map_err(|error| fault(&error))).collect()
+        };
+        async move { Ok(Some(self.with_session("", read).await?)) }.boxed()
+    }
+
+    fn as_held<'a>(
+        &'a self,
+        name: &'a str,
+        rows: Vec<Held>,
+    ) -> BoxFuture<'a, Result<Vec<Held>, Fault>> {
+        let sql = self.tables.as_held(name);
+        let read = async move |session: &mut Session| {
+            let mut converted = Vec::with_capacity(rows.len());
+            for mut held in rows {
+                if let Some(row) = &mut held.row {
+                    let text = Value::Object(row.clone()).to_string();
+                    // What the table has no place for stays as it is, and will differ.
+                    if let Ok(found) = session.query(&sql, &[&text]).await
+                        && let Some(found) = found.first().and_then(|row| row.try_get(0).ok())
+                        && let Ok(mut found) = serde_json::from_str::<Map<String, Value>>(found)
+                    {
+                        row.iter_mut().for_each(|(field, value)| {
+                            *value = found.remove(field).unwrap_or_default();
+                        });
+                    }
+                }
+                converted.push(held);
+            }
+            Ok(converted)
+        };
+        self.with_session("", read).boxed()
+    }
+}
+
+/// A row of [`Tables::scan`].
+fn held(name: &str, row: &tokio_postgres::Row) -> Result<Held, tokio_postgres::Error> {
+    let record = Record { name: name.to_owned(), key: row.try_get(0)? };
+    let (fields, is_deleted): (&str, bool) = (row.try_get(1)?, row.try_get(2)?);
+    let fields = serde_json::from_str(fields).unwrap_or_default();
+    Ok(Held { record, row: (!is_deleted).then_some(fields) })
+}
+
+impl Tables {
+    fn table(&self, name: &str) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(name))
+    }
+
+    /// Writes deliveries, each of another row, and says what became of each.
+    async fn write(
+        &self,
+        transaction: &mut session::Open<'_>,
+        some: &[Delivery],
+    ) -> Result<Outcomes, tokio_postgres::Error> {
+        let fresh = transaction.note(some).await?;
+        let mut statements = BTreeMap::<String, Vec<Value>>::new();
+        for delivery in some.iter().filter(|delivery| fresh.contains(&delivery.key)) {
+            let (sql, item) = self.statement(delivery);
+            statements.entry(sql).or_default().push(item);
+        }
+        for (sql, items) in statements {
+            transaction.execute(&sql, &[&Value::Array(items).to_string()]).await?;
+        }
+        let stale: Vec<&Delivery> = some.iter().filter(|it| !fresh.contains(&it.key)).collect();
+        let known = transaction.known(&stale).await?;
+        Ok(some.iter().map(|delivery| self.outcome(delivery, &known)).collect())
+    }
+
+    /// What a delivery came to, given what the deliveries are that it is older than.
+    fn outcome(
+        &self,
+        delivery: &Delivery,
+        known: &BTreeMap<IdempotencyKey, i64>,
+    ) -> Result<(), Fault> {
+        match known.get(&delivery.key) {
+            None => Ok(()),
+            Some(seq) => Err(Fault::permanent(format!(
+                "the table holds delivery {seq} of this document already, which is newer than {}; \
+                 if the outbox was restored from a copy, `rejoin adapters backfill {}` sends \
+                 everything anew",
+                delivery.seq, delivery.adapter
+            ))),
+        }
+    }
+
+    /// The statement that writes rows like a delivery's, and the item it takes for this one. Its one
+    /// parameter is a list of items, in JSON.
+    fn statement(&self, delivery: &Delivery) -> (String, Value) {
+        let (table, key) = (self.table(&delivery.record.name), quoted(&self.key));
+        let given = format!("jsonb_populate_recordset(NULL::{table}, CAST($1::text AS jsonb))");
+        let mut item = Map::new();
+        let sql = match &delivery.action {
+            Action::Put(row) => {
+                item.extend(row.clone());
+                item.remove(&self.key);
+                if let Some(deleted) = &self.deleted {
+                    item.insert(deleted.clone(), Value::Null);
+                }
+                let columns: Vec<String> = item.keys().map(|column| quoted(column)).collect();
+                let list = |of: &dyn Fn(&String) -> String| {
+                    columns.iter().map(of).collect::<Vec<_>>().join(", ")
+                };
+                let (plain, read) =
+                    (list(&|it| format!(", {it}")), list(&|it| format!(", g.{it}")));
+                let (plain, read) = (plain.replace(", ,", ","), read.replace(", ,", ","));
+                let change = match columns.is_empty() {
+                    true => "NOTHING".to_owned(),
+                    false => format!("UPDATE SET {}", list(&|it| format!("{it} = EXCLUDED.{it}"))),
+                };
+                format!(
+                    "INSERT INTO {table} ({key}{plain}) SELECT g.{key}{read} FROM {given} AS g \
+                     ON CONFLICT ({key}) DO {change}"
+                )
+            }
+            Action::Mark { deleted_ms } => {
+                let column = self.deleted.as_deref().unwrap_or("deleted_at");
+                let time = chrono::DateTime::from_timestamp_millis(deleted_ms.cast_signed());
+                item.insert(column.to_owned(), json!(time.map(|time| time.to_rfc3339())));
+                let column = quoted(column);
+                format!(
+                    "UPDATE {table} AS held SET {column} = g.{column} FROM {given} AS g \
+                     WHERE held.{key} = g.{key}"
+                )
+            }
+            Action::Delete => {
+                format!("DELETE FROM {table} AS held USING {given} AS g WHERE held.{key} = g.{key}")
+            }
+        };
+        item.insert(self.key.clone(), delivery.record.key.clone().into());
+        (sql, Value::Object(item))
+    }
+
+    /// Key, fields as JSON, and whether a row is marked as deleted; of the rows after a key, as many
+    /// as are wanted, in the order of the keys' bytes.
+    fn scan(&self, name: &str) -> String {
+        let (table, key) = (self.table(name), quoted(&self.key));
+        let deleted = match &self.deleted {
+            Some(column) => format!("held.{} IS NOT NULL", quoted(column)),
+            None => "FALSE".to_owned(),
+        };
+        format!(
+            "SELECT held.{key}::text, to_jsonb(held)::text, {deleted} FROM {table} AS held \
+             WHERE held.{key}::text COLLATE \"C\" > $1 \
+             ORDER BY held.{key}::text COLLATE \"C\" LIMIT $2"
+        )
+    }
+
+    /// A row in JSON, as the table would hold it.
+    fn as_held(&self, name: &str) -> String {
+        let table = self.table(name);
+        format!(
+            "SELECT to_jsonb(g)::text \
+             FROM jsonb_populate_record(NULL::{table}, CAST($1::text AS jsonb)) AS g"
+        )
+    }
+}
+
+/// Deliveries in one transaction.
+const BATCH: usize = 256;

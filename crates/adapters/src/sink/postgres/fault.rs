@@ -1,0 +1,75 @@
+//! What the database's errors mean for a delivery.
+//!
+//! What the database says of values may hold the values, so of those errors only names and codes are
+//! told. The codes are those of the [manual](https://www.postgresql.org/docs/current/errcodes-appendix.html).
+
+use std::error::Error as _;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::sink::Fault;
+
+/// A fault for an error: permanent if it is about the row and will be there again.
+pub(super) fn fault(error: &Error) -> Fault {
+    let Some(said) = error.as_db_error() else {
+        let mut last = error.to_string();
+        let mut source = error.source();
+        while let Some(at) = source {
+            last = at.to_string();
+            source = at.source();
+        }
+        return Fault::transient(format!("the database cannot be reached: {last}"));
+    };
+    let code = said.code().code();
+    if is_about_the_row(said.code()) {
+        return Fault::permanent(refusal(said));
+    }
+    let advice = match said.code() {
+        &SqlState::UNDEFINED_TABLE => "; create the table",
+        &SqlState::UNDEFINED_COLUMN => "; add the column, or take the field out of the mapping",
+        &SqlState::INVALID_COLUMN_REFERENCE => "; make the key column unique",
+        &SqlState::INSUFFICIENT_PRIVILEGE => "; grant it to the user of the url",
+        &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "; see to `password`"
+        }
+        _ => "",
+    };
+    Fault::transient(format!("the database says {} ({code}){advice}", said.message()))
+}
+
+/// Whether an error is about the database, so that other rows would meet it as well: not what one
+/// row or one table is to blame for.
+pub(super) fn is_for_all(error: &Error) -> bool {
+    let classes = ["0A", "22", "23", "42", "P0"];
+    error.code().is_none_or(|code| !classes.iter().any(|class| code.code().starts_with(class)))
+}
+
+/// Classes 22 and 23 are about values; 0A, 42804 and P0001 about what becomes of them. A foreign key
+/// is not: the row it names may be on its way.
+fn is_about_the_row(code: &SqlState) -> bool {
+    if *code == SqlState::FOREIGN_KEY_VIOLATION {
+        return false;
+    }
+    let text = code.code();
+    ["22", "23", "0A"].iter().any(|class| text.starts_with(class))
+        || [SqlState::DATATYPE_MISMATCH, SqlState::CANNOT_COERCE, SqlState::RAISE_EXCEPTION]
+            .contains(code)
+}
+
+fn refusal(said: &DbError) -> String {
+    let code = said.code().code();
+    let table = said.table().map(|table| format!(" of {table}")).unwrap_or_default();
+    match (said.column(), said.constraint()) {
+        (Some(column), _) => format!("the database refuses {column}{table} ({code})"),
+        (None, Some(constraint)) => {
+            format!("the database refuses the row by {constraint}{table} ({code})")
+        }
+        _ if *said.code() == SqlState::RAISE_EXCEPTION => {
+            format!("a trigger or function of the database refuses the row ({code})")
+        }
+        _ => format!(
+            "a value does not fit its column ({code}); give the field a `type`, or change the column"
+        ),
+    }
+}

@@ -1,0 +1,309 @@
+//! Rows in a real PostgreSQL.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rejoin_adapters::delivery::{Action, Delivery, Record};
+use rejoin_adapters::sink::postgres::{Options, Postgres};
+use rejoin_adapters::sink::{Fault, FaultClass, Held, Sink};
+use rejoin_tests::delivery::{delivery, put};
+use rejoin_tests::services::postgres::{PASSWORD, PostgresServer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+const JOBS: &str = "\
+CREATE TABLE jobs (key text PRIMARY KEY, town text, parts int, price numeric(10,2), done boolean,
+                   at timestamptz, tags jsonb, deleted_at timestamptz)";
+
+struct Company {
+    server: PostgresServer,
+    client: Client,
+    folder: TempDir,
+}
+
+impl Company {
+    async fn new() -> Self {
+        let server = PostgresServer::start().await;
+        let client = server.connect().await;
+        client.batch_execute(JOBS).await.unwrap();
+        Self { server, client, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn sink(&self) -> Postgres {
+        sink(self.folder.path(), &self.server.url(), json!({ "deleted_column": "deleted_at" }))
+    }
+
+    /// What a query of one column finds.
+    async fn texts(&self, sql: &str) -> Vec<String> {
+        let rows = self.client.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
+    }
+
+    async fn text(&self, sql: &str) -> String {
+        self.texts(sql).await.pop().unwrap()
+    }
+}
+
+fn sink(folder: &Path, url: &str, more: Value) -> Postgres {
+    std::fs::write(folder.join("password"), PASSWORD).unwrap();
+    let password = format!("file:{}", folder.join("password").display());
+    let mut options = json!({ "url": url, "password": password, "timeout_s": 1 });
+    options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let options: Options = serde_json::from_value(options).unwrap();
+    Postgres::open(options, folder).unwrap()
+}
+
+fn town(key: &str, seq: u64, town: &str) -> Delivery {
+    delivery("jobs", key, seq, put(json!({ "town": town })))
+}
+
+async fn one(sink: &Postgres, delivery: &Delivery) -> Result<(), Fault> {
+    sink.apply(std::slice::from_ref(delivery)).await.remove(0)
+}
+
+#[track_caller]
+fn is_transient(outcome: &Result<(), Fault>) -> &str {
+    match outcome {
+        Err(fault) if fault.is_transient() => &fault.what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn is_permanent(outcome: &Result<(), Fault>) -> &str {
+    match outcome {
+        Err(Fault { class: FaultClass::Permanent, what, .. }) => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn rows_have_the_types_of_their_columns() {
+    let company = Company::new().await;
+    let row = json!({
+        "town": "Ülm \"'; DROP TABLE jobs; --", "parts": 3, "price": 12.5, "done": true,
+        "at": "2026-11-20T10:00:00.250Z", "tags": ["a", { "b": null }],
+    });
+    let delivery = delivery("jobs", "W-1", 1, put(row));
+    let sink = company.sink();
+    one(&sink, &delivery).await.unwrap();
+    let found = company.text("SELECT to_jsonb(jobs)::text FROM jobs").await;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["town"], "Ülm \"'; DROP TABLE jobs; --");
+    assert_eq!(found["tags"], json!(["a", { "b": null }]));
+    let told =
+        company.text("SELECT concat_ws(' ', parts, price, done, extract(epoch FROM at)) FROM jobs");
+    assert_eq!(told.await, "3 12.50 t 1795168800.250000");
+    let application = company.text(
+        "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'rejoin-%'",
+    );
+    assert_eq!(application.await, "rejoin-board");
+    drop(sink);
+}
+
+#[tokio::test]
+async fn what_is_handed_over_again_changes_nothing_and_older_never_undoes_newer() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    let (first, second) = (town("W-1", 1, "Ulm"), town("W-1", 2, "Bonn"));
+    one(&sink, &first).await.unwrap();
+    let written = "SELECT xmin::text || town FROM jobs";
+    let before = company.text(written).await;
+    one(&sink, &first).await.unwrap();
+    // Another process that knows nothing, as after a crash between sending and noting.
+    one(&company.sink(), &first).await.unwrap();
+    assert_eq!(company.text(written).await, before, "not even written again");
+
+    one(&sink, &second).await.unwrap();
+    assert!(is_permanent(&one(&sink, &first).await).contains("newer"));
+    assert_eq!(company.text("SELECT town FROM jobs").await, "Bonn");
+    // An outbox that somebody restored and asked for everything again.
+    let anew = Delivery { generation: 1_790_000_000_000, ..town("W-1", 1, "Kiel") };
+    one(&sink, &anew).await.unwrap();
+    assert_eq!(company.text("SELECT town FROM jobs").await, "Kiel");
+}
+
+#[tokio::test]
+async fn one_bad_row_stops_no_other() {
+    let company = Company::new().await;
+    let bad = [7_u64, 100, 255];
+    let deliveries: Vec<_> = (0..256)
+        .map(|at| {
+            let parts = if bad.contains(&at) { json!("canary") } else { json!(at) };
+            delivery("jobs", &format!("W-{at:03}"), 1, put(json!({ "parts": parts })))
+        })
+        .collect();
+    let outcomes = company.sink().apply(&deliveries).await;
+    for (at, outcome) in (0..).zip(&outcomes) {
+        match bad.contains(&at) {
+            true => {
+                let what = is_permanent(outcome);
+                assert!(what.contains("22P02") && !what.contains("canary"), "{what}");
+            }
+            false => assert_eq!(outcome, &Ok(())),
+        }
+    }
+    let sum: u64 = (0..256).filter(|at| !bad.contains(at)).sum();
+    assert_eq!(company.text("SELECT sum(parts)::text FROM jobs").await, sum.to_string());
+    assert_eq!(company.text("SELECT count(*)::text FROM rejoin_deliveries").await, "253");
+}
+
+#[tokio::test]
+async fn what_the_tables_lack_waits_and_the_rest_goes_on() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    let parts = |seq| delivery("parts", "P-1", seq, put(json!({ "count": 3 })));
+    let outcomes = sink.apply(&[town("W-1", 1, "Ulm"), parts(1), town("W-2", 1, "Bonn")]).await;
+    assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(()), &Ok(())));
+    assert!(is_transient(&outcomes[1]).contains("create the table"), "{outcomes:?}");
+
+    company
+        .client
+        .batch_execute("CREATE TABLE parts (key text, deleted_at timestamptz)")
+        .await
+        .unwrap();
+    let missing = one(&sink, &parts(1)).await;
+    assert!(is_transient(&missing).contains("add the column"), "{missing:?}");
+    company.client.batch_execute("ALTER TABLE parts ADD count text").await.unwrap();
+    let loose = one(&sink, &parts(1)).await;
+    assert!(is_transient(&loose).contains("make the key column unique"), "{loose:?}");
+    company.client.batch_execute("ALTER TABLE parts ADD PRIMARY KEY (key)").await.unwrap();
+    one(&sink, &parts(1)).await.unwrap();
+
+    // A migration while statements are prepared: another type, then another name and back.
+    company.client.batch_execute("ALTER TABLE parts ALTER count TYPE int USING 1").await.unwrap();
+    one(&sink, &parts(2)).await.unwrap();
+    company.client.batch_execute("ALTER TABLE parts RENAME count TO number").await.unwrap();
+    assert!(one(&sink, &parts(3)).await.unwrap_err().is_transient());
+    company.client.batch_execute("ALTER TABLE parts RENAME number TO count").await.unwrap();
+    one(&sink, &parts(3)).await.unwrap();
+    assert_eq!(company.text("SELECT count::text FROM parts").await, "3");
+}
+
+#[tokio::test]
+async fn rows_that_are_gone_are_marked_or_deleted() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    let told = |seq, action| delivery("jobs", "W-1", seq, action);
+    one(&sink, &town("W-1", 1, "Ulm")).await.unwrap();
+    one(&sink, &told(2, Action::Mark { deleted_ms: 1_790_000_000_000 })).await.unwrap();
+    let at = "SELECT town || ' ' || extract(epoch FROM deleted_at)::bigint FROM jobs";
+    assert_eq!(company.text(at).await, "Ulm 1790000000");
+    one(&sink, &town("W-1", 3, "Bonn")).await.unwrap();
+    assert_eq!(company.texts("SELECT town FROM jobs WHERE deleted_at IS NULL").await, ["Bonn"]);
+    one(&sink, &told(4, Action::Delete)).await.unwrap();
+    assert_eq!(company.text("SELECT count(*)::text FROM jobs").await, "0");
+    one(&sink, &town("W-1", 5, "Kiel")).await.unwrap();
+    assert_eq!(company.text("SELECT town FROM jobs").await, "Kiel");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_asked_again() {
+    let mut company = Company::new().await;
+    let sink = company.sink();
+    one(&sink, &town("W-1", 1, "Ulm")).await.unwrap();
+    company.server.kill();
+    let cut = one(&sink, &town("W-2", 1, "Bonn")).await;
+    is_transient(&cut);
+    is_transient(&one(&sink, &town("W-2", 1, "Bonn")).await);
+    company.server.restart().await;
+    one(&sink, &town("W-2", 1, "Bonn")).await.unwrap();
+    company.client = company.server.connect().await;
+    assert_eq!(company.texts("SELECT town FROM jobs ORDER BY key").await, ["Ulm", "Bonn"]);
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_holds_up_nobody_for_long() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    one(&sink, &town("W-1", 1, "Ulm")).await.unwrap();
+    company.client.batch_execute("BEGIN; LOCK TABLE jobs").await.unwrap();
+    let (locked, began) = (one(&sink, &town("W-1", 2, "Bonn")).await, Instant::now());
+    is_transient(&locked);
+    company.client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(company.text("SELECT town FROM jobs").await, "Ulm", "it is not written later");
+    one(&sink, &town("W-1", 2, "Bonn")).await.unwrap();
+
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgresql://rejoin@{}/postgres", silent.local_addr().unwrap());
+    let silent = plain_sink(&company, &url);
+    assert!(is_transient(&one(&silent, &town("W-1", 3, "Kiel")).await).contains("1 s"));
+    assert!(began.elapsed() < Duration::from_secs(60), "the test itself hangs");
+}
+
+fn plain_sink(company: &Company, url: &str) -> Postgres {
+    sink(company.folder.path(), url, json!({}))
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_never_shown() {
+    let company = Company::new().await;
+    let secret = "canary-wrong";
+    std::fs::write(company.folder.path().join("wrong"), secret).unwrap();
+    let password = format!("file:{}", company.folder.path().join("wrong").display());
+    let refused =
+        sink(company.folder.path(), &company.server.url(), json!({ "password": password }));
+    let outcome = one(&refused, &town("W-1", 1, "Ulm")).await;
+    assert!(is_transient(&outcome).contains("see to `password`"), "{outcome:?}");
+    assert!(!format!("{outcome:?} {refused:?}").contains(secret));
+
+    let options = json!({ "url": "postgresql://a:b@127.0.0.1/x" });
+    let options: Options = serde_json::from_value(options).unwrap();
+    let error = Postgres::open(options, company.folder.path()).unwrap_err();
+    assert!(error.to_string().contains("not written in the url"), "{error}");
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_and_only_with_whom_is_vouched_for() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = PostgresServer::start_encrypted(&certificate, &key).await;
+    let client = server.connect().await;
+    client.batch_execute(JOBS).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("root.pem"), &certificate).unwrap();
+    let url = format!("postgresql://rejoin@localhost:{}/postgres?sslmode=require", server.port());
+    let stranger = sink(folder.path(), &url, json!({}));
+    is_transient(&one(&stranger, &town("W-1", 1, "Ulm")).await);
+    let known = sink(folder.path(), &url, json!({ "root_certificate": "root.pem" }));
+    one(&known, &town("W-1", 1, "Ulm")).await.unwrap();
+    let sql = "SELECT version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+               WHERE application_name = 'rejoin-board'";
+    let version: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(version.starts_with("TLSv1."), "{version}");
+}
+
+#[tokio::test]
+async fn rows_are_read_back_in_the_order_of_their_keys_as_they_would_be_written() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    let mut keys = ["b", "B", "ä", "z", "a-1", "a1", "Z 9"];
+    let row = json!({ "at": "2026-11-20T10:00:00Z", "price": 7, "town": null });
+    let deliveries: Vec<_> =
+        keys.iter().map(|key| delivery("jobs", key, 1, put(row.clone()))).collect();
+    assert!(sink.apply(&deliveries).await.iter().all(Result::is_ok));
+    one(&sink, &delivery("jobs", "z", 2, Action::Mark { deleted_ms: 5 })).await.unwrap();
+    keys.sort_unstable();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = sink.scan("jobs", after.as_deref(), 2).await.unwrap().unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.record.key.clone());
+        found.extend(page);
+    }
+    assert_eq!(found.iter().map(|held| &*held.record.key).collect::<Vec<_>>(), keys);
+    let row = row.as_object().unwrap().clone();
+    for held in found {
+        let record = Record { name: "jobs".to_owned(), key: held.record.key.clone() };
+        assert_eq!(held.row.is_none(), held.record.key == "z");
+        let Some(found) = held.row else { continue };
+        let wanted = vec![Held { record, row: Some(row.clone()) }];
+        let wanted = sink.as_held("jobs", wanted).await.unwrap().remove(0).row.unwrap();
+        for field in row.keys() {
+            assert_eq!(found[field], wanted[field], "{field}");
+        }
+        assert_eq!(found["at"], "2026-11-20T10:00:00+00:00");
+    }
+}

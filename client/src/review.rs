@@ -1,5 +1,7 @@
 //! Reviews: what only a person can decide, the same on every replica that has the same documents.
 
+mod json;
+
 use std::collections::BTreeMap;
 
 use rejoin_core::lineage::{Blame, Candidate};

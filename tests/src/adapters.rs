@@ -13,7 +13,7 @@ use redb::Database;
 use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
 use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
-use rejoin_adapters::outbox::{DeadClass, Outbox, OutboxError, Policy, Projected};
+use rejoin_adapters::outbox::{DeadClass, Outbox, OutboxError, Policy, Projected, Wanted};
 use rejoin_adapters::projection::Misfit;
 use rejoin_adapters::sink::{Fault, FaultClass};
 use serde_json::{Map, json};
@@ -75,7 +75,9 @@ struct World {
     replayed: BTreeSet<IdempotencyKey>,
     found: BTreeMap<&'static str, u64>,
     print: bool,
+    /// Whether the target takes everything now, or nothing.
     calm: bool,
+    away: bool,
 }
 
 /// What the outside has seen.
@@ -108,7 +110,7 @@ impl World {
             retry: Retry {
                 schedule: vec![Duration::from_secs(5); 6],
                 jitter: 0.2,
-                disable_after: Duration::from_hours(2),
+                disable_after: Duration::from_hours(if random.chance(500) { 2 } else { 120 }),
             },
             on_poison: if random.chance(300) { OnPoison::Hold } else { OnPoison::Continue },
         };
@@ -126,6 +128,7 @@ impl World {
             found: BTreeMap::new(),
             print,
             calm: false,
+            away: false,
         }
     }
 
@@ -138,8 +141,12 @@ impl World {
                 50..75 => self.send()?,
                 75..90 => self.answer()?,
                 90..93 => self.now_ms += self.random.below(20_000),
-                93 | 94 => self.replay()?,
-                95..97 => self.crash(Strike::PowerLoss)?,
+                93 => self.replay()?,
+                94 if self.random.chance(200) => self.outage()?,
+                94 => self.tamper(),
+                95 => self.crash(Strike::PowerLoss)?,
+                96 if self.random.chance(200) => self.backfill()?,
+                96 => self.reconcile().map(drop)?,
                 97 => self.crash(Strike::Kill)?,
                 _ => {
                     let operations = self.random.below(25);
@@ -209,6 +216,7 @@ impl World {
             document: document(job),
             heads: vec![ChangeHash(Sha256::digest(format!("{job} {changes}")).into())],
             schema: Vec::new(),
+            by_heads: true,
             rows: rows.collect(),
         }
     }
@@ -261,6 +269,7 @@ impl World {
         };
         let outcome = match self.random.below(100) {
             _ if self.calm => Ok(()),
+            _ if self.away => fault(FaultClass::Transient { after: None }),
             0..25 => fault(FaultClass::Transient { after: None }),
             25..30 => fault(FaultClass::Transient { after: Some(Duration::from_secs(30)) }),
             30..34 => fault(FaultClass::Permanent),
@@ -302,6 +311,59 @@ impl World {
         Ok(())
     }
 
+    /// The target is away for a day, in which people go on.
+    fn outage(&mut self) -> Check {
+        self.count("outages");
+        self.away = true;
+        for _ in 0..24 {
+            self.now_ms += 3_600_000;
+            self.change();
+            self.project()?;
+            self.send()?;
+            self.answer()?;
+            if self.disk.struck().is_some() {
+                self.crash(Strike::PowerLoss)?;
+            }
+        }
+        self.away = false;
+        Ok(())
+    }
+
+    /// Somebody changes what the target holds, behind everybody's back.
+    fn tamper(&mut self) {
+        let rows: Vec<_> = self.target.rows.keys().cloned().collect();
+        match self.random.pick(&rows).cloned() {
+            Some(record) if self.random.chance(500) => _ = self.target.rows.remove(&record),
+            Some(record) => {
+                self.target.rows.insert(record, Map::from_iter([("value".to_owned(), json!(-1))]));
+            }
+            None => return,
+        }
+        self.count("tampered with");
+    }
+
+    fn backfill(&mut self) -> Check {
+        let now_ms = self.now_ms;
+        self.count("backfills");
+        self.ask(|outbox| outbox.backfill(now_ms)).map(drop)
+    }
+
+    /// Compares the target with what it should hold, and repairs it. Returns how much differed.
+    fn reconcile(&mut self) -> Check<u64> {
+        let Some(wanted) = self.ask(|outbox| outbox.wanted("jobs", None, usize::MAX))? else {
+            return Ok(0);
+        };
+        let differs = |wanted: &&Wanted| {
+            wanted.row.as_ref() != self.target.rows.get(&wanted.record) && !wanted.is_waiting
+        };
+        let repairs: Vec<_> =
+            wanted.iter().filter(differs).map(|it| (it.document, it.record.clone())).collect();
+        let now_ms = self.now_ms;
+        let repaired = self.ask(|outbox| outbox.repair(now_ms, &repairs))?.unwrap_or_default();
+        *self.found.entry("repaired").or_default() += repaired;
+        Ok(repaired)
+    }
+
     /// Ends every fault, and lets everything come to rest.
     fn come_to_rest(&mut self) -> Check {
         self.calm = true;
@@ -321,6 +383,16 @@ impl World {
             let (projected, now_ms) = (self.projected(job), self.now_ms);
             self.ask(|outbox| outbox.enqueue(now_ms, &[projected]))?;
         }
+        self.deliver_all()?;
+        self.reconcile()?;
+        self.deliver_all()?;
+        match self.reconcile()? {
+            0 => self.compare(),
+            differing => Err(format!("{differing} rows differ after they were repaired")),
+        }
+    }
+
+    fn deliver_all(&mut self) -> Check {
         while let Some(next) = self.ask(|outbox| outbox.next_ms())?.flatten() {
             self.now_ms = self.now_ms.max(next);
             self.send()?;
@@ -335,7 +407,7 @@ impl World {
         if depth.waiting > 0 {
             return Err(format!("{} deliveries wait for nothing", depth.waiting));
         }
-        self.compare()
+        Ok(())
     }
 
     /// What the target holds is what the documents say, but for rows that are none: of those it

@@ -54,10 +54,8 @@ pub async fn serve(operator: Operator, data: &Path) -> io::Result<()> {
         let (stream, _) = listener.accept().await?;
         let operator = Arc::clone(&operator);
         tokio::spawn(async move {
-            match timeout(PATIENCE, answer(&operator, stream)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, "a command was not answered"),
-                Err(_) => warn!("a command took too long"),
+            if let Err(error) = answer(&operator, stream).await {
+                warn!(%error, "a command was not answered");
             }
         });
     }
@@ -66,7 +64,10 @@ pub async fn serve(operator: Operator, data: &Path) -> io::Result<()> {
 async fn answer(operator: &Operator, stream: UnixStream) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(reader.take(ASK_BYTES_MAX)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(reader.take(ASK_BYTES_MAX));
+    timeout(PATIENCE, reader.read_line(&mut line))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let answer = match serde_json::from_str::<Ask>(&line) {
         Ok(ask) => match operator.ask(&ask).await {
             Ok(answer) => json!({ "ok": answer }),
@@ -92,7 +93,8 @@ pub async fn ask(data: &Path, ask: &Ask) -> Result<Value, ControlError> {
         Ok(serde_json::from_str::<Value>(&answer)?)
     };
     let silent = || io::Error::from(io::ErrorKind::TimedOut);
-    let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(silent()));
+    let patience = if ask.reads_everything() { PATIENCE_FOR_ALL } else { PATIENCE };
+    let answer = timeout(patience, asked).await.unwrap_or_else(|_| Err(silent()));
     let mut answer = answer.map_err(ControlError::Silent)?;
     match answer.get("error").and_then(Value::as_str) {
         Some(error) => Err(ControlError::Refused(error.to_owned())),
@@ -101,7 +103,10 @@ pub async fn ask(data: &Path, ask: &Ask) -> Result<Value, ControlError> {
 }
 
 /// Bytes of a command.
-const ASK_BYTES_MAX: u64 = 64 << 10;
+const ASK_BYTES_MAX: u64 = 4 << 20;
 
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long one may take for which every document is read.
+const PATIENCE_FOR_ALL: Duration = Duration::from_hours(4);

@@ -63,8 +63,10 @@ pub struct ReplicaConfig {
 /// One adapter.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    /// The documents it carries.
+    /// Whose documents or reviews it carries.
     pub collection: CollectionName,
+    /// What it carries of them.
+    pub source: Source,
     /// What is delivered of a row that changed several times.
     pub mode: Mode,
     /// How soon.
@@ -73,6 +75,8 @@ pub struct Mapping {
     pub concurrency: usize,
     /// What becomes of rows that are gone.
     pub deletes: Deletes,
+    /// When to compare everything with what the target holds.
+    pub reconcile: Option<Class>,
     /// When to try again.
     pub retry: Retry,
     /// What a delivery that failed for good does to its document.
@@ -85,6 +89,17 @@ pub struct Mapping {
     pub sink: toml::Table,
     /// The hash of everything that rows depend on, in hex.
     pub version: String,
+}
+
+/// What an adapter carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The documents.
+    #[default]
+    Documents,
+    /// The reviews of the documents: what people have to decide, each one a row.
+    Reviews,
 }
 
 /// What is delivered of a row that changed several times.

@@ -13,6 +13,8 @@ mod attempts;
 mod dead;
 mod enqueue;
 mod look;
+mod plan;
+mod repair;
 mod rows;
 mod tables;
 
@@ -26,7 +28,9 @@ use thiserror::Error;
 
 pub use attempts::Attempt;
 pub use enqueue::{Projected, Queued};
-pub use look::{Depth, Unsent};
+pub use look::{Depth, Unsent, Wanted};
+pub use plan::{Planned, PlannedRow};
+pub use repair::NO_DOCUMENT;
 pub use rows::{Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, Taken, Waiting};
 
 use crate::mapping::{Deletes, Mode, OnPoison, Retry};
@@ -132,14 +136,18 @@ impl Outbox {
             row.map(|row| decode(row.value())).transpose()?.unwrap_or_default()
         };
         txn.commit()?;
-        Ok(Self {
+        let mut outbox = Self {
             database,
             policy,
             endpoint,
             in_flight: BTreeSet::new(),
             probe_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
-        })
+        };
+        if outbox.endpoint.mapping.is_none() {
+            outbox.apply_mapping(&outbox.policy.mapping.clone())?;
+        }
+        Ok(outbox)
     }
 
     /// Takes over what is under way from the outbox that had the file open before a commit failed.
@@ -189,8 +197,23 @@ impl Outbox {
     pub fn resume(&mut self) -> Result<(), OutboxError> {
         self.probe_ms = 0;
         self.set_endpoint(|endpoint| {
-            *endpoint = Endpoint { generation: endpoint.generation, ..Endpoint::default() };
+            let Endpoint { generation, mapping, .. } = std::mem::take(endpoint);
+            *endpoint = Endpoint { generation, mapping, ..Endpoint::default() };
         })
+    }
+
+    /// Whether rows are to be made by the mapping that this outbox knows of. A new outbox's are; one
+    /// whose mapping was changed makes none until [`Outbox::apply_mapping`].
+    pub fn is_applied(&self) -> bool {
+        self.endpoint.mapping.as_ref() == Some(&self.policy.mapping)
+    }
+
+    /// Makes rows by another version of the mapping from now on.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn apply_mapping(&mut self, version: &str) -> Result<(), OutboxError> {
+        self.set_endpoint(|endpoint| endpoint.mapping = Some(version.to_owned()))
     }
 
     /// Forgets rows that are gone, for the target too, and are not to be remembered any longer.

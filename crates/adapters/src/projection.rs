@@ -100,6 +100,35 @@ pub fn project(mapping: &Mapping, source: &Source<'_>) -> BTreeMap<Record, Resul
     rows
 }
 
+/// Where in the document the fields of a row come from, by their outside names; nothing if the
+/// document does not become this row.
+pub fn places(mapping: &Mapping, source: &Source<'_>, wanted: &Record) -> BTreeMap<String, Path> {
+    for record in mapping.records.iter().filter(|record| record.name == wanted.name) {
+        for (item, at, value) in items(record, source.value) {
+            let (document, key, item) = (source.document, source.key, item.as_deref());
+            let filling = Filling { document, key, item, value };
+            if record.key.fill(&filling).as_ref() == Ok(&wanted.key) {
+                let place = |(outside, field): (&String, &FieldMapping)| match &field.from {
+                    From::Constant(_) => None,
+                    From::Path { path, in_item } => {
+                        Some((outside.clone(), whole(path, *in_item, &at)))
+                    }
+                };
+                return record.fields.iter().filter_map(place).collect();
+            }
+        }
+    }
+    BTreeMap::new()
+}
+
+/// A field's path in the document.
+fn whole(path: &Path, in_item: bool, item: &Path) -> Path {
+    match in_item {
+        true => path.segments().iter().fold(item.clone(), |path, step| path.join(step.clone())),
+        false => path.clone(),
+    }
+}
+
 /// What becomes a row: its index or key, where it stands, and its value.
 fn items<'a>(record: &RecordMapping, value: &'a Value) -> Vec<(Option<String>, Path, &'a Value)> {
     let Some(each) = &record.each else { return vec![(None, Path::ROOT, value)] };
@@ -146,11 +175,7 @@ fn outside_value(
     if field.mask == Some(Mask::Drop) {
         return Ok(None);
     }
-    let whole = match in_item {
-        true => path.segments().iter().fold(at.clone(), |path, step| path.join(step.clone())),
-        false => path.clone(),
-    };
-    if is_asked(source.asked, &whole) {
+    if is_asked(source.asked, &whole(path, in_item, at)) {
         match &field.held {
             Held::Agreed => {}
             Held::Omit => return Ok(None),

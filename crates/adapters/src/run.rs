@@ -3,17 +3,23 @@
 //! Each adapter has an outbox file, a task that follows and a task that delivers. They share nothing
 //! with those of others, so a target that hangs holds up nobody.
 
+mod carried;
 mod deliver;
 mod follow;
 mod lag;
 mod operate;
+mod origin;
+mod plan;
+mod reconcile;
+mod reviews;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::Database;
-use rejoin::{Collection, NameError, Replica, Space};
+use rejoin::{NameError, Replica, Space};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -25,6 +31,7 @@ use crate::mapping::{Config, Mapping};
 use crate::outbox::{Outbox, OutboxError, Policy, UnderWay};
 use crate::secret::SecretError;
 use crate::sink::{self, Sink, SinkError};
+use carried::Carried;
 use lag::Lag;
 
 /// One adapter at work.
@@ -41,6 +48,8 @@ pub(crate) struct Adapter {
     /// Documents are to be projected again.
     again: Arc<Notify>,
     lag: Arc<Mutex<Lag>>,
+    /// What the last comparison with the target found.
+    reconciled: Arc<Mutex<Option<serde_json::Value>>>,
 }
 
 /// An outbox, or what is under way while its file cannot be opened.
@@ -136,13 +145,15 @@ impl Adapters {
     pub async fn run(&self, space: &Space, stop: watch::Receiver<bool>) -> Result<(), RunError> {
         let mut tasks = JoinSet::new();
         for adapter in self.adapters.values() {
-            let collection = space.collection(adapter.mapping.collection.as_str())?;
+            let carried = Carried::new(space, &adapter.mapping)?;
             let span = info_span!("adapter", name = %adapter.name, space = %space.name());
+            if let Some(times) = adapter.mapping.reconcile.clone() {
+                let (adapter, carried) = (adapter.clone(), carried.clone());
+                let again = reconcile::at_times(adapter, carried, times, stop.clone());
+                tasks.spawn(again.instrument(span.clone()));
+            }
             let (one, other) = (adapter.clone(), adapter.clone());
-            tasks.spawn(
-                follow::follow(one, space.clone(), collection, stop.clone())
-                    .instrument(span.clone()),
-            );
+            tasks.spawn(follow::follow(one, carried, stop.clone()).instrument(span.clone()));
             tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span));
         }
         while tasks.join_next().await.is_some() {}
@@ -150,8 +161,9 @@ impl Adapters {
     }
 
     /// What people look at and do while adapters run, or while they do not.
-    pub fn operator(&self, replica: Option<&Replica>) -> Operator {
-        Operator::new(self.adapters.clone(), replica.cloned())
+    pub fn operator(&self, replica: Option<(&Replica, &Space)>) -> Operator {
+        let replica = replica.map(|(replica, space)| (replica.clone(), space.clone()));
+        Operator::new(self.adapters.clone(), replica)
     }
 }
 
@@ -165,7 +177,7 @@ impl Adapter {
             .map_err(|source| RunError::Open { adapter: adapter(), source: Box::new(source) })?;
         let policy = Policy {
             adapter: name.to_owned(),
-            mapping: mapping.version.clone(),
+            mapping: version(mapping, salt.as_deref()),
             mode: mapping.mode,
             deletes: mapping.deletes,
             retry: mapping.retry.clone(),
@@ -186,6 +198,7 @@ impl Adapter {
             due: Arc::default(),
             again: Arc::default(),
             lag: Arc::default(),
+            reconciled: Arc::default(),
         })
     }
 
@@ -235,18 +248,15 @@ impl Slot {
     }
 }
 
+/// The version of what a mapping makes of documents: another salt makes other rows.
+fn version(mapping: &Mapping, salt: Option<&str>) -> String {
+    let Some(salt) = salt else { return mapping.version.clone() };
+    let hash = Sha256::digest(format!("{} {salt}", mapping.version));
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// The documents an adapter carries.
-pub(crate) async fn documents(
-    space: &Space,
-    collection: &Collection,
-) -> Result<Vec<rejoin::DocumentId>, rejoin::EditError> {
-    let listed = space.documents()?;
-    let own = listed.into_iter().filter(|listed| listed.collection == *collection.name());
-    Ok(own.map(|listed| listed.document).collect())
 }

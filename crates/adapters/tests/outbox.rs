@@ -45,6 +45,7 @@ fn projected(document: u8, change: u8, rows: &[(&str, &str)]) -> Projected {
         document: DocumentId([document; 16]),
         heads: vec![ChangeHash([change; 32])],
         schema: Vec::new(),
+        by_heads: true,
         rows: rows.iter().map(row).collect::<BTreeMap<_, _>>(),
     }
 }

@@ -1,14 +1,19 @@
 //! `rejoin adapters`: carrying documents to other systems.
 
+mod compare;
 mod lint;
 mod run;
 mod tell;
 
 use std::fs;
+use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use rejoin::Replica;
 use rejoin_adapters::control::{self, ControlError};
 use rejoin_adapters::mapping::{Config, parse};
 use rejoin_adapters::run::{Adapters, Ask};
@@ -39,8 +44,34 @@ pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result
         AdaptersCommand::Pause(name) => Ask::Pause { adapter: name.adapter.clone() },
         AdaptersCommand::Resume(name) => Ask::Resume { adapter: name.adapter.clone() },
         AdaptersCommand::Backfill(name) => Ask::Backfill { adapter: name.adapter.clone() },
+        AdaptersCommand::Rewind(options) => Ask::Rewind {
+            adapter: options.adapter.clone(),
+            to_ms: u64::try_from(options.to.0.saturating_mul(1000)).unwrap_or_default(),
+        },
+        AdaptersCommand::Plan(one) => {
+            Ask::Plan { adapter: one.adapter.clone(), config: read(path)? }
+        }
+        AdaptersCommand::Apply(one) => {
+            Ask::Apply { adapter: one.adapter.clone(), config: read(path)? }
+        }
+        AdaptersCommand::Reconcile(options) => Ask::Reconcile {
+            adapter: options.adapter.clone(),
+            dry_run: options.dry_run,
+            delete_extra: options.delete_extra,
+        },
+        AdaptersCommand::Origin(row) => Ask::Origin {
+            adapter: row.adapter.clone(),
+            name: row.name.clone(),
+            key: row.key.clone(),
+        },
     };
-    let mut answer = asked(&Opened::read(path, output)?, &ask).await?;
+    let opened = Opened::read(path, output)?;
+    let mut answer = {
+        let busy = ask.reads_everything().then(|| busy(output));
+        let answer = asked(&opened, &ask).await;
+        busy.inspect(ProgressBar::finish_and_clear);
+        answer?
+    };
     if let AdaptersCommand::Show(letter) = &arguments.command {
         let letters = answer.as_array_mut().map(std::mem::take).unwrap_or_default();
         let found = letters.into_iter().find(|it| it["number"] == letter.number);
@@ -60,14 +91,27 @@ struct Opened {
     folder: PathBuf,
 }
 
+/// Shows that something goes on that reads every document, for as long as it is held.
+fn busy(output: Output) -> ProgressBar {
+    let spinner = match output.is_json() || !stderr().is_terminal() {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new_spinner(),
+    };
+    spinner.set_message("reading every document ...");
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    spinner
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| {
+        let name = path.display();
+        format!("{name} cannot be read; name the file with --config, see `rejoin adapters --help`")
+    })
+}
+
 impl Opened {
     fn read(path: &Path, output: Output) -> Result<Self> {
-        let name = path.display();
-        let text = fs::read_to_string(path).with_context(|| {
-            format!(
-                "{name} cannot be read; name the file with --config, see `rejoin adapters --help`"
-            )
-        })?;
+        let (name, text) = (path.display(), read(path)?);
         let parsed = parse(&text);
         for finding in &parsed.findings {
             output.note(&format!("{name}:{finding}"));
@@ -91,5 +135,13 @@ async fn asked(opened: &Opened, ask: &Ask) -> Result<Value> {
         answered => return Ok(answered?),
     }
     let adapters = Adapters::open(&opened.config, &opened.folder)?;
-    Ok(adapters.operator(None).ask(ask).await?)
+    let file = opened.data().join("replica.redb");
+    if !file.exists() {
+        return Ok(adapters.operator(None).ask(ask).await?);
+    }
+    let replica = Replica::open(file).await?;
+    let space = replica.space(opened.config.replica.space.as_str())?;
+    let answer = adapters.operator(Some((&replica, &space))).ask(ask).await;
+    replica.close().await;
+    Ok(answer?)
 }

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rejoin::{CollectionName, Path};
 
-pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments};
+pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments, ReconcileArguments};
 
 use crate::clock::{self, Since};
 use crate::identity::{self, Acting};

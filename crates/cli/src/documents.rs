@@ -9,7 +9,7 @@ use crate::arguments::{
 };
 use crate::local::{DELETED, Local, is_deleted};
 use crate::output::{Output, count};
-use crate::reviews::{self, review_json};
+use crate::reviews;
 use crate::values::{Assignment, entry_json, new_fields};
 use crate::view;
 
@@ -122,7 +122,7 @@ async fn report(
         "changed": edited.changed(),
         "heads": heads,
         "waiting": waiting,
-        "reviews": Value::from_iter(asked.iter().map(review_json)),
+        "reviews": Value::from_iter(asked.iter().map(|review| review.to_json())),
     });
     output.result(&json, || {
         let done = match edited {

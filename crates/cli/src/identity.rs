@@ -58,7 +58,7 @@ pub(crate) async fn run(
     }
     let mut json = json!({ "user": null, "role": null, "device": null });
     if let Some(identity) = &identity {
-        json = identity_json(identity);
+        json = identity.to_json();
     }
     json["replica"] = Value::from(local.replica.device().to_string());
     output.result(&json, || match &identity {
@@ -95,14 +95,9 @@ pub(crate) fn whole(identity: &Identity) -> String {
     }
 }
 
-pub(crate) fn identity_json(identity: &Identity) -> Value {
-    let Identity { user, role, device } = identity;
-    json!({ "user": user, "role": role, "device": device })
-}
-
-/// The same, or null.
+/// Somebody as JSON, or null.
 pub(crate) fn author_json(author: Option<&Identity>) -> Value {
-    author.map_or(Value::Null, identity_json)
+    author.map_or(Value::Null, Identity::to_json)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::output::{Output, count};
 pub(crate) use decide::{assign, settle};
 pub(crate) use show::{show, side_by_side_documents};
 pub(crate) use two::Two;
-pub(crate) use words::{is_about_two, kind, name, review_json, shown};
+pub(crate) use words::{is_about_two, name, shown};
 
 pub(crate) async fn list(
     place: &PlaceArguments,
@@ -32,7 +32,7 @@ pub(crate) async fn list(
         let user = user(&local)?;
         reviews.retain(|review| review.assignee.as_ref() == Some(&user));
     }
-    output.result(&Value::from_iter(reviews.iter().map(review_json)), || {
+    output.result(&Value::from_iter(reviews.iter().map(Review::to_json)), || {
         if reviews.is_empty() {
             return nothing(arguments);
         }
@@ -68,7 +68,7 @@ fn table(reviews: &[Review], with_state: bool) -> Table {
         let mut cells =
             vec![short_id(&review.id), about, review.field.clone(), words::question(review)];
         if with_state {
-            cells.push(words::state(review).to_owned());
+            cells.push(review.state.name().to_owned());
         }
         if assigned {
             cells.push(review.assignee.clone().unwrap_or_default());
@@ -100,7 +100,7 @@ fn find<'a>(reviews: &'a [Review], prefix: &str) -> Result<&'a Review> {
         _ => {
             let shown = ID_SHOWN.max(wanted.len() + 4);
             let lines = found.iter().map(|review| {
-                let (about, state) = (words::about(review), words::state(review));
+                let (about, state) = (words::about(review), review.state.name());
                 let id = short(&review.id.to_string(), shown);
                 format!("\n  {id}  {about} {}, {state}", review.field)
             });

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::identity::author_json;
 use crate::layout::one_line;
-use crate::reviews::{is_about_two, kind, name, short_id, shown};
+use crate::reviews::{is_about_two, name, short_id, shown};
 use crate::values::plain;
 
 /// One line for each field; what does not fit in a line stands below its name, and so does what
@@ -99,7 +99,7 @@ pub(crate) fn asked(review: &Review, document: DocumentId) -> String {
         review.documents.iter().filter(|named| named.document != document).map(name).collect();
     let text = match is_about_two(review) {
         true => {
-            let kind = kind(review.kind).replace('_', " ");
+            let kind = review.kind.name().replace('_', " ");
             let others = others.join(", ");
             format!("{}: {kind} with {others}; see `rejoin review {id}`", review.field)
         }

@@ -43,6 +43,12 @@ impl Identity {
         minicbor::to_vec(self).expect("encoding into a Vec cannot fail")
     }
 
+    /// For machines that read JSON: `user`, `role` and `device`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let Self { user, role, device } = self;
+        serde_json::json!({ "user": user, "role": role, "device": device })
+    }
+
     /// From the author bytes of a change. What other programs write there is taken for the user's
     /// name if it is text, and otherwise shown as hex.
     pub fn from_author(author: &[u8]) -> Self {

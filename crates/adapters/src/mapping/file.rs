@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use super::{
     Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
-    RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Template,
+    RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template,
 };
 use crate::secret::SecretRef;
 
@@ -87,6 +87,8 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
     let collection =
         collection.map_err(|error| faults.push((form.collection.span().start, error.to_string())));
     let class = class(&form, at).map_err(|what| faults.push((at, what)));
+    let reconcile = form.reconcile.as_deref().map(at_times).transpose();
+    let reconcile = reconcile.map_err(|what| faults.push((at, format!("reconcile: {what}"))));
     if form.record.is_empty() {
         faults.push((at, "nothing is carried; write [[adapter.NAME.record]]".to_owned()));
     }
@@ -125,6 +127,8 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
     };
     Some(Mapping {
         collection: collection.ok()?,
+        source: form.source,
+        reconcile: reconcile.ok()?,
         mode: form.mode,
         class: class.ok()?,
         concurrency: form.concurrency.unwrap_or(CONCURRENCY).clamp(1, CONCURRENCY_MAX),
@@ -150,13 +154,26 @@ fn class(form: &AdapterForm, _at: usize) -> Result<Class, String> {
             }
         }
         (ClassForm::Later, Some(every), None) => Ok(Class::Every(every)),
-        (ClassForm::Later, None, Some(cron)) => croner::Cron::from_str(cron)
-            .map(|cron| Class::Later(Box::new(cron)))
-            .map_err(|error| format!("{cron:?} is no cron pattern: {error}; try \"0 2 * * *\"")),
+        (ClassForm::Later, None, Some(cron)) => by_cron(cron),
         (ClassForm::Later, None, None) => {
             Err("when is later? give every = \"15min\" or cron = \"0 2 * * *\"".to_owned())
         }
         _ => Err("`every` is for soon and later, `cron` for later, and not both".to_owned()),
+    }
+}
+
+fn by_cron(pattern: &str) -> Result<Class, String> {
+    croner::Cron::from_str(pattern)
+        .map(|cron| Class::Later(Box::new(cron)))
+        .map_err(|error| format!("{pattern:?} is no cron pattern: {error}; try \"0 2 * * *\""))
+}
+
+/// Every so often, as `24h` says it, or at the times of a cron pattern.
+fn at_times(text: &str) -> Result<Class, String> {
+    match humantime::parse_duration(text) {
+        Ok(every) if every >= Duration::from_mins(1) => Ok(Class::Every(every)),
+        Ok(_) => Err("a minute is the least; write 24h or \"0 3 * * *\"".to_owned()),
+        Err(_) => by_cron(text),
     }
 }
 
@@ -222,7 +239,8 @@ fn field(form: FieldForm, in_item: bool) -> Result<FieldMapping, String> {
 /// The hash of everything that rows depend on: other values there are other rows.
 fn version(form: &AdapterForm) -> String {
     let records: Vec<Value> = form.record.iter().map(RecordForm::normalised).collect();
-    let rows = json!({ "collection": form.collection.get_ref(), "records": records });
+    let (collection, source) = (form.collection.get_ref(), format!("{:?}", form.source));
+    let rows = json!({ "collection": collection, "source": source, "records": records });
     let hash = Sha256::digest(rows.to_string());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -247,6 +265,9 @@ struct ReplicaForm {
 #[serde(deny_unknown_fields)]
 struct AdapterForm {
     collection: Spanned<String>,
+    #[serde(default)]
+    source: Source,
+    reconcile: Option<String>,
     #[serde(default)]
     mode: Mode,
     #[serde(default)]

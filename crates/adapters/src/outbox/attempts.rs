@@ -237,7 +237,10 @@ fn taken(txn: &WriteTransaction, now_ms: u64, delivery: &Delivery) -> Result<(),
     let mut shadow: Shadow = known.unwrap_or_default();
     shadow.held = match action {
         Action::Put(row) => Some(RowBytes(row.clone())),
-        Action::Mark { .. } | Action::Delete => None,
+        Action::Mark { .. } | Action::Delete => {
+            shadow.deleted_ms.get_or_insert(now_ms);
+            None
+        }
     };
     let at = Taken { key: delivery.key.clone(), heads: delivery.heads.clone(), at_ms: now_ms };
     shadow.taken.push(at);

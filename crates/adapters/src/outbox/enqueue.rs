@@ -24,8 +24,18 @@ pub struct Projected {
     pub heads: Vec<ChangeHash>,
     /// The heads of its schema.
     pub schema: Vec<ChangeHash>,
+    /// Whether the heads stand for the rows: the same heads never become other rows.
+    pub by_heads: bool,
     /// The rows, and what is none.
     pub rows: BTreeMap<Record, Result<Row, Misfit>>,
+}
+
+impl Projected {
+    /// What is carried no more.
+    pub(crate) fn gone(document: DocumentId, schema: &[ChangeHash]) -> Self {
+        let (heads, schema) = (Vec::new(), schema.to_vec());
+        Self { document, heads, schema, by_heads: false, rows: BTreeMap::new() }
+    }
 }
 
 /// What came of it.
@@ -37,6 +47,16 @@ pub struct Queued {
     pub replaced: u64,
     /// New dead letters.
     pub misfits: u64,
+}
+
+/// A delivery to enqueue.
+pub(super) struct New {
+    pub(super) now_ms: u64,
+    pub(super) document: DocumentId,
+    pub(super) record: Record,
+    pub(super) action: Action,
+    /// See [`Origin`].
+    pub(super) again: u64,
 }
 
 impl Outbox {
@@ -97,7 +117,7 @@ impl Outbox {
             generation: self.endpoint.generation,
             ..before
         };
-        let mut shadows = self.shadows(txn, &document)?;
+        let mut shadows = shadows(&txn.open_table(SHADOWS)?, &document)?;
         let misfits = self.forget_misfits(txn, &document)?;
         let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
         for (record, row) in &projected.rows {
@@ -124,16 +144,16 @@ impl Outbox {
                 continue;
             }
             let deleted_ms = shadow.deleted_ms.unwrap_or(now_ms);
-            let action = match self.policy.deletes {
-                Deletes::Delete => Action::Delete,
-                Deletes::Mark { .. } => Action::Mark { deleted_ms },
-            };
+            let action = self.gone(deleted_ms);
             let shadow = Shadow { wanted: None, deleted_ms: Some(deleted_ms), ..shadow };
             put_shadow(txn, &document, &record, &shadow)?;
             deliveries.push((record, action));
         }
+        let again = if projected.by_heads { 0 } else { now_ms };
         for (record, action) in deliveries {
-            self.put(txn, now_ms, &document, &mut checkpoint, record, action, queued)?;
+            let new = New { now_ms, document, record, action, again };
+            queued.replaced += self.put(txn, &mut checkpoint, new)?;
+            queued.deliveries += 1;
         }
         for (record, fault) in dead {
             let known = misfits.contains(&(record.clone(), fault.clone()));
@@ -155,27 +175,34 @@ impl Outbox {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, and a struct would only rename them")]
-    fn put(
+    /// What a target is to do about a row that is gone.
+    pub(super) fn gone(&self, deleted_ms: u64) -> Action {
+        match self.policy.deletes {
+            Deletes::Delete => Action::Delete,
+            Deletes::Mark { .. } => Action::Mark { deleted_ms },
+        }
+    }
+
+    /// Enqueues a delivery. Returns how many older ones it took the place of.
+    pub(super) fn put(
         &self,
         txn: &WriteTransaction,
-        now_ms: u64,
-        document: &DocumentId,
         checkpoint: &mut Checkpoint,
-        record: Record,
-        action: Action,
-        queued: &mut Queued,
-    ) -> Result<(), OutboxError> {
-        if self.policy.mode == Mode::State {
-            queued.replaced += self.replace(txn, document, &record)?;
-        }
+        new: New,
+    ) -> Result<u64, OutboxError> {
+        let New { now_ms, document, record, action, again } = new;
+        let replaced = match self.policy.mode {
+            Mode::State => self.replace(txn, &document, &record)?,
+            Mode::Event => 0,
+        };
         let origin = Origin {
             adapter: &self.policy.adapter,
-            document,
+            document: &document,
             heads: &checkpoint.heads,
             schema: &checkpoint.schema,
             mapping: &checkpoint.mapping,
             generation: checkpoint.generation,
+            again,
         };
         let key = IdempotencyKey::new(&origin, &record);
         checkpoint.seq += 1;
@@ -184,7 +211,7 @@ impl Outbox {
             previous: checkpoint.last.replace(key.clone()),
             key,
             adapter: self.policy.adapter.clone(),
-            document: *document,
+            document,
             seq: checkpoint.seq,
             record,
             action,
@@ -197,12 +224,11 @@ impl Outbox {
         let seq = delivery.seq;
         let waiting = Waiting { delivery, attempts: 0, fault: None };
         txn.open_table(OUTBOX)?.insert((&document.0, seq), &encode(&waiting)[..])?;
-        queued.deliveries += 1;
         let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
         if when.is_none() {
-            put_when(txn, document, Some(now_ms))?;
+            put_when(txn, &document, Some(now_ms))?;
         }
-        Ok(())
+        Ok(replaced)
     }
 
     /// Drops what waits about a row, as something newer takes its place; not what is under way.
@@ -255,25 +281,6 @@ impl Outbox {
         })
     }
 
-    fn shadows(
-        &self,
-        txn: &WriteTransaction,
-        document: &DocumentId,
-    ) -> Result<BTreeMap<Record, Shadow>, OutboxError> {
-        let table = txn.open_table(SHADOWS)?;
-        let mut shadows = BTreeMap::new();
-        for row in table.range((&document.0, "", "")..)? {
-            let (key, row) = row?;
-            let (of, name, record) = key.value();
-            if *of != document.0 {
-                break;
-            }
-            let record = Record { name: name.to_owned(), key: record.to_owned() };
-            shadows.insert(record, decode(row.value())?);
-        }
-        Ok(shadows)
-    }
-
     /// Takes the dead letters of a document that were no rows away: it is projected anew.
     fn forget_misfits(
         &self,
@@ -300,6 +307,24 @@ impl Outbox {
         }
         Ok(forgotten)
     }
+}
+
+/// The rows that a document was enqueued as.
+pub(super) fn shadows(
+    table: &impl ReadableTable<(&'static [u8; 16], &'static str, &'static str), &'static [u8]>,
+    document: &DocumentId,
+) -> Result<BTreeMap<Record, Shadow>, OutboxError> {
+    let mut shadows = BTreeMap::new();
+    for row in table.range((&document.0, "", "")..)? {
+        let (key, row) = row?;
+        let (of, name, record) = key.value();
+        if *of != document.0 {
+            break;
+        }
+        let record = Record { name: name.to_owned(), key: record.to_owned() };
+        shadows.insert(record, decode(row.value())?);
+    }
+    Ok(shadows)
 }
 
 pub(super) fn put_shadow(

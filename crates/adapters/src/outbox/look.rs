@@ -33,6 +33,21 @@ pub struct Unsent {
     pub fault: Option<String>,
 }
 
+/// A row that a target should hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// Which row.
+    pub record: Record,
+    /// The document it comes from.
+    pub document: DocumentId,
+    /// Its fields; nothing if it is gone.
+    pub row: Option<Row>,
+    /// Whether a delivery about it waits.
+    pub is_waiting: bool,
+    /// When the target took the last one, in milliseconds since 1970.
+    pub taken_ms: Option<u64>,
+}
+
 impl Outbox {
     /// How much waits.
     ///
@@ -85,7 +100,7 @@ impl Outbox {
     }
 
     /// The rows that a target should hold, by name and key after one, at most so many: those that
-    /// were enqueued last. Nothing stands for one that is gone.
+    /// were enqueued last.
     ///
     /// # Errors
     /// As [`OutboxError`].
@@ -94,9 +109,10 @@ impl Outbox {
         name: &str,
         after: Option<&str>,
         max: usize,
-    ) -> Result<Vec<(Record, DocumentId, Option<Row>)>, OutboxError> {
+    ) -> Result<Vec<Wanted>, OutboxError> {
         let txn = self.database.begin_read()?;
         let (records, shadows) = (txn.open_table(RECORDS)?, txn.open_table(SHADOWS)?);
+        let outbox = txn.open_table(OUTBOX)?;
         let mut wanted = Vec::new();
         for row in records.range((name, after.unwrap_or_default())..)? {
             let (key, document) = row?;
@@ -111,9 +127,26 @@ impl Outbox {
             let Some(row) = shadows.get((&document.0, of, key))? else { continue };
             let shadow: Shadow = decode(row.value())?;
             let record = Record { name: of.to_owned(), key: key.to_owned() };
-            wanted.push((record, document, shadow.wanted.map(|row| row.0)));
+            let mut is_waiting = false;
+            for row in outbox.range((&document.0, 0)..=(&document.0, u64::MAX))? {
+                let waiting: Waiting = decode(row?.1.value())?;
+                is_waiting |= waiting.delivery.record == record;
+            }
+            let taken_ms = shadow.taken.last().map(|taken| taken.at_ms);
+            let row = shadow.wanted.map(|row| row.0);
+            wanted.push(Wanted { record, document, row, is_waiting, taken_ms });
         }
         Ok(wanted)
+    }
+
+    /// Every document that was enqueued at some time.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn documents(&self) -> Result<Vec<DocumentId>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let table = txn.open_table(CHECKPOINTS)?;
+        table.iter()?.map(|row| Ok(DocumentId(*row?.0.value()))).collect()
     }
 
     /// Makes a document be projected again, as if it had changed.

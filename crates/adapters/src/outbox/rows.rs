@@ -165,4 +165,7 @@ pub struct Endpoint {
     /// Rises when somebody asks for what was delivered already.
     #[n(4)]
     pub generation: u64,
+    /// The version of the mapping that somebody wants rows to be made by.
+    #[n(5)]
+    pub mapping: Option<String>,
 }

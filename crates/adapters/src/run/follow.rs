@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rejoin::schema::SCHEMAS;
-use rejoin::{ChangeHash, Collection, DocumentId, EditError, FieldState, Path, Space, WatchEvent};
+use rejoin::{
+    ChangeHash, Collection, Document, DocumentId, EditError, Entry, FieldState, Path, WatchEvent,
+};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
-use super::{Adapter, documents, now_ms};
-use crate::mapping::Class;
+use super::{Adapter, Carried, now_ms, reviews};
+use crate::mapping::{Class, Mapping, Source};
 use crate::outbox::{OutboxError, Projected};
-use crate::projection::{Source, project};
+use crate::projection::{self, project};
 
 /// Documents cannot be followed for the moment.
 #[derive(Debug, Error)]
@@ -24,16 +25,11 @@ pub(crate) enum FollowError {
     Replica(#[from] EditError),
 }
 
-/// Follows the documents of a collection until `stop` says so.
-pub(super) async fn follow(
-    adapter: Adapter,
-    space: Space,
-    collection: Collection,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Follows what an adapter carries until `stop` says so.
+pub(super) async fn follow(adapter: Adapter, carried: Carried, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         let followed = tokio::select! {
-            followed = follow_on(&adapter, &space, &collection) => followed,
+            followed = follow_on(&adapter, &carried) => followed,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match followed {
@@ -50,14 +46,13 @@ pub(super) async fn follow(
 }
 
 /// Follows until something fails, or the replica is closed.
-async fn follow_on(
-    adapter: &Adapter,
-    space: &Space,
-    collection: &Collection,
-) -> Result<(), FollowError> {
-    let mut watcher = collection.watch().await?;
-    let schemas = space.collection(SCHEMAS).map_err(EditError::from)?;
-    let schema = schemas.document(collection.name().as_str()).map_err(EditError::from)?;
+async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowError> {
+    let is_by_document = adapter.mapping.source == Source::Documents;
+    let mut watcher = match adapter.mapping.source {
+        Source::Documents => carried.collection.watch().await?,
+        Source::Reviews => carried.space.reviews().watch().await?,
+    };
+    let schema = carried.schema()?;
     let mut schema_watcher = schema.watch().await?;
     let (mut dirty, mut all) = (BTreeSet::new(), true);
     // The next time to look, as far as the mapping makes targets wait.
@@ -67,8 +62,10 @@ async fn follow_on(
         tokio::select! {
             event = watcher.next() => match event {
                 None => return Ok(()),
-                Some(WatchEvent::Changed(change)) => _ = dirty.insert(change.document),
-                Some(WatchEvent::ReadAgain) => all = true,
+                Some(WatchEvent::Changed(change)) if is_by_document => {
+                    dirty.insert(change.document);
+                }
+                Some(WatchEvent::Changed(_) | WatchEvent::ReadAgain) => all = true,
                 Some(WatchEvent::Presence(_)) => continue,
             },
             event = schema_watcher.next() => match event {
@@ -81,11 +78,18 @@ async fn follow_on(
         if Instant::now() < at {
             continue;
         }
-        let heads = schema.read().await?.map(|entry| entry.heads).unwrap_or_default();
+        if !adapter.outbox(|outbox| Ok(outbox.is_applied())).await? {
+            error!(
+                "the mapping is not the one that was applied; `rejoin adapters plan` shows what it \
+                 changes, `rejoin adapters apply` makes it so, and nothing is enqueued until then"
+            );
+            adapter.again.notified().await;
+            (all, at) = (true, Instant::now());
+            continue;
+        }
         if std::mem::take(&mut all) {
             dirty.clear();
-            let documents = documents(space, collection).await?;
-            enqueue(adapter, collection, &heads, documents).await?;
+            enqueue_all(adapter, carried, false).await?;
             adapter.outbox(|outbox| outbox.purge(now_ms())).await?;
         } else {
             // What changed together is written together.
@@ -96,14 +100,46 @@ async fn follow_on(
                     WatchEvent::Presence(_) => {}
                 }
             }
-            enqueue(adapter, collection, &heads, std::mem::take(&mut dirty)).await?;
+            let heads = carried.schema_heads().await?;
+            let some = std::mem::take(&mut dirty);
+            enqueue(adapter, &carried.collection, &heads, some, false).await?;
         }
         at = next(&adapter.mapping.class);
     }
 }
 
+/// Projects everything and enqueues what differs; unless that is forced, not what was enqueued
+/// before with the same heads.
+pub(super) async fn enqueue_all(
+    adapter: &Adapter,
+    carried: &Carried,
+    is_forced: bool,
+) -> Result<u64, FollowError> {
+    let heads = carried.schema_heads().await?;
+    match adapter.mapping.source {
+        Source::Documents => {
+            let documents = carried.documents()?;
+            enqueue(adapter, &carried.collection, &heads, documents, is_forced).await
+        }
+        Source::Reviews => {
+            let mut projected =
+                reviews::projected(&adapter.mapping, &adapter.salt, carried, &heads).await?;
+            let listed: BTreeSet<_> = projected.iter().map(|review| review.document).collect();
+            let known = adapter.outbox(|outbox| outbox.documents()).await?;
+            // What is no review any more has no row.
+            let gone = known.into_iter().filter(|document| !listed.contains(document));
+            projected.extend(gone.map(|document| Projected::gone(document, &heads)));
+            let mut enqueued = 0;
+            for some in projected.chunks(TOGETHER) {
+                enqueued += put(adapter, some.to_vec()).await?;
+            }
+            Ok(enqueued)
+        }
+    }
+}
+
 /// When to look again.
-fn next(class: &Class) -> Instant {
+pub(super) fn next(class: &Class) -> Instant {
     let now = Instant::now();
     match class {
         Class::Now => now,
@@ -120,68 +156,88 @@ fn next(class: &Class) -> Instant {
 }
 
 /// Projects documents and enqueues what differs, some in one commit.
-pub(super) async fn enqueue(
+async fn enqueue(
     adapter: &Adapter,
     collection: &Collection,
     schema: &[ChangeHash],
     documents: impl IntoIterator<Item = DocumentId>,
+    is_forced: bool,
 ) -> Result<u64, FollowError> {
     let mut enqueued = 0;
     let mut documents = documents.into_iter().peekable();
     while documents.peek().is_some() {
         let mut some = Vec::new();
         for id in documents.by_ref().take(TOGETHER) {
-            some.extend(projected(adapter, collection, schema, &id).await?);
+            some.extend(fresh(adapter, collection, schema, id, is_forced).await?);
         }
-        if some.is_empty() {
-            continue;
-        }
-        let queued = adapter.outbox(move |outbox| outbox.enqueue(now_ms(), &some)).await?;
-        if queued.deliveries > 0 {
-            debug!(deliveries = queued.deliveries, replaced = queued.replaced, "enqueued");
-            adapter.due.notify_one();
-        }
-        if queued.misfits > 0 {
-            info!(misfits = queued.misfits, "documents do not become rows; see the dead letters");
-        }
-        enqueued += queued.deliveries;
+        enqueued += put(adapter, some).await?;
     }
     Ok(enqueued)
 }
 
-/// What a document projects to; nothing if that is enqueued already.
-async fn projected(
+/// Enqueues what differs, in one commit. Returns how many deliveries that are.
+async fn put(adapter: &Adapter, some: Vec<Projected>) -> Result<u64, FollowError> {
+    if some.is_empty() {
+        return Ok(0);
+    }
+    let queued = adapter.outbox(move |outbox| outbox.enqueue(now_ms(), &some)).await?;
+    if queued.deliveries > 0 {
+        debug!(deliveries = queued.deliveries, replaced = queued.replaced, "enqueued");
+        adapter.due.notify_one();
+    }
+    if queued.misfits > 0 {
+        info!(misfits = queued.misfits, "documents do not become rows; see the dead letters");
+    }
+    Ok(queued.deliveries)
+}
+
+/// What a document projects to; unless that is forced, nothing if it is enqueued already.
+async fn fresh(
     adapter: &Adapter,
     collection: &Collection,
     schema: &[ChangeHash],
-    id: &DocumentId,
+    id: DocumentId,
+    is_forced: bool,
 ) -> Result<Option<Projected>, FollowError> {
-    let document = collection.document_by_id(*id);
+    let document = collection.document_by_id(id);
     let Some(entry) = document.read().await? else { return Ok(None) };
-    let (id, heads, by) = (*id, entry.heads.clone(), schema.to_vec());
-    if adapter.outbox(move |outbox| outbox.is_enqueued(&id, &heads, &by)).await? {
+    let (heads, by) = (entry.heads.clone(), schema.to_vec());
+    if !is_forced && adapter.outbox(move |outbox| outbox.is_enqueued(&id, &heads, &by)).await? {
         return Ok(None);
     }
+    Ok(Some(projected(&adapter.mapping, &adapter.salt, &document, entry, schema).await?))
+}
+
+/// What a document projects to.
+pub(super) async fn projected(
+    mapping: &Mapping,
+    salt: &str,
+    document: &Document,
+    entry: Entry,
+    schema: &[ChangeHash],
+) -> Result<Projected, FollowError> {
     let mut asked = BTreeSet::new();
-    if adapter.mapping.asks_what_is_agreed() {
+    if mapping.asks_what_is_agreed() {
         let view = document.view().await?;
         let open = |state: &FieldState| matches!(state, FieldState::Conflict { .. });
         let fields = view.fields.iter().filter(|(_, field)| field.states.iter().any(open));
         asked.extend(fields.map(|(place, _)| Path::from(place.as_str())));
     }
-    let source = Source {
+    let id = document.id();
+    let source = projection::Source {
         document: &id,
         key: entry.key.as_deref(),
         value: &entry.value,
         asked: &asked,
-        salt: &adapter.salt,
+        salt,
     };
-    let rows = project(&adapter.mapping, &source);
-    Ok(Some(Projected { document: id, heads: entry.heads, schema: schema.to_vec(), rows }))
+    let rows = project(mapping, &source);
+    let (heads, schema) = (entry.heads, schema.to_vec());
+    Ok(Projected { document: id, heads, schema, by_heads: true, rows })
 }
 
 /// Documents enqueued in one commit.
-const TOGETHER: usize = 64;
+pub(super) const TOGETHER: usize = 64;
 
 /// How long to wait after a failure.
 const AGAIN: Duration = Duration::from_secs(5);

@@ -18,8 +18,7 @@ use crate::output::{Output, count};
 
 pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Result<ExitCode> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("{name} cannot be read; name the file with --config"))?;
+    let text = super::read(path)?;
     let parsed = parse(&text);
     let mut errors = parsed.findings.iter().filter(|it| it.severity == Severity::Error).count();
     let mut said: Vec<Value> = parsed

@@ -18,7 +18,7 @@ pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
     let replica = Replica::open(data.join("replica.redb")).await?;
     let space = replica.space(config.space.as_str())?;
     replica.connect(&config.relay, &[&space]).await?;
-    let operator = adapters.operator(Some(&replica));
+    let operator = adapters.operator(Some((&replica, &space)));
     let (stop, stopping) = watch::channel(false);
     let names: Vec<_> = opened.config.adapters.keys().cloned().collect();
     let json = json!({ "event": "running", "adapters": names, "relay": config.relay });

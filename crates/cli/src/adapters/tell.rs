@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use super::compare;
 use crate::arguments::AdaptersCommand;
 use crate::clock::utc;
 use crate::layout::{Table, one_line, width, wrap};
@@ -30,20 +31,28 @@ pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) ->
         AdaptersCommand::Backfill(_) => {
             format!("{} delivers everything anew once it runs", text(answer, "adapter"))
         }
+        AdaptersCommand::Rewind(_) => {
+            let rows = count(answer["rows"].as_u64().unwrap_or_default(), "row");
+            format!("{}: {rows} on their way again", text(answer, "adapter"))
+        }
+        AdaptersCommand::Plan(_) => compare::plan(answer),
+        AdaptersCommand::Apply(_) => compare::applied(answer),
+        AdaptersCommand::Reconcile(options) => compare::reconciled(answer, options),
+        AdaptersCommand::Origin(_) => compare::origin(answer),
         AdaptersCommand::Run | AdaptersCommand::Lint(_) => return Ok(()),
     };
     output.line(&text)
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn number(value: &Value, name: &str) -> String {
+pub(super) fn number(value: &Value, name: &str) -> String {
     value[name].as_u64().map(|number| number.to_string()).unwrap_or_default()
 }
 
-fn named(letter: &Value) -> String {
+pub(super) fn named(letter: &Value) -> String {
     format!("{} {}", text(letter, "name"), text(letter, "record"))
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::clock::{Since, since};
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 While `run` goes on, the other commands ask it; otherwise they open the outboxes themselves.")]
@@ -43,6 +45,16 @@ pub(crate) enum AdaptersCommand {
     Resume(NameArguments),
     /// Deliver everything anew
     Backfill(NameArguments),
+    /// Deliver anew what the target took since some time
+    Rewind(RewindArguments),
+    /// Show which rows the file as it is now would change
+    Plan(OneArguments),
+    /// Make rows as the file says now; look at `plan` before
+    Apply(OneArguments),
+    /// Compare everything the target holds with the documents, and repair what differs
+    Reconcile(ReconcileArguments),
+    /// Show which document and whose changes a row at a target comes from
+    Origin(OriginArguments),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +71,43 @@ pub(crate) struct LintArguments {
 pub(crate) struct DeadLettersArguments {
     /// Only those of this adapter
     pub(crate) adapter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneArguments {
+    /// Only this adapter
+    pub(crate) adapter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RewindArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+    /// Since when: 2026-05-01, '2026-05-01 16:10' (UTC), or how long ago: 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) to: Since,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+    /// Only tell what differs
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Delete rows that no document ever became
+    #[arg(long)]
+    pub(crate) delete_extra: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OriginArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+    /// The row's kind: the name of its record in the file
+    pub(crate) name: String,
+    /// The row's key
+    pub(crate) key: String,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::show::decided;
 use super::two::Two;
-use super::words::{about, candidates, shown};
+use super::words::{about, shown};
 use super::{find, is_about_two, short_id};
 use crate::arguments::{AssignArguments, PlaceArguments, SettleArguments};
 use crate::history::HASH_SHOWN;
@@ -78,7 +78,7 @@ fn decision(arguments: &SettleArguments, review: &Review) -> Result<Decision> {
         return Ok(Decision::Value(value.0.clone()));
     }
     let take = take.as_deref().context("give --take CHANGE, --value VALUE or --dismiss WHY")?;
-    let candidates: Vec<&ReviewCandidate> = candidates(review);
+    let candidates: Vec<&ReviewCandidate> = review.numbered();
     let (id, last) = (short_id(&review.id), candidates.len());
     let taken = taken(take, &candidates).with_context(|| {
         format!("review {id} has numbers 1 to {last}, and a change behind each; `rejoin review {id}` shows them")

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::find;
 use super::two::Two;
-use super::words::{candidate_json, candidates, review_json, shown};
+use super::words::shown;
 use crate::arguments::{PlaceArguments, ReviewArguments};
 use crate::clock::utc;
 use crate::history::{HASH_SHOWN, short};
@@ -30,12 +30,13 @@ pub(crate) async fn show(
     // By itself it tells more than in a list.
     let found = reviews.get(&id).await?;
     let review = found.as_ref().map_or_else(|| find(&all, &arguments.id), Ok)?;
-    let mut json = review_json(review);
+    let mut json = review.to_json();
     let mut lines = Vec::new();
     if is_about_two(review) {
         let two = Two::of(&local.space, review).await?;
         for (at, last) in two.last.iter().enumerate() {
-            json["documents"][at]["written"] = last.as_ref().map_or(Value::Null, candidate_json);
+            json["documents"][at]["written"] =
+                last.as_ref().map_or(Value::Null, ReviewCandidate::to_json);
         }
         lines.push(two.headline(review));
         lines.push(String::new());
@@ -118,7 +119,7 @@ pub(super) fn document(
 }
 
 fn side_by_side_values(review: &Review) -> SideBySide {
-    let candidates = candidates(review);
+    let candidates = review.numbered();
     let mut table = SideBySide::new((1..=candidates.len()).map(|number| number.to_string()));
     table.row("value", candidates.iter().map(|it| value(review, it)));
     people(&mut table, &candidates.into_iter().map(Some).collect::<Vec<_>>());
@@ -223,7 +224,8 @@ fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
         // Nothing takes the place of what merges.
         return aligned(&[(format!("{settle} --dismiss WHY"), "lets the value go".to_owned())]);
     }
-    let mut ways: Vec<_> = candidates(review)
+    let mut ways: Vec<_> = review
+        .numbered()
         .into_iter()
         .map(|it| {
             let does = match (review.kind, &it.value) {

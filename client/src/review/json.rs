@@ -1,0 +1,90 @@
+//! Reviews as JSON, the same wherever they are told of.
+
+use rejoin_core::Identity;
+use serde_json::{Value, json};
+
+use super::{Review, ReviewCandidate, ReviewState};
+use crate::store::ReviewKind;
+
+impl Review {
+    /// The candidates, the oldest first: in the order in which they are numbered for people.
+    pub fn numbered(&self) -> Vec<&ReviewCandidate> {
+        let mut candidates: Vec<_> = self.candidates.iter().collect();
+        candidates.sort_by_key(|candidate| (candidate.time_s, candidate.change));
+        candidates
+    }
+
+    /// All of it, for machines.
+    pub fn to_json(&self) -> Value {
+        let documents = self.documents.iter().map(|named| {
+            let booked =
+                named.booked_ms.map(|(from, until)| json!({ "from_ms": from, "until_ms": until }));
+            json!({ "key": named.key, "id": named.document.to_string(), "booked": booked })
+        });
+        let candidates = self.numbered().into_iter().zip(1..).map(|(candidate, number)| {
+            let mut json = candidate.to_json();
+            json["number"] = Value::from(number);
+            json
+        });
+        let (by, why) = match &self.state {
+            ReviewState::Open => (None, None),
+            ReviewState::Settled { by, why } => (Some(by), why.as_ref()),
+            ReviewState::Dismissed { by, why } => (by.as_ref(), why.as_ref()),
+        };
+        json!({
+            "id": self.id.to_string(),
+            "kind": self.kind.name(),
+            "space": self.space.as_str(),
+            "collection": self.collection.as_str(),
+            "documents": Value::from_iter(documents),
+            "field": self.field,
+            "standing": self.standing,
+            "candidates": Value::from_iter(candidates),
+            "state": self.state.name(),
+            "settled_by": by.map(ReviewCandidate::to_json),
+            "why": why,
+            "assignee": self.assignee,
+            "due": self.due,
+            "held_first": self.held_first.map(|document| document.to_string()),
+        })
+    }
+}
+
+impl ReviewCandidate {
+    /// All of it, for machines.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "value": self.value,
+            "author": self.author.as_ref().map(Identity::to_json),
+            "time_s": self.time_s,
+            "change": self.change.to_string(),
+            "settles": self.settles.map(|review| review.to_string()),
+        })
+    }
+}
+
+impl ReviewState {
+    /// In one word: `open`, `settled` or `dismissed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Settled { .. } => "settled",
+            Self::Dismissed { .. } => "dismissed",
+        }
+    }
+}
+
+impl ReviewKind {
+    /// In one word, as machines read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FieldConflict => "conflict",
+            Self::Disagreement => "disagreement",
+            Self::RefusedWrite => "refused_write",
+            Self::Removal => "removal",
+            Self::DoubleBooking => "double_booking",
+            Self::Duplicate => "duplicate",
+            Self::Hidden => "hidden",
+        }
+    }
+}

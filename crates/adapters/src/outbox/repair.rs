@@ -1,0 +1,92 @@
+//! Rows that are sent once more although their documents did not change: what a target lost, and
+//! what somebody wants to have again since some time.
+
+use redb::{ReadableDatabase, ReadableTable};
+use rejoin::DocumentId;
+
+use super::enqueue::New;
+use super::tables::{CHECKPOINTS, OUTBOX, SHADOWS};
+use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode, write};
+use crate::delivery::{Action, Record};
+
+/// The document of rows that come from none.
+pub const NO_DOCUMENT: DocumentId = DocumentId([0; 16]);
+
+impl Outbox {
+    /// Enqueues rows as they should be, with new keys, each after what waits of its document. Those
+    /// that wait already, or that no document became, are left; of a row of [`NO_DOCUMENT`] the
+    /// target is told that it is gone. Returns how many were enqueued.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn repair(
+        &mut self,
+        now_ms: u64,
+        rows: &[(DocumentId, Record)],
+    ) -> Result<u64, OutboxError> {
+        let txn = write(&self.database)?;
+        let mut enqueued = 0;
+        for (document, record) in rows {
+            let shadow: Option<Shadow> = {
+                let table = txn.open_table(SHADOWS)?;
+                let row = table.get((&document.0, &*record.name, &*record.key))?;
+                row.map(|row| decode(row.value())).transpose()?
+            };
+            let action = match shadow {
+                Some(Shadow { wanted: Some(row), .. }) => Action::Put(row.0),
+                Some(Shadow { deleted_ms, .. }) => self.gone(deleted_ms.unwrap_or(now_ms)),
+                None if *document == NO_DOCUMENT => self.gone(now_ms),
+                None => continue,
+            };
+            let is_waiting = {
+                let outbox = txn.open_table(OUTBOX)?;
+                let mut waits = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?;
+                waits.try_fold(false, |found, row| {
+                    let waiting: Waiting = decode(row?.1.value())?;
+                    Ok::<_, OutboxError>(found || waiting.delivery.record == *record)
+                })?
+            };
+            if is_waiting {
+                continue;
+            }
+            let mut checkpoint: Checkpoint = {
+                let table = txn.open_table(CHECKPOINTS)?;
+                let row = table.get(&document.0)?;
+                row.map(|row| decode(row.value())).transpose()?.unwrap_or_default()
+            };
+            let (document, record) = (*document, record.clone());
+            // Targets compare generations. How far the document itself is enqueued stays as it is.
+            let known = std::mem::replace(&mut checkpoint.generation, self.endpoint.generation);
+            self.put(
+                &txn,
+                &mut checkpoint,
+                New { now_ms, document, record, action, again: now_ms },
+            )?;
+            checkpoint.generation = known;
+            txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
+            enqueued += 1;
+        }
+        txn.commit()?;
+        Ok(enqueued)
+    }
+
+    /// The rows that the target took since some time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn taken_since(&self, since_ms: u64) -> Result<Vec<(DocumentId, Record)>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let table = txn.open_table(SHADOWS)?;
+        let mut rows = Vec::new();
+        for row in table.iter()? {
+            let (key, row) = row?;
+            let shadow: Shadow = decode(row.value())?;
+            if shadow.taken.last().is_some_and(|taken| taken.at_ms >= since_ms) {
+                let (document, name, record) = key.value();
+                let record = Record { name: name.to_owned(), key: record.to_owned() };
+                rows.push((DocumentId(*document), record));
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,35 @@
+//! What an adapter carries: the documents of a collection, or the reviews about them.
+
+use rejoin::schema::SCHEMAS;
+use rejoin::{ChangeHash, Collection, Document, DocumentId, EditError, NameError, Space};
+
+use crate::mapping::Mapping;
+
+/// A collection of a space, and its schema.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried {
+    pub(crate) space: Space,
+    pub(crate) collection: Collection,
+}
+
+impl Carried {
+    pub(crate) fn new(space: &Space, mapping: &Mapping) -> Result<Self, NameError> {
+        let collection = space.collection(mapping.collection.as_str())?;
+        Ok(Self { space: space.clone(), collection })
+    }
+
+    /// The document that is the collection's schema.
+    pub(crate) fn schema(&self) -> Result<Document, EditError> {
+        Ok(self.space.collection(SCHEMAS)?.document(self.collection.name().as_str())?)
+    }
+
+    pub(crate) async fn schema_heads(&self) -> Result<Vec<ChangeHash>, EditError> {
+        Ok(self.schema()?.read().await?.map(|entry| entry.heads).unwrap_or_default())
+    }
+
+    pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {
+        let listed = self.space.documents()?.into_iter();
+        let own = listed.filter(|listed| listed.collection == *self.collection.name());
+        Ok(own.map(|listed| listed.document).collect())
+    }
+}

@@ -1,0 +1,257 @@
+//! Everything a target holds compared with everything it should hold, and what differs sent again
+//! by the way that all deliveries go.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+
+use rejoin::DocumentId;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+use tracing::{error, info, warn};
+
+use super::follow::{enqueue_all, next};
+use super::operate::OperateError;
+use super::{Adapter, Carried, now_ms, plan};
+use crate::delivery::{Record, Row};
+use crate::mapping::Class;
+use crate::outbox::{NO_DOCUMENT, Wanted};
+use crate::sink::Held;
+
+/// What to do about what differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Repair {
+    /// Only tell.
+    pub(super) dry_run: bool,
+    /// Delete rows that no document ever became.
+    pub(super) delete_extra: bool,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Report {
+    /// Rows that the target should hold.
+    checked: u64,
+    /// Deliveries that a fresh projection came to.
+    stale: u64,
+    missing: u64,
+    extra: u64,
+    differs: u64,
+    /// Rows that differ because they are on their way.
+    waiting: u64,
+    repaired: u64,
+    rows: Vec<Value>,
+}
+
+impl Report {
+    fn note(&mut self, record: &Record, what: &str, fields: &[String]) {
+        match what {
+            "missing" => self.missing += 1,
+            "extra" => self.extra += 1,
+            _ => self.differs += 1,
+        }
+        if self.rows.len() < ROWS_SHOWN {
+            let (name, key) = (&record.name, &record.key);
+            self.rows.push(json!({ "name": name, "record": key, "what": what, "fields": fields }));
+        }
+    }
+
+    fn to_json(&self, adapter: &Adapter, repair: Repair) -> Value {
+        json!({
+            "adapter": adapter.name,
+            "at_ms": now_ms(),
+            "dry_run": repair.dry_run,
+            "checked": self.checked,
+            "stale": self.stale,
+            "missing": self.missing,
+            "extra": self.extra,
+            "differs": self.differs,
+            "waiting": self.waiting,
+            "repaired": self.repaired,
+            "rows": self.rows,
+        })
+    }
+}
+
+/// Compares whenever the mapping says so, until `stop` does.
+pub(super) async fn at_times(
+    adapter: Adapter,
+    carried: Carried,
+    times: Class,
+    mut stop: watch::Receiver<bool>,
+) {
+    let repair = Repair { dry_run: false, delete_extra: false };
+    loop {
+        tokio::select! {
+            () = sleep_until(next(&times)) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        match reconcile(&adapter, &carried, repair).await {
+            Ok(report) => {
+                let count = |name: &str| report[name].as_u64().unwrap_or_default();
+                let (missing, extra, differs) =
+                    (count("missing"), count("extra"), count("differs"));
+                match missing + extra + differs {
+                    0 => info!(checked = count("checked"), "the target holds what it should"),
+                    _ => warn!(missing, extra, differs, "the target did not hold what it should"),
+                }
+            }
+            Err(fault) => {
+                error!(error = &fault as &dyn std::error::Error, "the target was not compared");
+            }
+        }
+    }
+}
+
+/// Compares, and repairs what differs unless that is not wanted.
+pub(super) async fn reconcile(
+    adapter: &Adapter,
+    carried: &Carried,
+    repair: Repair,
+) -> Result<Value, OperateError> {
+    let mut report = Report::default();
+    report.stale = match repair.dry_run {
+        true => plan::plan(adapter, &adapter.mapping, &adapter.salt, carried).await?.deliveries(),
+        false => enqueue_all(adapter, carried, true).await?,
+    };
+    let mut names: Vec<_> = adapter.mapping.records.iter().map(|record| &record.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        compare(adapter, name, repair, &mut report).await?;
+    }
+    let report = report.to_json(adapter, repair);
+    *adapter.reconciled.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
+    Ok(report)
+}
+
+/// Rows of one kind, page by page, both sides in the order of their keys.
+async fn compare(
+    adapter: &Adapter,
+    name: &str,
+    repair: Repair,
+    report: &mut Report,
+) -> Result<(), OperateError> {
+    let began_ms = now_ms();
+    let (mut held, mut wanted) = (Pages::default(), Pages::default());
+    loop {
+        // The target first: what it takes meanwhile is then known to be newer.
+        if held.wants_more() {
+            let page = adapter.sink.scan(name, held.after.as_deref(), PAGE).await?;
+            let page =
+                page.ok_or_else(|| OperateError::Unreadable { adapter: adapter.name.clone() })?;
+            held.add(page, |held: &Held| &held.record.key);
+        }
+        if wanted.wants_more() {
+            let (name, after) = (name.to_owned(), wanted.after.clone());
+            let page = adapter.outbox(move |outbox| outbox.wanted(&name, after.as_deref(), PAGE));
+            wanted.add(as_held(adapter, page.await?).await?, |wanted| &wanted.record.key);
+        }
+        let mut repairs = Vec::new();
+        while !(held.wants_more() || wanted.wants_more()) {
+            let order = match (held.rows.front(), wanted.rows.front()) {
+                (None, None) => break,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+                (Some(held), Some(wanted)) => held.record.key.cmp(&wanted.record.key),
+            };
+            let held = if order.is_le() { held.rows.pop_front() } else { None };
+            let wanted = if order.is_ge() { wanted.rows.pop_front() } else { None };
+            repairs.extend(differing(held, wanted, began_ms, repair, report));
+        }
+        if !repairs.is_empty() && !repair.dry_run {
+            report.repaired +=
+                adapter.outbox(move |outbox| outbox.repair(now_ms(), &repairs)).await?;
+            adapter.due.notify_one();
+        }
+        if held.is_over() && wanted.is_over() {
+            return Ok(());
+        }
+    }
+}
+
+/// Rows that should be held, as the target would tell of them.
+async fn as_held(adapter: &Adapter, page: Vec<Wanted>) -> Result<Vec<Wanted>, OperateError> {
+    let Some(first) = page.first() else { return Ok(page) };
+    let rows = page.iter().map(|it| Held { record: it.record.clone(), row: it.row.clone() });
+    let converted = adapter.sink.as_held(&first.record.name, rows.collect()).await?;
+    let rows = page.into_iter().zip(converted);
+    Ok(rows.map(|(wanted, held)| Wanted { row: held.row, ..wanted }).collect())
+}
+
+/// Notes how a row differs. Returns it if it is to be sent again.
+fn differing(
+    held: Option<Held>,
+    wanted: Option<Wanted>,
+    began_ms: u64,
+    repair: Repair,
+    report: &mut Report,
+) -> Option<(DocumentId, Record)> {
+    let Some(wanted) = wanted else {
+        let held = held.filter(|held| held.row.is_some())?;
+        report.note(&held.record, "extra", &[]);
+        return repair.delete_extra.then_some((NO_DOCUMENT, held.record));
+    };
+    report.checked += u64::from(wanted.row.is_some());
+    let (what, fields) = match (held.and_then(|held| held.row), &wanted.row) {
+        (None, None) => return None,
+        (None, Some(_)) => ("missing", Vec::new()),
+        (Some(_), None) => ("extra", Vec::new()),
+        (Some(held), Some(row)) => ("differs", unlike(&held, row)),
+    };
+    if what == "differs" && fields.is_empty() {
+        return None;
+    }
+    if wanted.is_waiting || wanted.taken_ms.is_some_and(|taken_ms| taken_ms >= began_ms) {
+        report.waiting += 1;
+        return None;
+    }
+    report.note(&wanted.record, what, &fields);
+    Some((wanted.document, wanted.record))
+}
+
+/// The fields of a row that are held otherwise; what a target has besides is its own.
+fn unlike(held: &Row, wanted: &Row) -> Vec<String> {
+    let value = |row: &Row, field: &str| row.get(field).cloned().unwrap_or_default();
+    let unlike = wanted.keys().filter(|field| value(held, field) != value(wanted, field));
+    unlike.cloned().collect()
+}
+
+/// Rows that are read a page at a time.
+struct Pages<T> {
+    rows: VecDeque<T>,
+    /// The key of the last one that was read.
+    after: Option<String>,
+    is_whole: bool,
+}
+
+impl<T> Default for Pages<T> {
+    fn default() -> Self {
+        Self { rows: VecDeque::new(), after: None, is_whole: false }
+    }
+}
+
+impl<T> Pages<T> {
+    fn wants_more(&self) -> bool {
+        self.rows.is_empty() && !self.is_whole
+    }
+
+    fn is_over(&self) -> bool {
+        self.rows.is_empty() && self.is_whole
+    }
+
+    fn add(&mut self, page: Vec<T>, key: impl Fn(&T) -> &String) {
+        self.is_whole = page.len() < PAGE;
+        if let Some(last) = page.last() {
+            self.after = Some(key(last).clone());
+        }
+        self.rows.extend(page);
+    }
+}
+
+/// Rows read at once.
+const PAGE: usize = 500;
+
+/// Rows that are told of.
+const ROWS_SHOWN: usize = 100;

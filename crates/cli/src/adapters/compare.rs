@@ -1,0 +1,178 @@
+//! What differs: rows from what a file would make of them, targets from what they should hold, and
+//! where a row comes from.
+
+use serde_json::Value;
+
+use super::tell::{named, number, text};
+use crate::arguments::ReconcileArguments;
+use crate::clock::utc;
+use crate::layout::{Table, one_line, width, wrap};
+use crate::output::count;
+use crate::values::plain;
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn counted(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_default()
+}
+
+pub(super) fn plan(answer: &Value) -> String {
+    let plans = answer.as_array().map_or(&[][..], Vec::as_slice);
+    let mut table = Table::new(["ADAPTER", "SAME", "ADD", "CHANGE", "REMOVE", "MISFITS", ""]);
+    let mut examples = Table::new(["ADAPTER", "ROW", "WHAT", "BEFORE", "AFTER"]);
+    let (mut waits, mut has_examples) = (false, false);
+    for plan in plans {
+        let name = text(plan, "adapter");
+        if plan["is_new"] == true {
+            let note = "new: start `rejoin adapters run` again".to_owned();
+            table.row([
+                name.to_owned(),
+                "".into(),
+                "".into(),
+                "".into(),
+                "".into(),
+                "".into(),
+                note,
+            ]);
+            continue;
+        }
+        let is_applied = plan["is_applied"] == true;
+        waits |= !is_applied;
+        let cell = |what: &str| number(plan, what);
+        let note = if is_applied { "applied" } else { "not applied" };
+        table.row([
+            name.to_owned(),
+            cell("same"),
+            cell("add"),
+            cell("change"),
+            cell("remove"),
+            cell("misfits"),
+            note.to_owned(),
+        ]);
+        for example in list(plan, "examples") {
+            has_examples = true;
+            let mut say = |what: &str, before: String, after: String| {
+                examples.row([name, &named(example), what, &one_line(&before), &one_line(&after)]);
+            };
+            if let Some(fields) = example["change"].as_object() {
+                for (field, values) in fields {
+                    say(field, plain(&values[0]).into_owned(), plain(&values[1]).into_owned());
+                }
+            } else if let Some(fault) = example["misfit"].as_str() {
+                say("(no row)", String::new(), fault.to_owned());
+            } else if example["remove"] == true {
+                say("(removed)", String::new(), String::new());
+            } else {
+                say("(new)", String::new(), example["add"].to_string());
+            }
+        }
+    }
+    let mut lines = vec![table.fit(width())];
+    if has_examples {
+        lines.push(String::new());
+        lines.push(examples.fit(width()));
+    }
+    lines.push(match waits {
+        true => {
+            "`rejoin adapters apply` makes it so; nothing new is enqueued until then".to_owned()
+        }
+        false => "rows are made by this file".to_owned(),
+    });
+    lines.join("\n")
+}
+
+pub(super) fn applied(answer: &Value) -> String {
+    let applied = answer.as_array().map_or(&[][..], Vec::as_slice);
+    let lines = applied.iter().map(|one| {
+        let name = text(one, "adapter");
+        match one["needs_restart"] == true {
+            true => {
+                format!("{name}: applied; it begins once `rejoin adapters run` is started again")
+            }
+            false => format!("{name}: applied"),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> String {
+    let name = text(answer, "adapter");
+    let rows = list(answer, "rows");
+    let found = |what: &str| counted(answer, what);
+    let differing = found("missing") + found("extra") + found("differs");
+    let mut lines = Vec::new();
+    if !rows.is_empty() {
+        let mut table = Table::new(["ROW", "WHAT", "FIELDS"]);
+        for row in rows {
+            let fields: Vec<_> = list(row, "fields").iter().filter_map(Value::as_str).collect();
+            table.row([named(row), text(row, "what").to_owned(), fields.join(", ")]);
+        }
+        lines.push(table.fit(width()));
+        if differing > rows.len() as u64 {
+            lines.push(format!("... and {} more", differing - rows.len() as u64));
+        }
+    }
+    let mut sum = format!(
+        "{name}: {} compared; {} missing, {} extra, {} differing, {} on their way",
+        count(found("checked"), "row"),
+        found("missing"),
+        found("extra"),
+        found("differs"),
+        found("waiting"),
+    );
+    match options.dry_run {
+        true if differing > 0 => sum.push_str("; without --dry-run they are repaired"),
+        true => {}
+        false => sum.push_str(&format!("; {} sent again", found("repaired"))),
+    }
+    lines.extend(wrap(&sum, width()));
+    if found("extra") > 0 && !options.delete_extra {
+        let hint = "extra rows that no document ever became stay; --delete-extra deletes them";
+        lines.extend(wrap(hint, width()));
+    }
+    lines.join("\n")
+}
+
+pub(super) fn origin(answer: &Value) -> String {
+    let document = answer["key"].as_str().unwrap_or_else(|| text(answer, "document"));
+    let mut lines = vec![format!("{} comes from {document}", named(answer))];
+    let mut table = Table::new(["FIELD", "FROM", "BY", "WHEN", "CHANGE", "SETTLED"]);
+    for field in list(answer, "fields") {
+        let author = &field["author"];
+        let by = match (author["user"].as_str(), author["role"].as_str()) {
+            (Some(user), Some(role)) => format!("{user} ({role})"),
+            (Some(user), None) => user.to_owned(),
+            (None, _) => String::new(),
+        };
+        let short = |name: &str| text(field, name).chars().take(8).collect::<String>();
+        table.row([
+            text(field, "field").to_owned(),
+            text(field, "path").to_owned(),
+            one_line(&by),
+            field["time_s"].as_i64().map(utc).unwrap_or_default(),
+            short("change"),
+            short("settles"),
+        ]);
+    }
+    if !list(answer, "fields").is_empty() {
+        lines.push(String::new());
+        lines.push(table.fit(width()));
+    }
+    let deliveries = list(answer, "deliveries");
+    lines.push(String::new());
+    lines.push(match deliveries.last() {
+        None => "the target has not taken it yet".to_owned(),
+        Some(last) => {
+            let at = last["at_ms"].as_i64().unwrap_or_default();
+            let number = count(deliveries.len() as u64, "delivery");
+            format!(
+                "{number} taken, the last at {} as {}",
+                utc(at.div_euclid(1000)),
+                text(last, "key")
+            )
+        }
+    });
+    lines.join("\n")
+}

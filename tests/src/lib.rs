@@ -4,5 +4,6 @@ pub mod meeting;
 pub mod merge;
 pub mod processes;
 pub mod replay;
+pub mod services;
 pub mod sim;
 pub mod traces;

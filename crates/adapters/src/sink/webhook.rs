@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Fault, Held, Sink, SinkError};
+use super::{Fault, Held, Sink, SinkError, tls};
 use crate::delivery::{Action, Delivery};
 use crate::secret::SecretRef;
 use address::{Guarded, NotPublic, is_public};
@@ -102,7 +102,9 @@ impl Webhook {
             .no_proxy()
             .timeout(Duration::from_secs(options.timeout_s.max(1)))
             .dns_resolver(Arc::new(Guarded { allowed: options.allow_hosts }))
-            .tls_backend_preconfigured(tls(options.root_certificate.map(|it| folder.join(it)))?);
+            .tls_backend_preconfigured(
+                tls::client(options.root_certificate.map(|it| folder.join(it))).map_err(wrong)?,
+            );
         if url.scheme() == "https" {
             client = client.https_only(true);
         }
@@ -177,27 +179,6 @@ fn key(secret: &SecretRef) -> Result<Key, SinkError> {
              in base64"
         ),
     })
-}
-
-/// Well-known certificates, and one more.
-fn tls(extra: Option<std::path::PathBuf>) -> Result<rustls::ClientConfig, SinkError> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = extra {
-        let wrong = |what: String| SinkError::Webhook {
-            what: format!("{} is no certificate in PEM: {what}", path.display()),
-        };
-        let certificate =
-            CertificateDer::from_pem_file(&path).map_err(|it| wrong(it.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SinkError::Webhook { what: error.to_string() })?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The event that tells of a delivery. It is the same on every attempt.

@@ -117,20 +117,25 @@ impl Receiver {
 
 #[tokio::test]
 async fn a_server_has_what_it_confirmed() {
+    let opening = Opening::new();
     let server = RabbitServer::start();
     let receiver = Receiver::connect(&server).await;
-    messages_are_what_was_delivered(&server, &receiver).await;
-    what_no_queue_takes_is_refused_alone(&server, &receiver).await;
-    a_full_queue_is_tried_again(&server, &receiver).await;
-    a_missing_exchange_is_said_and_then_used(&server, &receiver).await;
-    who_may_not_is_told_without_secrets(&server).await;
+    messages_are_what_was_delivered(&opening, &server, &receiver).await;
+    what_no_queue_takes_is_refused_alone(&opening, &server, &receiver).await;
+    a_full_queue_is_tried_again(&opening, &server, &receiver).await;
+    a_missing_exchange_is_said_and_then_used(&opening, &server, &receiver).await;
+    who_may_not_is_told_without_secrets(&opening, &server).await;
     drop(receiver);
-    what_was_confirmed_outlives_the_server(server).await;
+    what_was_confirmed_outlives_the_server(&opening, server).await;
 }
 
-async fn messages_are_what_was_delivered(server: &RabbitServer, receiver: &Receiver) {
+async fn messages_are_what_was_delivered(
+    opening: &Opening,
+    server: &RabbitServer,
+    receiver: &Receiver,
+) {
     receiver.queue("rejoin.jobs", FieldTable::default()).await;
-    let sink = Opening::new().open(&server.url(), "password", "");
+    let sink = opening.open(&server.url(), "password", "");
     let deliveries = [
         put(1, "jobs"),
         delivery(2, "jobs", Action::Mark { deleted_ms: 1_790_000_000_000 }),
@@ -154,8 +159,12 @@ async fn messages_are_what_was_delivered(server: &RabbitServer, receiver: &Recei
     assert_eq!(sink.scan("jobs", None, 10).await, Ok(None));
 }
 
-async fn what_no_queue_takes_is_refused_alone(server: &RabbitServer, receiver: &Receiver) {
-    let sink = Opening::new().open(&server.url(), "password", "");
+async fn what_no_queue_takes_is_refused_alone(
+    opening: &Opening,
+    server: &RabbitServer,
+    receiver: &Receiver,
+) {
+    let sink = opening.open(&server.url(), "password", "");
     let names = ["jobs", "nobody", "jobs", "nobody", "nobody", "jobs", "jobs"];
     let deliveries: Vec<_> = (0..).zip(names).map(|(number, name)| put(number, name)).collect();
     // Which confirmation belongs to what came back depends on when the queue is synced.
@@ -178,12 +187,16 @@ async fn what_no_queue_takes_is_refused_alone(server: &RabbitServer, receiver: &
     assert_eq!(receiver.ids("rejoin.jobs").await.len(), 2);
 }
 
-async fn a_full_queue_is_tried_again(server: &RabbitServer, receiver: &Receiver) {
+async fn a_full_queue_is_tried_again(
+    opening: &Opening,
+    server: &RabbitServer,
+    receiver: &Receiver,
+) {
     let mut full = FieldTable::default();
     full.insert("x-max-length".into(), AMQPValue::LongInt(1));
     full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
     receiver.queue("rejoin.full", full).await;
-    let sink = Opening::new().open(&server.url(), "password", "");
+    let sink = opening.open(&server.url(), "password", "");
     assert_eq!(apply(&*sink, put(1, "full")).await, Ok(()));
     // The limit is looked at when the queue comes to it.
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -198,9 +211,13 @@ async fn a_full_queue_is_tried_again(server: &RabbitServer, receiver: &Receiver)
     assert_eq!(apply(&*sink, put(2, "full")).await, Ok(()));
 }
 
-async fn a_missing_exchange_is_said_and_then_used(server: &RabbitServer, receiver: &Receiver) {
+async fn a_missing_exchange_is_said_and_then_used(
+    opening: &Opening,
+    server: &RabbitServer,
+    receiver: &Receiver,
+) {
     let more = "exchange = 'board'\nrouting_key = '{name}.{key}'";
-    let sink = Opening::new().open(&format!("{}/%2f", server.url()), "password", more);
+    let sink = opening.open(&format!("{}/%2f", server.url()), "password", more);
     for outcome in sink.apply(&[put(1, "jobs"), put(2, "jobs"), put(3, "jobs")]).await {
         let fault = outcome.unwrap_err();
         assert_eq!(fault.class, FaultClass::Permanent, "{fault}");
@@ -224,8 +241,7 @@ async fn a_missing_exchange_is_said_and_then_used(server: &RabbitServer, receive
     assert_eq!(receiver.ids("rejoin.jobs").await, BTreeMap::from([("key1".to_owned(), 1)]));
 }
 
-async fn who_may_not_is_told_without_secrets(server: &RabbitServer) {
-    let opening = Opening::new();
+async fn who_may_not_is_told_without_secrets(opening: &Opening, server: &RabbitServer) {
     let sink = opening.open(&server.url(), "wrong", "");
     let fault = apply(&*sink, put(1, "jobs")).await.unwrap_err();
     assert_eq!(fault.class, AGAIN, "{fault}");
@@ -241,8 +257,8 @@ async fn who_may_not_is_told_without_secrets(server: &RabbitServer) {
     assert_eq!(fault.class, FaultClass::Permanent, "{fault}");
 }
 
-async fn what_was_confirmed_outlives_the_server(mut server: RabbitServer) {
-    let sink = Opening::new().open(&server.url(), "password", "timeout_s = 5");
+async fn what_was_confirmed_outlives_the_server(opening: &Opening, mut server: RabbitServer) {
+    let sink = opening.open(&server.url(), "password", "timeout_s = 5");
     let (tell, mut told) = mpsc::channel(64);
     let delivering = async move {
         let mut waiting: Vec<Delivery> = (0..DELIVERIES).map(|it| put(it, "jobs")).collect();
@@ -263,18 +279,20 @@ async fn what_was_confirmed_outlives_the_server(mut server: RabbitServer) {
         let mut confirmed = 0;
         while let Some(outcome) = told.recv().await {
             match outcome {
-                Ok(()) => confirmed += 1,
+                Ok(()) => {
+                    confirmed += 1;
+                    if confirmed == DELIVERIES / 3 {
+                        server.kill9();
+                    }
+                }
                 Err(fault) => {
                     assert_eq!(fault.class, AGAIN, "{fault}");
                     faults += 1;
+                    // Some are told while it is down.
+                    if faults == 100 {
+                        server.restart();
+                    }
                 }
-            }
-            if faults == 0 && confirmed == DELIVERIES / 3 {
-                server.kill9();
-            }
-            // Some are told while it is down.
-            if faults == 100 {
-                server.restart();
             }
         }
         assert!(faults >= 100, "it was not killed in the middle: {faults}");

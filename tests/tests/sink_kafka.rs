@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record};
@@ -179,30 +179,45 @@ async fn what_a_cluster_says_is_understood() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR_INVALID_RECORD as INVALID,
         RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as FORBIDDEN,
+        RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION as BADLY_CALLED,
         RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART as UNKNOWN,
     };
     let cluster = Cluster::new(1).unwrap();
     let brokers = cluster.bootstrap_servers();
+    let sink = open(&brokers, "timeout_s = 5");
     for (name, error, class, says) in [
         ("unknown", UNKNOWN, AGAIN, "create it"),
-        ("forbidden", FORBIDDEN, AGAIN, "permit"),
-        ("invalid", INVALID, FaultClass::Permanent, "does not take it"),
+        ("forbidden", FORBIDDEN, AGAIN, "permit it"),
+        ("badly-called", BADLY_CALLED, FaultClass::Permanent, "cannot be called"),
     ] {
         let topic = format!("rejoin.{name}");
         cluster.create_topic(&topic, PARTITIONS, 1).unwrap();
         cluster.topic_error(&topic, error).unwrap();
-        let sink = open(&brokers, "timeout_s = 5");
         let fault = apply(&*sink, delivery(1, name, Action::Delete)).await.unwrap_err();
         assert_eq!(fault.class, class, "{fault}");
         assert!(fault.to_string().contains(says) && fault.to_string().contains(&topic), "{fault}");
     }
+    // As a server answers whose topic has rules.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[INVALID]);
+    let fault = apply(&*sink, put(1)).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Permanent, "{fault}");
+    assert!(fault.to_string().contains("\"rejoin.jobs\" does not take it"), "{fault}");
+    assert_eq!(apply(&*sink, put(2)).await, Ok(()));
     let large = Action::Put(Map::from_iter([("text".to_owned(), json!("x".repeat(2 << 20)))]));
-    let outcomes = open(&brokers, "").apply(&[put(1), delivery(2, "jobs", large), put(3)]).await;
+    let outcomes = sink.apply(&[put(1), delivery(2, "jobs", large), put(3)]).await;
     let [Ok(()), Err(fault), Ok(())] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     assert_eq!(fault.class, FaultClass::Permanent, "{fault}");
-    let long = delivery(1, &"j".repeat(300), Action::Delete);
-    let fault = apply(&*open(&brokers, "timeout_s = 5"), long).await.unwrap_err();
-    assert_eq!(fault.class, FaultClass::Permanent, "{fault}");
+}
+
+#[tokio::test]
+async fn a_producer_that_gave_itself_up_is_made_anew() {
+    let cluster = Cluster::new(1).unwrap();
+    let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[forbidden]);
+    let sink = open(&cluster.bootstrap_servers(), "timeout_s = 5");
+    let fault = apply(&*sink, put(1)).await.unwrap_err();
+    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(apply(&*sink, put(1)).await, Ok(()));
 }
 
 #[tokio::test]

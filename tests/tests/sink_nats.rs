@@ -129,18 +129,20 @@ async fn a_server_that_is_killed_loses_nothing_and_gets_nothing_twice() {
         let mut confirmed = 0;
         while let Some(outcome) = told.recv().await {
             match outcome {
-                Ok(()) => confirmed += 1,
+                Ok(()) => {
+                    confirmed += 1;
+                    if confirmed == DELIVERIES / 3 {
+                        server.kill9();
+                    }
+                }
                 Err(fault) => {
                     assert_eq!(fault.class, AGAIN, "{fault}");
                     faults += 1;
+                    // Some are told while it is down.
+                    if faults == 100 {
+                        server.restart();
+                    }
                 }
-            }
-            if faults == 0 && confirmed == DELIVERIES / 3 {
-                server.kill9();
-            }
-            // Some are told while it is down.
-            if faults == 100 {
-                server.restart();
             }
         }
         assert!(faults >= 100, "it was not killed in the middle: {faults}");

@@ -42,6 +42,7 @@ impl NatsServer {
 
     /// Starts it again after [`kill9`](Self::kill9): the same folder, the same port.
     pub fn restart(&mut self) {
+        self.kill9();
         self.child = spawn(self.port, &self.folder, &self.arguments);
         self.wait();
     }

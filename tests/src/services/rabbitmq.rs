@@ -72,6 +72,7 @@ impl RabbitServer {
 
     /// Starts it again after [`kill9`](Self::kill9): the same folder, the same port.
     pub fn restart(&mut self) {
+        self.kill9();
         self.node = spawn(self.ports, &self.folder);
     }
 }

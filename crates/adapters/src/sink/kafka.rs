@@ -95,7 +95,9 @@ impl Kafka {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             // It gives up before this sink does: what is tried again later is not sent meanwhile.
-            .set("message.timeout.ms", (timeout.as_millis() * 9 / 10).to_string());
+            .set("message.timeout.ms", (timeout.as_millis() * 9 / 10).to_string())
+            // Nor is a topic that is not there waited for until then, or nobody would know.
+            .set("topic.metadata.propagation.max.ms", (timeout.as_millis() / 2).to_string());
         Ok(Self { config, topic, timeout, producer: Mutex::default() })
     }
 

@@ -40,6 +40,7 @@ impl Route {
     }
 
     /// Whether every record has a route of its own.
+    #[cfg(feature = "kafka")]
     pub(super) fn has_key(&self) -> bool {
         self.0.contains(&Part::Key)
     }

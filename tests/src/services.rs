@@ -20,3 +20,14 @@ pub fn command(name: &str) -> PathBuf {
     let found = on_path.chain([Path::new("/usr/sbin").join(name)]).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("there is no {name}; `cargo xtask test` installs it"))
 }
+
+/// Writes `certificate.pem` and `key.pem` of a server called `localhost`, vouched for by itself.
+pub fn write_certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+    let made = made.expect("a certificate can be made");
+    for (name, text) in
+        [("certificate.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())]
+    {
+        std::fs::write(folder.join(name), text).expect("the folder can be written to");
+    }
+}

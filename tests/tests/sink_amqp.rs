@@ -124,6 +124,7 @@ async fn a_server_has_what_it_confirmed() {
     what_no_queue_takes_is_refused_alone(&opening, &server, &receiver).await;
     a_full_queue_is_tried_again(&opening, &server, &receiver).await;
     a_missing_exchange_is_said_and_then_used(&opening, &server, &receiver).await;
+    only_who_is_vouched_for_is_told(&opening, &server, &receiver).await;
     who_may_not_is_told_without_secrets(&opening, &server).await;
     drop(receiver);
     what_was_confirmed_outlives_the_server(&opening, server).await;
@@ -239,6 +240,22 @@ async fn a_missing_exchange_is_said_and_then_used(
     bind.await.unwrap();
     assert_eq!(apply(&*sink, put(1, "jobs")).await, Ok(()));
     assert_eq!(receiver.ids("rejoin.jobs").await, BTreeMap::from([("key1".to_owned(), 1)]));
+}
+
+async fn only_who_is_vouched_for_is_told(
+    opening: &Opening,
+    server: &RabbitServer,
+    receiver: &Receiver,
+) {
+    let stranger = opening.open(&server.tls_url(), "password", "");
+    let fault = apply(&*stranger, put(1, "jobs")).await.unwrap_err();
+    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert!(fault.to_string().contains("certificate"), "{fault}");
+    assert_eq!(receiver.ids("rejoin.jobs").await, BTreeMap::new());
+    let more = format!("root_certificate = '{}'", server.certificate().display());
+    let sink = opening.open(&server.tls_url(), "password", &more);
+    assert_eq!(apply(&*sink, put(1, "jobs")).await, Ok(()));
+    assert_eq!(receiver.ids("rejoin.jobs").await.len(), 1);
 }
 
 async fn who_may_not_is_told_without_secrets(opening: &Opening, server: &RabbitServer) {

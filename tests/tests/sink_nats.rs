@@ -9,8 +9,8 @@ use async_nats::jetstream::stream::{Config, Stream};
 use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record};
 use rejoin_adapters::sink::{self, Fault, FaultClass, Sink};
-use rejoin_tests::services::free_port;
 use rejoin_tests::services::nats::NatsServer;
+use rejoin_tests::services::{free_port, write_certificate};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -199,6 +199,29 @@ async fn what_a_user_may_not_publish_is_said() {
     let fault = apply(&*open(&server.url(), &more), put(1)).await.unwrap_err();
     assert_eq!(fault.class, AGAIN, "{fault}");
     assert!(fault.to_string().contains("permit"), "{fault}");
+}
+
+#[tokio::test]
+async fn only_who_is_vouched_for_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificate(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let certificate = file("certificate.pem");
+    let tls = ["--tls", "--tlscert", &certificate, "--tlskey", &file("key.pem")];
+    let server = NatsServer::start(&tls);
+    let url = server.url().replace("nats://127.0.0.1", "tls://localhost");
+    let fault = apply(&*open(&url, ""), put(1)).await.unwrap_err();
+    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert!(fault.to_string().contains("certificate"), "{fault}");
+    let sink = open(&url, &format!("root_certificate = '{certificate}'"));
+    let fault = apply(&*sink, put(1)).await.unwrap_err();
+    assert!(fault.to_string().contains("no stream"), "{fault}");
+    // Who asks for TLS does not do without.
+    let plain = NatsServer::start(&[]);
+    let url = plain.url().replace("nats://127.0.0.1", "tls://localhost");
+    let fault = apply(&*open(&url, "timeout_s = 2"), put(1)).await.unwrap_err();
+    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert!(!fault.to_string().contains("stream"), "{fault}");
 }
 
 #[tokio::test]

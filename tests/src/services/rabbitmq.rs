@@ -1,13 +1,14 @@
 //! A RabbitMQ server.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{command, free_port};
+use super::{command, free_port, write_certificate};
 
 /// Who may sign in.
 pub const USER: &str = "rejoin";
@@ -32,6 +33,7 @@ struct Mapper(Child);
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     amqp: u16,
+    amqps: u16,
     nodes: u16,
     mapper: u16,
 }
@@ -40,11 +42,15 @@ impl RabbitServer {
     /// Starts one, which takes some seconds.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
-        let ports = Ports { amqp: free_port(), nodes: free_port(), mapper: free_port() };
-        let files = [
-            ("plugins", "[].\n".to_owned()),
-            ("node.conf", format!("default_user = {USER}\ndefault_pass = {PASSWORD}\n")),
-        ];
+        let ports = Ports {
+            amqp: free_port(),
+            amqps: free_port(),
+            nodes: free_port(),
+            mapper: free_port(),
+        };
+        write_certificate(folder.path());
+        let files =
+            [("plugins", "[].\n".to_owned()), ("node.conf", configuration(ports, folder.path()))];
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("the folder can be written to");
         }
@@ -62,6 +68,16 @@ impl RabbitServer {
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("amqp://127.0.0.1:{}", self.ports.amqp)
+    }
+
+    /// Where it listens for TLS, as `localhost`.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://localhost:{}", self.ports.amqps)
+    }
+
+    /// The file of who vouches for it.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
     }
 
     /// Ends it as a power cut would.
@@ -90,6 +106,20 @@ impl Drop for Mapper {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn configuration(ports: Ports, folder: &Path) -> String {
+    let amqps = ports.amqps;
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (at("certificate.pem"), at("key.pem"));
+    format!(
+        "default_user = {USER}
+default_pass = {PASSWORD}
+listeners.ssl.1 = 127.0.0.1:{amqps}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {key}
+"
+    )
 }
 
 /// Starts the node and waits until it takes messages.

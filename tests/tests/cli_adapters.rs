@@ -183,7 +183,10 @@ fn what_is_no_row_waits_for_the_mapping_and_stops_nothing_else() {
     // The mapping is corrected: what that changes is seen before it happens, also by who runs.
     company.map(r#"{ booked = "BOOKED", done = "DONE", lost = "LOST" }"#);
     let plan = company.rejoin.json(["adapters", "plan"])[0].take();
-    assert_eq!((&plan["add"], &plan["change"], &plan["misfits"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(
+        (&plan["add"], &plan["change"], &plan["misfits"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
     assert_eq!(plan["fields"], json!({ "jobs.status": 1 }));
     assert_eq!(plan["is_applied"], false);
     let shown = company.rejoin.ok(["adapters", "plan"]);

@@ -1,13 +1,21 @@
 //! What the tests need beside Rust, and how it gets there.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Commands the tests start, each with the Debian package that brings it.
-const TOOLS: &[(&str, &str)] = &[("pg_ctlcluster", "postgresql")];
+/// Commands the tests start, and what builds their dependencies, each with the Debian package that
+/// brings it. A test that starts a program adds it here.
+const TOOLS: &[(&str, &str)] = &[
+    // librdkafka is built from C.
+    ("g++", "g++"),
+    ("make", "make"),
+    ("nats-server", "nats-server"),
+    ("pg_ctlcluster", "postgresql"),
+    ("rabbitmq-server", "rabbitmq-server"),
+];
 
 /// Installs the packages whose commands are missing.
 ///
@@ -23,7 +31,7 @@ pub(crate) fn install_missing() -> Result<()> {
     apt_install(&packages).with_context(|| advice(&packages))?;
     match missing(TOOLS, is_installed).as_slice() {
         [] => Ok(()),
-        still => bail!("apt installed {}, but its command is not on PATH", still.join(" ")),
+        still => bail!("apt installed {}, but its command is not there", still.join(" ")),
     }
 }
 
@@ -74,9 +82,12 @@ fn is_root() -> Result<bool> {
     Ok(output.stdout.trim_ascii() == b"0")
 }
 
+/// Whether a command is there: on the path, or where Debian puts servers, which is on the path of
+/// root only.
 fn is_installed(command: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| is_file(&folder.join(command)))
+    let mut folders = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.any(|folder| is_file(&folder.join(command)))
 }
 
 fn is_file(path: &Path) -> bool {

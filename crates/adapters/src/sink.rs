@@ -1,7 +1,12 @@
 //! The targets, and what they answer.
 
+pub mod amqp;
 pub mod jsonl;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod nats;
 pub mod postgres;
+mod route;
 mod tls;
 pub mod webhook;
 
@@ -126,6 +131,9 @@ pub enum SinkError {
         /// What is in the way.
         what: String,
     },
+    /// There is such a kind, but not in this program.
+    #[error("this program was built without Kafka; build it with --features kafka")]
+    NoKafka,
     /// The target's place cannot be used.
     #[error("{place} cannot be used: {source}; see to it that it is a folder one can write to")]
     Place {
@@ -137,7 +145,12 @@ pub enum SinkError {
 }
 
 /// The kinds of sinks.
-pub const KINDS: [&str; 3] = ["jsonl", "postgres", "webhook"];
+#[cfg(feature = "kafka")]
+pub const KINDS: &[&str] = &["amqp", "jsonl", "kafka", "nats", "postgres", "webhook"];
+
+/// The kinds of sinks.
+#[cfg(not(feature = "kafka"))]
+pub const KINDS: &[&str] = &["amqp", "jsonl", "nats", "postgres", "webhook"];
 
 /// Whether a mapping describes its sink.
 ///
@@ -146,7 +159,13 @@ pub const KINDS: [&str; 3] = ["jsonl", "postgres", "webhook"];
 pub fn check(mapping: &Mapping) -> Result<(), SinkError> {
     let (kind, rest) = parts(&mapping.sink);
     match kind {
+        "amqp" => drop(rest.try_into::<amqp::Options>()?),
         "jsonl" => drop(rest.try_into::<jsonl::Options>()?),
+        #[cfg(feature = "kafka")]
+        "kafka" => drop(rest.try_into::<kafka::Options>()?),
+        #[cfg(not(feature = "kafka"))]
+        "kafka" => return Err(SinkError::NoKafka),
+        "nats" => drop(rest.try_into::<nats::Options>()?),
         "postgres" => rest.try_into::<postgres::Options>()?.check(mapping.deletes)?,
         "webhook" => drop(rest.try_into::<webhook::Options>()?),
         _ => return Err(SinkError::Kind { kind: kind.to_owned() }),
@@ -169,9 +188,27 @@ fn parts(options: &toml::Table) -> (&str, toml::Table) {
 pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkError> {
     let (kind, rest) = parts(options);
     match kind {
+        "amqp" => Ok(Arc::new(amqp::Amqp::open(rest.try_into()?, folder)?)),
         "jsonl" => Ok(Arc::new(jsonl::Jsonl::open(rest.try_into()?, folder)?)),
+        #[cfg(feature = "kafka")]
+        "kafka" => Ok(Arc::new(kafka::Kafka::open(rest.try_into()?)?)),
+        #[cfg(not(feature = "kafka"))]
+        "kafka" => Err(SinkError::NoKafka),
+        "nats" => Ok(Arc::new(nats::Nats::open(rest.try_into()?, folder)?)),
         "postgres" => Ok(Arc::new(postgres::Postgres::open(rest.try_into()?, folder)?)),
         "webhook" => Ok(Arc::new(webhook::Webhook::open(rest.try_into()?, folder)?)),
         _ => Err(SinkError::Kind { kind: kind.to_owned() }),
+    }
+}
+
+#[cfg(all(test, not(feature = "kafka")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_kafka_is_told_how_to_build_it() {
+        let options = toml::from_str("kind = 'kafka'\nbrokers = 'localhost:9092'").unwrap();
+        let said = check(&options).unwrap_err().to_string();
+        assert!(said.contains("--features kafka") && !KINDS.contains(&"kafka"), "{said}");
     }
 }

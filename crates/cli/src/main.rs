@@ -91,13 +91,20 @@ fn log_to_stderr(arguments: &Arguments) {
         (_, 2) => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(asked));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(asked));
+    for client in BROKER_CLIENTS {
+        let off = format!("{client}=off").parse().expect("a name and a level are a directive");
+        filter = filter.add_directive(off);
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(console::colors_enabled_stderr())
         .init();
 }
+
+/// What logs whole messages, and at its finest how it signs in. Deliveries tell of what happened.
+const BROKER_CLIENTS: [&str; 2] = ["async_nats", "lapin"];
 
 /// The exit code of a command line that is not one, as clap has it.
 const USAGE: u8 = 2;

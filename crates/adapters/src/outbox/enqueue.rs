@@ -140,7 +140,8 @@ impl Outbox {
         }
         for (record, shadow) in shadows {
             let is_gone = shadow.wanted.is_none();
-            if is_gone && !again {
+            // Another document may have the row by now: nothing orders a deletion with that.
+            if is_gone && !(again && is_own(txn, &record, &document)?) {
                 continue;
             }
             let deleted_ms = shadow.deleted_ms.unwrap_or(now_ms);
@@ -325,6 +326,17 @@ pub(super) fn shadows(
         shadows.insert(record, decode(row.value())?);
     }
     Ok(shadows)
+}
+
+/// Whether a row comes from a document, and from no other since.
+pub(super) fn is_own(
+    txn: &WriteTransaction,
+    record: &Record,
+    document: &DocumentId,
+) -> Result<bool, OutboxError> {
+    let records = txn.open_table(RECORDS)?;
+    let owner = records.get((&*record.name, &*record.key))?;
+    Ok(owner.is_some_and(|owner| *owner.value() == document.0))
 }
 
 pub(super) fn put_shadow(

@@ -4,7 +4,7 @@
 use redb::{ReadableDatabase, ReadableTable};
 use rejoin::DocumentId;
 
-use super::enqueue::New;
+use super::enqueue::{New, is_own};
 use super::tables::{CHECKPOINTS, OUTBOX, SHADOWS};
 use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode, write};
 use crate::delivery::{Action, Record};
@@ -32,7 +32,8 @@ impl Outbox {
                 let row = table.get((&document.0, &*record.name, &*record.key))?;
                 row.map(|row| decode(row.value())).transpose()?
             };
-            let action = match shadow {
+            let is_own = *document == NO_DOCUMENT || is_own(&txn, record, document)?;
+            let action = match shadow.filter(|_| is_own) {
                 Some(Shadow { wanted: Some(row), .. }) => Action::Put(row.0),
                 Some(Shadow { deleted_ms, .. }) => self.gone(deleted_ms.unwrap_or(now_ms)),
                 None if *document == NO_DOCUMENT => self.gone(now_ms),

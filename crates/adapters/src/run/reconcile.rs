@@ -110,11 +110,11 @@ pub(super) async fn reconcile(
     carried: &Carried,
     repair: Repair,
 ) -> Result<Value, OperateError> {
-    let mut report = Report::default();
-    report.stale = match repair.dry_run {
+    let stale = match repair.dry_run {
         true => plan::plan(adapter, &adapter.mapping, &adapter.salt, carried).await?.deliveries(),
         false => enqueue_all(adapter, carried, true).await?,
     };
+    let mut report = Report { stale, ..Report::default() };
     let mut names: Vec<_> = adapter.mapping.records.iter().map(|record| &record.name).collect();
     names.sort_unstable();
     names.dedup();

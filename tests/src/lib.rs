@@ -3,6 +3,7 @@ pub mod live;
 pub mod meeting;
 pub mod merge;
 pub mod processes;
+pub mod python;
 pub mod replay;
 pub mod sim;
 pub mod traces;

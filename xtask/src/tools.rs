@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Commands the tests start, each with the Debian package that brings it. Empty while nothing but
-/// cargo is started; a test that starts a program adds it here.
-const TOOLS: &[(&str, &str)] = &[];
+/// Commands the tests start, each with the Debian package that brings it. A test that starts a
+/// program adds it here.
+const TOOLS: &[(&str, &str)] = &[("python3", "python3")];
 
 /// Installs the packages whose commands are missing.
 ///
@@ -20,12 +20,21 @@ pub(crate) fn install_missing() -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    println!("installing what the tests need: {}", packages.join(" "));
-    apt_install(&packages).with_context(|| advice(&packages))?;
+    install(&packages)?;
     match missing(TOOLS, is_installed).as_slice() {
         [] => Ok(()),
         still => bail!("apt installed {}, but its command is not on PATH", still.join(" ")),
     }
+}
+
+/// Installs packages.
+///
+/// # Errors
+///
+/// As [`install_missing`].
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    println!("installing what the tests need: {}", packages.join(" "));
+    apt_install(packages).with_context(|| advice(packages))
 }
 
 fn missing<'a>(tools: &[(&str, &'a str)], installed: impl Fn(&str) -> bool) -> Vec<&'a str> {

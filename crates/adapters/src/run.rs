@@ -1,12 +1,14 @@
 //! Runs adapters beside a replica: follows its documents, and hands deliveries over.
 //!
-//! Each adapter has an outbox file, a task that follows and a task that delivers. They share nothing
-//! with those of others, so a target that hangs holds up nobody.
+//! Each adapter has an outbox file, a task that follows, a task that delivers and a task that serves
+//! what was delivered. They share nothing with those of others, so a target that hangs holds up
+//! nobody.
 
 mod deliver;
 mod follow;
 mod lag;
 mod operate;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -138,12 +140,13 @@ impl Adapters {
         for adapter in self.adapters.values() {
             let collection = space.collection(adapter.mapping.collection.as_str())?;
             let span = info_span!("adapter", name = %adapter.name, space = %space.name());
-            let (one, other) = (adapter.clone(), adapter.clone());
+            let (one, other, third) = (adapter.clone(), adapter.clone(), adapter.clone());
             tasks.spawn(
                 follow::follow(one, space.clone(), collection, stop.clone())
                     .instrument(span.clone()),
             );
-            tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span));
+            tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span.clone()));
+            tasks.spawn(serve::serve(third, stop.clone()).instrument(span));
         }
         while tasks.join_next().await.is_some() {}
         Ok(())

@@ -1,12 +1,17 @@
 //! The targets, and what they answer.
 
+pub mod icalendar;
 pub mod jsonl;
+mod kept;
+mod listener;
+pub mod server_sent_events;
 pub mod webhook;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
@@ -35,6 +40,12 @@ pub trait Sink: Send + Sync {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>>;
+
+    /// Lets others fetch what it holds, for as long as it is polled. Most sinks have nothing to do.
+    /// Called while adapters run, and again some time after it failed.
+    fn serve(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        std::future::pending().boxed()
+    }
 }
 
 /// A row as a target holds it.
@@ -107,6 +118,12 @@ pub enum SinkError {
         /// What is in the way.
         what: String,
     },
+    /// What others fetch over HTTP cannot be served so.
+    #[error("{what}")]
+    Served {
+        /// What is in the way.
+        what: String,
+    },
     /// The target's place cannot be used.
     #[error("{place} cannot be used: {source}; see to it that it is a folder one can write to")]
     Place {
@@ -118,7 +135,7 @@ pub enum SinkError {
 }
 
 /// The kinds of sinks.
-pub const KINDS: [&str; 2] = ["jsonl", "webhook"];
+pub const KINDS: [&str; 4] = ["icalendar", "jsonl", "server_sent_events", "webhook"];
 
 /// Whether options describe a sink.
 ///
@@ -127,7 +144,9 @@ pub const KINDS: [&str; 2] = ["jsonl", "webhook"];
 pub fn check(options: &toml::Table) -> Result<(), SinkError> {
     let (kind, rest) = parts(options);
     match kind {
+        "icalendar" => drop(rest.try_into::<icalendar::Options>()?),
         "jsonl" => drop(rest.try_into::<jsonl::Options>()?),
+        "server_sent_events" => drop(rest.try_into::<server_sent_events::Options>()?),
         "webhook" => drop(rest.try_into::<webhook::Options>()?),
         _ => return Err(SinkError::Kind { kind: kind.to_owned() }),
     }
@@ -149,7 +168,11 @@ fn parts(options: &toml::Table) -> (&str, toml::Table) {
 pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkError> {
     let (kind, rest) = parts(options);
     match kind {
+        "icalendar" => Ok(Arc::new(icalendar::Icalendar::open(rest.try_into()?, folder)?)),
         "jsonl" => Ok(Arc::new(jsonl::Jsonl::open(rest.try_into()?, folder)?)),
+        "server_sent_events" => {
+            Ok(Arc::new(server_sent_events::ServerSentEvents::open(rest.try_into()?, folder)?))
+        }
         "webhook" => Ok(Arc::new(webhook::Webhook::open(rest.try_into()?, folder)?)),
         _ => Err(SinkError::Kind { kind: kind.to_owned() }),
     }

@@ -5,5 +5,6 @@ pub mod merge;
 pub mod processes;
 pub mod python;
 pub mod replay;
+pub mod requests;
 pub mod sim;
 pub mod traces;

@@ -24,7 +24,7 @@ pub(super) struct Listener {
     bound: watch::Sender<Option<SocketAddr>>,
 }
 
-/// Closes the connection that a request came by.
+/// Closes the connection that a request came by, at once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Close(pub(super) Arc<Notify>);
 
@@ -81,16 +81,19 @@ async fn answer(socket: TcpStream, remote: SocketAddr, router: Router) {
     let _ = socket.set_nodelay(true);
     let close = Close::default();
     let service = TowerToHyperService::new(router.layer(Extension(close.clone())));
-    let served = http1::Builder::new()
+    let mut served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), service);
     tokio::select! {
-        served = served => if let Err(error) = served {
+        served = &mut served => if let Err(error) = served {
             debug!(error = &error as &dyn std::error::Error, %remote, "request failed");
         },
-        () = close.0.notified() => {}
+        () = close.0.notified() => {
+            // Without waiting for what was sent: the other side does not take it.
+            let _ = served.into_parts().io.into_inner().set_zero_linger();
+        }
     }
 }
 

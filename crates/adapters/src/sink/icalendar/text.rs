@@ -78,7 +78,9 @@ fn add_zone(lines: &mut Lines, zone: Tz, observances: &[Observance]) {
         lines.add("DTSTART", &digits(*onset));
         lines.add("TZOFFSETFROM", &offset(*from));
         lines.add("TZOFFSETTO", &offset(*to));
-        lines.add_text("TZNAME", name);
+        if let Some(name) = name {
+            lines.add_text("TZNAME", name);
+        }
         lines.add("END", kind);
     }
     lines.add("END", "VTIMEZONE");

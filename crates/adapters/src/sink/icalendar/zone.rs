@@ -12,9 +12,9 @@ pub(super) struct Observance {
     pub(super) from: TimeDelta,
     /// How far they are since.
     pub(super) to: TimeDelta,
-    /// What people call it.
-    pub(super) name: String,
-    /// Whether it is an hour, or so, later than it would be.
+    /// What people call it, if they do.
+    pub(super) name: Option<String>,
+    /// Whether clocks are ahead of what they are in winter.
     pub(super) is_summer: bool,
 }
 
@@ -28,19 +28,27 @@ pub(super) fn observances(zone: Tz, first_ms: u64, last_ms: u64) -> Vec<Observan
     };
     let (mut at, end) = (new_year(first_ms, -1), new_year(last_ms, 2));
     let mut offset = zone.offset_from_utc_datetime(&at);
-    // How it is at first was so before.
-    let mut observances = vec![observance(at, &offset, &offset)];
+    let mut changes = vec![(at, offset)];
     while at < end {
         let next = at + STEP;
         let then = zone.offset_from_utc_datetime(&next);
         if !is_alike(&offset, &then) {
-            let onset = change(zone, at, next, &offset);
-            observances.push(observance(onset, &offset, &then));
+            changes.push((change(zone, at, next, &offset), then));
             offset = then;
         }
         at = next;
     }
-    observances
+    // Some zones have it that the clocks of summer are right, and those of winter are behind.
+    let winter = changes.iter().map(|(_, offset)| offset.dst_offset()).min().unwrap_or_default();
+    let mut before = None;
+    let observed = changes.iter().map(|(onset, offset)| {
+        let (to, summer) = (from_utc(offset), offset.dst_offset() - winter);
+        // What was before the first is not known, and not asked: that is winter's.
+        let from = before.replace(to).unwrap_or(to - summer);
+        let name = offset.abbreviation().map(str::to_owned);
+        Observance { onset: *onset + from, from, to, name, is_summer: summer > TimeDelta::zero() }
+    });
+    observed.collect()
 }
 
 /// What clocks show at a moment; nothing if they show the same a second time then.
@@ -72,16 +80,6 @@ fn change(
         }
     }
     after
-}
-
-fn observance(onset: NaiveDateTime, from: &TzOffset, to: &TzOffset) -> Observance {
-    Observance {
-        onset: onset + from_utc(from),
-        from: from_utc(from),
-        to: from_utc(to),
-        name: to.abbreviation().unwrap_or("LMT").to_owned(),
-        is_summer: to.dst_offset() > TimeDelta::zero(),
-    }
 }
 
 fn is_alike(one: &TzOffset, other: &TzOffset) -> bool {

@@ -11,6 +11,7 @@ use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record};
 use rejoin_adapters::sink::icalendar::{Icalendar, Options, path};
 use rejoin_adapters::sink::{Fault, FaultClass, Sink};
+use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
 use rejoin_tests::python;
 use rejoin_tests::requests::{Answer, request};
 use serde_json::{Value, json};
@@ -292,10 +293,17 @@ async fn lines_are_as_the_standard_wants_them() {
     let shifted = |shift: usize| format!("{}🔧ÄöÜß🚒é, {}", "x".repeat(shift), "ü🔥".repeat(60));
     let texts = (0..80).map(shifted).chain(["x".repeat(300), "a\\;,\n\"b:".repeat(40)]);
     let texts: Vec<_> = texts.collect();
-    for (document, text) in (0..).zip(&texts) {
-        let of = |it: &mut Value| (it["summary"], it["description"]) = (json!(text), json!(text));
-        served.apply(&[delivery(document, 1, row(of))]).await;
-    }
+    let deliveries: Vec<_> = (0..)
+        .zip(&texts)
+        .map(|(document, text)| {
+            let of =
+                |it: &mut Value| (it["summary"], it["description"]) = (json!(text), json!(text));
+            let mut delivery = delivery(document, 1, row(of));
+            delivery.record.key = format!("{document:03}");
+            delivery
+        })
+        .collect();
+    served.apply(&deliveries).await;
     let bytes = served.get(&path(SECRET, "anna")).await.body;
     assert!(bytes.ends_with(b"END:VCALENDAR\r\n"));
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -304,12 +312,9 @@ async fn lines_are_as_the_standard_wants_them() {
         assert!((1..=75).contains(&line.len()) && !line.contains('\r'), "{line:?}");
     }
     let events = served.calendar("anna").await["events"].take();
-    let mut read: Vec<_> = events.as_array().unwrap().iter().collect();
-    read.sort_by_key(|it| {
-        it["uid"].as_str().unwrap()[2..].split('.').next().unwrap().parse().unwrap_or(0)
-    });
+    let read = events.as_array().unwrap();
     assert_eq!(read.len(), texts.len());
-    for (read, text) in read.into_iter().zip(&texts) {
+    for (read, text) in read.iter().zip(&texts) {
         assert_eq!((&read["summary"], &read["description"]), (&json!(text), &json!(text)));
     }
 }
@@ -397,21 +402,17 @@ async fn clocks_are_changed_as_they_are() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let served = Served::with(folder.path(), |it| it["timezone"] = json!(zone)).await;
-        let mut wanted = Vec::new();
-        for (document, month) in
-            (0..).zip(years.flat_map(|year| (1..=12).map(move |month| (year, month))))
-        {
-            let (year, month) = month;
-            let (start, end) = (
-                format!("{year}-{month:02}-01T08:00:00Z"),
-                format!("{year}-{month:02}-01T09:00:00Z"),
-            );
-            wanted.push((start.replace('Z', "+00:00"), end.replace('Z', "+00:00")));
-            let of = |it: &mut Value| (it["start"], it["end"]) = (json!(start), json!(end));
+        let months = years.flat_map(|year| (1..=12).map(move |month| (year, month)));
+        let (mut wanted, mut deliveries) = (Vec::new(), Vec::new());
+        for (document, (year, month)) in (0..).zip(months) {
+            let time = |hour: u8| format!("{year}-{month:02}-01T{hour:02}:00:00+00:00");
+            let of = |it: &mut Value| (it["start"], it["end"]) = (json!(time(8)), json!(time(9)));
             let mut delivery = delivery(document, 1, row(of));
             delivery.record.key = format!("{document:03}");
-            served.apply(&[delivery]).await;
+            deliveries.push(delivery);
+            wanted.push((time(8), time(9)));
         }
+        served.apply(&deliveries).await;
         let calendar = served.calendar("anna").await;
         let zones = calendar["zones"].as_array().unwrap();
         assert_eq!((zones.len(), &zones[0]["id"]), (1, &json!(zone)));
@@ -582,4 +583,91 @@ async fn what_cannot_be_served_is_said() {
     assert!(matches!(fault.class, FaultClass::Transient { .. }), "{fault}");
     assert!(fault.to_string().contains(&address), "{fault}");
     assert!(!format!("{sink:?}").contains(SECRET), "{sink:?}");
+}
+
+#[test]
+fn adapters_serve_calendars_once_they_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(folder.path().join("relay"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, address) = (relay.url(), taken.local_addr().unwrap());
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let record = |adapter: &str| {
+        format!(
+            r#"
+            [[adapter.{adapter}.record]]
+            name = "jobs"
+            key  = "{{key}}"
+            [adapter.{adapter}.record.fields]
+            technician = {{ from = "technician" }}
+            start      = {{ from = "start" }}
+            summary    = {{ from = "title" }}
+            "#
+        )
+    };
+    let text = format!(
+        r#"
+        [replica]
+        data  = "adapters"
+        relay = "{url}"
+        space = "main"
+        [adapter.calendar]
+        collection = "jobs"
+        sink = {{ kind = "icalendar", folder = "calendars", listen = "{address}", secret = "file:{}" }}
+        {}
+        [adapter.lines]
+        collection = "jobs"
+        sink = {{ kind = "jsonl", folder = "out" }}
+        {}
+        "#,
+        secret.display(),
+        record("calendar"),
+        record("lines")
+    );
+    std::fs::write(folder.path().join("adapters.toml"), text).unwrap();
+    let rejoin = Rejoin::in_dir(folder.path());
+    let mut running = Running::start(rejoin.command(["adapters", "run"]));
+    assert!(running.line().unwrap().contains("calendar"));
+    let start = "start=2026-09-21T08:00:00Z";
+    rejoin.ok([
+        "--replica",
+        "desk.redb",
+        "set",
+        "jobs",
+        "W-1",
+        "technician=anna",
+        "title=Roof",
+        start,
+    ]);
+    rejoin.ok(["--replica", "desk.redb", "sync", &relay.url(), "--once"]);
+    let began = Instant::now();
+    let out = folder.path().join("out").join("1.jsonl");
+    while !std::fs::read_to_string(&out).is_ok_and(|lines| lines.contains("Roof")) {
+        assert!(began.elapsed() < Duration::from_secs(60), "the other adapter waits too");
+        std::thread::yield_now();
+    }
+    drop(taken);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = runtime.block_on(async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it does not try again");
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let answer = request(address, "GET", &path(SECRET, "anna"), &[]).await;
+            if answer.status == 200 {
+                break answer;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "there is no calendar");
+        }
+    });
+    let read = python::run("read_calendar.py", &answer.body);
+    let calendar: Value = serde_json::from_slice(&read).unwrap();
+    assert_eq!(calendar["events"][0]["summary"], "Roof");
+    assert_eq!(calendar["events"][0]["uid"], "W-1.jobs@calendar.rejoin");
+    // While they run, and when they do not, one may look at them.
+    rejoin.ok(["adapters", "status"]);
+    assert_eq!(running.terminate(), Some(0));
+    rejoin.ok(["adapters", "status"]);
 }

@@ -260,6 +260,41 @@ async fn who_comes_back_misses_nothing_and_has_nothing_twice() {
     assert_eq!(told, applied);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_comes_in_the_middle_sees_no_row_go_back() {
+    const ROWS: u8 = 150;
+    let folder = tempfile::tempdir().unwrap();
+    let served = Arc::new(Served::new(folder.path(), json!({})).await);
+    let all = |seq| (0..ROWS).map(|document| put(document, seq, "Ulm")).collect::<Vec<_>>();
+    served.apply(&all(1)).await;
+    let mut readers = Vec::new();
+    for seq in 2..=20 {
+        let served_too = Arc::clone(&served);
+        readers.push(tokio::spawn(async move {
+            let mut reader = served_too.reader(&[]).await;
+            let mut seen = std::collections::BTreeMap::new();
+            let mut is_ready = false;
+            while !is_ready || seen.values().any(|seq| *seq < 20) {
+                let event = reader.next().await;
+                if event.name == "ready" {
+                    assert_eq!(seen.len(), usize::from(ROWS), "a row is missing");
+                    is_ready = true;
+                    continue;
+                }
+                let seq = event.data["seq"].as_u64().unwrap();
+                let before = seen.insert(event.data["record"].to_string(), seq);
+                assert!(before < Some(seq), "{before:?} and then {seq}");
+            }
+        }));
+        for some in all(seq).chunks(10) {
+            served.apply(some).await;
+        }
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn who_was_away_too_long_begins_anew() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Rows for pages and scripts, as they change: [server-sent
 //! events](https://html.spec.whatwg.org/multipage/server-sent-events.html).
 //!
-//! Who connects to `/events` gets every row that is held as an event `put`, then `ready`, and then
-//! what changes, as `put`, `mark` or `delete`. The data is the delivery in JSON. Events that change
+//! Who connects to `/events` gets every row that is held as an event `put`, what changed meanwhile,
+//! then `ready`, and then what changes, as `put`, `mark` or `delete`. The data is the delivery in JSON. Events that change
 //! something, and `ready`, have an id; who comes back with the last one they had goes on after it. If
 //! that is too long ago, `reset` comes first: what they have may be wrong, and all rows follow.
 
@@ -30,7 +30,7 @@ use futures_util::{FutureExt, stream};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tracing::{debug, error, info};
 
 use super::kept::{self, File};
 use super::listener::{Close, Listener};
@@ -38,7 +38,7 @@ use super::{Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
 use crate::run::now_ms;
 use crate::secret::SecretRef;
-use tell::Reader;
+use tell::{Ended, Reader};
 
 /// How a [`ServerSentEvents`] is set up.
 #[derive(Debug, Clone, Deserialize)]
@@ -262,10 +262,15 @@ async fn events(
     let reader =
         Reader { file: shared.file, end: shared.end.subscribe(), to, timeout: shared.timeout };
     tokio::spawn(async move {
-        let ended = reader.tell(last).await;
-        info!(%ended, "a reader is gone");
-        if ended.is_stuck() {
-            close.0.notify_one();
+        match reader.tell(last).await {
+            Ended::Left => debug!("a reader is gone"),
+            Ended::Kept(error) => {
+                error!(error = &error as &dyn std::error::Error, "a reader was told no more");
+            }
+            ended @ (Ended::Stuck | Ended::Behind) => {
+                info!(%ended, "a reader was disconnected");
+                close.0.notify_one();
+            }
         }
     });
     let chunks = stream::unfold(chunks, async |mut chunks| {

@@ -4,6 +4,7 @@
 //! the file when there is room. So a slow reader costs no more than a fast one, and one that takes
 //! nothing for long is disconnected and goes on where it was.
 
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -41,13 +42,6 @@ pub(super) enum Ended {
     Kept(#[from] KeptError),
 }
 
-impl Ended {
-    /// Whether the connection does not end by itself.
-    pub(super) fn is_stuck(&self) -> bool {
-        matches!(self, Self::Stuck)
-    }
-}
-
 impl Reader {
     /// Tells for as long as the reader listens. `last` is the event it had last, if it had any.
     pub(super) async fn tell(mut self, last: Option<u64>) -> Ended {
@@ -56,24 +50,29 @@ impl Reader {
         }
     }
 
-    async fn tell_from(&mut self, last: Option<u64>) -> Result<std::convert::Infallible, Ended> {
+    async fn tell_from(&mut self, last: Option<u64>) -> Result<Infallible, Ended> {
         let mut at = self.begin(last).await?;
         loop {
             // Before it is read: what comes meanwhile is seen.
             self.end.mark_unchanged();
-            let page = self.file.read(move |txn| log::after(txn, at)).await?;
-            let page = page.ok_or(Ended::Behind)?;
-            if page.is_empty() {
+            let told = self.go_on(at).await?;
+            if told == at {
                 self.wait().await?;
-                continue;
             }
-            let mut text = String::new();
-            for (position, delivery) in &page {
-                add(&mut text, name(delivery), Some(*position), &delivery.to_json());
-                at = *position;
-            }
-            self.send(text).await?;
+            at = told;
         }
+    }
+
+    /// Tells a page of what follows a position. Returns how far that is.
+    async fn go_on(&self, mut at: u64) -> Result<u64, Ended> {
+        let page = self.file.read(move |txn| log::after(txn, at)).await?;
+        let mut text = String::new();
+        for (position, delivery) in page.ok_or(Ended::Behind)? {
+            add(&mut text, name(&delivery), Some(position), &delivery.to_json());
+            at = position;
+        }
+        self.send(text).await?;
+        Ok(at)
     }
 
     /// Everything the reader must have before it is told what changes. Returns where that is.
@@ -88,24 +87,30 @@ impl Reader {
             add(&mut text, "reset", None, &Value::Object(serde_json::Map::new()));
             self.send(text).await?;
         }
-        let end = self.file.read(log::end).await?;
+        let mut at = self.file.read(log::end).await?;
         let mut after: Option<Record> = None;
         loop {
-            let rows = self.file.read(move |txn| log::rows(txn, after.as_ref(), end)).await?;
+            let rows = self.file.read(move |txn| log::rows(txn, after.as_ref(), at)).await?;
             let mut text = String::new();
             // Without ids: who is cut off here begins anew.
             for delivery in &rows.deliveries {
                 add(&mut text, name(delivery), None, &delivery.to_json());
             }
-            if rows.last.is_none() {
-                add(&mut text, "ready", Some(end), &Value::Object(serde_json::Map::new()));
-            }
             self.send(text).await?;
             after = rows.last;
             if after.is_none() {
-                return Ok(end);
+                break;
             }
         }
+        // What changed meanwhile was left out.
+        let end = self.file.read(log::end).await?;
+        while at < end {
+            at = self.go_on(at).await?;
+        }
+        let mut text = String::new();
+        add(&mut text, "ready", Some(at), &Value::Object(serde_json::Map::new()));
+        self.send(text).await?;
+        Ok(at)
     }
 
     /// Waits until there may be more to tell, and shows meanwhile that the connection lives.

@@ -262,8 +262,8 @@ async fn what_is_delivered_again_or_too_late_changes_nothing() {
     let served = Served::new(folder.path()).await;
     let old = delivery(1, 1, row(|_| {}));
     let new = delivery(1, 2, row(|it| it["summary"] = json!("Heating")));
-    served.apply(&[old.clone()]).await;
-    served.apply(&[new.clone()]).await;
+    served.apply(std::slice::from_ref(&old)).await;
+    served.apply(std::slice::from_ref(&new)).await;
     let before = served.text("anna").await;
     for again in [&new, &old, &new] {
         served.apply(std::slice::from_ref(again)).await;

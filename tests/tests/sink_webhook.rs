@@ -8,6 +8,7 @@ use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record};
 use rejoin_adapters::sink::webhook::{Options, Webhook};
 use rejoin_adapters::sink::{Fault, FaultClass, Sink};
+use rejoin_tests::python;
 use serde_json::{Map, Value, json};
 use standardwebhooks::Webhook as Verifier;
 use tempfile::TempDir;
@@ -164,6 +165,30 @@ async fn receivers_verify_it_with_any_of_the_keys() {
     assert_eq!((&event["specversion"], &event["type"]), (&json!("1.0"), &json!("jobs.put")));
     assert_eq!((&event["subject"], &event["data"]), (&json!("W-1"), &json!({ "town": "Ülm" })));
     assert_eq!(event["time"], "2026-09-21T14:13:20.123Z");
+}
+
+#[tokio::test]
+async fn receivers_written_in_python_verify_it_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, received) = receiver(answer("204 No Content", "", "")).await;
+    let url = format!("http://127.0.0.1:{port}/hook");
+    assert_eq!(apply(&open(&folder, options(folder.path(), &url))).await, Ok(()));
+    let received = received.await.unwrap();
+    let body = String::from_utf8(received.body.clone()).unwrap();
+    let headers: Map<String, Value> =
+        received.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let verify = |secret: &str, body: &str| -> Value {
+        let asked = json!({ "secret": secret, "headers": headers, "body": body });
+        let said = python::run("verify_webhook.py", asked.to_string().as_bytes());
+        serde_json::from_slice(&said).unwrap()
+    };
+    for secret in [OLD, NEW] {
+        assert_eq!(verify(secret, &body)["data"]["subject"], "W-1");
+    }
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let wrong = json!({ "error": "No matching signature found" });
+    assert_eq!(verify(other, &body), wrong);
+    assert_eq!(verify(OLD, &body.replace("W-1", "W-2")), wrong);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The words developers and CI share: `cargo xtask check`, `test`, `sim` and `bench`.
 
+mod python;
 mod steps;
 mod tools;
 
@@ -23,6 +24,8 @@ enum Task {
     Check,
     /// Everything that must pass before a change is merged; installs what it needs
     Test,
+    /// The Python packages that tests need, below `target`; `test` installs them too
+    Python,
     /// Seeded simulations of replicas, relays, networks and disks
     Sim(Sim),
     /// Benchmarks, all of them or those whose name contains NAME
@@ -55,6 +58,7 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().task {
         Task::Check => Ok(check()),
         Task::Test => Ok(test()),
+        Task::Python => python::install().map(|()| ExitCode::SUCCESS),
         Task::Sim(options) => sim(&options),
         Task::Bench { name } => bench(name.as_deref()),
     }
@@ -79,8 +83,9 @@ fn check() -> ExitCode {
 
 fn test() -> ExitCode {
     let mut steps = Steps::of("test");
-    // Without either of these, failures that follow would only hide the one to look at.
+    // Without any of these, failures that follow would only hide the one to look at.
     let ready = steps.run("tools", tools::install_missing)
+        && steps.run("python", python::install)
         && steps.run("build", || cargo(&["build", "--package", "rejoin-cli"]));
     if ready {
         steps.run("tests", tests);

@@ -14,6 +14,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("make", "make"),
     ("nats-server", "nats-server"),
     ("pg_ctlcluster", "postgresql"),
+    ("python3", "python3"),
     ("rabbitmq-server", "rabbitmq-server"),
 ];
 
@@ -27,12 +28,21 @@ pub(crate) fn install_missing() -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    println!("installing what the tests need: {}", packages.join(" "));
-    apt_install(&packages).with_context(|| advice(&packages))?;
+    install(&packages)?;
     match missing(TOOLS, is_installed).as_slice() {
         [] => Ok(()),
         still => bail!("apt installed {}, but its command is not there", still.join(" ")),
     }
+}
+
+/// Installs packages.
+///
+/// # Errors
+///
+/// As [`install_missing`].
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    println!("installing what the tests need: {}", packages.join(" "));
+    apt_install(packages).with_context(|| advice(packages))
 }
 
 fn missing<'a>(tools: &[(&str, &'a str)], installed: impl Fn(&str) -> bool) -> Vec<&'a str> {

@@ -1,7 +1,8 @@
 //! Runs adapters beside a replica: follows its documents, and hands deliveries over.
 //!
-//! Each adapter has an outbox file, a task that follows and a task that delivers. They share nothing
-//! with those of others, so a target that hangs holds up nobody.
+//! Each adapter has an outbox file, a task that follows, a task that delivers and a task that serves
+//! what was delivered. They share nothing with those of others, so a target that hangs holds up
+//! nobody.
 
 mod carried;
 mod deliver;
@@ -12,6 +13,7 @@ mod origin;
 mod plan;
 mod reconcile;
 mod reviews;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -152,9 +154,10 @@ impl Adapters {
                 let again = reconcile::at_times(adapter, carried, times, stop.clone());
                 tasks.spawn(again.instrument(span.clone()));
             }
-            let (one, other) = (adapter.clone(), adapter.clone());
+            let (one, other, third) = (adapter.clone(), adapter.clone(), adapter.clone());
             tasks.spawn(follow::follow(one, carried, stop.clone()).instrument(span.clone()));
-            tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span));
+            tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span.clone()));
+            tasks.spawn(serve::serve(third, stop.clone()).instrument(span));
         }
         while tasks.join_next().await.is_some() {}
         Ok(())

@@ -1,12 +1,16 @@
 //! The targets, and what they answer.
 
 pub mod amqp;
+pub mod icalendar;
 pub mod jsonl;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod kept;
+mod listener;
 pub mod nats;
 pub mod postgres;
 mod route;
+pub mod server_sent_events;
 mod tls;
 pub mod webhook;
 
@@ -53,6 +57,12 @@ pub trait Sink: Send + Sync {
         rows: Vec<Held>,
     ) -> BoxFuture<'a, Result<Vec<Held>, Fault>> {
         async move { Ok(rows) }.boxed()
+    }
+
+    /// Lets others fetch what it holds, for as long as it is polled. Most sinks have nothing to do.
+    /// Called while adapters run, and again some time after it failed.
+    fn serve(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        std::future::pending().boxed()
     }
 }
 
@@ -146,11 +156,13 @@ pub enum SinkError {
 
 /// The kinds of sinks.
 #[cfg(feature = "kafka")]
-pub const KINDS: &[&str] = &["amqp", "jsonl", "kafka", "nats", "postgres", "webhook"];
+pub const KINDS: &[&str] =
+    &["amqp", "icalendar", "jsonl", "kafka", "nats", "postgres", "server_sent_events", "webhook"];
 
 /// The kinds of sinks.
 #[cfg(not(feature = "kafka"))]
-pub const KINDS: &[&str] = &["amqp", "jsonl", "nats", "postgres", "webhook"];
+pub const KINDS: &[&str] =
+    &["amqp", "icalendar", "jsonl", "nats", "postgres", "server_sent_events", "webhook"];
 
 /// Whether a mapping describes its sink.
 ///
@@ -160,6 +172,7 @@ pub fn check(mapping: &Mapping) -> Result<(), SinkError> {
     let (kind, rest) = parts(&mapping.sink);
     match kind {
         "amqp" => drop(rest.try_into::<amqp::Options>()?),
+        "icalendar" => drop(rest.try_into::<icalendar::Options>()?),
         "jsonl" => drop(rest.try_into::<jsonl::Options>()?),
         #[cfg(feature = "kafka")]
         "kafka" => drop(rest.try_into::<kafka::Options>()?),
@@ -167,6 +180,7 @@ pub fn check(mapping: &Mapping) -> Result<(), SinkError> {
         "kafka" => return Err(SinkError::NoKafka),
         "nats" => drop(rest.try_into::<nats::Options>()?),
         "postgres" => rest.try_into::<postgres::Options>()?.check(mapping.deletes)?,
+        "server_sent_events" => drop(rest.try_into::<server_sent_events::Options>()?),
         "webhook" => drop(rest.try_into::<webhook::Options>()?),
         _ => return Err(SinkError::Kind { kind: kind.to_owned() }),
     }
@@ -189,6 +203,7 @@ pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkE
     let (kind, rest) = parts(options);
     match kind {
         "amqp" => Ok(Arc::new(amqp::Amqp::open(rest.try_into()?, folder)?)),
+        "icalendar" => Ok(Arc::new(icalendar::Icalendar::open(rest.try_into()?, folder)?)),
         "jsonl" => Ok(Arc::new(jsonl::Jsonl::open(rest.try_into()?, folder)?)),
         #[cfg(feature = "kafka")]
         "kafka" => Ok(Arc::new(kafka::Kafka::open(rest.try_into()?)?)),
@@ -196,6 +211,9 @@ pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkE
         "kafka" => Err(SinkError::NoKafka),
         "nats" => Ok(Arc::new(nats::Nats::open(rest.try_into()?, folder)?)),
         "postgres" => Ok(Arc::new(postgres::Postgres::open(rest.try_into()?, folder)?)),
+        "server_sent_events" => {
+            Ok(Arc::new(server_sent_events::ServerSentEvents::open(rest.try_into()?, folder)?))
+        }
         "webhook" => Ok(Arc::new(webhook::Webhook::open(rest.try_into()?, folder)?)),
         _ => Err(SinkError::Kind { kind: kind.to_owned() }),
     }

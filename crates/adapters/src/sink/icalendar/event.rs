@@ -1,0 +1,192 @@
+//! From a row to an appointment.
+
+use std::collections::BTreeSet;
+
+use chrono::DateTime;
+use minicbor::{Decode, Encode};
+use percent_encoding::utf8_percent_encode;
+use serde_json::Value;
+
+use super::{ENCODED, Fields, Options};
+use crate::delivery::{Action, Delivery, Row};
+use crate::sink::Fault;
+
+/// An appointment in one calendar.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Event {
+    /// The same for as long as there is the row, whatever becomes of it.
+    #[n(0)]
+    pub(super) uid: String,
+    /// Rises with every change.
+    #[n(1)]
+    pub(super) sequence: u64,
+    /// When the last change was, in milliseconds since 1970.
+    #[n(2)]
+    pub(super) changed_ms: u64,
+    /// In milliseconds since 1970.
+    #[n(3)]
+    pub(super) start_ms: u64,
+    /// After the start, in milliseconds since 1970.
+    #[n(4)]
+    pub(super) end_ms: Option<u64>,
+    #[n(5)]
+    pub(super) summary: Option<String>,
+    #[n(6)]
+    pub(super) description: Option<String>,
+    #[n(7)]
+    pub(super) location: Option<String>,
+    #[n(8)]
+    pub(super) status: Status,
+    /// When it is dropped, in milliseconds since 1970, if it is gone.
+    #[n(9)]
+    pub(super) until_ms: Option<u64>,
+}
+
+/// Whether an appointment takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(super) enum Status {
+    #[n(0)]
+    Confirmed,
+    #[n(1)]
+    Tentative,
+    #[n(2)]
+    Cancelled,
+}
+
+/// What a delivery makes of an appointment.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Appointment {
+    /// It is in these calendars and no others; in none without an event.
+    In(BTreeSet<String>, Option<Event>),
+    /// It does not take place, and calendars say so for good.
+    Marked,
+    /// It does not take place, and calendars say so for a while.
+    Deleted,
+}
+
+/// What a delivery makes of an appointment. The event's sequence is for the store to say.
+///
+/// # Errors
+/// The row is none that can be in a calendar.
+pub(super) fn made(delivery: &Delivery, options: &Options) -> Result<Appointment, Fault> {
+    let row = match &delivery.action {
+        Action::Put(row) => row,
+        Action::Mark { .. } => return Ok(Appointment::Marked),
+        Action::Delete => return Ok(Appointment::Deleted),
+    };
+    let fields = &options.fields;
+    let feeds = feeds(row, &options.feed)?;
+    let end_ms = time(row, &fields.end)?;
+    // What has no time yet is nothing that a calendar could show.
+    let Some(start_ms) = time(row, &fields.start)? else {
+        return Ok(Appointment::In(BTreeSet::new(), None));
+    };
+    if end_ms.is_some_and(|end_ms| end_ms < start_ms) {
+        let Fields { start, end, .. } = fields;
+        return Err(Fault::permanent(format!("{end:?} is before {start:?}")));
+    }
+    let status = text(row, &fields.status)?.unwrap_or_default();
+    let status = if options.cancelled.contains(&status) {
+        Status::Cancelled
+    } else if options.tentative.contains(&status) {
+        Status::Tentative
+    } else {
+        Status::Confirmed
+    };
+    let encoded = |text| utf8_percent_encode(text, ENCODED);
+    let record = &delivery.record;
+    let event = Event {
+        uid: format!(
+            "{}.{}@{}.rejoin",
+            encoded(&record.key),
+            encoded(&record.name),
+            encoded(&delivery.adapter)
+        ),
+        sequence: 0,
+        changed_ms: delivery.enqueued_ms,
+        start_ms,
+        // In a calendar there are whole seconds, and none ends when it begins.
+        end_ms: end_ms.filter(|end_ms| end_ms / 1000 > start_ms / 1000),
+        summary: text(row, &fields.summary)?,
+        description: text(row, &fields.description)?,
+        location: text(row, &fields.location)?,
+        status,
+        until_ms: None,
+    };
+    Ok(Appointment::In(feeds, Some(event)))
+}
+
+/// In whose calendars a row is.
+fn feeds(row: &Row, field: &str) -> Result<BTreeSet<String>, Fault> {
+    let wrong = |what: &str| Err(Fault::permanent(format!("{field:?} {what}")));
+    let mut feeds = BTreeSet::new();
+    let values = match row.get(field) {
+        None | Some(Value::Null) => return Ok(feeds),
+        Some(Value::Array(values)) => &values[..],
+        Some(value) => std::slice::from_ref(value),
+    };
+    for value in values {
+        match value {
+            Value::String(name) if name.len() > FEED_BYTES_MAX => {
+                return wrong(&format!("is longer than {FEED_BYTES_MAX} bytes"));
+            }
+            Value::String(name) if name.is_empty() => {}
+            Value::String(name) => _ = feeds.insert(name.clone()),
+            Value::Number(number) => _ = feeds.insert(number.to_string()),
+            _ => return wrong("is no name and no list of names"),
+        }
+    }
+    if feeds.len() > FEEDS_MAX {
+        return wrong(&format!("is a list of more than {FEEDS_MAX} names"));
+    }
+    Ok(feeds)
+}
+
+/// A time, in milliseconds since 1970.
+fn time(row: &Row, field: &str) -> Result<Option<u64>, Fault> {
+    let wrong = |what: &str| Fault::permanent(format!("{field:?} {what}"));
+    let ms = match row.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => {
+            DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+        }
+        Some(Value::Number(number)) => number.as_i64(),
+        Some(_) => None,
+    };
+    let ms = ms.ok_or_else(|| {
+        wrong("is no time; it is one as RFC 3339 spells it, or milliseconds since 1970")
+    })?;
+    let ms = u64::try_from(ms).ok().filter(|ms| *ms <= TIME_MS_MAX);
+    ms.map(Some).ok_or_else(|| wrong("is no time between 1970 and 2099"))
+}
+
+/// A text; numbers and booleans are spelled out.
+fn text(row: &Row, field: &str) -> Result<Option<String>, Fault> {
+    let text = match row.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Bool(is)) => is.to_string(),
+        Some(_) => return Err(Fault::permanent(format!("{field:?} is no text"))),
+    };
+    if text.len() > TEXT_BYTES_MAX {
+        let what = format!("{field:?} is longer than {TEXT_BYTES_MAX} bytes");
+        return Err(Fault::permanent(what));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// The last millisecond of 2099: as far as the rules of time zones are known, and shorter than any
+/// format's limits.
+pub(super) const TIME_MS_MAX: u64 = 4_102_444_799_999;
+
+/// Bytes of a calendar's name, which is a part of an address.
+const FEED_BYTES_MAX: usize = 200;
+
+/// Calendars that one appointment is in.
+const FEEDS_MAX: usize = 64;
+
+/// Bytes of one text: one appointment leaves room for others in what calendars take as a whole.
+const TEXT_BYTES_MAX: usize = 64 << 10;

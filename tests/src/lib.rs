@@ -5,6 +5,7 @@ pub mod meeting;
 pub mod merge;
 pub mod processes;
 pub mod python;
+pub mod receiver;
 pub mod replay;
 pub mod requests;
 pub mod services;

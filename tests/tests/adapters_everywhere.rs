@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, Stream};
 use futures_util::StreamExt;
 use rejoin::{Collection, Identity, Replica};
@@ -373,7 +374,9 @@ async fn messages_hold(
     documents: &BTreeMap<String, Value>,
     gone: &BTreeSet<String>,
 ) {
-    let consumer = async_nats::jetstream::consumer::pull::Config::default();
+    // Nobody acknowledges, and nothing shall be read twice for that.
+    let ack_policy = AckPolicy::None;
+    let consumer = pull::Config { ack_policy, ..pull::Config::default() };
     let consumer = stream.create_consumer(consumer).await.unwrap();
     let count = consumer.cached_info().num_pending;
     let mut messages = consumer.messages().await.unwrap().take(usize::try_from(count).unwrap());

@@ -79,7 +79,11 @@ impl Company {
 
     /// Everything that was delivered, in the order it was written.
     fn delivered(&self) -> Vec<Value> {
-        let folder = self.folder.path().join("out");
+        self.delivered_to("out")
+    }
+
+    fn delivered_to(&self, folder: &str) -> Vec<Value> {
+        let folder = self.folder.path().join(folder);
         let number = |path: &Path| -> u64 {
             let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
             name.parse().expect("a number")
@@ -234,6 +238,65 @@ fn a_paused_target_gets_what_changed_afterwards_and_everything_again_on_request(
 }
 
 #[test]
+fn what_people_have_to_decide_is_a_ticket_and_holds_its_row_until_they_did() {
+    let company = Company::new();
+    let url = company.relay.url();
+    let replica = format!("[replica]\ndata = 'adapters'\nrelay = '{url}'\nspace = 'main'\n");
+    let board = "[adapter.board]\ncollection = 'jobs'\nsink = { kind = 'jsonl', folder = 'out' }\n\
+                 [[adapter.board.record]]\nname = 'jobs'\nkey = '{key}'\n\
+                 fields = { status = { from = 'status' }, phone = { from = 'phone', held = 'omit' } }\n";
+    let tickets = "[adapter.tickets]\ncollection = 'jobs'\nsource = 'reviews'\ndeletes = 'mark'\n\
+                   sink = { kind = 'jsonl', folder = 'tickets' }\n\
+                   [[adapter.tickets.record]]\nname = 'tickets'\nkey = '{key}'\n\
+                   fields = { field = { from = 'field' }, state = { from = 'state' }, \
+                   standing = { from = 'standing', mask = 'hash' }, whose = { from = 'assignee' } }\n";
+    let tickets = tickets.replace("deletes = 'mark'", "deletes = 'mark'\nsalt = 'file:salt'");
+    company.write("salt", "pepper");
+    company.write("adapters.toml", &format!("{replica}{board}{tickets}"));
+    company.write(
+        "schema.toml",
+        "[jobs.fields]\nstatus = { merge = 'review' }\nphone = { merge = 'review' }\n",
+    );
+    company.set("1", &["status=booked", "phone=1"]);
+    company.rejoin.ok(["--replica", "desk.redb", "schema", "apply", "schema.toml"]);
+    company.sync();
+    let van =
+        |arguments: &[&str]| company.rejoin.ok([&["--replica", "van.redb"], arguments].concat());
+    van(&["sync", &url, "--once"]);
+    let _running = company.run();
+    company.wait("the row", |company| company.rows().contains_key("1"));
+
+    company.set("1", &["status=done", "phone=2"]);
+    van(&["set", "jobs", "1", "status=cancelled", "phone=3"]);
+    company.sync();
+    van(&["sync", &url, "--once"]);
+    company.sync();
+    let told = |company: &Company| company.delivered_to("tickets");
+    let open =
+        |company: &Company| told(company).iter().filter(|it| it["row"]["state"] == "open").count();
+    company.wait("two tickets", |company| open(company) == 2);
+    let ticket = told(&company).into_iter().find(|it| it["row"]["field"] == "status").expect("one");
+    assert_eq!(ticket["row"]["standing"].as_str().map(str::len), Some(64), "a hash: {ticket}");
+    company.wait("the phone's absence", |company| {
+        company.rows()["1"] == json!({ "status": "booked" })
+    });
+
+    let review = ticket["record"].as_str().expect("an id");
+    company.rejoin.ok(["--replica", "desk.redb", "assign", review, "Ann"]);
+    company.sync();
+    let last = |company: &Company| {
+        told(company).into_iter().rfind(|it| it["record"] == review).expect("a ticket")
+    };
+    company.wait("whose it is", |company| last(company)["row"]["whose"] == "Ann");
+    company.rejoin.ok(["--replica", "desk.redb", "settle", review, "--value", "done"]);
+    company.sync();
+    company.wait("its end", |company| last(company)["row"]["state"] == "settled");
+    company.wait("the row", |company| company.rows()["1"] == json!({ "status": "done" }));
+    let keys: BTreeSet<_> = told(&company).iter().map(|it| it["key"].to_string()).collect();
+    assert_eq!(keys.len(), told(&company).len(), "nothing twice");
+}
+
+#[test]
 fn everything_wrong_with_a_mapping_is_said_with_its_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let rejoin = Rejoin::in_dir(folder.path());
@@ -281,6 +344,12 @@ fn everything_wrong_with_a_mapping_is_said_with_its_place() {
                 "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a', mask = 'hash' }} }}\n"
             ),
             "needs a salt",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsource = 'reviews'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{id}}'\nfields = {{ a = {{ from = 'state' }} }}\n"
+            ),
+            "its own id is {key}",
         ),
         (
             format!(

@@ -3,12 +3,12 @@
 use rejoin::Path;
 use rejoin::schema::{Rule, Schema};
 
-use super::{From, Mapping, Part};
+use super::{From, Mapping, Part, Source};
 
 /// What is doubtful about a mapping, given the schema of its collection: fields that are in no
 /// document the schema knows, and lists that are none. Nothing if the schema names no field.
 pub fn check(mapping: &Mapping, schema: &Schema) -> Vec<String> {
-    if schema.fields.is_empty() {
+    if schema.fields.is_empty() || mapping.source == Source::Reviews {
         return Vec::new();
     }
     let collection = &mapping.collection;

@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use super::{
     Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
-    RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template,
+    Part, RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template,
 };
 use crate::secret::SecretRef;
 
@@ -109,6 +109,10 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
     }
     let records: Vec<_> =
         form.record.into_iter().filter_map(|form| record(form, at, faults)).collect();
+    let asks_id = |record: &RecordMapping| record.key.parts().contains(&Part::Id);
+    if form.source == Source::Reviews && records.iter().any(asks_id) {
+        faults.push((at, "a review comes from no document; its own id is {key}".to_owned()));
+    }
     let deletes = match (form.deletes, form.ttl) {
         (DeletesForm::Delete, None) => Deletes::Delete,
         (DeletesForm::Delete, Some(_)) => {

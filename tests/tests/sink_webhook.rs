@@ -2,19 +2,24 @@
 //! library.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rejoin::{ChangeHash, DocumentId};
-use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record};
+use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
 use rejoin_adapters::sink::webhook::{Options, Webhook};
 use rejoin_adapters::sink::{Fault, FaultClass, Sink};
 use rejoin_tests::python;
+use rejoin_tests::services::write_certificate;
 use serde_json::{Map, Value, json};
 use standardwebhooks::Webhook as Verifier;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -65,7 +70,7 @@ async fn receiver(answer: Answer) -> (u16, JoinHandle<Received>) {
     (port, received)
 }
 
-async fn receive(stream: &mut TcpStream) -> Received {
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Received {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -95,20 +100,9 @@ fn answer(status: &str, headers: &str, body: &str) -> Answer {
 }
 
 fn delivery() -> Delivery {
-    Delivery {
-        key: IdempotencyKey("abc".to_owned()),
-        adapter: "board".to_owned(),
-        document: DocumentId([3; 16]),
-        seq: 2,
-        previous: None,
-        record: Record { name: "jobs".to_owned(), key: "W-1".to_owned() },
-        action: Action::Put(Map::from_iter([("town".to_owned(), json!("Ülm"))])),
-        heads: vec![ChangeHash([7; 32])],
-        mapping: "12ab".to_owned(),
-        correlation: "c0ffee".to_owned(),
-        enqueued_ms: 1_790_000_000_123,
-        generation: 0,
-    }
+    let action = Action::Put(Map::from_iter([("town".to_owned(), json!("Ülm"))]));
+    let key = IdempotencyKey("abc".to_owned());
+    Delivery { key, ..rejoin_tests::delivery::delivery("jobs", "W-1", 2, action) }
 }
 
 /// Options for a URL, with the old and the new key.
@@ -254,6 +248,56 @@ async fn receiver_of_anything() -> (u16, JoinHandle<()>) {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     });
     (port, answering)
+}
+
+/// A receiver called `localhost`, which vouches for itself, of as many requests as come.
+async fn encrypted_receiver(folder: &Path) -> (u16, JoinHandle<()>) {
+    write_certificate(folder);
+    let certificate = CertificateDer::from_pem_file(folder.join("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let receiving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Who does not trust it hangs up.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            receive(&mut stream).await;
+            let taken = b"HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(taken).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    (port, receiving)
+}
+
+#[tokio::test]
+async fn only_who_is_vouched_for_gets_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, _receiving) = encrypted_receiver(folder.path()).await;
+    let options = |host: &str, root: Value| {
+        let mut options = options(folder.path(), &format!("https://{host}:{port}/"));
+        options["allow_hosts"] = json!(["localhost", "127.0.0.1"]);
+        options["root_certificate"] = root;
+        options
+    };
+    let stranger = open(&folder, options("localhost", Value::Null));
+    let fault = apply(&stranger).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Transient { after: None }, "{fault}");
+    assert!(fault.to_string().contains("certificate"), "{fault}");
+    let root = json!("certificate.pem");
+    let other_name = open(&folder, options("127.0.0.1", root.clone()));
+    let fault = apply(&other_name).await.unwrap_err();
+    assert!(fault.to_string().contains("certificate"), "{fault}");
+    apply(&open(&folder, options("localhost", root))).await.unwrap();
 }
 
 #[tokio::test]

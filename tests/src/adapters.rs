@@ -55,6 +55,18 @@ pub fn run(seed: u64, print: bool) -> Result<Report, Box<Failure>> {
     Ok(Report { found: world.found })
 }
 
+/// Plays a short day to a target that takes everything, and cuts the power at the nth operation of
+/// the disk. Returns whether there are so many.
+///
+/// # Errors
+/// A promise was broken.
+pub fn crash_at(operation: u64, mode: Mode) -> Result<bool, Box<Failure>> {
+    let mut world = World::new(operation, false);
+    (world.policy.mode, world.calm) = (mode, true);
+    let struck = world.day(operation);
+    struck.map_err(|what| Box::new(Failure { seed: operation, what }))
+}
+
 const DOCUMENTS: u8 = 5;
 
 /// What documents hold: a number for each of their rows, or that one is no row.
@@ -158,6 +170,26 @@ impl World {
             }
         }
         self.come_to_rest()
+    }
+
+    fn day(&mut self, operation: u64) -> Check<bool> {
+        self.open()?;
+        self.disk.arm(operation, Trouble::Strike(Strike::PowerLoss));
+        let mut is_struck = false;
+        for _ in 0..3 {
+            for _ in 0..DOCUMENTS {
+                self.change();
+            }
+            for step in [Self::project, Self::project, Self::send, Self::answer, Self::answer] {
+                step(self)?;
+                if self.disk.struck().is_some() {
+                    is_struck = true;
+                    self.crash(Strike::PowerLoss)?;
+                }
+            }
+        }
+        self.come_to_rest()?;
+        Ok(is_struck)
     }
 
     fn note(&self, what: impl FnOnce() -> String) {

@@ -2,11 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use rejoin_adapters::mapping::Mode;
 use rejoin_tests::adapters;
 
 /// What the runs must be full of, or they prove nothing.
-const FOUND: [&str; 7] =
-    ["answers lost", "crashes", "dead letters", "enqueued", "misfits", "replaced", "taken"];
+const FOUND: [&str; 10] = [
+    "answers lost",
+    "backfills",
+    "crashes",
+    "dead letters",
+    "enqueued",
+    "misfits",
+    "outages",
+    "repaired",
+    "replaced",
+    "taken",
+];
 
 #[test]
 fn nothing_is_lost_and_nothing_happens_twice() {
@@ -21,5 +32,16 @@ fn nothing_is_lost_and_nothing_happens_twice() {
     }
     for what in FOUND {
         assert!(found.get(what).is_some_and(|often| *often > 100), "few {what} in {found:?}");
+    }
+}
+
+#[test]
+fn a_power_cut_at_every_operation_of_the_disk_loses_nothing() {
+    for mode in [Mode::State, Mode::Event] {
+        let mut operations = 0;
+        while adapters::crash_at(operations, mode).unwrap_or_else(|failure| panic!("{failure}")) {
+            operations += 1;
+        }
+        assert!(operations > 50, "only {operations} operations");
     }
 }

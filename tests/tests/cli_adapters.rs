@@ -49,6 +49,14 @@ impl Company {
         self.write("adapters.toml", &text);
     }
 
+    /// Adds options to the one adapter.
+    fn add(&self, options: &str) {
+        let text = std::fs::read_to_string(self.folder.path().join("adapters.toml"));
+        let text = text.expect("a file");
+        let adapter = "[adapter.board]\n";
+        self.write("adapters.toml", &text.replace(adapter, &format!("{adapter}{options}\n")));
+    }
+
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).expect("a file");
     }
@@ -238,6 +246,32 @@ fn a_paused_target_gets_what_changed_afterwards_and_everything_again_on_request(
 }
 
 #[test]
+fn a_target_is_told_no_faster_than_it_wants_and_no_more_waits_than_may() {
+    let company = Company::new();
+    company.add("rate = 2\nwaiting_max = 2\nlate_after = '1ms'");
+    let _running = company.run();
+    company.rejoin.ok(["adapters", "pause", "board"]);
+    for job in 1..=5 {
+        company.set(&job.to_string(), &["status=booked"]);
+        company.sync();
+        company.wait("what may wait", |company| company.status()["waiting"] == job.min(2));
+    }
+    let status = company.rejoin.ok(["adapters", "status"]);
+    assert!(status.contains("paused, late"), "{status}");
+    company.rejoin.ok(["adapters", "resume", "board"]);
+    company.wait("every row", |company| company.rows().len() == 5);
+    company.wait("rest", |company| company.status()["waiting"] == 0);
+    let taken = |job: u64| {
+        let origin = company.rejoin.json(["adapters", "origin", "board", "jobs", &job.to_string()]);
+        origin["deliveries"][0]["at_ms"].as_u64().expect("a time")
+    };
+    let mut taken: Vec<_> = (1..=5).map(taken).collect();
+    taken.sort_unstable();
+    // Two at once after a rest, and one every half second then.
+    assert!(taken[4] - taken[0] >= 1400, "{taken:?}");
+}
+
+#[test]
 fn what_people_have_to_decide_is_a_ticket_and_holds_its_row_until_they_did() {
     let company = Company::new();
     let url = company.relay.url();
@@ -344,6 +378,12 @@ fn everything_wrong_with_a_mapping_is_said_with_its_place() {
                 "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a', mask = 'hash' }} }}\n"
             ),
             "needs a salt",
+        ),
+        (
+            format!(
+                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\nclass = 'later'\ncron = '0 3 * * 1'\ndeletes = 'mark'\nttl = '7d'\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
+            ),
+            "make ttl at least a day longer",
         ),
         (
             format!(

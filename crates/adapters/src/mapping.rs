@@ -73,6 +73,13 @@ pub struct Mapping {
     pub class: Class,
     /// Deliveries under way at once, each of another document.
     pub concurrency: usize,
+    /// Deliveries begun in a second at most; as many as there are if nothing is said.
+    pub rate: Option<u32>,
+    /// Deliveries that may wait. Beyond that documents wait instead, and what changes in them
+    /// meanwhile becomes one difference.
+    pub waiting_max: u64,
+    /// A delivery that waits longer is told of as late.
+    pub late_after: Duration,
     /// What becomes of rows that are gone.
     pub deletes: Deletes,
     /// When to compare everything with what the target holds.

@@ -4,6 +4,7 @@
 //! what was delivered. They share nothing with those of others, so a target that hangs holds up
 //! nobody.
 
+mod alarm;
 mod carried;
 mod deliver;
 mod follow;
@@ -157,6 +158,7 @@ impl Adapters {
             let (one, other, third) = (adapter.clone(), adapter.clone(), adapter.clone());
             tasks.spawn(follow::follow(one, carried, stop.clone()).instrument(span.clone()));
             tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span.clone()));
+            tasks.spawn(alarm::watch(adapter.clone(), stop.clone()).instrument(span.clone()));
             tasks.spawn(serve::serve(third, stop.clone()).instrument(span));
         }
         while tasks.join_next().await.is_some() {}

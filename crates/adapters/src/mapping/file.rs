@@ -17,6 +17,7 @@ use super::{
     Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
     Part, RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template,
 };
+use crate::run::now_ms;
 use crate::secret::SecretRef;
 
 /// What a file says.
@@ -121,6 +122,23 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
         }
         (DeletesForm::Mark, ttl) => Deletes::Mark { ttl: ttl.map_or(TTL, |ttl| ttl.0) },
     };
+    if let (Deletes::Mark { ttl }, Ok(class)) = (deletes, &class)
+        && let Some(wait) = longest_wait(class)
+        && ttl < wait + TTL_BUFFER
+    {
+        let (ttl, wait) = (humantime::format_duration(ttl), humantime::format_duration(wait));
+        faults.push((
+            at,
+            format!(
+                "rows that are gone are forgotten after {ttl}, and the target may hear of it after \
+                 {wait}; make ttl at least a day longer than that"
+            ),
+        ));
+    }
+    if form.rate == Some(0) || form.waiting_max == Some(0) {
+        faults.push((at, "`rate` and `waiting_max` are at least 1".to_owned()));
+    }
+    let late_after = form.late_after.map_or_else(|| late_after(class.as_ref().ok()), |it| it.0);
     let retry = Retry {
         schedule: match form.retry.schedule {
             None => STANDARD_SCHEDULE.to_vec(),
@@ -136,6 +154,9 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
         mode: form.mode,
         class: class.ok()?,
         concurrency: form.concurrency.unwrap_or(CONCURRENCY).clamp(1, CONCURRENCY_MAX),
+        rate: form.rate,
+        waiting_max: form.waiting_max.unwrap_or(WAITING_MAX),
+        late_after,
         deletes,
         retry,
         on_poison: form.on_poison,
@@ -170,6 +191,29 @@ fn by_cron(pattern: &str) -> Result<Class, String> {
     croner::Cron::from_str(pattern)
         .map(|cron| Class::Later(Box::new(cron)))
         .map_err(|error| format!("{pattern:?} is no cron pattern: {error}; try \"0 2 * * *\""))
+}
+
+/// How long a target may have to wait for its turn.
+fn longest_wait(class: &Class) -> Option<Duration> {
+    match class {
+        Class::Now => None,
+        Class::Soon(every) | Class::Every(every) => Some(*every),
+        Class::Later(cron) => {
+            let mut at = chrono::DateTime::from_timestamp_millis(now_ms().cast_signed())?;
+            let mut longest = None;
+            for _ in 0..OCCURRENCES {
+                let next = cron.find_next_occurrence(&at, false).ok()?;
+                longest = longest.max((next - at).to_std().ok());
+                at = next;
+            }
+            longest
+        }
+    }
+}
+
+/// What counts as late unless somebody says it: well beyond the turn and a few attempts.
+fn late_after(class: Option<&Class>) -> Duration {
+    LATE_AFTER + class.and_then(longest_wait).unwrap_or_default()
 }
 
 /// Every so often, as `24h` says it, or at the times of a cron pattern.
@@ -279,6 +323,9 @@ struct AdapterForm {
     every: Option<Span>,
     cron: Option<String>,
     concurrency: Option<usize>,
+    rate: Option<u32>,
+    waiting_max: Option<u64>,
+    late_after: Option<Span>,
     #[serde(default)]
     deletes: DeletesForm,
     ttl: Option<Span>,
@@ -390,5 +437,10 @@ const SOON_MAX: Duration = Duration::from_mins(5);
 const TTL: Duration = Duration::from_hours(14 * 24);
 const JITTER: f64 = 0.2;
 const DISABLE_AFTER: Duration = Duration::from_hours(5 * 24);
+/// Occurrences of a cron pattern that are looked at: more than a year of days.
+const OCCURRENCES: usize = 400;
+const TTL_BUFFER: Duration = Duration::from_hours(24);
+const LATE_AFTER: Duration = Duration::from_mins(5);
+const WAITING_MAX: u64 = 1_000_000;
 const CONCURRENCY: usize = 8;
 const CONCURRENCY_MAX: usize = 256;

@@ -61,6 +61,11 @@ impl Outbox {
         Ok(taken)
     }
 
+    /// How many deliveries are under way.
+    pub fn under_way(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// When there may be something to take, in milliseconds since 1970: not before, unless something
     /// is enqueued or finished. Nothing if it is not up to time.
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::{Adapter, now_ms};
@@ -16,8 +16,9 @@ use crate::sink::{Fault, FaultClass};
 /// Delivers until `stop` says so, and waits for what is under way then.
 pub(super) async fn deliver(adapter: Adapter, mut stop: watch::Receiver<bool>) {
     let mut under_way = JoinSet::new();
+    let mut rate = adapter.mapping.rate.map(Rate::new);
     while !*stop.borrow() {
-        let wait = match start(&adapter, &mut under_way).await {
+        let wait = match start(&adapter, &mut under_way, rate.as_mut()).await {
             Ok(wait) => wait,
             Err(fault) => {
                 error!(error = &fault as &dyn std::error::Error, "nothing is delivered for now");
@@ -42,10 +43,16 @@ pub(super) async fn deliver(adapter: Adapter, mut stop: watch::Receiver<bool>) {
 }
 
 /// Hands over what is due. Returns how long nothing else will be.
-async fn start(adapter: &Adapter, under_way: &mut JoinSet<()>) -> Result<Duration, OutboxError> {
+async fn start(
+    adapter: &Adapter,
+    under_way: &mut JoinSet<()>,
+    mut rate: Option<&mut Rate>,
+) -> Result<Duration, OutboxError> {
     let max = adapter.mapping.concurrency.max(adapter.sink.batch());
+    let allowed = rate.as_mut().map_or(usize::MAX, |rate| rate.allowed());
     let (attempts, next) = adapter
         .outbox(move |outbox| {
+            let max = max.min(outbox.under_way().saturating_add(allowed));
             let attempts = outbox.take(now_ms(), max)?;
             Ok((attempts, outbox.next_ms()?))
         })
@@ -57,12 +64,47 @@ async fn start(adapter: &Adapter, under_way: &mut JoinSet<()>) -> Result<Duratio
             delivery
         })
         .collect();
+    if let Some(rate) = &mut rate {
+        rate.begin(deliveries.len());
+    }
     for some in deliveries.chunks(adapter.sink.batch().max(1)) {
         let (adapter, some) = (adapter.clone(), some.to_vec());
         under_way.spawn(async move { hand_over(&adapter, some).await });
     }
     let wait = next.map_or(IDLE, |next| Duration::from_millis(next.saturating_sub(now_ms())));
-    Ok(wait.min(IDLE))
+    let until_allowed = rate.map_or(Duration::ZERO, |rate| rate.wait());
+    Ok(wait.max(until_allowed).min(IDLE))
+}
+
+/// How many deliveries may begin: so many a second, and after a rest no more than that at once.
+#[derive(Debug)]
+struct Rate {
+    per_second: f64,
+    saved: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Self {
+        let per_second = f64::from(per_second);
+        Self { per_second, saved: per_second, at: Instant::now() }
+    }
+
+    fn allowed(&mut self) -> usize {
+        let now = Instant::now();
+        let more = (now - self.at).as_secs_f64() * self.per_second;
+        (self.saved, self.at) = ((self.saved + more).min(self.per_second.max(1.0)), now);
+        self.saved as usize
+    }
+
+    fn begin(&mut self, deliveries: usize) {
+        self.saved -= deliveries as f64;
+    }
+
+    /// Until the next one may begin.
+    fn wait(&self) -> Duration {
+        Duration::from_secs_f64((1.0 - self.saved).max(0.0) / self.per_second)
+    }
 }
 
 async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {

@@ -8,8 +8,8 @@ use rejoin::{
 };
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error, info};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, error, info, warn};
 
 use super::{Adapter, Carried, now_ms, reviews};
 use crate::mapping::{Class, Mapping, Source};
@@ -37,7 +37,7 @@ pub(super) async fn follow(adapter: Adapter, carried: Carried, mut stop: watch::
             Err(fault) => {
                 error!(error = &fault as &dyn std::error::Error, "nothing is enqueued for now");
                 tokio::select! {
-                    () = tokio::time::sleep(AGAIN) => {}
+                    () = sleep(AGAIN) => {}
                     _ = stop.wait_for(|stop| *stop) => return,
                 }
             }
@@ -180,6 +180,11 @@ async fn put(adapter: &Adapter, some: Vec<Projected>) -> Result<u64, FollowError
     if some.is_empty() {
         return Ok(0);
     }
+    let max = adapter.mapping.waiting_max;
+    while adapter.outbox(|outbox| outbox.depth()).await?.waiting >= max {
+        warn!(waiting = max, "as much waits as may; documents wait until some of it is delivered");
+        sleep(FULL).await;
+    }
     let queued = adapter.outbox(move |outbox| outbox.enqueue(now_ms(), &some)).await?;
     if queued.deliveries > 0 {
         debug!(deliveries = queued.deliveries, replaced = queued.replaced, "enqueued");
@@ -238,6 +243,9 @@ pub(super) async fn projected(
 
 /// Documents enqueued in one commit.
 pub(super) const TOGETHER: usize = 64;
+
+/// How long to wait where nothing more may wait.
+const FULL: Duration = Duration::from_secs(1);
 
 /// How long to wait after a failure.
 const AGAIN: Duration = Duration::from_secs(5);

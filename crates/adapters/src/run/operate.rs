@@ -357,6 +357,7 @@ impl Operator {
             _ => "up",
         };
         let oldest = unsent.first().map(|unsent| now_ms().saturating_sub(unsent.since_ms));
+        let late_ms = adapter.mapping.late_after.as_millis();
         let waiting: Vec<_> = unsent
             .iter()
             .map(|unsent| {
@@ -380,6 +381,7 @@ impl Operator {
             "failing_since_ms": endpoint.failing_since_ms,
             "waiting": depth.waiting,
             "oldest_ms": oldest,
+            "is_late": oldest.is_some_and(|oldest| u128::from(oldest) > late_ms),
             "dead_letters": depth.dead,
             "documents": depth.documents,
             "taken": lag.taken,

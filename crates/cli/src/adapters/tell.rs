@@ -60,9 +60,10 @@ fn status(answer: &Value) -> String {
     let adapters = answer.as_array().map_or(&[][..], Vec::as_slice);
     let mut table = Table::new(["ADAPTER", "STATE", "WAITING", "OLDEST", "DEAD", "LAG P50", "P99"]);
     for adapter in adapters {
+        let late = if adapter["is_late"] == true { ", late" } else { "" };
         table.row([
             text(adapter, "adapter").to_owned(),
-            text(adapter, "state").to_owned(),
+            format!("{}{late}", text(adapter, "state")),
             number(adapter, "waiting"),
             lasting(&adapter["oldest_ms"]),
             number(adapter, "dead_letters"),

@@ -200,6 +200,29 @@ async fn rows_that_are_gone_are_marked_or_deleted() {
 }
 
 #[tokio::test]
+async fn everything_is_in_the_schema_that_the_options_name() {
+    let company = Company::new().await;
+    let made = "CREATE SCHEMA \"Field Service\"; \
+                CREATE TABLE \"Field Service\".\"jobs \"\"now\"\"\" (id uuid PRIMARY KEY, \"né\" text)";
+    company.client.batch_execute(made).await.unwrap();
+    let options = json!({ "schema": "Field Service", "key_column": "id" });
+    let sink = sink(company.folder.path(), &company.server.url(), options);
+    let key = "6f0e2c5e-1111-4222-8333-444455556666";
+    let told = |seq, action| delivery("jobs \"now\"", key, seq, action);
+    one(&sink, &told(1, put(json!({ "né": "à" })))).await.unwrap();
+    let found = "SELECT id || \"né\" FROM \"Field Service\".\"jobs \"\"now\"\"\"";
+    assert_eq!(company.text(found).await, format!("{key}à"));
+    let noted = "SELECT count(*)::text FROM \"Field Service\".rejoin_deliveries";
+    assert_eq!(company.text(noted).await, "1");
+    let nul = one(&sink, &told(2, put(json!({ "né": "\0" })))).await;
+    is_permanent(&nul);
+    let no_key = delivery("jobs \"now\"", "W-1", 1, put(json!({ "né": "x" })));
+    is_permanent(&one(&sink, &no_key).await);
+    one(&sink, &told(3, Action::Delete)).await.unwrap();
+    assert!(company.texts(found).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_database_that_is_away_is_asked_again() {
     let mut company = Company::new().await;
     let sink = company.sink();

@@ -60,7 +60,7 @@ impl Output {
             let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
             self.complain(&json!({ "error": error.to_string(), "causes": causes }).to_string());
         } else {
-            self.complain(&format!("error: {error:#}"));
+            self.complain(&format!("error: {}", whole(error)));
         }
     }
 
@@ -68,6 +68,15 @@ impl Output {
     fn complain(self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
+}
+
+/// An error and what led to it, each only if that was not said already.
+fn whole(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| match cause.to_string() {
+        cause if said.is_empty() => cause,
+        cause if said.contains(&cause) => said,
+        cause => format!("{said}: {cause}"),
+    })
 }
 
 /// Whether the error is that nobody reads any more, as after `| head`.
@@ -87,5 +96,16 @@ pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
         _ if number == 1 => format!("{number} {noun}"),
         Some(stem) => format!("{number} {stem}ies"),
         None => format!("{number} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = anyhow::anyhow!("no space left").context("crm: no space left");
+        assert_eq!(whole(&cause.context("it does not run")), "it does not run: crm: no space left");
     }
 }

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The key column needs a primary key or a unique constraint. PostgreSQL itself turns each row's
-//! JSON into what the columns are. In the same transaction the table `rejoin_deliveries` notes which
+//! JSON into what the columns are. In the same transaction the table `rejoin_deliveries`, which the
+//! sink makes in the same schema if it may, notes which
 //! delivery each row came from, so a delivery that is handed over again changes nothing, and an
 //! older one never undoes a newer.
 
@@ -176,7 +177,9 @@ impl Postgres {
         let mut session = match place.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
-                let opening = Session::open(&self.config, &self.tls, adapter, self.patience);
+                let schema = &self.tables.schema;
+                let opening =
+                    Session::open(&self.config, &self.tls, schema, adapter, self.patience);
                 timeout(self.patience, opening).await.map_err(|_| silent(self.patience))??
             }
         };

@@ -18,14 +18,17 @@ type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Session {
     client: Client,
     statements: HashMap<String, Statement>,
+    /// The table that notes deliveries.
+    noted: String,
     is_given_up: bool,
 }
 
 impl Session {
-    /// Connects, and makes the table that notes deliveries if it is missing.
+    /// Connects, and makes the table that notes deliveries in a schema if it is missing.
     pub(super) async fn open(
         config: &Config,
         tls: &MakeRustlsConnect,
+        schema: &str,
         adapter: &str,
         patience: Duration,
     ) -> Result<Self, Fault> {
@@ -38,7 +41,8 @@ impl Session {
             config.connect(tls.clone()).await.map_err(|error| fault(&error))?;
         // It ends with the client, or with an error that the next statement tells of.
         tokio::spawn(connection);
-        let session = Self { client, statements: HashMap::new(), is_given_up: false };
+        let noted = format!("{}.rejoin_deliveries", quoted(schema));
+        let session = Self { client, statements: HashMap::new(), noted, is_given_up: false };
         session.prepare_database(patience).await.map_err(|error| fault(&error))?;
         Ok(session)
     }
@@ -50,9 +54,10 @@ impl Session {
              SET idle_in_transaction_session_timeout = {ms}"
         );
         self.client.batch_execute(&settings).await?;
-        let found = self.client.query_one("SELECT to_regclass('rejoin_deliveries')::text", &[]);
-        if found.await?.try_get::<_, Option<&str>>(0)?.is_none() {
-            self.client.batch_execute(TABLE).await?;
+        let asked = "SELECT to_regclass($1::text)::text";
+        let found = self.client.query_one(asked, &[&self.noted]).await?;
+        if found.try_get::<_, Option<&str>>(0)?.is_none() {
+            self.client.batch_execute(&in_table(TABLE, &self.noted)).await?;
         }
         Ok(())
     }
@@ -88,7 +93,7 @@ impl Session {
 
     pub(super) async fn begin(&mut self) -> Result<Open<'_>, Error> {
         let transaction = self.client.transaction().await?;
-        Ok(Open { transaction, statements: &mut self.statements })
+        Ok(Open { transaction, statements: &mut self.statements, noted: &self.noted })
     }
 }
 
@@ -96,6 +101,7 @@ impl Session {
 pub(super) struct Open<'a> {
     transaction: Transaction<'a>,
     statements: &'a mut HashMap<String, Statement>,
+    noted: &'a str,
 }
 
 impl Open<'_> {
@@ -126,7 +132,7 @@ impl Open<'_> {
         &mut self,
         some: &[Delivery],
     ) -> Result<BTreeSet<IdempotencyKey>, Error> {
-        let statement = self.prepared(NOTE).await?;
+        let statement = self.prepared(&in_table(NOTE, self.noted)).await?;
         let items = Value::Array(some.iter().map(noted).collect()).to_string();
         let rows = self.transaction.query(&statement, &[&items]).await?;
         rows.iter().map(|row| Ok(IdempotencyKey(row.try_get(0)?))).collect()
@@ -141,7 +147,7 @@ impl Open<'_> {
         if stale.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let statement = self.prepared(KNOWN).await?;
+        let statement = self.prepared(&in_table(KNOWN, self.noted)).await?;
         let items = Value::Array(stale.iter().map(|it| noted(it)).collect()).to_string();
         let rows = self.transaction.query(&statement, &[&items]).await?;
         rows.iter().map(|row| Ok((IdempotencyKey(row.try_get(0)?), row.try_get(1)?))).collect()
@@ -163,6 +169,11 @@ fn noted(delivery: &Delivery) -> Value {
         "mapping": delivery.mapping,
         "correlation": delivery.correlation,
     })
+}
+
+/// A statement about the table that notes deliveries.
+fn in_table(sql: &str, noted: &str) -> String {
+    sql.replace("rejoin_deliveries", noted)
 }
 
 /// A name as SQL takes it whatever it holds.

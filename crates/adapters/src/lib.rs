@@ -13,6 +13,7 @@
 #[cfg(unix)]
 pub mod control;
 pub mod delivery;
+mod listener;
 pub mod mapping;
 pub mod outbox;
 pub mod projection;

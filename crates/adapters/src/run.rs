@@ -8,6 +8,7 @@ mod carried;
 mod deliver;
 mod follow;
 mod lag;
+pub mod metrics;
 mod operate;
 mod origin;
 mod plan;

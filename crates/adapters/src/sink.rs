@@ -6,7 +6,6 @@ pub mod jsonl;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod kept;
-mod listener;
 pub mod nats;
 pub mod postgres;
 mod route;

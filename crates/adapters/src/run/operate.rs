@@ -13,7 +13,7 @@ use super::reconcile::{self, Repair};
 use super::{Adapter, Carried, now_ms, origin, plan, version};
 use crate::delivery::Record;
 use crate::mapping::{Mapping, parse};
-use crate::outbox::{DeadLetter, OutboxError};
+use crate::outbox::{DeadLetter, Outbox, OutboxError};
 use crate::secret::{SecretError, SecretRef};
 use crate::sink::Fault;
 
@@ -170,7 +170,7 @@ impl From<FollowError> for OperateError {
 
 /// Tells how adapters stand, and does what people ask.
 pub struct Operator {
-    adapters: BTreeMap<String, Adapter>,
+    pub(super) adapters: BTreeMap<String, Adapter>,
     replica: Option<(Replica, Space)>,
 }
 
@@ -342,20 +342,12 @@ impl Operator {
     }
 
     async fn status(&self, adapter: &Adapter) -> Result<Value, OperateError> {
-        let (depth, unsent, endpoint, is_down, is_applied) = adapter
+        let (depth, unsent, endpoint, state) = adapter
             .outbox(|outbox| {
                 let (depth, unsent) = (outbox.depth()?, outbox.unsent(UNSENT_SHOWN)?);
-                let (is_down, is_applied) = (outbox.is_down(), outbox.is_applied());
-                Ok((depth, unsent, outbox.endpoint().clone(), is_down, is_applied))
+                Ok((depth, unsent, outbox.endpoint().clone(), state(outbox)))
             })
             .await?;
-        let state = match &endpoint {
-            endpoint if endpoint.disabled.is_some() => "disabled",
-            endpoint if endpoint.paused => "paused",
-            _ if is_down => "down",
-            _ if !is_applied => "changed",
-            _ => "up",
-        };
         let oldest = unsent.first().map(|unsent| now_ms().saturating_sub(unsent.since_ms));
         let waiting: Vec<_> = unsent
             .iter()
@@ -414,6 +406,20 @@ impl Operator {
     /// A document's natural key, if it has one and the replica is at hand.
     fn key(&self, document: &DocumentId) -> Option<String> {
         self.replica.as_ref()?.0.key_of(document).ok()?
+    }
+}
+
+/// The states that [`state`] tells of.
+pub(super) const STATES: [&str; 5] = ["up", "down", "paused", "disabled", "changed"];
+
+/// How it stands with a target.
+pub(super) fn state(outbox: &Outbox) -> &'static str {
+    match outbox.endpoint() {
+        endpoint if endpoint.disabled.is_some() => "disabled",
+        endpoint if endpoint.paused => "paused",
+        _ if outbox.is_down() => "down",
+        _ if !outbox.is_applied() => "changed",
+        _ => "up",
     }
 }
 

@@ -34,9 +34,9 @@ use sha2::{Digest, Sha256};
 use tracing::{error, info};
 
 use super::kept::{self, File};
-use super::listener::Listener;
 use super::{Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
+use crate::listener::Listener;
 use crate::run::now_ms;
 use crate::secret::SecretRef;
 use event::Appointment;

@@ -33,9 +33,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use super::kept::{self, File};
-use super::listener::{Close, Listener};
 use super::{Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
+use crate::listener::{Close, Listener};
 use crate::run::now_ms;
 use crate::secret::SecretRef;
 use tell::{Ended, Reader};

@@ -1,6 +1,7 @@
-//! `rejoin adapters run`.
+//! `rejoin adapters run`, and adapters in the process of a relay.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rejoin::{Replica, Space};
@@ -9,6 +10,8 @@ use rejoin_adapters::run::{Adapters, metrics};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::error;
 
 use super::Opened;
 use crate::output::Output;
@@ -16,15 +19,46 @@ use crate::relay::stopped;
 
 pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
     let Some(relay) = &opened.config.replica.relay else {
-        bail!("the file names no relay; write relay = \"ws://HOST:PORT\" below [replica]");
+        bail!(
+            "the file names no relay; write relay = \"ws://HOST:PORT\" below [replica], or let a \
+             relay run the adapters with `rejoin relay --adapters FILE`"
+        );
     };
     let ready = Ready::open(opened, relay).await?;
     ready.announce(output)?;
     ready.run(stopped()).await
 }
 
+/// Runs adapters in the process of the relay they connect to, until `stop` says so. Whatever goes
+/// wrong is tried again.
+pub(crate) async fn beside(
+    opened: &Opened,
+    relay: &str,
+    mut stop: watch::Receiver<bool>,
+    output: Output,
+) {
+    while !*stop.borrow() {
+        let mut stopped = stop.clone();
+        let ran = async {
+            let ready = Ready::open(opened, relay).await?;
+            // Nobody needs to read it.
+            let _ = ready.announce(output);
+            ready.run(async { _ = stopped.wait_for(|stop| *stop).await }).await
+        };
+        match ran.await {
+            Err(fault) => error!(error = format!("{fault:#}"), "the adapters do not run for now"),
+            Ok(()) if *stop.borrow() => return,
+            Ok(()) => error!("the adapters ended by themselves"),
+        }
+        tokio::select! {
+            () = sleep(AGAIN) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
 /// Adapters that have everything they need.
-pub(super) struct Ready {
+struct Ready {
     adapters: Adapters,
     replica: Replica,
     space: Space,
@@ -36,7 +70,7 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Opens outboxes and replica, and connects to a relay.
-    pub(super) async fn open(opened: &Opened, relay: &str) -> Result<Self> {
+    async fn open(opened: &Opened, relay: &str) -> Result<Self> {
         let (config, data) = (&opened.config.replica, opened.data());
         // First of all: who has the outboxes is the one who runs.
         let adapters = Adapters::open(&opened.config, &opened.folder)?;
@@ -57,7 +91,7 @@ impl Ready {
     }
 
     /// Lines that a script can wait for.
-    pub(super) fn announce(&self, output: Output) -> Result<()> {
+    fn announce(&self, output: Output) -> Result<()> {
         let address = self.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let metrics = address.map(|address| format!("http://{address}/metrics"));
         let json = json!({
@@ -74,7 +108,7 @@ impl Ready {
     }
 
     /// Runs until somebody wants it to end, and ends in order.
-    pub(super) async fn run(self, stopped: impl Future<Output = ()>) -> Result<()> {
+    async fn run(self, stopped: impl Future<Output = ()>) -> Result<()> {
         let operator = || self.adapters.operator(Some((&self.replica, &self.space)));
         let socket = control::socket(&self.data);
         let served = async {
@@ -103,3 +137,6 @@ impl Ready {
         ended
     }
 }
+
+/// How long to wait after adapters beside a relay failed.
+const AGAIN: Duration = Duration::from_secs(5);

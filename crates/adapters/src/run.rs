@@ -67,7 +67,8 @@ enum Slot {
 pub enum RunError {
     /// An outbox cannot be opened.
     #[error(
-        "the outbox of {adapter} cannot be opened: {source}; if `rejoin adapters run` has it open, end it first"
+        "the outbox of {adapter} cannot be opened; if `rejoin adapters run` or a relay has it open, \
+         end that first"
     )]
     Open {
         /// Which adapter.
@@ -76,7 +77,7 @@ pub enum RunError {
         source: Box<redb::DatabaseError>,
     },
     /// An outbox cannot be used.
-    #[error("{adapter}: {source}")]
+    #[error("the outbox of {adapter} cannot be used")]
     Outbox {
         /// Which adapter.
         adapter: String,
@@ -84,7 +85,7 @@ pub enum RunError {
         source: OutboxError,
     },
     /// A sink cannot be made.
-    #[error("{adapter}: {source}")]
+    #[error("{adapter} cannot use its target")]
     Sink {
         /// Which adapter.
         adapter: String,
@@ -92,7 +93,7 @@ pub enum RunError {
         source: SinkError,
     },
     /// A secret is missing.
-    #[error("{adapter}: {source}")]
+    #[error("{adapter} lacks a secret")]
     Secret {
         /// Which adapter.
         adapter: String,
@@ -103,7 +104,7 @@ pub enum RunError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The folder cannot be used.
-    #[error("{folder} cannot be used: {source}")]
+    #[error("{folder} cannot be used")]
     Folder {
         /// Which folder.
         folder: String,

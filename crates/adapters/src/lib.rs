@@ -10,7 +10,6 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(unix)]
 pub mod control;
 pub mod delivery;
 mod listener;

@@ -44,6 +44,11 @@ impl Listener {
         }
     }
 
+    /// The address as it is known now: until it listens, port 0 stands for one that nobody knows.
+    pub(crate) fn known(&self) -> SocketAddr {
+        self.bound.borrow().unwrap_or(self.listen)
+    }
+
     /// Answers requests for as long as it is polled. Connections end with it.
     pub(crate) async fn serve(&self, router: Router) -> Result<(), Fault> {
         self.bound.send_replace(None);

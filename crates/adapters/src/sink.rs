@@ -58,11 +58,27 @@ pub trait Sink: Send + Sync {
         async move { Ok(rows) }.boxed()
     }
 
+    /// Where others fetch what it holds. Most sinks have nothing there.
+    fn addresses(&self) -> BoxFuture<'_, Result<Vec<Address>, Fault>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
     /// Lets others fetch what it holds, for as long as it is polled. Most sinks have nothing to do.
     /// Called while adapters run, and again some time after it failed.
     fn serve(&self) -> BoxFuture<'_, Result<(), Fault>> {
         std::future::pending().boxed()
     }
+}
+
+/// Where others fetch what a sink holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// What is there: whose calendar, or `events`.
+    pub name: String,
+    /// Where it is, as far as this machine knows: a reverse proxy has another beginning.
+    pub url: String,
+    /// Whether who knows the address may read what is there.
+    pub is_secret: bool,
 }
 
 /// A row as a target holds it.

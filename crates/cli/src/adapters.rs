@@ -60,6 +60,7 @@ pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result
             dry_run: options.dry_run,
             delete_extra: options.delete_extra,
         },
+        AdaptersCommand::Feeds(one) => Ask::Feeds { adapter: one.adapter.clone() },
         AdaptersCommand::Origin(row) => Ask::Origin {
             adapter: row.adapter.clone(),
             name: row.name.clone(),

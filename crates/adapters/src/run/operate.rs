@@ -15,7 +15,7 @@ use crate::delivery::Record;
 use crate::mapping::{Mapping, parse};
 use crate::outbox::{DeadLetter, Outbox, OutboxError};
 use crate::secret::{SecretError, SecretRef};
-use crate::sink::Fault;
+use crate::sink::{Address, Fault};
 
 /// Something to tell or to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,11 @@ pub enum Ask {
         dry_run: bool,
         /// Deletes rows that no document ever became.
         delete_extra: bool,
+    },
+    /// Where others fetch what targets hold. Part of it is secret.
+    Feeds {
+        /// Of one adapter; of all if there is none.
+        adapter: Option<String>,
     },
     /// Where a row comes from.
     Origin {
@@ -202,17 +207,22 @@ impl Operator {
                 Ok(Value::Array(all))
             }
             Ask::DeadLetters { adapter } => {
-                let one = adapter.as_ref().map(|name| self.adapter(name)).transpose()?;
                 let mut all = Vec::new();
-                for adapter in self.adapters.values() {
-                    if one.is_none_or(|one| one.name == adapter.name) {
-                        let letters = adapter.outbox(|outbox| outbox.dead_letters()).await?;
-                        all.extend(
-                            letters
-                                .iter()
-                                .map(|(number, letter)| self.letter(adapter, *number, letter)),
-                        );
-                    }
+                for adapter in self.one_or_all(adapter.as_deref())? {
+                    let letters = adapter.outbox(|outbox| outbox.dead_letters()).await?;
+                    let letters = letters.iter();
+                    all.extend(letters.map(|(number, it)| self.letter(adapter, *number, it)));
+                }
+                Ok(Value::Array(all))
+            }
+            Ask::Feeds { adapter } => {
+                let mut all = Vec::new();
+                for adapter in self.one_or_all(adapter.as_deref())? {
+                    let addresses = adapter.sink.addresses().await?.into_iter();
+                    all.extend(addresses.map(|Address { name, url, is_secret }| {
+                        let adapter = &adapter.name;
+                        json!({ "adapter": adapter, "name": name, "url": url, "secret": is_secret })
+                    }));
                 }
                 Ok(Value::Array(all))
             }
@@ -339,6 +349,14 @@ impl Operator {
         self.adapters
             .get(name)
             .ok_or_else(|| OperateError::NoAdapter { name: name.to_owned(), known: known() })
+    }
+
+    /// One adapter; all if no name is given.
+    fn one_or_all(&self, name: Option<&str>) -> Result<Vec<&Adapter>, OperateError> {
+        match name {
+            Some(name) => Ok(vec![self.adapter(name)?]),
+            None => Ok(self.adapters.values().collect()),
+        }
     }
 
     async fn status(&self, adapter: &Adapter) -> Result<Value, OperateError> {

@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn who_wants_kafka_is_told_how_to_build_it() {
         let options = toml::from_str("kind = 'kafka'\nbrokers = 'localhost:9092'").unwrap();
-        let said = check(&options).unwrap_err().to_string();
+        let said = open(&options, Path::new("")).err().unwrap().to_string();
         assert!(said.contains("--features kafka") && !KINDS.contains(&"kafka"), "{said}");
     }
 }

@@ -1,10 +1,12 @@
 //! Adapters at the command line: documents reach files, whatever is killed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
+use rejoin_tests::requests::{begin, request};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -328,6 +330,83 @@ fn what_people_have_to_decide_is_a_ticket_and_holds_its_row_until_they_did() {
     company.wait("the row", |company| company.rows()["1"] == json!({ "status": "done" }));
     let keys: BTreeSet<_> = told(&company).iter().map(|it| it["key"].to_string()).collect();
     assert_eq!(keys.len(), told(&company).len(), "nothing twice");
+}
+
+#[test]
+fn calendars_are_had_from_the_addresses_that_are_told() {
+    let company = Company::new();
+    let (none, said) =
+        (company.rejoin.json(["adapters", "feeds"]), company.rejoin.ok(["adapters", "feeds"]));
+    assert_eq!(none, json!([]));
+    assert!(said.contains("nothing is to be had"), "{said}");
+    company.write("secret", "correct horse battery staple");
+    let secret = company.folder.path().join("secret");
+    let adapter = |name: &str, sink: &str| {
+        format!(
+            r#"
+            [adapter.{name}]
+            collection = "jobs"
+            sink = {{ {sink}, folder = "{name}", listen = "127.0.0.1:0" }}
+            [[adapter.{name}.record]]
+            name = "jobs"
+            key  = "{{key}}"
+            [adapter.{name}.record.fields]
+            technician = {{ from = "technician" }}
+            start      = {{ from = "start" }}
+            "#
+        )
+    };
+    let board = std::fs::read_to_string(company.folder.path().join("adapters.toml")).expect("text");
+    let calendars = format!(r#"kind = "icalendar", secret = "file:{}""#, secret.display());
+    let (calendars, page) =
+        (adapter("visits", &calendars), adapter("page", r#"kind = "server_sent_events""#));
+    company.write("adapters.toml", &format!("{board}{calendars}{page}"));
+    let _running = company.run();
+    let start = "start=2026-09-21T08:00:00Z";
+    for (key, who) in [("W-1", "technician=Anna Beck"), ("W-2", "technician=Ben")] {
+        company.set(key, &["status=booked", who, start]);
+    }
+    company.sync();
+    let feeds = |of: &[&str]| -> Vec<Value> {
+        let told = company.rejoin.json(["adapters", "feeds"].iter().chain(of));
+        told.as_array().expect("a list").clone()
+    };
+    company.wait("two calendars", |_| feeds(&["visits"]).len() == 2);
+    let [events, anna, ben] = &feeds(&[])[..] else { panic!("two calendars and the events") };
+    assert_eq!((&events["adapter"], &events["name"]), (&json!("page"), &json!("events")));
+    assert_eq!((&anna["adapter"], &anna["name"]), (&json!("visits"), &json!("Anna Beck")));
+    assert_eq!((&ben["secret"], &events["secret"]), (&json!(true), &json!(false)));
+
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let url = |feed: &Value| feed["url"].as_str().expect("an address").to_owned();
+    let parts = |url: &str| -> (SocketAddr, String) {
+        let rest = url.strip_prefix("http://").expect("a web address");
+        let (at, path) = rest.split_once('/').expect("a path");
+        (at.parse().expect("an address"), format!("/{path}"))
+    };
+    let get = |url: &str| {
+        let (at, path) = parts(url);
+        runtime.block_on(begin(at, "GET", &path, &[])).1
+    };
+    for (feed, key) in [(anna, "W-1"), (ben, "W-2")] {
+        let (at, path) = parts(&url(feed));
+        let answer = runtime.block_on(request(at, "GET", &path, &[]));
+        let text = String::from_utf8(answer.body).expect("text");
+        assert_eq!(answer.status, 200);
+        assert!(
+            text.starts_with("BEGIN:VCALENDAR") && text.contains(&format!("UID:{key}")),
+            "{text}"
+        );
+    }
+    assert_eq!(get(&url(events)).header("content-type"), "text/event-stream");
+    // One calendar's address says nothing of another's.
+    assert_eq!(get(&url(anna).replace("Anna%20Beck", "Ben")).status, 404);
+
+    let told = company.rejoin.ok(["adapters", "feeds"]);
+    assert!(told.lines().any(|line| line.trim() == url(anna)), "{told}");
+    assert!(told.contains("can read it"), "{told}");
+    let none = company.rejoin.refused(["adapters", "feeds", "nobody"]);
+    assert!(none.contains("visits"), "{none}");
 }
 
 #[test]

@@ -25,6 +25,19 @@ fn the_demo_converges_and_leaves_nothing_behind() {
     ] {
         assert_eq!(dispatch[promise], true, "{promise}: {dispatch}");
     }
+    let deliveries = &report["deliveries"];
+    for promise in [
+        "every_request_signed",
+        "agreed_while_open",
+        "settled_in_both",
+        "same_correlation",
+        "refused_and_tried_again",
+        "repeat_was_known",
+    ] {
+        assert_eq!(deliveries[promise], true, "{promise}: {deliveries}");
+    }
+    // Every job once, what was decided, and two repeats.
+    assert_eq!(deliveries["requests"], 15 + 1 + 2);
     let merges = report["merges"].as_array().expect("merges");
     assert_eq!(merges.len(), 7);
     assert!(merges.iter().all(|merge| merge["as_promised"] == true), "{merges:?}");
@@ -44,9 +57,13 @@ fn the_demo_is_readable_at_80_columns() {
         "relay is killed",
         "At 4:10 a customer calls",
         "every device asks the same",
+        "Other systems get what is agreed",
         "The same everywhere?",
     ] {
         assert!(printed.contains(scene), "{scene} is missing in:\n{printed}");
+    }
+    for answer in ["503, try later", "204, taken", "taken, no answer", "204, known"] {
+        assert!(printed.contains(answer), "{answer} is missing in:\n{printed}");
     }
     assert!(printed.contains("Everyone has the same day"), "{printed}");
     let widest = printed.lines().map(|line| line.chars().count()).max();

@@ -10,9 +10,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(unix)]
 pub mod control;
 pub mod delivery;
+mod listener;
 pub mod mapping;
 pub mod outbox;
 pub mod projection;

@@ -5,6 +5,7 @@
 //! data  = "adapters"                  # the folder with this replica and the outboxes
 //! relay = "ws://127.0.0.1:4455"
 //! space = "main"
+//! metrics = "127.0.0.1:9464"          # for Prometheus, at /metrics; left out, none are served
 //!
 //! [adapter.board]
 //! collection = "jobs"
@@ -26,6 +27,7 @@ mod file;
 mod template;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,10 +56,12 @@ pub struct Config {
 pub struct ReplicaConfig {
     /// The folder with its file and the outboxes.
     pub data: PathBuf,
-    /// The relay's address, `ws://HOST:PORT`.
-    pub relay: String,
+    /// The relay's address, `ws://HOST:PORT`; a relay that runs the adapters itself needs none.
+    pub relay: Option<String>,
     /// The space.
     pub space: SpaceName,
+    /// Where metrics are served over HTTP while adapters run, `ADDRESS:PORT`.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// One adapter.

@@ -9,6 +9,7 @@ mod carried;
 mod deliver;
 mod follow;
 mod lag;
+pub mod metrics;
 mod operate;
 mod origin;
 mod plan;
@@ -19,14 +20,18 @@ mod serve;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use redb::Database;
 use rejoin::{NameError, Replica, Space};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{Instrument, info_span};
+use tokio::time::sleep;
+use tracing::{Instrument, Span, error, info_span};
 
 pub use operate::{Ask, OperateError, Operator};
 
@@ -67,7 +72,8 @@ enum Slot {
 pub enum RunError {
     /// An outbox cannot be opened.
     #[error(
-        "the outbox of {adapter} cannot be opened: {source}; if `rejoin adapters run` has it open, end it first"
+        "the outbox of {adapter} cannot be opened; if `rejoin adapters run` or a relay has it open, \
+         end that first"
     )]
     Open {
         /// Which adapter.
@@ -76,7 +82,7 @@ pub enum RunError {
         source: Box<redb::DatabaseError>,
     },
     /// An outbox cannot be used.
-    #[error("{adapter}: {source}")]
+    #[error("the outbox of {adapter} cannot be used")]
     Outbox {
         /// Which adapter.
         adapter: String,
@@ -84,7 +90,7 @@ pub enum RunError {
         source: OutboxError,
     },
     /// A sink cannot be made.
-    #[error("{adapter}: {source}")]
+    #[error("{adapter} cannot use its target")]
     Sink {
         /// Which adapter.
         adapter: String,
@@ -92,7 +98,7 @@ pub enum RunError {
         source: SinkError,
     },
     /// A secret is missing.
-    #[error("{adapter}: {source}")]
+    #[error("{adapter} lacks a secret")]
     Secret {
         /// Which adapter.
         adapter: String,
@@ -103,7 +109,7 @@ pub enum RunError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The folder cannot be used.
-    #[error("{folder} cannot be used: {source}")]
+    #[error("{folder} cannot be used")]
     Folder {
         /// Which folder.
         folder: String,
@@ -150,16 +156,21 @@ impl Adapters {
         for adapter in self.adapters.values() {
             let carried = Carried::new(space, &adapter.mapping)?;
             let span = info_span!("adapter", name = %adapter.name, space = %space.name());
-            if let Some(times) = adapter.mapping.reconcile.clone() {
-                let (adapter, carried) = (adapter.clone(), carried.clone());
-                let again = reconcile::at_times(adapter, carried, times, stop.clone());
-                tasks.spawn(again.instrument(span.clone()));
-            }
-            let (one, other, third) = (adapter.clone(), adapter.clone(), adapter.clone());
-            tasks.spawn(follow::follow(one, carried, stop.clone()).instrument(span.clone()));
-            tasks.spawn(deliver::deliver(other, stop.clone()).instrument(span.clone()));
-            tasks.spawn(alarm::watch(adapter.clone(), stop.clone()).instrument(span.clone()));
-            tasks.spawn(serve::serve(third, stop.clone()).instrument(span));
+            let with = |work: Work| {
+                let (adapter, carried, stop) = (adapter.clone(), carried.clone(), stop.clone());
+                kept_up(stop.clone(), span.clone(), move || {
+                    work(adapter.clone(), carried.clone(), stop.clone())
+                })
+            };
+            tasks.spawn(with(|adapter, carried, stop| {
+                reconcile::at_times(adapter, carried, stop).boxed()
+            }));
+            tasks.spawn(with(|adapter, carried, stop| {
+                follow::follow(adapter, carried, stop).boxed()
+            }));
+            tasks.spawn(with(|adapter, _, stop| deliver::deliver(adapter, stop).boxed()));
+            tasks.spawn(with(|adapter, _, stop| alarm::watch(adapter, stop).boxed()));
+            tasks.spawn(with(|adapter, _, stop| serve::serve(adapter, stop).boxed()));
         }
         while tasks.join_next().await.is_some() {}
         Ok(())
@@ -169,6 +180,25 @@ impl Adapters {
     pub fn operator(&self, replica: Option<(&Replica, &Space)>) -> Operator {
         let replica = replica.map(|(replica, space)| (replica.clone(), space.clone()));
         Operator::new(self.adapters.clone(), replica)
+    }
+}
+
+/// A part of what an adapter does, until it is told to stop.
+type Work = fn(Adapter, Carried, watch::Receiver<bool>) -> BoxFuture<'static, ()>;
+
+/// Does something to its end, and begins again if it breaks off: an adapter that stands still and
+/// says that it is well would be worse than one that is not there.
+async fn kept_up(
+    mut stop: watch::Receiver<bool>,
+    span: Span,
+    make: impl Fn() -> BoxFuture<'static, ()>,
+) {
+    while let Err(panic) = tokio::spawn(make().instrument(span.clone())).await {
+        span.in_scope(|| error!(%panic, "a part of the adapter broke off; it begins again"));
+        tokio::select! {
+            () = sleep(AGAIN) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
     }
 }
 
@@ -259,6 +289,9 @@ fn version(mapping: &Mapping, salt: Option<&str>) -> String {
     let hash = Sha256::digest(format!("{} {salt}", mapping.version));
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// How long to wait after something broke off.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {

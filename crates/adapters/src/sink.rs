@@ -6,7 +6,6 @@ pub mod jsonl;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod kept;
-mod listener;
 pub mod nats;
 pub mod postgres;
 mod route;
@@ -59,11 +58,27 @@ pub trait Sink: Send + Sync {
         async move { Ok(rows) }.boxed()
     }
 
+    /// Where others fetch what it holds. Most sinks have nothing there.
+    fn addresses(&self) -> BoxFuture<'_, Result<Vec<Address>, Fault>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
     /// Lets others fetch what it holds, for as long as it is polled. Most sinks have nothing to do.
     /// Called while adapters run, and again some time after it failed.
     fn serve(&self) -> BoxFuture<'_, Result<(), Fault>> {
         std::future::pending().boxed()
     }
+}
+
+/// Where others fetch what a sink holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// What is there: whose calendar, or `events`.
+    pub name: String,
+    /// Where it is, as far as this machine knows: a reverse proxy has another beginning.
+    pub url: String,
+    /// Whether who knows the address may read what is there.
+    pub is_secret: bool,
 }
 
 /// A row as a target holds it.
@@ -226,8 +241,7 @@ mod tests {
     #[test]
     fn who_wants_kafka_is_told_how_to_build_it() {
         let options = toml::from_str("kind = 'kafka'\nbrokers = 'localhost:9092'").unwrap();
-        let said = open(&options, Path::new(".")).err().map(|error| error.to_string());
-        let said = said.unwrap_or_default();
+        let said = open(&options, Path::new("")).err().unwrap().to_string();
         assert!(said.contains("--features kafka") && !KINDS.contains(&"kafka"), "{said}");
     }
 }

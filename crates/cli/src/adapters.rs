@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::arguments::{AdaptersArguments, AdaptersCommand};
 use crate::output::Output;
+pub(crate) use run::beside;
 
 pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result<ExitCode> {
     let path = &arguments.config;
@@ -59,6 +60,7 @@ pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result
             dry_run: options.dry_run,
             delete_extra: options.delete_extra,
         },
+        AdaptersCommand::Feeds(one) => Ask::Feeds { adapter: one.adapter.clone() },
         AdaptersCommand::Origin(row) => Ask::Origin {
             adapter: row.adapter.clone(),
             name: row.name.clone(),
@@ -85,7 +87,7 @@ pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result
 }
 
 /// A configuration without errors, and where it is.
-struct Opened {
+pub(crate) struct Opened {
     config: Config,
     /// The folder that its relative files are in.
     folder: PathBuf,
@@ -110,7 +112,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 impl Opened {
-    fn read(path: &Path, output: Output) -> Result<Self> {
+    pub(crate) fn read(path: &Path, output: Output) -> Result<Self> {
         let (name, text) = (path.display(), read(path)?);
         let parsed = parse(&text);
         for finding in &parsed.findings {

@@ -120,6 +120,9 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+With --adapters, `rejoin adapters --config FILE ...` looks after them as it does after those of
+`rejoin adapters run`. What goes wrong with them is logged and tried again; the relay goes on.")]
 pub(crate) struct RelayArguments {
     /// Where to listen; port 0 takes a free one, and the first line printed says which
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4455")]
@@ -127,6 +130,9 @@ pub(crate) struct RelayArguments {
     /// The folder it stores everything in, made if there is none
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// Run the adapters of this file too; they connect to this relay, whatever the file says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) adapters: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

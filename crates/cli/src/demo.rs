@@ -4,10 +4,12 @@
 //! killed in the middle of work. Nothing waits by the clock; each scene goes on as soon as what it
 //! waits for has happened, and fails if that takes too long.
 
+mod deliveries;
 mod device;
 mod dispatch;
 mod jobs;
 mod merges;
+mod receiver;
 mod relay_process;
 mod scenes;
 mod stage;
@@ -21,6 +23,7 @@ use tokio::signal::ctrl_c;
 use tokio::time::timeout;
 
 use crate::output::Output;
+use deliveries::Deliveries;
 use dispatch::Dispatch;
 use merges::Merge;
 use scenes::{Company, Crash, Live, Verdict};
@@ -35,6 +38,7 @@ struct Report {
     crash: Crash,
     merges: Vec<Merge>,
     dispatch: Dispatch,
+    deliveries: Deliveries,
     #[serde(flatten)]
     verdict: Verdict,
 }
@@ -67,15 +71,16 @@ async fn play(stage: &Stage, folder: &std::path::Path) -> Result<Report> {
     let crash = company.crash(stage).await?;
     let merges = company.merges(stage).await?;
     let dispatch = company.dispatch(stage).await?;
+    let deliveries = company.deliveries(stage, folder).await?;
     let verdict = company.verdict(stage).await?;
     company.close().await;
     let kept = merges.iter().all(|merge| merge.as_promised);
     let same = verdict.same_digest && verdict.same_content && verdict.same_reviews;
-    let converged = same && kept && dispatch.is_as_promised();
+    let converged = same && kept && dispatch.is_as_promised() && deliveries.is_as_promised();
     let took = stage.elapsed();
     stage.close(converged, took);
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    Ok(Report { converged, took_ms, live, crash, merges, dispatch, verdict })
+    Ok(Report { converged, took_ms, live, crash, merges, dispatch, deliveries, verdict })
 }
 
 /// A demo that takes longer has failed.

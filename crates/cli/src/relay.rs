@@ -10,12 +10,16 @@ use rejoin_relay::{
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::ctrl_c;
-use tracing::info;
+use tokio::sync::watch;
+use tracing::{error, info};
 
+use crate::adapters::{self, Opened};
 use crate::arguments::RelayArguments;
 use crate::output::Output;
 
 pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()> {
+    let adapters = arguments.adapters.as_deref().map(|path| Opened::read(path, output));
+    let adapters = adapters.transpose()?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", arguments.listen)
     })?;
@@ -25,9 +29,26 @@ pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()
     // Polled for the first time when the relay serves.
     let shutdown = async move {
         announce(address, output);
-        stopped().await;
+        match adapters {
+            Some(adapters) => stopped_with(adapters, address, output).await,
+            None => stopped().await,
+        }
     };
     Ok(serve(config, listener, shutdown).await?)
+}
+
+/// Runs adapters until somebody asks the process to end, and waits for them: what they sent before
+/// they are asked to end, the relay is still there for.
+async fn stopped_with(adapters: Opened, relay: SocketAddr, output: Output) {
+    let (stop, stopping) = watch::channel(false);
+    let relay = format!("ws://{relay}");
+    let running =
+        tokio::spawn(async move { adapters::beside(&adapters, &relay, stopping, output).await });
+    stopped().await;
+    stop.send_replace(true);
+    if let Err(panic) = running.await {
+        error!(%panic, "the adapters broke off");
+    }
 }
 
 /// Folds documents in a child process of this very binary.

@@ -1,6 +1,7 @@
 //! Reading the file.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub fn parse(text: &str) -> Parsed {
     if adapters.is_empty() && faults.is_empty() {
         faults.push((0, "no adapter is described; write [adapter.NAME]".to_owned()));
     }
-    let ReplicaForm { data, relay, space } = file.replica;
+    let ReplicaForm { data, relay, space, metrics } = file.replica;
     let space = SpaceName::new(space.into_inner()).map_err(|error| error.to_string());
     let space = space.map_err(|what| faults.push((0, what)));
     let is_sound = faults.is_empty();
@@ -64,7 +65,7 @@ pub fn parse(text: &str) -> Parsed {
     let config = space
         .ok()
         .filter(|_| is_sound)
-        .map(|space| Config { replica: ReplicaConfig { data, relay, space }, adapters });
+        .map(|space| Config { replica: ReplicaConfig { data, relay, space, metrics }, adapters });
     Parsed { config, findings }
 }
 
@@ -305,8 +306,9 @@ struct FileForm {
 #[serde(deny_unknown_fields)]
 struct ReplicaForm {
     data: PathBuf,
-    relay: String,
+    relay: Option<String>,
     space: Spanned<String>,
+    metrics: Option<SocketAddr>,
 }
 
 #[derive(Deserialize)]

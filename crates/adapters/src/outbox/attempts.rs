@@ -96,6 +96,11 @@ impl Outbox {
         self.in_flight.remove(document);
     }
 
+    /// Gives back all that was taken, when nobody is left who would finish it.
+    pub fn give_back_all(&mut self) {
+        self.in_flight.clear();
+    }
+
     /// Notes what came of deliveries that were taken, in one commit.
     ///
     /// # Errors

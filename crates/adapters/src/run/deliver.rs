@@ -1,10 +1,12 @@
 //! From deliveries that wait to a target that has them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use rejoin::DocumentId;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
@@ -16,24 +18,42 @@ use crate::sink::{Fault, FaultClass};
 /// Delivers until `stop` says so, and waits for what is under way then.
 pub(super) async fn deliver(adapter: Adapter, mut stop: watch::Receiver<bool>) {
     let mut under_way = JoinSet::new();
+    let mut documents = HashMap::new();
+    // Who delivered before may have broken off.
+    let give_back = |outbox: &mut Outbox| {
+        outbox.give_back_all();
+        Ok(())
+    };
+    while let Err(fault) = adapter.outbox(give_back).await {
+        error!(error = &fault as &dyn std::error::Error, "nothing is delivered for now");
+        sleep(AGAIN).await;
+    }
     let mut rate = adapter.mapping.rate.map(Rate::new);
     while !*stop.borrow() {
-        let wait = match start(&adapter, &mut under_way, rate.as_mut()).await {
+        let wait = match start(&adapter, &mut under_way, &mut documents, rate.as_mut()).await {
             Ok(wait) => wait,
             Err(fault) => {
                 error!(error = &fault as &dyn std::error::Error, "nothing is delivered for now");
                 AGAIN
             }
         };
-        tokio::select! {
-            Some(ended) = under_way.join_next() => {
-                if let Err(panic) = ended {
-                    error!(%panic, "a delivery broke off");
-                }
-            }
-            () = adapter.due.notified() => {}
-            () = sleep(wait) => {}
-            _ = stop.wait_for(|stop| *stop) => {}
+        let ended = tokio::select! {
+            ended = under_way.join_next_with_id(), if !under_way.is_empty() => ended,
+            () = adapter.due.notified() => None,
+            () = sleep(wait) => None,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(ended) = ended else { continue };
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        let some: Vec<DocumentId> = documents.remove(&id).unwrap_or_default();
+        if let Err(panic) = ended {
+            error!(%panic, "a delivery broke off");
+            let give_back = move |outbox: &mut Outbox| {
+                some.iter().for_each(|document| outbox.give_back(document));
+                Ok(())
+            };
+            adapter.outbox(give_back).await.unwrap_or_default();
+            sleep(AGAIN).await;
         }
     }
     let rest = async { while under_way.join_next().await.is_some() {} };
@@ -46,6 +66,7 @@ pub(super) async fn deliver(adapter: Adapter, mut stop: watch::Receiver<bool>) {
 async fn start(
     adapter: &Adapter,
     under_way: &mut JoinSet<()>,
+    documents: &mut HashMap<Id, Vec<DocumentId>>,
     mut rate: Option<&mut Rate>,
 ) -> Result<Duration, OutboxError> {
     let max = adapter.mapping.concurrency.max(adapter.sink.batch());
@@ -69,7 +90,9 @@ async fn start(
     }
     for some in deliveries.chunks(adapter.sink.batch().max(1)) {
         let (adapter, some) = (adapter.clone(), some.to_vec());
-        under_way.spawn(async move { hand_over(&adapter, some).await });
+        let of = some.iter().map(|delivery| delivery.document).collect();
+        let task = under_way.spawn(async move { hand_over(&adapter, some).await });
+        documents.insert(task.id(), of);
     }
     let wait = next.map_or(IDLE, |next| Duration::from_millis(next.saturating_sub(now_ms())));
     let until_allowed = rate.map_or(Duration::ZERO, |rate| rate.wait());

@@ -1,6 +1,7 @@
 //! From documents that change to deliveries that wait.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use rejoin::{
@@ -191,6 +192,7 @@ async fn put(adapter: &Adapter, some: Vec<Projected>) -> Result<u64, FollowError
         adapter.due.notify_one();
     }
     if queued.misfits > 0 {
+        adapter.lag.lock().unwrap_or_else(PoisonError::into_inner).misfits += queued.misfits;
         info!(misfits = queued.misfits, "documents do not become rows; see the dead letters");
     }
     Ok(queued.deliveries)

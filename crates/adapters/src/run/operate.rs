@@ -13,9 +13,9 @@ use super::reconcile::{self, Repair};
 use super::{Adapter, Carried, now_ms, origin, plan, version};
 use crate::delivery::Record;
 use crate::mapping::{Mapping, parse};
-use crate::outbox::{DeadLetter, OutboxError};
+use crate::outbox::{DeadLetter, Outbox, OutboxError};
 use crate::secret::{SecretError, SecretRef};
-use crate::sink::Fault;
+use crate::sink::{Address, Fault};
 
 /// Something to tell or to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,11 @@ pub enum Ask {
         dry_run: bool,
         /// Deletes rows that no document ever became.
         delete_extra: bool,
+    },
+    /// Where others fetch what targets hold. Part of it is secret.
+    Feeds {
+        /// Of one adapter; of all if there is none.
+        adapter: Option<String>,
     },
     /// Where a row comes from.
     Origin {
@@ -170,7 +175,7 @@ impl From<FollowError> for OperateError {
 
 /// Tells how adapters stand, and does what people ask.
 pub struct Operator {
-    adapters: BTreeMap<String, Adapter>,
+    pub(super) adapters: BTreeMap<String, Adapter>,
     replica: Option<(Replica, Space)>,
 }
 
@@ -202,17 +207,22 @@ impl Operator {
                 Ok(Value::Array(all))
             }
             Ask::DeadLetters { adapter } => {
-                let one = adapter.as_ref().map(|name| self.adapter(name)).transpose()?;
                 let mut all = Vec::new();
-                for adapter in self.adapters.values() {
-                    if one.is_none_or(|one| one.name == adapter.name) {
-                        let letters = adapter.outbox(|outbox| outbox.dead_letters()).await?;
-                        all.extend(
-                            letters
-                                .iter()
-                                .map(|(number, letter)| self.letter(adapter, *number, letter)),
-                        );
-                    }
+                for adapter in self.one_or_all(adapter.as_deref())? {
+                    let letters = adapter.outbox(|outbox| outbox.dead_letters()).await?;
+                    let letters = letters.iter();
+                    all.extend(letters.map(|(number, it)| self.letter(adapter, *number, it)));
+                }
+                Ok(Value::Array(all))
+            }
+            Ask::Feeds { adapter } => {
+                let mut all = Vec::new();
+                for adapter in self.one_or_all(adapter.as_deref())? {
+                    let addresses = adapter.sink.addresses().await?.into_iter();
+                    all.extend(addresses.map(|Address { name, url, is_secret }| {
+                        let adapter = &adapter.name;
+                        json!({ "adapter": adapter, "name": name, "url": url, "secret": is_secret })
+                    }));
                 }
                 Ok(Value::Array(all))
             }
@@ -341,21 +351,21 @@ impl Operator {
             .ok_or_else(|| OperateError::NoAdapter { name: name.to_owned(), known: known() })
     }
 
+    /// One adapter; all if no name is given.
+    fn one_or_all(&self, name: Option<&str>) -> Result<Vec<&Adapter>, OperateError> {
+        match name {
+            Some(name) => Ok(vec![self.adapter(name)?]),
+            None => Ok(self.adapters.values().collect()),
+        }
+    }
+
     async fn status(&self, adapter: &Adapter) -> Result<Value, OperateError> {
-        let (depth, unsent, endpoint, is_down, is_applied) = adapter
+        let (depth, unsent, endpoint, state) = adapter
             .outbox(|outbox| {
                 let (depth, unsent) = (outbox.depth()?, outbox.unsent(UNSENT_SHOWN)?);
-                let (is_down, is_applied) = (outbox.is_down(), outbox.is_applied());
-                Ok((depth, unsent, outbox.endpoint().clone(), is_down, is_applied))
+                Ok((depth, unsent, outbox.endpoint().clone(), state(outbox)))
             })
             .await?;
-        let state = match &endpoint {
-            endpoint if endpoint.disabled.is_some() => "disabled",
-            endpoint if endpoint.paused => "paused",
-            _ if is_down => "down",
-            _ if !is_applied => "changed",
-            _ => "up",
-        };
         let oldest = unsent.first().map(|unsent| now_ms().saturating_sub(unsent.since_ms));
         let late_ms = adapter.mapping.late_after.as_millis();
         let waiting: Vec<_> = unsent
@@ -416,6 +426,20 @@ impl Operator {
     /// A document's natural key, if it has one and the replica is at hand.
     fn key(&self, document: &DocumentId) -> Option<String> {
         self.replica.as_ref()?.0.key_of(document).ok()?
+    }
+}
+
+/// The states that [`state`] tells of.
+pub(super) const STATES: [&str; 5] = ["up", "down", "paused", "disabled", "changed"];
+
+/// How it stands with a target.
+pub(super) fn state(outbox: &Outbox) -> &'static str {
+    match outbox.endpoint() {
+        endpoint if endpoint.disabled.is_some() => "disabled",
+        endpoint if endpoint.paused => "paused",
+        _ if outbox.is_down() => "down",
+        _ if !outbox.is_applied() => "changed",
+        _ => "up",
     }
 }
 

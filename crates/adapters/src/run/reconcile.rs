@@ -15,7 +15,6 @@ use super::follow::{enqueue_all, next};
 use super::operate::OperateError;
 use super::{Adapter, Carried, now_ms, plan};
 use crate::delivery::{Record, Row};
-use crate::mapping::Class;
 use crate::outbox::{NO_DOCUMENT, Wanted};
 use crate::sink::Held;
 
@@ -75,12 +74,8 @@ impl Report {
 }
 
 /// Compares whenever the mapping says so, until `stop` does.
-pub(super) async fn at_times(
-    adapter: Adapter,
-    carried: Carried,
-    times: Class,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) async fn at_times(adapter: Adapter, carried: Carried, mut stop: watch::Receiver<bool>) {
+    let Some(times) = adapter.mapping.reconcile.clone() else { return };
     let repair = Repair { dry_run: false, delete_extra: false };
     loop {
         tokio::select! {

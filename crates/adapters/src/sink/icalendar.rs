@@ -34,9 +34,9 @@ use sha2::{Digest, Sha256};
 use tracing::{error, info};
 
 use super::kept::{self, File};
-use super::listener::Listener;
-use super::{Fault, Held, Sink, SinkError};
+use super::{Address, Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
+use crate::listener::Listener;
 use crate::run::now_ms;
 use crate::secret::SecretRef;
 use event::Appointment;
@@ -210,6 +210,18 @@ impl Sink for Icalendar {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
         self.file.scan(name, after, limit)
+    }
+
+    fn addresses(&self) -> BoxFuture<'_, Result<Vec<Address>, Fault>> {
+        async {
+            let at = self.listener.known();
+            let address = |name: String| {
+                let url = format!("http://{at}{}", self.path(&name));
+                Address { name, url, is_secret: true }
+            };
+            Ok(self.feeds().await?.into_iter().map(address).collect())
+        }
+        .boxed()
     }
 
     fn serve(&self) -> BoxFuture<'_, Result<(), Fault>> {

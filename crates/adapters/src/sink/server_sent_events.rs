@@ -33,9 +33,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use super::kept::{self, File};
-use super::listener::{Close, Listener};
-use super::{Fault, Held, Sink, SinkError};
+use super::{Address, Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
+use crate::listener::{Close, Listener};
 use crate::run::now_ms;
 use crate::secret::SecretRef;
 use tell::{Ended, Reader};
@@ -130,6 +130,11 @@ impl Sink for ServerSentEvents {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
         self.file.scan(name, after, limit)
+    }
+
+    fn addresses(&self) -> BoxFuture<'_, Result<Vec<Address>, Fault>> {
+        let url = format!("http://{}/events", self.listener.known());
+        async { Ok(vec![Address { name: "events".to_owned(), url, is_secret: false }]) }.boxed()
     }
 
     fn serve(&self) -> BoxFuture<'_, Result<(), Fault>> {

@@ -1,42 +1,142 @@
-//! `rejoin adapters run`.
+//! `rejoin adapters run`, and adapters in the process of a relay.
 
-use anyhow::{Context, Result};
-use rejoin::Replica;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rejoin::{Replica, Space};
 use rejoin_adapters::control;
-use rejoin_adapters::run::Adapters;
+use rejoin_adapters::run::{Adapters, metrics};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::error;
 
 use super::Opened;
 use crate::output::Output;
 use crate::relay::stopped;
 
 pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
-    let (config, data) = (&opened.config.replica, opened.data());
-    // First of all: who has the outboxes is the one who runs.
-    let adapters = Adapters::open(&opened.config, &opened.folder)?;
-    let replica = Replica::open(data.join("replica.redb")).await?;
-    let space = replica.space(config.space.as_str())?;
-    replica.connect(&config.relay, &[&space]).await?;
-    let operator = adapters.operator(Some((&replica, &space)));
-    let (stop, stopping) = watch::channel(false);
-    let names: Vec<_> = opened.config.adapters.keys().cloned().collect();
-    let json = json!({ "event": "running", "adapters": names, "relay": config.relay });
-    output.result(&json, || format!("running {}; Ctrl-C ends it", names.join(", ")))?;
-    let running = adapters.run(&space, stopping);
-    tokio::pin!(running);
-    tokio::select! {
-        ended = &mut running => ended?,
-        served = control::serve(operator, &data) => {
-            served.with_context(|| format!("{} cannot be used", control::socket(&data).display()))?;
+    let Some(relay) = &opened.config.replica.relay else {
+        bail!(
+            "the file names no relay; write relay = \"ws://HOST:PORT\" below [replica], or let a \
+             relay run the adapters with `rejoin relay --adapters FILE`"
+        );
+    };
+    let ready = Ready::open(opened, relay).await?;
+    ready.announce(output)?;
+    ready.run(stopped()).await
+}
+
+/// Runs adapters in the process of the relay they connect to, until `stop` says so. Whatever goes
+/// wrong is tried again.
+pub(crate) async fn beside(
+    opened: &Opened,
+    relay: &str,
+    mut stop: watch::Receiver<bool>,
+    output: Output,
+) {
+    while !*stop.borrow() {
+        let mut stopped = stop.clone();
+        let ran = async {
+            let ready = Ready::open(opened, relay).await?;
+            // Nobody needs to read it.
+            let _ = ready.announce(output);
+            ready.run(async { _ = stopped.wait_for(|stop| *stop).await }).await
+        };
+        match ran.await {
+            Err(fault) => error!(error = format!("{fault:#}"), "the adapters do not run for now"),
+            Ok(()) if *stop.borrow() => return,
+            Ok(()) => error!("the adapters ended by themselves"),
         }
-        () = stopped() => {
-            stop.send_replace(true);
-            running.await?;
+        tokio::select! {
+            () = sleep(AGAIN) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
         }
     }
-    replica.close().await;
-    // Nobody answers there any more.
-    let _ = std::fs::remove_file(control::socket(&data));
-    Ok(())
 }
+
+/// Adapters that have everything they need.
+struct Ready {
+    adapters: Adapters,
+    replica: Replica,
+    space: Space,
+    data: PathBuf,
+    metrics: Option<TcpListener>,
+    names: Vec<String>,
+    relay: String,
+}
+
+impl Ready {
+    /// Opens outboxes and replica, and connects to a relay.
+    async fn open(opened: &Opened, relay: &str) -> Result<Self> {
+        let (config, data) = (&opened.config.replica, opened.data());
+        // First of all: who has the outboxes is the one who runs.
+        let adapters = Adapters::open(&opened.config, &opened.folder)?;
+        let metrics = match config.metrics {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                format!(
+                    "metrics cannot be served at {address}; end whoever listens there, or change \
+                     `metrics` in the file"
+                )
+            })?),
+            None => None,
+        };
+        let replica = Replica::open(data.join("replica.redb")).await?;
+        let space = replica.space(config.space.as_str())?;
+        replica.connect(relay, &[&space]).await?;
+        let names = opened.config.adapters.keys().cloned().collect();
+        Ok(Self { adapters, replica, space, data, metrics, names, relay: relay.to_owned() })
+    }
+
+    /// Lines that a script can wait for.
+    fn announce(&self, output: Output) -> Result<()> {
+        let address = self.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
+        let metrics = address.map(|address| format!("http://{address}/metrics"));
+        let json = json!({
+            "event": "running",
+            "adapters": self.names,
+            "relay": self.relay,
+            "metrics": metrics,
+        });
+        output.result(&json, || {
+            let running = format!("running {}; Ctrl-C ends it", self.names.join(", "));
+            let lines = [Some(running), metrics.map(|url| format!("metrics at {url}"))];
+            lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+        })
+    }
+
+    /// Runs until somebody wants it to end, and ends in order.
+    async fn run(self, stopped: impl Future<Output = ()>) -> Result<()> {
+        let operator = || self.adapters.operator(Some((&self.replica, &self.space)));
+        let socket = control::socket(&self.data);
+        let served = async {
+            match self.metrics {
+                Some(listener) => metrics::serve(operator(), listener).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (stop, stopping) = watch::channel(false);
+        let running = self.adapters.run(&self.space, stopping);
+        tokio::pin!(running);
+        let ended = tokio::select! {
+            ended = &mut running => ended.map_err(Into::into),
+            answered = control::serve(operator(), &self.data) => {
+                answered.with_context(|| format!("{} cannot be used", socket.display()))
+            }
+            () = served => Ok(()),
+            () = stopped => {
+                stop.send_replace(true);
+                running.await.map_err(Into::into)
+            }
+        };
+        self.replica.close().await;
+        // Nobody answers there any more.
+        let _ = std::fs::remove_file(socket);
+        ended
+    }
+}
+
+/// How long to wait after adapters beside a relay failed.
+const AGAIN: Duration = Duration::from_secs(5);

@@ -38,6 +38,7 @@ pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) ->
         AdaptersCommand::Plan(_) => compare::plan(answer),
         AdaptersCommand::Apply(_) => compare::applied(answer),
         AdaptersCommand::Reconcile(options) => compare::reconciled(answer, options),
+        AdaptersCommand::Feeds(_) => feeds(answer),
         AdaptersCommand::Origin(_) => compare::origin(answer),
         AdaptersCommand::Run | AdaptersCommand::Lint(_) => return Ok(()),
     };
@@ -152,6 +153,27 @@ fn letter(letter: &Value) -> String {
     }
     lines.push(format!("rejoin adapters replay {adapter} {id}    # delivers it after all"));
     lines.push(format!("rejoin adapters discard {adapter} {id}   # lets it be"));
+    lines.join("\n")
+}
+
+/// Addresses have lines of their own, and are never cut: they are to be copied.
+fn feeds(answer: &Value) -> String {
+    let feeds = answer.as_array().map_or(&[][..], Vec::as_slice);
+    if feeds.is_empty() {
+        return "nothing is to be had here: there are no calendars yet, and no events".to_owned();
+    }
+    let mut lines = Vec::new();
+    for feed in feeds {
+        lines.push(format!("{} {}", text(feed, "adapter"), one_line(text(feed, "name"))));
+        lines.push(format!("  {}", text(feed, "url")));
+    }
+    if feeds.iter().any(|feed| feed["secret"] == true) {
+        let note = "Whoever knows a calendar's address can read it: give each only to those it is \
+                    for.";
+        lines.extend(wrap(note, width()));
+    }
+    let note = "Behind a reverse proxy they begin with its address.";
+    lines.extend(wrap(note, width()));
     lines.join("\n")
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum AdaptersCommand {
     Apply(OneArguments),
     /// Compare everything the target holds with the documents, and repair what differs
     Reconcile(ReconcileArguments),
+    /// Show where calendars and events are to be had; whoever knows a calendar's address can read it
+    Feeds(OneArguments),
     /// Show which document and whose changes a row at a target comes from
     Origin(OriginArguments),
 }

@@ -1,5 +1,6 @@
-//! HTTP for sinks that others fetch from, at one address. TLS is left to a reverse proxy.
+//! HTTP for what others fetch from adapters, at one address. TLS is left to a reverse proxy.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,26 +16,26 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::Fault;
+use crate::sink::Fault;
 
 /// An address, and where it led: port 0 is any that is free.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     listen: SocketAddr,
     bound: watch::Sender<Option<SocketAddr>>,
 }
 
 /// Closes the connection that a request came by, at once.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Close(pub(super) Arc<Notify>);
+pub(crate) struct Close(pub(crate) Arc<Notify>);
 
 impl Listener {
-    pub(super) fn new(listen: SocketAddr) -> Self {
+    pub(crate) fn new(listen: SocketAddr) -> Self {
         Self { listen, bound: watch::Sender::new(None) }
     }
 
     /// Where it listens, once it does.
-    pub(super) async fn bound(&self) -> SocketAddr {
+    pub(crate) async fn bound(&self) -> SocketAddr {
         let mut bound = self.bound.subscribe();
         match bound.wait_for(Option::is_some).await.map(|bound| *bound) {
             Ok(Some(address)) => address,
@@ -43,8 +44,13 @@ impl Listener {
         }
     }
 
+    /// The address as it is known now: until it listens, port 0 stands for one that nobody knows.
+    pub(crate) fn known(&self) -> SocketAddr {
+        self.bound.borrow().unwrap_or(self.listen)
+    }
+
     /// Answers requests for as long as it is polled. Connections end with it.
-    pub(super) async fn serve(&self, router: Router) -> Result<(), Fault> {
+    pub(crate) async fn serve(&self, router: Router) -> Result<(), Fault> {
         self.bound.send_replace(None);
         let cannot = |error: std::io::Error| {
             Fault::transient(format!(
@@ -56,22 +62,27 @@ impl Listener {
         let address = listener.local_addr().map_err(cannot)?;
         info!(%address, "serving");
         self.bound.send_replace(Some(address));
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((socket, remote)) if connections.len() < CONNECTIONS_MAX => {
-                        connections.spawn(answer(socket, remote, router.clone()));
-                    }
-                    Ok((_, remote)) => warn!(%remote, "there are as many connections as there may be"),
-                    Err(error) => {
-                        // As a rule the process has no descriptor left; some will be closed.
-                        warn!(error = &error as &dyn std::error::Error, "socket not accepted");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-            }
+        match serve(listener, router).await {}
+    }
+}
+
+/// Answers requests for as long as it is polled. Connections end with it.
+pub(crate) async fn serve(listener: TcpListener, router: Router) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, remote)) if connections.len() < CONNECTIONS_MAX => {
+                    connections.spawn(answer(socket, remote, router.clone()));
+                }
+                Ok((_, remote)) => warn!(%remote, "there are as many connections as there may be"),
+                Err(error) => {
+                    // As a rule the process has no descriptor left; some will be closed.
+                    warn!(error = &error as &dyn std::error::Error, "socket not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }

@@ -133,6 +133,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) mapping: &'a str,
     /// Rises when somebody asks for what was delivered already.
     pub(crate) generation: u64,
+    /// Rises when another mapping is applied.
+    pub(crate) epoch: u64,
     /// Tells deliveries apart that come from the same heads: the time, for those that somebody asks
     /// for and those that no heads stand for, otherwise 0.
     pub(crate) again: u64,
@@ -152,6 +154,7 @@ impl IdempotencyKey {
         text(&record.key);
         text(origin.mapping);
         hash.update(origin.generation.to_be_bytes());
+        hash.update(origin.epoch.to_be_bytes());
         hash.update(origin.again.to_be_bytes());
         for heads in [origin.heads, origin.schema] {
             hash.update((heads.len() as u64).to_be_bytes());

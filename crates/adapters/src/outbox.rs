@@ -35,7 +35,7 @@ pub use rows::{Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, Taken, Waiti
 
 use crate::mapping::{Deletes, Mode, OnPoison, Retry};
 use tables::{
-    CHECKPOINTS, DEAD, DEAD_NEXT, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WHEN,
+    CHECKPOINTS, DEAD, DEAD_NEXT, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
 };
 
 /// What an outbox has to know of its mapping.
@@ -131,6 +131,7 @@ impl Outbox {
             txn.open_table(DEAD)?;
             txn.open_table(DEAD_NEXT)?;
             txn.open_table(MISFITS)?;
+            txn.open_table(WANTS)?;
             let table = txn.open_table(ENDPOINT)?;
             let row = table.get(())?;
             row.map(|row| decode(row.value())).transpose()?.unwrap_or_default()
@@ -145,7 +146,8 @@ impl Outbox {
             rng: SmallRng::seed_from_u64(seed),
         };
         if outbox.endpoint.mapping.is_none() {
-            outbox.apply_mapping(&outbox.policy.mapping.clone())?;
+            let version = Some(outbox.policy.mapping.clone());
+            outbox.set_endpoint(|endpoint| endpoint.mapping = version)?;
         }
         Ok(outbox)
     }
@@ -197,8 +199,8 @@ impl Outbox {
     pub fn resume(&mut self) -> Result<(), OutboxError> {
         self.probe_ms = 0;
         self.set_endpoint(|endpoint| {
-            let Endpoint { generation, mapping, .. } = std::mem::take(endpoint);
-            *endpoint = Endpoint { generation, mapping, ..Endpoint::default() };
+            let Endpoint { generation, mapping, epoch, .. } = std::mem::take(endpoint);
+            *endpoint = Endpoint { generation, mapping, epoch, ..Endpoint::default() };
         })
     }
 
@@ -212,8 +214,14 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`OutboxError`].
-    pub fn apply_mapping(&mut self, version: &str) -> Result<(), OutboxError> {
-        self.set_endpoint(|endpoint| endpoint.mapping = Some(version.to_owned()))
+    pub fn apply_mapping(&mut self, now_ms: u64, version: &str) -> Result<(), OutboxError> {
+        if self.endpoint.mapping.as_deref() == Some(version) {
+            return Ok(());
+        }
+        self.set_endpoint(|endpoint| {
+            endpoint.epoch = now_ms.max(endpoint.epoch + 1);
+            endpoint.mapping = Some(version.to_owned());
+        })
     }
 
     /// Forgets rows that are gone, for the target too, and are not to be remembered any longer.
@@ -226,6 +234,7 @@ impl Outbox {
         let mut purged = 0;
         {
             let (mut shadows, mut records) = (txn.open_table(SHADOWS)?, txn.open_table(RECORDS)?);
+            let outbox = txn.open_table(OUTBOX)?;
             let mut gone = Vec::new();
             for row in shadows.iter()? {
                 let (key, row) = row?;
@@ -238,7 +247,10 @@ impl Outbox {
                 let is_over = deleted_ms.saturating_add(kept) <= now_ms;
                 if shadow.wanted.is_none() && shadow.held.is_none() && is_over {
                     let (document, name, record) = key.value();
-                    gone.push((*document, name.to_owned(), record.to_owned()));
+                    // Whoever else becomes this row waits for its deletion.
+                    if outbox.range((document, 0)..=(document, u64::MAX))?.next().is_none() {
+                        gone.push((*document, name.to_owned(), record.to_owned()));
+                    }
                 }
             }
             for (document, name, record) in &gone {

@@ -56,6 +56,8 @@ pub(crate) struct Adapter {
     /// Documents are to be projected again.
     again: Arc<Notify>,
     lag: Arc<Mutex<Lag>>,
+    /// Held from reading documents to enqueuing them, or something older could come last.
+    projecting: Arc<tokio::sync::Mutex<()>>,
     /// What the last comparison with the target found.
     reconciled: Arc<Mutex<Option<serde_json::Value>>>,
 }
@@ -233,6 +235,7 @@ impl Adapter {
             due: Arc::default(),
             again: Arc::default(),
             lag: Arc::default(),
+            projecting: Arc::default(),
             reconciled: Arc::default(),
         })
     }

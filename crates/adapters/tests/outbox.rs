@@ -15,6 +15,11 @@ use serde_json::{Map, json};
 const MINUTE: u64 = 60_000;
 
 fn outbox(change: impl FnOnce(&mut Policy)) -> Outbox {
+    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+    Outbox::open(database, policy(change), 7).unwrap()
+}
+
+fn policy(change: impl FnOnce(&mut Policy)) -> Policy {
     let mut policy = Policy {
         adapter: "board".to_owned(),
         mapping: "1".to_owned(),
@@ -28,8 +33,7 @@ fn outbox(change: impl FnOnce(&mut Policy)) -> Outbox {
         on_poison: OnPoison::Continue,
     };
     change(&mut policy);
-    let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-    Outbox::open(database, policy, 7).unwrap()
+    policy
 }
 
 fn row(town: &str) -> Row {
@@ -257,4 +261,144 @@ fn asked_for_again_everything_has_another_key() {
     let again = one(&mut outbox, 0);
     assert_eq!(again.action, first.action);
     assert_ne!(again.key, first.key);
+}
+
+fn ok(outbox: &mut Outbox, now_ms: u64, delivery: Delivery) -> bool {
+    outbox.finish(now_ms, &[(delivery, Ok(()))]).unwrap()
+}
+
+#[test]
+fn a_row_that_moves_to_another_document_follows_its_deletion() {
+    for is_taken in [true, false] {
+        let mut outbox = outbox(|policy| policy.deletes = Deletes::Delete);
+        let (first, second) = (projected(1, 1, &[("a", "Ulm")]), projected(2, 1, &[("a", "Bonn")]));
+        outbox.enqueue(1, &[first]).unwrap();
+        if is_taken {
+            let put = one(&mut outbox, 1);
+            ok(&mut outbox, 1, put);
+        }
+        outbox.enqueue(2, &[projected(1, 2, &[]), second.clone()]).unwrap();
+        assert_eq!(outbox.purge(1_000 * MINUTE).unwrap(), 0, "the deletion waits");
+        let deletion = one(&mut outbox, 2);
+        assert_eq!(deletion.action, Action::Delete);
+        assert!(take(&mut outbox, 2).is_empty(), "nothing overtakes it");
+        let [(_, letter)] = &outbox.dead_letters().unwrap()[..] else { panic!("one misfit") };
+        assert!(letter.fault.contains("this one follows"), "{}", letter.fault);
+
+        assert!(ok(&mut outbox, 3, deletion), "somebody waits for it");
+        let Projected { document, heads, .. } = &second;
+        assert!(!outbox.is_enqueued(document, heads, &[]).unwrap());
+        outbox.enqueue(3, std::slice::from_ref(&second)).unwrap();
+        assert_eq!(one(&mut outbox, 3).document, second.document);
+        assert!(outbox.dead_letters().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_mapping_that_is_applied_again_makes_other_keys() {
+    let mut outbox = outbox(|_| ());
+    outbox.enqueue(1, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let first = one(&mut outbox, 1);
+    ok(&mut outbox, 1, first.clone());
+    outbox.apply_mapping(5, "2").unwrap();
+    assert!(!outbox.is_applied());
+    outbox.enqueue(6, &[projected(1, 1, &[("a", "ULM")])]).unwrap();
+    let second = one(&mut outbox, 6);
+    ok(&mut outbox, 6, second);
+    outbox.apply_mapping(7, "1").unwrap();
+    assert!(outbox.is_applied());
+    outbox.enqueue(8, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let third = one(&mut outbox, 8);
+    assert_eq!(third.action, first.action);
+    assert_ne!(third.key, first.key, "receivers would take it for the first");
+}
+
+#[test]
+fn what_is_handed_over_together_fails_once() {
+    let mut outbox = outbox(|_| ());
+    let many: Vec<_> = (1..=64).map(|it| projected(it, 1, &[(&*it.to_string(), "Ulm")])).collect();
+    outbox.enqueue(1, &many).unwrap();
+    let fail = |deliveries: Vec<Delivery>| -> Vec<_> {
+        deliveries.into_iter().map(|it| (it, Err(Fault::transient("away")))).collect()
+    };
+    let taken: Vec<_> =
+        outbox.take(1, 64).unwrap().into_iter().map(|attempt| attempt.delivery).collect();
+    outbox.finish(1, &fail(taken)).unwrap();
+    assert_eq!(outbox.endpoint().failures, 1);
+    assert!(!outbox.is_down());
+    // Nor does it count where something of it was taken.
+    let now = 1 + 16_000;
+    let taken: Vec<_> =
+        outbox.take(now, 64).unwrap().into_iter().map(|attempt| attempt.delivery).collect();
+    let mut outcomes = fail(taken);
+    outcomes[0].1 = Ok(());
+    outbox.finish(now, &outcomes).unwrap();
+    assert_eq!(outbox.endpoint().failures, 0);
+}
+
+#[test]
+fn a_dead_letter_keeps_its_number_while_nothing_changes() {
+    let mut outbox = outbox(|policy| policy.on_poison = OnPoison::Hold);
+    let misfit = |change| {
+        let mut projected = projected(1, change, &[("a", "Ulm")]);
+        let record = Record { name: "jobs".to_owned(), key: "b".to_owned() };
+        projected.rows.insert(record, Err(rejoin_adapters::projection::Misfit::Twice));
+        projected
+    };
+    outbox.enqueue(1, &[misfit(1)]).unwrap();
+    let before = outbox.dead_letters().unwrap();
+    assert_eq!(outbox.enqueue(9, &[misfit(2)]).unwrap().misfits, 0);
+    assert_eq!(outbox.dead_letters().unwrap(), before);
+    // What is poison holds its document, and letting the misfit be does not release it.
+    let poison = one(&mut outbox, 9);
+    outbox.finish(9, &[(poison, Err(Fault::permanent("no")))]).unwrap();
+    outbox.enqueue(10, &[projected(1, 3, &[("a", "Bonn")])]).unwrap();
+    assert!(take(&mut outbox, 10).is_empty());
+    outbox.enqueue(11, &[misfit(4)]).unwrap();
+    let letters = outbox.dead_letters().unwrap();
+    let (number, _) = letters.iter().find(|(_, letter)| letter.delivery.is_none()).unwrap();
+    outbox.discard(12, *number).unwrap();
+    assert!(take(&mut outbox, 12).is_empty(), "the poison is still there");
+}
+
+#[test]
+fn a_row_that_came_back_is_deleted_when_it_goes_and_not_before() {
+    let mut outbox = outbox(|_| ());
+    outbox.enqueue(1, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let put = one(&mut outbox, 1);
+    ok(&mut outbox, 1, put);
+    outbox.enqueue(12, &[projected(1, 2, &[])]).unwrap();
+    let mark = one(&mut outbox, 12);
+    outbox.enqueue(13, &[projected(1, 3, &[("a", "Ulm")])]).unwrap();
+    ok(&mut outbox, 14, mark);
+    let back = one(&mut outbox, 14);
+    ok(&mut outbox, 14, back);
+    outbox.enqueue(9_000_000, &[projected(1, 4, &[])]).unwrap();
+    assert_eq!(one(&mut outbox, 9_000_000).action, Action::Mark { deleted_ms: 9_000_000 });
+}
+
+#[test]
+fn what_another_mapping_made_is_not_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |mapping: &str| {
+        let database = Database::create(folder.path().join("outbox.redb")).unwrap();
+        let policy = policy(|policy| {
+            (policy.mode, policy.mapping) = (Mode::Event, mapping.to_owned());
+        });
+        Outbox::open(database, policy, 7).unwrap()
+    };
+    let mut outbox = open("1");
+    outbox.enqueue(1, &[projected(1, 1, &[("a", "0731 123")])]).unwrap();
+    let refused = one(&mut outbox, 1);
+    outbox.finish(1, &[(refused.clone(), Err(Fault::permanent("no")))]).unwrap();
+    drop(outbox);
+    let mut outbox = open("2");
+    outbox.apply_mapping(2, "2").unwrap();
+    outbox.enqueue(3, &[projected(1, 1, &[("a", "*** 123")])]).unwrap();
+    let hidden = one(&mut outbox, 3);
+    ok(&mut outbox, 3, hidden.clone());
+    let (number, _) = outbox.dead_letters().unwrap()[0].clone();
+    outbox.replay(4, number).unwrap();
+    let replayed = one(&mut outbox, 4);
+    assert_eq!(replayed.action, hidden.action, "not what was there before");
 }

@@ -8,7 +8,7 @@ use rejoin::DocumentId;
 
 use super::enqueue::{is_held, put_dead, put_shadow};
 use super::rows::RowBytes;
-use super::tables::{DUE, HELD, OUTBOX, SHADOWS};
+use super::tables::{DUE, HELD, OUTBOX, SHADOWS, WANTS};
 use super::{
     DeadClass, DeadLetter, Endpoint, Outbox, OutboxError, Shadow, Taken, Waiting, decode, encode,
     put_endpoint, put_when, write,
@@ -55,9 +55,9 @@ impl Outbox {
             let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
             let Some((_, row)) = first.transpose()? else { continue };
             let Waiting { delivery, attempts, .. } = decode(row.value())?;
-            self.in_flight.insert(document);
             taken.push(Attempt { delivery, attempts });
         }
+        self.in_flight.extend(taken.iter().map(|attempt| attempt.delivery.document));
         Ok(taken)
     }
 
@@ -101,7 +101,8 @@ impl Outbox {
         self.in_flight.clear();
     }
 
-    /// Notes what came of deliveries that were taken, in one commit.
+    /// Notes what came of deliveries that were handed over together, in one commit. Returns whether
+    /// documents are to be projected again: those that waited for a row which is free now.
     ///
     /// # Errors
     /// As [`OutboxError`].
@@ -109,23 +110,33 @@ impl Outbox {
         &mut self,
         now_ms: u64,
         outcomes: &[(Delivery, Result<(), Fault>)],
-    ) -> Result<(), OutboxError> {
+    ) -> Result<bool, OutboxError> {
         let txn = write(&self.database)?;
         let mut endpoint = self.endpoint.clone();
+        // Whoever refuses is there; and what was handed over together failed once.
+        let is_away = |outcome: &Result<(), Fault>| {
+            outcome.as_ref().is_err_and(|fault| fault.class != FaultClass::Permanent)
+        };
+        if outcomes.iter().all(|(_, outcome)| is_away(outcome)) {
+            endpoint.failures = endpoint.failures.saturating_add(1);
+            endpoint.failing_since_ms.get_or_insert(now_ms);
+        } else {
+            endpoint.failures = 0;
+            endpoint.failing_since_ms = None;
+        }
+        let mut freed = false;
         for (delivery, outcome) in outcomes {
             match outcome {
                 Ok(()) => {
-                    let was_down = endpoint.failures >= DOWN_AFTER;
-                    endpoint.failures = 0;
-                    endpoint.failing_since_ms = None;
                     taken(&txn, now_ms, delivery)?;
+                    freed |= self.free(&txn, delivery)?;
                     next(&txn, now_ms, &delivery.document, delivery.seq)?;
-                    if was_down {
-                        hasten(&txn, now_ms)?;
-                    }
                 }
                 Err(fault) => self.failed(&txn, now_ms, delivery, fault, &mut endpoint)?,
             }
+        }
+        if self.is_down() && outcomes.iter().any(|(_, outcome)| outcome.is_ok()) {
+            hasten(&txn, now_ms)?;
         }
         if endpoint != self.endpoint {
             put_endpoint(&txn, &endpoint)?;
@@ -140,7 +151,26 @@ impl Outbox {
             let wait = PROBE_MIN.saturating_mul(1 << doublings).min(PROBE_MAX);
             self.probe_ms = now_ms.saturating_add(self.jittered(wait));
         }
-        Ok(())
+        Ok(freed)
+    }
+
+    /// Makes documents be projected again that become a row which another gave up.
+    fn free(&self, txn: &WriteTransaction, delivery: &Delivery) -> Result<bool, OutboxError> {
+        if matches!(delivery.action, Action::Put(_)) {
+            return Ok(false);
+        }
+        let (name, key) = (&*delivery.record.name, &*delivery.record.key);
+        let mut wants = txn.open_table(WANTS)?;
+        let mut found = Vec::new();
+        for row in wants.range((name, key, &[0; 16])..=(name, key, &[u8::MAX; 16]))? {
+            found.push(DocumentId(*row?.0.value().2));
+        }
+        for document in &found {
+            wants.remove((name, key, &document.0))?;
+        }
+        drop(wants);
+        found.iter().try_for_each(|document| self.forget_checkpoint(txn, document))?;
+        Ok(!found.is_empty())
     }
 
     fn failed(
@@ -166,8 +196,7 @@ impl Outbox {
                 put_waiting(txn, &waiting)
             }
             (FaultClass::Transient { after }, Some(wait)) => {
-                endpoint.failures = endpoint.failures.saturating_add(1);
-                let since = *endpoint.failing_since_ms.get_or_insert(now_ms);
+                let since = endpoint.failing_since_ms.unwrap_or(now_ms);
                 let limit = self.policy.retry.disable_after;
                 if now_ms.saturating_sub(since) >= millis(limit) {
                     endpoint.disabled = Some(format!(
@@ -181,14 +210,9 @@ impl Outbox {
                 put_when(txn, document, Some(now_ms.saturating_add(wait)))
             }
             (FaultClass::Transient { .. }, None) => {
-                endpoint.failures = endpoint.failures.saturating_add(1);
-                endpoint.failing_since_ms.get_or_insert(now_ms);
                 self.bury(txn, now_ms, waiting, fault, DeadClass::Exhausted)
             }
             (FaultClass::Permanent, _) => {
-                // Whoever refuses is there.
-                endpoint.failures = 0;
-                endpoint.failing_since_ms = None;
                 self.bury(txn, now_ms, waiting, fault, DeadClass::Permanent)
             }
         }
@@ -247,11 +271,11 @@ fn taken(txn: &WriteTransaction, now_ms: u64, delivery: &Delivery) -> Result<(),
     let mut shadow: Shadow = known.unwrap_or_default();
     shadow.held = match action {
         Action::Put(row) => Some(RowBytes(row.clone())),
-        Action::Mark { .. } | Action::Delete => {
-            shadow.deleted_ms.get_or_insert(now_ms);
-            None
-        }
+        Action::Mark { .. } | Action::Delete => None,
     };
+    if shadow.held.is_none() && shadow.wanted.is_none() {
+        shadow.deleted_ms.get_or_insert(now_ms);
+    }
     let at = Taken { key: delivery.key.clone(), heads: delivery.heads.clone(), at_ms: now_ms };
     shadow.taken.push(at);
     let extra = shadow.taken.len().saturating_sub(TAKEN_KEPT);

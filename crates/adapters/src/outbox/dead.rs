@@ -37,12 +37,19 @@ impl Outbox {
 
     /// Delivers a dead letter after all, with the same key. One that was no row is projected again
     /// with its document, by whoever calls [`Outbox::enqueue`]. Where only the last row counts and
-    /// a newer one was made meanwhile, there is nothing to deliver.
+    /// a newer one was made meanwhile, there is nothing to deliver. What another mapping made, which
+    /// may have hidden less, is not sent any more: the row as it is takes its place.
     ///
     /// # Errors
     /// There is none with this number, or as [`OutboxError`].
     pub fn replay(&mut self, now_ms: u64, number: u64) -> Result<DeadLetter, OutboxError> {
         let letter = self.dead_letter(number)?;
+        let made_by = letter.delivery.as_ref().map(|delivery| &delivery.mapping);
+        if made_by.is_some_and(|mapping| *mapping != self.policy.mapping) {
+            let letter = self.discard(now_ms, number)?;
+            self.repair(now_ms, &[(letter.document, letter.record.clone())])?;
+            return Ok(letter);
+        }
         let is_wanted = self.policy.mode == Mode::Event || self.is_wanted(&letter)?;
         let txn = write(&self.database)?;
         txn.open_table(DEAD)?.remove(number)?;
@@ -74,7 +81,9 @@ impl Outbox {
             let record = (&letter.document.0, &*letter.record.name, &*letter.record.key);
             txn.open_table(MISFITS)?.remove(record)?;
         }
-        self.release(&txn, now_ms, &letter.document)?;
+        if letter.delivery.is_some() {
+            self.release(&txn, now_ms, &letter.document)?;
+        }
         txn.commit()?;
         Ok(letter)
     }

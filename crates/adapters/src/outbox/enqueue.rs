@@ -1,12 +1,14 @@
 //! From what a document projects to, to deliveries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use rejoin::{ChangeHash, DocumentId};
 
 use super::rows::RowBytes;
-use super::tables::{CHECKPOINTS, DEAD, DEAD_NEXT, HELD, MISFITS, OUTBOX, RECORDS, SHADOWS, WHEN};
+use super::tables::{
+    CHECKPOINTS, DEAD, DEAD_NEXT, HELD, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
+};
 use super::{
     Checkpoint, DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode,
     put_when, write,
@@ -118,7 +120,7 @@ impl Outbox {
             ..before
         };
         let mut shadows = shadows(&txn.open_table(SHADOWS)?, &document)?;
-        let misfits = self.forget_misfits(txn, &document)?;
+        let mut misfits = misfits(txn, &document)?;
         let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
         for (record, row) in &projected.rows {
             let shadow = shadows.remove(record).unwrap_or_default();
@@ -156,9 +158,13 @@ impl Outbox {
             queued.replaced += self.put(txn, &mut checkpoint, new)?;
             queued.deliveries += 1;
         }
+        let mut over = Vec::new();
         for (record, fault) in dead {
-            let known = misfits.contains(&(record.clone(), fault.clone()));
-            queued.misfits += u64::from(!known);
+            // One that is as it was stays as it is, so that people find it again.
+            if misfits.remove(&(record.clone(), fault.clone())).is_some() {
+                continue;
+            }
+            queued.misfits += 1;
             let letter = DeadLetter {
                 delivery: None,
                 document,
@@ -170,8 +176,13 @@ impl Outbox {
                 heads: checkpoint.heads.clone(),
                 at_ms: now_ms,
             };
-            put_dead(txn, &letter)?;
+            over.push(letter);
         }
+        for ((record, _), number) in misfits {
+            txn.open_table(DEAD)?.remove(number)?;
+            txn.open_table(MISFITS)?.remove((&document.0, &*record.name, &*record.key))?;
+        }
+        over.iter().try_for_each(|letter| put_dead(txn, letter).map(drop))?;
         txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
         Ok(())
     }
@@ -203,6 +214,7 @@ impl Outbox {
             schema: &checkpoint.schema,
             mapping: &checkpoint.mapping,
             generation: checkpoint.generation,
+            epoch: self.endpoint.epoch,
             again,
         };
         let key = IdempotencyKey::new(&origin, &record);
@@ -269,45 +281,45 @@ impl Outbox {
         let shadow = txn.open_table(SHADOWS)?;
         let shadow = shadow.get((&other.0, &*record.name, &*record.key))?;
         let shadow: Option<Shadow> = shadow.map(|row| decode(row.value())).transpose()?;
-        Ok(match shadow {
-            Some(Shadow { wanted: Some(_), .. }) => Err(format!(
+        let Shadow { wanted, held, .. } = shadow.unwrap_or_default();
+        // Its deletion could come after this one's row.
+        let is_held = held.is_some() || is_waiting(txn, &other, record)?;
+        if wanted.is_none() && !is_held {
+            return Ok(Ok(()));
+        }
+        txn.open_table(WANTS)?.insert((&*record.name, &*record.key, &document.0), ())?;
+        Ok(Err(match wanted {
+            Some(_) => format!(
                 "the document {other} has this row already; make the mapping's `key` tell them apart"
-            )),
-            // Its deletion could come after this one's row.
-            Some(Shadow { held: Some(_), .. }) => Err(format!(
-                "the target still holds this row of the document {other}, which gave it up; replay \
-                 this once that is delivered"
-            )),
-            _ => Ok(()),
-        })
+            ),
+            None => format!(
+                "the target still holds this row of the document {other}, which gave it up; this \
+                 one follows when that is delivered"
+            ),
+        }))
     }
+}
 
-    /// Takes the dead letters of a document that were no rows away: it is projected anew.
-    fn forget_misfits(
-        &self,
-        txn: &WriteTransaction,
-        document: &DocumentId,
-    ) -> Result<BTreeSet<(Record, String)>, OutboxError> {
-        let (mut misfits, mut dead) = (txn.open_table(MISFITS)?, txn.open_table(DEAD)?);
-        let mut found = Vec::new();
-        for row in misfits.range((&document.0, "", "")..)? {
-            let (key, number) = row?;
-            let (of, name, record) = key.value();
-            if *of != document.0 {
-                break;
-            }
-            found.push((Record { name: name.to_owned(), key: record.to_owned() }, number.value()));
+/// The dead letters of a document that were no rows, by row and fault.
+fn misfits(
+    txn: &WriteTransaction,
+    document: &DocumentId,
+) -> Result<BTreeMap<(Record, String), u64>, OutboxError> {
+    let (misfits, dead) = (txn.open_table(MISFITS)?, txn.open_table(DEAD)?);
+    let mut found = BTreeMap::new();
+    for row in misfits.range((&document.0, "", "")..)? {
+        let (key, number) = row?;
+        let (of, name, record) = key.value();
+        if *of != document.0 {
+            break;
         }
-        let mut forgotten = BTreeSet::new();
-        for (record, number) in found {
-            misfits.remove((&document.0, &*record.name, &*record.key))?;
-            if let Some(row) = dead.remove(number)? {
-                let letter: DeadLetter = decode(row.value())?;
-                forgotten.insert((record, letter.fault));
-            }
-        }
-        Ok(forgotten)
+        let number = number.value();
+        let record = Record { name: name.to_owned(), key: record.to_owned() };
+        let Some(row) = dead.get(number)? else { continue };
+        let letter: DeadLetter = decode(row.value())?;
+        found.insert((record, letter.fault), number);
     }
+    Ok(found)
 }
 
 /// The rows that a document was enqueued as.
@@ -328,6 +340,22 @@ pub(super) fn shadows(
     Ok(shadows)
 }
 
+/// Whether a delivery about a row waits.
+pub(super) fn is_waiting(
+    txn: &WriteTransaction,
+    document: &DocumentId,
+    record: &Record,
+) -> Result<bool, OutboxError> {
+    let outbox = txn.open_table(OUTBOX)?;
+    for row in outbox.range((&document.0, 0)..=(&document.0, u64::MAX))? {
+        let waiting: Waiting = decode(row?.1.value())?;
+        if waiting.delivery.record == *record {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether a row comes from a document, and from no other since.
 pub(super) fn is_own(
     txn: &WriteTransaction,
@@ -337,6 +365,11 @@ pub(super) fn is_own(
     let records = txn.open_table(RECORDS)?;
     let owner = records.get((&*record.name, &*record.key))?;
     Ok(owner.is_some_and(|owner| *owner.value() == document.0))
+}
+
+/// Whether a document became this row.
+pub(super) fn is_known(txn: &WriteTransaction, record: &Record) -> Result<bool, OutboxError> {
+    Ok(txn.open_table(RECORDS)?.get((&*record.name, &*record.key))?.is_some())
 }
 
 pub(super) fn put_shadow(

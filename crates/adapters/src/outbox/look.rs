@@ -1,5 +1,7 @@
 //! What people and metrics see of an outbox.
 
+use std::collections::BTreeSet;
+
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use rejoin::DocumentId;
 
@@ -139,14 +141,22 @@ impl Outbox {
         Ok(wanted)
     }
 
-    /// Every document that was enqueued at some time.
+    /// The documents that are rows.
     ///
     /// # Errors
     /// As [`OutboxError`].
-    pub fn documents(&self) -> Result<Vec<DocumentId>, OutboxError> {
+    pub fn documents(&self) -> Result<BTreeSet<DocumentId>, OutboxError> {
         let txn = self.database.begin_read()?;
-        let table = txn.open_table(CHECKPOINTS)?;
-        table.iter()?.map(|row| Ok(DocumentId(*row?.0.value()))).collect()
+        let table = txn.open_table(SHADOWS)?;
+        let mut documents = BTreeSet::new();
+        for row in table.iter()? {
+            let (key, row) = row?;
+            let shadow: Shadow = decode(row.value())?;
+            if shadow.wanted.is_some() {
+                documents.insert(DocumentId(*key.value().0));
+            }
+        }
+        Ok(documents)
     }
 
     /// Makes a document be projected again, as if it had changed.

@@ -4,9 +4,9 @@
 use redb::{ReadableDatabase, ReadableTable};
 use rejoin::DocumentId;
 
-use super::enqueue::{New, is_own};
-use super::tables::{CHECKPOINTS, OUTBOX, SHADOWS};
-use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode, write};
+use super::enqueue::{New, is_known, is_own, is_waiting};
+use super::tables::{CHECKPOINTS, SHADOWS};
+use super::{Checkpoint, Outbox, OutboxError, Shadow, decode, encode, write};
 use crate::delivery::{Action, Record};
 
 /// The document of rows that come from none.
@@ -32,22 +32,21 @@ impl Outbox {
                 let row = table.get((&document.0, &*record.name, &*record.key))?;
                 row.map(|row| decode(row.value())).transpose()?
             };
-            let is_own = *document == NO_DOCUMENT || is_own(&txn, record, document)?;
-            let action = match shadow.filter(|_| is_own) {
+            // What a document became by now is not extra.
+            let is_own = match *document == NO_DOCUMENT {
+                true => !is_known(&txn, record)?,
+                false => is_own(&txn, record, document)?,
+            };
+            if !is_own {
+                continue;
+            }
+            let action = match shadow {
                 Some(Shadow { wanted: Some(row), .. }) => Action::Put(row.0),
                 Some(Shadow { deleted_ms, .. }) => self.gone(deleted_ms.unwrap_or(now_ms)),
                 None if *document == NO_DOCUMENT => self.gone(now_ms),
                 None => continue,
             };
-            let is_waiting = {
-                let outbox = txn.open_table(OUTBOX)?;
-                let mut waits = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?;
-                waits.try_fold(false, |found, row| {
-                    let waiting: Waiting = decode(row?.1.value())?;
-                    Ok::<_, OutboxError>(found || waiting.delivery.record == *record)
-                })?
-            };
-            if is_waiting {
+            if is_waiting(&txn, document, record)? {
                 continue;
             }
             let mut checkpoint: Checkpoint = {

@@ -168,4 +168,9 @@ pub struct Endpoint {
     /// The version of the mapping that somebody wants rows to be made by.
     #[n(5)]
     pub mapping: Option<String>,
+    /// Rises with every mapping that is applied: an old one that is applied again makes rows whose
+    /// keys are new.
+    #[n(6)]
+    #[cbor(default)]
+    pub epoch: u64,
 }

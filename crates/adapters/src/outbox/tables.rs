@@ -54,6 +54,12 @@ pub(super) const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("d
 pub(super) const MISFITS: TableDefinition<'_, (&[u8; 16], &str, &str), u64> =
     TableDefinition::new("misfits-1");
 
+/// Table: which documents would become a row that is another's, until that one's deletion was taken
+/// Key:   `(&str, &str, &[u8; 16])` # (record's name, record's key, document)
+/// Value: `()`
+pub(super) const WANTS: TableDefinition<'_, (&str, &str, &[u8; 16]), ()> =
+    TableDefinition::new("wants-1");
+
 /// Table: the number of the next dead letter
 /// Key:   `()`
 /// Value: `u64`

@@ -75,7 +75,10 @@ async fn start(
         .outbox(move |outbox| {
             let max = max.min(outbox.under_way().saturating_add(allowed));
             let attempts = outbox.take(now_ms(), max)?;
-            Ok((attempts, outbox.next_ms()?))
+            // Where as many are under way as may be, the next one begins when one of them ends.
+            let is_full = outbox.under_way() >= max;
+            let next = if is_full { None } else { outbox.next_ms().unwrap_or_default() };
+            Ok((attempts, next))
         })
         .await?;
     let deliveries: Vec<Delivery> = attempts
@@ -159,8 +162,8 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
         let some = Arc::clone(&outcomes);
         let finish = move |outbox: &mut Outbox| {
             let was_disabled = outbox.endpoint().disabled.is_some();
-            outbox.finish(now, &some)?;
-            Ok(outbox.endpoint().disabled.clone().filter(|_| !was_disabled))
+            let freed = outbox.finish(now, &some)?;
+            Ok((freed, outbox.endpoint().disabled.clone().filter(|_| !was_disabled)))
         };
         match adapter.outbox(finish).await {
             Err(fault @ OutboxError::Unavailable(_)) => {
@@ -172,10 +175,14 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
     };
     match finished {
         Err(fault) => error!(error = &fault as &dyn std::error::Error, "an outcome is not kept"),
-        Ok(Some(why)) => {
-            error!(why, "the target was given up; `rejoin adapters resume` tries again")
+        Ok((freed, given_up)) => {
+            if let Some(why) = given_up {
+                error!(why, "the target was given up; `rejoin adapters resume` tries again");
+            }
+            if freed {
+                adapter.again.notify_one();
+            }
         }
-        Ok(None) => {}
     }
     adapter.due.notify_one();
 }

@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Adapter, Carried, now_ms, reviews};
 use crate::mapping::{Class, Mapping, Source};
-use crate::outbox::{OutboxError, Projected};
+use crate::outbox::{Outbox, OutboxError, Planned, Projected};
 use crate::projection::{self, project};
 
 /// Documents cannot be followed for the moment.
@@ -110,33 +110,45 @@ async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowErr
 }
 
 /// Projects everything and enqueues what differs; unless that is forced, not what was enqueued
-/// before with the same heads.
+/// before with the same heads. What is carried no more has no rows.
 pub(super) async fn enqueue_all(
     adapter: &Adapter,
     carried: &Carried,
     is_forced: bool,
 ) -> Result<u64, FollowError> {
     let heads = carried.schema_heads().await?;
+    let mut enqueued = 0;
+    if adapter.mapping.source == Source::Documents {
+        let documents = carried.documents()?;
+        enqueued += enqueue(adapter, &carried.collection, &heads, documents, is_forced).await?;
+    }
+    let _alone = adapter.projecting.lock().await;
+    // In this order, so that what is new meanwhile is listed, too.
+    let mut gone = adapter.outbox(|outbox| outbox.documents()).await?;
     match adapter.mapping.source {
-        Source::Documents => {
-            let documents = carried.documents()?;
-            enqueue(adapter, &carried.collection, &heads, documents, is_forced).await
-        }
+        Source::Documents => carried.documents()?.iter().for_each(|id| _ = gone.remove(id)),
         Source::Reviews => {
-            let mut projected =
+            let reviews =
                 reviews::projected(&adapter.mapping, &adapter.salt, carried, &heads).await?;
-            let listed: BTreeSet<_> = projected.iter().map(|review| review.document).collect();
-            let known = adapter.outbox(|outbox| outbox.documents()).await?;
-            // What is no review any more has no row.
-            let gone = known.into_iter().filter(|document| !listed.contains(document));
-            projected.extend(gone.map(|document| Projected::gone(document, &heads)));
-            let mut enqueued = 0;
-            for some in projected.chunks(TOGETHER) {
+            reviews.iter().for_each(|review| _ = gone.remove(&review.document));
+            let mut new = Vec::new();
+            for review in reviews {
+                let (asked, plan) = (review.clone(), Outbox::plan);
+                let plan = adapter.outbox(move |outbox| plan(outbox, &asked)).await?;
+                if is_forced || plan.iter().any(|row| row.planned != Planned::Same) {
+                    new.push(review);
+                }
+            }
+            for some in new.chunks(TOGETHER) {
                 enqueued += put(adapter, some.to_vec()).await?;
             }
-            Ok(enqueued)
         }
     }
+    let gone: Vec<_> = gone.into_iter().map(|document| Projected::gone(document, &heads)).collect();
+    for some in gone.chunks(TOGETHER) {
+        enqueued += put(adapter, some.to_vec()).await?;
+    }
+    Ok(enqueued)
 }
 
 /// When to look again.
@@ -167,6 +179,11 @@ async fn enqueue(
     let mut enqueued = 0;
     let mut documents = documents.into_iter().peekable();
     while documents.peek().is_some() {
+        if !is_forced {
+            room(adapter).await?;
+        }
+        // What is read is enqueued before anybody else reads.
+        let _alone = adapter.projecting.lock().await;
         let mut some = Vec::new();
         for id in documents.by_ref().take(TOGETHER) {
             some.extend(fresh(adapter, collection, schema, id, is_forced).await?);
@@ -176,15 +193,23 @@ async fn enqueue(
     Ok(enqueued)
 }
 
+/// Waits until more may wait.
+async fn room(adapter: &Adapter) -> Result<(), FollowError> {
+    let max = adapter.mapping.waiting_max;
+    let mut is_told = false;
+    while adapter.outbox(|outbox| outbox.depth()).await?.waiting >= max {
+        if !std::mem::replace(&mut is_told, true) {
+            warn!(waiting = max, "as much waits as may; documents wait until some is delivered");
+        }
+        sleep(FULL).await;
+    }
+    Ok(())
+}
+
 /// Enqueues what differs, in one commit. Returns how many deliveries that are.
 async fn put(adapter: &Adapter, some: Vec<Projected>) -> Result<u64, FollowError> {
     if some.is_empty() {
         return Ok(0);
-    }
-    let max = adapter.mapping.waiting_max;
-    while adapter.outbox(|outbox| outbox.depth()).await?.waiting >= max {
-        warn!(waiting = max, "as much waits as may; documents wait until some of it is delivered");
-        sleep(FULL).await;
     }
     let queued = adapter.outbox(move |outbox| outbox.enqueue(now_ms(), &some)).await?;
     if queued.deliveries > 0 {

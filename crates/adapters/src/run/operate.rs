@@ -332,8 +332,9 @@ impl Operator {
             let Some(adapter) = self.adapters.get(&name) else { continue };
             let version = salted(&mapping)?.1;
             let set = version.clone();
-            let is_current = adapter
-                .outbox(move |outbox| outbox.apply_mapping(&set).map(|()| outbox.is_applied()));
+            let is_current = adapter.outbox(move |outbox| {
+                outbox.apply_mapping(now_ms(), &set).map(|()| outbox.is_applied())
+            });
             // Who runs with another mapping goes on with this one only once it is started again.
             let needs_restart = !is_current.await?;
             adapter.again.notify_one();

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::follow::{FollowError, TOGETHER, projected};
 use super::{Adapter, Carried, reviews};
-use crate::mapping::{Mapping, Source};
+use crate::delivery::Record;
+use crate::mapping::{Mapping, RecordMapping, Source};
 use crate::outbox::{Planned, PlannedRow, Projected};
 
 /// How many rows a mapping would change, in which fields, and some of them as examples.
@@ -23,7 +24,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn note(&mut self, row: PlannedRow) {
+    fn note(&mut self, row: PlannedRow, mapping: &Mapping) {
         let PlannedRow { record, planned } = row;
         let mut example = json!({ "name": record.name, "record": record.key });
         match planned {
@@ -38,6 +39,9 @@ impl Plan {
             Planned::Change(fields) => {
                 self.change += 1;
                 for (field, before, after) in fields {
+                    // What is to be hidden now may have been delivered before.
+                    let is_hidden = is_masked(mapping, &record, &field);
+                    let before = if is_hidden { json!("(hidden)") } else { json!(before) };
                     *self.fields.entry(format!("{}.{field}", record.name)).or_default() += 1;
                     example["change"][field] = json!([before, after]);
                 }
@@ -93,24 +97,25 @@ pub(super) async fn plan(
                     let Some(entry) = document.read().await? else { continue };
                     together.push(projected(mapping, salt, &document, entry, &schema).await?);
                 }
-                compare(adapter, together, &mut plan, &mut seen).await?;
+                compare(adapter, mapping, together, &mut plan, &mut seen).await?;
             }
         }
         Source::Reviews => {
             let reviews = reviews::projected(mapping, salt, carried, &schema).await?;
-            compare(adapter, reviews, &mut plan, &mut seen).await?;
+            compare(adapter, mapping, reviews, &mut plan, &mut seen).await?;
         }
     }
     // What is carried no more has no rows.
     let known = adapter.outbox(|outbox| outbox.documents()).await?;
     let gone = known.into_iter().filter(|document| !seen.contains(document));
     let gone: Vec<_> = gone.map(|document| Projected::gone(document, &schema)).collect();
-    compare(adapter, gone, &mut plan, &mut BTreeSet::new()).await?;
+    compare(adapter, mapping, gone, &mut plan, &mut BTreeSet::new()).await?;
     Ok(plan)
 }
 
 async fn compare(
     adapter: &Adapter,
+    mapping: &Mapping,
     some: Vec<Projected>,
     plan: &mut Plan,
     seen: &mut BTreeSet<rejoin::DocumentId>,
@@ -123,8 +128,14 @@ async fn compare(
         }
         Ok(rows)
     });
-    rows.await?.into_iter().for_each(|row| plan.note(row));
+    rows.await?.into_iter().for_each(|row| plan.note(row, mapping));
     Ok(())
+}
+
+fn is_masked(mapping: &Mapping, record: &Record, field: &str) -> bool {
+    let of = |it: &&RecordMapping| it.name == record.name;
+    let fields = mapping.records.iter().filter(of).filter_map(|record| record.fields.get(field));
+    fields.into_iter().any(|field| field.mask.is_some())
 }
 
 /// Rows that are shown.

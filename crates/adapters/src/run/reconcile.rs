@@ -82,7 +82,11 @@ pub(super) async fn at_times(adapter: Adapter, carried: Carried, mut stop: watch
             () = sleep_until(next(&times)) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        match reconcile(&adapter, &carried, repair).await {
+        let compared = tokio::select! {
+            compared = reconcile(&adapter, &carried, repair) => compared,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match compared {
             Ok(report) => {
                 let count = |name: &str| report[name].as_u64().unwrap_or_default();
                 let (missing, extra, differs) =

@@ -42,7 +42,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::route::{BATCH, Route, check_address, timeout_s, word};
-use super::{Fault, FaultClass, Held, Sink, SinkError, tls};
+use super::{Fault, Held, Sink, SinkError, tls};
 use crate::delivery::Delivery;
 use crate::secret::SecretRef;
 
@@ -111,6 +111,8 @@ enum Outcome {
     Refused(Fault),
     /// The channel or the connection broke before it was confirmed.
     Unknown(Fault),
+    /// The channel broke, as there is no such exchange.
+    Missing(Fault),
 }
 
 impl std::fmt::Debug for Amqp {
@@ -172,7 +174,8 @@ impl Amqp {
             },
         };
         let outcomes = self.publish_all(&line, deliveries, deadline).await;
-        if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Unknown(_))) {
+        let is_broken = |it: &Outcome| matches!(it, Outcome::Missing(_) | Outcome::Unknown(_));
+        if !outcomes.iter().any(is_broken) {
             *kept = Some(line);
         } else {
             line.cut();
@@ -251,7 +254,7 @@ impl Amqp {
                         returned.extend(message_id(confirmation));
                         if is_nack { Outcome::Refused(nack()) } else { Outcome::Confirmed }
                     }
-                    Ok(Err(error)) => Outcome::Unknown(self.broken(&error)),
+                    Ok(Err(error)) => self.broken(&error),
                     Err(_) => Outcome::Unknown(silent()),
                 },
                 Err(outcome) => outcome,
@@ -261,7 +264,7 @@ impl Amqp {
         for (delivery, outcome) in deliveries.iter().zip(&mut outcomes) {
             if returned.contains(&delivery.key.0) {
                 let key = self.routing_key.shown(&delivery.record, word);
-                *outcome = Outcome::Refused(Fault::permanent(format!(
+                *outcome = Outcome::Refused(Fault::transient(format!(
                     "no queue takes what goes to the exchange {:?} with the routing key {key:?}; \
                      bind one",
                     self.exchange.as_str()
@@ -269,7 +272,7 @@ impl Amqp {
             }
         }
         // All of them went to the exchange that is not there.
-        let missing = outcomes.iter().find_map(Outcome::permanent_break).cloned();
+        let missing = outcomes.iter().find_map(Outcome::missing).cloned();
         if let Some(missing) = missing {
             for outcome in &mut outcomes {
                 if let Outcome::Unknown(fault) = outcome {
@@ -304,21 +307,23 @@ impl Amqp {
         line.channel
             .basic_publish(exchange, routing_key, options, body.as_bytes(), properties)
             .await
-            .map_err(|error| Outcome::Unknown(self.broken(&error)))
+            .map_err(|error| self.broken(&error))
     }
 
     /// What it means that the channel or the connection broke.
-    fn broken(&self, error: &lapin::Error) -> Fault {
+    fn broken(&self, error: &lapin::Error) -> Outcome {
         let exchange = self.exchange.as_str();
         match code(error) {
-            Some(404) => Fault::permanent(format!(
+            Some(404) => Outcome::Missing(Fault::transient(format!(
                 "there is no exchange {exchange:?}; declare it, or change `exchange`"
-            )),
-            Some(403) => Fault::transient(format!(
+            ))),
+            Some(403) => Outcome::Unknown(Fault::transient(format!(
                 "the server does not let us publish to the exchange {exchange:?}; permit it to \
                  the user"
-            )),
-            _ => Fault::transient(format!("the connection to the server broke: {error}")),
+            ))),
+            _ => Outcome::Unknown(Fault::transient(format!(
+                "the connection to the server broke: {error}"
+            ))),
         }
     }
 }
@@ -337,13 +342,13 @@ impl Outcome {
     fn into_answer(self) -> Result<(), Fault> {
         match self {
             Self::Confirmed => Ok(()),
-            Self::Refused(fault) | Self::Unknown(fault) => Err(fault),
+            Self::Refused(fault) | Self::Missing(fault) | Self::Unknown(fault) => Err(fault),
         }
     }
 
-    fn permanent_break(&self) -> Option<&Fault> {
+    fn missing(&self) -> Option<&Fault> {
         match self {
-            Self::Unknown(fault) if fault.class == FaultClass::Permanent => Some(fault),
+            Self::Missing(fault) => Some(fault),
             _ => None,
         }
     }

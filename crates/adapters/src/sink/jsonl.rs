@@ -63,10 +63,20 @@ impl Jsonl {
 impl State {
     fn open(folder: PathBuf, bytes_max: u64) -> io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
-        let number = numbers(&folder)?.last().copied().unwrap_or(1);
+        let known = numbers(&folder)?;
+        let number = known.last().copied().unwrap_or(1);
         let mut file = open(&folder, number)?;
+        // The file is there after a power cut, too.
+        File::open(&folder)?.sync_all()?;
         let mut whole = 0;
         let mut recent = VecDeque::new();
+        // What was under way may have gone into the file before.
+        if let Some(before) = known.iter().rev().nth(1) {
+            for line in BufReader::new(File::open(path(&folder, *before))?).lines() {
+                let line: Value = serde_json::from_str(&line?).unwrap_or_default();
+                remember(&mut recent, line["key"].as_str().unwrap_or_default().to_owned());
+            }
+        }
         let mut reader = BufReader::new(&mut file);
         let mut line = Vec::new();
         loop {

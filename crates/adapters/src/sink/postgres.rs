@@ -126,6 +126,8 @@ pub struct Postgres {
     patience: Duration,
     /// The connection, while nobody uses it. Whoever is cut off in the middle leaves none.
     session: Mutex<Option<Session>>,
+    /// Another one, so that nobody waits for who reads a table from end to end.
+    reader: Mutex<Option<Session>>,
 }
 
 /// Where rows are.
@@ -164,16 +166,18 @@ impl Postgres {
             },
             patience: Duration::from_secs(options.timeout_s.max(1)),
             session: Mutex::default(),
+            reader: Mutex::default(),
         })
     }
 
-    /// Does something with the connection. Whoever is cut off in the middle leaves none behind.
+    /// Does something with a connection. Whoever is cut off in the middle leaves none behind.
     async fn with_session<T, E: From<Fault>>(
         &self,
+        place: &Mutex<Option<Session>>,
         adapter: &str,
         work: impl AsyncFnOnce(&mut Session) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut place = self.session.lock().await;
+        let mut place = place.lock().await;
         let mut session = match place.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
@@ -183,7 +187,11 @@ impl Postgres {
                 timeout(self.patience, opening).await.map_err(|_| silent(self.patience))??
             }
         };
-        let done = work(&mut session).await;
+        // The server gives up first, so nothing is written later.
+        let patience = self.patience.saturating_mul(2);
+        let Ok(done) = timeout(patience, work(&mut session)).await else {
+            return Err(silent(self.patience).into());
+        };
         if done.is_err() {
             // Tables may have changed.
             session.forget_statements();
@@ -200,17 +208,10 @@ impl Postgres {
             transaction.commit().await?;
             Ok(outcomes)
         };
-        // The server gives up first, so nothing of this is written later.
-        match timeout(self.patience.saturating_mul(2), writing).await {
-            Ok(written) => written.map_err(|error: tokio_postgres::Error| Unwritten {
-                fault: fault(&error),
-                is_for_all: is_for_all(&error),
-            }),
-            Err(_) => {
-                session.give_up();
-                Err(silent(self.patience).into())
-            }
-        }
+        writing.await.map_err(|error: tokio_postgres::Error| Unwritten {
+            fault: fault(&error),
+            is_for_all: is_for_all(&error),
+        })
     }
 
     /// Writes deliveries together, or, if one of them cannot be written, in ever smaller parts.
@@ -219,8 +220,8 @@ impl Postgres {
         let mut outcomes = Vec::with_capacity(deliveries.len());
         let mut parts = vec![deliveries];
         while let Some(part) = parts.pop() {
-            let written =
-                self.with_session(adapter, async |session| self.write(session, part).await).await;
+            let write = async |session: &mut Session| self.write(session, part).await;
+            let written = self.with_session(&self.session, adapter, write).await;
             match written {
                 Ok(written) => outcomes.extend(written),
                 Err(Unwritten { fault, is_for_all: true }) => {
@@ -278,7 +279,7 @@ impl Sink for Postgres {
             let rows = rows.map_err(|error| fault(&error))?;
             rows.iter().map(|row| held(name, row).map_err(|error| fault(&error))).collect()
         };
-        async move { Ok(Some(self.with_session("", read).await?)) }.boxed()
+        async move { Ok(Some(self.with_session(&self.reader, "reconcile", read).await?)) }.boxed()
     }
 
     fn as_held<'a>(
@@ -288,25 +289,29 @@ impl Sink for Postgres {
     ) -> BoxFuture<'a, Result<Vec<Held>, Fault>> {
         let sql = self.tables.as_held(name);
         let read = async move |session: &mut Session| {
-            let mut converted = Vec::with_capacity(rows.len());
-            for mut held in rows {
-                if let Some(row) = &mut held.row {
-                    let text = Value::Object(row.clone()).to_string();
-                    // What the table has no place for stays as it is, and will differ.
-                    if let Ok(found) = session.query(&sql, &[&text]).await
-                        && let Some(found) = found.first().and_then(|row| row.try_get(0).ok())
-                        && let Ok(mut found) = serde_json::from_str::<Map<String, Value>>(found)
-                    {
-                        row.iter_mut().for_each(|(field, value)| {
-                            *value = found.remove(field).unwrap_or_default();
-                        });
-                    }
-                }
-                converted.push(held);
+            let mut rows = rows;
+            let given: Vec<_> = rows.iter().map(|held| json!(held.row)).collect();
+            let found = match session.query(&sql, &[&Value::Array(given).to_string()]).await {
+                Ok(found) => found,
+                Err(error) if is_for_all(&error) => return Err(fault(&error)),
+                // One that the table has no place for stays as it is, and so do those read with it.
+                Err(_) => return Ok(rows),
+            };
+            for found in found {
+                let at: i64 = found.try_get(0).map_err(|error| fault(&error))?;
+                let text: &str = found.try_get(1).map_err(|error| fault(&error))?;
+                let at = usize::try_from(at - 1).unwrap_or(usize::MAX);
+                let Some(row) = rows.get_mut(at).and_then(|held| held.row.as_mut()) else {
+                    continue;
+                };
+                let mut converted: Map<_, _> = serde_json::from_str(text).unwrap_or_default();
+                row.iter_mut().for_each(|(field, value)| {
+                    *value = converted.remove(field).unwrap_or_default();
+                });
             }
-            Ok(converted)
+            Ok(rows)
         };
-        self.with_session("", read).boxed()
+        self.with_session(&self.reader, "reconcile", read).boxed()
     }
 }
 
@@ -422,12 +427,14 @@ impl Tables {
         )
     }
 
-    /// A row in JSON, as the table would hold it.
+    /// Rows in JSON, as the table would hold them: the place of each in the list, and its fields.
     fn as_held(&self, name: &str) -> String {
         let table = self.table(name);
         format!(
-            "SELECT to_jsonb(g)::text \
-             FROM jsonb_populate_record(NULL::{table}, CAST($1::text AS jsonb)) AS g"
+            "SELECT given.at, to_jsonb(g)::text \
+             FROM jsonb_array_elements(CAST($1::text AS jsonb)) WITH ORDINALITY AS given(row, at), \
+             jsonb_populate_record(NULL::{table}, given.row) AS g \
+             WHERE jsonb_typeof(given.row) = 'object'"
         )
     }
 }

@@ -122,6 +122,11 @@ pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> String
         found("differs"),
         found("waiting"),
     );
+    if found("stale") > 0 {
+        let rows = count(found("stale"), "row");
+        let what = if options.dry_run { "would be enqueued anew" } else { "enqueued anew" };
+        sum.push_str(&format!("; {rows} {what} from documents"));
+    }
     match options.dry_run {
         true if differing > 0 => sum.push_str("; without --dry-run they are repaired"),
         true => {}

@@ -54,7 +54,7 @@ pub(super) fn number(value: &Value, name: &str) -> String {
 }
 
 pub(super) fn named(letter: &Value) -> String {
-    format!("{} {}", text(letter, "name"), text(letter, "record"))
+    one_line(&format!("{} {}", text(letter, "name"), text(letter, "record")))
 }
 
 fn status(answer: &Value) -> String {

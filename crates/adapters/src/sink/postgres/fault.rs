@@ -35,27 +35,37 @@ pub(super) fn fault(error: &Error) -> Fault {
         }
         _ => "",
     };
-    Fault::transient(format!("the database says {} ({code}){advice}", said.message()))
+    let what = match is_of(said.code(), &WITHOUT_VALUES) {
+        true => format!("the database says {} ({code}){advice}", said.message()),
+        false => format!("the database does not take it ({code}); its log says why"),
+    };
+    Fault::transient(what)
 }
 
-/// Whether an error is about the database, so that other rows would meet it as well: not what one
-/// row or one table is to blame for.
+/// Whether an error is about the database, so that other rows would meet it as well, and not about
+/// one row or one table.
 pub(super) fn is_for_all(error: &Error) -> bool {
-    let classes = ["0A", "22", "23", "42", "P0"];
-    error.code().is_none_or(|code| !classes.iter().any(|class| code.code().starts_with(class)))
+    error.code().is_none_or(|code| is_of(code, &FOR_ALL))
 }
 
-/// Classes 22 and 23 are about values; 0A, 42804 and P0001 about what becomes of them. A foreign key
-/// is not: the row it names may be on its way.
+/// Values that do not fit, and what becomes of them in a trigger. A foreign key is none of it: the
+/// row it names may be on its way.
 fn is_about_the_row(code: &SqlState) -> bool {
-    if *code == SqlState::FOREIGN_KEY_VIOLATION {
-        return false;
-    }
-    let text = code.code();
-    ["22", "23", "0A"].iter().any(|class| text.starts_with(class))
-        || [SqlState::DATATYPE_MISMATCH, SqlState::CANNOT_COERCE, SqlState::RAISE_EXCEPTION]
-            .contains(code)
+    *code != SqlState::FOREIGN_KEY_VIOLATION
+        && (is_of(code, &["0A", "22", "23", "54"])
+            || [SqlState::DATATYPE_MISMATCH, SqlState::CANNOT_COERCE, SqlState::RAISE_EXCEPTION]
+                .contains(code))
 }
+
+fn is_of(code: &SqlState, classes: &[&str]) -> bool {
+    classes.iter().any(|class| code.code().starts_with(class))
+}
+
+/// Connection, transaction, sign-in, serialisation, resources, state, operator, system, fault.
+const FOR_ALL: [&str; 9] = ["08", "25", "28", "40", "53", "55", "57", "58", "XX"];
+
+/// Classes whose messages name what is in the way, and never a value.
+const WITHOUT_VALUES: [&str; 9] = ["08", "25", "28", "3D", "40", "42", "53", "55", "57"];
 
 fn refusal(said: &DbError) -> String {
     let code = said.code().code();

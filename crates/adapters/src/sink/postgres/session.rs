@@ -20,7 +20,6 @@ pub(super) struct Session {
     statements: HashMap<String, Statement>,
     /// The table that notes deliveries.
     noted: String,
-    is_given_up: bool,
 }
 
 impl Session {
@@ -42,8 +41,10 @@ impl Session {
         // It ends with the client, or with an error that the next statement tells of.
         tokio::spawn(connection);
         let noted = format!("{}.rejoin_deliveries", quoted(schema));
-        let session = Self { client, statements: HashMap::new(), noted, is_given_up: false };
-        session.prepare_database(patience).await.map_err(|error| fault(&error))?;
+        let session = Self { client, statements: HashMap::new(), noted };
+        // What is in the way here is never the row's fault.
+        let prepared = session.prepare_database(patience).await;
+        prepared.map_err(|error| Fault::transient(fault(&error).what))?;
         Ok(session)
     }
 
@@ -63,12 +64,7 @@ impl Session {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.is_given_up || self.client.is_closed()
-    }
-
-    /// Makes the connection be closed: nobody knows what the server is doing.
-    pub(super) fn give_up(&mut self) {
-        self.is_given_up = true;
+        self.client.is_closed()
     }
 
     pub(super) fn forget_statements(&mut self) {
@@ -173,7 +169,8 @@ fn noted(delivery: &Delivery) -> Value {
 
 /// A statement about the table that notes deliveries.
 fn in_table(sql: &str, noted: &str) -> String {
-    sql.replace("rejoin_deliveries", noted)
+    sql.replace(" rejoin_deliveries", &format!(" {noted}"))
+        .replace("::rejoin_deliveries", &format!("::{noted}"))
 }
 
 /// A name as SQL takes it whatever it holds.
@@ -181,7 +178,9 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// One transaction. Whoever else makes it at the same time waits, or both would fail.
 const TABLE: &str = "\
+SELECT pg_advisory_xact_lock(hashtext('rejoin_deliveries'));
 CREATE TABLE IF NOT EXISTS rejoin_deliveries (
     adapter     text        NOT NULL,
     document    text        NOT NULL,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::sink::{Fault, FaultClass};
@@ -26,8 +26,9 @@ pub(super) async fn judge(mut answer: Response, error_field: Option<&str>) -> Re
     let (class, what) = match status {
         StatusCode::GONE => (FaultClass::Gone, "the target wants nothing more (410)".to_owned()),
         _ if status.is_redirection() => {
-            let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
-            let to: String = to.chars().take(200).collect();
+            // The path may be a secret, here as in the mapping.
+            let to = headers.get(LOCATION).and_then(|to| Url::parse(to.to_str().ok()?).ok());
+            let to = to.map_or("another path".to_owned(), |to| to.origin().ascii_serialization());
             (FaultClass::Permanent, format!("the target is at {to} now; change the url to that"))
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => (

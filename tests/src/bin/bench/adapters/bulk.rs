@@ -15,17 +15,20 @@ use crate::{Figure, quantile};
 const JOBS: usize = 10_000;
 const ROUNDS: usize = 3;
 const BATCH: usize = 256;
+/// One row in so many is written by itself.
+const PART: usize = 10;
 
 /// From the start of adapters with an empty outbox, on a replica that has the documents and a relay
 /// that has them too, until the table has the last row. Medians of rounds, one of each in turn.
 pub(super) async fn delivered(target: &Target) -> Vec<Figure> {
-    let (mut ours, mut copied, mut batched) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut copied) = (Vec::new(), Vec::new());
+    let (mut batched, mut looped) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         ours.push(by_adapters(target, &format!("jobs_{round}")).await);
         copied.push(copy(target, &format!("copied_{round}")).await);
         batched.push(batches(target, &format!("batched_{round}")).await);
+        looped.push(one_by_one(target, &format!("looped_{round}")).await);
     }
-    let looped = one_by_one(target, "looped").await;
     let ours = quantile(&mut ours, 0.5);
     let figure = |beside: &str, theirs: Duration| {
         let what = format!("{JOBS} documents to rows, {} a second", per_second(ours));
@@ -34,7 +37,7 @@ pub(super) async fn delivered(target: &Target) -> Vec<Figure> {
     vec![
         figure("COPY of the rows", quantile(&mut copied, 0.5)),
         figure(&format!("upserts, {BATCH} in a commit"), quantile(&mut batched, 0.5)),
-        figure("upserts, each committed", looped),
+        figure("upserts, each committed", quantile(&mut looped, 0.5)),
     ]
 }
 
@@ -108,17 +111,18 @@ async fn batches(target: &Target, table: &str) -> Duration {
     started.elapsed()
 }
 
+/// A part of the rows, to save time, and what all would take.
 async fn one_by_one(target: &Target, table: &str) -> Duration {
     target.create(table).await;
-    let rows: Vec<_> = (0..JOBS).map(columns).collect();
+    let rows: Vec<_> = (0..JOBS / PART).map(columns).collect();
     let started = Instant::now();
     let statement = target.client.prepare(&upsert(table)).await.expect("a statement");
     for [a, b, c, d, e, f, g] in &rows {
         let written = target.client.execute(&statement, &[a, b, c, d, e, f, g]).await;
         assert_eq!(written.expect("a row"), 1);
     }
-    assert_eq!(target.rows(table).await, JOBS);
-    started.elapsed()
+    assert_eq!(target.rows(table).await, JOBS / PART);
+    started.elapsed() * PART as u32
 }
 
 /// A job as the columns of its table, all of them texts.

@@ -1,5 +1,7 @@
 //! A target that hangs, beside another that does not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rejoin::{Replica, Watcher};
@@ -33,6 +35,13 @@ pub(super) async fn beside(target: &Target) -> Vec<Figure> {
         alone.edit(n, is_warm).await;
         answering.edit(n, is_warm).await;
         hanging.edit(n, is_warm).await;
+    }
+    for watched in [&answering, &hanging] {
+        assert!(
+            watched.reached.load(Ordering::Relaxed) > 0,
+            "{} and was never asked",
+            watched.name
+        );
     }
     let figure = |to: &str, part: &str, of: fn(&Watched) -> &Vec<Duration>, beside: &Watched| {
         let at = if part == "p50" { 0.5 } else { 0.99 };
@@ -68,6 +77,8 @@ fn spread(took: &[Duration], part: f64) -> String {
 struct Watched {
     name: &'static str,
     company: Company,
+    /// Connections that the second target took.
+    reached: Arc<AtomicUsize>,
     seen: Seen,
     watcher: Watcher,
     _van: Replica,
@@ -78,10 +89,15 @@ struct Watched {
 impl Watched {
     async fn start(target: &Target, table: &str, second: Second) -> Self {
         let seen = Seen::listen(target, table).await;
+        let reached = Arc::default();
         let (name, more) = match second {
             Second::None => ("no second target", vec![]),
-            Second::Answers => ("the second target answers", vec![webhook(target, true).await]),
-            Second::Hangs => ("the second target hangs", vec![webhook(target, false).await]),
+            Second::Answers => {
+                ("the second target answers", vec![webhook(target, &reached, true).await])
+            }
+            Second::Hangs => {
+                ("the second target hangs", vec![webhook(target, &reached, false).await])
+            }
         };
         let company = Company::start(target, table, &more).await;
         let van = connected(&company.folder, "van", &company.relay).await;
@@ -91,7 +107,7 @@ impl Watched {
         }
         let watcher = jobs.watch().await.expect("open");
         let (to_row, to_watcher) = (Vec::new(), Vec::new());
-        Self { name, company, seen, watcher, _van: van, to_row, to_watcher }
+        Self { name, company, reached, seen, watcher, _van: van, to_row, to_watcher }
     }
 
     async fn edit(&mut self, n: usize, is_kept: bool) {
@@ -115,12 +131,14 @@ impl Watched {
 }
 
 /// An adapter whose target takes every request, and answers it or never does.
-async fn webhook(target: &Target, answers: bool) -> String {
+async fn webhook(target: &Target, reached: &Arc<AtomicUsize>, answers: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("a port").port();
+    let reached = Arc::clone(reached);
     tokio::spawn(async move {
         let mut open = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
+            reached.fetch_add(1, Ordering::Relaxed);
             match answers {
                 true => drop(tokio::spawn(answer(stream))),
                 false => open.push(stream),

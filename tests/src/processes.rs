@@ -211,14 +211,18 @@ impl Drop for Running {
     }
 }
 
-/// The binary under test, beside the tests in the target folder. `cargo xtask test` builds it
-/// before; where it is missing it is built now.
+/// The binary under test, beside the tests in the target folder. `cargo xtask test` and `bench` build
+/// it before; where it is missing it is built now.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a test knows its own file");
-        let deps = test.parent().expect("tests are in a folder");
-        let profile = deps.parent().expect("tests are in the folder deps of a profile");
+        let folder = test.parent().expect("tests are in a folder");
+        // Tests are in the folder `deps` of a profile, programs in the profile itself.
+        let profile = match folder.ends_with("deps") {
+            true => folder.parent().expect("deps is in the folder of a profile"),
+            false => folder,
+        };
         let binary = profile.join(format!("rejoin{}", std::env::consts::EXE_SUFFIX));
         if !binary.exists() {
             build(profile);

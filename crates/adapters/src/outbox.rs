@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use redb::{Database, Durability, ReadableTable, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use rejoin::DocumentId;
 use thiserror::Error;
 
@@ -230,29 +230,13 @@ impl Outbox {
     /// # Errors
     /// As [`OutboxError`].
     pub fn purge(&mut self, now_ms: u64) -> Result<u64, OutboxError> {
+        let gone = self.forgettable(now_ms)?;
+        if gone.is_empty() {
+            return Ok(0);
+        }
         let txn = write(&self.database)?;
-        let mut purged = 0;
         {
             let (mut shadows, mut records) = (txn.open_table(SHADOWS)?, txn.open_table(RECORDS)?);
-            let outbox = txn.open_table(OUTBOX)?;
-            let mut gone = Vec::new();
-            for row in shadows.iter()? {
-                let (key, row) = row?;
-                let shadow: Shadow = decode(row.value())?;
-                let Some(deleted_ms) = shadow.deleted_ms else { continue };
-                let kept = match self.policy.deletes {
-                    Deletes::Delete => 0,
-                    Deletes::Mark { ttl } => u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-                };
-                let is_over = deleted_ms.saturating_add(kept) <= now_ms;
-                if shadow.wanted.is_none() && shadow.held.is_none() && is_over {
-                    let (document, name, record) = key.value();
-                    // Whoever else becomes this row waits for its deletion.
-                    if outbox.range((document, 0)..=(document, u64::MAX))?.next().is_none() {
-                        gone.push((*document, name.to_owned(), record.to_owned()));
-                    }
-                }
-            }
             for (document, name, record) in &gone {
                 shadows.remove((document, &**name, &**record))?;
                 let key = (&**name, &**record);
@@ -260,11 +244,35 @@ impl Outbox {
                 if is_own {
                     records.remove(key)?;
                 }
-                purged += 1;
             }
         }
         txn.commit()?;
-        Ok(purged)
+        Ok(gone.len() as u64)
+    }
+
+    /// The rows that are gone, for the target too, for as long as they are to be remembered.
+    fn forgettable(&self, now_ms: u64) -> Result<Vec<([u8; 16], String, String)>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let (shadows, outbox) = (txn.open_table(SHADOWS)?, txn.open_table(OUTBOX)?);
+        let kept = match self.policy.deletes {
+            Deletes::Delete => 0,
+            Deletes::Mark { ttl } => u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut gone = Vec::new();
+        for row in shadows.iter()? {
+            let (key, row) = row?;
+            let shadow: Shadow = decode(row.value())?;
+            let Some(deleted_ms) = shadow.deleted_ms else { continue };
+            let is_over = deleted_ms.saturating_add(kept) <= now_ms;
+            if shadow.wanted.is_none() && shadow.held.is_none() && is_over {
+                let (document, name, record) = key.value();
+                // Whoever else becomes this row waits for its deletion.
+                if outbox.range((document, 0)..=(document, u64::MAX))?.next().is_none() {
+                    gone.push((*document, name.to_owned(), record.to_owned()));
+                }
+            }
+        }
+        Ok(gone)
     }
 
     /// Makes every document be delivered anew once it is projected again, with other keys. Targets

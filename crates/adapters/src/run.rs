@@ -210,7 +210,7 @@ impl Adapter {
         let salt = mapping.salt.as_ref().map(|salt| salt.resolve()).transpose();
         let salt = salt.map_err(|source| RunError::Secret { adapter: adapter(), source })?;
         let path: PathBuf = data.join(format!("{name}.outbox.redb"));
-        let database = Database::create(&path)
+        let database = create(&path)
             .map_err(|source| RunError::Open { adapter: adapter(), source: Box::new(source) })?;
         let policy = Policy {
             adapter: name.to_owned(),
@@ -267,7 +267,7 @@ impl Slot {
         if let Self::Closed(under_way, policy) = self {
             let unavailable =
                 |error: redb::DatabaseError| OutboxError::Unavailable(Box::new(error.into()));
-            let database = Database::create(path).map_err(unavailable)?;
+            let database = create(path).map_err(unavailable)?;
             let mut outbox = Outbox::open(database, policy.clone(), rand::random())?;
             outbox.take_over(std::mem::take(under_way));
             *self = Self::Open(Box::new(outbox));
@@ -286,6 +286,11 @@ impl Slot {
     }
 }
 
+/// Opens an outbox's file. Left alone, redb would keep pages of ever more rows in memory.
+fn create(path: &Path) -> Result<Database, redb::DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create(path)
+}
+
 /// The version of what a mapping makes of documents: another salt makes other rows.
 fn version(mapping: &Mapping, salt: Option<&str>) -> String {
     let Some(salt) = salt else { return mapping.version.clone() };
@@ -301,3 +306,6 @@ pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// Memory for the pages of one outbox.
+const CACHE_BYTES: usize = 16 << 20;

@@ -17,10 +17,18 @@ pub struct PostgresServer {
     server: Option<Child>,
 }
 
+/// Where Debian's packages put servers, a folder for each version.
+const INSTALLED: &str = "/usr/lib/postgresql";
+
 /// The password of the one user.
 pub const PASSWORD: &str = "canary-of-postgres";
 
 impl PostgresServer {
+    /// Whether Debian's packages installed a server.
+    pub fn is_installed() -> bool {
+        Path::new(INSTALLED).exists()
+    }
+
     /// Makes a database cluster and starts its server.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
@@ -160,7 +168,7 @@ fn as_owner(program: &str) -> Command {
 
 /// The folder of the newest server that Debian's packages installed.
 fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql is there");
+    let versions = std::fs::read_dir(INSTALLED).expect("Debian's postgresql is there");
     let versions = versions.map(|version| version.expect("a folder").path());
     let number = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());

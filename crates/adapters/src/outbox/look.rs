@@ -1,10 +1,11 @@
 //! What people and metrics see of an outbox.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use rejoin::DocumentId;
 
+use super::rows::WaitingSince;
 use super::tables::{CHECKPOINTS, DEAD, OUTBOX, RECORDS, SHADOWS};
 use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode};
 use crate::delivery::{Record, Row};
@@ -71,19 +72,24 @@ impl Outbox {
     pub fn unsent(&self, max: usize) -> Result<Vec<Unsent>, OutboxError> {
         let txn = self.database.begin_read()?;
         let table = txn.open_table(OUTBOX)?;
-        let mut unsent = Vec::new();
+        // Of a long queue only the ages are read.
+        let mut oldest = BinaryHeap::new();
         for row in table.iter()? {
-            let Waiting { delivery, attempts, fault } = decode(row?.1.value())?;
-            let (document, record, since_ms) =
-                (delivery.document, delivery.record, delivery.enqueued_ms);
-            unsent.push(Unsent { document, record, since_ms, attempts, fault });
-            if unsent.len() >= 2 * max.max(512) {
-                unsent.sort_by_key(|unsent: &Unsent| unsent.since_ms);
-                unsent.truncate(max);
+            let (key, row) = row?;
+            let WaitingSince { delivery } = decode(row.value())?;
+            let (document, seq) = key.value();
+            oldest.push((delivery.enqueued_ms, *document, seq));
+            if oldest.len() > max {
+                oldest.pop();
             }
         }
-        unsent.sort_by_key(|unsent| unsent.since_ms);
-        unsent.truncate(max);
+        let mut unsent = Vec::with_capacity(oldest.len());
+        for (since_ms, document, seq) in oldest.into_sorted_vec() {
+            let Some(row) = table.get((&document, seq))? else { continue };
+            let Waiting { delivery, attempts, fault } = decode(row.value())?;
+            let (document, record) = (delivery.document, delivery.record);
+            unsent.push(Unsent { document, record, since_ms, attempts, fault });
+        }
         Ok(unsent)
     }
 

@@ -87,6 +87,22 @@ pub struct Waiting {
     pub fault: Option<String>,
 }
 
+/// Since when something waits, read without the rest of it.
+#[derive(Debug, Decode)]
+#[cbor(map)]
+pub(super) struct WaitingSince {
+    #[n(0)]
+    pub(super) delivery: EnqueuedAt,
+}
+
+/// The part of a [`Delivery`] that says when it was enqueued.
+#[derive(Debug, Decode)]
+#[cbor(map)]
+pub(super) struct EnqueuedAt {
+    #[n(10)]
+    pub(super) enqueued_ms: u64,
+}
+
 /// Something that will not be delivered unless somebody does something about it.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]

@@ -184,11 +184,15 @@ async fn enqueue(
         }
         // What is read is enqueued before anybody else reads.
         let _alone = adapter.projecting.lock().await;
-        let mut some = Vec::new();
-        for id in documents.by_ref().take(TOGETHER) {
-            some.extend(fresh(adapter, collection, schema, id, is_forced).await?);
+        let some = documents.by_ref().take(TOGETHER).collect();
+        let entries = changed(adapter, collection, schema, some, is_forced).await?;
+        let mut together = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let document = collection.document_by_id(entry.document);
+            let (mapping, salt) = (&adapter.mapping, &adapter.salt);
+            together.push(projected(mapping, salt, &document, entry, schema).await?);
         }
-        enqueued += put(adapter, some).await?;
+        enqueued += put(adapter, together).await?;
     }
     Ok(enqueued)
 }
@@ -223,21 +227,33 @@ async fn put(adapter: &Adapter, some: Vec<Projected>) -> Result<u64, FollowError
     Ok(queued.deliveries)
 }
 
-/// What a document projects to; unless that is forced, nothing if it is enqueued already.
-async fn fresh(
+/// Documents as they are; unless that is forced, without those that are enqueued already.
+async fn changed(
     adapter: &Adapter,
     collection: &Collection,
     schema: &[ChangeHash],
-    id: DocumentId,
+    documents: Vec<DocumentId>,
     is_forced: bool,
-) -> Result<Option<Projected>, FollowError> {
-    let document = collection.document_by_id(id);
-    let Some(entry) = document.read().await? else { return Ok(None) };
-    let (heads, by) = (entry.heads.clone(), schema.to_vec());
-    if !is_forced && adapter.outbox(move |outbox| outbox.is_enqueued(&id, &heads, &by)).await? {
-        return Ok(None);
+) -> Result<Vec<Entry>, FollowError> {
+    let mut entries = Vec::with_capacity(documents.len());
+    for id in documents {
+        entries.extend(collection.document_by_id(id).read().await?);
     }
-    Ok(Some(projected(&adapter.mapping, &adapter.salt, &document, entry, schema).await?))
+    if is_forced || entries.is_empty() {
+        return Ok(entries);
+    }
+    // Whoever asks the outbox waits for commits of others, so it is asked once for all.
+    let schema = schema.to_vec();
+    let ask = move |outbox: &mut Outbox| {
+        let mut changed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if !outbox.is_enqueued(&entry.document, &entry.heads, &schema)? {
+                changed.push(entry);
+            }
+        }
+        Ok(changed)
+    };
+    Ok(adapter.outbox(ask).await?)
 }
 
 /// What a document projects to.

@@ -1,5 +1,6 @@
 //! The macro run of `cargo xtask bench`: each figure beside a peer's in the same run, as a ratio.
 
+mod adapters;
 mod bookings;
 mod local;
 mod meeting;
@@ -14,24 +15,63 @@ use serde_json::json;
 /// One line of the result.
 struct Figure {
     what: String,
-    ours: Duration,
+    ours: Amount,
     beside: String,
-    theirs: Duration,
+    theirs: Amount,
+}
+
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Amount {
+    Time(Duration),
+    Bytes(u64),
+}
+
+impl From<Duration> for Amount {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
 }
 
 impl Figure {
-    fn new(what: impl Into<String>, ours: Duration, beside: &str, theirs: Duration) -> Self {
+    fn new<A: Into<Amount>>(what: impl Into<String>, ours: A, beside: &str, theirs: A) -> Self {
+        let (ours, theirs) = (ours.into(), theirs.into());
         Self { what: what.into(), ours, beside: beside.to_owned(), theirs }
     }
 
     fn ratio(&self) -> f64 {
-        self.ours.as_secs_f64() / self.theirs.as_secs_f64()
+        self.ours.number() / self.theirs.number()
+    }
+}
+
+impl Amount {
+    /// In milliseconds or bytes.
+    fn number(self) -> f64 {
+        match self {
+            Self::Time(time) => time.as_secs_f64() * 1e3,
+            Self::Bytes(bytes) => bytes as f64,
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Time(_) => "ms",
+            Self::Bytes(_) => "bytes",
+        }
+    }
+
+    fn shown(self) -> String {
+        match self {
+            Self::Time(time) if time.as_millis() < 1 => format!("{:.1} µs", self.number() * 1e3),
+            Self::Time(_) => format!("{:.3} ms", self.number()),
+            Self::Bytes(_) => format!("{:.1} MiB", self.number() / f64::from(1 << 20)),
+        }
     }
 }
 
 type Measure = fn() -> Vec<Figure>;
 
-const MEASURES: [(&str, Measure); 8] = [
+const MEASURES: [(&str, Measure); 12] = [
     ("edit", local::durable_edit),
     ("first-sync", meeting::first_sync),
     ("latency", meeting::latency),
@@ -40,13 +80,18 @@ const MEASURES: [(&str, Measure); 8] = [
     ("concurrent", traces::concurrent),
     ("bookings", bookings::merged),
     ("view", view::view),
+    ("adapters-rows", adapters::rows),
+    ("adapters-backfill", adapters::backfill),
+    ("adapters-visible", adapters::visible),
+    ("adapters-hanging", adapters::hanging),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let as_json = arguments.iter().any(|argument| argument == "--json");
     let name = arguments.iter().find(|argument| !argument.starts_with("--"));
-    let chosen = MEASURES.iter().filter(|(measure, _)| name.is_none_or(|name| name == measure));
+    let chosen =
+        MEASURES.iter().filter(|(measure, _)| name.is_none_or(|name| measure.contains(&**name)));
     let mut any = false;
     for (name, measure) in chosen {
         any = true;
@@ -64,23 +109,18 @@ fn main() -> ExitCode {
 }
 
 fn print(figure: &Figure, as_json: bool) {
+    let Figure { what, ours, beside, theirs } = figure;
     if as_json {
-        let (ours, theirs) = (figure.ours.as_secs_f64() * 1e3, figure.theirs.as_secs_f64() * 1e3);
-        let Figure { what, beside, .. } = figure;
-        let ratio = figure.ratio();
+        let unit = ours.unit();
         let line = json!({
-            "what": what, "ms": ours, "beside": beside, "beside_ms": theirs, "ratio": ratio,
+            "what": what, unit: ours.number(), "beside": beside,
+            format!("beside_{unit}"): theirs.number(), "ratio": figure.ratio(),
         });
         println!("{line}");
     } else {
-        println!("{:<46} {:>13}", figure.what, shown(figure.ours));
-        println!("  {:<44} {:>13}  {:>7.3} x", figure.beside, shown(figure.theirs), figure.ratio());
+        println!("{what:<46} {:>13}", ours.shown());
+        println!("  {beside:<44} {:>13}  {:>7.3} x", theirs.shown(), figure.ratio());
     }
-}
-
-fn shown(duration: Duration) -> String {
-    let ms = duration.as_secs_f64() * 1e3;
-    if ms < 1.0 { format!("{:.1} µs", ms * 1e3) } else { format!("{ms:.3} ms") }
 }
 
 /// How long something takes.

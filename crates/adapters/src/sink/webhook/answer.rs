@@ -28,7 +28,8 @@ pub(super) async fn judge(mut answer: Response, error_field: Option<&str>) -> Re
         _ if status.is_redirection() => {
             // The path may be a secret, here as in the mapping.
             let to = headers.get(LOCATION).and_then(|to| Url::parse(to.to_str().ok()?).ok());
-            let to = to.map_or("another path".to_owned(), |to| to.origin().ascii_serialization());
+            let another = || "another path".to_owned();
+            let to = to.map_or_else(another, |to| to.origin().ascii_serialization());
             (FaultClass::Permanent, format!("the target is at {to} now; change the url to that"))
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => (

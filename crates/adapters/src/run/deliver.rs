@@ -73,8 +73,8 @@ async fn start(
     let allowed = rate.as_mut().map_or(usize::MAX, |rate| rate.allowed());
     let (attempts, next) = adapter
         .outbox(move |outbox| {
-            let max = max.min(outbox.under_way().saturating_add(allowed));
-            let attempts = outbox.take(now_ms(), max)?;
+            let begin = max.min(outbox.under_way().saturating_add(allowed));
+            let attempts = outbox.take(now_ms(), begin)?;
             // Where as many are under way as may be, the next one begins when one of them ends.
             let is_full = outbox.under_way() >= max;
             let next = if is_full { None } else { outbox.next_ms().unwrap_or_default() };

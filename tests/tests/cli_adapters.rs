@@ -1,6 +1,7 @@
 //! Adapters at the command line: documents reach files, whatever is killed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -271,6 +272,27 @@ fn a_target_is_told_no_faster_than_it_wants_and_no_more_waits_than_may() {
     taken.sort_unstable();
     // Two at once after a rest, and one every half second then.
     assert!(taken[4] - taken[0] >= 1400, "{taken:?}");
+}
+
+#[test]
+fn what_a_target_lost_is_found_at_its_time_and_sent_again() {
+    let company = Company::new();
+    company.add("reconcile = '* * * * * *'");
+    let _running = company.run();
+    company.set("1", &["status=booked"]);
+    company.sync();
+    company.wait("the row", |company| company.rows().contains_key("1"));
+    let first = company.delivered().remove(0);
+    // Somebody deletes it there.
+    let file =
+        std::fs::File::options().append(true).open(company.folder.path().join("out/1.jsonl"));
+    let line = json!({ "name": "jobs", "record": "1", "op": "delete", "row": null });
+    writeln!(file.expect("the file"), "{line}").expect("it is written");
+    company.wait("the row again", |company| company.rows()["1"]["status"] == "BOOKED");
+    let again = company.delivered().pop().expect("a delivery");
+    assert_eq!(again["row"], first["row"]);
+    assert_ne!(again["key"], first["key"], "it is asked for");
+    company.wait("the report", |company| company.status()["reconciled"]["differs"] == 0);
 }
 
 #[test]

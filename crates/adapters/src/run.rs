@@ -195,7 +195,11 @@ async fn kept_up(
     span: Span,
     make: impl Fn() -> BoxFuture<'static, ()>,
 ) {
-    while let Err(panic) = tokio::spawn(make().instrument(span.clone())).await {
+    // What is in the set ends with whoever waits for it.
+    let mut one = JoinSet::new();
+    loop {
+        one.spawn(make().instrument(span.clone()));
+        let Some(Err(panic)) = one.join_next().await else { return };
         span.in_scope(|| error!(%panic, "a part of the adapter broke off; it begins again"));
         tokio::select! {
             () = sleep(AGAIN) => {}
@@ -252,7 +256,11 @@ impl Adapter {
         });
         match done.await {
             Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Everything ends.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }

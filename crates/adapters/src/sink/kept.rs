@@ -210,7 +210,11 @@ impl File {
         });
         match done.await {
             Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Everything ends.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 

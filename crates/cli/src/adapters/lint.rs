@@ -53,7 +53,14 @@ pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Resu
     output.result(&json, || {
         let adapters = parsed.config.as_ref().map_or(0, |config| config.adapters.len());
         let sum = match errors {
-            0 => format!("{name}: {}, nothing wrong", count(adapters as u64, "adapter")),
+            0 if said.is_empty() => {
+                format!("{name}: {}, nothing wrong", count(adapters as u64, "adapter"))
+            }
+            0 => format!(
+                "{name}: {}, {}",
+                count(adapters as u64, "adapter"),
+                count(said.len() as u64, "warning")
+            ),
             _ => format!("{name}: {}", count(errors as u64, "error")),
         };
         lines.push(sum);

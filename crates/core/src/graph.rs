@@ -122,6 +122,38 @@ impl ChangeGraph {
         heads
     }
 
+    /// The ranks of the changes nothing builds on, ascending.
+    pub fn head_ranks(&self) -> impl Iterator<Item = u32> {
+        self.heads.iter().copied()
+    }
+
+    /// Those of `ranks` that no other of them builds on, ascending.
+    ///
+    /// # Panics
+    /// One of them is no rank of a change.
+    pub fn maximal(&self, ranks: &[u32]) -> Vec<u32> {
+        let mut before = RankSet::of(self.len());
+        ranks
+            .iter()
+            .for_each(|rank| self.deps_of(*rank).iter().for_each(|dep| before.insert(*dep)));
+        for rank in (0..ranks.iter().max().copied().unwrap_or(0)).rev() {
+            if before.contains(rank) {
+                self.deps_of(rank).iter().for_each(|dep| before.insert(*dep));
+            }
+        }
+        let latest: BTreeSet<u32> = ranks.iter().copied().collect();
+        latest.into_iter().filter(|rank| !before.contains(*rank)).collect()
+    }
+
+    /// The ranks a change builds on, descending.
+    ///
+    /// # Panics
+    /// No change has this rank.
+    pub fn deps_of(&self, rank: u32) -> &[u32] {
+        let start = rank.checked_sub(1).map_or(0, |before| self.node(before).deps_end);
+        &self.deps[start as usize..self.node(rank).deps_end as usize]
+    }
+
     /// One hash over all heads.
     pub fn heads_hash(&self) -> HeadsHash {
         heads_hash(&self.heads())
@@ -140,17 +172,12 @@ impl ChangeGraph {
     pub fn since(&self, have: &[ShortHash]) -> Since {
         let known: Vec<u32> = have.iter().filter_map(|short| self.rank_of_short(short)).collect();
         let unknown = known.len() < have.len();
-        let ranks = if known.is_empty() {
-            (0..self.next_rank()).collect()
-        } else {
-            self.not_in_ancestors(&known)
-        };
-        Since { ranks, unknown }
+        Since { ranks: self.lacking(&known), unknown }
     }
 
     /// The changes `of` and everything they build on. Unknown ones are passed over.
     pub fn ancestors(&self, of: &[ChangeHash]) -> RankSet {
-        let mut set = RankSet { words: vec![0; self.nodes.len().div_ceil(64)] };
+        let mut set = RankSet::of(self.len());
         let roots: Vec<u32> = of.iter().filter_map(|hash| self.rank(hash)).collect();
         roots.iter().for_each(|rank| set.insert(*rank));
         for rank in (0..roots.iter().max().map_or(0, |highest| highest + 1)).rev() {
@@ -215,10 +242,17 @@ impl ChangeGraph {
         rank
     }
 
-    fn not_in_ancestors(&self, known: &[u32]) -> Vec<u32> {
+    /// The changes that are neither among `held` nor ancestors of one, ascending.
+    ///
+    /// # Panics
+    /// One of `held` is no rank of a change.
+    pub fn lacking(&self, held: &[u32]) -> Vec<u32> {
+        if held.is_empty() {
+            return (0..self.next_rank()).collect();
+        }
         let mut frontier = Frontier::default();
         self.heads.iter().for_each(|head| frontier.reach(*head, false));
-        known.iter().for_each(|rank| frontier.reach(*rank, true));
+        held.iter().for_each(|rank| frontier.reach(*rank, true));
         let mut lacking = Vec::new();
         while let Some((rank, held)) = frontier.pop() {
             if !held {
@@ -246,11 +280,6 @@ impl ChangeGraph {
 
     fn node(&self, rank: u32) -> &Node {
         &self.nodes[rank as usize]
-    }
-
-    fn deps_of(&self, rank: u32) -> &[u32] {
-        let start = rank.checked_sub(1).map_or(0, |before| self.node(before).deps_end);
-        &self.deps[start as usize..self.node(rank).deps_end as usize]
     }
 }
 
@@ -402,6 +431,11 @@ pub struct RankSet {
 }
 
 impl RankSet {
+    /// An empty set with room for the ranks of `len` changes.
+    pub(crate) fn of(len: usize) -> Self {
+        Self { words: vec![0; len.div_ceil(64)] }
+    }
+
     /// Whether the change of this rank is in the set.
     pub fn contains(&self, rank: u32) -> bool {
         self.words.get(rank as usize / 64).is_some_and(|word| word >> (rank % 64) & 1 == 1)
@@ -417,7 +451,7 @@ impl RankSet {
         (0..self.words.len() as u32 * 64).filter(|rank| self.contains(*rank))
     }
 
-    fn insert(&mut self, rank: u32) {
+    pub(crate) fn insert(&mut self, rank: u32) {
         self.words[rank as usize / 64] |= 1 << (rank % 64);
     }
 }

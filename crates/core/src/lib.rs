@@ -15,9 +15,11 @@
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
 //!   they differ;
 //! - [`wire`]: the frames of `rejoin.v1`;
-//! - [`session`]: the two ends of a session as state machines.
+//! - [`session`]: the two ends of a session as state machines;
+//! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one.
 #![warn(missing_docs)]
 
+pub mod automerge_repo;
 pub mod change;
 mod digest;
 mod graph;

@@ -95,6 +95,19 @@ pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
 /// Bytes of the text in a Bye or Refused frame.
 pub const REASON_BYTES_MAX: usize = 512;
 
+/// Bytes of one message of automerge-repo's protocol, which sends a whole document in one. As many
+/// as the servers it replaces take.
+pub const REPO_FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of a peer, session or storage id of automerge-repo, and of other texts in its messages.
+pub const REPO_TEXT_BYTES_MAX: usize = 1024;
+
+/// Storages whose heads one message of automerge-repo may tell of, or one peer may be told of.
+pub const REPO_STORAGES_MAX: usize = 1024;
+
+/// Bytes of one ephemeral message of automerge-repo; a longer one is not passed on.
+pub const EPHEMERAL_BYTES_MAX: usize = 256 << 10;
+
 const _: () = assert!(CHANGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES <= CHANGE_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + 16 <= MESSAGE_BYTES_MAX);

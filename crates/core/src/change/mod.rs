@@ -61,4 +61,5 @@ pub use birth::{
 };
 pub use error::GuardError;
 pub use guard::{AUTHOR_BYTES_MAX, Change, parse};
+pub(crate) use reader::Reader;
 pub use snapshot::{SNAPSHOT_INFLATED_BYTES_MAX, check_snapshot};

@@ -5,26 +5,26 @@ use super::GuardError;
 /// Reads from the front of a slice. Every method names what it reads, so that an error can say
 /// which part of the change is damaged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The next `len` bytes. The length is compared with what is there before anything happens,
     /// whatever it claims.
-    pub(super) fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8], GuardError> {
+    pub(crate) fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8], GuardError> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let (taken, rest) =
             self.rest.split_at_checked(len).ok_or(GuardError::Truncated { what })?;
@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn array<const N: usize>(
+    pub(crate) fn array<const N: usize>(
         &mut self,
         what: &'static str,
     ) -> Result<[u8; N], GuardError> {
@@ -42,14 +42,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes behind their length.
-    pub(super) fn prefixed(&mut self, what: &'static str) -> Result<&'a [u8], GuardError> {
+    pub(crate) fn prefixed(&mut self, what: &'static str) -> Result<&'a [u8], GuardError> {
         let len = self.u64(what)?;
         self.take(len, what)
     }
 
     /// An unsigned LEB128 number in its shortest form. A longer form would hash differently from
     /// what Automerge writes when it saves the change.
-    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, GuardError> {
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, GuardError> {
         let mut value = 0_u64;
         for (index, &byte) in self.rest.iter().take(LEB_BYTES_MAX).enumerate() {
             let last = index + 1 == LEB_BYTES_MAX;

@@ -1,0 +1,97 @@
+//! Changes of one document that came before what they build on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::change::Change;
+use crate::{ChangeGraph, ChangeHash};
+
+/// A change and its bytes.
+pub type Chunk = (Change, Vec<u8>);
+
+/// Puts changes in an order in which they can be kept, and holds those that cannot be yet.
+///
+/// A peer does not send a change twice over one connection, so what came too early is held until
+/// the rest is there. It comes too early when a Bloom filter claimed for us what we do not have,
+/// once in a hundred times.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    /// By the first of their dependencies that is missing.
+    waiting: BTreeMap<ChangeHash, Vec<Chunk>>,
+    held: BTreeSet<ChangeHash>,
+    bytes: usize,
+}
+
+impl Orphans {
+    /// Takes in what came, and returns everything that can be kept now, dependencies first.
+    /// Changes that the graph has are left out.
+    pub fn sort(&mut self, graph: &ChangeGraph, came: Vec<Chunk>) -> Vec<Chunk> {
+        let mut ready = Vec::new();
+        let mut passed = BTreeSet::new();
+        let arrived: Vec<_> =
+            self.waiting.keys().filter(|dep| graph.contains(dep)).copied().collect();
+        let mut due: Vec<Chunk> = arrived.iter().flat_map(|dep| self.release(dep)).collect();
+        for chunk in came {
+            if !graph.contains(&chunk.0.hash()) && !self.held.contains(&chunk.0.hash()) {
+                due.push(chunk);
+            }
+            while let Some(chunk) = due.pop() {
+                let hash = chunk.0.hash();
+                let is_here = |dep: &ChangeHash| passed.contains(dep) || graph.contains(dep);
+                match chunk.0.deps().iter().find(|dep| !is_here(dep)) {
+                    Some(dep) => self.hold(*dep, chunk),
+                    None if passed.insert(hash) => {
+                        ready.push(chunk);
+                        due.extend(self.release(&hash));
+                    }
+                    None => {}
+                }
+            }
+        }
+        ready
+    }
+
+    /// Whether something is held that the graph has become ready for.
+    pub fn is_due(&self, graph: &ChangeGraph) -> bool {
+        self.waiting.keys().any(|dep| graph.contains(dep))
+    }
+
+    /// Whether this change is held.
+    pub fn holds(&self, hash: &ChangeHash) -> bool {
+        self.held.contains(hash)
+    }
+
+    /// What is to be asked for, ascending.
+    pub fn missing(&self) -> impl Iterator<Item = ChangeHash> {
+        self.waiting.keys().filter(|dep| !self.held.contains(dep)).copied()
+    }
+
+    /// How many changes are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether none are.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Bytes of the changes that are held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn hold(&mut self, dep: ChangeHash, chunk: Chunk) {
+        self.held.insert(chunk.0.hash());
+        self.bytes += chunk.1.len();
+        self.waiting.entry(dep).or_default().push(chunk);
+    }
+
+    fn release(&mut self, dep: &ChangeHash) -> Vec<Chunk> {
+        let released = self.waiting.remove(dep).unwrap_or_default();
+        for (change, bytes) in &released {
+            self.held.remove(&change.hash());
+            self.bytes -= bytes.len();
+        }
+        released
+    }
+}

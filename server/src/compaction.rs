@@ -1,4 +1,4 @@
-//! Folding a document's changes into one snapshot, away from the relay.
+//! Folding a document's changes into one snapshot, and taking one apart, away from the relay.
 //!
 //! This is the one place where the relay's bytes meet Automerge, and Automerge can panic, abort and
 //! run out of memory on bytes that were made for it. So it happens in a child process with limits of
@@ -65,6 +65,9 @@ pub enum CompactionError {
     /// The relay stopped meanwhile.
     #[error("the relay stops; the document is folded some other time")]
     Cancelled,
+    /// There is nobody to do it.
+    #[error("no worker is configured, and documents are taken apart by one only")]
+    NoWorker,
     /// The worker ended without a result.
     #[error("the compaction worker failed ({status}): {message}")]
     Failed {

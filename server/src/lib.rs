@@ -6,15 +6,15 @@
 //!   the change graph, which is all that is needed to check and to send them.
 //! - [`Relay`]: the engine without sockets, threads or a clock. It drains what came, commits once,
 //!   and only then lets sessions answer and forward.
-//! - [`compact_worker`]: folds changes into snapshots in a process of its own, the only place where
-//!   bytes from outside meet Automerge.
+//! - [`compact_worker`]: folds changes into snapshots, and takes uploaded documents apart, in a process
+//!   of its own: the only place where bytes from outside meet Automerge.
 //! - [`serve()`]: one thread around the engine, and a task for each WebSocket.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use rejoin_relay::{Config, serve};
 //!
-//! let listener = tokio::net::TcpListener::bind("127.0.0.1:4710").await?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:4455").await?;
 //! let stop = async { tokio::time::sleep(std::time::Duration::from_secs(3600)).await };
 //! serve(Config::new("/var/lib/rejoin"), listener, stop).await?;
 //! # Ok(())
@@ -29,7 +29,8 @@ mod relay;
 #[cfg(feature = "mutants")]
 pub use relay::Mutant;
 pub use relay::{
-    Close, CompactionPolicy, ConnectionId, Counters, Outgoing, RefusedCounters, Relay, RelayOptions,
+    Close, CompactionPolicy, ConnectionId, Counters, Outgoing, RefusedCounters, Relay,
+    RelayOptions, Upload,
 };
 pub use store::{StoreError, TailPolicy};
 

@@ -1,7 +1,9 @@
 //! The relay's engine: sessions over the store, without sockets, threads, clock or randomness.
 
+mod automerge_repo;
 mod counters;
 mod folding;
+mod intake;
 mod options;
 mod pushes;
 mod repairs;
@@ -13,13 +15,15 @@ use std::ops::RangeInclusive;
 
 use redb::Database;
 #[cfg(feature = "mutants")]
-use rejoin_core::change::{Change, Place};
+use rejoin_core::change::Change;
+use rejoin_core::change::Place;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
 #[cfg(feature = "mutants")]
 use rejoin_core::wire::RefusedClass;
 use rejoin_core::wire::{Hello, Presence, Push};
 use rejoin_core::{DocumentId, SpaceName};
 
+pub use automerge_repo::Upload;
 pub use counters::{Counters, RefusedCounters};
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
@@ -28,10 +32,12 @@ pub use sessions::Close;
 pub use transmit::Outgoing;
 
 use crate::store::{ChangeStore, StoreError};
+use automerge_repo::Peers;
 use folding::Folding;
+use intake::Intake;
 #[cfg(feature = "mutants")]
-use pushes::Refuse;
-use pushes::{Checked, PushCheck};
+use intake::Refuse;
+use pushes::{Checked, check_push};
 use repairs::Repairs;
 use sessions::Connection;
 
@@ -58,6 +64,8 @@ pub struct Relay {
     store: ChangeStore,
     options: RelayOptions,
     connections: BTreeMap<ConnectionId, Connection>,
+    /// The connections that speak automerge-repo's protocol.
+    peers: Peers,
     /// The open sessions of each space, each with the space's number in it.
     listeners: BTreeMap<SpaceName, BTreeSet<(ConnectionId, u32)>>,
     /// Connections with events for the next turn.
@@ -73,18 +81,29 @@ pub struct Relay {
     refuse: Option<Refuse>,
 }
 
-/// What a push comes to, to be told after the commit.
+/// What came of changes that were sent, to be told after the commit.
 #[derive(Debug)]
 struct Answer {
-    connection: ConnectionId,
-    space: u32,
+    author: Author,
     name: SpaceName,
-    n: u64,
     document: DocumentId,
-    bytes: usize,
     positions: Option<RangeInclusive<u64>>,
-    /// Nothing if the session is over.
-    outcome: Option<StoreOutcome>,
+}
+
+/// Who sent them.
+#[derive(Debug)]
+enum Author {
+    /// A replica, by push `n` into its space number `space`.
+    Replica {
+        connection: ConnectionId,
+        space: u32,
+        n: u64,
+        bytes: usize,
+        /// Nothing if the session is over.
+        outcome: Option<StoreOutcome>,
+    },
+    /// A peer, which is told like everyone else.
+    Peer,
 }
 
 impl Relay {
@@ -103,6 +122,7 @@ impl Relay {
             repairs: Repairs::new(options.repair_bytes_max),
             options,
             connections: BTreeMap::new(),
+            peers: Peers::default(),
             listeners: BTreeMap::new(),
             eventful: BTreeSet::new(),
             ready: BTreeSet::new(),
@@ -146,9 +166,9 @@ impl Relay {
         self.ready.pop_first()
     }
 
-    /// Whether [`poll_ready`](Self::poll_ready) has more.
+    /// Whether [`poll_ready`](Self::poll_ready) has more, or another turn is due at once.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.peers.has_work()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
@@ -170,8 +190,9 @@ impl Relay {
         Counters {
             graphs_loaded: self.store.graphs_loaded(),
             graph_bytes: self.store.graph_bytes(),
-            sessions: self.connections.len(),
-            queued: sessions.map(|connection| connection.session.queued()).sum(),
+            sessions: self.connections.len() + self.peers.len(),
+            queued: sessions.map(|connection| connection.session.queued()).sum::<usize>()
+                + self.peers.queued(),
             ..self.counters
         }
     }
@@ -212,6 +233,7 @@ impl Relay {
                 }
             }
         }
+        self.work_peers(unix_ms)?;
         self.stage_folded()?;
         self.commit_and_tell(unix_ms)
     }
@@ -232,7 +254,7 @@ impl Relay {
             RelayEvent::Hello(hello) => self.open_session(now, unix_ms, connection, &hello),
             RelayEvent::Push(push) => self.take_push(connection, &push),
             RelayEvent::Presence(presence) => {
-                self.forward_presence(connection, presence);
+                self.forward_presence(connection, presence, unix_ms);
                 Ok(())
             }
             // Nothing is checked against a token yet, so a fresh one changes nothing.
@@ -264,30 +286,25 @@ impl Relay {
         let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
         let bytes = sessions::push_bytes(push);
         let Self { options, store, counters, .. } = self;
-        let check = PushCheck::new(options, store, counters, &name, push);
+        let Push { collection, document, .. } = push;
+        let place = Place { space: &name, collection, document };
+        let intake = Intake::new(options, store, counters, place)?;
         #[cfg(feature = "mutants")]
-        let check = check.refusing(self.refuse.as_mut());
-        let Checked { positions, outcome } = check.run()?;
+        let intake = intake.refusing(self.refuse.as_mut());
+        let Checked { positions, outcome } = check_push(push, intake)?;
         if let Err(no_change) = &outcome {
             self.close_for_protocol(id, no_change);
         }
         let Push { n, space, document, .. } = *push;
         let (connection, outcome) = (id, outcome.ok());
-        self.answers.push(Answer {
-            connection,
-            space,
-            name,
-            n,
-            document,
-            bytes,
-            positions,
-            outcome,
-        });
+        let author = Author::Replica { connection, space, n, bytes, outcome };
+        self.answers.push(Answer { author, name, document, positions });
         Ok(())
     }
 
-    fn forward_presence(&mut self, from: ConnectionId, presence: Presence) {
+    fn forward_presence(&mut self, from: ConnectionId, presence: Presence, unix_ms: u64) {
         let Some(name) = self.space_of(from, presence.space) else { return };
+        self.give_to_peers(&name, &presence, unix_ms);
         let Some(listeners) = self.listeners.get(&name) else { return };
         for (id, space) in listeners.iter().filter(|(id, _)| *id != from) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
@@ -309,22 +326,28 @@ impl Relay {
     }
 
     fn tell(&mut self, answer: Answer) {
-        let Answer { connection: author, space, name, n, document, bytes, positions, outcome } =
-            answer;
-        if let Some(connection) = self.connections.get_mut(&author) {
-            connection.push_bytes -= bytes;
-            if let Some(outcome) = outcome {
-                connection.session.handle_stored(n, outcome);
+        let Answer { author, name, document, positions } = answer;
+        let author = match author {
+            Author::Replica { connection: id, space, n, bytes, outcome } => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.push_bytes -= bytes;
+                    if let Some(outcome) = outcome {
+                        connection.session.handle_stored(n, outcome);
+                    }
+                    self.ready.insert(id);
+                }
+                Some((id, space))
             }
-            self.ready.insert(author);
-        }
+            Author::Peer => None,
+        };
         let Some(positions) = positions else { return };
         for (id, number) in self.listeners.get(&name).into_iter().flatten() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            let own = (*id, *number) == (author, space);
+            let own = author == Some((*id, *number));
             connection.session.handle_committed(*number, document, positions.clone(), own);
             self.ready.insert(*id);
         }
+        self.mark_peers(&document);
         self.consider_folding(&document);
     }
 

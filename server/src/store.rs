@@ -8,6 +8,7 @@ mod batch;
 mod cache;
 mod error;
 mod fold;
+mod parcel;
 mod reads;
 mod tables;
 
@@ -24,6 +25,7 @@ pub use reads::SpaceState;
 
 use batch::Batch;
 use cache::GraphCache;
+pub(crate) use tables::DocumentRow;
 use tables::{CHUNKS, DIGESTS, DOCUMENTS, HOURS, IDENTITY, LOG, SNAPSHOTS, SPACES, SpaceRow};
 
 /// The relay's store on one redb database.
@@ -101,6 +103,14 @@ impl ChangeStore {
             is_at_home: held.row.space == *place.space && held.row.collection == *place.collection,
             graph: &held.graph,
         }))
+    }
+
+    /// Where a document belongs, and its changes, those staged included.
+    pub(crate) fn document(
+        &mut self,
+        document: &DocumentId,
+    ) -> Result<Option<(&DocumentRow, &ChangeGraph)>, StoreError> {
+        Ok(self.load(document)?.map(|held| (&held.row, &held.graph)))
     }
 
     /// Writes and commits something small, to see whether the disk still takes it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use rejoin::{CollectionName, Path};
+use rejoin::{CollectionName, Path, SpaceName};
 
 pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments, ReconcileArguments};
 
@@ -130,6 +130,16 @@ pub(crate) struct RelayArguments {
     /// The folder it stores everything in, made if there is none
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// The space of automerge-repo's clients that connect to /automerge; /automerge/NAME is for
+    /// others
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SPACE)]
+    pub(crate) automerge_space: SpaceName,
+    /// The collection of documents that automerge-repo's clients make
+    #[arg(long, value_name = "NAME", default_value = "documents")]
+    pub(crate) automerge_collection: CollectionName,
+    /// Drop ephemeral messages of automerge-repo's clients that name another author than themselves
+    #[arg(long)]
+    pub(crate) check_ephemeral_sender: bool,
     /// Run the adapters of this file too; they connect to this relay, whatever the file says
     #[arg(long, value_name = "FILE")]
     pub(crate) adapters: Option<PathBuf>,

@@ -26,6 +26,9 @@ pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()
     let address = listener.local_addr()?;
     let mut config = Config::new(&arguments.data);
     config.compaction_worker = Some(worker()?);
+    config.automerge_space = arguments.automerge_space.clone();
+    config.options.automerge_collection = arguments.automerge_collection.clone();
+    config.options.checks_ephemeral_sender = arguments.check_ephemeral_sender;
     // Polled for the first time when the relay serves.
     let shutdown = async move {
         announce(address, output);
@@ -66,7 +69,8 @@ pub(crate) fn compact() -> Result<()> {
 /// One line that a script can wait for. Nobody needs to read it.
 fn announce(address: SocketAddr, output: Output) {
     let url = format!("ws://{address}/sync");
-    let json = json!({ "event": "listening", "url": url });
+    let automerge = format!("ws://{address}/automerge");
+    let json = json!({ "event": "listening", "url": url, "automerge": automerge });
     let _ = output.result(&json, || format!("listening on {url}"));
 }
 

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufReader, BufWriter, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::worker::{read_answer, write_question};
+use super::worker::{read_answer, read_changes, write_document, write_question};
 use super::{Compacted, CompactionError};
 use crate::store::{FoldError, FoldInput};
 
@@ -32,6 +32,30 @@ impl WorkerProcess {
         input: FoldInput,
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Compacted, CompactionError> {
+        let question = move |output: &mut Stdin| write_question(&input, output);
+        self.ask(question, read_answer, is_cancelled)
+    }
+
+    /// Takes a document chunk apart into its changes, dependencies first, and waits for it, unless
+    /// `is_cancelled`.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn take_apart(
+        &self,
+        document: Vec<u8>,
+        is_cancelled: impl Fn() -> bool,
+    ) -> Result<Vec<Vec<u8>>, CompactionError> {
+        let question = move |output: &mut Stdin| Ok(write_document(&document, output)?);
+        self.ask(question, read_changes, is_cancelled)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Stdin) -> Result<(), FoldError> + Send + 'static,
+        read_answer: fn(BufReader<ChildStdout>) -> io::Result<T>,
+        is_cancelled: impl Fn() -> bool,
+    ) -> Result<T, CompactionError> {
         let mut child = self.start()?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -41,8 +65,7 @@ impl WorkerProcess {
         let (done, outcome) = mpsc::sync_channel(1);
         // Reading and writing have no deadline, but end when the child does.
         let talk = thread::spawn(move || {
-            let asked = write_question(&input, &mut BufWriter::new(stdin));
-            drop(input);
+            let asked = question(&mut BufWriter::new(stdin));
             let answer = read_answer(BufReader::new(stdout));
             let mut message = String::new();
             let read = stderr.take(MESSAGE_BYTES_MAX).read_to_string(&mut message);
@@ -57,11 +80,11 @@ impl WorkerProcess {
         talked?.result(&status.map_or_else(|error| error.to_string(), |status| status.to_string()))
     }
 
-    fn wait(
+    fn wait<T>(
         &self,
-        outcome: &Receiver<Talk>,
+        outcome: &Receiver<Talk<T>>,
         is_cancelled: impl Fn() -> bool,
-    ) -> Result<Talk, CompactionError> {
+    ) -> Result<Talk<T>, CompactionError> {
         let deadline = Instant::now() + self.time_limit;
         loop {
             match outcome.recv_timeout(CANCEL_CHECK) {
@@ -89,19 +112,21 @@ impl WorkerProcess {
 }
 
 /// What passed between relay and worker.
-struct Talk {
+struct Talk<T> {
     asked: Result<(), FoldError>,
-    answer: io::Result<Compacted>,
+    answer: io::Result<T>,
     message: String,
 }
 
-impl Talk {
+type Stdin = BufWriter<ChildStdin>;
+
+impl<T> Talk<T> {
     /// An answer counts, whatever came after it. Without one, what the worker said explains more
     /// than a broken pipe does.
-    fn result(self, status: &str) -> Result<Compacted, CompactionError> {
+    fn result(self, status: &str) -> Result<T, CompactionError> {
         let Self { asked, answer, message } = self;
         match (asked, answer) {
-            (Ok(()), Ok(compacted)) => Ok(compacted),
+            (Ok(()), Ok(answer)) => Ok(answer),
             (Err(error @ FoldError::Store(_)), _) => Err(error.into()),
             (_, Err(source)) if message.is_empty() => Err(CompactionError::Answer(source)),
             _ => {

@@ -1,13 +1,14 @@
-//! The worker: bytes in, a verified snapshot out. It trusts neither.
+//! The worker: changes in, a verified snapshot out; or a document in, its changes out. It trusts
+//! neither.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Automerge, AutomergeError, Change};
 use rejoin_core::ChangeHash;
 use rejoin_core::change::{GuardError, check_snapshot, parse};
-use rejoin_core::limits::{CHANGE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use rejoin_core::limits::{INFLATED_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use thiserror::Error;
 
 use super::{Compacted, CompactionError};
@@ -45,18 +46,29 @@ pub enum WorkerError {
     Limit(#[source] io::Error),
 }
 
-/// Answers one question: reads a snapshot and changes, writes one snapshot of all of them.
+/// Answers one question: reads a snapshot and changes and writes one snapshot of all of them, or
+/// reads a document and writes its changes.
 ///
 /// Reads all of `input` before it writes anything.
 ///
 /// # Errors
-/// No snapshot could be made that verifiably holds the same changes. Nothing was written, or not
-/// all of it.
+/// No snapshot could be made that verifiably holds the same changes, or the document is not sound.
+/// Nothing was written, or not all of it.
 pub fn compact_worker(input: impl Read, output: impl Write) -> Result<(), WorkerError> {
-    let question = Question::read(input).map_err(WorkerError::Question)?;
-    let folded = catch_unwind(AssertUnwindSafe(|| fold(&question)));
-    let compacted = folded.map_err(|_| WorkerError::Panicked)??;
-    write_answer(&compacted, output).map_err(WorkerError::Answer)
+    match Question::read(input).map_err(WorkerError::Question)? {
+        Question::Fold { snapshot, chunks } => {
+            let compacted = fenced(|| fold(&snapshot, &chunks))?;
+            write_answer(&compacted, output).map_err(WorkerError::Answer)
+        }
+        Question::TakeApart { document } => {
+            let changes = fenced(|| take_apart(&document))?;
+            write_changes(&changes, output).map_err(WorkerError::Answer)
+        }
+    }
+}
+
+fn fenced<T>(work: impl FnOnce() -> Result<T, WorkerError>) -> Result<T, WorkerError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| WorkerError::Panicked)?
 }
 
 /// What the relay's child process does: [`compact_worker`] between its standard input and output,
@@ -91,12 +103,12 @@ pub fn compact_in_process(input: &FoldInput) -> Result<Compacted, CompactionErro
 ///
 /// | bytes | what |
 /// |---|---|
-/// | 1 | version, 1 |
+/// | 1 | [`FOLD`] |
 /// | 8 | bytes of the snapshot, little endian; 0 if there is none |
 /// | | the snapshot |
 /// | 4, each | bytes of a change chunk, little endian, then the chunk; 0 ends the list |
 pub(super) fn write_question(input: &FoldInput, output: &mut impl Write) -> Result<(), FoldError> {
-    output.write_all(&[VERSION])?;
+    output.write_all(&[FOLD])?;
     output.write_all(&input.snapshot_bytes().to_le_bytes())?;
     input.write_snapshot(output)?;
     input.each_change(|chunk| {
@@ -110,14 +122,14 @@ pub(super) fn write_question(input: &FoldInput, output: &mut impl Write) -> Resu
 ///
 /// | bytes | what |
 /// |---|---|
-/// | 1 | version, 1 |
+/// | 1 | [`FOLD`] |
 /// | 8 | changes, little endian |
 /// | 4 | heads, little endian |
 /// | 32, each | a head, ascending |
 /// | 8 | bytes of the snapshot, little endian |
 /// | | the snapshot |
 pub(super) fn read_answer(mut input: impl Read) -> io::Result<Compacted> {
-    read_version(&mut input)?;
+    read_kind(&mut input, FOLD)?;
     let changes = u64::from_le_bytes(read_array(&mut input)?);
     let count = u32::from_le_bytes(read_array(&mut input)?);
     let heads = (0..count).map(|_| read_array(&mut input).map(ChangeHash));
@@ -127,39 +139,89 @@ pub(super) fn read_answer(mut input: impl Read) -> io::Result<Compacted> {
     Ok(Compacted { heads, changes, snapshot, in_process: false })
 }
 
-struct Question {
-    snapshot: Vec<u8>,
-    chunks: Vec<Vec<u8>>,
+/// Writes a document for a worker to take apart.
+///
+/// | bytes | what |
+/// |---|---|
+/// | 1 | [`TAKE_APART`] |
+/// | 8 | bytes of the document, little endian |
+/// | | the document |
+pub(super) fn write_document(document: &[u8], output: &mut impl Write) -> io::Result<()> {
+    output.write_all(&[TAKE_APART])?;
+    output.write_all(&(document.len() as u64).to_le_bytes())?;
+    output.write_all(document)?;
+    output.flush()
+}
+
+/// Reads the changes that came of it: [`TAKE_APART`] in one byte, and then as
+/// [`write_question`] writes changes.
+pub(super) fn read_changes(mut input: impl Read) -> io::Result<Vec<Vec<u8>>> {
+    read_kind(&mut input, TAKE_APART)?;
+    read_chunks(&mut input)
+}
+
+enum Question {
+    Fold { snapshot: Vec<u8>, chunks: Vec<Vec<u8>> },
+    TakeApart { document: Vec<u8> },
 }
 
 impl Question {
     fn read(mut input: impl Read) -> io::Result<Self> {
-        read_version(&mut input)?;
+        let [kind] = read_array(&mut input)?;
         let len = u64::from_le_bytes(read_array(&mut input)?);
-        let snapshot = read_bytes(&mut input, len, SNAPSHOT_BYTES_MAX)?;
-        let mut chunks = Vec::new();
-        loop {
-            let len = u32::from_le_bytes(read_array(&mut input)?);
-            if len == 0 {
-                return Ok(Self { snapshot, chunks });
-            }
-            chunks.push(read_bytes(&mut input, len.into(), CHANGE_BYTES_MAX)?);
+        let bytes = read_bytes(&mut input, len, SNAPSHOT_BYTES_MAX)?;
+        match kind {
+            FOLD => Ok(Self::Fold { snapshot: bytes, chunks: read_chunks(&mut input)? }),
+            TAKE_APART => Ok(Self::TakeApart { document: bytes }),
+            _ => Err(invalid("another version")),
         }
     }
 }
 
+/// Chunks behind their lengths; a length of 0 ends them.
+fn read_chunks(input: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
+    let mut chunks = Vec::new();
+    loop {
+        let len = u32::from_le_bytes(read_array(input)?);
+        if len == 0 {
+            return Ok(chunks);
+        }
+        chunks.push(read_bytes(input, len.into(), INFLATED_BYTES_MAX)?);
+    }
+}
+
+/// The changes of a document, dependencies first. Each has the hash that its bytes have, or the
+/// document would not load.
+fn take_apart(document: &[u8]) -> Result<Vec<Vec<u8>>, WorkerError> {
+    check_snapshot(document)?;
+    let document = Automerge::load(document).map_err(refused)?;
+    let changes = document.get_changes(&[]);
+    Ok(changes.iter().map(|change| change.raw_bytes().to_vec()).collect())
+}
+
+fn write_changes(changes: &[Vec<u8>], output: impl Write) -> io::Result<()> {
+    let mut output = BufWriter::new(output);
+    output.write_all(&[TAKE_APART])?;
+    for chunk in changes {
+        output.write_all(&(chunk.len() as u32).to_le_bytes())?;
+        output.write_all(chunk)?;
+    }
+    output.write_all(&0_u32.to_le_bytes())?;
+    output.flush()
+}
+
 /// Loads what is given, saves it, and loads that again: what comes out must be the changes that
 /// went in, by hashes that the guard computed of the given bytes.
-fn fold(question: &Question) -> Result<Compacted, WorkerError> {
+fn fold(snapshot: &[u8], chunks: &[Vec<u8>]) -> Result<Compacted, WorkerError> {
     let mut document = Automerge::new();
     let mut given = BTreeSet::new();
-    if !question.snapshot.is_empty() {
-        check_snapshot(&question.snapshot)?;
-        document = Automerge::load(&question.snapshot).map_err(refused)?;
+    if !snapshot.is_empty() {
+        check_snapshot(snapshot)?;
+        document = Automerge::load(snapshot).map_err(refused)?;
         given.extend(hashes(&document));
     }
-    let mut changes = Vec::with_capacity(question.chunks.len());
-    for chunk in &question.chunks {
+    let mut changes = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
         given.insert(parse(chunk)?.hash());
         let change = Change::from_bytes(chunk.clone());
         changes.push(change.map_err(|error| refused(AutomergeError::LoadChangeError(error)))?);
@@ -186,7 +248,7 @@ fn hashes(document: &Automerge) -> BTreeSet<ChangeHash> {
 
 fn write_answer(compacted: &Compacted, mut output: impl Write) -> io::Result<()> {
     let Compacted { heads, changes, snapshot, .. } = compacted;
-    output.write_all(&[VERSION])?;
+    output.write_all(&[FOLD])?;
     output.write_all(&changes.to_le_bytes())?;
     output.write_all(&(heads.len() as u32).to_le_bytes())?;
     heads.iter().try_for_each(|head| output.write_all(&head.0))?;
@@ -195,9 +257,9 @@ fn write_answer(compacted: &Compacted, mut output: impl Write) -> io::Result<()>
     output.flush()
 }
 
-fn read_version(input: &mut impl Read) -> io::Result<()> {
-    let [version] = read_array(input)?;
-    if version == VERSION { Ok(()) } else { Err(invalid("another version")) }
+fn read_kind(input: &mut impl Read, expected: u8) -> io::Result<()> {
+    let [kind] = read_array(input)?;
+    if kind == expected { Ok(()) } else { Err(invalid("another version")) }
 }
 
 fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
@@ -224,5 +286,7 @@ fn invalid(what: &'static str) -> io::Error {
 /// three times over, and far from what would hurt a small machine.
 pub const WORKER_ADDRESS_BYTES_MAX: u64 = 2 << 30;
 
-/// Of question and answer. Relay and worker are one binary, but may be replaced under each other.
-const VERSION: u8 = 1;
+/// What question and answer are about. Relay and worker are one binary, but may be replaced under
+/// each other: another layout gets another number.
+const FOLD: u8 = 1;
+const TAKE_APART: u8 = 2;

@@ -35,6 +35,8 @@ pub struct Counters {
     pub compactions: u64,
     /// Documents that could not be folded.
     pub compactions_failed: u64,
+    /// Whole documents of automerge-repo's peers that could not be taken apart.
+    pub uploads_failed: u64,
     /// Sessions now.
     pub sessions: usize,
     /// Entries kept now for all sessions: dirty documents, answers, events.

@@ -1,5 +1,6 @@
 //! What can be set about a relay's engine.
 
+use rejoin_core::CollectionName;
 use rejoin_core::wire::Access;
 
 use crate::store::TailPolicy;
@@ -20,6 +21,11 @@ pub struct RelayOptions {
     pub retry_after_ms: u32,
     /// What everyone may do with every space, as long as no token says who may what.
     pub access: Access,
+    /// The collection of documents that automerge-repo's peers make.
+    pub automerge_collection: CollectionName,
+    /// Whether a peer's ephemeral messages must be its own. Those of peers behind it are then
+    /// dropped.
+    pub checks_ephemeral_sender: bool,
     /// When documents are folded into snapshots; `None` never folds.
     pub compaction: Option<CompactionPolicy>,
     /// A fault to be found by a simulation.
@@ -59,6 +65,9 @@ impl Default for RelayOptions {
             repair_bytes_max: 64 << 20,
             retry_after_ms: 1000,
             access: Access::Write,
+            automerge_collection: CollectionName::new("documents")
+                .expect("it is short and has no control character"),
+            checks_ephemeral_sender: false,
             compaction: Some(CompactionPolicy::default()),
             #[cfg(feature = "mutants")]
             mutant: None,

@@ -58,7 +58,7 @@ impl Connection {
 impl Relay {
     /// A connection was accepted.
     pub fn handle_connected(&mut self, now: u64, id: ConnectionId) {
-        let is_full = self.connections.len() >= self.options.sessions_max;
+        let is_full = self.connections.len() + self.peers.len() >= self.options.sessions_max;
         let connection = Connection {
             session: RelaySession::new(now),
             spaces: Vec::new(),
@@ -76,6 +76,9 @@ impl Relay {
 
     /// A binary message came in.
     pub fn handle_message(&mut self, id: ConnectionId, message: &[u8]) {
+        if self.peers.contains(id) {
+            return self.handle_peer_message(id, message);
+        }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.is_closing() {
             return;
@@ -90,11 +93,15 @@ impl Relay {
 
     /// The driver will not take this connection's messages: it broke a rule below the frames.
     pub fn handle_violation(&mut self, id: ConnectionId, violation: &dyn Error) {
+        if self.peers.contains(id) {
+            return self.close_peer_for_protocol(id, violation);
+        }
         self.close_for_protocol(id, violation);
     }
 
     /// The connection is gone.
     pub fn handle_disconnected(&mut self, id: ConnectionId) {
+        self.handle_peer_disconnected(id);
         let Some(connection) = self.connections.remove(&id) else { return };
         if let Some(at) = connection.timer {
             self.timers.remove(&(at, id));
@@ -118,6 +125,7 @@ impl Relay {
             && at <= now
         {
             self.timers.pop_first();
+            self.handle_peer_timeout(id);
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             connection.timer = None;
             match connection.session.handle_timeout(now) {
@@ -139,6 +147,9 @@ impl Relay {
         for id in ids {
             self.close(id, code, message.to_owned(), retry_after_ms(id));
         }
+        for id in self.peers.ids() {
+            self.close_peer(id, code, message);
+        }
         for connection in self.connections.values_mut() {
             if let Some(closing) = &mut connection.closing {
                 closing.after_answers = true;
@@ -148,6 +159,9 @@ impl Relay {
 
     /// Whether the connection must not be used any more, now that its last frame was polled.
     pub fn poll_close(&mut self, id: ConnectionId) -> Option<Close> {
+        if self.peers.contains(id) {
+            return self.poll_peer_close(id);
+        }
         let closing = self.connections.get(&id)?.closing.as_ref()?;
         closing.bye.is_none().then(|| closing.close.clone())
     }
@@ -265,7 +279,7 @@ fn bounded(presence: Presence) -> Presence {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -15,6 +15,9 @@ impl Relay {
     /// from the store. Empty if there is nothing; after a long search it may be empty while
     /// [`poll_ready`](Self::poll_ready) still names the connection.
     pub fn poll_transmit(&mut self, now: u64, id: ConnectionId, budget_bytes: usize) -> Outgoing {
+        if self.peers.contains(id) {
+            return self.poll_peer_transmit(id, budget_bytes);
+        }
         self.ready.remove(&id);
         let mut frames = Outgoing::new();
         let mut spent = 0;

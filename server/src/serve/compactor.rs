@@ -1,21 +1,24 @@
-//! A thread that folds documents, one at a time, by a worker process.
+//! Two threads that fold documents and take them apart, each one at a time, by worker processes.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use tokio::sync::mpsc;
 
 use super::engine::Command;
 use crate::compaction::WorkerProcess;
+use crate::relay::Upload;
 use crate::store::FoldInput;
 
-/// Where documents go to be folded. Dropping it ends the thread, and the worker with it.
+/// Where documents go to be folded, or taken apart. Dropping it ends the threads, and the workers with
+/// them.
 #[derive(Debug)]
 pub(super) struct Compactor {
     documents: SyncSender<FoldInput>,
+    uploads: SyncSender<Upload>,
     stopped: Arc<AtomicBool>,
 }
 
@@ -24,18 +27,27 @@ impl Compactor {
         worker: WorkerProcess,
         engine: mpsc::WeakSender<Command>,
     ) -> io::Result<Self> {
-        let (documents, queue) = sync_channel(1);
         let stopped = Arc::new(AtomicBool::new(false));
+        let (is_stopped, folder) = (Arc::clone(&stopped), worker.clone());
+        let documents = start("rejoin-folder", engine.clone(), move |input| {
+            Command::Compacted(folder.run(input, || is_stopped.load(Ordering::Relaxed)))
+        })?;
         let is_stopped = Arc::clone(&stopped);
-        thread::Builder::new()
-            .name("rejoin-compactor".to_owned())
-            .spawn(move || fold(&worker, &queue, &engine, &is_stopped))?;
-        Ok(Self { documents, stopped })
+        let uploads = start("rejoin-uploads", engine, move |upload: Upload| {
+            let is_cancelled = || is_stopped.load(Ordering::Relaxed);
+            Command::TakenApart(worker.take_apart(upload.bytes, is_cancelled))
+        })?;
+        Ok(Self { documents, uploads, stopped })
     }
 
     /// Hands over a document. The engine has one under way at most, so there is room.
     pub(super) fn fold(&self, input: FoldInput) {
         let _ = self.documents.try_send(input);
+    }
+
+    /// Hands over an upload. The engine has one under way at most here too.
+    pub(super) fn take_apart(&self, upload: Upload) {
+        let _ = self.uploads.try_send(upload);
     }
 }
 
@@ -45,17 +57,21 @@ impl Drop for Compactor {
     }
 }
 
-fn fold(
-    worker: &WorkerProcess,
-    queue: &Receiver<FoldInput>,
-    engine: &mpsc::WeakSender<Command>,
-    stopped: &AtomicBool,
-) {
-    while let Ok(input) = queue.recv() {
-        let result = worker.run(input, || stopped.load(Ordering::Relaxed));
-        let Some(engine) = engine.upgrade() else { return };
-        if engine.blocking_send(Command::Compacted(result)).is_err() {
-            return;
+/// Starts a thread that does `work` for whatever it is given, and tells the engine what came of it.
+fn start<T: Send + 'static>(
+    name: &str,
+    engine: mpsc::WeakSender<Command>,
+    work: impl Fn(T) -> Command + Send + 'static,
+) -> io::Result<SyncSender<T>> {
+    let (sender, queue) = sync_channel(1);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        while let Ok(given) = queue.recv() {
+            let command = work(given);
+            let Some(engine) = engine.upgrade() else { return };
+            if engine.blocking_send(command).is_err() {
+                return;
+            }
         }
-    }
+    })?;
+    Ok(sender)
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rejoin_core::SpaceName;
+
 use crate::compaction::WorkerProcess;
 use crate::relay::RelayOptions;
 
@@ -28,6 +30,10 @@ pub struct Config {
     /// Between two pings, give or take a fifth. A connection that is silent for two of them is
     /// closed.
     pub ping_interval: Duration,
+    /// The same for peers of automerge-repo, which have no pings of their own.
+    pub peer_ping_interval: Duration,
+    /// The space of peers of automerge-repo that name none.
+    pub automerge_space: SpaceName,
     /// How long sessions may take to end when the relay stops.
     pub drain_limit: Duration,
     /// How to fold documents into snapshots; without it none are.
@@ -46,6 +52,9 @@ impl Config {
             handshake_limit: Duration::from_secs(10),
             write_limit: Duration::from_secs(10),
             ping_interval: Duration::from_secs(15),
+            peer_ping_interval: Duration::from_secs(5),
+            automerge_space: SpaceName::new("main")
+                .expect("it is short and has no control character"),
             drain_limit: Duration::from_secs(5),
             compaction_worker: None,
         }

@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tracing::Instrument;
 
 use super::Phase;
-use super::engine::{Batch, Command, EngineHandle};
+use super::engine::{Batch, Command, EngineHandle, Protocol};
 use crate::relay::{Close, ConnectionId};
 
 /// A message that no session of ours sends.
@@ -49,15 +49,21 @@ pub(super) struct Pump {
 
 impl Pump {
     /// Serves a connection until it ends.
-    pub(super) async fn run(self, id: ConnectionId, remote: SocketAddr, socket: WebSocket) {
+    pub(super) async fn run(
+        self,
+        id: ConnectionId,
+        protocol: Protocol,
+        remote: SocketAddr,
+        socket: WebSocket,
+    ) {
         let span = tracing::info_span!("connection", conn = id.0, %remote);
-        self.pump(id, socket).instrument(span).await;
+        self.pump(id, protocol, socket).instrument(span).await;
     }
 
-    async fn pump(&self, id: ConnectionId, socket: WebSocket) {
-        tracing::debug!("connected");
+    async fn pump(&self, id: ConnectionId, protocol: Protocol, socket: WebSocket) {
+        tracing::debug!(?protocol, "connected");
         let (outbox, inbox) = mpsc::channel(1);
-        self.engine.tell(Command::Connected { id, outbox }).await;
+        self.engine.tell(Command::Connected { id, protocol, outbox }).await;
         let (mut sink, mut stream) = socket.split();
         let heard = AtomicBool::new(true);
         let mut phases = self.phases.clone();

@@ -15,7 +15,8 @@ use tokio::time::sleep_until;
 
 use super::ServeError;
 use super::compactor::Compactor;
-use super::engine::{Batch, Command, Health};
+use super::engine::{Batch, Command, Health, Protocol};
+use crate::compaction::CompactionError;
 use crate::relay::{Close, ConnectionId, Relay};
 use crate::store::StoreError;
 
@@ -137,7 +138,7 @@ impl Driver {
 
     fn handle(&mut self, command: Command, permits: &mut Vec<OwnedSemaphorePermit>) {
         match command {
-            Command::Connected { id, outbox } => self.connected(id, outbox),
+            Command::Connected { id, protocol, outbox } => self.connected(id, protocol, outbox),
             Command::Writable { id } => self.writable(id),
             Command::Message { id, bytes, permit } => {
                 permits.push(permit);
@@ -154,6 +155,9 @@ impl Driver {
                 self.is_folding = false;
                 self.with_relay(|relay| relay.handle_compacted(result));
             }
+            Command::TakenApart(result) => {
+                self.with_relay(|relay| relay.handle_taken_apart(result));
+            }
             Command::Health { answer } => self.answer_health(answer),
             Command::Goodbye => self.leave(),
             Command::Stop => self.stage = Stage::Stopped,
@@ -166,13 +170,18 @@ impl Driver {
         }
     }
 
-    fn connected(&mut self, id: ConnectionId, outbox: Sender<Batch>) {
+    fn connected(&mut self, id: ConnectionId, protocol: Protocol, outbox: Sender<Batch>) {
         let now = self.now();
         let mut link = Link { outbox, is_writable: true, is_waiting: false, last: None };
-        match &mut self.relay {
-            Some(relay) => relay.handle_connected(now, id),
-            None if self.stage == Stage::Serving => link.end(farewell(UNAVAILABLE)),
-            None => link.end(farewell(STOPPING)),
+        match (&mut self.relay, protocol) {
+            (Some(relay), Protocol::Rejoin) => relay.handle_connected(now, id),
+            (Some(relay), Protocol::AutomergeRepo(space)) => {
+                relay.handle_peer_connected(now, id, space);
+            }
+            (None, protocol) if self.stage == Stage::Serving => {
+                link.end(farewell(&protocol, UNAVAILABLE));
+            }
+            (None, protocol) => link.end(farewell(&protocol, STOPPING)),
         }
         self.links.insert(id, link);
     }
@@ -246,7 +255,14 @@ impl Driver {
     }
 
     fn fold_next(&mut self) {
-        let (Some(relay), Some(compactor)) = (&mut self.relay, &self.compactor) else { return };
+        let Some(relay) = &mut self.relay else { return };
+        while let Some(upload) = relay.poll_upload() {
+            match &self.compactor {
+                Some(compactor) => compactor.take_apart(upload),
+                None => relay.handle_taken_apart(Err(CompactionError::NoWorker)),
+            }
+        }
+        let Some(compactor) = &self.compactor else { return };
         if self.is_folding {
             return;
         }
@@ -333,10 +349,15 @@ impl Batch {
 }
 
 /// What a connection gets that comes when there is no engine.
-fn farewell((code, message): (ByeCode, &'static str)) -> Batch {
+fn farewell(protocol: &Protocol, (code, message): (ByeCode, &'static str)) -> Batch {
     let message = message.to_owned();
     let bye = Bye { code, message: message.clone(), retry_after_ms: retry_after_ms() };
-    Batch { frames: vec![Frame::Bye(bye).encode()], close: Some(Close { code, message }) }
+    let frames = match protocol {
+        Protocol::Rejoin => vec![Frame::Bye(bye).encode()],
+        // Peers dial again whatever they are told.
+        Protocol::AutomergeRepo(_) => Vec::new(),
+    };
+    Batch { frames, close: Some(Close { code, message }) }
 }
 
 /// Spreads the return of those who were sent away together.

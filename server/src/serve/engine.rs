@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use rejoin_core::SpaceName;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_blocking;
@@ -23,7 +24,7 @@ use crate::relay::{Close, ConnectionId, Outgoing};
 #[derive(Debug)]
 pub(super) enum Command {
     /// A connection was upgraded; what it is to write goes to `outbox`.
-    Connected { id: ConnectionId, outbox: Sender<Batch> },
+    Connected { id: ConnectionId, protocol: Protocol, outbox: Sender<Batch> },
     /// It can take a batch.
     Writable { id: ConnectionId },
     /// A binary message came. The permit counts its bytes until the turn is over.
@@ -34,12 +35,22 @@ pub(super) enum Command {
     Disconnected { id: ConnectionId },
     /// A document was folded, or not.
     Compacted(Result<Compacted, CompactionError>),
+    /// A document was taken apart, or not.
+    TakenApart(Result<Vec<Vec<u8>>, CompactionError>),
     /// Say how things stand, if the disk still takes writes.
     Health { answer: oneshot::Sender<Health> },
     /// Say goodbye to everyone.
     Goodbye,
     /// End, whoever is left.
     Stop,
+}
+
+/// What a connection speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Rejoin,
+    /// About the documents of one space.
+    AutomergeRepo(SpaceName),
 }
 
 /// Frames for a connection to write, and whether to close it then.

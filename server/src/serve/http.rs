@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -14,12 +14,13 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rejoin_core::SpaceName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 
 use super::connection::Pump;
-use super::engine::EngineHandle;
+use super::engine::{EngineHandle, Protocol};
 use super::upgrade::Upgrade;
 use super::{Config, Phase};
 use crate::relay::ConnectionId;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     sockets: Arc<Semaphore>,
     next_connection: Arc<AtomicU64>,
     handshake_limit: Duration,
+    peer_ping_interval: Duration,
+    automerge_space: SpaceName,
     /// Lives as long as a connection does; nothing is sent.
     alive: mpsc::Sender<()>,
 }
@@ -62,6 +65,8 @@ impl Shared {
             sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
             next_connection: Arc::new(AtomicU64::new(1)),
             handshake_limit: config.handshake_limit,
+            peer_ping_interval: config.peer_ping_interval,
+            automerge_space: config.automerge_space.clone(),
             alive,
         };
         (shared, drained)
@@ -72,6 +77,8 @@ impl Shared {
 pub(super) async fn accept(listener: TcpListener, shared: Shared) {
     let router = Router::new()
         .route("/sync", get(sync))
+        .route("/automerge", get(automerge))
+        .route("/automerge/{space}", get(automerge_of))
         .route("/healthz", get(health))
         .with_state(shared.clone());
     loop {
@@ -114,25 +121,60 @@ fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router)
     });
 }
 
-/// Upgrades to a session.
+/// Upgrades to a session of a replica.
 async fn sync(
     State(shared): State<Shared>,
     Extension(accepted): Extension<Accepted>,
+    request: Request,
+) -> Response {
+    upgrade(shared, accepted, request, Protocol::Rejoin)
+}
+
+/// Upgrades to a connection of automerge-repo, in the space for those that name none.
+async fn automerge(
+    State(shared): State<Shared>,
+    Extension(accepted): Extension<Accepted>,
+    request: Request,
+) -> Response {
+    let space = shared.automerge_space.clone();
+    upgrade(shared, accepted, request, Protocol::AutomergeRepo(space))
+}
+
+/// Upgrades to a connection of automerge-repo.
+async fn automerge_of(
+    State(shared): State<Shared>,
+    Extension(accepted): Extension<Accepted>,
+    Path(space): Path<String>,
+    request: Request,
+) -> Response {
+    match SpaceName::new(space) {
+        Ok(space) => upgrade(shared, accepted, request, Protocol::AutomergeRepo(space)),
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    }
+}
+
+fn upgrade(
+    shared: Shared,
+    accepted: Accepted,
     mut request: Request,
+    protocol: Protocol,
 ) -> Response {
     if !is_own_origin(request.headers()) {
         let text = "this relay lets everyone in, and so no page of another site; connect without \
                     an Origin or from a page on this machine";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
-    let upgrade = match Upgrade::take(&mut request) {
+    let upgrade = match Upgrade::take(&mut request, &protocol) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal.into_response(),
     };
     let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
-    let Shared { pump, alive, .. } = shared;
+    let Shared { mut pump, alive, peer_ping_interval, .. } = shared;
+    if protocol != Protocol::Rejoin {
+        pump.ping_interval = peer_ping_interval;
+    }
     upgrade.respond(move |socket| async move {
-        pump.run(id, accepted.remote, socket).await;
+        pump.run(id, protocol, accepted.remote, socket).await;
         drop((accepted, alive));
     })
 }

@@ -14,19 +14,34 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use rejoin_core::limits::FRAME_BYTES_MAX;
+use rejoin_core::limits::{FRAME_BYTES_MAX, REPO_FRAME_BYTES_MAX};
 use rejoin_core::wire::PROTOCOL;
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::connection::WebSocket;
+use super::engine::Protocol;
 
 /// A request that asks for a session, and may have one.
 pub(super) struct Upgrade {
     connection: OnUpgrade,
     accept: HeaderValue,
+    speaks: &'static Speaks,
 }
+
+/// What is said of a protocol in the handshake.
+#[derive(Debug)]
+struct Speaks {
+    /// The WebSocket subprotocol, if it has one.
+    subprotocol: Option<&'static str>,
+    /// Bytes of a message.
+    message_bytes_max: usize,
+}
+
+const REJOIN: Speaks = Speaks { subprotocol: Some(PROTOCOL), message_bytes_max: FRAME_BYTES_MAX };
+const AUTOMERGE_REPO: Speaks =
+    Speaks { subprotocol: None, message_bytes_max: REPO_FRAME_BYTES_MAX };
 
 /// A request that may not.
 #[derive(Debug, Error)]
@@ -39,7 +54,11 @@ pub(super) enum UpgradeError {
 
 impl Upgrade {
     /// Checks the request and takes its connection.
-    pub(super) fn take(request: &mut Request) -> Result<Self, UpgradeError> {
+    pub(super) fn take(request: &mut Request, protocol: &Protocol) -> Result<Self, UpgradeError> {
+        let speaks = match protocol {
+            Protocol::Rejoin => &REJOIN,
+            Protocol::AutomergeRepo(_) => &AUTOMERGE_REPO,
+        };
         let headers = request.headers();
         let is_websocket = names(headers, &CONNECTION, "upgrade")
             && names(headers, &UPGRADE, "websocket")
@@ -47,13 +66,14 @@ impl Upgrade {
         let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_websocket);
         let accept = key.map(|key| derive_accept_key(key.as_bytes()));
         let accept = accept.and_then(|accept| HeaderValue::try_from(accept).ok());
-        let speaks_ours = names(headers, &SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
+        let is_named = |name| names(headers, &SEC_WEBSOCKET_PROTOCOL, name);
+        let speaks_ours = speaks.subprotocol.is_none_or(is_named);
         let accept = accept.ok_or(UpgradeError::NotWebSocket)?;
         if !speaks_ours {
             return Err(UpgradeError::Protocol);
         }
         let connection = request.extensions_mut().remove().ok_or(UpgradeError::NotWebSocket)?;
-        Ok(Self { connection, accept })
+        Ok(Self { connection, accept, speaks })
     }
 
     /// Answers the request, and runs `serve` with the WebSocket once the answer is sent.
@@ -61,12 +81,13 @@ impl Upgrade {
     where
         F: Future<Output = ()> + Send,
     {
-        let Self { connection, accept } = self;
+        let Self { connection, accept, speaks } = self;
+        let config = config(speaks.message_bytes_max);
         tokio::spawn(async move {
             match connection.await {
                 Ok(upgraded) => {
                     let io = TokioIo::new(upgraded);
-                    serve(WebSocket::from_raw_socket(io, Role::Server, Some(config())).await).await;
+                    serve(WebSocket::from_raw_socket(io, Role::Server, Some(config)).await).await;
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -78,9 +99,14 @@ impl Upgrade {
             (CONNECTION, HeaderValue::from_static("upgrade")),
             (UPGRADE, HeaderValue::from_static("websocket")),
             (SEC_WEBSOCKET_ACCEPT, accept),
-            (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL)),
         ];
-        (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+        let mut response =
+            (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response();
+        if let Some(subprotocol) = speaks.subprotocol {
+            let named = HeaderValue::from_static(subprotocol);
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, named);
+        }
+        response
     }
 }
 
@@ -97,10 +123,10 @@ fn names(headers: &HeaderMap, header: &HeaderName, wanted: &str) -> bool {
     values.any(|value| value.trim().eq_ignore_ascii_case(wanted))
 }
 
-fn config() -> WebSocketConfig {
+fn config(message_bytes_max: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .max_message_size(Some(FRAME_BYTES_MAX))
-        .max_frame_size(Some(FRAME_BYTES_MAX))
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max))
         .read_buffer_size(SOCKET_BUFFER_BYTES)
         .write_buffer_size(SOCKET_BUFFER_BYTES)
         .max_write_buffer_size(2 * FRAME_BYTES_MAX)

@@ -82,11 +82,11 @@ pub(super) struct SpaceRow {
 /// One document.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub(super) struct DocumentRow {
+pub(crate) struct DocumentRow {
     #[n(0)]
-    pub(super) space: SpaceName,
+    pub(crate) space: SpaceName,
     #[n(1)]
-    pub(super) collection: CollectionName,
+    pub(crate) collection: CollectionName,
     /// Position of its first change.
     #[n(2)]
     pub(super) first: u64,
@@ -109,7 +109,7 @@ pub(super) struct DocumentRow {
 /// A document's snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub(super) struct SnapshotRow {
+pub(crate) struct SnapshotRow {
     /// The last position it covers.
     #[n(0)]
     pub(super) covers: u64,

@@ -100,6 +100,23 @@ impl Conversation {
         (!is_told || !ranks.is_empty()).then_some(Owed { ranks, takes_document, need })
     }
 
+    /// What the peer has, if that decides alone what it is owed: it was told of everything until
+    /// then and asked for nothing since. Others that have the same are owed the same message.
+    pub fn plain(&self, orphans: &Orphans) -> Option<&[u32]> {
+        let is_plain = self.told.is_some()
+            && self.unknown.is_empty()
+            && self.need.is_empty()
+            && orphans.is_empty()
+            && !self.is_read_only;
+        is_plain.then_some(&self.has)
+    }
+
+    /// The peer was sent the message that another was sent in the same place.
+    pub fn tell_all(&mut self, graph: &ChangeGraph) {
+        self.has = graph.head_ranks().collect();
+        self.told = Some(Told { changes: graph.len(), need: Vec::new() });
+    }
+
     /// The message for what is owed. `chunks` holds the first `taken` of its changes, and
     /// `is_document` says whether they are in a document.
     pub fn tell<'c>(

@@ -40,6 +40,43 @@ pub(super) fn open_document(chunk: &[u8], bytes_max: usize) -> Result<Chunk<'_>,
     }
 }
 
+/// What a chunk holds, as its header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChunkKind {
+    /// A change, deflated or not.
+    Change,
+    /// A whole document.
+    Document,
+    /// Something else; nothing that is supported.
+    Other,
+}
+
+/// Takes bytes apart into the chunks they are made of, without a look into them.
+///
+/// # Errors
+/// They are no row of chunks.
+pub fn chunks(mut bytes: &[u8]) -> Result<Vec<(ChunkKind, &[u8])>, GuardError> {
+    let mut chunks = Vec::new();
+    while !bytes.is_empty() {
+        let mut reader = Reader::new(bytes);
+        if reader.array::<4>("magic")? != MAGIC {
+            return Err(GuardError::Magic);
+        }
+        reader.array::<4>("checksum")?;
+        let kind = match reader.array("chunk type")? {
+            [CHANGE | DEFLATED] => ChunkKind::Change,
+            [DOCUMENT] => ChunkKind::Document,
+            _ => ChunkKind::Other,
+        };
+        reader.prefixed("chunk content")?;
+        let (chunk, rest) = bytes.split_at(bytes.len() - reader.rest().len());
+        chunks.push((kind, chunk));
+        bytes = rest;
+    }
+    Ok(chunks)
+}
+
 /// Inflates at most `max` bytes, growing with what is really there.
 pub(super) fn inflate(
     deflated: &[u8],

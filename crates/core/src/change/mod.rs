@@ -59,6 +59,7 @@ pub use birth::{
     ACTOR_PREFIX, Birth, ContainerKind, ObjectId, RESERVED_ACTOR_BYTES, genesis, genesis_actor,
     genesis_hash, is_reserved, is_reserved_bytes,
 };
+pub use chunk::{ChunkKind, chunks};
 pub use error::GuardError;
 pub use guard::{AUTHOR_BYTES_MAX, Change, parse};
 pub(crate) use reader::Reader;

@@ -1,0 +1,377 @@
+//! Peers that speak automerge-repo's protocol: connections coming, talking and going.
+//!
+//! They meet the replicas of their space in the store: what either side pushes is checked by the
+//! same intake, committed with the same commit, and marked as dirty for everyone who has it open.
+
+mod ephemeral;
+mod outgoing;
+mod remote_heads;
+mod uploads;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rejoin_core::automerge_repo::{Conversation, Orphans, RepoFrame, SyncFrame};
+use rejoin_core::session::HANDSHAKE_MS_MAX;
+use rejoin_core::wire::{ByeCode, reason};
+use rejoin_core::{DocumentId, SpaceName};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::sessions::chain;
+use super::{Close, ConnectionId, Relay};
+use ephemeral::{EphemeralQueue, Seen};
+use outgoing::Broadcasts;
+use remote_heads::RemoteHeadsTable;
+pub use uploads::Upload;
+use uploads::Uploads;
+use work::Work;
+
+/// All peers of a relay.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    by_connection: BTreeMap<ConnectionId, Peer>,
+    /// Who joined each space under which peer id.
+    names: BTreeMap<(SpaceName, String), ConnectionId>,
+    /// Who has a document open.
+    open: BTreeMap<DocumentId, BTreeSet<ConnectionId>>,
+    /// Peers with work for the next turn.
+    eventful: BTreeSet<ConnectionId>,
+    seen: Seen,
+    remote_heads: RemoteHeadsTable,
+    uploads: Uploads,
+    broadcasts: Broadcasts,
+}
+
+/// One connection of a peer.
+#[derive(Debug)]
+struct Peer {
+    space: SpaceName,
+    opened_at: u64,
+    /// Nothing until it joined.
+    joined: Option<Joined>,
+    /// What it said about each document it has open, and is told about it.
+    talks: BTreeMap<DocumentId, Talk>,
+    inbox: VecDeque<Work>,
+    /// Documents whose messages wait for earlier ones, and those messages.
+    busy: BTreeMap<DocumentId, VecDeque<Work>>,
+    /// Bytes of messages that are not worked off.
+    inbox_bytes: usize,
+    /// Documents about which there may be something to say, and where to go on.
+    dirty: BTreeSet<DocumentId>,
+    last_told: Option<DocumentId>,
+    /// Frames to be sent before anything else.
+    control: Vec<Vec<u8>>,
+    ephemeral: EphemeralQueue,
+    /// Storages whose heads it wants to be told, and what it has not been told of them.
+    subscriptions: BTreeSet<String>,
+    heads_due: BTreeSet<(DocumentId, String)>,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+struct Joined {
+    name: String,
+    /// Whose storage it has, if it keeps anything.
+    storage: Option<String>,
+}
+
+/// One peer and one document.
+#[derive(Debug, Default)]
+struct Talk {
+    conversation: Conversation,
+    orphans: Orphans,
+    /// It is to be told that there is no such document.
+    is_unavailable: bool,
+}
+
+#[derive(Debug)]
+struct Closing {
+    close: Close,
+    /// What is still to be said.
+    error: Option<Vec<u8>>,
+}
+
+/// A peer did what the protocol does not allow, or more than the relay bears.
+#[derive(Debug, Error)]
+enum PeerError {
+    #[error("the first message must be join")]
+    NotJoined,
+    #[error("joined already")]
+    JoinedTwice,
+    #[error("only version \"1\" of automerge-repo's protocol is spoken here")]
+    Version,
+    #[error("{kind} is not for a server")]
+    Unexpected { kind: &'static str },
+    #[error("a message of another sender, or for another receiver")]
+    Address,
+    #[error("more than {max} {what} over one connection")]
+    TooMuch { what: &'static str, max: usize },
+    #[error("no join within {} s", HANDSHAKE_MS_MAX / 1000)]
+    Timeout,
+}
+
+impl Peers {
+    pub(super) fn contains(&self, id: ConnectionId) -> bool {
+        self.by_connection.contains_key(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_connection.len()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.eventful.is_empty()
+    }
+
+    /// Entries kept for all of them.
+    pub(super) fn queued(&self) -> usize {
+        self.by_connection.values().map(Peer::queued).sum()
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.by_connection.keys().copied().collect()
+    }
+}
+
+impl Peer {
+    fn queued(&self) -> usize {
+        let busy: usize = self.busy.values().map(VecDeque::len).sum();
+        self.inbox.len() + busy + self.dirty.len() + self.ephemeral.len() + self.heads_due.len()
+    }
+
+    fn name(&self) -> &str {
+        self.joined.as_ref().map_or("", |joined| &joined.name)
+    }
+}
+
+impl Relay {
+    /// A connection was accepted that speaks automerge-repo's protocol about documents of `space`.
+    pub fn handle_peer_connected(&mut self, now: u64, id: ConnectionId, space: SpaceName) {
+        let is_full = self.connections.len() + self.peers.len() >= self.options.sessions_max;
+        let peer = Peer {
+            space,
+            opened_at: now,
+            joined: None,
+            talks: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            busy: BTreeMap::new(),
+            inbox_bytes: 0,
+            dirty: BTreeSet::new(),
+            last_told: None,
+            control: Vec::new(),
+            ephemeral: EphemeralQueue::default(),
+            subscriptions: BTreeSet::new(),
+            heads_due: BTreeSet::new(),
+            closing: None,
+        };
+        self.peers.by_connection.insert(id, peer);
+        self.timers.insert((now + HANDSHAKE_MS_MAX, id));
+        if is_full {
+            let message = "the relay has as many sessions as it may; come back later";
+            self.close_peer(id, ByeCode::Unavailable, message);
+        }
+    }
+
+    pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &[u8]) {
+        let is_closing = |peer: &Peer| peer.closing.is_some();
+        if self.peers.by_connection.get(&id).is_none_or(is_closing) {
+            return;
+        }
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += message.len() as u64;
+        let handled = match RepoFrame::decode(message) {
+            Ok(frame) => self.handle_repo_frame(id, frame),
+            Err(error) => return self.close_peer_for_protocol(id, &error),
+        };
+        if let Err(error) = handled {
+            self.close_peer_for_protocol(id, &error);
+        }
+    }
+
+    pub(super) fn handle_peer_disconnected(&mut self, id: ConnectionId) {
+        let Some(peer) = self.peers.by_connection.remove(&id) else { return };
+        self.timers.remove(&(peer.opened_at + HANDSHAKE_MS_MAX, id));
+        if let Some(joined) = peer.joined {
+            let key = (peer.space, joined.name);
+            if self.peers.names.get(&key) == Some(&id) {
+                self.peers.names.remove(&key);
+            }
+        }
+        for document in peer.talks.keys() {
+            if let Some(open) = self.peers.open.get_mut(document) {
+                open.remove(&id);
+                if open.is_empty() {
+                    self.peers.open.remove(document);
+                }
+            }
+        }
+        self.end_subscriptions(id, &peer.subscriptions);
+        self.peers.uploads.forget(id);
+        self.peers.eventful.remove(&id);
+        self.ready.remove(&id);
+    }
+
+    /// It had its time to join.
+    pub(super) fn handle_peer_timeout(&mut self, id: ConnectionId) {
+        if self.peers.by_connection.get(&id).is_some_and(|peer| peer.joined.is_none()) {
+            self.close_peer(id, ByeCode::Timeout, &PeerError::Timeout.to_string());
+        }
+    }
+
+    pub(super) fn close_peer_for_protocol(
+        &mut self,
+        id: ConnectionId,
+        error: &dyn std::error::Error,
+    ) {
+        self.counters.protocol_errors += 1;
+        self.close_peer(id, ByeCode::Protocol, &chain(error));
+    }
+
+    pub(super) fn close_peer(&mut self, id: ConnectionId, code: ByeCode, message: &str) {
+        let sender = self.repo_name();
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        if peer.closing.is_some() {
+            return;
+        }
+        let message = reason(message);
+        // A server that stops is no error of anybody's.
+        let error = (code != ByeCode::Stopping).then(|| {
+            RepoFrame::Error { sender: &sender, target: peer.name(), message: &message }.encode()
+        });
+        peer.closing = Some(Closing { close: Close { code, message }, error });
+        self.ready.insert(id);
+    }
+
+    pub(super) fn poll_peer_close(&self, id: ConnectionId) -> Option<Close> {
+        let closing = self.peers.by_connection.get(&id)?.closing.as_ref()?;
+        closing.error.is_none().then(|| closing.close.clone())
+    }
+
+    /// The relay's peer id: told apart from others by its storage.
+    fn repo_name(&self) -> String {
+        format!("rejoin-{}", self.store.relay())
+    }
+
+    /// The relay's storage id: peers keep what they share with it under this one.
+    fn repo_storage(&self) -> String {
+        Uuid::from_bytes(self.store.relay().0).to_string()
+    }
+
+    fn handle_repo_frame(
+        &mut self,
+        id: ConnectionId,
+        frame: RepoFrame<'_>,
+    ) -> Result<(), PeerError> {
+        let own_name = self.repo_name();
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let Some(joined) = &peer.joined else {
+            return match frame {
+                RepoFrame::Join { sender, storage, speaks_version_1, .. } => {
+                    self.join(id, sender, storage, speaks_version_1)
+                }
+                _ => Err(PeerError::NotJoined),
+            };
+        };
+        let is_address = |sender: &str, target: &str| {
+            if sender == joined.name && target == own_name {
+                Ok(())
+            } else {
+                Err(PeerError::Address)
+            }
+        };
+        match frame {
+            RepoFrame::Sync(sync) => {
+                is_address(sync.sender, sync.target)?;
+                self.queue_sync(id, &sync)
+            }
+            RepoFrame::Ephemeral(ephemeral) => {
+                self.take_ephemeral(id, &ephemeral);
+                Ok(())
+            }
+            // What another peer lacks is of no use here.
+            RepoFrame::DocUnavailable { sender, target, .. } => is_address(sender, target),
+            RepoFrame::RemoteSubscriptionChange { sender, add, remove } => {
+                is_address(sender, &own_name)?;
+                self.change_subscriptions(id, &add, &remove)
+            }
+            RepoFrame::RemoteHeadsChanged(remote) => {
+                is_address(remote.sender, remote.target)?;
+                self.take_remote_heads(id, &remote);
+                Ok(())
+            }
+            RepoFrame::Leave { .. } | RepoFrame::Error { .. } => {
+                self.leave_peer(id);
+                Ok(())
+            }
+            RepoFrame::Join { .. } => Err(PeerError::JoinedTwice),
+            RepoFrame::Peer { .. } => Err(PeerError::Unexpected { kind: "peer" }),
+        }
+    }
+
+    /// Answers a join. Who joined under this name before has dialled anew, and its old connection is
+    /// dead, though nobody noticed.
+    fn join(
+        &mut self,
+        id: ConnectionId,
+        name: &str,
+        storage: Option<&str>,
+        speaks_version_1: bool,
+    ) -> Result<(), PeerError> {
+        if !speaks_version_1 {
+            return Err(PeerError::Version);
+        }
+        let (own_name, own_storage) = (self.repo_name(), self.repo_storage());
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let name = name.to_owned();
+        let key = (peer.space.clone(), name.clone());
+        let answer = RepoFrame::Peer { sender: &own_name, target: &name, storage: &own_storage };
+        peer.control.push(answer.encode());
+        peer.joined = Some(Joined { name, storage: storage.map(str::to_owned) });
+        self.ready.insert(id);
+        if let Some(before) = self.peers.names.insert(key, id) {
+            self.close_peer(
+                before,
+                ByeCode::Timeout,
+                "the same peer joined over another connection",
+            );
+        }
+        Ok(())
+    }
+
+    /// It says that it goes; there is nothing more to say to it.
+    fn leave_peer(&mut self, id: ConnectionId) {
+        self.close_peer(id, ByeCode::Stopping, "left");
+    }
+
+    /// A sync message waits for the turn: it reads the store.
+    fn queue_sync(&mut self, id: ConnectionId, sync: &SyncFrame<'_>) -> Result<(), PeerError> {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        peer.inbox_bytes += sync.data.len();
+        if peer.inbox_bytes > INBOX_BYTES_MAX {
+            let what = "bytes of messages waiting";
+            return Err(PeerError::TooMuch { what, max: INBOX_BYTES_MAX });
+        }
+        if !peer.talks.contains_key(&sync.document) {
+            if peer.talks.len() >= DOCUMENTS_MAX {
+                return Err(PeerError::TooMuch { what: "documents", max: DOCUMENTS_MAX });
+            }
+            peer.talks.insert(sync.document, Talk::default());
+            self.peers.open.entry(sync.document).or_default().insert(id);
+            self.tell_heads_known(id, &sync.document);
+        }
+        let work = Work::Message {
+            document: sync.document,
+            is_request: sync.is_request,
+            data: sync.data.to_vec(),
+        };
+        self.queue_work(id, work);
+        Ok(())
+    }
+}
+
+/// Documents one connection may have open. Each takes some 300 bytes.
+const DOCUMENTS_MAX: usize = 100_000;
+
+/// Bytes of messages of one connection that wait to be worked off, uploads included.
+const INBOX_BYTES_MAX: usize = 2 * rejoin_core::limits::REPO_FRAME_BYTES_MAX;

@@ -1,0 +1,200 @@
+//! What a peer is sent next.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use rejoin_core::automerge_repo::{RepoFrame, SyncFrame};
+use rejoin_core::{ChangeGraph, DocumentId};
+
+use super::super::{ConnectionId, Outgoing, Relay};
+use super::Peer;
+use crate::store::StoreError;
+
+/// Messages that were made for one reader and are the same for others: of each document the last.
+#[derive(Debug, Default)]
+pub(super) struct Broadcasts {
+    by_document: BTreeMap<DocumentId, Broadcast>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Broadcast {
+    /// What its readers had.
+    has: Vec<u32>,
+    /// How many changes the document has.
+    changes: usize,
+    data: Vec<u8>,
+}
+
+impl Broadcasts {
+    fn get(&self, document: &DocumentId, has: &[u32], changes: usize) -> Option<&[u8]> {
+        let broadcast = self.by_document.get(document)?;
+        let is_same = broadcast.has == has && broadcast.changes == changes;
+        is_same.then_some(&*broadcast.data)
+    }
+
+    fn put(&mut self, document: DocumentId, broadcast: Broadcast) {
+        if self.bytes > BROADCAST_BYTES_MAX {
+            self.by_document.clear();
+            self.bytes = 0;
+        }
+        self.bytes += broadcast.data.len() + BROADCAST_BYTES;
+        self.by_document.insert(document, broadcast);
+    }
+}
+
+impl Relay {
+    /// What to send to a peer that can take more, made now.
+    pub(in crate::relay) fn poll_peer_transmit(
+        &mut self,
+        id: ConnectionId,
+        budget_bytes: usize,
+    ) -> Outgoing {
+        self.ready.remove(&id);
+        let mut frames = Outgoing::new();
+        let mut spent = 0;
+        while spent < budget_bytes {
+            let frame = match self.next_frame(id) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return frames,
+                Err((document, error)) => {
+                    self.pass_over(id, &document, &error);
+                    continue;
+                }
+            };
+            self.counters.frames_out += 1;
+            self.counters.bytes_out += frame.len() as u64;
+            spent += frame.len();
+            frames.push(frame);
+        }
+        self.ready.insert(id);
+        frames
+    }
+
+    /// Everyone else who has the document open may be told of it.
+    pub(in crate::relay) fn mark_peers(&mut self, document: &DocumentId) {
+        let Some(open) = self.peers.open.get(document) else { return };
+        for id in open {
+            let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
+            peer.dirty.insert(*document);
+            self.ready.insert(*id);
+        }
+    }
+
+    fn next_frame(
+        &mut self,
+        id: ConnectionId,
+    ) -> Result<Option<Vec<u8>>, (DocumentId, StoreError)> {
+        loop {
+            let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
+            if let Some(closing) = &mut peer.closing {
+                return Ok(closing.error.take());
+            }
+            if !peer.control.is_empty() {
+                return Ok(Some(peer.control.remove(0)));
+            }
+            if let Some(frame) = peer.ephemeral.pop() {
+                return Ok(Some(frame));
+            }
+            let Some(document) = peer.next_dirty() else { return Ok(self.heads_frame(id)) };
+            if let Some(frame) =
+                self.document_frame(id, document).map_err(|error| (document, error))?
+            {
+                return Ok(Some(frame));
+            }
+        }
+    }
+
+    /// What there is to say about a document, if anything. It stays dirty while there is more.
+    fn document_frame(
+        &mut self,
+        id: ConnectionId,
+        document: DocumentId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let own_name = self.repo_name();
+        let nothing = ChangeGraph::new();
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
+        peer.dirty.remove(&document);
+        let Peer { talks, joined: Some(joined), space, .. } = peer else { return Ok(None) };
+        let Some(talk) = talks.get_mut(&document) else { return Ok(None) };
+        let stored = self.store.document(&document)?;
+        let stored = stored.filter(|(row, _)| row.space == *space);
+        let graph = stored.map_or(&nothing, |(_, graph)| graph);
+        let (sender, target) = (&*own_name, &*joined.name);
+        if std::mem::take(&mut talk.is_unavailable) && graph.is_empty() {
+            talk.conversation.set_unavailable();
+            return Ok(Some(RepoFrame::DocUnavailable { sender, target, document }.encode()));
+        }
+        let frame = |data: &[u8]| {
+            RepoFrame::Sync(SyncFrame { sender, target, document, is_request: false, data })
+                .encode()
+        };
+        let changes = graph.len();
+        let plain = talk.conversation.plain(&talk.orphans).map(<[u32]>::to_vec);
+        if let Some(has) = &plain
+            && let Some(data) = self.peers.broadcasts.get(&document, has, changes)
+        {
+            talk.conversation.tell_all(graph);
+            return Ok(Some(frame(data)));
+        }
+        let is_due = talk.orphans.is_due(graph);
+        let Some(owed) = talk.conversation.owed(graph, &talk.orphans) else {
+            if is_due {
+                self.take_orphans_in(id, document);
+            }
+            return Ok(None);
+        };
+        let parcel =
+            self.store.parcel(&document, &owed.ranks, owed.takes_document, PARCEL_BYTES)?;
+        let stored = self.store.document(&document)?;
+        let graph = stored.map_or(&nothing, |(_, graph)| graph);
+        let Some(parcel) = parcel else {
+            tracing::warn!(conn = id.0, %document, "peer takes no documents, and misses folded changes");
+            return Ok(None);
+        };
+        let is_all = parcel.taken == owed.ranks.len();
+        let chunks = parcel.chunks.iter().map(Vec::as_slice).collect();
+        let message = talk.conversation.tell(graph, owed, parcel.taken, chunks, parcel.is_document);
+        let data = message.encode();
+        let frame = frame(&data);
+        if !is_all {
+            peer.dirty.insert(document);
+        } else if let Some(has) = plain {
+            self.peers.broadcasts.put(document, Broadcast { has, changes, data });
+        }
+        if is_due {
+            self.take_orphans_in(id, document);
+        }
+        Ok(Some(frame))
+    }
+
+    /// A document that cannot be read is passed over; anything else ends the connection, and the
+    /// next turn fails.
+    fn pass_over(&mut self, id: ConnectionId, document: &DocumentId, error: &StoreError) {
+        let dyn_error = error as &dyn std::error::Error;
+        tracing::error!(conn = id.0, %document, error = dyn_error, "read failed");
+        if !error.is_confined() {
+            self.store.fail();
+            let message = "the relay cannot read its store at present";
+            self.close_peer(id, rejoin_core::wire::ByeCode::Unavailable, message);
+        }
+    }
+}
+
+impl Peer {
+    /// The dirty document after the one that was told of last, so that all have their turn.
+    fn next_dirty(&mut self) -> Option<DocumentId> {
+        let after = self.last_told.map_or(Bound::Unbounded, Bound::Excluded);
+        let next =
+            self.dirty.range((after, Bound::Unbounded)).next().or_else(|| self.dirty.first());
+        self.last_told = next.copied();
+        self.last_told
+    }
+}
+
+/// Bytes of changes in one message, unless a single change or snapshot is larger.
+const PARCEL_BYTES: usize = 4 << 20;
+
+/// Bytes of messages kept for further readers, and what keeping one takes.
+const BROADCAST_BYTES_MAX: usize = 4 << 20;
+const BROADCAST_BYTES: usize = 128;

@@ -1,0 +1,320 @@
+//! What peers' sync messages come to.
+
+use std::collections::VecDeque;
+
+use rejoin_core::automerge_repo::{Chunk, SyncMessage};
+use rejoin_core::change::{self, ChunkKind, Place, chunks};
+use rejoin_core::limits::ORPHANS_MAX;
+use rejoin_core::{ChangeGraph, CollectionName, DocumentId};
+
+use super::super::intake::Intake;
+use super::super::{Answer, Author, ConnectionId, Relay};
+use super::uploads::Upload;
+use super::{Peer, PeerError};
+use crate::store::StoreError;
+
+/// Something to be worked off in a turn, in the order it came for its document.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A sync message as it came.
+    Message { document: DocumentId, is_request: bool, data: Vec<u8> },
+    /// What is left of one: changes, and then what it says.
+    Changes(Incoming),
+    /// Some orphans' dependencies have come by another way.
+    Orphans(DocumentId),
+}
+
+/// A sync message whose changes are being worked off.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) document: DocumentId,
+    is_request: bool,
+    /// Without its changes.
+    message: SyncMessage<'static>,
+    pub(super) changes: VecDeque<Vec<u8>>,
+    /// Bytes of the message as it came.
+    bytes: usize,
+}
+
+impl Work {
+    fn document(&self) -> DocumentId {
+        match self {
+            Self::Message { document, .. } => *document,
+            Self::Changes(incoming) => incoming.document,
+            Self::Orphans(document) => *document,
+        }
+    }
+}
+
+impl Relay {
+    pub(super) fn queue_work(&mut self, id: ConnectionId, work: Work) {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        match peer.busy.get_mut(&work.document()) {
+            Some(waiting) => waiting.push_back(work),
+            None => {
+                peer.inbox.push_back(work);
+                self.peers.eventful.insert(id);
+            }
+        }
+    }
+
+    /// What a document has got meanwhile may be what orphans wait for.
+    pub(super) fn take_orphans_in(&mut self, id: ConnectionId, document: DocumentId) {
+        self.queue_work(id, Work::Orphans(document));
+    }
+
+    /// Works off what peers sent, each for its share of a turn.
+    pub(in crate::relay) fn work_peers(&mut self, unix_ms: u64) -> Result<(), StoreError> {
+        for id in std::mem::take(&mut self.peers.eventful) {
+            let mut share = CHANGES_PER_TURN;
+            while share > 0
+                && let Some(work) = self.next_work(id)
+            {
+                match self.work_off(id, work, &mut share, unix_ms) {
+                    Ok(()) => {}
+                    // One damaged document must not stop the others.
+                    Err(error) if error.is_confined() => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(conn = id.0, error, "document damaged");
+                    }
+                    Err(error) => return Err(error),
+                }
+                if self.store.is_batch_full() {
+                    self.commit_and_tell(unix_ms)?;
+                }
+            }
+            let peer = self.peers.by_connection.get(&id);
+            if peer.is_some_and(|peer| !peer.inbox.is_empty() && peer.closing.is_none()) {
+                self.peers.eventful.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_work(&mut self, id: ConnectionId) -> Option<Work> {
+        let peer = self.peers.by_connection.get_mut(&id)?;
+        if peer.closing.is_some() { None } else { peer.inbox.pop_front() }
+    }
+
+    fn work_off(
+        &mut self,
+        id: ConnectionId,
+        work: Work,
+        share: &mut usize,
+        unix_ms: u64,
+    ) -> Result<(), StoreError> {
+        *share = share.saturating_sub(1);
+        match work {
+            Work::Message { document, is_request, data } => {
+                self.take_message(id, document, is_request, &data, share, unix_ms)
+            }
+            Work::Changes(incoming) => self.take_changes(id, incoming, share, unix_ms),
+            Work::Orphans(document) => {
+                let home = self.store.document(&document)?.map(|(row, _)| row.collection.clone());
+                self.take_in(id, &document, home, Vec::new())
+            }
+        }
+    }
+
+    fn take_message(
+        &mut self,
+        id: ConnectionId,
+        document: DocumentId,
+        is_request: bool,
+        data: &[u8],
+        share: &mut usize,
+        unix_ms: u64,
+    ) -> Result<(), StoreError> {
+        let message = match SyncMessage::decode(data) {
+            Ok(message) => message,
+            Err(error) => {
+                self.close_peer_for_protocol(id, &error);
+                return Ok(());
+            }
+        };
+        let mut changes = VecDeque::new();
+        let mut documents = Vec::new();
+        for item in &message.changes {
+            let split = match chunks(item) {
+                Ok(split) => split,
+                Err(error) => {
+                    self.close_peer_for_protocol(id, &error);
+                    return Ok(());
+                }
+            };
+            for (kind, chunk) in split {
+                match kind {
+                    ChunkKind::Document => documents.push(chunk.to_vec()),
+                    // What is no change, the guard says best.
+                    _ => changes.push_back(chunk.to_vec()),
+                }
+            }
+        }
+        let message = SyncMessage { changes: Vec::new(), ..message };
+        let bytes = data.len();
+        let incoming = Incoming { document, is_request, message, changes, bytes };
+        match documents.pop() {
+            None => self.take_changes(id, incoming, share, unix_ms),
+            Some(_) if !documents.is_empty() => {
+                let error = PeerError::TooMuch { what: "documents in a message", max: 1 };
+                self.close_peer_for_protocol(id, &error);
+                Ok(())
+            }
+            Some(whole) => {
+                self.begin_upload(Upload::new(id, whole), incoming);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes as many of a message's changes as are due in this turn; the last bring with them what
+    /// the message says.
+    fn take_changes(
+        &mut self,
+        id: ConnectionId,
+        mut incoming: Incoming,
+        share: &mut usize,
+        unix_ms: u64,
+    ) -> Result<(), StoreError> {
+        let document = incoming.document;
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let count = incoming.changes.len().min((*share).max(1));
+        *share -= count.min(*share);
+        let due: Vec<Vec<u8>> = incoming.changes.drain(..count).collect();
+        let home = self.store.document(&document)?.map(|(row, _)| row);
+        if home.is_some_and(|row| row.space != peer.space) {
+            // As if it did not exist: whoever may not have it does not learn that it does.
+            self.finish_unavailable(id, &incoming);
+            return Ok(());
+        }
+        let collection = home.map(|row| row.collection.clone());
+        if !due.is_empty() || !self.is_without_orphans(id, &document) {
+            self.take_in(id, &document, collection, due)?;
+        }
+        if incoming.changes.is_empty() {
+            return self.finish(id, &incoming, unix_ms);
+        }
+        if let Some(peer) = self.peers.by_connection.get_mut(&id) {
+            peer.keep_waiting(&document);
+            peer.inbox.push_back(Work::Changes(incoming));
+        }
+        Ok(())
+    }
+
+    fn is_without_orphans(&self, id: ConnectionId, document: &DocumentId) -> bool {
+        let peer = self.peers.by_connection.get(&id);
+        let talk = peer.and_then(|peer| peer.talks.get(document));
+        talk.is_none_or(|talk| talk.orphans.is_empty())
+    }
+
+    /// Guard, order, admission; what is kept is staged.
+    fn take_in(
+        &mut self,
+        id: ConnectionId,
+        document: &DocumentId,
+        collection: Option<CollectionName>,
+        chunks: Vec<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let mut came: Vec<Chunk> = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            match change::parse(&chunk) {
+                Ok(change) => came.push((change, chunk)),
+                Err(error) => {
+                    self.counters.refused.never += 1;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(conn = id.0, %document, error, "change refused");
+                }
+            }
+        }
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let Some(talk) = peer.talks.get_mut(document) else { return Ok(()) };
+        let nothing = ChangeGraph::new();
+        let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
+        let ready = talk.orphans.sort(graph, came);
+        let is_too_much =
+            talk.orphans.len() > ORPHANS_MAX || talk.orphans.bytes() > ORPHAN_BYTES_MAX;
+        let collection = collection.unwrap_or_else(|| self.options.automerge_collection.clone());
+        let name = peer.space.clone();
+        let place = Place { space: &name, collection: &collection, document };
+        let Self { options, store, counters, .. } = self;
+        let mut intake = Intake::new(options, store, counters, place)?;
+        #[cfg(feature = "mutants")]
+        {
+            intake = intake.refusing(self.refuse.as_mut());
+        }
+        for (change, chunk) in &ready {
+            intake.take(change, chunk)?;
+        }
+        let Intake { positions, refused, .. } = intake;
+        refused.classes.values().for_each(|class| self.counters.refused.count(*class));
+        if let Some(class) = refused.class() {
+            let (hashes, reason) = (refused.hashes.len(), &refused.reason);
+            tracing::warn!(conn = id.0, %document, hashes, ?class, reason, "changes refused");
+        }
+        if positions.is_some() {
+            let document = *document;
+            self.answers.push(Answer { author: Author::Peer, name, document, positions });
+        }
+        if is_too_much {
+            let what = "changes that build on unknown ones";
+            self.close_peer_for_protocol(id, &PeerError::TooMuch { what, max: ORPHANS_MAX });
+        }
+        Ok(())
+    }
+
+    /// All changes of a message are staged or refused: what it says counts now.
+    fn finish(
+        &mut self,
+        id: ConnectionId,
+        incoming: &Incoming,
+        unix_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Incoming { document, is_request, message, bytes, .. } = incoming;
+        let nothing = ChangeGraph::new();
+        let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        if let Some(talk) = peer.talks.get_mut(document) {
+            talk.conversation.receive(message, graph);
+            talk.is_unavailable = *is_request && graph.is_empty() && message.heads.is_empty();
+        }
+        peer.end_message(document, *bytes);
+        self.ready.insert(id);
+        self.note_heads(id, document, &message.heads, unix_ms);
+        Ok(())
+    }
+
+    fn finish_unavailable(&mut self, id: ConnectionId, incoming: &Incoming) {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        if let Some(talk) = peer.talks.get_mut(&incoming.document) {
+            talk.is_unavailable = true;
+        }
+        peer.end_message(&incoming.document, incoming.bytes);
+        self.ready.insert(id);
+    }
+}
+
+impl Peer {
+    /// Messages about this document wait from now on, those included that came already.
+    pub(super) fn keep_waiting(&mut self, document: &DocumentId) {
+        if !self.busy.contains_key(document) {
+            let inbox = std::mem::take(&mut self.inbox).into_iter();
+            let (waiting, inbox) = inbox.partition(|work| work.document() == *document);
+            self.inbox = inbox;
+            self.busy.insert(*document, waiting);
+        }
+    }
+
+    /// The message was worked off, and those about the same document may go on.
+    fn end_message(&mut self, document: &DocumentId, bytes: usize) {
+        self.inbox_bytes = self.inbox_bytes.saturating_sub(bytes);
+        self.dirty.insert(*document);
+        let waiting = self.busy.remove(document).unwrap_or_default();
+        waiting.into_iter().rev().for_each(|work| self.inbox.push_front(work));
+    }
+}
+
+/// Changes a peer may have checked in one turn, so that others' wait for milliseconds at most.
+const CHANGES_PER_TURN: usize = 2048;
+
+/// Bytes of changes that wait for others, for one document and peer.
+const ORPHAN_BYTES_MAX: usize = 16 << 20;

@@ -1,0 +1,227 @@
+//! Which changes of a document are kept.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+#[cfg(feature = "mutants")]
+use rejoin_core::DocumentId;
+use rejoin_core::change::{self, Admission, Change, Place, Refusal};
+use rejoin_core::wire::{Access, RefusedClass};
+use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry};
+
+use super::{Counters, RelayOptions};
+use crate::store::{ChangeStore, StoreError};
+
+/// Checks the changes of one document one by one, against everything committed and staged before,
+/// and stages what is kept. Nothing of it may be told before the commit.
+pub(super) struct Intake<'a> {
+    pub(super) options: &'a RelayOptions,
+    pub(super) store: &'a mut ChangeStore,
+    pub(super) counters: &'a mut Counters,
+    pub(super) place: Place<'a>,
+    /// Why not even a sound change is kept.
+    of_all: Option<Verdict>,
+    #[cfg(feature = "mutants")]
+    refuse: Option<&'a mut Refuse>,
+    /// Where the changes stand that are new. They are of one document, so they follow each other.
+    pub(super) positions: Option<RangeInclusive<u64>>,
+    pub(super) refused: Refused,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(
+        options: &'a RelayOptions,
+        store: &'a mut ChangeStore,
+        counters: &'a mut Counters,
+        place: Place<'a>,
+    ) -> Result<Self, StoreError> {
+        let of_all = match refusal_of_all(options, store, &place) {
+            Ok(verdict) => verdict,
+            Err(error) if error.is_confined() => Some(damaged(&place, &error)),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            options,
+            store,
+            counters,
+            place,
+            of_all,
+            #[cfg(feature = "mutants")]
+            refuse: None,
+            positions: None,
+            refused: Refused::default(),
+        })
+    }
+
+    /// Refuses new changes as `refuse` says.
+    #[cfg(feature = "mutants")]
+    pub(super) fn refusing(self, refuse: Option<&'a mut Refuse>) -> Self {
+        Self { refuse, ..self }
+    }
+
+    /// Keeps a change that passed the guard, or refuses it.
+    pub(super) fn take(&mut self, change: &Change, chunk: &[u8]) -> Result<(), StoreError> {
+        let verdict = self.of_all.clone().or_else(|| self.refused.of_a_dep(change));
+        if let Some(verdict) = verdict {
+            self.refused.add(change.hash(), verdict);
+            return Ok(());
+        }
+        let nothing = ChangeGraph::new();
+        let known = self.store.known(&self.place)?;
+        let graph = known.map_or(&nothing, |known| known.graph);
+        match change::admit(change, &self.place, graph) {
+            #[cfg(feature = "mutants")]
+            Ok(Admission::New)
+                if let Some(Refuse(refuse)) = &mut self.refuse
+                    && let Some(class) = refuse(self.place.document, change) =>
+            {
+                let reason = "refused on demand".to_owned();
+                self.refused.add(change.hash(), Verdict { class, reason });
+                Ok(())
+            }
+            Ok(Admission::New) => self.stage(entry_of(change), chunk),
+            Ok(Admission::Known) => {
+                self.counters.changes_known += 1;
+                Ok(())
+            }
+            #[cfg(feature = "mutants")]
+            Err(Refusal::Missing(_)) if self.options.drops_dep_check() => {
+                let known_deps = change.deps().iter().filter(|dep| graph.contains(dep));
+                let deps = known_deps.copied().collect();
+                self.stage(GraphEntry { deps, ..entry_of(change) }, chunk)
+            }
+            Err(refusal) => {
+                self.refused.add(change.hash(), Verdict::of(&refusal));
+                Ok(())
+            }
+        }
+    }
+
+    fn stage(&mut self, entry: GraphEntry, chunk: &[u8]) -> Result<(), StoreError> {
+        let position = self.store.stage(&self.place, entry, chunk.to_vec())?;
+        let first = self.positions.as_ref().map_or(position, |positions| *positions.start());
+        self.positions = Some(first..=position);
+        Ok(())
+    }
+}
+
+fn refusal_of_all(
+    options: &RelayOptions,
+    store: &mut ChangeStore,
+    place: &Place<'_>,
+) -> Result<Option<Verdict>, StoreError> {
+    let never = |reason: String| Verdict { class: RefusedClass::Never, reason };
+    if options.access != Access::Write {
+        return Ok(Some(never("this space may be read, but not written to".to_owned())));
+    }
+    let known = store.known(place)?;
+    Ok(known.filter(|known| !known.is_at_home).map(|_| {
+        let Place { collection, space, document } = place;
+        never(format!("{document} does not belong to {collection} of space {space}"))
+    }))
+}
+
+/// One document that cannot be read must not stop the others.
+fn damaged(place: &Place<'_>, error: &StoreError) -> Verdict {
+    let document = place.document;
+    tracing::error!(%document, error = error as &dyn std::error::Error, "document damaged");
+    Verdict { class: RefusedClass::Later, reason: error.to_string() }
+}
+
+/// Why one change is not kept.
+#[derive(Debug, Clone)]
+pub(super) struct Verdict {
+    class: RefusedClass,
+    reason: String,
+}
+
+impl Verdict {
+    pub(super) fn never(why: &impl ToString) -> Self {
+        Self { class: RefusedClass::Never, reason: why.to_string() }
+    }
+
+    fn of(refusal: &Refusal) -> Self {
+        let class = match refusal {
+            Refusal::Missing(_) => RefusedClass::Missing,
+            Refusal::ActorReused { .. } => RefusedClass::ActorReused,
+            // With its dependencies known, a gap is no accident of delivery: an honest change
+            // depends on the one before it.
+            _ => RefusedClass::Never,
+        };
+        Self { class, reason: refusal.to_string() }
+    }
+}
+
+/// Decides which new changes are refused, though they are sound.
+#[cfg(feature = "mutants")]
+pub(super) struct Refuse(pub(super) Box<dyn RefuseChange>);
+
+#[cfg(feature = "mutants")]
+pub(super) trait RefuseChange:
+    FnMut(&DocumentId, &Change) -> Option<RefusedClass> + Send
+{
+}
+
+#[cfg(feature = "mutants")]
+impl<F: FnMut(&DocumentId, &Change) -> Option<RefusedClass> + Send> RefuseChange for F {}
+
+#[cfg(feature = "mutants")]
+impl std::fmt::Debug for Refuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refuse(..)")
+    }
+}
+
+/// The changes that are not kept.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) hashes: Vec<ChangeHash>,
+    pub(super) classes: BTreeMap<ChangeHash, RefusedClass>,
+    /// Why, as far as the class goes that the whole push is answered with.
+    pub(super) reason: String,
+}
+
+impl Refused {
+    pub(super) fn add(&mut self, hash: ChangeHash, verdict: Verdict) {
+        if self.class().is_none_or(|class| precedence(verdict.class) < precedence(class)) {
+            self.reason = verdict.reason;
+        }
+        if self.classes.insert(hash, verdict.class).is_none() {
+            self.hashes.push(hash);
+        }
+    }
+
+    /// What goes for a change goes for those that build on it.
+    fn of_a_dep(&self, change: &Change) -> Option<Verdict> {
+        let classes = change.deps().iter().filter_map(|dep| self.classes.get(dep));
+        let class = *classes.min_by_key(|class| precedence(**class))?;
+        Some(Verdict { class, reason: "it builds on a change that is refused".to_owned() })
+    }
+
+    /// The class the push is answered with: of those that occur, the one that gives up least.
+    pub(super) fn class(&self) -> Option<RefusedClass> {
+        self.classes.values().copied().min_by_key(|class| precedence(*class))
+    }
+}
+
+/// A Refused frame has one class for all its changes, so the mildest is chosen: what can never be
+/// kept is refused again by itself, while a change once set aside does not come back.
+fn precedence(class: RefusedClass) -> u8 {
+    match class {
+        RefusedClass::Missing => 0,
+        RefusedClass::Later => 1,
+        RefusedClass::ActorReused => 2,
+        RefusedClass::Never => 3,
+    }
+}
+
+fn entry_of(change: &Change) -> GraphEntry {
+    GraphEntry {
+        hash: change.hash(),
+        actor: change.actor().clone(),
+        seq: change.seq(),
+        start_op: change.start_op(),
+        max_op: change.max_op(),
+        deps: change.deps().to_vec(),
+    }
+}

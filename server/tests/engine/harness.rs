@@ -41,6 +41,12 @@ impl Author {
         Self { doc: AutoCommit::new().with_actor(ActorId::from([actor; 16])), puts: 0 }
     }
 
+    /// One of a document that a replica was sent.
+    pub(crate) fn of(replica: &mut Peer, document: DocumentId) -> Self {
+        let doc = replica.documents.get_mut(&document).unwrap().fork();
+        Self { doc, puts: 0 }
+    }
+
     /// One change that sets `key`.
     pub(crate) fn put(&mut self, key: &str, value: &str) -> Vec<u8> {
         self.doc.put(ROOT, key, value).unwrap();
@@ -105,6 +111,12 @@ impl World {
         Self { disk, relay, now: 1, unix_ms: 1_800_000_000_000, connections: 0 }
     }
 
+    /// A relay that is open, whose disk is somebody else's.
+    pub(crate) fn of(relay: Relay) -> Self {
+        let disk = Disk::default();
+        Self { disk, relay, now: 1, unix_ms: 1_800_000_000_000, connections: 0 }
+    }
+
     /// Closes the store, and puts an empty one in its place.
     pub(crate) fn close(&mut self) {
         self.relay = open(&Disk::default(), RelayOptions::default());
@@ -126,8 +138,7 @@ impl World {
         cursor: Option<Cursor>,
         holds: bool,
     ) -> Peer {
-        self.connections += 1;
-        let id = ConnectionId(self.connections);
+        let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
         let start = SpaceStart { name, cursor, holds };
         Peer {
@@ -140,6 +151,11 @@ impl World {
             digests: None,
             close: None,
         }
+    }
+
+    pub(crate) fn next_connection(&mut self) -> ConnectionId {
+        self.connections += 1;
+        ConnectionId(self.connections)
     }
 
     pub(crate) fn turn(&mut self) {

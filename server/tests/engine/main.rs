@@ -1,5 +1,7 @@
 //! The relay's engine over a real redb, with real replica sessions as peers and no network.
 
+mod automerge_repo;
+mod automerge_repo_faults;
 mod catch_up;
 mod compaction;
 mod damage;
@@ -8,3 +10,4 @@ mod faults;
 mod harness;
 mod pushes;
 mod repair;
+mod repo_peer;

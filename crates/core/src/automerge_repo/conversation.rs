@@ -66,8 +66,8 @@ impl Conversation {
                 self.has.clear();
             }
         }
-        if message.heads.is_empty() {
-            // It has nothing, or no longer.
+        if message.is_anew() {
+            // It has nothing, or no longer what it was sent.
             self.has.clear();
             self.told = None;
         }

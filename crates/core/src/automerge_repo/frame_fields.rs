@@ -121,7 +121,7 @@ impl<'a> Fields<'a> {
             "add" => self.add = texts(decoder)?,
             "remove" => self.remove = texts(decoder)?,
             "newHeads" => self.new_heads = new_heads(decoder)?,
-            _ => decoder.skip()?,
+            _ => skip(decoder, DEPTH_MAX)?,
         }
         Ok(())
     }
@@ -147,8 +147,8 @@ fn each_entry<'a>(
                 each(key, decoder)?;
             }
             _ => {
-                decoder.skip()?;
-                decoder.skip()?;
+                skip(decoder, DEPTH_MAX)?;
+                skip(decoder, DEPTH_MAX)?;
             }
         }
     }
@@ -220,7 +220,7 @@ fn metadata<'a>(decoder: &mut Decoder<'a>) -> Result<Option<Metadata<'a>>, RepoF
             "isEphemeral" => {
                 metadata.is_ephemeral = !is_nothing(decoder)? && decoder.bool()?;
             }
-            _ => decoder.skip()?,
+            _ => skip(decoder, DEPTH_MAX)?,
         }
         Ok(())
     })?;
@@ -246,13 +246,39 @@ fn new_heads<'a>(
             match key {
                 "heads" => field.heads = texts(decoder)?,
                 "timestamp" => field.timestamp = number(decoder)?.unwrap_or(0),
-                _ => decoder.skip()?,
+                _ => skip(decoder, DEPTH_MAX)?,
             }
             Ok(())
         })?;
         storage.map(|storage| storages.insert(storage, field));
     }
     Ok(storages)
+}
+
+/// Passes over a value nobody asked for. `Decoder::skip` keeps a place for every list that is open,
+/// and one that is open takes a byte.
+fn skip(decoder: &mut Decoder<'_>, depth: usize) -> Result<(), RepoFrameError> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(CborError::message("lists in lists in lists").into());
+    };
+    let mut left = match decoder.datatype()? {
+        Type::Array | Type::ArrayIndef => decoder.array()?,
+        Type::Map | Type::MapIndef => decoder.map()?.map(|entries| entries.saturating_mul(2)),
+        Type::Tag => {
+            decoder.tag()?;
+            return skip(decoder, depth);
+        }
+        _ => return Ok(decoder.skip()?),
+    };
+    loop {
+        match &mut left {
+            Some(0) => return Ok(()),
+            Some(left) => *left -= 1,
+            None if decoder.datatype()? == Type::Break => return Ok(decoder.skip()?),
+            None => {}
+        }
+        skip(decoder, depth)?;
+    }
 }
 
 /// Takes a `null` or `undefined`, if that is what comes.
@@ -263,6 +289,9 @@ fn is_nothing(decoder: &mut Decoder<'_>) -> Result<bool, RepoFrameError> {
     }
     Ok(is_nothing)
 }
+
+/// Lists and maps within each other, in what is passed over.
+const DEPTH_MAX: usize = 16;
 
 /// Up to here a float tells all integers apart.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;

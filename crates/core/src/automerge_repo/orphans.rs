@@ -25,25 +25,25 @@ impl Orphans {
     /// Takes in what came, and returns everything that can be kept now, dependencies first.
     /// Changes that the graph has are left out.
     pub fn sort(&mut self, graph: &ChangeGraph, came: Vec<Chunk>) -> Vec<Chunk> {
+        let here = |dep: &&ChangeHash| graph.contains(dep);
+        let arrived: Vec<_> = self.waiting.keys().filter(here).copied().collect();
+        // The next one last.
+        let mut due: Vec<Chunk> = came.into_iter().rev().collect();
+        due.extend(arrived.iter().flat_map(|dep| self.release(dep)));
         let mut ready = Vec::new();
         let mut passed = BTreeSet::new();
-        let arrived: Vec<_> =
-            self.waiting.keys().filter(|dep| graph.contains(dep)).copied().collect();
-        let mut due: Vec<Chunk> = arrived.iter().flat_map(|dep| self.release(dep)).collect();
-        for chunk in came {
-            if !graph.contains(&chunk.0.hash()) && !self.held.contains(&chunk.0.hash()) {
-                due.push(chunk);
+        while let Some((change, chunk)) = due.pop() {
+            let hash = change.hash();
+            if passed.contains(&hash) || self.held.contains(&hash) || graph.contains(&hash) {
+                continue;
             }
-            while let Some(chunk) = due.pop() {
-                let hash = chunk.0.hash();
-                let is_here = |dep: &ChangeHash| passed.contains(dep) || graph.contains(dep);
-                match chunk.0.deps().iter().find(|dep| !is_here(dep)) {
-                    Some(dep) => self.hold(*dep, chunk),
-                    None if passed.insert(hash) => {
-                        ready.push(chunk);
-                        due.extend(self.release(&hash));
-                    }
-                    None => {}
+            let is_here = |dep: &ChangeHash| passed.contains(dep) || graph.contains(dep);
+            match change.deps().iter().find(|dep| !is_here(dep)) {
+                Some(dep) => self.hold(*dep, (change, chunk)),
+                None => {
+                    passed.insert(hash);
+                    ready.push((change, chunk));
+                    due.extend(self.release(&hash));
                 }
             }
         }

@@ -78,6 +78,18 @@ impl<'a> SyncMessage<'a> {
         Ok(Self { is_v2, heads, need, have, changes, flags: flags.map(Flags::decode) })
     }
 
+    /// Whether a message brings all that its sender has in one document, as its first byte says.
+    pub fn is_document(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&V2)
+    }
+
+    /// Whether the sender begins anew: it has nothing, or names nothing of what it has as shared. An
+    /// Automerge that lacks what it is said to have does so.
+    pub(super) fn is_anew(&self) -> bool {
+        let shares_nothing = |have: &Have| have.last_sync.is_empty() && have.bloom.entries() == 0;
+        self.heads.is_empty() || (!self.have.is_empty() && self.have.iter().all(shares_nothing))
+    }
+
     /// The message's bytes. Hashes must be sorted.
     pub fn encode(&self) -> Vec<u8> {
         let changes: usize = self.changes.iter().map(|chunk| chunk.len() + 10).sum();

@@ -44,13 +44,32 @@ impl Work {
             Self::Orphans(document) => *document,
         }
     }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message { data, .. } => data.len(),
+            Self::Changes(incoming) => incoming.bytes,
+            Self::Orphans(_) => 0,
+        }
+    }
+
+    fn is_whole_document(&self) -> bool {
+        matches!(self, Self::Message { data, .. } if SyncMessage::is_document(data))
+    }
 }
 
 impl Relay {
     pub(super) fn queue_work(&mut self, id: ConnectionId, work: Work) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
         match peer.busy.get_mut(&work.document()) {
-            Some(waiting) => waiting.push_back(work),
+            Some(waiting) => {
+                if work.is_whole_document() {
+                    // It has all that those before it had. Automerge sends one with every edit until
+                    // it hears that something came.
+                    peer.inbox_bytes -= waiting.drain(..).map(|work| work.bytes()).sum::<usize>();
+                }
+                waiting.push_back(work);
+            }
             None => {
                 peer.inbox.push_back(work);
                 self.peers.eventful.insert(id);

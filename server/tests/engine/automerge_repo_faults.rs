@@ -1,0 +1,281 @@
+//! What peers of automerge-repo must not be able to do, and what disks may.
+
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, ROOT};
+use rejoin_core::automerge_repo::{RepoFrame, SyncMessage};
+use rejoin_relay::{CompactionError, RelayOptions};
+
+use crate::disk::Disk;
+use crate::harness::{Author, World, document, space};
+use crate::repo_peer::{RepoPeer, drive};
+
+/// Whatever one peer does, another goes on.
+fn assert_lives(world: &mut World) {
+    let n = world.relay.counters().changes_kept;
+    let mut other = RepoPeer::join(world, &format!("another {n}"));
+    other.put(document(99), "n", &n.to_string());
+    drive(world, &mut [&mut other]);
+    assert_eq!(other.told(document(99)), other.heads(document(99)));
+    assert!(other.close.is_none());
+    world.relay.handle_disconnected(other.id);
+}
+
+#[track_caller]
+fn assert_closes(world: &mut World, peer: &mut RepoPeer, why: &str) {
+    world.turn();
+    peer.receive(world);
+    let error = peer.error.take().unwrap_or_else(|| panic!("no error; it should say {why:?}"));
+    assert!(error.contains(why), "{error:?} does not say {why:?}");
+    assert!(peer.close.is_some());
+    world.relay.handle_disconnected(peer.id);
+    assert_lives(world);
+}
+
+#[test]
+fn a_message_that_is_none_ends_its_connection_and_no_other() {
+    let mut world = World::new();
+    let join = RepoPeer::connect(&mut world, space(), "p").join_frame();
+    let list = [0x9a, 0xff, 0xff, 0xff, 0xff];
+    let deep = [vec![0xa1, 0x61, 0x78], vec![0x9f; 1 << 20]].concat();
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "no CBOR map"),
+        (b"hello", "no CBOR map"),
+        (&join[..join.len() - 3], "no CBOR map"),
+        (&[&join[..], &[0]].concat(), "bytes follow"),
+        (&list, "no CBOR map"),
+        (&deep, "lists in lists"),
+        (b"\xa1\x64type\x63abc", "senderId"),
+    ];
+    for (message, why) in cases {
+        let mut peer = RepoPeer::join(&mut world, "p");
+        world.relay.handle_message(peer.id, message);
+        let why = if why == "senderId" { "no type of message" } else { why };
+        assert_closes(&mut world, &mut peer, why);
+    }
+}
+
+#[test]
+fn the_handshake_comes_first_and_once() {
+    let mut world = World::new();
+    let mut peer = RepoPeer::connect(&mut world, space(), "p");
+    world.relay.handle_message(peer.id, &RepoFrame::Leave { sender: "p" }.encode());
+    assert_closes(&mut world, &mut peer, "join");
+
+    let mut peer = RepoPeer::join(&mut world, "p");
+    world.relay.handle_message(peer.id, &peer.join_frame());
+    assert_closes(&mut world, &mut peer, "joined already");
+
+    let mut peer = RepoPeer::connect(&mut world, space(), "p");
+    let join =
+        RepoFrame::Join { sender: "p", storage: None, is_ephemeral: true, speaks_version_1: false };
+    world.relay.handle_message(peer.id, &join.encode());
+    assert_closes(&mut world, &mut peer, "version");
+
+    let mut peer = RepoPeer::connect(&mut world, space(), "p");
+    world.now += 20_000;
+    world.relay.handle_timeout(world.now);
+    assert_closes(&mut world, &mut peer, "no join within");
+}
+
+#[test]
+fn nobody_speaks_for_another() {
+    let mut world = World::new();
+    let mut peer = RepoPeer::join(&mut world, "p");
+    peer.name = "another".to_owned();
+    peer.send_data(&mut world, document(1), true, &SyncMessage::default().encode());
+    assert_closes(&mut world, &mut peer, "another sender");
+    let mut peer = RepoPeer::join(&mut world, "p");
+    peer.relay = "another".to_owned();
+    peer.send_data(&mut world, document(1), true, &SyncMessage::default().encode());
+    assert_closes(&mut world, &mut peer, "another sender");
+}
+
+/// Sync messages that make Automerge 0.12 divide by zero, compute for minutes or ask for gigabytes.
+#[test]
+fn bombs_end_their_connection() {
+    let mut world = World::new();
+    let cases: [(&[u8], &str); 7] = [
+        // A Bloom filter with one entry and no bits.
+        (&[0x42, 0, 0, 1, 0, 3, 1, 0, 7, 0], "Bloom"),
+        // One with 4,294,967,295 probes.
+        (&[0x42, 0, 0, 1, 0, 9, 1, 10, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0], "Bloom"),
+        // One with no entries but bits.
+        (&[0x42, 0, 0, 1, 0, 4, 0, 10, 7, 0, 0], "Bloom"),
+        // A list of 2^62 hashes.
+        (&[0x42, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40], "heads"),
+        // 2^62 changes.
+        (&[0x42, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40], "damaged"),
+        (&[0x44, 0, 0, 0, 0], "0x44"),
+        (&[], "damaged"),
+    ];
+    for (data, why) in cases {
+        let mut peer = RepoPeer::join(&mut world, "p");
+        peer.put(document(1), "n", "1");
+        peer.send_data(&mut world, document(1), false, data);
+        assert_closes(&mut world, &mut peer, why);
+    }
+}
+
+/// Every byte of a real conversation damaged in turn: nothing panics, and others go on.
+#[test]
+fn damaged_messages_harm_nobody() {
+    let mut world = World::new();
+    let mut doc = AutoCommit::new();
+    for n in 0..20 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let chunks: Vec<_> =
+        doc.get_changes(&[]).iter().map(|change| change.raw_bytes().to_vec()).collect();
+    let message = SyncMessage {
+        heads: doc.get_heads().iter().map(|it| rejoin_core::ChangeHash(it.0)).collect(),
+        have: vec![Default::default()],
+        changes: chunks.iter().map(Vec::as_slice).collect(),
+        flags: Some(Default::default()),
+        ..Default::default()
+    };
+    let data = message.encode();
+    let mut peer = RepoPeer::join(&mut world, "p");
+    for at in 0..data.len() {
+        let mut damaged = data.clone();
+        damaged[at] ^= 1 << (at % 8);
+        peer.send_data(&mut world, document(2), false, &damaged);
+        world.turn();
+        peer.receive(&mut world);
+        if peer.close.is_some() {
+            world.relay.handle_disconnected(peer.id);
+            peer = RepoPeer::join(&mut world, "p");
+        }
+    }
+    // The undamaged one is taken after all that.
+    peer.send_data(&mut world, document(2), false, &data);
+    drive(&mut world, &mut [&mut peer]);
+    assert_eq!(peer.told(document(2)), message.heads);
+    assert_lives(&mut world);
+}
+
+#[test]
+fn changes_that_build_on_nothing_known_are_not_kept_without_end() {
+    let mut world = World::new();
+    let mut peer = RepoPeer::join(&mut world, "p");
+    let chunks = Author::new(1).puts(1200);
+    for part in chunks[1..].chunks(100) {
+        let changes = part.iter().map(Vec::as_slice).collect();
+        let message = SyncMessage { changes, ..Default::default() };
+        peer.send_data(&mut world, document(1), false, &message.encode());
+    }
+    assert_closes(&mut world, &mut peer, "unknown ones");
+}
+
+#[test]
+fn what_can_never_be_kept_is_left_out_and_the_document_goes_on() {
+    let mut world = World::new();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    let mut ben = RepoPeer::join(&mut world, "ben");
+    ben.doc(document(1));
+    anna.put(document(1), "title", "a job");
+    drive(&mut world, &mut [&mut anna, &mut ben]);
+    // A change of 2 MB, which does not fit into a frame for replicas.
+    let noise: String =
+        (0..2_000_000_u32).map(|n| char::from(32 + (n.wrapping_mul(n) % 90) as u8)).collect();
+    anna.put(document(1), "photo", &noise);
+    anna.put(document(2), "title", "another");
+    drive(&mut world, &mut [&mut anna, &mut ben]);
+    assert_eq!(anna.told(document(2)), anna.heads(document(2)));
+    assert_ne!(anna.told(document(1)), anna.heads(document(1)));
+    assert!(anna.close.is_none());
+    assert_eq!(world.relay.counters().refused.never, 1);
+
+    ben.put(document(1), "note", "goes on");
+    drive(&mut world, &mut [&mut anna, &mut ben]);
+    assert_eq!(anna.get(document(1), "note").as_deref(), Some("goes on"));
+}
+
+#[test]
+fn an_upload_that_is_no_document_is_left_out() {
+    let mut world = World::new();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    for n in 0..1500 {
+        anna.put(document(1), "n", &n.to_string());
+    }
+    drive(&mut world, &mut [&mut anna]);
+    assert!(world.relay.poll_upload().is_some());
+    world.relay.handle_taken_apart(Err(CompactionError::TimedOut { seconds: 60 }));
+    anna.put(document(2), "title", "another");
+    drive(&mut world, &mut [&mut anna]);
+    assert_eq!(anna.told(document(2)), anna.heads(document(2)));
+    assert_eq!(anna.told(document(1)), []);
+    assert_eq!(world.relay.counters().uploads_failed, 1);
+}
+
+#[test]
+fn a_peer_that_goes_takes_its_uploads_with_it() {
+    let mut world = World::new();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    for n in 0..1500 {
+        anna.put(document(1), "n", &n.to_string());
+        anna.put(document(2), "n", &n.to_string());
+    }
+    drive(&mut world, &mut [&mut anna]);
+    assert!(world.relay.poll_upload().is_some());
+    world.relay.handle_disconnected(anna.id);
+    world.relay.handle_taken_apart(Ok(Vec::new()));
+    world.turn();
+    assert!(world.relay.poll_upload().is_none());
+    assert_lives(&mut world);
+}
+
+/// The disk fails at every call of a short day: whatever heads the relay told, it has after a power
+/// loss right then.
+#[test]
+fn what_was_acknowledged_survives_whatever_the_disk_does() {
+    let calls = day(&Disk::default()).1;
+    let mut acknowledged = 0;
+    for at in 1..=calls {
+        let disk = Disk::default();
+        disk.fail_at(at, true);
+        let (told, _) = day(&disk);
+        acknowledged += told.len();
+        let left = disk.after_power_loss();
+        if told.is_empty() && left.database().is_err() {
+            // It failed before there was a database.
+            continue;
+        }
+        let mut world = World::over(left, RelayOptions::default());
+        let mut reader = RepoPeer::join(&mut world, "reader");
+        reader.doc(document(1));
+        drive(&mut world, &mut [&mut reader]);
+        for head in told {
+            let head = automerge::ChangeHash(head.0);
+            assert!(reader.doc(document(1)).get_change_by_hash(&head).is_some(), "call {at}");
+        }
+    }
+    assert!(acknowledged > 0, "no run came as far as an acknowledgement");
+}
+
+/// Edits until the disk fails; the heads that were told, and how often the disk was called.
+fn day(disk: &Disk) -> (Vec<rejoin_core::ChangeHash>, u64) {
+    let Ok(database) = disk.database() else { return (Vec::new(), disk.calls()) };
+    let mut next = 0;
+    let ids = || {
+        next += 1;
+        [next; 16]
+    };
+    let opened = rejoin_relay::Relay::open(database, RelayOptions::default(), ids);
+    let Ok(relay) = opened else { return (Vec::new(), disk.calls()) };
+    let mut world = World::of(relay);
+    let mut told = Vec::new();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    for n in 0..4 {
+        anna.put(document(1), "n", &n.to_string());
+        for _ in 0..3 {
+            anna.send(&mut world);
+            if world.relay.turn(world.now, world.unix_ms).is_err() {
+                return (told, disk.calls());
+            }
+            anna.receive(&mut world);
+            told.extend(anna.told(document(1)));
+        }
+    }
+    (told, disk.calls())
+}

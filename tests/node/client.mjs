@@ -126,8 +126,12 @@ const requests = {
   disconnect: () => repo.networkSubsystem.disconnect(),
   reconnect: () => repo.networkSubsystem.reconnect(),
 
-  /** Hangs up, and writes what is not yet in the folder. */
-  shutdown: () => repo.shutdown(),
+  /** Hangs up, and writes what is not yet in the folder. `repo.shutdown` would stumble here over
+   * documents that nobody has. */
+  shutdown() {
+    repo.networkSubsystem.disconnect()
+    return repo.flush(Object.keys(repo.handles).filter(id => repo.handles[id].isReady()))
+  },
 }
 
 /** Milliseconds that something may take if the request does not say. */

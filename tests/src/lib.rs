@@ -3,6 +3,8 @@ pub mod delivery;
 pub mod live;
 pub mod meeting;
 pub mod merge;
+pub mod native;
+pub mod node;
 pub mod processes;
 pub mod python;
 pub mod receiver;

@@ -221,7 +221,8 @@ async function saved(handle, within) {
   })
 }
 
-/** Waits until a condition holds, looking again at each event. */
+/** Waits until a condition holds, looking again after each event: a handle tells of new heads while
+ * it is not yet ready. */
 function until(emitter, event, within = PATIENCE, condition) {
   return new Promise((resolve, reject) => {
     const look = () => {
@@ -233,12 +234,13 @@ function until(emitter, event, within = PATIENCE, condition) {
     }
     const late = () => done(reject, new Error(`not after ${within} ms of waiting for ${event}`))
     const deadline = setTimeout(late, within)
+    const soon = () => setImmediate(look)
     const done = (settle, outcome) => {
       clearTimeout(deadline)
-      emitter.off(event, look)
+      emitter.off(event, soon)
       settle(outcome)
     }
-    emitter.on(event, look)
+    emitter.on(event, soon)
     look()
   })
 }

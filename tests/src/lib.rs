@@ -1,5 +1,6 @@
 pub mod adapters;
 pub mod delivery;
+pub mod foreign;
 pub mod live;
 pub mod meeting;
 pub mod merge;

@@ -1,8 +1,11 @@
 pub mod adapters;
 pub mod delivery;
+pub mod foreign;
 pub mod live;
 pub mod meeting;
 pub mod merge;
+pub mod native;
+pub mod node;
 pub mod processes;
 pub mod python;
 pub mod receiver;

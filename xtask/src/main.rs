@@ -1,5 +1,6 @@
 //! The words developers and CI share: `cargo xtask check`, `test`, `sim` and `bench`.
 
+mod node;
 mod python;
 mod steps;
 mod tools;
@@ -26,6 +27,8 @@ enum Task {
     Test,
     /// The Python packages that tests need, below `target`; `test` installs them too
     Python,
+    /// The npm packages that tests need, below `target`; `test` installs them too
+    Node,
     /// Seeded simulations of replicas, relays, networks and disks
     Sim(Sim),
     /// Benchmarks, all of them or those whose name contains NAME
@@ -59,6 +62,7 @@ fn main() -> Result<ExitCode> {
         Task::Check => Ok(check()),
         Task::Test => Ok(test()),
         Task::Python => python::install().map(|()| ExitCode::SUCCESS),
+        Task::Node => node::install().map(|()| ExitCode::SUCCESS),
         Task::Sim(options) => sim(&options),
         Task::Bench { name } => bench(name.as_deref()),
     }
@@ -86,6 +90,7 @@ fn test() -> ExitCode {
     // Without any of these, failures that follow would only hide the one to look at.
     let ready = steps.run("tools", tools::install_missing)
         && steps.run("python", python::install)
+        && steps.run("node", node::install)
         && steps.run("build", || cargo(&["build", "--package", "rejoin-cli"]));
     if ready {
         steps.run("tests", tests);

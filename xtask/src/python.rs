@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use crate::steps::run;
 use crate::tools;
 
 /// Installs the packages that `tests/python/requirements.txt` names, unless they are there.
@@ -67,15 +68,6 @@ impl Place {
 
 const PIP: [&str; 7] =
     ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"];
-
-fn run(command: &mut Command) -> Result<()> {
-    let line = format!("{command:?}");
-    let status = command.status().with_context(|| format!("cannot start {line}"))?;
-    if !status.success() {
-        bail!("{line} failed ({status}); its output above says why");
-    }
-    Ok(())
-}
 
 #[cfg(test)]
 mod tests {

@@ -77,6 +77,20 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Runs a program, its output going where ours goes.
+///
+/// # Errors
+///
+/// When it cannot be started or does not succeed; what it printed says why.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
+    if !status.success() {
+        bail!("{line} failed ({status}); its output above says why");
+    }
+    Ok(())
+}
+
 /// Whether cargo has this subcommand.
 pub(crate) fn cargo_has(subcommand: &str) -> bool {
     cargo_command(&[subcommand, "--version"])

@@ -13,6 +13,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("make", "make"),
     ("nats-server", "nats-server"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("pg_ctlcluster", "postgresql"),
     ("python3", "python3"),
     ("rabbitmq-server", "rabbitmq-server"),

@@ -38,9 +38,8 @@ struct Arguments {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let asked = |row: &&Row| {
-        arguments.rows.is_empty() || arguments.rows.iter().any(|name| row.name.contains(name))
-    };
+    let names = &arguments.rows;
+    let asked = |row: &&Row| names.is_empty() || names.iter().any(|name| row.name.contains(name));
     let rows: Vec<_> = ROWS.iter().filter(asked).collect();
     let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
     ensure!(!rows.is_empty(), "there is no such row; there are {}", names.join(", "));

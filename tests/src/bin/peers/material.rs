@@ -58,7 +58,6 @@ impl History {
 pub(crate) fn type_text(changes: usize) -> Vec<(Vec<u8>, ChangeHash)> {
     let mut document = Automerge::new().with_actor(ActorId::random());
     let mut text = None;
-    let mut typed = Vec::with_capacity(changes);
     for position in 0..changes {
         let mut transaction = document.transaction();
         let into = text.get_or_insert_with(|| {
@@ -67,15 +66,17 @@ pub(crate) fn type_text(changes: usize) -> Vec<(Vec<u8>, ChangeHash)> {
         let letter = char::from(b'a' + (position % 26) as u8).to_string();
         transaction.splice_text(&*into, position, 0, &letter).expect("at the end");
         transaction.commit();
-        let change = document.get_last_local_change().expect("one was made");
-        typed.push((change.raw_bytes().to_vec(), change.hash()));
     }
-    typed
+    let typed = document.get_changes(&[]);
+    typed.into_iter().map(|mut change| (change.bytes().into_owned(), change.hash())).collect()
 }
 
-/// The identifier of a document nobody has yet.
+/// The identifier of a document nobody has yet: a random UUID, as automerge-repo wants.
 pub(crate) fn new_document() -> String {
-    bs58::encode(rand::random::<[u8; 16]>()).with_check().into_string()
+    let mut bytes = rand::random::<[u8; 16]>();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bs58::encode(bytes).with_check().into_string()
 }
 
 /// What a reader has of a history, by the checksums of the changes that came.

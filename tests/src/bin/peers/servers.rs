@@ -10,9 +10,15 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use rejoin_tests::processes::{Rejoin, Running};
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
 use crate::client::Connection;
 use crate::usage;
+
+/// How often, how soon and how long a server is asked whether it answers.
+const ATTEMPTS: usize = 10;
+const BREATH: Duration = Duration::from_millis(50);
+const ANSWER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
@@ -83,8 +89,23 @@ impl Server {
         self.answers().await
     }
 
+    /// The JavaScript server listens some milliseconds before it looks at connections, and those that
+    /// come in between never have an answer.
     async fn answers(&self) -> Result<()> {
-        Connection::join(&self.url).await.map(drop)
+        let mut joined = self.joined().await;
+        for _ in 0..ATTEMPTS {
+            if joined.is_ok() {
+                break;
+            }
+            sleep(BREATH).await;
+            joined = self.joined().await;
+        }
+        joined
+    }
+
+    async fn joined(&self) -> Result<()> {
+        let joined = timeout(ANSWER, Connection::join(&self.url)).await;
+        joined.context("the handshake has no answer")?.map(drop)
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn shown(lines: &[Line], servers: &[Kind]) -> String {
         text += &format!(" {:>15}", server.name());
     }
     text += &format!(" {:>9}\n", "better by");
-    let mut notes = Vec::new();
+    let mut notes: Vec<(Kind, &str, &str, usize)> = Vec::new();
     for line in lines {
         let unit = line.unit().map_or("", Unit::name);
         text += &format!("{:<40}", line.what);
@@ -87,15 +87,38 @@ pub(crate) fn shown(lines: &[Line], servers: &[Kind]) -> String {
         let ratio = line.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.2} x"));
         text += &format!(" {ratio:>9}\n");
         for (kind, note) in line.notes() {
-            let note = format!("* {}, {}: {note}", line.what, kind.name());
-            notes.push(note);
+            // What several figures have in common is said once.
+            match notes.iter_mut().find(|known| known.0 == kind && known.1 == note) {
+                Some((.., more)) => *more += 1,
+                None => notes.push((kind, note, line.what, 0)),
+            }
         }
     }
-    for note in notes {
-        text += &note;
-        text.push('\n');
+    for (kind, note, what, more) in notes {
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        text += &wrapped(&format!("* {}, {what}{more}: {note}", kind.name()));
     }
     text + "better by: ours against the better one of the others, below 1 is worse\n"
+}
+
+/// Lines of at most a hundred columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if column > 0 && column + 1 + width > 100 {
+            lines += "\n ";
+            column = 1;
+        }
+        if column > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines += word;
+        column += width;
+    }
+    lines + "\n"
 }
 
 /// Three digits, or all before the point.

@@ -16,7 +16,7 @@ use crate::material::{History, Received};
 use crate::wire::{self, Frame};
 
 /// How many changes a writer has on the way.
-pub(crate) const WINDOW: usize = 64;
+const WINDOW: usize = 64;
 
 /// A server that says nothing for so long is asked again, as an Automerge client would do with its
 /// next edit.

@@ -9,7 +9,7 @@ use automerge::ChangeHash;
 use tokio::time::{sleep, timeout_at};
 
 use super::{Figure, Unit};
-use crate::client::{Connection, WINDOW};
+use crate::client::Connection;
 use crate::material::{new_document, type_text};
 use crate::servers::{Kind, Server};
 use crate::wire::{self, Frame};
@@ -21,6 +21,9 @@ const DOCUMENTS: usize = 10_000;
 const CHANGES: usize = 100;
 const LONGEST: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(3);
+/// Documents on the way at a time. The JavaScript server cuts off whoever sends more than it works
+/// off between two of its pings.
+const TOGETHER: usize = 8;
 
 /// What one document consists of, and its last change.
 type Content = (Vec<Vec<u8>>, ChangeHash);
@@ -61,7 +64,7 @@ async fn upload(connection: &mut Connection, contents: &[Content], by: Instant) 
     let mut on_the_way = HashMap::new();
     let mut taken = 0;
     while taken < contents.len() {
-        while on_the_way.len() < WINDOW
+        while on_the_way.len() < TOGETHER
             && let Some((changes, last)) = waiting.next()
         {
             let document = new_document();

@@ -206,9 +206,6 @@ impl Reader {
     pub(crate) async fn read(&mut self) -> Result<usize> {
         let bytes = self.connection.receive().await?;
         let frame = Frame::decode(&bytes)?;
-        if frame.kind == "doc-unavailable" {
-            bail!("the server does not have the document");
-        }
         if frame.kind == "sync" && frame.document == self.document {
             self.take(&frame.message()?).await?;
         }

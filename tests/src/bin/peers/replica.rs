@@ -36,9 +36,8 @@ impl Replica {
         self.connection.send(kind, &self.document, &message.encode()).await
     }
 
-    /// Takes the next frame and answers it; false if the server has no such document. The time is
-    /// that of the frame's arrival.
-    pub(crate) async fn hear(&mut self) -> Result<(bool, Instant)> {
+    /// Takes the next frame and answers it; returns when it arrived.
+    pub(crate) async fn hear(&mut self) -> Result<Instant> {
         let bytes = self.connection.receive().await?;
         let arrived = Instant::now();
         self.bytes += bytes.len();
@@ -48,7 +47,7 @@ impl Replica {
             self.content.receive_sync_message(&mut self.state, message)?;
             self.say().await?;
         }
-        Ok((frame.kind != "doc-unavailable", arrived))
+        Ok(arrived)
     }
 
     /// Whether the server has said that it has everything we have.
@@ -65,8 +64,7 @@ impl Replica {
         let fetched = timeout(within, async {
             self.say().await?;
             loop {
-                let (there, arrived) = self.hear().await?;
-                anyhow::ensure!(there, "the server does not have the document");
+                let arrived = self.hear().await?;
                 if self.content.get_heads() == heads {
                     return Ok(arrived);
                 }

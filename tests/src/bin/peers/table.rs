@@ -84,7 +84,7 @@ pub(crate) fn shown(lines: &[Line], servers: &[Kind]) -> String {
             };
             text += &format!(" {value:>15}");
         }
-        let ratio = line.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.2} x"));
+        let ratio = line.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x"));
         text += &format!(" {ratio:>9}\n");
         for (kind, note) in line.notes() {
             // What several figures have in common is said once.

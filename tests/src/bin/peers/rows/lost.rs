@@ -19,7 +19,7 @@ pub(super) const FIGURES: [&str; 1] = ["acknowledged edits lost over 20 kill -9"
 const KILLS: usize = 20;
 const EDITS: usize = 600;
 const LONGEST: Duration = Duration::from_secs(10);
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(2);
 
 pub(super) async fn after_kills(kind: Kind) -> Result<Vec<Figure>> {
     let mut server = Server::start(kind).await?;
@@ -47,21 +47,16 @@ pub(super) async fn after_kills(kind: Kind) -> Result<Vec<Figure>> {
 async fn kept(server: &Server, document: &str, history: &History, wanted: usize) -> Result<usize> {
     let mut fresh = Replica::join(server.url(), document, Automerge::new()).await?;
     fresh.say().await?;
+    let mut patience = LONGEST;
     loop {
         let here = history.reached(&fresh.content.get_heads());
         if here >= wanted {
             return Ok(here);
         }
-        // Who lost some offers what there is, and then has no more to say.
-        let patience = if here == 0 { LONGEST } else { QUIET };
-        match timeout(patience, fresh.hear()).await {
-            Ok(heard) => {
-                let (is_there, _) = heard?;
-                if !is_there {
-                    return Ok(here);
-                }
-            }
-            Err(_) => return Ok(here),
-        }
+        let Ok(heard) = timeout(patience, fresh.hear()).await else { return Ok(here) };
+        heard?;
+        // Who lost some offers what there is, and then has no more to say. The JavaScript server may
+        // say that it has no such document, and bring it a moment later.
+        patience = QUIET;
     }
 }

@@ -17,7 +17,7 @@ use crate::servers::{Kind, Server};
 pub(super) const FIGURES: [&str; 1] = ["acknowledged edits lost over 20 kill -9"];
 
 const KILLS: usize = 20;
-const EDITS: usize = 600;
+const EDITS: usize = 3_000;
 const LONGEST: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -28,7 +28,7 @@ pub(super) async fn after_kills(kind: Kind) -> Result<Vec<Figure>> {
         let history = Arc::new(History::typed(EDITS));
         let document = new_document();
         let mut writer = Writer::create(server.url(), &document, history.clone()).await?;
-        let wanted = rand::rng().random_range(2..EDITS / 2);
+        let wanted = rand::rng().random_range(100..EDITS / 2);
         writer.until_or(wanted, Instant::now() + LONGEST).await?;
         server.kill9();
         ensure!(writer.acknowledged >= wanted, "{wanted} edits are not acknowledged in time");

@@ -1,13 +1,14 @@
 //! The words developers and CI share: `cargo xtask check`, `test`, `sim` and `bench`.
 
 mod node;
+mod peers;
 mod python;
 mod steps;
 mod tools;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::steps::{Steps, cargo, cargo_has};
@@ -32,7 +33,15 @@ enum Task {
     /// Seeded simulations of replicas, relays, networks and disks
     Sim(Sim),
     /// Benchmarks, all of them or those whose name contains NAME
-    Bench { name: Option<String> },
+    Bench(Bench),
+}
+
+#[derive(Args)]
+struct Bench {
+    /// With --peers there may be several
+    name: Vec<String>,
+    #[command(flatten)]
+    peers: peers::Options,
 }
 
 #[derive(Args)]
@@ -64,7 +73,8 @@ fn main() -> Result<ExitCode> {
         Task::Python => python::install().map(|()| ExitCode::SUCCESS),
         Task::Node => node::install().map(|()| ExitCode::SUCCESS),
         Task::Sim(options) => sim(&options),
-        Task::Bench { name } => bench(name.as_deref()),
+        Task::Bench(Bench { name, peers }) if peers.peers => Ok(bench_peers(&name, &peers)),
+        Task::Bench(Bench { name, .. }) => bench(&name),
     }
 }
 
@@ -133,7 +143,12 @@ impl Sim {
     }
 }
 
-fn bench(name: Option<&str>) -> Result<ExitCode> {
+fn bench(names: &[String]) -> Result<ExitCode> {
+    let name = match names {
+        [] => None,
+        [name] => Some(name.as_str()),
+        _ => bail!("benchmarks are chosen by one NAME; only those with --peers take several"),
+    };
     let mut whole = vec!["run", "--release", "--package", "rejoin-tests", "--bin", "bench", "--"];
     whole.extend(name);
     let mut parts = vec!["bench", "--workspace", "--"];
@@ -145,6 +160,15 @@ fn bench(name: Option<&str>) -> Result<ExitCode> {
     steps.run("whole system", || cargo(&whole));
     steps.run("parts", || cargo(&parts));
     Ok(steps.finish())
+}
+
+fn bench_peers(rows: &[String], options: &peers::Options) -> ExitCode {
+    let mut steps = Steps::of("bench --peers");
+    let ready = steps.run("packages", peers::install) && steps.run("build", || options.build());
+    if ready {
+        steps.run("peers", || options.measure(rows));
+    }
+    steps.finish()
 }
 
 #[cfg(test)]

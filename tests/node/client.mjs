@@ -52,8 +52,9 @@ const received = {}
 adapter.on("message", message => (received[message.type] = (received[message.type] ?? 0) + 1))
 
 const requests = {
-  /** Makes documents with these values, and tells their addresses. */
-  create: ({ values }) => values.map(value => listen(repo.create(value)).url),
+  /** Makes documents with these values, and tells their addresses. `null` is nothing at all: given
+   * `{}`, the previous version makes a document without any change, which nobody can be given. */
+  create: ({ values }) => values.map(value => listen(repo.create(value ?? undefined)).url),
 
   /** Makes a document of what Automerge saved in a file. */
   import: ({ file }) => listen(repo.import(new Uint8Array(readFileSync(file)))).url,

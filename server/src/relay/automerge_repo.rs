@@ -37,6 +37,9 @@ pub(super) struct Peers {
     open: BTreeMap<DocumentId, BTreeSet<ConnectionId>>,
     /// Peers with work for the next turn.
     eventful: BTreeSet<ConnectionId>,
+    /// Documents of which a long history is on its way in, each with how many peers send it. Nobody
+    /// is told of its parts: JavaScript takes seconds to answer each.
+    arriving: BTreeMap<DocumentId, usize>,
     seen: Seen,
     remote_heads: RemoteHeadsTable,
     uploads: Uploads,
@@ -207,6 +210,7 @@ impl Relay {
             }
         }
         self.end_subscriptions(id, &peer.subscriptions);
+        peer.busy.keys().for_each(|document| self.has_arrived(document));
         self.peers.uploads.forget(id);
         self.peers.eventful.remove(&id);
         self.ready.remove(&id);

@@ -198,6 +198,29 @@ fn a_whole_document_is_taken_apart_while_others_go_on() {
 }
 
 #[test]
+fn who_sends_a_long_history_hears_one_answer_and_others_get_it_at_once() {
+    let mut world = World::new();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    let mut ben = RepoPeer::join(&mut world, "ben");
+    ben.doc(document(1));
+    for n in 0..9000 {
+        anna.put(document(1), "n", &n.to_string());
+    }
+    drive(&mut world, &mut [&mut anna, &mut ben]);
+    let upload = world.relay.poll_upload().expect("the peer sent a document");
+    let changes = AutoCommit::load(&upload.bytes).unwrap().get_changes(&[]);
+    let before = anna.messages.len();
+    let changes = changes.iter().map(|change| change.raw_bytes().to_vec());
+    world.relay.handle_taken_apart(Ok(changes.collect()));
+    drive(&mut world, &mut [&mut anna, &mut ben]);
+    assert_eq!(ben.heads(document(1)), anna.heads(document(1)));
+    assert_eq!(anna.messages.len(), before + 1);
+    assert!(anna.messages.iter().all(|message| message.changes.is_empty()));
+    let got = ben.messages.iter().filter(|message| !message.changes.is_empty());
+    assert_eq!(got.count(), 1);
+}
+
+#[test]
 fn small_documents_come_as_changes() {
     let mut world = World::new();
     let mut anna = RepoPeer::join(&mut world, "anna");

@@ -115,6 +115,10 @@ impl Relay {
         let nothing = ChangeGraph::new();
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
         peer.dirty.remove(&document);
+        if self.peers.arriving.contains_key(&document) {
+            // It is marked again when all of it has come.
+            return Ok(None);
+        }
         let Peer { talks, joined: Some(joined), space, .. } = peer else { return Ok(None) };
         let Some(talk) = talks.get_mut(&document) else { return Ok(None) };
         let stored = self.store.document(&document)?;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use rejoin_core::DocumentId;
 use rejoin_core::wire::ByeCode;
 
 use super::super::{ConnectionId, Relay};
@@ -75,9 +74,7 @@ impl Relay {
     /// Other messages about the document wait until it is taken apart.
     pub(super) fn begin_upload(&mut self, upload: Upload, incoming: Incoming) {
         let id = upload.connection;
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        let document: DocumentId = incoming.document;
-        peer.keep_waiting(&document);
+        self.keep_waiting(id, &incoming.document);
         let uploads = &mut self.peers.uploads;
         uploads.bytes += upload.bytes.len();
         uploads.waiting.push_back((upload, incoming));

@@ -9,8 +9,8 @@ use rejoin_core::{ChangeGraph, CollectionName, DocumentId};
 
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
+use super::PeerError;
 use super::uploads::Upload;
-use super::{Peer, PeerError};
 use crate::store::StoreError;
 
 /// Something to be worked off in a turn, in the order it came for its document.
@@ -213,11 +213,46 @@ impl Relay {
         if incoming.changes.is_empty() {
             return self.finish(id, &incoming, unix_ms);
         }
+        self.keep_waiting(id, &document);
         if let Some(peer) = self.peers.by_connection.get_mut(&id) {
-            peer.keep_waiting(&document);
             peer.inbox.push_back(Work::Changes(incoming));
         }
         Ok(())
+    }
+
+    /// Messages of this peer about this document wait from now on, those included that came already.
+    pub(super) fn keep_waiting(&mut self, id: ConnectionId, document: &DocumentId) {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        if !peer.busy.contains_key(document) {
+            let inbox = std::mem::take(&mut peer.inbox).into_iter();
+            let (waiting, inbox) = inbox.partition(|work| work.document() == *document);
+            peer.inbox = inbox;
+            peer.busy.insert(*document, waiting);
+            *self.peers.arriving.entry(*document).or_default() += 1;
+        }
+    }
+
+    /// A peer has sent all it had of a document. Everyone may be told of it when nobody else is still
+    /// sending.
+    pub(super) fn has_arrived(&mut self, document: &DocumentId) {
+        let Some(count) = self.peers.arriving.get_mut(document) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.peers.arriving.remove(document);
+            self.mark_peers(document);
+        }
+    }
+
+    /// A message was worked off, and those about the same document may go on.
+    fn end_message(&mut self, id: ConnectionId, incoming: &Incoming) {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        peer.inbox_bytes = peer.inbox_bytes.saturating_sub(incoming.bytes);
+        peer.dirty.insert(incoming.document);
+        self.ready.insert(id);
+        if let Some(waiting) = peer.busy.remove(&incoming.document) {
+            waiting.into_iter().rev().for_each(|work| peer.inbox.push_front(work));
+            self.has_arrived(&incoming.document);
+        }
     }
 
     fn is_without_orphans(&self, id: ConnectionId, document: &DocumentId) -> bool {
@@ -288,7 +323,7 @@ impl Relay {
         incoming: &Incoming,
         unix_ms: u64,
     ) -> Result<(), StoreError> {
-        let Incoming { document, is_request, message, bytes, .. } = incoming;
+        let Incoming { document, is_request, message, .. } = incoming;
         let nothing = ChangeGraph::new();
         let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
@@ -296,8 +331,7 @@ impl Relay {
             talk.conversation.receive(message, graph);
             talk.is_unavailable = *is_request && graph.is_empty() && message.heads.is_empty();
         }
-        peer.end_message(document, *bytes);
-        self.ready.insert(id);
+        self.end_message(id, incoming);
         self.note_heads(id, document, &message.heads, unix_ms);
         Ok(())
     }
@@ -307,28 +341,7 @@ impl Relay {
         if let Some(talk) = peer.talks.get_mut(&incoming.document) {
             talk.is_unavailable = true;
         }
-        peer.end_message(&incoming.document, incoming.bytes);
-        self.ready.insert(id);
-    }
-}
-
-impl Peer {
-    /// Messages about this document wait from now on, those included that came already.
-    pub(super) fn keep_waiting(&mut self, document: &DocumentId) {
-        if !self.busy.contains_key(document) {
-            let inbox = std::mem::take(&mut self.inbox).into_iter();
-            let (waiting, inbox) = inbox.partition(|work| work.document() == *document);
-            self.inbox = inbox;
-            self.busy.insert(*document, waiting);
-        }
-    }
-
-    /// The message was worked off, and those about the same document may go on.
-    fn end_message(&mut self, document: &DocumentId, bytes: usize) {
-        self.inbox_bytes = self.inbox_bytes.saturating_sub(bytes);
-        self.dirty.insert(*document);
-        let waiting = self.busy.remove(document).unwrap_or_default();
-        waiting.into_iter().rev().for_each(|work| self.inbox.push_front(work));
+        self.end_message(id, incoming);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufReader, BufWriter, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ impl WorkerProcess {
     /// As for [`run`](Self::run).
     pub fn take_apart(
         &self,
-        document: Vec<u8>,
+        document: Arc<[u8]>,
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Vec<Vec<u8>>, CompactionError> {
         let question = move |output: &mut Stdin| Ok(write_document(&document, output)?);

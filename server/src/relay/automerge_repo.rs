@@ -132,6 +132,11 @@ impl Peers {
         self.by_connection.values().map(Peer::queued).sum()
     }
 
+    /// Whether a long history of this document is on its way in.
+    pub(super) fn is_arriving(&self, document: &DocumentId) -> bool {
+        self.arriving.contains_key(document)
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.by_connection.keys().copied().collect()
     }

@@ -60,7 +60,10 @@ impl Relay {
         let Tail { changes, bytes, snapshot_changes, snapshot_bytes } = tail;
         let is_due = changes > policy.changes_min.max(snapshot_changes / 8)
             || bytes > policy.bytes_min.saturating_add(snapshot_bytes);
-        if is_due && !self.folding.given_up.contains(document) {
+        // What arrives whole brings its snapshot along.
+        let is_left_alone =
+            self.folding.given_up.contains(document) || self.peers.is_arriving(document);
+        if is_due && !is_left_alone {
             self.folding.waiting.insert(*document);
         }
     }
@@ -73,6 +76,22 @@ impl Relay {
         if self.store.stage_swap(&folded, snapshot, policy.tail)? {
             self.counters.compactions += 1;
             tracing::debug!(document = %folded.document, changes, bytes, "document folded");
+        }
+        Ok(())
+    }
+
+    /// Takes a document that came whole as its snapshot, with the next commit: it holds just what is
+    /// committed by then.
+    pub(super) fn take_snapshot(
+        &mut self,
+        document: &DocumentId,
+        snapshot: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if self.options.compaction.is_some()
+            && self.folding.done.is_none()
+            && let Some(input) = self.store.fold_input(document)?
+        {
+            self.folding.done = Some((input.folded(), snapshot));
         }
         Ok(())
     }

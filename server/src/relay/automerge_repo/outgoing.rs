@@ -196,8 +196,9 @@ impl Peer {
     }
 }
 
-/// Bytes of changes in one message, unless a single change or snapshot is larger.
-const PARCEL_BYTES: usize = 4 << 20;
+/// Bytes of changes in one message, more if a single change or snapshot is larger. JavaScript takes a
+/// history at once in a second, and in parts in minutes.
+const PARCEL_BYTES: usize = 16 << 20;
 
 /// Bytes of messages kept for further readers, and what keeping one takes.
 const BROADCAST_BYTES_MAX: usize = 4 << 20;

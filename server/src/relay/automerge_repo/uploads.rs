@@ -1,11 +1,12 @@
 //! Whole documents that peers send, on their way through a worker that takes them apart.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rejoin_core::wire::ByeCode;
 
 use super::super::{ConnectionId, Relay};
-use super::work::{Incoming, Work};
+use super::work::{Incoming, Whole, Work};
 use crate::compaction::CompactionError;
 
 /// A whole document to be taken apart into its changes, behind a fence.
@@ -13,7 +14,7 @@ use crate::compaction::CompactionError;
 pub struct Upload {
     connection: ConnectionId,
     /// One document chunk, as it came.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// Uploads that wait, and the one under way.
@@ -25,8 +26,8 @@ pub(super) struct Uploads {
 }
 
 impl Upload {
-    pub(super) fn new(connection: ConnectionId, bytes: Vec<u8>) -> Self {
-        Self { connection, bytes }
+    pub(super) fn new(connection: ConnectionId, bytes: &[u8]) -> Self {
+        Self { connection, bytes: bytes.into() }
     }
 }
 
@@ -46,8 +47,9 @@ impl Relay {
         if uploads.under_way.is_some() {
             return None;
         }
-        let (upload, incoming) = uploads.waiting.pop_front()?;
+        let (upload, mut incoming) = uploads.waiting.pop_front()?;
         uploads.bytes -= upload.bytes.len();
+        incoming.whole = Some(Whole { bytes: Arc::clone(&upload.bytes), changes: 0 });
         uploads.under_way = Some((upload.connection, incoming));
         Some(upload)
     }
@@ -58,8 +60,14 @@ impl Relay {
         let Some((id, mut incoming)) = self.peers.uploads.under_way.take() else { return };
         let document = incoming.document;
         match result {
-            Ok(changes) => incoming.changes.extend(changes),
+            Ok(changes) => {
+                if let Some(whole) = &mut incoming.whole {
+                    whole.changes = changes.len();
+                }
+                incoming.changes.extend(changes);
+            }
             Err(error) => {
+                incoming.whole = None;
                 self.counters.uploads_failed += 1;
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(conn = id.0, %document, error, "uploaded document refused");

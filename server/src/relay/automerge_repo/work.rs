@@ -1,11 +1,12 @@
 //! What peers' sync messages come to.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{Chunk, SyncMessage};
 use rejoin_core::change::{self, ChunkKind, Place, chunks};
 use rejoin_core::limits::ORPHANS_MAX;
-use rejoin_core::{ChangeGraph, CollectionName, DocumentId};
+use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId};
 
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
@@ -32,8 +33,18 @@ pub(super) struct Incoming {
     /// Without its changes.
     message: SyncMessage<'static>,
     pub(super) changes: VecDeque<Vec<u8>>,
+    /// The document that was taken apart into them.
+    pub(super) whole: Option<Whole>,
     /// Bytes of the message as it came.
     bytes: usize,
+}
+
+/// A document that a worker could load.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) bytes: Arc<[u8]>,
+    /// How many changes it has.
+    pub(super) changes: usize,
 }
 
 impl Work {
@@ -152,7 +163,7 @@ impl Relay {
             }
         };
         let mut changes = VecDeque::new();
-        let mut documents = Vec::new();
+        let mut documents: Vec<&[u8]> = Vec::new();
         for item in &message.changes {
             let split = match chunks(item) {
                 Ok(split) => split,
@@ -163,18 +174,20 @@ impl Relay {
             };
             for (kind, chunk) in split {
                 match kind {
-                    ChunkKind::Document => documents.push(chunk.to_vec()),
+                    ChunkKind::Document => documents.push(chunk),
                     // What is no change, the guard says best.
                     _ => changes.push_back(chunk.to_vec()),
                 }
             }
         }
+        let whole = documents.pop();
+        let is_single = documents.is_empty();
         let message = SyncMessage { changes: Vec::new(), ..message };
         let bytes = data.len();
-        let incoming = Incoming { document, is_request, message, changes, bytes };
-        match documents.pop() {
+        let incoming = Incoming { document, is_request, message, changes, whole: None, bytes };
+        match whole {
             None => self.take_changes(id, incoming, share, unix_ms),
-            Some(_) if !documents.is_empty() => {
+            Some(_) if !is_single => {
                 let error = PeerError::TooMuch { what: "documents in a message", max: 1 };
                 self.close_peer_for_protocol(id, &error);
                 Ok(())
@@ -327,9 +340,18 @@ impl Relay {
         let nothing = ChangeGraph::new();
         let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        // What the relay has now is what came, and that is known to load: no need to fold it.
+        let is_snapshot = |whole: &&Whole| {
+            whole.changes == graph.len() && sorted(&message.heads) == graph.heads()
+        };
+        let snapshot =
+            incoming.whole.as_ref().filter(is_snapshot).map(|whole| whole.bytes.to_vec());
         if let Some(talk) = peer.talks.get_mut(document) {
             talk.conversation.receive(message, graph);
             talk.is_unavailable = *is_request && graph.is_empty() && message.heads.is_empty();
+        }
+        if let Some(snapshot) = snapshot {
+            self.take_snapshot(document, snapshot)?;
         }
         self.end_message(id, incoming);
         self.note_heads(id, document, &message.heads, unix_ms);
@@ -343,6 +365,12 @@ impl Relay {
         }
         self.end_message(id, incoming);
     }
+}
+
+fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {
+    let mut heads = heads.to_vec();
+    heads.sort_unstable();
+    heads
 }
 
 /// Changes a peer may have checked in one turn, so that others' wait for milliseconds at most.

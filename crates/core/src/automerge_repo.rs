@@ -13,7 +13,7 @@ mod orphans;
 mod sync_message;
 
 pub use bloom::Bloom;
-pub use conversation::{Conversation, Owed};
+pub use conversation::{Conversation, Owed, Takes};
 pub use frame::{Ephemeral, RemoteHeads, RepoFrame, StorageHeads, SyncFrame};
 pub use frame_fields::RepoFrameError;
 pub use orphans::{Chunk, Orphans};

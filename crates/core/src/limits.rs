@@ -96,8 +96,11 @@ pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
 pub const REASON_BYTES_MAX: usize = 512;
 
 /// Bytes of one message of automerge-repo's protocol, which sends a whole document in one. As many
-/// as the servers it replaces take.
+/// as WebSockets in Rust take if nothing is said.
 pub const REPO_FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// Changes in one message of automerge-repo.
+pub const REPO_CHANGES_MAX: usize = 1 << 20;
 
 /// Bytes of a peer, session or storage id of automerge-repo, and of other texts in its messages.
 pub const REPO_TEXT_BYTES_MAX: usize = 1024;

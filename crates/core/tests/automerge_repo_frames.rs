@@ -5,7 +5,7 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use rejoin_core::automerge_repo::{
     Bloom, Conversation, Ephemeral, Flags, Have, Orphans, RemoteHeads, RepoFrame, RepoFrameError,
-    StorageHeads, SyncFrame, SyncMessage, SyncMessageError,
+    StorageHeads, SyncFrame, SyncMessage, SyncMessageError, Takes,
 };
 use rejoin_core::{ChangeGraph, ChangeHash, DocumentId};
 
@@ -245,7 +245,7 @@ fn no_damage_panics() {
             let mut conversation = Conversation::default();
             conversation.receive(&message, &graph);
             if let Some(owed) = conversation.owed(&graph, &orphans) {
-                let answer = conversation.tell(&graph, owed, 0, Vec::new(), false);
+                let answer = conversation.tell(&graph, owed, 0, Vec::new(), false, Takes::Changes);
                 assert!(SyncMessage::decode(&answer.encode()).is_ok());
             }
         }

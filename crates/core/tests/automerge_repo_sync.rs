@@ -4,7 +4,7 @@
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ROOT};
-use rejoin_core::automerge_repo::{Conversation, Orphans, SyncMessage};
+use rejoin_core::automerge_repo::{Conversation, Orphans, SyncMessage, Takes};
 use rejoin_core::change::{self, Admission, Place, admit};
 use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId, GraphEntry, SpaceName};
 
@@ -72,7 +72,11 @@ impl Hub {
         let owed = peer.conversation.owed(&self.graph, &peer.orphans)?;
         let taken = owed.ranks.len().min(most);
         let chunks = owed.ranks[..taken].iter().map(|rank| &*self.chunks[*rank as usize]).collect();
-        Some(peer.conversation.tell(&self.graph, owed, taken, chunks, false).encode())
+        Some(
+            peer.conversation
+                .tell(&self.graph, owed, taken, chunks, false, Takes::Documents)
+                .encode(),
+        )
     }
 }
 

@@ -39,6 +39,11 @@ impl Bloom {
         !self.bits.is_empty() && self.probes(hash).all(is_set)
     }
 
+    /// Bytes it takes in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bits.len()
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let mut bytes = Vec::new();
         if self.entries > 0 {

@@ -45,6 +45,17 @@ struct Told {
     need: Vec<ChangeHash>,
 }
 
+/// What the relay takes from a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// It may read only.
+    Nothing,
+    /// Changes one by one.
+    Changes,
+    /// Whole documents too.
+    Documents,
+}
+
 /// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owed {
@@ -61,7 +72,10 @@ impl Conversation {
         self.was_heard = true;
         if let Some(flags) = message.flags {
             self.takes_documents = true;
-            self.is_read_only = flags.read_only;
+            // Automerge 0.12 forgets to say it when it begins anew.
+            if message.heads.is_empty() || !message.is_anew() {
+                self.is_read_only = flags.read_only;
+            }
             if flags.sync_reset {
                 self.has.clear();
             }
@@ -117,6 +131,15 @@ impl Conversation {
         self.told = Some(Told { changes: graph.len(), need: Vec::new() });
     }
 
+    /// Bytes it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let hashes = self.unknown.len()
+            + self.need.len()
+            + self.told.as_ref().map_or(0, |told| told.need.len());
+        let filters: usize = self.have.iter().map(|have| have.bloom.memory_bytes()).sum();
+        size_of::<Self>() + self.has.len() * 4 + hashes * 32 + filters
+    }
+
     /// The message for what is owed. `chunks` holds the first `taken` of its changes, and
     /// `is_document` says whether they are in a document.
     pub fn tell<'c>(
@@ -126,13 +149,21 @@ impl Conversation {
         taken: usize,
         chunks: Vec<&'c [u8]>,
         is_document: bool,
+        takes: Takes,
     ) -> SyncMessage<'c> {
-        let Owed { ranks, need, .. } = owed;
+        let Owed { ranks, mut need, .. } = owed;
+        if takes == Takes::Nothing {
+            need.clear();
+        }
         let is_all = taken == ranks.len();
-        let will_have = self.will_have(graph, &ranks[..taken], is_all);
+        let will_have = self.will_have(graph, &ranks[..taken], is_all && !self.withholds);
         let heads = hashes(graph, &will_have);
         let have = self.own_have(graph, &need, &heads);
-        let flags = self.asks_for_document().then(Flags::default);
+        let flags = match takes {
+            Takes::Nothing => Some(Flags { read_only: true, sync_reset: false }),
+            Takes::Documents if self.has_long_history() => Some(Flags::default()),
+            _ => None,
+        };
         if !self.is_read_only {
             self.has = will_have;
         }
@@ -212,16 +243,19 @@ impl Conversation {
         if need.iter().any(|hash| !self.unknown.contains(hash)) {
             return Vec::new();
         }
-        if need.is_empty() && !self.is_read_only {
-            return vec![Have { last_sync: heads.to_vec(), bloom: Bloom::default() }];
+        if need.is_empty() {
+            let last_sync =
+                if self.is_read_only { hashes(graph, &self.has) } else { heads.to_vec() };
+            return vec![Have { last_sync, bloom: Bloom::default() }];
         }
         let beyond = graph.lacking(&self.has);
         let bloom = Bloom::of(beyond.iter().map(|rank| graph.hash(*rank)));
         vec![Have { last_sync: hashes(graph, &self.has), bloom }]
     }
 
-    /// Saying anything of flags lets the peer send a document instead of its changes.
-    fn asks_for_document(&self) -> bool {
+    /// Saying anything of flags lets the peer send a document instead of its changes, which is worth
+    /// the trouble only then.
+    fn has_long_history(&self) -> bool {
         let beyond: u64 = self.have.iter().map(|have| u64::from(have.bloom.entries())).sum();
         beyond > SINGLE_CHANGES_MAX
     }

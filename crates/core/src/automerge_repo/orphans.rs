@@ -19,6 +19,7 @@ pub struct Orphans {
     waiting: BTreeMap<ChangeHash, Vec<Chunk>>,
     held: BTreeSet<ChangeHash>,
     bytes: usize,
+    is_given_up: bool,
 }
 
 impl Orphans {
@@ -80,7 +81,15 @@ impl Orphans {
         self.bytes
     }
 
+    /// Holds nothing any more: what others build on was refused, and will never come.
+    pub fn give_up(&mut self) {
+        *self = Self { is_given_up: true, ..Self::default() };
+    }
+
     fn hold(&mut self, dep: ChangeHash, chunk: Chunk) {
+        if self.is_given_up {
+            return;
+        }
         self.held.insert(chunk.0.hash());
         self.bytes += chunk.1.len();
         self.waiting.entry(dep).or_default().push(chunk);

@@ -4,9 +4,9 @@ use thiserror::Error;
 
 use super::bloom::Bloom;
 use crate::ChangeHash;
-use crate::change::{GuardError, Reader};
+use crate::change::{ChunkKind, GuardError, Reader, chunks};
 use crate::graph::put_varint;
-use crate::limits::HEADS_MAX;
+use crate::limits::REPO_CHANGES_MAX;
 
 /// One sync message about one document.
 ///
@@ -70,7 +70,11 @@ impl<'a> SyncMessage<'a> {
         let need = hashes(&mut reader, "need")?;
         let have = haves(&mut reader)?;
         let mut changes = Vec::new();
-        for _ in 0..reader.u64("number of changes")? {
+        let count = reader.u64("number of changes")?;
+        if count > REPO_CHANGES_MAX as u64 {
+            return Err(SyncMessageError::Count { what: "changes", count, max: REPO_CHANGES_MAX });
+        }
+        for _ in 0..count {
             changes.push(reader.prefixed("changes")?);
         }
         // Later versions may add more after the flags.
@@ -78,9 +82,15 @@ impl<'a> SyncMessage<'a> {
         Ok(Self { is_v2, heads, need, have, changes, flags: flags.map(Flags::decode) })
     }
 
-    /// Whether a message brings all that its sender has in one document, as its first byte says.
-    pub fn is_document(bytes: &[u8]) -> bool {
+    /// Whether a message brings a whole document. Automerge puts all it has into one, what it sent
+    /// before included.
+    pub fn is_document(bytes: &'a [u8]) -> bool {
+        let holds_document = |item: &&[u8]| {
+            let chunks = chunks(item).unwrap_or_default();
+            chunks.iter().any(|(kind, _)| *kind == ChunkKind::Document)
+        };
         bytes.first() == Some(&V2)
+            && Self::decode(bytes).is_ok_and(|message| message.changes.iter().any(holds_document))
     }
 
     /// Whether the sender begins anew: it has nothing, or names nothing of what it has as shared. An
@@ -133,12 +143,9 @@ fn hashes(
     reader: &mut Reader<'_>,
     what: &'static str,
 ) -> Result<Vec<ChangeHash>, SyncMessageError> {
-    let count = reader.u64(what)?;
-    if count > HEADS_MAX as u64 {
-        return Err(SyncMessageError::Count { what, count, max: HEADS_MAX });
-    }
     let mut hashes = Vec::new();
-    for _ in 0..count {
+    // As many as there are bytes for: a document has as many heads as people gave it.
+    for _ in 0..reader.u64(what)? {
         hashes.push(ChangeHash(reader.array(what)?));
     }
     Ok(hashes)

@@ -66,7 +66,7 @@ pub enum CompactionError {
     #[error("the relay stops; the document is folded some other time")]
     Cancelled,
     /// There is nobody to do it.
-    #[error("no worker is configured, and documents are taken apart by one only")]
+    #[error("no worker is configured or free, and documents are taken apart by one only")]
     NoWorker,
     /// The worker ended without a result.
     #[error("the compaction worker failed ({status}): {message}")]

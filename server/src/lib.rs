@@ -30,7 +30,7 @@ mod relay;
 pub use relay::Mutant;
 pub use relay::{
     Close, CompactionPolicy, ConnectionId, Counters, Outgoing, RefusedCounters, Relay,
-    RelayOptions, Upload,
+    RelayOptions, Upload, UploadId,
 };
 pub use store::{StoreError, TailPolicy};
 

@@ -23,7 +23,7 @@ use rejoin_core::wire::RefusedClass;
 use rejoin_core::wire::{Hello, Presence, Push};
 use rejoin_core::{DocumentId, SpaceName};
 
-pub use automerge_repo::Upload;
+pub use automerge_repo::{Upload, UploadId};
 pub use counters::{Counters, RefusedCounters};
 #[cfg(feature = "mutants")]
 pub use options::Mutant;

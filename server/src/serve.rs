@@ -31,7 +31,8 @@ use crate::store::StoreError;
 use engine::Engine;
 use http::Shared;
 
-/// Serves replicas at `/sync` and health at `/healthz` until `shutdown` resolves, then says goodbye
+/// Serves replicas at `/sync`, peers of automerge-repo at `/automerge` and `/automerge/SPACE`, and
+/// health at `/healthz` until `shutdown` resolves, then says goodbye
 /// to every session and returns once the store is closed.
 ///
 /// # Errors

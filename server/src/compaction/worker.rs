@@ -157,7 +157,7 @@ pub(super) fn write_document(document: &[u8], output: &mut impl Write) -> io::Re
 /// [`write_question`] writes changes.
 pub(super) fn read_changes(mut input: impl Read) -> io::Result<Vec<Vec<u8>>> {
     read_kind(&mut input, TAKE_APART)?;
-    read_chunks(&mut input)
+    read_chunks(&mut input.take(CHANGES_BYTES_MAX))
 }
 
 enum Question {
@@ -285,6 +285,9 @@ fn invalid(what: &'static str) -> io::Error {
 /// Bytes of address space a worker may have: room for Automerge to hold the largest snapshot
 /// three times over, and far from what would hurt a small machine.
 pub const WORKER_ADDRESS_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes of all changes of a document together.
+const CHANGES_BYTES_MAX: u64 = 512 << 20;
 
 /// What question and answer are about. Relay and worker are one binary, but may be replaced under
 /// each other: another layout gets another number.

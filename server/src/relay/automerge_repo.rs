@@ -23,8 +23,8 @@ use super::{Close, ConnectionId, Relay};
 use ephemeral::{EphemeralQueue, Seen};
 use outgoing::Broadcasts;
 use remote_heads::RemoteHeadsTable;
-pub use uploads::Upload;
 use uploads::Uploads;
+pub use uploads::{Upload, UploadId};
 use work::Work;
 
 /// All peers of a relay.
@@ -42,6 +42,8 @@ pub(super) struct Peers {
     arriving: BTreeMap<DocumentId, usize>,
     seen: Seen,
     remote_heads: RemoteHeadsTable,
+    /// The time of the last turn.
+    unix_ms: u64,
     uploads: Uploads,
     broadcasts: Broadcasts,
 }
@@ -60,12 +62,18 @@ struct Peer {
     busy: BTreeMap<DocumentId, VecDeque<Work>>,
     /// Bytes of messages that are not worked off.
     inbox_bytes: usize,
+    /// Documents of which a long history is being taken in from it.
+    arriving: BTreeSet<DocumentId>,
+    /// Bytes that its conversations and orphans take.
+    talk_bytes: usize,
     /// Documents about which there may be something to say, and where to go on.
     dirty: BTreeSet<DocumentId>,
     last_told: Option<DocumentId>,
     /// Frames to be sent before anything else.
     control: Vec<Vec<u8>>,
     ephemeral: EphemeralQueue,
+    /// Whether an ephemeral message comes before the next document.
+    hears_next: bool,
     /// Storages whose heads it wants to be told, and what it has not been told of them.
     subscriptions: BTreeSet<String>,
     heads_due: BTreeSet<(DocumentId, String)>,
@@ -86,6 +94,8 @@ struct Talk {
     orphans: Orphans,
     /// It is to be told that there is no such document.
     is_unavailable: bool,
+    /// What the connection was last charged for it.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -106,6 +116,8 @@ enum PeerError {
     Version,
     #[error("{kind} is not for a server")]
     Unexpected { kind: &'static str },
+    #[error("a sync message brings chunks that are neither changes nor documents")]
+    Chunk,
     #[error("a message of another sender, or for another receiver")]
     Address,
     #[error("more than {max} {what} over one connection")]
@@ -165,6 +177,9 @@ impl Relay {
             inbox: VecDeque::new(),
             busy: BTreeMap::new(),
             inbox_bytes: 0,
+            arriving: BTreeSet::new(),
+            talk_bytes: 0,
+            hears_next: false,
             dirty: BTreeSet::new(),
             last_told: None,
             control: Vec::new(),
@@ -198,10 +213,11 @@ impl Relay {
     }
 
     pub(super) fn handle_peer_disconnected(&mut self, id: ConnectionId) {
+        self.drop_work(id);
         let Some(peer) = self.peers.by_connection.remove(&id) else { return };
         self.timers.remove(&(peer.opened_at + HANDSHAKE_MS_MAX, id));
         if let Some(joined) = peer.joined {
-            let key = (peer.space, joined.name);
+            let key = (peer.space.clone(), joined.name);
             if self.peers.names.get(&key) == Some(&id) {
                 self.peers.names.remove(&key);
             }
@@ -214,11 +230,19 @@ impl Relay {
                 }
             }
         }
-        self.end_subscriptions(id, &peer.subscriptions);
-        peer.busy.keys().for_each(|document| self.has_arrived(document));
+        self.end_subscriptions(id, &peer.space, &peer.subscriptions);
+        self.ready.remove(&id);
+    }
+
+    /// Nothing it sent is worked off any more. It may take minutes to be gone, if it does not read.
+    fn drop_work(&mut self, id: ConnectionId) {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        peer.inbox.clear();
+        peer.busy.clear();
+        let arriving = std::mem::take(&mut peer.arriving);
+        arriving.iter().for_each(|document| self.has_arrived(document));
         self.peers.uploads.forget(id);
         self.peers.eventful.remove(&id);
-        self.ready.remove(&id);
     }
 
     /// It had its time to join.
@@ -249,6 +273,7 @@ impl Relay {
             RepoFrame::Error { sender: &sender, target: peer.name(), message: &message }.encode()
         });
         peer.closing = Some(Closing { close: Close { code, message }, error });
+        self.drop_work(id);
         self.ready.insert(id);
     }
 
@@ -341,7 +366,7 @@ impl Relay {
         if let Some(before) = self.peers.names.insert(key, id) {
             self.close_peer(
                 before,
-                ByeCode::Timeout,
+                ByeCode::Protocol,
                 "the same peer joined over another connection",
             );
         }
@@ -356,7 +381,7 @@ impl Relay {
     /// A sync message waits for the turn: it reads the store.
     fn queue_sync(&mut self, id: ConnectionId, sync: &SyncFrame<'_>) -> Result<(), PeerError> {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
-        peer.inbox_bytes += sync.data.len();
+        peer.inbox_bytes += sync.data.len() + MESSAGE_BYTES;
         if peer.inbox_bytes > INBOX_BYTES_MAX {
             let what = "bytes of messages waiting";
             return Err(PeerError::TooMuch { what, max: INBOX_BYTES_MAX });
@@ -379,8 +404,11 @@ impl Relay {
     }
 }
 
-/// Documents one connection may have open. Each takes some 300 bytes.
+/// Documents one connection may have open. Each takes some 300 bytes, and what is charged for it.
 const DOCUMENTS_MAX: usize = 100_000;
 
 /// Bytes of messages of one connection that wait to be worked off, uploads included.
 const INBOX_BYTES_MAX: usize = 2 * rejoin_core::limits::REPO_FRAME_BYTES_MAX;
+
+/// What a message takes beside its bytes.
+const MESSAGE_BYTES: usize = 256;

@@ -35,7 +35,7 @@ impl Compactor {
         let is_stopped = Arc::clone(&stopped);
         let uploads = start("rejoin-uploads", engine, move |upload: Upload| {
             let is_cancelled = || is_stopped.load(Ordering::Relaxed);
-            Command::TakenApart(worker.take_apart(upload.bytes, is_cancelled))
+            Command::TakenApart(upload.id, worker.take_apart(upload.bytes, is_cancelled))
         })?;
         Ok(Self { documents, uploads, stopped })
     }
@@ -45,9 +45,10 @@ impl Compactor {
         let _ = self.documents.try_send(input);
     }
 
-    /// Hands over an upload. The engine has one under way at most here too.
-    pub(super) fn take_apart(&self, upload: Upload) {
-        let _ = self.uploads.try_send(upload);
+    /// Hands over an upload, if there is room: a store that was opened anew does not know what was
+    /// handed over before.
+    pub(super) fn take_apart(&self, upload: Upload) -> bool {
+        self.uploads.try_send(upload).is_ok()
     }
 }
 

@@ -73,7 +73,7 @@ impl Pump {
             end
         };
         let end = tokio::select! {
-            () = self.read(id, &mut stream, &heard) => "closed by the replica",
+            () = self.read(id, &mut stream, &heard) => "closed by the other side",
             end = write => end,
             _ = phases.wait_for(|phase| *phase == Phase::Cut) => "cut",
         };
@@ -174,8 +174,9 @@ async fn feed_in_fragments(
     mut message: Bytes,
 ) -> Result<(), WebSocketError> {
     let mut kind = Data::Binary;
+    let size = FRAGMENT_BYTES.max(message.len() / FRAGMENTS_MAX);
     loop {
-        let fragment = message.split_to(message.len().min(FRAGMENT_BYTES));
+        let fragment = message.split_to(message.len().min(size));
         let is_last = message.is_empty();
         let frame = Frame::message(fragment, OpCode::Data(kind), is_last);
         sink.feed(Message::Frame(frame)).await?;
@@ -225,6 +226,9 @@ const SAID_GOODBYE: &str = "said goodbye";
 
 /// Bytes of a message that are written at once.
 const FRAGMENT_BYTES: usize = 4000;
+
+/// Fragments of a message, about: Node takes 16,384.
+const FRAGMENTS_MAX: usize = 8192;
 
 /// How long a replica has to close after a goodbye.
 const LINGER: Duration = Duration::from_secs(1);

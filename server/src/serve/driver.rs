@@ -155,8 +155,8 @@ impl Driver {
                 self.is_folding = false;
                 self.with_relay(|relay| relay.handle_compacted(result));
             }
-            Command::TakenApart(result) => {
-                self.with_relay(|relay| relay.handle_taken_apart(result));
+            Command::TakenApart(id, result) => {
+                self.with_relay(|relay| relay.handle_taken_apart(id, result));
             }
             Command::Health { answer } => self.answer_health(answer),
             Command::Goodbye => self.leave(),
@@ -257,9 +257,10 @@ impl Driver {
     fn fold_next(&mut self) {
         let Some(relay) = &mut self.relay else { return };
         while let Some(upload) = relay.poll_upload() {
-            match &self.compactor {
-                Some(compactor) => compactor.take_apart(upload),
-                None => relay.handle_taken_apart(Err(CompactionError::NoWorker)),
+            let id = upload.id;
+            let is_given = self.compactor.as_ref().is_some_and(|it| it.take_apart(upload));
+            if !is_given {
+                relay.handle_taken_apart(id, Err(CompactionError::NoWorker));
             }
         }
         let Some(compactor) = &self.compactor else { return };

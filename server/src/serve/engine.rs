@@ -18,7 +18,7 @@ use super::database::DataFolder;
 use super::driver::{Driver, OpenStore};
 use super::{Config, ServeError};
 use crate::compaction::{Compacted, CompactionError};
-use crate::relay::{Close, ConnectionId, Outgoing};
+use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) enum Command {
     /// A document was folded, or not.
     Compacted(Result<Compacted, CompactionError>),
     /// A document was taken apart, or not.
-    TakenApart(Result<Vec<Vec<u8>>, CompactionError>),
+    TakenApart(UploadId, Result<Vec<Vec<u8>>, CompactionError>),
     /// Say how things stand, if the disk still takes writes.
     Health { answer: oneshot::Sender<Health> },
     /// Say goodbye to everyone.

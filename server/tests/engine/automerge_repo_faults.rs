@@ -2,6 +2,7 @@
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
+use rejoin_core::SpaceName;
 use rejoin_core::automerge_repo::{RepoFrame, SyncMessage};
 use rejoin_relay::{CompactionError, RelayOptions};
 
@@ -104,7 +105,7 @@ fn bombs_end_their_connection() {
         // A list of 2^62 hashes.
         (&[0x42, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40], "heads"),
         // 2^62 changes.
-        (&[0x42, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40], "damaged"),
+        (&[0x42, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40], "in changes"),
         (&[0x44, 0, 0, 0, 0], "0x44"),
         (&[], "damaged"),
     ];
@@ -141,9 +142,9 @@ fn damaged_messages_harm_nobody() {
         damaged[at] ^= 1 << (at % 8);
         peer.send_data(&mut world, document(2), false, &damaged);
         world.turn();
-        while world.relay.poll_upload().is_some() {
+        while let Some(upload) = world.relay.poll_upload() {
             // A change that says it is a document is none to the worker either.
-            world.relay.handle_taken_apart(Err(CompactionError::Cancelled));
+            world.relay.handle_taken_apart(upload.id, Err(CompactionError::Cancelled));
         }
         peer.receive(&mut world);
         if peer.close.is_some() {
@@ -162,13 +163,15 @@ fn damaged_messages_harm_nobody() {
 fn changes_that_build_on_nothing_known_are_not_kept_without_end() {
     let mut world = World::new();
     let mut peer = RepoPeer::join(&mut world, "p");
-    let chunks = Author::new(1).puts(1200);
-    for part in chunks[1..].chunks(100) {
-        let changes = part.iter().map(Vec::as_slice).collect();
-        let message = SyncMessage { changes, ..Default::default() };
+    let mut author = Author::new(1);
+    author.puts(1);
+    for n in 0..80 {
+        let change = author.put(&format!("photo {n}"), &noise(900_000, n));
+        let message = SyncMessage { changes: vec![&change], ..Default::default() };
         peer.send_data(&mut world, document(1), false, &message.encode());
+        world.turn();
     }
-    assert_closes(&mut world, &mut peer, "unknown ones");
+    assert_closes(&mut world, &mut peer, "remember");
 }
 
 #[test]
@@ -190,43 +193,133 @@ fn what_can_never_be_kept_is_left_out_and_the_document_goes_on() {
     assert!(anna.close.is_none());
     assert_eq!(world.relay.counters().refused.never, 1);
 
-    ben.put(document(1), "note", "goes on");
-    drive(&mut world, &mut [&mut anna, &mut ben]);
-    assert_eq!(anna.get(document(1), "note").as_deref(), Some("goes on"));
-}
-
-#[test]
-fn an_upload_that_is_no_document_is_left_out() {
-    let mut world = World::new();
-    let mut anna = RepoPeer::join(&mut world, "anna");
+    // What builds on it cannot be kept either; however much that is, nothing else suffers.
     for n in 0..1500 {
         anna.put(document(1), "n", &n.to_string());
     }
-    drive(&mut world, &mut [&mut anna]);
-    assert!(world.relay.poll_upload().is_some());
-    world.relay.handle_taken_apart(Err(CompactionError::TimedOut { seconds: 60 }));
-    anna.put(document(2), "title", "another");
-    drive(&mut world, &mut [&mut anna]);
+    ben.put(document(1), "note", "goes on");
+    anna.put(document(2), "title", "a third");
+    drive(&mut world, &mut [&mut anna, &mut ben]);
+    assert_eq!(anna.get(document(1), "note").as_deref(), Some("goes on"));
     assert_eq!(anna.told(document(2)), anna.heads(document(2)));
-    assert_eq!(anna.told(document(1)), []);
+    assert!(anna.close.is_none());
+}
+
+/// Text that does not deflate.
+fn noise(len: usize, seed: u32) -> String {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let characters = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        char::from(32 + (state >> 8) as u8 % 90)
+    });
+    characters.take(len).collect()
+}
+
+/// A peer with more history than it is asked to send change by change.
+fn long_history(world: &mut World, name: &str, documents: &[u8]) -> RepoPeer {
+    let mut peer = RepoPeer::join(world, name);
+    for n in 0..1500 {
+        for number in documents {
+            peer.put(document(*number), "n", &n.to_string());
+        }
+    }
+    drive(world, &mut [&mut peer]);
+    peer
+}
+
+#[test]
+fn what_cannot_be_taken_apart_comes_change_by_change_over_the_next_connection() {
+    let mut world = World::new();
+    let mut anna = long_history(&mut world, "anna", &[1]);
+    let upload = world.relay.poll_upload().expect("the history is long");
+    world.relay.handle_taken_apart(upload.id, Err(CompactionError::TimedOut { seconds: 60 }));
     assert_eq!(world.relay.counters().uploads_failed, 1);
+    assert_closes(&mut world, &mut anna, "taken apart");
+    let mut anna = anna.rejoin(&mut world);
+    drive(&mut world, &mut [&mut anna]);
+    assert!(world.relay.poll_upload().is_none());
+    assert_eq!(anna.told(document(1)), anna.heads(document(1)));
 }
 
 #[test]
 fn a_peer_that_goes_takes_its_uploads_with_it() {
     let mut world = World::new();
-    let mut anna = RepoPeer::join(&mut world, "anna");
-    for n in 0..1500 {
-        anna.put(document(1), "n", &n.to_string());
-        anna.put(document(2), "n", &n.to_string());
-    }
-    drive(&mut world, &mut [&mut anna]);
-    assert!(world.relay.poll_upload().is_some());
+    let anna = long_history(&mut world, "anna", &[1, 2]);
+    let upload = world.relay.poll_upload().expect("the history is long");
     world.relay.handle_disconnected(anna.id);
-    world.relay.handle_taken_apart(Ok(Vec::new()));
+    world.relay.handle_taken_apart(upload.id, Ok(Vec::new()));
     world.turn();
     assert!(world.relay.poll_upload().is_none());
     assert_lives(&mut world);
+}
+
+#[test]
+fn who_dials_anew_in_the_middle_of_an_upload_hears_of_the_document() {
+    let mut world = World::new();
+    let before = long_history(&mut world, "anna", &[1]);
+    let upload = world.relay.poll_upload().expect("the history is long");
+    // The old connection is still there, and reads nothing.
+    let mut after = RepoPeer::join(&mut world, "anna");
+    after.documents = before.documents;
+    after.documents.values_mut().for_each(|held| held.state = Default::default());
+    drive(&mut world, &mut [&mut after]);
+    world.relay.handle_taken_apart(upload.id, Ok(Vec::new()));
+    let upload = world.relay.poll_upload().expect("it is sent again");
+    let changes = AutoCommit::load(&upload.bytes).unwrap().get_changes(&[]);
+    let changes = changes.iter().map(|change| change.raw_bytes().to_vec()).collect();
+    world.relay.handle_taken_apart(upload.id, Ok(changes));
+    drive(&mut world, &mut [&mut after]);
+    assert_eq!(after.told(document(1)), after.heads(document(1)));
+}
+
+#[test]
+fn a_result_from_before_the_store_failed_is_nobody_s() {
+    let mut world = World::new();
+    let _anna = long_history(&mut world, "anna", &[1]);
+    let before = world.relay.poll_upload().expect("the history is long");
+    world.reopen(RelayOptions::default());
+    let mut ben = long_history(&mut world, "ben", &[2]);
+    let after = world.relay.poll_upload().expect("the history is long");
+    let changes = |bytes: &[u8]| -> Vec<Vec<u8>> {
+        let changes = AutoCommit::load(bytes).unwrap().get_changes(&[]);
+        changes.iter().map(|change| change.raw_bytes().to_vec()).collect()
+    };
+    world.relay.handle_taken_apart(before.id, Ok(changes(&before.bytes)));
+    world.relay.handle_taken_apart(after.id, Ok(changes(&after.bytes)));
+    drive(&mut world, &mut [&mut ben]);
+    assert_eq!(ben.told(document(2)), ben.heads(document(2)));
+}
+
+#[test]
+fn nobody_holds_up_or_hears_of_a_document_of_another_space() {
+    let mut world = World::new();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    let other = SpaceName::new("others").unwrap();
+    // Eve writes to it before it exists anywhere, and goes on when it is Anna's.
+    let mut eve = RepoPeer::join_to(&mut world, other.clone(), "eve");
+    eve.put(document(1), "n", "eve's");
+    let message = SyncMessage { heads: eve.heads(document(1)), ..Default::default() };
+    eve.send_data(&mut world, document(1), false, &message.encode());
+    world.turn();
+    anna.put(document(1), "title", "a job");
+    drive(&mut world, &mut [&mut anna]);
+    let whole = anna.doc(document(1)).save();
+    let document_of_hers =
+        SyncMessage { is_v2: true, changes: vec![&whole], ..Default::default() }.encode();
+    eve.send_data(&mut world, document(1), false, &document_of_hers);
+    world.turn();
+    assert!(world.relay.poll_upload().is_none());
+    anna.put(document(1), "title", "goes on");
+    drive(&mut world, &mut [&mut anna]);
+    assert_eq!(anna.told(document(1)), anna.heads(document(1)));
+    eve.receive(&mut world);
+    let heads = anna.heads(document(1));
+    let told = |message: &automerge::sync::Message| -> Vec<rejoin_core::ChangeHash> {
+        message.heads.iter().map(|head| rejoin_core::ChangeHash(head.0)).collect()
+    };
+    assert!(eve.messages.iter().all(|message| told(message) != heads));
 }
 
 /// The disk fails at every call of a short day: whatever heads the relay told, it has after a power

@@ -116,13 +116,15 @@ impl Conversation {
 
     /// What the peer has, if that decides alone what it is owed: it was told of everything until
     /// then and asked for nothing since. Others that have the same are owed the same message.
-    pub fn plain(&self, orphans: &Orphans) -> Option<&[u32]> {
+    ///
+    /// Comes with whether it takes a document.
+    pub fn plain(&self, orphans: &Orphans) -> Option<(&[u32], bool)> {
         let is_plain = self.told.is_some()
             && self.unknown.is_empty()
             && self.need.is_empty()
             && orphans.is_empty()
             && !self.is_read_only;
-        is_plain.then_some(&self.has)
+        is_plain.then_some((&*self.has, self.takes_documents))
     }
 
     /// The peer was sent the message that another was sent in the same place.

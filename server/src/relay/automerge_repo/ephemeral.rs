@@ -56,11 +56,15 @@ impl Seen {
         if self.counts.get(&key).is_some_and(|last| ephemeral.count <= *last) {
             return false;
         }
+        self.note(key, ephemeral.count);
+        true
+    }
+
+    fn note(&mut self, key: (SpaceName, String, String), count: u64) {
         if self.counts.len() >= SEEN_MAX {
             self.counts.clear();
         }
-        self.counts.insert(key, ephemeral.count);
-        true
+        self.counts.insert(key, count);
     }
 }
 
@@ -92,11 +96,14 @@ impl Relay {
         let seen = &mut self.peers.seen;
         seen.own = unix_ms.max(seen.own + 1);
         let sender = presence.peer.to_string();
+        // Peers pass on what they hear, back to here too.
+        let own = seen.own;
+        seen.note((space.clone(), sender.clone(), SESSION.to_owned()), own);
         let ephemeral = Ephemeral {
             sender: &sender,
             target: "",
-            session: "rejoin",
-            count: seen.own,
+            session: SESSION,
+            count: own,
             document: presence.document,
             data,
         };
@@ -160,6 +167,9 @@ const PRESENCE_TTL_MS: u32 = 30_000;
 /// Messages, and their bytes, that may wait for one peer.
 const QUEUE_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 1 << 20;
+
+/// The session that presence values of replicas are told as.
+const SESSION: &str = "rejoin";
 
 /// Sessions whose last count is remembered.
 const SEEN_MAX: usize = 16_384;

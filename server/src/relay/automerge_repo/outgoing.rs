@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use rejoin_core::automerge_repo::{RepoFrame, SyncFrame};
+use rejoin_core::automerge_repo::{RepoFrame, SyncFrame, Takes};
+use rejoin_core::wire::{Access, ByeCode};
 use rejoin_core::{ChangeGraph, DocumentId};
 
 use super::super::{ConnectionId, Outgoing, Relay};
@@ -23,23 +24,35 @@ struct Broadcast {
     has: Vec<u32>,
     /// How many changes the document has.
     changes: usize,
+    /// Whether they take a document in place of changes.
+    takes_document: bool,
     data: Vec<u8>,
 }
 
 impl Broadcasts {
-    fn get(&self, document: &DocumentId, has: &[u32], changes: usize) -> Option<&[u8]> {
+    fn get(&self, document: &DocumentId, plain: (&[u32], bool), changes: usize) -> Option<&[u8]> {
         let broadcast = self.by_document.get(document)?;
-        let is_same = broadcast.has == has && broadcast.changes == changes;
-        is_same.then_some(&*broadcast.data)
+        let same = (&*broadcast.has, broadcast.takes_document) == plain;
+        (same && broadcast.changes == changes).then_some(&*broadcast.data)
     }
 
     fn put(&mut self, document: DocumentId, broadcast: Broadcast) {
+        if broadcast.data.len() > MESSAGE_KEPT_BYTES_MAX {
+            return;
+        }
         if self.bytes > BROADCAST_BYTES_MAX {
             self.by_document.clear();
             self.bytes = 0;
         }
-        self.bytes += broadcast.data.len() + BROADCAST_BYTES;
-        self.by_document.insert(document, broadcast);
+        self.bytes += broadcast.bytes();
+        let before = self.by_document.insert(document, broadcast);
+        self.bytes -= before.map_or(0, |before| before.bytes());
+    }
+}
+
+impl Broadcast {
+    fn bytes(&self) -> usize {
+        self.data.len() + BROADCAST_BYTES
     }
 }
 
@@ -71,7 +84,7 @@ impl Relay {
         frames
     }
 
-    /// Everyone else who has the document open may be told of it.
+    /// Everyone who has the document open may be told of it, its author too.
     pub(in crate::relay) fn mark_peers(&mut self, document: &DocumentId) {
         let Some(open) = self.peers.open.get(document) else { return };
         for id in open {
@@ -93,7 +106,10 @@ impl Relay {
             if !peer.control.is_empty() {
                 return Ok(Some(peer.control.remove(0)));
             }
-            if let Some(frame) = peer.ephemeral.pop() {
+            // They take turns, so that neither holds up the other.
+            let hears = peer.hears_next || peer.dirty.is_empty();
+            peer.hears_next = !hears;
+            if hears && let Some(frame) = peer.ephemeral.pop() {
                 return Ok(Some(frame));
             }
             let Some(document) = peer.next_dirty() else { return Ok(self.heads_frame(id)) };
@@ -115,7 +131,7 @@ impl Relay {
         let nothing = ChangeGraph::new();
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
         peer.dirty.remove(&document);
-        if self.peers.arriving.contains_key(&document) {
+        if self.peers.arriving.contains_key(&document) || peer.busy.contains_key(&document) {
             // It is marked again when all of it has come.
             return Ok(None);
         }
@@ -134,9 +150,22 @@ impl Relay {
                 .encode()
         };
         let changes = graph.len();
-        let plain = talk.conversation.plain(&talk.orphans).map(<[u32]>::to_vec);
-        if let Some(has) = &plain
-            && let Some(data) = self.peers.broadcasts.get(&document, has, changes)
+        let takes = match self.options.access {
+            Access::Write
+                if self.options.compaction.is_none()
+                    || self.peers.uploads.has_failed(&document) =>
+            {
+                Takes::Changes
+            }
+            Access::Write => Takes::Documents,
+            _ => Takes::Nothing,
+        };
+        let plain = talk.conversation.plain(&talk.orphans);
+        let plain = plain.filter(|_| takes != Takes::Nothing);
+        let plain = plain.map(|(has, takes_document)| (has.to_vec(), takes_document));
+        if let Some((has, takes_document)) = &plain
+            && let Some(data) =
+                self.peers.broadcasts.get(&document, (has.as_slice(), *takes_document), changes)
         {
             talk.conversation.tell_all(graph);
             return Ok(Some(frame(data)));
@@ -151,21 +180,27 @@ impl Relay {
         let parcel =
             self.store.parcel(&document, &owed.ranks, owed.takes_document, PARCEL_BYTES)?;
         let stored = self.store.document(&document)?;
+        let stored = stored.filter(|(row, _)| row.space == *space);
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
         let Some(parcel) = parcel else {
-            tracing::warn!(conn = id.0, %document, "peer takes no documents, and misses folded changes");
+            let message =
+                "what you lack is kept in a snapshot only; use a newer version of Automerge";
+            self.close_peer(id, ByeCode::Protocol, message);
             return Ok(None);
         };
         let is_all = parcel.taken == owed.ranks.len();
         let chunks = parcel.chunks.iter().map(Vec::as_slice).collect();
-        let message = talk.conversation.tell(graph, owed, parcel.taken, chunks, parcel.is_document);
+        let message =
+            talk.conversation.tell(graph, owed, parcel.taken, chunks, parcel.is_document, takes);
         let data = message.encode();
         let frame = frame(&data);
         if !is_all {
             peer.dirty.insert(document);
-        } else if let Some(has) = plain {
-            self.peers.broadcasts.put(document, Broadcast { has, changes, data });
+        } else if let Some((has, takes_document)) = plain {
+            let broadcast = Broadcast { has, changes, takes_document, data };
+            self.peers.broadcasts.put(document, broadcast);
         }
+        self.weigh_talk(id, &document);
         if is_due {
             self.take_orphans_in(id, document);
         }
@@ -180,7 +215,7 @@ impl Relay {
         if !error.is_confined() {
             self.store.fail();
             let message = "the relay cannot read its store at present";
-            self.close_peer(id, rejoin_core::wire::ByeCode::Unavailable, message);
+            self.close_peer(id, ByeCode::Unavailable, message);
         }
     }
 }
@@ -203,3 +238,6 @@ const PARCEL_BYTES: usize = 16 << 20;
 /// Bytes of messages kept for further readers, and what keeping one takes.
 const BROADCAST_BYTES_MAX: usize = 4 << 20;
 const BROADCAST_BYTES: usize = 128;
+
+/// Bytes of a message that is kept: a longer one is to few readers.
+const MESSAGE_KEPT_BYTES_MAX: usize = 256 << 10;

@@ -4,37 +4,39 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin_core::automerge_repo::{RemoteHeads, RepoFrame, StorageHeads};
 use rejoin_core::limits::REPO_STORAGES_MAX;
-use rejoin_core::{ChangeHash, DocumentId};
+use rejoin_core::{ChangeHash, DocumentId, SpaceName};
 
 use super::super::{ConnectionId, Relay};
 use super::PeerError;
 
-/// The last heads that were told of each storage.
+/// A document as a storage has it.
+type Key = (SpaceName, String, DocumentId);
+
+/// The last heads that were told of each storage that somebody in its space asked for.
 #[derive(Debug, Default)]
 pub(super) struct RemoteHeadsTable {
-    heads: BTreeMap<(DocumentId, String), StorageHeads>,
-    subscribers: BTreeMap<String, BTreeSet<ConnectionId>>,
+    heads: BTreeMap<Key, StorageHeads>,
+    bytes: usize,
+    subscribers: BTreeMap<(SpaceName, String), BTreeSet<ConnectionId>>,
 }
 
 impl RemoteHeadsTable {
-    /// Whether it is news.
-    fn put(&mut self, key: &(DocumentId, String), heads: StorageHeads) -> bool {
-        if self.heads.get(key).is_some_and(|known| known.timestamp >= heads.timestamp) {
-            return false;
-        }
+    fn put(&mut self, key: &Key, heads: StorageHeads) {
         // What is forgotten comes again with the next message of that storage.
-        if self.heads.len() >= HEADS_KEPT_MAX && !self.heads.contains_key(key) {
+        if self.bytes > HEADS_BYTES_MAX {
             self.heads.clear();
+            self.bytes = 0;
         }
-        self.heads.insert(key.clone(), heads);
-        true
+        self.bytes += bytes(&heads);
+        let before = self.heads.insert(key.clone(), heads);
+        self.bytes -= before.as_ref().map_or(0, bytes);
     }
 
-    fn unsubscribe(&mut self, id: ConnectionId, storage: &str) {
-        if let Some(subscribers) = self.subscribers.get_mut(storage) {
+    fn unsubscribe(&mut self, id: ConnectionId, key: &(SpaceName, String)) {
+        if let Some(subscribers) = self.subscribers.get_mut(key) {
             subscribers.remove(&id);
             if subscribers.is_empty() {
-                self.subscribers.remove(storage);
+                self.subscribers.remove(key);
             }
         }
     }
@@ -48,21 +50,30 @@ impl Relay {
         remove: &[&str],
     ) -> Result<(), PeerError> {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let table = &mut self.peers.remote_heads;
         for storage in remove {
             peer.subscriptions.remove(*storage);
-            self.peers.remote_heads.unsubscribe(id, storage);
+            table.unsubscribe(id, &(peer.space.clone(), (*storage).to_owned()));
         }
         for storage in add {
             if peer.subscriptions.len() >= REPO_STORAGES_MAX {
                 let what = "subscribed storages";
                 return Err(PeerError::TooMuch { what, max: REPO_STORAGES_MAX });
             }
-            peer.subscriptions.insert((*storage).to_owned());
-            let subscribers = &mut self.peers.remote_heads.subscribers;
-            subscribers.entry((*storage).to_owned()).or_default().insert(id);
+            let key = (peer.space.clone(), (*storage).to_owned());
+            if !peer.subscriptions.insert(key.1.clone()) {
+                continue;
+            }
+            let first = (key.0.clone(), key.1.clone(), DocumentId([0; 16]));
+            let last = (key.0.clone(), key.1.clone(), DocumentId([0xff; 16]));
+            for (_, _, document) in table.heads.range(first..=last).map(|(key, _)| key) {
+                if peer.talks.contains_key(document) {
+                    peer.heads_due.insert((*document, key.1.clone()));
+                    self.ready.insert(id);
+                }
+            }
+            table.subscribers.entry(key).or_default().insert(id);
         }
-        let documents: Vec<_> = peer.talks.keys().copied().collect();
-        documents.iter().for_each(|document| self.tell_heads_known(id, document));
         Ok(())
     }
 
@@ -70,9 +81,9 @@ impl Relay {
     pub(super) fn tell_heads_known(&mut self, id: ConnectionId, document: &DocumentId) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
         for storage in &peer.subscriptions {
-            let key = (*document, storage.clone());
+            let key = (peer.space.clone(), storage.clone(), *document);
             if self.peers.remote_heads.heads.contains_key(&key) {
-                peer.heads_due.insert(key);
+                peer.heads_due.insert((*document, storage.clone()));
                 self.ready.insert(id);
             }
         }
@@ -86,36 +97,47 @@ impl Relay {
         heads: &[ChangeHash],
         unix_ms: u64,
     ) {
+        self.peers.unix_ms = unix_ms;
         let Some(peer) = self.peers.by_connection.get(&id) else { return };
         let Some(storage) = peer.joined.as_ref().and_then(|joined| joined.storage.clone()) else {
             return;
         };
-        // Nobody asks, as a rule.
-        if self.peers.remote_heads.subscribers.contains_key(&storage) {
-            let heads = StorageHeads { heads: heads.to_vec(), timestamp: unix_ms };
-            self.put_heads(id, (*document, storage), heads);
-        }
+        let key = (peer.space.clone(), storage, *document);
+        // Two messages in one millisecond are still one after the other.
+        let known = self.peers.remote_heads.heads.get(&key);
+        let timestamp = known.map_or(unix_ms, |known| unix_ms.max(known.timestamp + 1));
+        self.put_heads(id, &key, StorageHeads { heads: heads.to_vec(), timestamp });
     }
 
     /// A peer passes on what others' storages have.
     pub(super) fn take_remote_heads(&mut self, id: ConnectionId, remote: &RemoteHeads<'_>) {
+        let Some(peer) = self.peers.by_connection.get(&id) else { return };
+        if !peer.talks.contains_key(&remote.document) {
+            return;
+        }
+        let space = peer.space.clone();
         for (storage, heads) in &remote.heads {
-            self.put_heads(id, (remote.document, (*storage).to_owned()), heads.clone());
+            let key = (space.clone(), (*storage).to_owned(), remote.document);
+            let known = self.peers.remote_heads.heads.get(&key);
+            // Nobody silences a storage with news from the far future.
+            let is_news = known.is_none_or(|known| known.timestamp < heads.timestamp);
+            if is_news && heads.timestamp <= self.peers.unix_ms.saturating_add(CLOCK_MS) {
+                self.put_heads(id, &key, heads.clone());
+            }
         }
     }
 
-    fn put_heads(&mut self, from: ConnectionId, key: (DocumentId, String), heads: StorageHeads) {
-        if !self.peers.remote_heads.put(&key, heads) {
-            return;
-        }
-        let Some(space) = self.peers.by_connection.get(&from).map(|peer| peer.space.clone()) else {
-            return;
-        };
-        let subscribers = self.peers.remote_heads.subscribers.get(&key.1);
-        for id in subscribers.into_iter().flatten().filter(|id| **id != from) {
+    fn put_heads(&mut self, from: ConnectionId, key: &Key, heads: StorageHeads) {
+        let (space, storage, document) = key;
+        let subscribed = (space.clone(), storage.clone());
+        let table = &mut self.peers.remote_heads;
+        // Nobody asks, as a rule.
+        let Some(subscribers) = table.subscribers.get(&subscribed).cloned() else { return };
+        table.put(key, heads);
+        for id in subscribers.iter().filter(|id| **id != from) {
             let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
-            if peer.space == space && peer.talks.contains_key(&key.0) {
-                peer.heads_due.insert(key.clone());
+            if peer.talks.contains_key(document) {
+                peer.heads_due.insert((*document, storage.clone()));
                 self.ready.insert(*id);
             }
         }
@@ -126,21 +148,37 @@ impl Relay {
         let sender = self.repo_name();
         let peer = self.peers.by_connection.get_mut(&id)?;
         loop {
-            let key = peer.heads_due.pop_first()?;
+            let (document, storage) = peer.heads_due.pop_first()?;
+            let key = (peer.space.clone(), storage, document);
             let Some(known) = self.peers.remote_heads.heads.get(&key) else { continue };
-            let (document, storage) = &key;
-            let heads = BTreeMap::from([(storage.as_str(), known.clone())]);
+            let heads = BTreeMap::from([(key.1.as_str(), known.clone())]);
             let (sender, target) = (&*sender, peer.name());
-            let remote = RemoteHeads { sender, target, document: *document, heads };
-            return Some(RepoFrame::RemoteHeadsChanged(remote).encode());
+            return Some(
+                RepoFrame::RemoteHeadsChanged(RemoteHeads { sender, target, document, heads })
+                    .encode(),
+            );
         }
     }
 
-    pub(super) fn end_subscriptions(&mut self, id: ConnectionId, subscriptions: &BTreeSet<String>) {
+    pub(super) fn end_subscriptions(
+        &mut self,
+        id: ConnectionId,
+        space: &SpaceName,
+        subscriptions: &BTreeSet<String>,
+    ) {
         let table = &mut self.peers.remote_heads;
-        subscriptions.iter().for_each(|storage| table.unsubscribe(id, storage));
+        for storage in subscriptions {
+            table.unsubscribe(id, &(space.clone(), storage.clone()));
+        }
     }
 }
 
-/// Heads kept of all storages and documents.
-const HEADS_KEPT_MAX: usize = 100_000;
+fn bytes(heads: &StorageHeads) -> usize {
+    256 + 32 * heads.heads.len()
+}
+
+/// Bytes of heads kept of all storages and documents.
+const HEADS_BYTES_MAX: usize = 32 << 20;
+
+/// How far another's clock may be ahead.
+const CLOCK_MS: u64 = 300_000;

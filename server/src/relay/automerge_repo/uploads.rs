@@ -1,18 +1,28 @@
 //! Whole documents that peers send, on their way through a worker that takes them apart.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use rejoin_core::DocumentId;
 use rejoin_core::wire::ByeCode;
 
 use super::super::{ConnectionId, Relay};
 use super::work::{Incoming, Whole, Work};
 use crate::compaction::CompactionError;
 
+/// One upload. Connections are numbered once for all relays of a process, so a result that comes
+/// after the store was opened anew is not taken for another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadId {
+    connection: ConnectionId,
+    document: DocumentId,
+}
+
 /// A whole document to be taken apart into its changes, behind a fence.
 #[derive(Debug)]
 pub struct Upload {
-    connection: ConnectionId,
+    /// Which one; its result goes by it.
+    pub id: UploadId,
     /// One document chunk, as it came.
     pub bytes: Arc<[u8]>,
 }
@@ -20,22 +30,57 @@ pub struct Upload {
 /// Uploads that wait, and the one under way.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
-    waiting: VecDeque<(Upload, Incoming)>,
+    waiting: VecDeque<Incoming>,
     bytes: usize,
-    under_way: Option<(ConnectionId, Incoming)>,
-}
-
-impl Upload {
-    pub(super) fn new(connection: ConnectionId, bytes: &[u8]) -> Self {
-        Self { connection, bytes: bytes.into() }
-    }
+    /// At the worker with its message, or being taken in without.
+    under_way: Option<(UploadId, Option<Incoming>)>,
+    /// Documents that could not be taken apart: they are to come as changes.
+    failed: BTreeSet<DocumentId>,
 }
 
 impl Uploads {
+    pub(super) fn has_failed(&self, document: &DocumentId) -> bool {
+        self.failed.contains(document)
+    }
+
     /// Its connection is gone, and will send them again over the next.
     pub(super) fn forget(&mut self, id: ConnectionId) {
-        self.waiting.retain(|(upload, _)| upload.connection != id);
-        self.bytes = self.waiting.iter().map(|(upload, _)| upload.bytes.len()).sum();
+        self.waiting.retain(|incoming| incoming.connection != id);
+        self.bytes = self.waiting.iter().map(Incoming::whole_bytes).sum();
+        // What is at the worker has to come back first.
+        if let Some((upload, None)) = &self.under_way
+            && upload.connection == id
+        {
+            self.under_way = None;
+        }
+    }
+
+    /// All of it is taken in.
+    pub(super) fn end(&mut self, connection: ConnectionId, document: DocumentId) {
+        let id = UploadId { connection, document };
+        self.under_way.take_if(|(under_way, at_worker)| *under_way == id && at_worker.is_none());
+    }
+
+    /// The next one, of another connection than the last if there is one.
+    fn next(&mut self) -> Option<Incoming> {
+        let next = self.waiting.pop_front()?;
+        let is_other = |incoming: &Incoming| incoming.connection != next.connection;
+        // Who has more stands behind everyone else.
+        let (mut others, own) =
+            std::mem::take(&mut self.waiting).into_iter().partition::<VecDeque<_>, _>(is_other);
+        others.extend(own);
+        self.waiting = others;
+        self.bytes -= next.whole_bytes();
+        Some(next)
+    }
+
+    /// The connection whose uploads take most.
+    fn largest(&self) -> Option<ConnectionId> {
+        let of = |id: ConnectionId| {
+            let own = self.waiting.iter().filter(move |incoming| incoming.connection == id);
+            own.map(Incoming::whole_bytes).sum::<usize>()
+        };
+        self.waiting.iter().map(|incoming| incoming.connection).max_by_key(|id| of(*id))
     }
 }
 
@@ -47,51 +92,71 @@ impl Relay {
         if uploads.under_way.is_some() {
             return None;
         }
-        let (upload, mut incoming) = uploads.waiting.pop_front()?;
-        uploads.bytes -= upload.bytes.len();
-        incoming.whole = Some(Whole { bytes: Arc::clone(&upload.bytes), changes: 0 });
-        uploads.under_way = Some((upload.connection, incoming));
-        Some(upload)
+        let incoming = uploads.next()?;
+        let bytes = Arc::clone(&incoming.whole.as_ref()?.bytes);
+        let id = UploadId { connection: incoming.connection, document: incoming.document };
+        uploads.under_way = Some((id, Some(incoming)));
+        Some(Upload { id, bytes })
     }
 
     /// The worker is done with the document it was given: these are its changes, dependencies
     /// first. The next turns take them in like any others.
-    pub fn handle_taken_apart(&mut self, result: Result<Vec<Vec<u8>>, CompactionError>) {
-        let Some((id, mut incoming)) = self.peers.uploads.under_way.take() else { return };
-        let document = incoming.document;
+    pub fn handle_taken_apart(
+        &mut self,
+        id: UploadId,
+        result: Result<Vec<Vec<u8>>, CompactionError>,
+    ) {
+        let Some((_, at_worker)) = self.peers.uploads.under_way.take_if(|(at, _)| *at == id) else {
+            return;
+        };
+        let Some(mut incoming) = at_worker else { return };
+        let UploadId { connection, document } = id;
         match result {
             Ok(changes) => {
-                if let Some(whole) = &mut incoming.whole {
-                    whole.changes = changes.len();
+                let Some(peer) = self.peers.by_connection.get_mut(&connection) else { return };
+                if peer.closing.is_some() {
+                    return;
                 }
+                incoming.whole.iter_mut().for_each(|whole| whole.changes = changes.len());
                 incoming.changes.extend(changes);
+                peer.inbox.push_back(Work::Changes(incoming));
+                self.peers.eventful.insert(connection);
+                self.peers.uploads.under_way = Some((id, None));
             }
             Err(error) => {
-                incoming.whole = None;
                 self.counters.uploads_failed += 1;
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(conn = id.0, %document, error, "uploaded document refused");
+                let dyn_error = &error as &dyn std::error::Error;
+                tracing::warn!(conn = connection.0, %document, error = dyn_error, "upload refused");
+                if self.peers.uploads.failed.len() >= FAILED_MAX {
+                    self.peers.uploads.failed.clear();
+                }
+                self.peers.uploads.failed.insert(document);
+                // Over this connection it would not send the changes again.
+                let message = "a document could not be taken apart; send it as changes";
+                self.close_peer(connection, ByeCode::Unavailable, message);
             }
-        }
-        if let Some(peer) = self.peers.by_connection.get_mut(&id) {
-            peer.inbox.push_back(Work::Changes(incoming));
-            self.peers.eventful.insert(id);
         }
     }
 
     /// Other messages about the document wait until it is taken apart.
-    pub(super) fn begin_upload(&mut self, upload: Upload, incoming: Incoming) {
-        let id = upload.connection;
+    pub(super) fn begin_upload(&mut self, bytes: &[u8], mut incoming: Incoming) {
+        let id = incoming.connection;
+        incoming.whole = Some(Whole { bytes: bytes.into(), changes: 0 });
         self.keep_waiting(id, &incoming.document);
         let uploads = &mut self.peers.uploads;
-        uploads.bytes += upload.bytes.len();
-        uploads.waiting.push_back((upload, incoming));
-        if self.peers.uploads.bytes > UPLOAD_BYTES_MAX {
+        uploads.bytes += bytes.len();
+        uploads.waiting.push_back(incoming);
+        if uploads.bytes > UPLOAD_BYTES_MAX
+            && let Some(largest) = uploads.largest()
+        {
             let message = "too many documents are being uploaded; come back later";
-            self.close_peer(id, ByeCode::Unavailable, message);
+            self.close_peer(largest, ByeCode::Unavailable, message);
         }
     }
 }
 
 /// Bytes of uploads that wait, of all peers together.
 const UPLOAD_BYTES_MAX: usize = 256 << 20;
+
+/// Documents remembered as not to be uploaded whole.
+const FAILED_MAX: usize = 10_000;

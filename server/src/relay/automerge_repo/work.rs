@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{Chunk, SyncMessage};
 use rejoin_core::change::{self, ChunkKind, Place, chunks};
-use rejoin_core::limits::ORPHANS_MAX;
+use rejoin_core::wire::Access;
 use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId};
 
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
-use super::PeerError;
-use super::uploads::Upload;
+use super::{MESSAGE_BYTES, PeerError};
 use crate::store::StoreError;
 
 /// Something to be worked off in a turn, in the order it came for its document.
@@ -28,6 +27,7 @@ pub(super) enum Work {
 /// A sync message whose changes are being worked off.
 #[derive(Debug)]
 pub(super) struct Incoming {
+    pub(super) connection: ConnectionId,
     pub(super) document: DocumentId,
     is_request: bool,
     /// Without its changes.
@@ -35,11 +35,17 @@ pub(super) struct Incoming {
     pub(super) changes: VecDeque<Vec<u8>>,
     /// The document that was taken apart into them.
     pub(super) whole: Option<Whole>,
-    /// Bytes of the message as it came.
+    /// What the message takes of the peer's inbox.
     bytes: usize,
 }
 
-/// A document that a worker could load.
+impl Incoming {
+    pub(super) fn whole_bytes(&self) -> usize {
+        self.whole.as_ref().map_or(0, |whole| whole.bytes.len())
+    }
+}
+
+/// A document that came whole.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Arc<[u8]>,
@@ -58,7 +64,7 @@ impl Work {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Message { data, .. } => data.len(),
+            Self::Message { data, .. } => data.len() + MESSAGE_BYTES,
             Self::Changes(incoming) => incoming.bytes,
             Self::Orphans(_) => 0,
         }
@@ -77,7 +83,8 @@ impl Relay {
                 if work.is_whole_document() {
                     // It has all that those before it had. Automerge sends one with every edit until
                     // it hears that something came.
-                    peer.inbox_bytes -= waiting.drain(..).map(|work| work.bytes()).sum::<usize>();
+                    let dropped: usize = waiting.drain(..).map(|work| work.bytes()).sum();
+                    peer.inbox_bytes = peer.inbox_bytes.saturating_sub(dropped);
                 }
                 waiting.push_back(work);
             }
@@ -100,12 +107,14 @@ impl Relay {
             while share > 0
                 && let Some(work) = self.next_work(id)
             {
+                let (document, bytes) = (work.document(), work.bytes());
                 match self.work_off(id, work, &mut share, unix_ms) {
                     Ok(()) => {}
                     // One damaged document must not stop the others.
                     Err(error) if error.is_confined() => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::error!(conn = id.0, error, "document damaged");
+                        tracing::error!(conn = id.0, %document, error, "document damaged");
+                        self.end_message(id, &document, bytes);
                     }
                     Err(error) => return Err(error),
                 }
@@ -162,6 +171,12 @@ impl Relay {
                 return Ok(());
             }
         };
+        let bytes = data.len() + MESSAGE_BYTES;
+        if !self.is_open_to(id, &document)? {
+            // As if it did not exist: whoever may not have it does not learn that it does.
+            self.finish_unavailable(id, &document, bytes);
+            return Ok(());
+        }
         let mut changes = VecDeque::new();
         let mut documents: Vec<&[u8]> = Vec::new();
         for item in &message.changes {
@@ -175,16 +190,20 @@ impl Relay {
             for (kind, chunk) in split {
                 match kind {
                     ChunkKind::Document => documents.push(chunk),
-                    // What is no change, the guard says best.
-                    _ => changes.push_back(chunk.to_vec()),
+                    ChunkKind::Change => changes.push_back(chunk.to_vec()),
+                    _ => {
+                        self.close_peer_for_protocol(id, &PeerError::Chunk);
+                        return Ok(());
+                    }
                 }
             }
         }
         let whole = documents.pop();
         let is_single = documents.is_empty();
         let message = SyncMessage { changes: Vec::new(), ..message };
-        let bytes = data.len();
-        let incoming = Incoming { document, is_request, message, changes, whole: None, bytes };
+        let connection = id;
+        let incoming =
+            Incoming { connection, document, is_request, message, changes, whole: None, bytes };
         match whole {
             None => self.take_changes(id, incoming, share, unix_ms),
             Some(_) if !is_single => {
@@ -193,7 +212,7 @@ impl Relay {
                 Ok(())
             }
             Some(whole) => {
-                self.begin_upload(Upload::new(id, whole), incoming);
+                self.begin_upload(whole, incoming);
                 Ok(())
             }
         }
@@ -209,17 +228,18 @@ impl Relay {
         unix_ms: u64,
     ) -> Result<(), StoreError> {
         let document = incoming.document;
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
-        let count = incoming.changes.len().min((*share).max(1));
-        *share -= count.min(*share);
-        let due: Vec<Vec<u8>> = incoming.changes.drain(..count).collect();
-        let home = self.store.document(&document)?.map(|(row, _)| row);
-        if home.is_some_and(|row| row.space != peer.space) {
-            // As if it did not exist: whoever may not have it does not learn that it does.
-            self.finish_unavailable(id, &incoming);
+        if !self.is_open_to(id, &document)? {
+            self.finish_unavailable(id, &document, incoming.bytes);
             return Ok(());
         }
-        let collection = home.map(|row| row.collection.clone());
+        let mut due: Vec<Vec<u8>> = Vec::new();
+        while (*share > 0 || due.is_empty())
+            && let Some(chunk) = incoming.changes.pop_front()
+        {
+            *share = share.saturating_sub(cost(&chunk));
+            due.push(chunk);
+        }
+        let collection = self.store.document(&document)?.map(|(row, _)| row.collection.clone());
         if !due.is_empty() || !self.is_without_orphans(id, &document) {
             self.take_in(id, &document, collection, due)?;
         }
@@ -228,9 +248,20 @@ impl Relay {
         }
         self.keep_waiting(id, &document);
         if let Some(peer) = self.peers.by_connection.get_mut(&id) {
+            if peer.arriving.insert(document) {
+                *self.peers.arriving.entry(document).or_default() += 1;
+            }
             peer.inbox.push_back(Work::Changes(incoming));
         }
         Ok(())
+    }
+
+    /// Whether a peer may know of a document: there is none yet, or it is of its space.
+    fn is_open_to(&mut self, id: ConnectionId, document: &DocumentId) -> Result<bool, StoreError> {
+        let Some(peer) = self.peers.by_connection.get(&id) else { return Ok(false) };
+        let home = self.store.document(document)?;
+        Ok(self.options.access != Access::None
+            && home.is_none_or(|(row, _)| row.space == peer.space))
     }
 
     /// Messages of this peer about this document wait from now on, those included that came already.
@@ -241,7 +272,6 @@ impl Relay {
             let (waiting, inbox) = inbox.partition(|work| work.document() == *document);
             peer.inbox = inbox;
             peer.busy.insert(*document, waiting);
-            *self.peers.arriving.entry(*document).or_default() += 1;
         }
     }
 
@@ -257,15 +287,17 @@ impl Relay {
     }
 
     /// A message was worked off, and those about the same document may go on.
-    fn end_message(&mut self, id: ConnectionId, incoming: &Incoming) {
+    fn end_message(&mut self, id: ConnectionId, document: &DocumentId, bytes: usize) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        peer.inbox_bytes = peer.inbox_bytes.saturating_sub(incoming.bytes);
-        peer.dirty.insert(incoming.document);
+        peer.inbox_bytes = peer.inbox_bytes.saturating_sub(bytes);
+        peer.dirty.insert(*document);
         self.ready.insert(id);
-        if let Some(waiting) = peer.busy.remove(&incoming.document) {
-            waiting.into_iter().rev().for_each(|work| peer.inbox.push_front(work));
-            self.has_arrived(&incoming.document);
+        let waiting = peer.busy.remove(document).unwrap_or_default();
+        waiting.into_iter().rev().for_each(|work| peer.inbox.push_front(work));
+        if peer.arriving.remove(document) {
+            self.has_arrived(document);
         }
+        self.peers.uploads.end(id, *document);
     }
 
     fn is_without_orphans(&self, id: ConnectionId, document: &DocumentId) -> bool {
@@ -283,23 +315,28 @@ impl Relay {
         chunks: Vec<Vec<u8>>,
     ) -> Result<(), StoreError> {
         let mut came: Vec<Chunk> = Vec::with_capacity(chunks.len());
+        let mut no_changes = 0;
         for chunk in chunks {
             match change::parse(&chunk) {
                 Ok(change) => came.push((change, chunk)),
                 Err(error) => {
-                    self.counters.refused.never += 1;
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(conn = id.0, %document, error, "change refused");
+                    no_changes += 1;
+                    if no_changes == 1 {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(conn = id.0, %document, error, "change refused");
+                    }
                 }
             }
         }
+        self.counters.refused.never += no_changes;
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
         let Some(talk) = peer.talks.get_mut(document) else { return Ok(()) };
         let nothing = ChangeGraph::new();
         let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
+        if no_changes > 0 {
+            talk.orphans.give_up();
+        }
         let ready = talk.orphans.sort(graph, came);
-        let is_too_much =
-            talk.orphans.len() > ORPHANS_MAX || talk.orphans.bytes() > ORPHAN_BYTES_MAX;
         let collection = collection.unwrap_or_else(|| self.options.automerge_collection.clone());
         let name = peer.space.clone();
         let place = Place { space: &name, collection: &collection, document };
@@ -315,6 +352,11 @@ impl Relay {
         let Intake { positions, refused, .. } = intake;
         refused.classes.values().for_each(|class| self.counters.refused.count(*class));
         if let Some(class) = refused.class() {
+            if let Some(peer) = self.peers.by_connection.get_mut(&id)
+                && let Some(talk) = peer.talks.get_mut(document)
+            {
+                talk.orphans.give_up();
+            }
             let (hashes, reason) = (refused.hashes.len(), &refused.reason);
             tracing::warn!(conn = id.0, %document, hashes, ?class, reason, "changes refused");
         }
@@ -322,10 +364,7 @@ impl Relay {
             let document = *document;
             self.answers.push(Answer { author: Author::Peer, name, document, positions });
         }
-        if is_too_much {
-            let what = "changes that build on unknown ones";
-            self.close_peer_for_protocol(id, &PeerError::TooMuch { what, max: ORPHANS_MAX });
-        }
+        self.weigh_talk(id, document);
         Ok(())
     }
 
@@ -336,7 +375,7 @@ impl Relay {
         incoming: &Incoming,
         unix_ms: u64,
     ) -> Result<(), StoreError> {
-        let Incoming { document, is_request, message, .. } = incoming;
+        let Incoming { document, is_request, message, bytes, .. } = incoming;
         let nothing = ChangeGraph::new();
         let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
@@ -353,17 +392,31 @@ impl Relay {
         if let Some(snapshot) = snapshot {
             self.take_snapshot(document, snapshot)?;
         }
-        self.end_message(id, incoming);
+        self.end_message(id, document, *bytes);
+        self.weigh_talk(id, document);
         self.note_heads(id, document, &message.heads, unix_ms);
         Ok(())
     }
 
-    fn finish_unavailable(&mut self, id: ConnectionId, incoming: &Incoming) {
+    fn finish_unavailable(&mut self, id: ConnectionId, document: &DocumentId, bytes: usize) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        if let Some(talk) = peer.talks.get_mut(&incoming.document) {
+        if let Some(talk) = peer.talks.get_mut(document) {
             talk.is_unavailable = true;
         }
-        self.end_message(id, incoming);
+        self.end_message(id, document, bytes);
+    }
+
+    /// Charges a connection what it makes the relay remember about a document.
+    pub(super) fn weigh_talk(&mut self, id: ConnectionId, document: &DocumentId) {
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        let Some(talk) = peer.talks.get_mut(document) else { return };
+        let bytes = talk.conversation.memory_bytes() + talk.orphans.bytes();
+        peer.talk_bytes = peer.talk_bytes + bytes - talk.bytes;
+        talk.bytes = bytes;
+        if peer.talk_bytes > TALK_BYTES_MAX {
+            let what = "bytes to remember";
+            self.close_peer_for_protocol(id, &PeerError::TooMuch { what, max: TALK_BYTES_MAX });
+        }
     }
 }
 
@@ -373,8 +426,22 @@ fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {
     heads
 }
 
+/// What checking a change costs of a peer's share of a turn. A deflated one may inflate to
+/// thousands of times its length.
+fn cost(chunk: &[u8]) -> usize {
+    let is_deflated = chunk.get(8) == Some(&DEFLATED);
+    1 + chunk.len() / 4096 + if is_deflated { DEFLATED_COST } else { 0 }
+}
+
 /// Changes a peer may have checked in one turn, so that others' wait for milliseconds at most.
 const CHANGES_PER_TURN: usize = 2048;
 
-/// Bytes of changes that wait for others, for one document and peer.
-const ORPHAN_BYTES_MAX: usize = 16 << 20;
+/// Changes that a deflated one counts for.
+const DEFLATED_COST: usize = 32;
+
+/// The chunk type of a deflated change.
+const DEFLATED: u8 = 2;
+
+/// Bytes that the relay remembers for one connection: what it said it has, and changes that wait for
+/// others.
+const TALK_BYTES_MAX: usize = 64 << 20;

@@ -38,11 +38,32 @@ const { Counter, Repo, cbor, decodeHeads, parseAutomergeUrl, splice, stringifyAu
 const { WebSocketClientAdapter } = await load("@automerge/automerge-repo-network-websocket")
 const { NodeFSStorageAdapter } = await load("@automerge/automerge-repo-storage-nodefs")
 
+/** Files, all of them whole: the repo writes some a moment after they were asked for, and a process
+ * that ends in the middle of it leaves half of one. */
+class WholeFiles extends NodeFSStorageAdapter {
+  #writes = new Set()
+  #isClosed = false
+
+  async save(key, binary) {
+    if (this.#isClosed) return
+    const write = super.save(key, binary)
+    this.#writes.add(write)
+    await write.finally(() => this.#writes.delete(write))
+  }
+
+  /** Takes nothing any more, once what it took is written. */
+  async close() {
+    this.#isClosed = true
+    await Promise.allSettled(this.#writes)
+  }
+}
+
+const files = options.storage ? new WholeFiles(options.storage) : undefined
 const adapter = new WebSocketClientAdapter(options.url, options.retry)
 const repo = new Repo({
   network: [adapter],
   ...(options.peer ? { peerId: options.peer } : {}),
-  ...(options.storage ? { storage: new NodeFSStorageAdapter(options.storage) } : {}),
+  ...(files ? { storage: files } : {}),
 })
 
 /** What others said in a document, oldest first. */
@@ -129,9 +150,10 @@ const requests = {
 
   /** Hangs up, and writes what is not yet in the folder. `repo.shutdown` would stumble here over
    * documents that nobody has. */
-  shutdown() {
+  async shutdown() {
     repo.networkSubsystem.disconnect()
-    return repo.flush(Object.keys(repo.handles).filter(id => repo.handles[id].isReady()))
+    await repo.flush(Object.keys(repo.handles).filter(id => repo.handles[id].isReady()))
+    await files?.close()
   },
 }
 

@@ -8,7 +8,7 @@ use rejoin::{Counter, PeerId, Text, WatchEvent};
 use rejoin_tests::foreign::{automerge_of, made_up_document, recorded_document};
 use rejoin_tests::native::{Native, patiently};
 use rejoin_tests::node::{Found, Node, Version, count, push, set, splice};
-use rejoin_tests::processes::RelayProcess;
+use rejoin_tests::processes::{Rejoin, RelayProcess};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,7 +46,34 @@ with_both_versions![
     three_writers_of_one_text_end_equal,
     spaces_do_not_see_each_other,
     a_native_document_with_a_key_is_found_and_edited,
+    the_command_line_takes_the_ids_it_shows,
 ];
+
+async fn the_command_line_takes_the_ids_it_shows(version: Version) {
+    let world = World::new(version);
+    let mut ada = world.node();
+    let document = ada.create(json!({ "title": "Boiler", "tasks": [{ "done": false }] }));
+    ada.saved(&document);
+    let rejoin = Rejoin::in_dir(world.folder.path());
+    let run =
+        |line: &[&str]| rejoin.json([&["--replica", "desk.redb"], line, &["--json"]].concat());
+    let (url, once) = (world.relay.url(), "--once");
+    run(&["sync", &url, once]);
+    let shown = run(&["get", "documents", &document]);
+    assert_eq!(shown["value"]["title"], "Boiler", "{shown}");
+    run(&["append", "documents", &document, "title", ", 2nd floor"]);
+    run(&["set", "documents", &document, "tasks[0].done:=true"]);
+    run(&["history", "documents", &document]);
+    run(&["blame", "documents", &document]);
+    run(&["sync", &url, once]);
+    ada.value_is(&document, "title", "Boiler, 2nd floor");
+    assert_eq!(ada.value(&document)["tasks"], json!([{ "done": true }]));
+    let listed = run(&["list", "documents"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let unknown = "automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu";
+    let refused = rejoin.refused(["--replica", "desk.redb", "set", "documents", unknown, "a=1"]);
+    assert!(refused.contains("there is no document"), "{refused}");
+}
 
 /// A relay, and a folder for everybody.
 struct World {

@@ -136,6 +136,7 @@ fn a_relay_says_where_it_listens_and_ends_when_asked() {
     assert_eq!(listening["event"], "listening");
     let url = listening["url"].as_str().expect("an address");
     assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/sync"), "{url}");
+    assert_eq!(listening["automerge"], url.replace("/sync", "/automerge"));
     folder.json("set jobs 1 status=booked");
     folder.json(&format!("sync {url} --once"));
     assert_eq!(relay.terminate(), Some(0));

@@ -220,7 +220,7 @@ pub(crate) struct ListArguments {
 pub(crate) struct DocumentArguments {
     /// A kind of document, such as jobs
     pub(crate) collection: String,
-    /// Which document, by its natural key
+    /// Which document, by its natural key, or by its id if it has none
     pub(crate) key: String,
 }
 

@@ -13,7 +13,7 @@ use crate::clock::utc;
 use crate::history::{HASH_SHOWN, short};
 use crate::identity::{author_json, whole};
 use crate::layout::{one_line, width, wrap};
-use crate::local::Local;
+use crate::local::{Local, named};
 use crate::output::{Output, count};
 use crate::reviews::{short_id, shown};
 use crate::values::at;
@@ -25,7 +25,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let (name, key) = (&arguments.document.collection, &arguments.document.key);
-    let document = local.collection(name)?.document(key)?;
+    let document = named(&local.collection(name)?, key)?;
     // Deleted documents are looked at, too.
     let Some(entry) = document.read().await? else {
         bail!("there is no document {key:?} in {name}; `rejoin list {name}` shows what there is");

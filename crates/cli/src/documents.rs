@@ -1,13 +1,13 @@
 //! Commands about one document: get, set, append, add, delete.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rejoin::{Edited, Op, Review};
 use serde_json::{Value, json};
 
 use crate::arguments::{
     AddArguments, AppendArguments, DocumentArguments, GetArguments, PlaceArguments, SetArguments,
 };
-use crate::local::{DELETED, Local, is_deleted};
+use crate::local::{DELETED, Local, is_deleted, is_id, named};
 use crate::output::{Output, count};
 use crate::reviews;
 use crate::values::{Assignment, entry_json, new_fields};
@@ -49,8 +49,14 @@ async fn assign(
     assignments: &[Assignment],
 ) -> Result<Edited> {
     let collection = local.space.collection(&document.collection)?;
-    let handle = collection.document(&document.key)?;
+    let handle = named(&collection, &document.key)?;
     let Some(entry) = handle.read().await? else {
+        if is_id(&document.key) {
+            bail!(
+                "there is no document {}; sync first, or give a new one a key of its own",
+                document.key
+            );
+        }
         let fields = new_fields(assignments).context(
             "a new document has nothing to go into yet; set whole maps and lists, as in \
              parts:='[\"valve\"]'",

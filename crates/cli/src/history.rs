@@ -8,7 +8,7 @@ use crate::arguments::{HistoryArguments, PlaceArguments};
 use crate::clock::utc;
 use crate::identity::author_json;
 use crate::layout::{Table, width};
-use crate::local::Local;
+use crate::local::{Local, named};
 use crate::output::Output;
 use crate::reviews::short_id;
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let collection = local.collection(&arguments.document.collection)?;
-    let document = collection.document(&arguments.document.key)?;
+    let document = named(&collection, &arguments.document.key)?;
     // Deleted documents have a history too.
     if document.read().await?.is_none() {
         let (name, key) = (&arguments.document.collection, &arguments.document.key);

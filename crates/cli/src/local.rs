@@ -81,7 +81,7 @@ impl Local {
         arguments: &DocumentArguments,
     ) -> Result<(rejoin::Document, Entry)> {
         let DocumentArguments { collection: name, key } = arguments;
-        let document = self.collection(name)?.document(key)?;
+        let document = named(&self.collection(name)?, key)?;
         match document.read().await? {
             Some(entry) if is_deleted(&entry) => bail!(
                 "{name} {key:?} is deleted; `rejoin set` one of its fields to bring it back, or \
@@ -99,6 +99,19 @@ impl Local {
     pub(crate) async fn close(self) {
         self.replica.close().await;
     }
+}
+
+/// The document with this natural key, or with the id that stands in its place where there is none.
+pub(crate) fn named(collection: &Collection, key: &str) -> Result<rejoin::Document> {
+    if !is_id(key) {
+        return Ok(collection.document(key)?);
+    }
+    Ok(collection.document_by_id(key.parse()?))
+}
+
+/// Whether a key is the id of a document.
+pub(crate) fn is_id(key: &str) -> bool {
+    key.starts_with("automerge:")
 }
 
 /// How to type a command about the same place: `rejoin --replica van.redb`.

@@ -66,12 +66,13 @@ pub(crate) fn compact() -> Result<()> {
     Ok(compact_worker_process(WORKER_ADDRESS_BYTES_MAX)?)
 }
 
-/// One line that a script can wait for. Nobody needs to read it.
+/// A line that a script can wait for, and one that people look for. Nobody needs to read them.
 fn announce(address: SocketAddr, output: Output) {
     let url = format!("ws://{address}/sync");
     let automerge = format!("ws://{address}/automerge");
     let json = json!({ "event": "listening", "url": url, "automerge": automerge });
-    let _ = output.result(&json, || format!("listening on {url}"));
+    let text = || format!("listening on {url}\nfor automerge-repo on {automerge}");
+    let _ = output.result(&json, text);
 }
 
 /// Resolves when somebody asks the process to end.

@@ -1,5 +1,6 @@
 //! A serving relay and real WebSockets.
 
+mod automerge_repo;
 mod connections;
 mod health;
 mod replica;

@@ -164,7 +164,8 @@ fn bench(names: &[String]) -> Result<ExitCode> {
 
 fn bench_peers(rows: &[String], options: &peers::Options) -> ExitCode {
     let mut steps = Steps::of("bench --peers");
-    let ready = steps.run("packages", peers::install) && steps.run("build", || options.build());
+    let ready =
+        steps.run("packages", node::install_peers) && steps.run("build", || options.build());
     if ready {
         steps.run("peers", || options.measure(rows));
     }

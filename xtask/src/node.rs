@@ -1,4 +1,5 @@
-//! The npm packages that the tests dial relays with, in folders of their own below `target`.
+//! The npm packages that tests dial relays with, and relays of others, in folders of their own below
+//! `target`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,22 +9,35 @@ use anyhow::{Context, Result};
 
 use crate::steps::run;
 
-/// Installs the packages of each folder in `tests/node` as its lock file has them, unless they are
-/// there.
+/// Installs the packages of the clients in `tests/node` as their lock files have them, unless they
+/// are there.
 ///
 /// # Errors
 ///
 /// When there is no npm, or the packages cannot be had. The message says what to do.
 pub(crate) fn install() -> Result<()> {
+    install_each(&[("tests/node/current", "current"), ("tests/node/previous", "previous")])
+}
+
+/// The same for the relays in `tests/node-peers` that ours is measured beside.
+///
+/// # Errors
+///
+/// As [`install`].
+pub(crate) fn install_peers() -> Result<()> {
+    install_each(&[("tests/node-peers", "peers")])
+}
+
+/// Installs what the first of each pair lists into the second, below `target/node`.
+fn install_each(places: &[(&str, &str)]) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = root.join("target/node");
     fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
     // Tests that run at the same time may all find nothing there. Released when it is closed.
     let lock = File::create(root.join("target/node.lock")).context("cannot make a lock")?;
     lock.lock().context("cannot wait for others who install")?;
-    for version in ["current", "previous"] {
-        let (wanted, folder) = (root.join("tests/node").join(version), target.join(version));
-        Place { wanted, folder }.install()?;
+    for (wanted, folder) in places {
+        Place { wanted: root.join(wanted), folder: target.join(folder) }.install()?;
     }
     Ok(())
 }

@@ -1,10 +1,6 @@
 //! Our relay beside others: `cargo xtask bench --peers`.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::steps::cargo;
@@ -48,59 +44,4 @@ impl Options {
         arguments.extend(rows.iter().map(String::as_str));
         cargo(&arguments)
     }
-}
-
-/// Installs the npm packages of `tests/node-peers` below `target`, unless they are there.
-///
-/// # Errors
-///
-/// When there is no npm, or the packages cannot be had. The message says what to do.
-pub(crate) fn install() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let from = root.join("tests/node-peers");
-    let place = Place { folder: root.join("target/node-peers") };
-    fs::create_dir_all(&place.folder)
-        .with_context(|| format!("cannot make {}", place.folder.display()))?;
-    // Released when it is closed.
-    let lock = File::create(root.join("target/node-peers.lock")).context("cannot make a lock")?;
-    lock.lock().context("cannot wait for others who install")?;
-    let wanted = read(&from.join(LOCK))?;
-    if place.has(&wanted) {
-        return Ok(());
-    }
-    println!("installing npm packages into {}", place.folder.display());
-    for file in [LOCK, "package.json"] {
-        fs::write(place.folder.join(file), read(&from.join(file))?)
-            .with_context(|| format!("cannot write {file} in {}", place.folder.display()))?;
-    }
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&place.folder);
-    let status = npm.status().context("cannot start npm; install Node 20 or later")?;
-    if !status.success() {
-        bail!("`npm ci` failed ({status}); see to the network, or to the registry npm uses");
-    }
-    fs::write(place.stamp(), wanted).context("cannot note what is installed")
-}
-
-/// Names each package and its hash.
-const LOCK: &str = "package-lock.json";
-
-/// A folder of packages.
-struct Place {
-    folder: PathBuf,
-}
-
-impl Place {
-    /// A copy of the lock file whose packages were installed.
-    fn stamp(&self) -> PathBuf {
-        self.folder.join("installed.json")
-    }
-
-    fn has(&self, wanted: &[u8]) -> bool {
-        fs::read(self.stamp()).is_ok_and(|installed| installed == wanted)
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

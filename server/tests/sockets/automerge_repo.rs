@@ -20,12 +20,8 @@ async fn dial(address: SocketAddr, path: &str) -> Socket {
 
 async fn join(address: SocketAddr, name: &str) -> Socket {
     let mut socket = dial(address, "/automerge").await;
-    let join = RepoFrame::Join {
-        sender: name,
-        storage: None,
-        is_ephemeral: true,
-        speaks_version_1: true,
-    };
+    let join =
+        RepoFrame::Join { sender: name, storage: None, is_ephemeral: true, speaks_version_1: true };
     socket.send(Message::Binary(join.encode().into())).await.unwrap();
     let answer = binary(&mut socket).await.expect("an answer");
     match RepoFrame::decode(&answer).unwrap() {

@@ -158,7 +158,7 @@ fn started(command: Command) -> Result<(Running, String)> {
 /// Where the npm packages are.
 fn packages() -> Result<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
-    let packages = target.join("node-peers/node_modules");
+    let packages = target.join("node/peers/node_modules");
     ensure!(packages.is_dir(), "the npm packages are missing; run `cargo xtask bench --peers`");
     Ok(packages)
 }

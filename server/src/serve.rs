@@ -10,6 +10,7 @@ mod connection;
 mod database;
 mod driver;
 mod engine;
+mod heard;
 mod http;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use tracing::Instrument;
 
 use super::Phase;
 use super::engine::{Batch, Command, EngineHandle, Protocol};
+use super::heard::Heard;
 use crate::relay::{Close, ConnectionId};
 
 /// A message that no session of ours sends.
@@ -36,7 +37,7 @@ pub(super) enum Violation {
 }
 
 /// A WebSocket of ours.
-pub(super) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+pub(super) type WebSocket = WebSocketStream<Heard<TokioIo<Upgraded>>>;
 
 /// What connections have in common.
 #[derive(Debug, Clone)]
@@ -64,8 +65,8 @@ impl Pump {
         tracing::debug!(?protocol, "connected");
         let (outbox, inbox) = mpsc::channel(1);
         self.engine.tell(Command::Connected { id, protocol, outbox }).await;
+        let heard = socket.get_ref().flag();
         let (mut sink, mut stream) = socket.split();
-        let heard = AtomicBool::new(true);
         let mut phases = self.phases.clone();
         let write = async {
             let end = self.write(id, &mut sink, inbox, &heard).await;
@@ -73,7 +74,7 @@ impl Pump {
             end
         };
         let end = tokio::select! {
-            () = self.read(id, &mut stream, &heard) => "closed by the other side",
+            () = self.read(id, &mut stream) => "closed by the other side",
             end = write => end,
             _ = phases.wait_for(|phase| *phase == Phase::Cut) => "cut",
         };
@@ -82,14 +83,8 @@ impl Pump {
     }
 
     /// Gives the engine what comes, as fast as it takes it. Returns when the replica has gone.
-    async fn read(
-        &self,
-        id: ConnectionId,
-        stream: &mut SplitStream<WebSocket>,
-        heard: &AtomicBool,
-    ) {
+    async fn read(&self, id: ConnectionId, stream: &mut SplitStream<WebSocket>) {
         while let Some(message) = stream.next().await {
-            heard.store(true, Ordering::Relaxed);
             let violation = match message {
                 Ok(Message::Binary(bytes)) => {
                     self.engine.give(id, bytes).await;

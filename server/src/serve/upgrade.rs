@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::connection::WebSocket;
 use super::engine::Protocol;
+use super::heard::Heard;
 
 /// A request that asks for a session, and may have one.
 pub(super) struct Upgrade {
@@ -86,7 +87,7 @@ impl Upgrade {
         tokio::spawn(async move {
             match connection.await {
                 Ok(upgraded) => {
-                    let io = TokioIo::new(upgraded);
+                    let io = Heard::new(TokioIo::new(upgraded));
                     serve(WebSocket::from_raw_socket(io, Role::Server, Some(config)).await).await;
                 }
                 Err(error) => {

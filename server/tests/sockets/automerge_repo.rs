@@ -1,11 +1,12 @@
 //! Peers of automerge-repo over real sockets.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use rejoin_core::automerge_repo::RepoFrame;
 use rejoin_relay::Config;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -96,6 +97,29 @@ async fn peers_are_pinged_and_those_that_are_gone_noticed() {
         if pings > 3 && relay.get("/healthz", &[]).await.contains("\"sessions\":1") {
             break;
         }
+    }
+    relay.stop().await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_long_message_slowly_is_not_taken_for_dead() {
+    let data = tempfile::tempdir().unwrap();
+    let mut config = Config::new(data.path());
+    config.peer_ping_interval = Duration::from_millis(300);
+    let relay = Serving::with(config).await;
+    let socket = join(relay.address, "slow").await;
+    let MaybeTlsStream::Plain(mut socket) = socket.into_inner() else { panic!("no TLS here") };
+    // A masked binary message of 1 MiB, of which no end comes.
+    socket.write_all(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4]).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        socket.write_all(&[0]).await.unwrap();
+        let health = relay.get("/healthz", &[]).await;
+        assert!(health.contains("\"sessions\":1"), "{health} after {:?}", begun.elapsed());
+    }
+    // Now it says nothing more.
+    while !relay.get("/healthz", &[]).await.contains("\"sessions\":0") {
+        tokio::task::yield_now().await;
     }
     relay.stop().await.unwrap().unwrap();
 }

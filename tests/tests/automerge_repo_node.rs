@@ -55,8 +55,7 @@ async fn the_command_line_takes_the_ids_it_shows(version: Version) {
     let document = ada.create(json!({ "title": "Boiler", "tasks": [{ "done": false }] }));
     ada.saved(&document);
     let rejoin = Rejoin::in_dir(world.folder.path());
-    let run =
-        |line: &[&str]| rejoin.json([&["--replica", "desk.redb"], line, &["--json"]].concat());
+    let run = |line: &[&str]| rejoin.json([&["--replica", "desk.redb"], line].concat());
     let (url, once) = (world.relay.url(), "--once");
     run(&["sync", &url, once]);
     let shown = run(&["get", "documents", &document]);

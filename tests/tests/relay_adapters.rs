@@ -104,6 +104,7 @@ fn start(rejoin: &Rejoin, listen: &str) -> (Running, String) {
     let line = relay.line().expect("the relay listens");
     let url = line.strip_prefix("listening on ").and_then(|it| it.strip_suffix("/sync"));
     let url = url.unwrap_or_else(|| panic!("the relay says {line}")).to_owned();
+    assert_eq!(relay.line(), Some(format!("for automerge-repo on {url}/automerge")));
     (relay, url)
 }
 

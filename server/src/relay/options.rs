@@ -61,7 +61,7 @@ impl Default for RelayOptions {
     fn default() -> Self {
         Self {
             sessions_max: 10_000,
-            graph_bytes_max: 128 << 20,
+            graph_bytes_max: 64 << 20,
             repair_bytes_max: 64 << 20,
             retry_after_ms: 1000,
             access: Access::Write,

@@ -46,7 +46,7 @@ impl Config {
         Self {
             data: data.into(),
             options: RelayOptions::default(),
-            cache_bytes: 128 << 20,
+            cache_bytes: 16 << 20,
             inbound_bytes_max: 32 << 20,
             batch_bytes: 256 << 10,
             handshake_limit: Duration::from_secs(10),

@@ -35,15 +35,7 @@ fn input() -> FoldInput {
 }
 
 fn entry(chunk: &[u8]) -> GraphEntry {
-    let change = parse(chunk).unwrap();
-    GraphEntry {
-        hash: change.hash(),
-        actor: change.actor().clone(),
-        seq: change.seq(),
-        start_op: change.start_op(),
-        max_op: change.max_op(),
-        deps: change.deps().to_vec(),
-    }
+    GraphEntry::from(&parse(chunk).unwrap())
 }
 
 /// A worker that is a line of shell, in a folder.

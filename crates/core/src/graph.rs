@@ -7,6 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::change::Change;
 use crate::digest::{HeadsHash, heads_hash};
 use crate::history::{History, KnownChange, LastChange};
 use crate::limits;
@@ -49,6 +50,20 @@ pub struct GraphEntry {
     pub max_op: u64,
     /// The changes it builds on, in any order.
     pub deps: Vec<ChangeHash>,
+}
+
+impl From<&Change> for GraphEntry {
+    /// What the graph keeps of a change.
+    fn from(change: &Change) -> Self {
+        Self {
+            hash: change.hash(),
+            actor: change.actor().clone(),
+            seq: change.seq(),
+            start_op: change.start_op(),
+            max_op: change.max_op(),
+            deps: change.deps().to_vec(),
+        }
+    }
 }
 
 /// What a reader that holds certain changes does not hold.

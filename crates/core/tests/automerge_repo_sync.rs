@@ -55,15 +55,7 @@ impl Hub {
         let document = DocumentId([7; 16]);
         let place = Place { space: &space, collection: &collection, document: &document };
         assert_eq!(admit(change, &place, &self.graph), Ok(Admission::New));
-        let entry = GraphEntry {
-            hash: change.hash(),
-            actor: change.actor().clone(),
-            seq: change.seq(),
-            start_op: change.start_op(),
-            max_op: change.max_op(),
-            deps: change.deps().to_vec(),
-        };
-        self.graph.insert(entry).expect("its dependencies are known");
+        self.graph.insert(GraphEntry::from(change)).expect("its dependencies are known");
         self.chunks.push(chunk);
     }
 

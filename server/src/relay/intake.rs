@@ -79,7 +79,7 @@ impl<'a> Intake<'a> {
                 self.refused.add(change.hash(), Verdict { class, reason });
                 Ok(())
             }
-            Ok(Admission::New) => self.stage(entry_of(change), chunk),
+            Ok(Admission::New) => self.stage(change.into(), chunk),
             Ok(Admission::Known) => {
                 self.counters.changes_known += 1;
                 Ok(())
@@ -88,7 +88,7 @@ impl<'a> Intake<'a> {
             Err(Refusal::Missing(_)) if self.options.drops_dep_check() => {
                 let known_deps = change.deps().iter().filter(|dep| graph.contains(dep));
                 let deps = known_deps.copied().collect();
-                self.stage(GraphEntry { deps, ..entry_of(change) }, chunk)
+                self.stage(GraphEntry { deps, ..GraphEntry::from(change) }, chunk)
             }
             Err(refusal) => {
                 self.refused.add(change.hash(), Verdict::of(&refusal));
@@ -212,16 +212,5 @@ fn precedence(class: RefusedClass) -> u8 {
         RefusedClass::Later => 1,
         RefusedClass::ActorReused => 2,
         RefusedClass::Never => 3,
-    }
-}
-
-fn entry_of(change: &Change) -> GraphEntry {
-    GraphEntry {
-        hash: change.hash(),
-        actor: change.actor().clone(),
-        seq: change.seq(),
-        start_op: change.start_op(),
-        max_op: change.max_op(),
-        deps: change.deps().to_vec(),
     }
 }

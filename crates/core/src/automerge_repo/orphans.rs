@@ -66,12 +66,7 @@ impl Orphans {
         self.waiting.keys().filter(|dep| !self.held.contains(dep)).copied()
     }
 
-    /// How many changes are held.
-    pub fn len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Whether none are.
+    /// Whether no change is held.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

@@ -134,13 +134,7 @@ fn each_entry<'a>(
     mut each: impl FnMut(&str, &mut Decoder<'a>) -> Result<(), RepoFrameError>,
 ) -> Result<(), RepoFrameError> {
     let mut left = decoder.map()?;
-    loop {
-        match &mut left {
-            Some(0) => return Ok(()),
-            Some(left) => *left -= 1,
-            None if decoder.datatype()? == Type::Break => return Ok(decoder.skip()?),
-            None => {}
-        }
+    while has_more(decoder, &mut left)? {
         match decoder.datatype()? {
             Type::String => {
                 let key = decoder.str()?;
@@ -151,6 +145,24 @@ fn each_entry<'a>(
                 skip(decoder, DEPTH_MAX)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Whether a list or map goes on. `left` is what its header counted, or nothing if it has an end
+/// mark, which is taken.
+fn has_more(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, RepoFrameError> {
+    match left {
+        Some(0) => Ok(false),
+        Some(left) => {
+            *left -= 1;
+            Ok(true)
+        }
+        None if decoder.datatype()? == Type::Break => {
+            decoder.skip()?;
+            Ok(false)
+        }
+        None => Ok(true),
     }
 }
 
@@ -270,15 +282,10 @@ fn skip(decoder: &mut Decoder<'_>, depth: usize) -> Result<(), RepoFrameError> {
         }
         _ => return Ok(decoder.skip()?),
     };
-    loop {
-        match &mut left {
-            Some(0) => return Ok(()),
-            Some(left) => *left -= 1,
-            None if decoder.datatype()? == Type::Break => return Ok(decoder.skip()?),
-            None => {}
-        }
+    while has_more(decoder, &mut left)? {
         skip(decoder, depth)?;
     }
+    Ok(())
 }
 
 /// Takes a `null` or `undefined`, if that is what comes.

@@ -164,10 +164,11 @@ impl ChangeStore {
         Ok(())
     }
 
-    /// Keeps the memory within its budget, but never drops `used` or what the batch is ahead of.
-    fn evict(&mut self, used: Option<&DocumentId>) {
+    /// Keeps the memory within its budget, but never drops what was used last or what the batch is
+    /// ahead of.
+    fn evict(&mut self) {
         let batch = &self.batch;
-        self.cache.evict(|document| Some(document) == used || batch.holds(document));
+        self.cache.evict(|document| batch.holds(document));
         if batch.is_empty() && self.spaces.len() > SPACES_MAX {
             self.spaces.clear();
         }

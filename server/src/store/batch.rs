@@ -117,7 +117,7 @@ impl ChangeStore {
         match self.write(&batch, unix_ms, durability) {
             Ok(()) => {
                 batch.documents.keys().for_each(|document| self.cache.weigh(document));
-                self.evict(None);
+                self.evict();
                 Ok(batch.changes.len())
             }
             Err(error) => {

@@ -21,14 +21,15 @@ impl Held {
     }
 }
 
-/// The least recently used documents leave when the rest takes more than a budget.
+/// The least recently used documents leave when the rest takes more than a budget. Small documents
+/// and large ones have a share of it each: what many small ones save is soon read again, and the
+/// large one whose graph takes long to read is not to leave for them.
 #[derive(Debug)]
 pub(super) struct GraphCache {
     held: BTreeMap<DocumentId, Entry>,
-    by_use: BTreeSet<(u64, DocumentId)>,
+    /// Of the small documents, and of the large ones.
+    shares: [Share; 2],
     uses: u64,
-    bytes: usize,
-    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -39,17 +40,38 @@ struct Entry {
     bytes: usize,
 }
 
+/// A part of the budget, and who has it.
+#[derive(Debug)]
+struct Share {
+    by_use: BTreeSet<(u64, DocumentId)>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Share {
+    fn new(bytes_max: usize) -> Self {
+        Self { by_use: BTreeSet::new(), bytes: 0, bytes_max }
+    }
+
+    /// One document alone may take what it takes: without it nothing works.
+    fn is_over_budget(&self) -> bool {
+        self.bytes > self.bytes_max && self.by_use.len() > 1
+    }
+}
+
 impl GraphCache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { held: BTreeMap::new(), by_use: BTreeSet::new(), uses: 0, bytes: 0, bytes_max }
+        let small = bytes_max / 8 * 3;
+        let shares = [Share::new(small), Share::new(bytes_max - small)];
+        Self { held: BTreeMap::new(), shares, uses: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.shares.iter().map(|share| share.bytes).sum()
     }
 
     pub(super) fn is_over_budget(&self) -> bool {
-        self.bytes > self.bytes_max
+        self.shares.iter().any(Share::is_over_budget)
     }
 
     pub(super) fn contains(&self, document: &DocumentId) -> bool {
@@ -60,8 +82,9 @@ impl GraphCache {
     pub(super) fn get(&mut self, document: &DocumentId) -> Option<&mut Held> {
         let entry = self.held.get_mut(document)?;
         self.uses += 1;
-        self.by_use.remove(&(entry.used, *document));
-        self.by_use.insert((self.uses, *document));
+        let share = &mut self.shares[share_of(entry.bytes)];
+        share.by_use.remove(&(entry.used, *document));
+        share.by_use.insert((self.uses, *document));
         entry.used = self.uses;
         Some(&mut entry.held)
     }
@@ -69,44 +92,65 @@ impl GraphCache {
     pub(super) fn insert(&mut self, document: DocumentId, held: Held) {
         self.remove(&document);
         self.uses += 1;
-        let bytes = held.memory_bytes();
-        self.bytes += bytes;
-        self.by_use.insert((self.uses, document));
-        self.held.insert(document, Entry { held, used: self.uses, bytes });
+        let (used, bytes) = (self.uses, held.memory_bytes());
+        let share = &mut self.shares[share_of(bytes)];
+        share.bytes += bytes;
+        share.by_use.insert((used, document));
+        self.held.insert(document, Entry { held, used, bytes });
     }
 
     /// Charges the budget what the document takes now, after it grew.
     pub(super) fn weigh(&mut self, document: &DocumentId) {
-        if let Some(entry) = self.held.get_mut(document) {
-            let bytes = entry.held.memory_bytes();
-            self.bytes = self.bytes - entry.bytes + bytes;
-            entry.bytes = bytes;
-        }
+        let Some(entry) = self.held.get_mut(document) else { return };
+        let (used, before, now) = (entry.used, entry.bytes, entry.held.memory_bytes());
+        entry.bytes = now;
+        self.discharge(document, used, before);
+        let share = &mut self.shares[share_of(now)];
+        share.bytes += now;
+        share.by_use.insert((used, *document));
     }
 
     pub(super) fn remove(&mut self, document: &DocumentId) {
         if let Some(entry) = self.held.remove(document) {
-            self.by_use.remove(&(entry.used, *document));
-            self.bytes -= entry.bytes;
+            self.discharge(document, entry.used, entry.bytes);
         }
     }
 
-    /// Drops the least recently used documents until the budget is kept. Those `pinned` says are
-    /// ahead of the database and stay.
+    /// Drops the least recently used documents until each share is kept. Those `pinned` says are
+    /// ahead of the database and stay, and so does the last one used of each share.
     pub(super) fn evict(&mut self, pinned: impl Fn(&DocumentId) -> bool) {
-        while self.is_over_budget() {
-            let mut by_use = self.by_use.iter().map(|(_, document)| *document);
-            let Some(document) = by_use.find(|document| !pinned(document)) else { return };
-            self.remove(&document);
+        for at in 0..self.shares.len() {
+            while self.shares[at].is_over_budget() {
+                let older = self.shares[at].by_use.iter().rev().skip(1).rev();
+                let mut documents = older.map(|(_, document)| *document);
+                let Some(document) = documents.find(|document| !pinned(document)) else { break };
+                self.remove(&document);
+            }
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.held.clear();
-        self.by_use.clear();
-        self.bytes = 0;
+        for share in &mut self.shares {
+            share.by_use.clear();
+            share.bytes = 0;
+        }
+    }
+
+    fn discharge(&mut self, document: &DocumentId, used: u64, bytes: usize) {
+        let share = &mut self.shares[share_of(bytes)];
+        share.by_use.remove(&(used, *document));
+        share.bytes -= bytes;
     }
 }
+
+/// Which share a document of so many bytes belongs to.
+fn share_of(bytes: usize) -> usize {
+    usize::from(bytes > LARGE_BYTES)
+}
+
+/// A graph of some 10,000 changes, which takes milliseconds to read.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// Its row, and its entries in the two indexes.
 const HELD_BYTES: usize = 512;
@@ -124,12 +168,17 @@ mod tests {
         Held { row, graph: ChangeGraph::new(), positions: Vec::new() }
     }
 
+    fn large() -> Held {
+        Held { positions: Vec::with_capacity(LARGE_BYTES), ..held() }
+    }
+
     fn document(n: u8) -> DocumentId {
         DocumentId([n; 16])
     }
 
+    /// A cache whose share for small documents has room for so many.
     fn cache_of(documents: usize) -> GraphCache {
-        GraphCache::new(documents * held().memory_bytes())
+        GraphCache::new((documents * held().memory_bytes()).div_ceil(3) * 8)
     }
 
     #[test]
@@ -137,10 +186,12 @@ mod tests {
         let mut cache = cache_of(2);
         (1..=3).for_each(|n| cache.insert(document(n), held()));
         cache.get(&document(1));
+        assert!(cache.is_over_budget());
         cache.evict(|_| false);
         assert!(cache.contains(&document(1)));
         assert!(!cache.contains(&document(2)));
         assert!(cache.contains(&document(3)));
+        assert!(!cache.is_over_budget());
     }
 
     #[test]
@@ -148,9 +199,35 @@ mod tests {
         let mut cache = cache_of(0);
         (1..=3).for_each(|n| cache.insert(document(n), held()));
         cache.evict(|id| *id == document(1));
-        assert!(cache.contains(&document(1)));
-        assert!(!cache.contains(&document(3)));
+        let here = [1, 2, 3].map(|n| cache.contains(&document(n)));
+        assert_eq!(here, [true, false, true], "the pinned one, and the last one used");
         cache.clear();
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn a_large_document_does_not_leave_for_small_ones() {
+        let mut cache = cache_of(2);
+        cache.insert(document(1), large());
+        (2..=9).for_each(|n| cache.insert(document(n), held()));
+        cache.evict(|_| false);
+        assert!(cache.contains(&document(1)), "it is alone among the large");
+        assert!(!cache.is_over_budget());
+        cache.insert(document(10), large());
+        cache.evict(|_| false);
+        assert!(!cache.contains(&document(1)), "two of them are too much");
+    }
+
+    #[test]
+    fn a_document_that_grew_large_leaves_the_share_of_the_small() {
+        let mut cache = cache_of(2);
+        (1..=2).for_each(|n| cache.insert(document(n), held()));
+        cache.get(&document(1)).unwrap().positions.reserve(LARGE_BYTES);
+        cache.weigh(&document(1));
+        cache.insert(document(3), held());
+        cache.evict(|_| false);
+        assert!([1, 2, 3].iter().all(|n| cache.contains(&document(*n))));
+        (1..=3).for_each(|n| cache.remove(&document(n)));
         assert_eq!(cache.bytes(), 0);
     }
 }

@@ -141,7 +141,7 @@ impl ChangeStore {
             let Some(held) = self.read_held(document)? else { return Ok(None) };
             self.graphs_loaded += 1;
             self.cache.insert(*document, held);
-            self.evict(Some(document));
+            self.evict();
         }
         Ok(self.cache.get(document))
     }

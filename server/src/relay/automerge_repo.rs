@@ -31,6 +31,8 @@ use work::Work;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     by_connection: BTreeMap<ConnectionId, Peer>,
+    /// What they are charged for, together.
+    bytes: usize,
     /// Who joined each space under which peer id.
     names: BTreeMap<(SpaceName, String), ConnectionId>,
     /// Who has a document open.
@@ -160,6 +162,11 @@ impl Peer {
         self.inbox.len() + busy + self.dirty.len() + self.ephemeral.len() + self.heads_due.len()
     }
 
+    /// What it is charged for.
+    fn bytes(&self) -> usize {
+        self.inbox_bytes + self.talk_bytes
+    }
+
     fn name(&self) -> &str {
         self.joined.as_ref().map_or("", |joined| &joined.name)
     }
@@ -210,6 +217,7 @@ impl Relay {
         if let Err(error) = handled {
             self.close_peer_for_protocol(id, &error);
         }
+        self.shed_peers();
     }
 
     pub(super) fn handle_peer_disconnected(&mut self, id: ConnectionId) {
@@ -237,12 +245,26 @@ impl Relay {
     /// Nothing it sent is worked off any more. It may take minutes to be gone, if it does not read.
     fn drop_work(&mut self, id: ConnectionId) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        self.peers.bytes -= peer.bytes();
         peer.inbox.clear();
         peer.busy.clear();
+        peer.talks.values_mut().for_each(|talk| *talk = Talk::default());
+        (peer.inbox_bytes, peer.talk_bytes) = (0, 0);
         let arriving = std::mem::take(&mut peer.arriving);
         arriving.iter().for_each(|document| self.has_arrived(document));
         self.peers.uploads.forget(id);
         self.peers.eventful.remove(&id);
+    }
+
+    /// Closes who makes the relay remember most, until all of it together is little enough.
+    pub(super) fn shed_peers(&mut self) {
+        while self.peers.bytes > self.options.peer_bytes_max {
+            let largest = self.peers.by_connection.iter().max_by_key(|(_, peer)| peer.bytes());
+            let Some(id) = largest.map(|(id, _)| *id) else { return };
+            tracing::warn!(conn = id.0, bytes = self.peers.bytes, "too much of peers is waiting");
+            let message = "too much of what clients sent is waiting; come back later";
+            self.close_peer(id, ByeCode::Unavailable, message);
+        }
     }
 
     /// It had its time to join.
@@ -381,7 +403,9 @@ impl Relay {
     /// A sync message waits for the turn: it reads the store.
     fn queue_sync(&mut self, id: ConnectionId, sync: &SyncFrame<'_>) -> Result<(), PeerError> {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
-        peer.inbox_bytes += sync.data.len() + MESSAGE_BYTES;
+        let bytes = sync.data.len() + MESSAGE_BYTES;
+        peer.inbox_bytes += bytes;
+        self.peers.bytes += bytes;
         if peer.inbox_bytes > INBOX_BYTES_MAX {
             let what = "bytes of messages waiting";
             return Err(PeerError::TooMuch { what, max: INBOX_BYTES_MAX });

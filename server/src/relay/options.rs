@@ -17,6 +17,9 @@ pub struct RelayOptions {
     /// Bytes of repairs under way. Each takes some 56 bytes for every document of its space; the
     /// oldest is dropped, and its session begins anew.
     pub repair_bytes_max: usize,
+    /// Bytes that automerge-repo's peers may make the relay remember, of all connections together:
+    /// messages that wait, and changes whose dependencies are to come. Whose are most is closed.
+    pub peer_bytes_max: usize,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,
     /// What everyone may do with every space, as long as no token says who may what.
@@ -63,6 +66,7 @@ impl Default for RelayOptions {
             sessions_max: 10_000,
             graph_bytes_max: 64 << 20,
             repair_bytes_max: 64 << 20,
+            peer_bytes_max: 256 << 20,
             retry_after_ms: 1000,
             access: Access::Write,
             automerge_collection: CollectionName::new("documents")

@@ -174,6 +174,44 @@ fn changes_that_build_on_nothing_known_are_not_kept_without_end() {
     assert_closes(&mut world, &mut peer, "remember");
 }
 
+/// Each keeps to what one connection may, but all of them together would fill the memory.
+#[test]
+fn many_peers_are_not_remembered_without_end_either() {
+    let mut options = RelayOptions::default();
+    options.peer_bytes_max = 2_000_000;
+    let mut world = World::with(options);
+    let mut peers: Vec<_> = (0..8).map(|n| RepoPeer::join(&mut world, &format!("p{n}"))).collect();
+    let orphans = |world: &mut World, peer: &mut RepoPeer, actor: u8, bytes: usize| {
+        let mut author = Author::new(actor);
+        author.puts(1);
+        let change = author.put("photo", &noise(bytes, actor.into()));
+        let message = SyncMessage { changes: vec![&change], ..Default::default() };
+        peer.send_data(world, document(actor), false, &message.encode());
+        world.turn();
+        peer.receive(world);
+    };
+    for (actor, peer) in (1..).zip(&mut peers) {
+        orphans(&mut world, peer, actor, 200_000);
+    }
+    assert!(peers.iter().all(|peer| peer.close.is_none()));
+    let mut greedy = RepoPeer::join(&mut world, "greedy");
+    orphans(&mut world, &mut greedy, 20, 900_000);
+    world.turn();
+    greedy.receive(&mut world);
+    assert!(greedy.error.take().is_some_and(|error| error.contains("come back later")));
+    assert!(greedy.close.is_some(), "whose are most goes");
+    assert!(peers.iter().all(|peer| peer.close.is_none()));
+    // What it was charged is free again, before it is gone even.
+    let mut modest = RepoPeer::join(&mut world, "modest");
+    orphans(&mut world, &mut modest, 21, 200_000);
+    assert!(modest.close.is_none());
+    for peer in &mut peers {
+        peer.receive(&mut world);
+    }
+    assert!(peers.iter().all(|peer| peer.close.is_none()));
+    assert_lives(&mut world);
+}
+
 #[test]
 fn what_can_never_be_kept_is_left_out_and_the_document_goes_on() {
     let mut world = World::new();

@@ -84,7 +84,8 @@ impl Relay {
                     // It has all that those before it had. Automerge sends one with every edit until
                     // it hears that something came.
                     let dropped: usize = waiting.drain(..).map(|work| work.bytes()).sum();
-                    peer.inbox_bytes = peer.inbox_bytes.saturating_sub(dropped);
+                    peer.inbox_bytes -= dropped;
+                    self.peers.bytes -= dropped;
                 }
                 waiting.push_back(work);
             }
@@ -127,6 +128,7 @@ impl Relay {
                 self.peers.eventful.insert(id);
             }
         }
+        self.shed_peers();
         Ok(())
     }
 
@@ -289,7 +291,9 @@ impl Relay {
     /// A message was worked off, and those about the same document may go on.
     fn end_message(&mut self, id: ConnectionId, document: &DocumentId, bytes: usize) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        peer.inbox_bytes = peer.inbox_bytes.saturating_sub(bytes);
+        let bytes = bytes.min(peer.inbox_bytes);
+        peer.inbox_bytes -= bytes;
+        self.peers.bytes -= bytes;
         peer.dirty.insert(*document);
         self.ready.insert(id);
         let waiting = peer.busy.remove(document).unwrap_or_default();
@@ -412,6 +416,7 @@ impl Relay {
         let Some(talk) = peer.talks.get_mut(document) else { return };
         let bytes = talk.conversation.memory_bytes() + talk.orphans.bytes();
         peer.talk_bytes = peer.talk_bytes + bytes - talk.bytes;
+        self.peers.bytes = self.peers.bytes + bytes - talk.bytes;
         talk.bytes = bytes;
         if peer.talk_bytes > TALK_BYTES_MAX {
             let what = "bytes to remember";

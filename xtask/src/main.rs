@@ -1,5 +1,7 @@
-//! The words developers and CI share: `cargo xtask check`, `test`, `sim` and `bench`.
+//! The words developers and CI share: `cargo xtask check`, `test`, `sim`, `fuzz` and
+//! `bench`.
 
+mod fuzz;
 mod node;
 mod peers;
 mod python;
@@ -32,6 +34,8 @@ enum Task {
     Node,
     /// Seeded simulations of replicas, relays, networks and disks
     Sim(Sim),
+    /// Inputs from outside, searched by what they reach, against what reads them
+    Fuzz(fuzz::Options),
     /// Benchmarks, all of them or those whose name contains NAME
     Bench(Bench),
 }
@@ -73,9 +77,20 @@ fn main() -> Result<ExitCode> {
         Task::Python => python::install().map(|()| ExitCode::SUCCESS),
         Task::Node => node::install().map(|()| ExitCode::SUCCESS),
         Task::Sim(options) => sim(&options),
+        Task::Fuzz(options) => Ok(fuzz(&options)),
         Task::Bench(Bench { name, peers }) if peers.peers => Ok(bench_peers(&name, &peers)),
         Task::Bench(Bench { name, .. }) => bench(&name),
     }
+}
+
+fn fuzz(options: &fuzz::Options) -> ExitCode {
+    let mut steps = Steps::of("fuzz");
+    if steps.run("build", fuzz::build) {
+        for target in options.targets() {
+            steps.run(target.name(), || options.attempt(target));
+        }
+    }
+    steps.finish()
 }
 
 fn check() -> ExitCode {

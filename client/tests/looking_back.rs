@@ -137,6 +137,22 @@ fn blame_numbers_the_list_items_that_show() {
 }
 
 #[test]
+fn history_numbers_the_texts_in_lists_that_show() {
+    let note = |text: &str| json!({ "text": { "$text": text } });
+    let desk = Desk::with(&json!({ "notes": [note("a"), note("b"), note("c")] }));
+    desk.job.remove("notes[0]").unwrap();
+    let appended =
+        desk.job.apply(vec![Op::Append { path: "notes[0].text".into(), text: "!".into() }]);
+    let appended = *appended.unwrap().changes.last().unwrap();
+    let written = desk.entry(appended).writes.remove(0);
+    assert_eq!((written.path, written.wrote), (Some("notes[0].text".into()), Wrote::Text));
+    let history = desk.job.history(usize::MAX).unwrap();
+    let writes = history.iter().flat_map(|entry| &entry.writes);
+    let gone = writes.filter(|written| written.path.is_none() && written.wrote == Wrote::Text);
+    assert_eq!(gone.count(), 1, "that of the removed item");
+}
+
+#[test]
 fn a_dismissed_review_tells_who_did_it() {
     let desk = Desk::with(&json!({ "phone": "1" }));
     let base = desk.heads();

@@ -13,8 +13,9 @@ use serde_json::Value;
 use super::lineage::operations;
 use super::loaded::fenced;
 use super::schemas::stored_schema;
+use super::view::path_of;
 use super::{EditError, Engine, LoadedDocument, to_automerge};
-use crate::value::to_json;
+use crate::value::{Effective, shown_items, to_json};
 
 /// One change of a document's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,15 @@ impl Engine {
             document.lineage(id, schema)?;
             let Some(lineage) = &document.lineage else { return Ok(Vec::new()) };
             let entry = |change: &Change| entry(&document.doc, lineage, id, change);
-            Ok(changes.iter().map(entry).collect())
+            let mut entries: Vec<_> = changes.iter().map(entry).collect();
+            let in_lists = entries.iter_mut().flat_map(|entry| &mut entry.writes);
+            let mut in_lists = in_lists.filter(|written| written.path.is_none()).peekable();
+            if in_lists.peek().is_some() {
+                let effective = Effective::new(lineage, &lineage.standings());
+                let items = shown_items(&document.doc, Some(&effective));
+                in_lists.for_each(|written| written.path = path_of(&written.place, &[], &items));
+            }
+            Ok(entries)
         })
     }
 
@@ -163,7 +172,7 @@ fn entry(doc: &Automerge, lineage: &Lineage, id: &DocumentId, change: &Change) -
     let mut writes = BTreeMap::new();
     for op in operations(change) {
         if let Some(written) = lineage.written(&hash, &op) {
-            writes.insert(written.place, written.wrote);
+            writes.insert(written.place.clone(), written);
         }
     }
     let top = |place: &FieldPath| match place.0.first() {
@@ -180,7 +189,7 @@ fn entry(doc: &Automerge, lineage: &Lineage, id: &DocumentId, change: &Change) -
         merges: change.deps().len() > 1 && change.deps().iter().filter(is_edit).count() > 1,
         settles: lineage.settlement(&hash).cloned(),
         fields: writes.keys().filter_map(top).collect(),
-        writes: writes.into_iter().map(|(place, wrote)| Written { place, wrote }).collect(),
+        writes: writes.into_values().collect(),
     }
 }
 

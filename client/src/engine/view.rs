@@ -61,7 +61,7 @@ impl Engine {
 type Items = BTreeMap<(u64, ActorId), usize>;
 
 /// Where a field in a list stands now; nothing if it does not show.
-fn path_of(place: &FieldPath, ops: &[(u64, ActorId)], items: &Items) -> Option<Path> {
+pub(super) fn path_of(place: &FieldPath, ops: &[(u64, ActorId)], items: &Items) -> Option<Path> {
     // Automerge names an item by whichever operation wrote it last.
     let (last, around) = place.0.split_last()?;
     let index = |counter: u64, actor: &ActorId| items.get(&(counter, actor.clone())).copied();

@@ -36,9 +36,11 @@ pub(crate) async fn run(
     open.retain(|review| review.documents.iter().any(|named| named.document == document.id()));
 
     let mut fields: Vec<_> = plain.iter().map(|blame| Field::plain(blame, &open)).collect();
-    fields.extend(shared(&history).into_iter().map(|(place, changes)| {
-        let value = at(&entry.value, &Path::from(place.as_str())).cloned();
-        Field { name: place, value, wrote: Written::Shared(changes) }
+    fields.extend(shared(&history).into_iter().map(|(place, (path, changes))| {
+        let value = path.as_ref().and_then(|path| at(&entry.value, path).cloned());
+        let name = path.map_or_else(|| place.clone(), Path::to_string);
+        let is_gone = path.is_none();
+        Field { name, value, wrote: Written::Shared { place, changes, is_gone } }
     }));
     fields.retain(|field| arguments.field.as_ref().is_none_or(|asked| field.is_in(asked)));
     // Items of lists that are gone explain nothing that shows.
@@ -67,17 +69,22 @@ enum Written<'a> {
     /// One value at a time.
     Plain { blame: &'a Blame, open: Option<&'a Review> },
     /// A text or a counter, of which every change is a part.
-    Shared(Vec<&'a HistoryEntry>),
+    Shared { place: String, changes: Vec<&'a HistoryEntry>, is_gone: bool },
 }
 
-/// The texts and counters with the changes that wrote in them.
-fn shared(history: &[HistoryEntry]) -> BTreeMap<String, Vec<&HistoryEntry>> {
-    let mut shared: BTreeMap<String, Vec<&HistoryEntry>> = BTreeMap::new();
+/// Where a text or counter stands, and the changes that wrote in it.
+type Shared<'a> = (Option<&'a Path>, Vec<&'a HistoryEntry>);
+
+/// The texts and counters, by their places.
+fn shared(history: &[HistoryEntry]) -> BTreeMap<String, Shared<'_>> {
+    let mut shared: BTreeMap<String, Shared<'_>> = BTreeMap::new();
     for change in history.iter().filter(|change| change.kind == Kind::Edit) {
         let parts =
             change.writes.iter().filter(|it| matches!(it.wrote, Wrote::Text | Wrote::Count));
         for part in parts {
-            shared.entry(part.place.to_string()).or_default().push(change);
+            let (path, changes) = shared.entry(part.place.to_string()).or_default();
+            *path = part.path.as_ref();
+            changes.push(change);
         }
     }
     shared
@@ -92,7 +99,10 @@ impl<'a> Field<'a> {
     }
 
     fn is_gone(&self) -> bool {
-        matches!(self.wrote, Written::Plain { blame, .. } if blame.path.is_none())
+        match self.wrote {
+            Written::Plain { blame, .. } => blame.path.is_none(),
+            Written::Shared { is_gone, .. } => is_gone,
+        }
     }
 
     /// Whether it is the field that was asked for, or inside of it.
@@ -135,7 +145,7 @@ impl<'a> Field<'a> {
                 }
                 lines
             }
-            Written::Shared(changes) => {
+            Written::Shared { changes, .. } => {
                 let by = |change: &HistoryEntry| {
                     signed(change.author.as_ref(), change.time_s, &change.hash)
                 };
@@ -161,7 +171,7 @@ impl<'a> Field<'a> {
                     "writes": Value::from_iter(writes.map(write_json)),
                 })
             }
-            Written::Shared(changes) => {
+            Written::Shared { place, changes, .. } => {
                 let skip = if all { 0 } else { changes.len().saturating_sub(1) };
                 let writes = changes.iter().skip(skip).map(|change| {
                     json!({
@@ -172,7 +182,7 @@ impl<'a> Field<'a> {
                 });
                 json!({
                     "field": self.name,
-                    "place": self.name,
+                    "place": place,
                     "value": self.value,
                     "changes": changes.len(),
                     "writes": Value::from_iter(writes),

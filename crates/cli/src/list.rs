@@ -52,9 +52,10 @@ fn having(arguments: &ListArguments) -> &'static str {
 
 fn table(entries: &[Entry], fields: &[Path], asked: &BTreeSet<DocumentId>) -> Table {
     let heading = std::iter::once("key".to_owned());
-    let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string)));
+    // Cut, it names nothing any more.
+    let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string))).keeping(1);
     for entry in entries {
-        let mut key = entry.key.clone().unwrap_or_else(|| entry.document.to_string());
+        let mut key = key(entry);
         if asked.contains(&entry.document) {
             key += " *";
         }
@@ -64,6 +65,11 @@ fn table(entries: &[Entry], fields: &[Path], asked: &BTreeSet<DocumentId>) -> Ta
         table.row(std::iter::once(key).chain(cells));
     }
     table
+}
+
+/// What other commands take for the document.
+fn key(entry: &Entry) -> String {
+    entry.key.clone().unwrap_or_else(|| entry.document.to_string())
 }
 
 /// What is known of a field after looking at every document.
@@ -89,8 +95,8 @@ fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> V
         .map(|(name, field)| (field.rank(name, entries.len()), *name, field))
         .collect();
     worth.sort_by_key(|(rank, name, _)| (*rank, *name));
-    let key = entries.iter().filter_map(|entry| entry.key.as_ref()).map(|key| key.chars().count());
-    let mut left = width.saturating_sub(key.max().unwrap_or(20).max(3) + MARK);
+    let key = entries.iter().map(|entry| key(entry).chars().count()).max().unwrap_or(0);
+    let mut left = width.saturating_sub(key + MARK);
     let mut chosen = Vec::new();
     for (_, name, field) in worth {
         let needs =
@@ -164,6 +170,16 @@ mod tests {
             value: value.clone(),
         };
         values.iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn what_names_a_document_is_never_cut() {
+        let mut entries = entries(&[json!({ "status": "open", "notes": "on and on ".repeat(9) })]);
+        entries[0].key = None;
+        let fields = choose_fields(&entries, &[], 60);
+        let table = table(&entries, &fields, &BTreeSet::new()).fit(60);
+        assert!(table.contains(&entries[0].document.to_string()), "{table}");
+        assert!(table.lines().all(|line| console::measure_text_width(line) <= 60), "{table}");
     }
 
     #[test]

@@ -4,13 +4,16 @@ use serde_json::Value;
 
 use super::register::Write;
 use super::{Action, FieldPath, Key, Lineage, Op, OpKey, Step};
-use crate::ChangeHash;
+use crate::{ChangeHash, Path};
 
 /// What an operation wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// The field: the text or counter itself, not what is in it.
     pub place: FieldPath,
+    /// Where it stands now, list items by their index; nothing if such an item does not show, or
+    /// its value was written over. A lineage knows this only of places without list items.
+    pub path: Option<Path>,
     /// What was written there.
     pub wrote: Wrote,
 }
@@ -34,6 +37,12 @@ pub enum Wrote {
     Container,
 }
 
+impl Written {
+    fn at(place: FieldPath, wrote: Wrote) -> Self {
+        Self { path: place.path(), place, wrote }
+    }
+}
+
 impl Lineage {
     /// What an operation of a known change wrote. Of several that wrote one plain value in one
     /// change, what the last wrote is told of all.
@@ -42,7 +51,7 @@ impl Lineage {
         let at = self.container(&op.object)?;
         let container = &self.containers[at as usize];
         if container.is_text {
-            return Some(Written { place: self.place(container.held_by?), wrote: Wrote::Text });
+            return Some(Written::at(self.place(container.held_by?), Wrote::Text));
         }
         let (key, step) = match &op.key {
             OpKey::Map(key) => (Key::Map(key.as_str().into()), Step::Key(key.clone())),
@@ -66,7 +75,7 @@ impl Lineage {
             Action::Put(value) => self.wrote(register, change, Some(value)),
             Action::Delete => self.wrote(register, change, None),
         };
-        Some(Written { place: FieldPath(steps), wrote })
+        Some(Written::at(FieldPath(steps), wrote))
     }
 
     fn wrote(&self, register: Option<u32>, change: u32, value: Option<&Value>) -> Wrote {

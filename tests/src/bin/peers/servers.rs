@@ -198,3 +198,56 @@ fn node() -> Result<Node> {
     let version = major.with_context(|| format!("Node says that it is {said:?}"))?;
     Ok(Node { program, version })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::client::{Reader, Writer};
+    use crate::history::{History, letter, new_document};
+
+    const CHANGES: usize = 200;
+    const LONGEST: Duration = Duration::from_secs(20);
+    const READ: &str = "
+        import { readFileSync } from 'node:fs'
+        import { Doc, applyUpdate } from 'yjs'
+        const doc = new Doc()
+        applyUpdate(doc, readFileSync(process.argv[1]))
+        process.stdout.write(doc.getText('text').toString())
+    ";
+
+    #[tokio::test]
+    #[ignore = "needs the npm packages that `cargo xtask bench --peers` installs"]
+    async fn yjs_reads_what_was_typed_and_a_reader_counts_what_was_stored() {
+        let mut server = Server::start(Kind::Hocuspocus).await.expect("a server");
+        let (document, history) = (new_document(), History::typed(Kind::Hocuspocus, CHANGES));
+        let mut writer =
+            Writer::create(server.url(), &document, &history).await.expect("a document");
+        let by = Instant::now() + LONGEST;
+        writer.until_or(CHANGES, by).await.expect("the server reads");
+        assert_eq!(writer.acknowledged, CHANGES);
+        // It stores a document at once when nobody has it open.
+        drop(writer);
+        let file = server.folder.path().join("data").join(&document);
+        while !file.exists() {
+            assert!(Instant::now() < by, "the document is not stored");
+            sleep(BREATH).await;
+        }
+        let typed: String = (0..CHANGES).map(letter).collect();
+        assert_eq!(read_by_yjs(&file), typed);
+
+        server.kill9();
+        server.restart().await.expect("a server");
+        let mut reader = Reader::ask(server.url(), &document, &history).await.expect("a reader");
+        while timeout(LONGEST, reader.read()).await.expect("in time").expect("a frame") < CHANGES {}
+    }
+
+    fn read_by_yjs(file: &Path) -> String {
+        let mut command = Command::new(node().expect("a Node").program);
+        command.args(["--input-type", "module", "--eval", READ]).arg(file);
+        let read = command.current_dir(packages().expect("packages")).output().expect("Node runs");
+        assert!(read.status.success(), "{read:?}");
+        String::from_utf8(read.stdout).expect("text")
+    }
+}

@@ -70,6 +70,10 @@ impl Server {
         Ok(server)
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 pub(super) async fn fan_out(kind: Kind) -> Result<Vec<Figure>> {
     let history = History::typed(kind, 1 + CHANGES);
     let server = Server::start(kind).await?;
-    warm_up(kind, &server).await?;
+    warm_up(&server).await?;
     let document = new_document();
     let mut writer = Writer::create(server.url(), &document, &history).await?;
     let mut readers = Vec::new();

@@ -29,10 +29,8 @@ pub(super) async fn connections(kind: Kind) -> Result<Vec<Figure>> {
     let grown = server.memory()?.saturating_sub(before);
     let gone = idle.iter().filter(|connection| connection.is_finished()).count();
     idle.iter().for_each(tokio::task::JoinHandle::abort);
-    let gone = (gone > 0).then(|| format!("{gone} of {CONNECTIONS} did not stay idle"));
+    let note = (gone > 0).then(|| format!("{gone} of {CONNECTIONS} did not stay idle"));
     let open = (kind == Kind::Hocuspocus).then(|| OPEN.to_owned());
-    let notes: Vec<_> = [gone, open].into_iter().flatten().collect();
-    let note = (!notes.is_empty()).then(|| notes.join("; "));
     let each = grown as f64 / 1024.0 / CONNECTIONS as f64;
-    Ok(vec![Figure::new(FIGURES[0], Unit::Kibibytes, each).noted(note)])
+    Ok(vec![Figure::new(FIGURES[0], Unit::Kibibytes, each).noted(note).noted(open)])
 }

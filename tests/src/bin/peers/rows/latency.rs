@@ -37,7 +37,7 @@ async fn edits(
 ) -> Result<Vec<Figure>> {
     let edits = rate as usize * LASTS.as_secs() as usize;
     let server = Server::start(kind).await?;
-    warm_up(kind, &server).await?;
+    warm_up(&server).await?;
     let mut pairs = Vec::new();
     for _ in 0..documents {
         let history = History::typed(kind, 1 + edits);

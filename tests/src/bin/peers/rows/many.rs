@@ -69,7 +69,7 @@ pub(super) async fn documents(kind: Kind) -> Result<Vec<Figure>> {
     let memory = grown as f64 / f64::from(1 << 20);
     let rate = taken as f64 / took.as_secs_f64();
     Ok(vec![
-        Figure::new(FIGURES[0], Unit::Mebibytes, memory).noted(late),
+        Figure::new(FIGURES[0], Unit::Mebibytes, memory).noted(late).noted(one.clone()),
         Figure::new(FIGURES[1], Unit::PerSecond, rate).noted(one),
     ])
 }

@@ -36,7 +36,7 @@ async fn writers(
 ) -> Result<Vec<Figure>> {
     let histories: Vec<_> = (0..writers).map(|_| History::typed(kind, changes)).collect();
     let server = Server::start(kind).await?;
-    warm_up(kind, &server).await?;
+    warm_up(&server).await?;
     let joined = histories
         .into_iter()
         .map(async |history| Writer::create(server.url(), &new_document(), &history).await);
@@ -69,8 +69,8 @@ async fn writers(
 }
 
 /// Lets a server do what it does at first only, such as compile.
-pub(super) async fn warm_up(kind: Kind, server: &Server) -> Result<()> {
-    let history = History::typed(kind, WARM_UP);
+pub(super) async fn warm_up(server: &Server) -> Result<()> {
+    let history = History::typed(server.kind(), WARM_UP);
     let mut writer = Writer::create(server.url(), &new_document(), &history).await?;
     writer.until_or(WARM_UP, Instant::now() + LONGEST / 2).await?;
     sleep(QUIET).await;

@@ -142,6 +142,8 @@ fn listening(kind: Kind, folder: &Path) -> Result<(Running, String)> {
             let mut command = Command::new(node()?.program);
             command.arg(script).current_dir(folder).env("NODE_ENV", "production");
             command.env("DATA_DIR", data).env("PORT", port.to_string());
+            // It sets timers to times that are past, of which newer versions of Node complain.
+            command.env("NODE_NO_WARNINGS", "1");
             let (running, line) = started(command)?;
             ensure!(line.starts_with("Listening"), "the server says {line:?}");
             Ok((running, format!("ws://127.0.0.1:{port}/")))

@@ -8,10 +8,11 @@ use crate::steps::cargo;
 /// What the comparison is asked for, as its own command line has it.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Measure our relay beside others, over the wire of automerge-repo
+    /// Measure our relay beside others: those of automerge-repo over their wire, and Hocuspocus
     #[arg(long)]
     pub(crate) peers: bool,
-    /// With --peers, only this server; may be given more than once
+    /// With --peers, only this server (rejoin, automerge-repo, samod, hocuspocus); may be given
+    /// more than once
     #[arg(long, value_name = "SERVER", requires = "peers")]
     only: Vec<String>,
     /// With --peers, one JSON document for each figure

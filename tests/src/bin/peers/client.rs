@@ -1,93 +1,69 @@
-//! A client of a relay: the least that automerge-repo's protocol wants of one.
+//! Clients of a relay, which do the least that its protocol wants of them: one writes a history, and
+//! one reads it. What they say, and how much of it is understood, is the matter of a [`Session`].
 
-use std::sync::Arc;
+use std::fmt::Debug;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use automerge::sync::Message;
-use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use anyhow::{Context, Result};
 use tokio::time::{sleep_until, timeout};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Bytes};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::material::{History, Received};
-use crate::wire::{self, Frame};
+use crate::history::History;
+use crate::servers::Kind;
+use crate::socket::{ANSWER, Socket};
+use crate::{automerge_repo, hocuspocus};
 
 /// How many changes a writer has on the way.
 const WINDOW: usize = 64;
 
-/// A server that says nothing for so long is asked again, as an Automerge client would do with its
-/// next edit.
+/// A server that says nothing for so long is asked again, if the language has words for that.
 const NUDGE: Duration = Duration::from_millis(500);
 
-const ANSWER: Duration = Duration::from_secs(10);
+/// What a client says of one document and its history, in the language of a server.
+pub(crate) trait Session: Debug + Send {
+    /// Asks for the document, and for what others write into it.
+    fn ask(&self) -> Vec<u8>;
 
-/// A connection after the handshake.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    socket: WebSocketStream<TcpStream>,
-    me: String,
-    server: String,
+    /// Brings the next change, which has this number, to a server that has acknowledged so many.
+    fn bring(&self, change: usize, acknowledged: usize) -> Vec<u8>;
+
+    /// Brings once more what the server has not acknowledged. Nothing where nobody does this.
+    fn insist(&self, changes: Range<usize>) -> Option<Vec<u8>>;
+
+    /// How many changes the server has acknowledged, with the next frame for a writer.
+    fn acknowledged(&mut self, frame: &[u8]) -> Result<usize>;
+
+    /// How many changes are here with the next frame for a reader, and what it answers.
+    fn read(&mut self, frame: &[u8]) -> Result<(usize, Option<Vec<u8>>)>;
 }
 
-impl Connection {
-    pub(crate) async fn join(url: &str) -> Result<Self> {
-        let joined = timeout(ANSWER, Self::shake_hands(url)).await;
-        joined.context("the handshake has no answer")?.with_context(|| format!("no peer at {url}"))
+/// A connection that has been let in and does nothing.
+pub(crate) async fn join(kind: Kind, url: &str) -> Result<Socket> {
+    match kind {
+        Kind::Hocuspocus => hocuspocus::join(url, hocuspocus::NOTHING).await,
+        _ => Ok(automerge_repo::Connection::join(url).await?.socket),
     }
+}
 
-    async fn shake_hands(url: &str) -> Result<Self> {
-        let address = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next());
-        let stream = TcpStream::connect(address.context("no address")?).await?;
-        stream.set_nodelay(true)?;
-        // The paper comes in one message.
-        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let (socket, _) = client_async_with_config(url, stream, Some(config)).await?;
-        let me = format!("peer-{:016x}", rand::random::<u64>());
-        let mut joined = Self { socket, me, server: String::new() };
-        joined.socket.send(wire::join(&joined.me).into()).await?;
-        let bytes = joined.receive().await?;
-        let frame = Frame::decode(&bytes)?;
-        ensure!(frame.kind == "peer", "the server answers {:?} {}", frame.kind, frame.complaint);
-        joined.server = frame.sender.to_owned();
-        Ok(joined)
-    }
-
-    /// Makes a frame ready, to go with the next [`flush`](Self::flush).
-    pub(crate) async fn feed(&mut self, kind: &str, document: &str, data: &[u8]) -> Result<()> {
-        let frame = wire::about(kind, &self.me, &self.server, document, data);
-        Ok(self.socket.feed(frame.into()).await?)
-    }
-
-    pub(crate) async fn flush(&mut self) -> Result<()> {
-        Ok(self.socket.flush().await?)
-    }
-
-    pub(crate) async fn send(&mut self, kind: &str, document: &str, data: &[u8]) -> Result<()> {
-        self.feed(kind, document, data).await?;
-        self.flush().await
-    }
-
-    /// The next frame. Pings are answered on the way.
-    pub(crate) async fn receive(&mut self) -> Result<Bytes> {
-        loop {
-            match self.socket.next().await.context("the server closed the connection")?? {
-                tungstenite::Message::Binary(bytes) => return Ok(bytes),
-                tungstenite::Message::Close(_) => bail!("the server closed the connection"),
-                _ => {}
-            }
+async fn open(url: &str, document: &str, history: &History) -> Result<(Socket, Box<dyn Session>)> {
+    Ok(match history {
+        History::Automerge(changes) => {
+            let (socket, session) = automerge_repo::open(url, document, changes.clone()).await?;
+            (socket, Box::new(session))
         }
-    }
+        History::Yjs(updates) => {
+            let (socket, session) = hocuspocus::open(url, document, updates.clone()).await?;
+            (socket, Box::new(session))
+        }
+    })
 }
 
 /// Writes a history into a document, a change a message.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    connection: Connection,
-    document: String,
-    history: Arc<History>,
+    socket: Socket,
+    session: Box<dyn Session>,
+    changes: usize,
     sent: usize,
     /// The server has said that it has so many.
     pub(crate) acknowledged: usize,
@@ -95,10 +71,10 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Makes the document with the first change of the history.
-    pub(crate) async fn create(url: &str, document: &str, history: Arc<History>) -> Result<Self> {
-        let connection = Connection::join(url).await?;
-        let document = document.to_owned();
-        let mut writer = Self { connection, document, history, sent: 0, acknowledged: 0 };
+    pub(crate) async fn create(url: &str, document: &str, history: &History) -> Result<Self> {
+        let (socket, session) = open(url, document, history).await?;
+        let changes = history.len();
+        let mut writer = Self { socket, session, changes, sent: 0, acknowledged: 0 };
         writer.send_next().await?;
         let created = timeout(ANSWER, async {
             while writer.acknowledged == 0 {
@@ -112,12 +88,12 @@ impl Writer {
     /// Writes the history, [`WINDOW`] changes ahead of the server, until this many are acknowledged.
     async fn until(&mut self, acknowledged: usize) -> Result<()> {
         while self.acknowledged < acknowledged {
-            while self.sent < self.history.len().min(self.acknowledged + WINDOW) {
+            while self.sent < self.changes.min(self.acknowledged + WINDOW) {
                 self.feed_next().await?;
             }
-            self.connection.flush().await?;
-            match timeout(NUDGE, self.connection.receive()).await {
-                Ok(bytes) => self.take(&bytes?)?,
+            self.socket.flush().await?;
+            match timeout(NUDGE, self.socket.receive()).await {
+                Ok(frame) => self.take(&frame?)?,
                 Err(_) => self.nudge().await?,
             }
         }
@@ -136,65 +112,45 @@ impl Writer {
     /// Sends the next change and does not wait.
     pub(crate) async fn send_next(&mut self) -> Result<()> {
         self.feed_next().await?;
-        self.connection.flush().await
+        self.socket.flush().await
     }
 
     async fn feed_next(&mut self) -> Result<()> {
-        let change = self.history.changes[self.sent].clone();
+        let frame = self.session.bring(self.sent, self.acknowledged);
         self.sent += 1;
-        self.feed(vec![change]).await
+        self.socket.feed(frame).await
     }
 
-    async fn feed(&mut self, changes: Vec<Vec<u8>>) -> Result<()> {
-        let (history, sent, acknowledged) = (&self.history, self.sent, self.acknowledged);
-        let own = &history.hashes[acknowledged..sent];
-        let (heads, shared) = (history.heads(sent), history.heads(acknowledged));
-        let data = wire::message(heads, Vec::new(), shared, own, changes);
-        self.connection.feed("sync", &self.document, &data).await
-    }
-
-    /// Sends what the server has not acknowledged once more.
     async fn nudge(&mut self) -> Result<()> {
-        let changes = self.history.changes[self.acknowledged..self.sent].to_vec();
-        self.feed(changes).await?;
-        self.connection.flush().await
+        match self.session.insist(self.acknowledged..self.sent) {
+            Some(frame) => self.socket.send(frame).await,
+            None => Ok(()),
+        }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        let frame = Frame::decode(bytes)?;
-        if frame.kind == "sync" && frame.document == self.document {
-            let reached = self.history.reached(&frame.message()?.heads);
-            self.acknowledged = self.acknowledged.max(reached);
-        }
+    fn take(&mut self, frame: &[u8]) -> Result<()> {
+        self.acknowledged = self.acknowledged.max(self.session.acknowledged(frame)?);
         Ok(())
     }
 
     /// Takes the next frame.
     pub(crate) async fn listen(&mut self) -> Result<()> {
-        let bytes = self.connection.receive().await?;
-        self.take(&bytes)
+        let frame = self.socket.receive().await?;
+        self.take(&frame)
     }
 }
 
 /// Reads a document of which it knows the history.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    connection: Connection,
-    document: String,
-    history: Arc<History>,
-    received: Received,
-    /// How much of it the server was told that we have.
-    told: usize,
+    socket: Socket,
+    session: Box<dyn Session>,
 }
 
 impl Reader {
     /// Asks for the document, and returns when it has the first of its changes.
-    pub(crate) async fn open(url: &str, document: &str, history: Arc<History>) -> Result<Self> {
-        let connection = Connection::join(url).await?;
-        let (document, received) = (document.to_owned(), Received::default());
-        let mut reader = Self { connection, document, history, received, told: 0 };
-        let nothing = wire::message(Vec::new(), Vec::new(), Vec::new(), &[], Vec::new());
-        reader.connection.send("request", &reader.document, &nothing).await?;
+    pub(crate) async fn open(url: &str, document: &str, history: &History) -> Result<Self> {
+        let mut reader = Self::ask(url, document, history).await?;
         let opened = timeout(ANSWER, async {
             while reader.read().await? == 0 {}
             Ok(reader)
@@ -202,32 +158,20 @@ impl Reader {
         opened.await.context("no answer to a request")?
     }
 
-    /// Reads the next frame; returns how many changes are here.
-    pub(crate) async fn read(&mut self) -> Result<usize> {
-        let bytes = self.connection.receive().await?;
-        let frame = Frame::decode(&bytes)?;
-        if frame.kind == "sync" && frame.document == self.document {
-            self.take(&frame.message()?).await?;
-        }
-        Ok(self.received.complete)
+    /// Asks for the document.
+    pub(crate) async fn ask(url: &str, document: &str, history: &History) -> Result<Self> {
+        let (mut socket, session) = open(url, document, history).await?;
+        socket.send(session.ask()).await?;
+        Ok(Self { socket, session })
     }
 
-    async fn take(&mut self, message: &Message) -> Result<()> {
-        for chunks in message.changes.iter() {
-            self.received.take(&self.history, &message.heads, chunks);
+    /// Reads the next frame; returns how many changes are here.
+    pub(crate) async fn read(&mut self) -> Result<usize> {
+        let frame = self.socket.receive().await?;
+        let (here, answer) = self.session.read(&frame)?;
+        if let Some(answer) = answer {
+            self.socket.send(answer).await?;
         }
-        let here = self.received.complete;
-        let heads = self.history.heads(here);
-        // What Automerge would do: nothing more to say to a peer that knows our heads and has them.
-        if here == self.told && message.heads == heads {
-            return Ok(());
-        }
-        self.told = here;
-        let need = match self.history.reached(&message.heads) > here {
-            true => message.heads.clone(),
-            false => Vec::new(),
-        };
-        let data = wire::message(heads.clone(), need, heads, &[], Vec::new());
-        self.connection.send("sync", &self.document, &data).await
+        Ok(here)
     }
 }

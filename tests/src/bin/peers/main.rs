@@ -1,17 +1,19 @@
-//! Our relay beside others, over the same wire in the same run: `cargo xtask bench --peers`.
+//! Our relay beside others in the same run: `cargo xtask bench --peers`.
 //!
-//! Everybody is asked the same by the same clients, which speak automerge-repo's protocol and do
-//! hardly any work themselves: what they write was made by Automerge before the clock starts, and
-//! what they read is recognised by its checksums.
+//! Everybody is asked the same by the same clients, which do hardly any work themselves: what they
+//! write was made before the clock starts, and what they read is only recognised. With our relay and
+//! those of automerge-repo they speak automerge-repo's protocol, of changes that Automerge made. With
+//! Hocuspocus, which is of another family, they speak its own, of updates as Yjs makes them.
 
+mod automerge_repo;
 mod client;
-mod material;
-mod replica;
+mod history;
+mod hocuspocus;
 mod rows;
 mod servers;
+mod socket;
 mod table;
 mod usage;
-mod wire;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,9 @@ use crate::servers::{Kind, Server};
 use crate::table::{Cell, Line};
 
 #[derive(Parser)]
-#[command(about = "Measures our relay beside others, over the same wire")]
+#[command(
+    about = "Measures our relay beside others: the same is asked of all, each in its language"
+)]
 struct Arguments {
     /// Only the rows whose name contains one of these
     rows: Vec<String>,

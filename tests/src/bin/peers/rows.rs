@@ -60,7 +60,12 @@ impl Figure {
         Self::new(what, Unit::Milliseconds, time.as_secs_f64() * 1e3)
     }
 
+    /// One more note, if there is any.
     fn noted(self, note: Option<String>) -> Self {
+        let note = match (self.note, note) {
+            (Some(first), Some(second)) => Some(format!("{first}; {second}")),
+            (first, second) => first.or(second),
+        };
         Self { note, ..self }
     }
 }

@@ -34,7 +34,7 @@ impl Line {
         })
     }
 
-    /// How many times better ours is than the better one of the others; below 1 it is worse.
+    /// How many times better ours is than the best of the others; below 1 it is worse.
     fn ratio(&self) -> Option<f64> {
         let more_is_better = self.unit()?.more_is_better();
         let (_, ours) = self.values().find(|(kind, _)| *kind == Kind::Rejoin)?;
@@ -66,26 +66,13 @@ impl Line {
 
 /// The table as people read it, within a hundred columns.
 pub(crate) fn shown(lines: &[Line], servers: &[Kind]) -> String {
-    let mut text = format!("{:<40}", "");
-    for server in servers {
-        text += &format!(" {:>15}", server.name());
-    }
-    text += &format!(" {:>9}\n", "better by");
+    let names = servers.iter().map(|server| server.name());
+    let header = ["", ""].into_iter().chain(names).chain(["better by"]).map(str::to_owned);
+    let rows: Vec<_> = [header.collect()].into_iter().chain(lines.iter().map(row)).collect();
+    let mut text = in_columns(&rows);
+
     let mut notes: Vec<(Kind, &str, &str, usize)> = Vec::new();
     for line in lines {
-        let unit = line.unit().map_or("", Unit::name);
-        text += &format!("{:<40}", line.what);
-        for (kind, cell) in &line.cells {
-            let mark = line.notes().any(|(noted, _)| noted == *kind);
-            let mark = if mark { "*" } else { "" };
-            let value = match cell {
-                Cell::Measured(figure) => format!("{}{mark} {unit}", number(figure.value)),
-                Cell::Failed(_) => format!("none{mark}"),
-            };
-            text += &format!(" {value:>15}");
-        }
-        let ratio = line.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x"));
-        text += &format!(" {ratio:>9}\n");
         for (kind, note) in line.notes() {
             // What several figures have in common is said once.
             match notes.iter_mut().find(|known| known.0 == kind && known.1 == note) {
@@ -98,7 +85,37 @@ pub(crate) fn shown(lines: &[Line], servers: &[Kind]) -> String {
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         text += &wrapped(&format!("* {}, {what}{more}: {note}", kind.name()));
     }
-    text + "better by: ours against the better one of the others, below 1 is worse\n"
+    text + "better by: ours against the best of the others, below 1 is worse\n"
+}
+
+/// What it is, its unit, what each server has, and the ratio.
+fn row(line: &Line) -> Vec<String> {
+    let mut row = vec![line.what.to_owned(), line.unit().map_or("", Unit::name).to_owned()];
+    row.extend(line.cells.iter().map(|(kind, cell)| {
+        let mark = if line.notes().any(|(noted, _)| noted == *kind) { "*" } else { "" };
+        match cell {
+            Cell::Measured(figure) => format!("{}{mark}", number(figure.value)),
+            Cell::Failed(_) => format!("none{mark}"),
+        }
+    }));
+    row.push(line.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x")));
+    row
+}
+
+/// Columns as wide as what is in them: words to the left, figures to the right.
+fn in_columns(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |at: usize| rows.iter().map(|row| row[at].len()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| match at {
+            0 | 1 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        text += &(cells.collect::<Vec<_>>().join(" ") + "\n");
+    }
+    text
 }
 
 /// Lines of at most a hundred columns.
@@ -140,8 +157,9 @@ fn grouped(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::ROWS;
 
-    fn line(unit: Unit, values: [Option<f64>; 3]) -> Line {
+    fn line(unit: Unit, values: [Option<f64>; 4]) -> Line {
         let cell = |value: Option<f64>| match value {
             Some(value) => Cell::Measured(Figure { what: "x", unit, value, note: None }),
             None => Cell::Failed("it never answered".to_owned()),
@@ -150,18 +168,25 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_compared_with_the_better_one_of_the_others() {
-        assert_eq!(line(Unit::PerSecond, [Some(30.0), Some(10.0), Some(20.0)]).ratio(), Some(1.5));
-        assert_eq!(line(Unit::Milliseconds, [Some(2.0), Some(9.0), Some(3.0)]).ratio(), Some(1.5));
-        assert_eq!(line(Unit::Milliseconds, [Some(2.0), Some(9.0), None]).ratio(), Some(4.5));
-        assert_eq!(line(Unit::PerSecond, [None, Some(10.0), Some(20.0)]).ratio(), None);
+    fn ours_is_compared_with_the_best_of_the_others() {
+        let ratio = |unit, values| line(unit, values).ratio();
+        let figures = [Some(30.0), Some(10.0), Some(20.0), Some(5.0)];
+        assert_eq!(ratio(Unit::PerSecond, figures), Some(1.5));
+        assert_eq!(
+            ratio(Unit::Milliseconds, [Some(2.0), Some(9.0), Some(7.0), Some(3.0)]),
+            Some(1.5)
+        );
+        assert_eq!(ratio(Unit::Milliseconds, [Some(2.0), Some(9.0), None, None]), Some(4.5));
+        assert_eq!(ratio(Unit::PerSecond, [None, Some(10.0), Some(20.0), None]), None);
     }
 
     #[test]
     fn the_table_is_a_hundred_columns_wide_and_says_what_is_missing() {
-        let lines = [line(Unit::PerSecond, [Some(1_234_567.0), Some(10.0), None])];
+        let mut lines = vec![line(Unit::PerSecond, [Some(1_234_567.0), Some(10.0), None, None])];
+        let figures = ROWS.iter().flat_map(|row| row.figures);
+        lines.extend(figures.map(|what| Line { what, ..line(Unit::Edits, [Some(12_345.6); 4]) }));
         let shown = shown(&lines, &Kind::ALL);
         assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
-        assert!(shown.contains("1,234,567 /s") && shown.contains("it never answered"), "{shown}");
+        assert!(shown.contains(" 1,234,567 ") && shown.contains("it never answered"), "{shown}");
     }
 }

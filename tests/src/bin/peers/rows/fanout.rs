@@ -1,6 +1,5 @@
 //! One writes, and two hundred read.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -10,7 +9,7 @@ use tokio::time::timeout_at;
 use super::throughput::warm_up;
 use super::{Figure, Unit};
 use crate::client::{Reader, Writer};
-use crate::material::{History, new_document};
+use crate::history::{History, new_document};
 use crate::servers::{Kind, Server};
 
 pub(super) const FIGURES: [&str; 1] = ["changes/s seen by all of 200 readers"];
@@ -20,14 +19,14 @@ const CHANGES: usize = 5_000;
 const LONGEST: Duration = Duration::from_secs(20);
 
 pub(super) async fn fan_out(kind: Kind) -> Result<Vec<Figure>> {
-    let history = Arc::new(History::typed(1 + CHANGES));
+    let history = History::typed(kind, 1 + CHANGES);
     let server = Server::start(kind).await?;
     warm_up(&server).await?;
     let document = new_document();
-    let mut writer = Writer::create(server.url(), &document, history.clone()).await?;
+    let mut writer = Writer::create(server.url(), &document, &history).await?;
     let mut readers = Vec::new();
     for _ in 0..READERS {
-        readers.push(Reader::open(server.url(), &document, history.clone()).await?);
+        readers.push(Reader::open(server.url(), &document, &history).await?);
     }
 
     let started = Instant::now();

@@ -1,6 +1,5 @@
 //! How long it takes from an edit until another client has it, at a rate everybody can keep.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -10,7 +9,7 @@ use tokio::time::{sleep_until, timeout_at};
 use super::throughput::warm_up;
 use super::{Figure, quantile};
 use crate::client::{Reader, Writer};
-use crate::material::{History, new_document};
+use crate::history::{History, new_document};
 use crate::servers::{Kind, Server};
 
 pub(super) const ONE: [&str; 2] =
@@ -41,10 +40,10 @@ async fn edits(
     warm_up(&server).await?;
     let mut pairs = Vec::new();
     for _ in 0..documents {
-        let history = Arc::new(History::typed(1 + edits));
+        let history = History::typed(kind, 1 + edits);
         let document = new_document();
-        let writer = Writer::create(server.url(), &document, history.clone()).await?;
-        pairs.push((writer, Reader::open(server.url(), &document, history).await?));
+        let writer = Writer::create(server.url(), &document, &history).await?;
+        pairs.push((writer, Reader::open(server.url(), &document, &history).await?));
     }
     let start = Instant::now() + Duration::from_millis(100);
     let every = Duration::from_secs(1) / rate;

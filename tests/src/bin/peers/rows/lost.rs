@@ -1,6 +1,5 @@
 //! What is gone of what a server acknowledged, when it is killed at once.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -9,9 +8,9 @@ use rand::RngExt;
 use tokio::time::timeout;
 
 use super::{Figure, Unit};
-use crate::client::Writer;
-use crate::material::{History, new_document};
-use crate::replica::Replica;
+use crate::automerge_repo::replica::Replica;
+use crate::client::{Reader, Writer};
+use crate::history::{History, new_document};
 use crate::servers::{Kind, Server};
 
 pub(super) const FIGURES: [&str; 1] = ["acknowledged edits lost over 20 kill -9"];
@@ -25,9 +24,9 @@ pub(super) async fn after_kills(kind: Kind) -> Result<Vec<Figure>> {
     let mut server = Server::start(kind).await?;
     let (mut acknowledged, mut lost, mut bad) = (0, 0, 0);
     for _ in 0..KILLS {
-        let history = Arc::new(History::typed(EDITS));
+        let history = History::typed(kind, EDITS);
         let document = new_document();
-        let mut writer = Writer::create(server.url(), &document, history.clone()).await?;
+        let mut writer = Writer::create(server.url(), &document, &history).await?;
         let wanted = rand::rng().random_range(100..EDITS / 2);
         writer.until_or(wanted, Instant::now() + LONGEST).await?;
         server.kill9();
@@ -45,18 +44,33 @@ pub(super) async fn after_kills(kind: Kind) -> Result<Vec<Figure>> {
 
 /// How many edits a fresh client gets.
 async fn kept(server: &Server, document: &str, history: &History, wanted: usize) -> Result<usize> {
-    let mut fresh = Replica::join(server.url(), document, Automerge::new()).await?;
-    fresh.say().await?;
-    let mut patience = LONGEST;
-    loop {
-        let here = history.reached(&fresh.content.get_heads());
-        if here >= wanted {
-            return Ok(here);
+    match history {
+        History::Automerge(changes) => {
+            let mut fresh = Replica::join(server.url(), document, Automerge::new()).await?;
+            fresh.say().await?;
+            let hear = async || {
+                fresh.hear().await?;
+                Ok(changes.reached(&fresh.content.get_heads()))
+            };
+            patiently(wanted, hear).await
         }
-        let Ok(heard) = timeout(patience, fresh.hear()).await else { return Ok(here) };
-        heard?;
+        History::Yjs(_) => {
+            let mut fresh = Reader::ask(server.url(), document, history).await?;
+            patiently(wanted, async || fresh.read().await).await
+        }
+    }
+}
+
+/// How many edits came until nothing more does, or there are as many as wanted.
+async fn patiently(wanted: usize, mut hear: impl AsyncFnMut() -> Result<usize>) -> Result<usize> {
+    let mut here = 0;
+    let mut patience = LONGEST;
+    while here < wanted {
+        let Ok(heard) = timeout(patience, hear()).await else { break };
+        here = heard?;
         // Who lost some offers what there is, and then has no more to say. The JavaScript server may
         // say that it has no such document, and bring it a moment later.
         patience = QUIET;
     }
+    Ok(here)
 }

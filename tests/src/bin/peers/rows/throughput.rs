@@ -1,6 +1,5 @@
 //! How many changes a second a server takes, and what processor time they cost it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -9,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Figure, Unit};
 use crate::client::Writer;
-use crate::material::{History, new_document};
+use crate::history::{History, new_document};
 use crate::servers::{Kind, Server};
 
 pub(super) const ONE: [&str; 2] = ["changes/s, 1 writer", "CPU per 1,000 changes, 1 writer"];
@@ -35,12 +34,12 @@ async fn writers(
     changes: usize,
     [rate, cost]: [&'static str; 2],
 ) -> Result<Vec<Figure>> {
-    let histories: Vec<_> = (0..writers).map(|_| Arc::new(History::typed(changes))).collect();
+    let histories: Vec<_> = (0..writers).map(|_| History::typed(kind, changes)).collect();
     let server = Server::start(kind).await?;
     warm_up(&server).await?;
     let joined = histories
         .into_iter()
-        .map(async |history| Writer::create(server.url(), &new_document(), history).await);
+        .map(async |history| Writer::create(server.url(), &new_document(), &history).await);
     let joined = try_join_all(joined).await?;
 
     let before = server.processor()?;
@@ -71,8 +70,8 @@ async fn writers(
 
 /// Lets a server do what it does at first only, such as compile.
 pub(super) async fn warm_up(server: &Server) -> Result<()> {
-    let history = Arc::new(History::typed(WARM_UP));
-    let mut writer = Writer::create(server.url(), &new_document(), history).await?;
+    let history = History::typed(server.kind(), WARM_UP);
+    let mut writer = Writer::create(server.url(), &new_document(), &history).await?;
     writer.until_or(WARM_UP, Instant::now() + LONGEST / 2).await?;
     sleep(QUIET).await;
     Ok(())

@@ -1,20 +1,22 @@
-//! What clients write: changes that Automerge made before any clock starts.
+//! Changes that Automerge made, and what a reader has of them.
 
 use std::collections::HashMap;
 
 use automerge::transaction::Transactable;
 use automerge::{ActorId, Automerge, ChangeHash, ObjType, ROOT};
 
+use crate::history::letter;
+
 /// Somebody types a text, one character a change.
 #[derive(Debug)]
-pub(crate) struct History {
+pub(crate) struct Changes {
     pub(crate) changes: Vec<Vec<u8>>,
     pub(crate) hashes: Vec<ChangeHash>,
     by_hash: HashMap<ChangeHash, usize>,
     by_checksum: HashMap<[u8; 4], usize>,
 }
 
-impl History {
+impl Changes {
     pub(crate) fn typed(changes: usize) -> Self {
         loop {
             let typed = Self::by_somebody(changes);
@@ -63,20 +65,12 @@ pub(crate) fn type_text(changes: usize) -> Vec<(Vec<u8>, ChangeHash)> {
         let into = text.get_or_insert_with(|| {
             transaction.put_object(ROOT, "text", ObjType::Text).expect("a new field")
         });
-        let letter = char::from(b'a' + (position % 26) as u8).to_string();
+        let letter = letter(position).to_string();
         transaction.splice_text(&*into, position, 0, &letter).expect("at the end");
         transaction.commit();
     }
     let typed = document.get_changes(&[]);
     typed.into_iter().map(|mut change| (change.bytes().into_owned(), change.hash())).collect()
-}
-
-/// The identifier of a document nobody has yet: a random UUID, as automerge-repo wants.
-pub(crate) fn new_document() -> String {
-    let mut bytes = rand::random::<[u8; 16]>();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    bs58::encode(bytes).with_check().into_string()
 }
 
 /// What a reader has of a history, by the checksums of the changes that came.
@@ -89,7 +83,7 @@ pub(crate) struct Received {
 
 impl Received {
     /// Takes the chunks that a message brought from somebody with these heads.
-    pub(crate) fn take(&mut self, history: &History, heads: &[ChangeHash], mut chunks: &[u8]) {
+    pub(crate) fn take(&mut self, history: &Changes, heads: &[ChangeHash], mut chunks: &[u8]) {
         self.ahead.resize(history.len(), false);
         while let Some((header, rest)) = chunks.split_first_chunk::<9>() {
             let [_, _, _, _, checksum @ .., kind] = *header;
@@ -129,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_reader_has_seen_a_change_when_all_before_it_came_too() {
-        let history = History::typed(5);
+        let history = Changes::typed(5);
         let mut received = Received::default();
         let heads = history.heads(4);
         received.take(&history, &heads, &history.changes[..2].concat());
@@ -142,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_whole_document_brings_what_its_heads_say() {
-        let history = History::typed(200);
+        let history = Changes::typed(200);
         let mut document = Automerge::new();
         document.load_incremental(&history.changes[..150].concat()).expect("sound changes");
         let mut received = Received::default();

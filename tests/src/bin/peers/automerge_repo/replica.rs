@@ -7,8 +7,8 @@ use automerge::sync::{State, SyncDoc};
 use automerge::{Automerge, ChangeHash};
 use tokio::time::timeout;
 
-use crate::client::Connection;
-use crate::wire::Frame;
+use super::Connection;
+use super::wire::Frame;
 
 #[derive(Debug)]
 pub(crate) struct Replica {

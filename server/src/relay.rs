@@ -12,6 +12,7 @@ mod transmit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use redb::Database;
 #[cfg(feature = "mutants")]
@@ -66,6 +67,8 @@ pub struct Relay {
     connections: BTreeMap<ConnectionId, Connection>,
     /// The connections that speak automerge-repo's protocol.
     peers: Peers,
+    /// The relay's peer id there: told apart from others by its storage.
+    repo_name: Arc<str>,
     /// The open sessions of each space, each with the space's number in it.
     listeners: BTreeMap<SpaceName, BTreeSet<(ConnectionId, u32)>>,
     /// Connections with events for the next turn.
@@ -117,8 +120,10 @@ impl Relay {
         options: RelayOptions,
         ids: impl FnMut() -> [u8; 16],
     ) -> Result<Self, StoreError> {
+        let store = ChangeStore::open(database, options.graph_bytes_max, ids)?;
         Ok(Self {
-            store: ChangeStore::open(database, options.graph_bytes_max, ids)?,
+            repo_name: format!("rejoin-{}", store.relay()).into(),
+            store,
             repairs: Repairs::new(options.repair_bytes_max),
             options,
             connections: BTreeMap::new(),
@@ -173,7 +178,8 @@ impl Relay {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        let session = self.timers.first().map(|(at, _)| *at);
+        session.into_iter().chain(self.fold_timeout()).min()
     }
 
     /// Checks that the disk still takes writes, by a small one.
@@ -222,6 +228,7 @@ impl Relay {
     }
 
     fn work(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
+        self.folding.now = now;
         if self.store.is_failed() {
             return Err(StoreError::Failed);
         }

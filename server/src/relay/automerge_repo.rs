@@ -10,6 +10,7 @@ mod uploads;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{Conversation, Orphans, RepoFrame, SyncFrame};
 use rejoin_core::session::HANDSHAKE_MS_MAX;
@@ -284,7 +285,7 @@ impl Relay {
     }
 
     pub(super) fn close_peer(&mut self, id: ConnectionId, code: ByeCode, message: &str) {
-        let sender = self.repo_name();
+        let sender = Arc::clone(&self.repo_name);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
         if peer.closing.is_some() {
             return;
@@ -304,11 +305,6 @@ impl Relay {
         closing.error.is_none().then(|| closing.close.clone())
     }
 
-    /// The relay's peer id: told apart from others by its storage.
-    fn repo_name(&self) -> String {
-        format!("rejoin-{}", self.store.relay())
-    }
-
     /// The relay's storage id: peers keep what they share with it under this one.
     fn repo_storage(&self) -> String {
         Uuid::from_bytes(self.store.relay().0).to_string()
@@ -319,7 +315,7 @@ impl Relay {
         id: ConnectionId,
         frame: RepoFrame<'_>,
     ) -> Result<(), PeerError> {
-        let own_name = self.repo_name();
+        let own_name = Arc::clone(&self.repo_name);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
         let Some(joined) = &peer.joined else {
             return match frame {
@@ -330,7 +326,7 @@ impl Relay {
             };
         };
         let is_address = |sender: &str, target: &str| {
-            if sender == joined.name && target == own_name {
+            if sender == joined.name && *target == *own_name {
                 Ok(())
             } else {
                 Err(PeerError::Address)
@@ -377,7 +373,7 @@ impl Relay {
         if !speaks_version_1 {
             return Err(PeerError::Version);
         }
-        let (own_name, own_storage) = (self.repo_name(), self.repo_storage());
+        let (own_name, own_storage) = (Arc::clone(&self.repo_name), self.repo_storage());
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
         let name = name.to_owned();
         let key = (peer.space.clone(), name.clone());

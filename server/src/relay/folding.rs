@@ -1,17 +1,23 @@
 //! Which documents are folded into snapshots, and when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin_core::DocumentId;
 
-use super::Relay;
+use super::{CompactionPolicy, Relay};
 use crate::compaction::{Compacted, CompactionError};
 use crate::store::{FoldError, FoldInput, Folded, StoreError, Tail};
 
 /// Which documents are to be folded, and how far that is.
 #[derive(Debug, Default)]
 pub(super) struct Folding {
+    /// The time of the last turn.
+    pub(super) now: u64,
     waiting: BTreeSet<DocumentId>,
+    /// Documents that wait until nobody writes to them, and when somebody last did.
+    busy: BTreeMap<DocumentId, u64>,
+    /// When those are looked at again.
+    look_at: Option<u64>,
     under_way: Option<Folded>,
     done: Option<(Folded, Vec<u8>)>,
     /// Tried in vain; left alone until the relay is opened again.
@@ -58,14 +64,40 @@ impl Relay {
         let Some(policy) = &self.options.compaction else { return };
         let Some(tail) = self.store.tail(document) else { return };
         let Tail { changes, bytes, snapshot_changes, snapshot_bytes } = tail;
-        let is_due = changes > policy.changes_min.max(snapshot_changes / 8)
-            || bytes > policy.bytes_min.saturating_add(snapshot_bytes);
+        let is_beyond = |times: u64| {
+            changes > policy.changes_min.max(snapshot_changes / 8).saturating_mul(times)
+                || bytes > policy.bytes_min.saturating_add(snapshot_bytes).saturating_mul(times)
+        };
         // What arrives whole brings its snapshot along.
         let is_left_alone =
             self.folding.given_up.contains(document) || self.peers.is_arriving(document);
-        if is_due && !is_left_alone {
-            self.folding.waiting.insert(*document);
+        if is_left_alone || !is_beyond(1) {
+            return;
         }
+        if policy.quiet_ms == 0 || is_beyond(CompactionPolicy::BUSY_TIMES) {
+            self.folding.busy.remove(document);
+            self.folding.waiting.insert(*document);
+        } else {
+            let now = self.folding.now;
+            self.folding.busy.insert(*document, now);
+            self.folding.look_at.get_or_insert(now + policy.quiet_ms);
+        }
+    }
+
+    pub(super) fn fold_timeout(&self) -> Option<u64> {
+        self.folding.look_at
+    }
+
+    /// Queues the documents to which nobody writes any more.
+    pub(super) fn fold_quiet(&mut self, now: u64) {
+        let Folding { busy, look_at, waiting, .. } = &mut self.folding;
+        let Some(policy) = &self.options.compaction else { return };
+        if look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let quiet = busy.extract_if(.., |_, written| *written + policy.quiet_ms <= now);
+        waiting.extend(quiet.map(|(document, _)| document));
+        *look_at = (!busy.is_empty()).then_some(now + policy.quiet_ms);
     }
 
     /// Takes a finished snapshot into the next commit.

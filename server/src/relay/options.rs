@@ -45,6 +45,10 @@ pub struct CompactionPolicy {
     pub changes_min: u64,
     /// Bytes beyond the snapshot, and beyond the snapshot's own, at which a document is folded.
     pub bytes_min: u64,
+    /// Milliseconds without a change after which a document is folded, as long as there is not
+    /// [eight times](Self::BUSY_TIMES) as much to fold: one that is written to all the time would
+    /// be folded all the time. The wait may be twice as long.
+    pub quiet_ms: u64,
     /// What stays beside the snapshot.
     pub tail: TailPolicy,
 }
@@ -79,9 +83,16 @@ impl Default for RelayOptions {
     }
 }
 
+impl CompactionPolicy {
+    /// How many times as much is beyond the snapshot of a document that is folded although it is
+    /// written to.
+    pub const BUSY_TIMES: u64 = 8;
+}
+
 impl Default for CompactionPolicy {
     fn default() -> Self {
-        Self { changes_min: 512, bytes_min: 256 << 10, tail: TailPolicy::default() }
+        let (changes_min, bytes_min, quiet_ms) = (512, 256 << 10, 2000);
+        Self { changes_min, bytes_min, quiet_ms, tail: TailPolicy::default() }
     }
 }
 

@@ -121,6 +121,7 @@ impl Relay {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: u64) {
+        self.fold_quiet(now);
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now
         {

@@ -127,7 +127,7 @@ fn a_slow_reader_costs_an_entry_and_gets_one_message() {
 #[test]
 fn what_was_folded_goes_out_as_one_snapshot() {
     let mut policy = CompactionPolicy::default();
-    policy.changes_min = 100;
+    (policy.changes_min, policy.quiet_ms) = (100, 0);
     policy.tail = TailPolicy { away_ms_max: 0, bytes_max: 0 };
     let mut options = options();
     options.compaction = Some(policy);

@@ -10,7 +10,7 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// Folds early, and keeps beside a snapshot what is younger than a day.
 fn options() -> RelayOptions {
     let mut policy = CompactionPolicy::default();
-    policy.changes_min = 10;
+    (policy.changes_min, policy.quiet_ms) = (10, 0);
     policy.tail = TailPolicy { away_ms_max: DAY_MS, bytes_max: 1 << 20 };
     let mut options = RelayOptions::default();
     options.compaction = Some(policy);
@@ -56,6 +56,52 @@ fn a_new_reader_gets_the_snapshot_and_what_is_after_it() {
     assert_eq!((snapshots(&bob), changes(&bob)), (1, 3), "the raw tail is not sent on top");
     assert!(bob.agrees());
     assert_eq!(world.relay.counters().compactions, 1);
+}
+
+/// As [`options`], but waits a second for nobody to write.
+fn patient() -> RelayOptions {
+    let mut options = options();
+    options.compaction.as_mut().unwrap().quiet_ms = 1000;
+    options
+}
+
+#[test]
+fn a_document_that_is_written_to_waits_for_more_to_fold() {
+    let mut world = World::with(patient());
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    let mut folded_at = Vec::new();
+    for n in 1..=12 {
+        alice.push(n, document(1), author.puts(10));
+        world.send(&mut alice);
+        world.turn();
+        while world.receive(&mut alice, 1 << 20) {}
+        if fold(&mut world) > 0 {
+            folded_at.push(n);
+        }
+        world.now += 900;
+        world.relay.handle_timeout(world.now);
+        assert_eq!(fold(&mut world), 0, "somebody wrote just now");
+    }
+    assert_eq!(folded_at, [9], "more than 8 times 10");
+}
+
+#[test]
+fn a_document_to_which_nobody_writes_any_more_is_folded_soon() {
+    let mut world = World::with(patient());
+    let mut alice = world.connect(None, false);
+    let (mut one, mut other) = (Author::new(1), Author::new(2));
+    alice.push(1, document(1), one.puts(11));
+    alice.push(2, document(2), other.puts(10));
+    world.send(&mut alice);
+    world.turn();
+    assert_eq!(fold(&mut world), 0);
+    let due = world.relay.poll_timeout().unwrap();
+    assert_eq!(due, world.now + 1000);
+    world.now = due;
+    world.relay.handle_timeout(world.now);
+    assert_eq!(fold(&mut world), 1, "the other has too little to fold");
+    assert!(world.relay.poll_timeout().is_none_or(|at| at > due + 1000));
 }
 
 #[test]

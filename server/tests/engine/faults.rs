@@ -62,7 +62,7 @@ impl Script {
 
 fn options() -> RelayOptions {
     let mut policy = CompactionPolicy::default();
-    policy.changes_min = 4;
+    (policy.changes_min, policy.quiet_ms) = (4, 0);
     policy.tail = TailPolicy { away_ms_max: 0, bytes_max: 0 };
     let mut options = RelayOptions::default();
     options.compaction = Some(policy);

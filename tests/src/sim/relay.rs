@@ -130,6 +130,7 @@ impl World {
         options.compaction = self.faults.compaction.map(|changes_min| {
             let mut policy = CompactionPolicy::default();
             policy.changes_min = changes_min;
+            policy.quiet_ms = *self.random.pick(&[0, 200, 3000]).unwrap_or(&0);
             let away_ms_max = *self.random.pick(&[0, 60_000, 30 * 86_400_000]).unwrap_or(&0);
             policy.tail = TailPolicy { away_ms_max, bytes_max: self.random.below(64 << 10) };
             policy

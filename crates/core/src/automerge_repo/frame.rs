@@ -233,6 +233,7 @@ impl<'a> RepoFrame<'a> {
                 map.text("senderId", sync.sender);
                 map.text("targetId", sync.target);
                 map.document(&sync.document);
+                map.encoder.writer_mut().reserve(sync.data.len() + 16);
                 map.bytes("data", sync.data);
                 map.end()
             }

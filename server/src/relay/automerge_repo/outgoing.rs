@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{RepoFrame, SyncFrame, Takes};
 use rejoin_core::wire::{Access, ByeCode};
@@ -127,7 +128,7 @@ impl Relay {
         id: ConnectionId,
         document: DocumentId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let own_name = self.repo_name();
+        let own_name = Arc::clone(&self.repo_name);
         let nothing = ChangeGraph::new();
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
         peer.dirty.remove(&document);

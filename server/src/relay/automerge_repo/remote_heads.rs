@@ -1,6 +1,7 @@
 //! How far the storages of others have come: told to whoever asked for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{RemoteHeads, RepoFrame, StorageHeads};
 use rejoin_core::limits::REPO_STORAGES_MAX;
@@ -145,7 +146,7 @@ impl Relay {
 
     /// The next heads that a peer is owed.
     pub(super) fn heads_frame(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        let sender = self.repo_name();
+        let sender = Arc::clone(&self.repo_name);
         let peer = self.peers.by_connection.get_mut(&id)?;
         loop {
             let (document, storage) = peer.heads_due.pop_first()?;

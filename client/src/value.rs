@@ -9,10 +9,7 @@
 //! | [`Bytes`] | `{"$bytes": "00ff"}` | bytes | the same marker |
 //! | [`Timestamp`] | `{"$time": 1500}` | milliseconds since 1970 | the same marker |
 //!
-//! In a document that an automerge-repo app made, a plain string that is new is a text too, as strings
-//! are in JavaScript.
-//!
-//! The four serialize to their marker and deserialize from whatever a document reads as:
+//! They serialize to their marker and deserialize from whatever a document reads as:
 //!
 //! ```
 //! use rejoin::{Counter, Text};

@@ -11,7 +11,6 @@
 //!   inside a list item that this very edit inserts (nobody else can know that item), documents
 //!   of others that have no genesis, and containers that others deleted, whose birth cannot be
 //!   made again.
-//! - A new string in a document of others is a text: that is what a string is in JavaScript.
 //! - A scalar is deleted in a change of its own before a container is born in its place: a birth
 //!   overwrites nothing.
 //! - No change holds more than [`OPS_PER_CHANGE`] operations, [`BYTES_PER_CHANGE`] of values, or

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use automerge::{Automerge, ChangeHash};
 use rejoin_core::DocumentId;
-use rejoin_core::change::genesis_hash;
 use serde_json::Value;
 
 use super::births::Births;
@@ -25,15 +24,6 @@ pub(super) struct Plan<'a> {
     pub(super) actions: Vec<Action>,
     /// Places where this edit put or deleted a scalar.
     pub(super) written: HashSet<Place>,
-    /// Whether new strings are texts, as they are where the document comes from.
-    pub(super) makes_texts: bool,
-}
-
-/// Whether a document has no genesis: it was made by an automerge-repo app, or by another program.
-/// Derived ids are of documents that have one.
-fn is_of_others(doc: &Automerge, document: &DocumentId) -> bool {
-    let genesis = ChangeHash(genesis_hash(document, None).0);
-    !document.is_derived() && doc.get_change_meta_by_hash(&genesis).is_none()
 }
 
 impl<'a> Plan<'a> {
@@ -49,7 +39,6 @@ impl<'a> Plan<'a> {
             clears: Vec::new(),
             actions: Vec::new(),
             written: HashSet::new(),
-            makes_texts: is_of_others(doc, document),
         }
     }
 

@@ -67,9 +67,6 @@ impl Plan<'_> {
     ) -> Result<(), WriteError> {
         match to_scalar(after) {
             Some(_) if same(old, after) => Ok(()),
-            Some(_) if !old.is_string() && self.kind_of_new(after) == ValueKind::Text => {
-                self.create(place, after, path)
-            }
             Some(scalar) => {
                 self.put(place, scalar, after, path)?;
                 self.delete_twins(place, old);
@@ -169,7 +166,7 @@ impl Plan<'_> {
         path: &Path,
     ) -> Result<(), WriteError> {
         let place = Place::new(list, index);
-        let kind = self.kind_of_new(value);
+        let kind = ValueKind::of(value);
         if !matches!(kind, ValueKind::Scalar | ValueKind::Counter) {
             let node = self.make_item(&place, kind, path)?;
             return self.fill(node, value, path);
@@ -239,25 +236,14 @@ impl Plan<'_> {
 
     /// Writes a value where no container is.
     fn create(&mut self, place: &Place, value: &Value, path: &Path) -> Result<(), WriteError> {
-        let kind = self.kind_of_new(value);
-        match (kind, to_scalar(value)) {
-            (ValueKind::Scalar, Some(scalar)) => return self.put(place, scalar, value, path),
-            (ValueKind::Counter, _) => {
-                return self.make_counter(place, plain(value).as_i64().unwrap_or(0), path);
-            }
-            _ => {}
+        if let Some(scalar) = to_scalar(value) {
+            return self.put(place, scalar, value, path);
         }
-        let node = self.make(place, kind, path)?;
+        if ValueKind::of(value) == ValueKind::Counter {
+            return self.make_counter(place, plain(value).as_i64().unwrap_or(0), path);
+        }
+        let node = self.make(place, ValueKind::of(value), path)?;
         self.fill(node, value, path)
-    }
-
-    /// What a value becomes where nothing is. Automerge's strings in JavaScript are texts; others
-    /// it shows as objects.
-    fn kind_of_new(&self, value: &Value) -> ValueKind {
-        match value {
-            Value::String(_) if self.makes_texts => ValueKind::Text,
-            _ => ValueKind::of(value),
-        }
     }
 
     fn make_item(

@@ -1,6 +1,5 @@
 //! Documents of others: without a genesis, with conflicts, or with strange content.
 
-use automerge::Prop;
 use automerge::transaction::Transactable;
 
 use super::*;
@@ -26,51 +25,6 @@ fn a_document_without_genesis_is_written_in_the_ordinary_way() {
     assert_eq!(changes.iter().filter(|change| is_birth(change)).count(), 1);
     assert_eq!(read(&doc)["m"]["later"], "born");
     assert_eq!(read(&doc)["n"], 3);
-}
-
-/// As JavaScript has its strings.
-#[test]
-fn new_strings_are_texts() {
-    let mut doc = foreign();
-    let mut transaction = doc.transaction();
-    transaction.put(ROOT, "id", "fixed").unwrap();
-    transaction.put(ROOT, "note", ()).unwrap();
-    transaction.put(ROOT, "size", 3).unwrap();
-    transaction.commit();
-    edit(
-        &mut doc,
-        &[
-            set("title", json!("Boiler")),
-            set("tags", json!(["hot", 1])),
-            set("contact.name", json!("Ada")),
-            set("note", json!("Ring")),
-            set("size", json!("large")),
-            set("id", json!("other")),
-        ],
-    );
-    let is_text = |doc: &Automerge, path: &str| {
-        let mut object = ROOT;
-        let mut found = None;
-        for step in path.split('.') {
-            let prop = step.parse().map_or_else(|_| Prop::Map(step.into()), Prop::Seq);
-            let (value, id) = doc.get(&object, prop).unwrap().unwrap();
-            (object, found) = (id, Some(value.is_object()));
-        }
-        found.unwrap()
-    };
-    for path in ["title", "tags.0", "contact.name", "note", "size"] {
-        assert!(is_text(&doc, path), "{path} is a text");
-    }
-    assert!(!is_text(&doc, "id"), "what was a plain string stays one");
-    assert!(!is_text(&doc, "tags.1"));
-    let (_, title) = doc.get(ROOT, "title").unwrap().unwrap();
-    edit(&mut doc, &[set("title", json!("Boiler 2"))]);
-    assert_eq!(doc.get(ROOT, "title").unwrap().unwrap().1, title, "it merges by character");
-    let expected = json!({
-        "id": "other", "note": "Ring", "size": "large", "title": "Boiler 2", "tags": ["hot", 1],
-        "contact": { "name": "Ada" },
-    });
-    assert_eq!(read(&doc), expected);
 }
 
 #[test]

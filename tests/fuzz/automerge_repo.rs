@@ -33,7 +33,9 @@ fn message(bytes: &[u8]) {
     assert_eq!(SyncMessage::decode(&written).as_ref(), Ok(&message));
     let mut graph = ChangeGraph::new();
     let mut orphans = Orphans::default();
-    let came = message.changes.iter().filter_map(|chunk| {
+    let _ = SyncMessage::is_document(bytes);
+    let chunks = message.changes.iter().filter_map(|item| change::chunks(item).ok()).flatten();
+    let came = chunks.filter_map(|(_, chunk)| {
         let change = change::parse(chunk).ok()?;
         Some((change, chunk.to_vec()))
     });

@@ -96,7 +96,7 @@ fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> V
         .collect();
     worth.sort_by_key(|(rank, name, _)| (*rank, *name));
     let key = entries.iter().map(|entry| key(entry).chars().count()).max().unwrap_or(0);
-    let mut left = width.saturating_sub(key + MARK);
+    let mut left = width.saturating_sub(key.max("key".len()) + MARK);
     let mut chosen = Vec::new();
     for (_, name, field) in worth {
         let needs =

@@ -130,6 +130,11 @@ enum PeerError {
 }
 
 impl Peers {
+    /// Whether nothing counts any more that it sends.
+    fn is_closing(&self, id: ConnectionId) -> bool {
+        self.by_connection.get(&id).is_none_or(|peer| peer.closing.is_some())
+    }
+
     pub(super) fn contains(&self, id: ConnectionId) -> bool {
         self.by_connection.contains_key(&id)
     }
@@ -205,8 +210,7 @@ impl Relay {
     }
 
     pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &[u8]) {
-        let is_closing = |peer: &Peer| peer.closing.is_some();
-        if self.peers.by_connection.get(&id).is_none_or(is_closing) {
+        if self.peers.is_closing(id) {
             return;
         }
         self.counters.frames_in += 1;
@@ -260,7 +264,8 @@ impl Relay {
     /// Closes who makes the relay remember most, until all of it together is little enough.
     pub(super) fn shed_peers(&mut self) {
         while self.peers.bytes > self.options.peer_bytes_max {
-            let largest = self.peers.by_connection.iter().max_by_key(|(_, peer)| peer.bytes());
+            let open = self.peers.by_connection.iter().filter(|(_, peer)| peer.closing.is_none());
+            let largest = open.max_by_key(|(_, peer)| peer.bytes());
             let Some(id) = largest.map(|(id, _)| *id) else { return };
             tracing::warn!(conn = id.0, bytes = self.peers.bytes, "too much of peers is waiting");
             let message = "too much of what clients sent is waiting; come back later";

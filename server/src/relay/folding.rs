@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin_core::DocumentId;
 
-use super::{CompactionPolicy, Relay};
+use super::Relay;
 use crate::compaction::{Compacted, CompactionError};
-use crate::store::{FoldError, FoldInput, Folded, StoreError, Tail};
+use crate::store::{FoldError, FoldInput, Folded, StoreError};
 
 /// Which documents are to be folded, and how far that is.
 #[derive(Debug, Default)]
@@ -31,13 +31,18 @@ impl Relay {
         if self.folding.under_way.is_some() || self.folding.done.is_some() {
             return None;
         }
+        let policy = self.options.compaction.clone()?;
         while let Some(document) = self.folding.waiting.pop_first() {
+            if self.is_left_alone(&document) {
+                continue;
+            }
             match self.store.fold_input(&document) {
-                Ok(Some(input)) => {
+                // It may have been folded while it waited.
+                Ok(Some(input)) if policy.is_due(&input.tail(), false) => {
                     self.folding.under_way = Some(input.folded());
                     return Some(input);
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => {
                     self.give_up_folding(document, &CompactionError::from(FoldError::from(error)))
                 }
@@ -63,25 +68,23 @@ impl Relay {
     pub(super) fn consider_folding(&mut self, document: &DocumentId) {
         let Some(policy) = &self.options.compaction else { return };
         let Some(tail) = self.store.tail(document) else { return };
-        let Tail { changes, bytes, snapshot_changes, snapshot_bytes } = tail;
-        let is_beyond = |times: u64| {
-            changes > policy.changes_min.max(snapshot_changes / 8).saturating_mul(times)
-                || bytes > policy.bytes_min.saturating_add(snapshot_bytes).saturating_mul(times)
-        };
-        // What arrives whole brings its snapshot along.
-        let is_left_alone =
-            self.folding.given_up.contains(document) || self.peers.is_arriving(document);
-        if is_left_alone || !is_beyond(1) {
+        if self.is_left_alone(document) || !policy.is_due(&tail, false) {
             return;
         }
-        if policy.quiet_ms == 0 || is_beyond(CompactionPolicy::BUSY_TIMES) {
+        if policy.quiet_ms == 0 || policy.is_due(&tail, true) {
             self.folding.busy.remove(document);
             self.folding.waiting.insert(*document);
         } else {
             let now = self.folding.now;
             self.folding.busy.insert(*document, now);
-            self.folding.look_at.get_or_insert(now + policy.quiet_ms);
+            let look_at = now.saturating_add(policy.quiet_ms);
+            self.folding.look_at = self.folding.look_at.or(Some(look_at));
         }
+    }
+
+    /// What arrives whole brings its snapshot along.
+    fn is_left_alone(&self, document: &DocumentId) -> bool {
+        self.folding.given_up.contains(document) || self.peers.is_arriving(document)
     }
 
     pub(super) fn fold_timeout(&self) -> Option<u64> {
@@ -95,9 +98,10 @@ impl Relay {
         if look_at.is_none_or(|at| at > now) {
             return;
         }
-        let quiet = busy.extract_if(.., |_, written| *written + policy.quiet_ms <= now);
+        let is_quiet = |written: &u64| written.saturating_add(policy.quiet_ms) <= now;
+        let quiet = busy.extract_if(.., |_, written| is_quiet(written));
         waiting.extend(quiet.map(|(document, _)| document));
-        *look_at = (!busy.is_empty()).then_some(now + policy.quiet_ms);
+        *look_at = (!busy.is_empty()).then_some(now.saturating_add(policy.quiet_ms));
     }
 
     /// Takes a finished snapshot into the next commit.

@@ -3,7 +3,7 @@
 use rejoin_core::CollectionName;
 use rejoin_core::wire::Access;
 
-use crate::store::TailPolicy;
+use crate::store::{Tail, TailPolicy};
 
 /// Limits and policies of a [`Relay`](crate::Relay). The defaults suit a machine with 1 GB of memory.
 #[derive(Debug, Clone)]
@@ -12,7 +12,8 @@ pub struct RelayOptions {
     /// Sessions at once. A further one is told to come back later.
     pub sessions_max: usize,
     /// Bytes of change graphs kept in memory. A document that is not there costs a read of its
-    /// graph rows at its next push.
+    /// graph rows at its next push. Those of less than a MiB share three eighths, the larger ones
+    /// the rest; the last one used stays whatever its size.
     pub graph_bytes_max: usize,
     /// Bytes of repairs under way. Each takes some 56 bytes for every document of its space; the
     /// oldest is dropped, and its session begins anew.
@@ -45,9 +46,9 @@ pub struct CompactionPolicy {
     pub changes_min: u64,
     /// Bytes beyond the snapshot, and beyond the snapshot's own, at which a document is folded.
     pub bytes_min: u64,
-    /// Milliseconds without a change after which a document is folded, as long as there is not
-    /// [eight times](Self::BUSY_TIMES) as much to fold: one that is written to all the time would
-    /// be folded all the time. The wait may be twice as long.
+    /// Milliseconds without a change after which a document is folded; 0 does not wait. One that
+    /// is written to all the time would be folded all the time, and is at [eight
+    /// times](Self::BUSY_TIMES) these minima. The wait may be twice as long.
     pub quiet_ms: u64,
     /// What stays beside the snapshot.
     pub tail: TailPolicy,
@@ -87,6 +88,14 @@ impl CompactionPolicy {
     /// How many times as much is beyond the snapshot of a document that is folded although it is
     /// written to.
     pub const BUSY_TIMES: u64 = 8;
+
+    /// Whether there is enough to fold, of a document that is written to or not.
+    pub(super) fn is_due(&self, tail: &Tail, is_busy: bool) -> bool {
+        let times = if is_busy { Self::BUSY_TIMES } else { 1 };
+        let changes_max = self.changes_min.saturating_mul(times).max(tail.snapshot_changes / 8);
+        let bytes_max = self.bytes_min.saturating_mul(times).saturating_add(tail.snapshot_bytes);
+        tail.changes > changes_max || tail.bytes > bytes_max
+    }
 }
 
 impl Default for CompactionPolicy {

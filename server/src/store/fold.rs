@@ -47,14 +47,7 @@ impl ChangeStore {
     /// How many changes no snapshot covers, their bytes, and how many changes and bytes the
     /// snapshot has, of a document that is in memory.
     pub(crate) fn tail(&mut self, document: &DocumentId) -> Option<Tail> {
-        let row = &self.cache.get(document)?.row;
-        let snapshot = row.snapshot.as_ref();
-        Some(Tail {
-            changes: row.tail_changes(),
-            bytes: row.tail_bytes,
-            snapshot_changes: snapshot.map_or(0, |snapshot| snapshot.changes),
-            snapshot_bytes: snapshot.map_or(0, |snapshot| snapshot.bytes),
-        })
+        Some(Tail::of(&self.cache.get(document)?.row))
     }
 
     /// A document to fold, as committed now. `None` if there is no such document.
@@ -96,6 +89,18 @@ pub(crate) struct Tail {
     pub(crate) snapshot_bytes: u64,
 }
 
+impl Tail {
+    fn of(row: &DocumentRow) -> Self {
+        let snapshot = row.snapshot.as_ref();
+        Self {
+            changes: row.tail_changes(),
+            bytes: row.tail_bytes,
+            snapshot_changes: snapshot.map_or(0, |snapshot| snapshot.changes),
+            snapshot_bytes: snapshot.map_or(0, |snapshot| snapshot.bytes),
+        }
+    }
+}
+
 /// What is left of a [`FoldInput`] once it was read: enough to check the result by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Folded {
@@ -114,6 +119,10 @@ impl FoldInput {
     /// Which document.
     pub fn document(&self) -> DocumentId {
         self.document
+    }
+
+    pub(crate) fn tail(&self) -> Tail {
+        Tail::of(&self.row)
     }
 
     pub(crate) fn folded(&self) -> Folded {

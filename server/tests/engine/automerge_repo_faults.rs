@@ -3,7 +3,7 @@
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use rejoin_core::SpaceName;
-use rejoin_core::automerge_repo::{RepoFrame, SyncMessage};
+use rejoin_core::automerge_repo::{Have, RepoFrame, SyncMessage};
 use rejoin_relay::{CompactionError, RelayOptions};
 
 use crate::disk::Disk;
@@ -201,7 +201,8 @@ fn many_peers_are_not_remembered_without_end_either() {
     assert!(greedy.error.take().is_some_and(|error| error.contains("come back later")));
     assert!(greedy.close.is_some(), "whose are most goes");
     assert!(peers.iter().all(|peer| peer.close.is_none()));
-    // What it was charged is free again, before it is gone even.
+    // What it was charged is free again, before it is gone even, and whatever it still sends.
+    orphans(&mut world, &mut greedy, 22, 900_000);
     let mut modest = RepoPeer::join(&mut world, "modest");
     orphans(&mut world, &mut modest, 21, 200_000);
     assert!(modest.close.is_none());
@@ -210,6 +211,33 @@ fn many_peers_are_not_remembered_without_end_either() {
     }
     assert!(peers.iter().all(|peer| peer.close.is_none()));
     assert_lives(&mut world);
+}
+
+/// Messages that are worked off, and of which much has to be remembered.
+#[test]
+fn what_a_peer_says_to_have_synced_is_remembered_within_limits() {
+    let mut options = RelayOptions::default();
+    options.peer_bytes_max = 20_000_000;
+    let mut world = World::with(options);
+    let mut peer = RepoPeer::join(&mut world, "p");
+    peer.put(document(1), "n", "1");
+    drive(&mut world, &mut [&mut peer]);
+    // Heads nobody knows: the relay waits for what they are of.
+    let last_sync: Vec<_> = (0..100_000_u32)
+        .map(|n| {
+            let mut hash = [0; 32];
+            hash[..4].copy_from_slice(&n.to_be_bytes());
+            rejoin_core::ChangeHash(hash)
+        })
+        .collect();
+    for n in 2..20 {
+        let have = vec![Have { last_sync: last_sync.clone(), ..Have::default() }];
+        let heads = vec![rejoin_core::ChangeHash([n; 32])];
+        let message = SyncMessage { heads, have, ..SyncMessage::default() };
+        peer.send_data(&mut world, document(n), false, &message.encode());
+        world.turn();
+    }
+    assert_closes(&mut world, &mut peer, "come back later");
 }
 
 #[test]

@@ -87,6 +87,30 @@ fn a_document_that_is_written_to_waits_for_more_to_fold() {
 }
 
 #[test]
+fn a_document_that_was_just_folded_is_not_folded_for_a_last_change() {
+    let mut world = World::with(patient());
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    let mut write = |world: &mut World, n: u64, changes: usize| {
+        alice.push(n, document(1), author.puts(changes));
+        world.send(&mut alice);
+        world.turn();
+    };
+    write(&mut world, 1, 81);
+    let input = world.relay.poll_compaction().expect("there is much to fold");
+    write(&mut world, 2, 1);
+    world.relay.handle_compacted(compact_in_process(&input));
+    world.turn();
+    for _ in 0..3 {
+        world.now += 2000;
+        world.relay.handle_timeout(world.now);
+        world.turn();
+        assert_eq!(fold(&mut world), 0);
+    }
+    assert_eq!(world.relay.counters().compactions, 1);
+}
+
+#[test]
 fn a_document_to_which_nobody_writes_any_more_is_folded_soon() {
     let mut world = World::with(patient());
     let mut alice = world.connect(None, false);

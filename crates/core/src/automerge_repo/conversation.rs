@@ -137,6 +137,7 @@ impl Conversation {
     pub fn memory_bytes(&self) -> usize {
         let hashes = self.unknown.len()
             + self.need.len()
+            + self.have.iter().map(|have| have.last_sync.len()).sum::<usize>()
             + self.told.as_ref().map_or(0, |told| told.need.len());
         let filters: usize = self.have.iter().map(|have| have.bloom.memory_bytes()).sum();
         size_of::<Self>() + self.has.len() * 4 + hashes * 32 + filters

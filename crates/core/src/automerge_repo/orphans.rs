@@ -71,7 +71,7 @@ impl Orphans {
         self.held.is_empty()
     }
 
-    /// Bytes of the changes that are held.
+    /// Bytes that the changes which are held take in memory, about.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -86,7 +86,7 @@ impl Orphans {
             return;
         }
         self.held.insert(chunk.0.hash());
-        self.bytes += chunk.1.len();
+        self.bytes += chunk.1.len() + ORPHAN_BYTES;
         self.waiting.entry(dep).or_default().push(chunk);
     }
 
@@ -94,8 +94,11 @@ impl Orphans {
         let released = self.waiting.remove(dep).unwrap_or_default();
         for (change, bytes) in &released {
             self.held.remove(&change.hash());
-            self.bytes -= bytes.len();
+            self.bytes -= bytes.len() + ORPHAN_BYTES;
         }
         released
     }
 }
+
+/// What a change takes beside its bytes: read, and in two indexes.
+const ORPHAN_BYTES: usize = 512;

@@ -245,6 +245,9 @@ impl Relay {
         if !due.is_empty() || !self.is_without_orphans(id, &document) {
             self.take_in(id, &document, collection, due)?;
         }
+        if self.peers.is_closing(id) {
+            return Ok(());
+        }
         if incoming.changes.is_empty() {
             return self.finish(id, &incoming, unix_ms);
         }
@@ -408,10 +411,14 @@ impl Relay {
             talk.is_unavailable = true;
         }
         self.end_message(id, document, bytes);
+        self.weigh_talk(id, document);
     }
 
     /// Charges a connection what it makes the relay remember about a document.
     pub(super) fn weigh_talk(&mut self, id: ConnectionId, document: &DocumentId) {
+        if self.peers.is_closing(id) {
+            return;
+        }
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
         let Some(talk) = peer.talks.get_mut(document) else { return };
         let bytes = talk.conversation.memory_bytes() + talk.orphans.bytes();

@@ -20,7 +20,6 @@ use crate::servers::Kind;
 pub(crate) enum Unit {
     PerSecond,
     Milliseconds,
-    Mebibytes,
     Kibibytes,
     Edits,
 }
@@ -30,7 +29,6 @@ impl Unit {
         match self {
             Self::PerSecond => "/s",
             Self::Milliseconds => "ms",
-            Self::Mebibytes => "MiB",
             Self::Kibibytes => "KiB",
             Self::Edits => "edits",
         }

@@ -19,7 +19,7 @@ use crate::servers::{Kind, Server};
 use crate::socket::Socket;
 
 pub(super) const FIGURES: [&str; 2] =
-    ["memory after 10,000 docs x 100 changes", "documents of 100 changes taken"];
+    ["memory per document, of 10,000 x 100 changes", "documents of 100 changes taken"];
 
 const DOCUMENTS: usize = 10_000;
 const CHANGES: usize = 100;
@@ -66,10 +66,10 @@ pub(super) async fn documents(kind: Kind) -> Result<Vec<Figure>> {
     let late = (taken < DOCUMENTS)
         .then(|| format!("{taken} of {DOCUMENTS} documents within {} s", LONGEST.as_secs()));
     let one = (kind == Kind::Hocuspocus).then(|| ONE_UPDATE.to_owned());
-    let memory = grown as f64 / f64::from(1 << 20);
+    let memory = grown as f64 / 1024.0 / taken as f64;
     let rate = taken as f64 / took.as_secs_f64();
     Ok(vec![
-        Figure::new(FIGURES[0], Unit::Mebibytes, memory).noted(late).noted(one.clone()),
+        Figure::new(FIGURES[0], Unit::Kibibytes, memory).noted(late).noted(one.clone()),
         Figure::new(FIGURES[1], Unit::PerSecond, rate).noted(one),
     ])
 }

@@ -17,8 +17,9 @@ pub(super) const TEN: [&str; 2] =
 
 const LONGEST: Duration = Duration::from_secs(10);
 const WARM_UP: usize = 500;
-/// Servers write to their disks some time after they acknowledge.
 const QUIET: Duration = Duration::from_secs(1);
+/// Servers write to their disks, and tidy up, some seconds after they acknowledge.
+const AFTERWARDS: Duration = Duration::from_secs(7);
 
 pub(super) async fn one(kind: Kind) -> Result<Vec<Figure>> {
     writers(kind, 1, 20_000, ONE).await
@@ -55,7 +56,7 @@ async fn writers(
     for writer in try_join_all(writing).await? {
         written.push(writer?);
     }
-    sleep(QUIET).await;
+    sleep(AFTERWARDS).await;
     let used = server.processor()? - before;
 
     let acknowledged: usize = written.iter().map(|(acknowledged, ..)| acknowledged).sum();

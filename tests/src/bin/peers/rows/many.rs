@@ -19,7 +19,7 @@ use crate::servers::{Kind, Server};
 use crate::socket::Socket;
 
 pub(super) const FIGURES: [&str; 2] =
-    ["memory per document, of 10,000 x 100 changes", "documents of 100 changes taken"];
+    ["memory per document of 100 changes", "documents of 100 changes taken"];
 
 const DOCUMENTS: usize = 10_000;
 const CHANGES: usize = 100;

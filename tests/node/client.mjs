@@ -68,9 +68,16 @@ const repo = new Repo({
 
 /** What others said in a document, oldest first. */
 const heard = new Map()
-/** The types of messages that came, each with how often. */
+/** The types of messages that came, and of those that went, each with how often. */
 const received = {}
-adapter.on("message", message => (received[message.type] = (received[message.type] ?? 0) + 1))
+const sent = {}
+const count = (counts, message) => (counts[message.type] = (counts[message.type] ?? 0) + 1)
+adapter.on("message", message => count(received, message))
+const send = adapter.send.bind(adapter)
+adapter.send = message => {
+  count(sent, message)
+  send(message)
+}
 
 const requests = {
   /** Makes documents with these values, and tells their addresses. `null` is nothing at all: given
@@ -133,6 +140,7 @@ const requests = {
 
   documents: () => Object.keys(repo.handles).map(id => stringifyAutomergeUrl({ documentId: id })),
   received: () => received,
+  sent: () => sent,
   peers: () => peers(),
 
   /** Waits until somebody is at the other end, and tells who. */

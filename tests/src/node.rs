@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::processes::Running;
 
@@ -175,12 +175,14 @@ impl Node {
         texts(&self.ask("documents", json!({})))
     }
 
-    /// How many messages came, by type.
-    pub fn received(&mut self) -> Map<String, Value> {
-        match self.ask("received", json!({})) {
-            Value::Object(received) => received,
-            other => panic!("{other} is no count of messages"),
-        }
+    /// How many messages of this type came.
+    pub fn received(&mut self, kind: &str) -> u64 {
+        self.ask("received", json!({}))[kind].as_u64().unwrap_or(0)
+    }
+
+    /// How many messages of this type went.
+    pub fn sent(&mut self, kind: &str) -> u64 {
+        self.ask("sent", json!({}))[kind].as_u64().unwrap_or(0)
     }
 
     /// Waits until the endpoint has introduced itself, and returns what it said: `peer`,

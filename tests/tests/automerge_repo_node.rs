@@ -307,7 +307,9 @@ async fn a_document_nobody_has_is_unavailable_until_a_client_brings_it(version: 
     ada.disconnect();
     let document = ada.create(json!({ "title": "late" }));
     assert_eq!(bob.seek(&document), Found::Unavailable);
-    assert_eq!(bob.received().get("doc-unavailable"), Some(&json!(1)));
+    // Version 2.4 asks twice at once, and may have one answer to both.
+    let (asked, answered) = (bob.sent("request"), bob.received("doc-unavailable"));
+    assert!((1..=asked).contains(&answered), "{answered} answers to {asked} requests");
     ada.reconnect();
     bob.value_is(&document, "title", "late");
     bob.find(&document);

@@ -326,11 +326,11 @@ async fn what_a_repo_was_told_is_saved_survives_a_killed_relay() {
 }
 
 #[tokio::test]
-async fn two_hundred_documents_reach_everybody() {
+async fn a_thousand_documents_reach_everybody() {
     let world = World::new();
     let ada = world.peer().await;
     let mut documents = Vec::new();
-    for number in 0..200 {
+    for number in 0..1000 {
         documents.push(ada.create(|document| put(document, "number", number)).await);
     }
     for document in &documents {
@@ -343,7 +343,7 @@ async fn two_hundred_documents_reach_everybody() {
         assert_eq!(found.value(), json!({ "number": number }));
     }
     let desk = world.native("desk").await;
-    desk.count_is(200).await;
+    desk.count_is(1000).await;
     let entries = desk.documents().list().await.unwrap();
     let held = entries.iter().map(|entry| (entry.document.to_string(), &entry.value["number"]));
     let held: BTreeMap<_, _> = held.collect();

@@ -39,8 +39,7 @@ pub(crate) async fn run(
     fields.extend(shared(&history).into_iter().map(|(place, (path, changes))| {
         let value = path.as_ref().and_then(|path| at(&entry.value, path).cloned());
         let name = path.map_or_else(|| place.clone(), Path::to_string);
-        let is_gone = path.is_none();
-        Field { name, value, wrote: Written::Shared { place, changes, is_gone } }
+        Field { name, value, wrote: Written::Shared { place, path, changes } }
     }));
     fields.retain(|field| arguments.field.as_ref().is_none_or(|asked| field.is_in(asked)));
     // Items of lists that are gone explain nothing that shows.
@@ -69,7 +68,7 @@ enum Written<'a> {
     /// One value at a time.
     Plain { blame: &'a Blame, open: Option<&'a Review> },
     /// A text or a counter, of which every change is a part.
-    Shared { place: String, changes: Vec<&'a HistoryEntry>, is_gone: bool },
+    Shared { place: String, path: Option<&'a Path>, changes: Vec<&'a HistoryEntry> },
 }
 
 /// Where a text or counter stands, and the changes that wrote in it.
@@ -99,9 +98,9 @@ impl<'a> Field<'a> {
     }
 
     fn is_gone(&self) -> bool {
-        match self.wrote {
+        match &self.wrote {
             Written::Plain { blame, .. } => blame.path.is_none(),
-            Written::Shared { is_gone, .. } => is_gone,
+            Written::Shared { path, .. } => path.is_none(),
         }
     }
 

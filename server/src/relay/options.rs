@@ -19,7 +19,8 @@ pub struct RelayOptions {
     /// oldest is dropped, and its session begins anew.
     pub repair_bytes_max: usize,
     /// Bytes that automerge-repo's peers may make the relay remember, of all connections together:
-    /// messages that wait, and changes whose dependencies are to come. Whose are most is closed.
+    /// messages and uploads that wait, and changes whose dependencies are to come. Whose are most
+    /// is closed.
     pub peer_bytes_max: usize,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,

@@ -322,6 +322,23 @@ fn a_peer_that_goes_takes_its_uploads_with_it() {
 }
 
 #[test]
+fn uploads_that_wait_are_remembered_within_limits() {
+    let mut options = RelayOptions::default();
+    options.peer_bytes_max = 30_000;
+    let mut world = World::with(options);
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    // Each is more than 3 KB as a whole document, and nobody takes them apart.
+    for number in 0..12 {
+        for n in 0..1500 {
+            anna.put(document(number), &n.to_string(), "1");
+        }
+    }
+    drive(&mut world, &mut [&mut anna]);
+    assert!(world.relay.poll_upload().is_none(), "they went with their connection");
+    assert_closes(&mut world, &mut anna, "come back later");
+}
+
+#[test]
 fn who_dials_anew_in_the_middle_of_an_upload_hears_of_the_document() {
     let mut world = World::new();
     let before = long_history(&mut world, "anna", &[1]);

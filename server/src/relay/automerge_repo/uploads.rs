@@ -31,7 +31,6 @@ pub struct Upload {
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     waiting: VecDeque<Incoming>,
-    bytes: usize,
     /// At the worker with its message, or being taken in without.
     under_way: Option<(UploadId, Option<Incoming>)>,
     /// Documents that could not be taken apart: they are to come as changes.
@@ -46,7 +45,6 @@ impl Uploads {
     /// Its connection is gone, and will send them again over the next.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.waiting.retain(|incoming| incoming.connection != id);
-        self.bytes = self.waiting.iter().map(Incoming::whole_bytes).sum();
         // What is at the worker has to come back first.
         if let Some((upload, None)) = &self.under_way
             && upload.connection == id
@@ -70,17 +68,7 @@ impl Uploads {
             std::mem::take(&mut self.waiting).into_iter().partition::<VecDeque<_>, _>(is_other);
         others.extend(own);
         self.waiting = others;
-        self.bytes -= next.whole_bytes();
         Some(next)
-    }
-
-    /// The connection whose uploads take most.
-    fn largest(&self) -> Option<ConnectionId> {
-        let of = |id: ConnectionId| {
-            let own = self.waiting.iter().filter(move |incoming| incoming.connection == id);
-            own.map(Incoming::whole_bytes).sum::<usize>()
-        };
-        self.waiting.iter().map(|incoming| incoming.connection).max_by_key(|id| of(*id))
     }
 }
 
@@ -143,20 +131,9 @@ impl Relay {
         let id = incoming.connection;
         incoming.whole = Some(Whole { bytes: bytes.into(), changes: 0 });
         self.keep_waiting(id, &incoming.document);
-        let uploads = &mut self.peers.uploads;
-        uploads.bytes += bytes.len();
-        uploads.waiting.push_back(incoming);
-        if uploads.bytes > UPLOAD_BYTES_MAX
-            && let Some(largest) = uploads.largest()
-        {
-            let message = "too many documents are being uploaded; come back later";
-            self.close_peer(largest, ByeCode::Unavailable, message);
-        }
+        self.peers.uploads.waiting.push_back(incoming);
     }
 }
-
-/// Bytes of uploads that wait, of all peers together.
-const UPLOAD_BYTES_MAX: usize = 256 << 20;
 
 /// Documents remembered as not to be uploaded whole.
 const FAILED_MAX: usize = 10_000;

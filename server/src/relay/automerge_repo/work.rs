@@ -39,12 +39,6 @@ pub(super) struct Incoming {
     bytes: usize,
 }
 
-impl Incoming {
-    pub(super) fn whole_bytes(&self) -> usize {
-        self.whole.as_ref().map_or(0, |whole| whole.bytes.len())
-    }
-}
-
 /// A document that came whole.
 #[derive(Debug)]
 pub(super) struct Whole {

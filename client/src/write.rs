@@ -16,6 +16,7 @@
 //! - No change holds more than [`OPS_PER_CHANGE`] operations, [`BYTES_PER_CHANGE`] of values, or
 //!   [`BIRTHS_PER_CHANGE`] births among its dependencies, each well within what the guard takes.
 
+mod again;
 mod births;
 mod carry_out;
 mod decide;
@@ -34,6 +35,7 @@ use thiserror::Error;
 
 use crate::diff::Op;
 use crate::value::{Effective, Marker};
+pub(crate) use again::{Again, Written};
 use carry_out::carry_out;
 pub(crate) use decide::decide;
 use plan::Plan;

@@ -4,6 +4,7 @@
 //!
 //! - [`history`], [`fold`], [`rules`], [`reading`]: the rules once more, by definition, over explicit
 //!   sets of ancestors;
+//! - [`meant`]: what an index in an edit must have meant;
 //! - [`device`], [`people`], [`foreign`], [`schemas`]: what happens, through real engines;
 //! - [`world`]: one history from a seed; [`checks`]: devices against the fold.
 
@@ -12,6 +13,7 @@ pub mod device;
 pub mod fold;
 pub mod foreign;
 pub mod history;
+pub mod meant;
 pub mod people;
 pub mod reading;
 pub mod rules;

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use rejoin_tests::merge;
 
 /// What histories must be full of, or they prove nothing.
-const FOUND: [&str; 9] = [
+const FOUND: [&str; 11] = [
     "conflicts",
     "disagreements",
     "folds",
+    "indices",
+    "made anew",
     "refused",
     "reloads",
     "removals",

@@ -60,20 +60,14 @@ impl Derived {
 
     /// The document as people should see it.
     pub(super) fn value(&self, document: &LoadedDocument, schema: &Schema) -> Value {
-        let mut value = self.own_value(document);
-        for (path, field) in &schema.fields {
-            if let Some(default) = &field.default {
-                put_default(&mut value, path.segments(), default);
-            }
-        }
-        value
+        with_defaults(self.own_value(document), schema)
     }
 
     /// The same without what the schema puts where nothing is.
     pub(super) fn own_value(&self, document: &LoadedDocument) -> Value {
         match self.effective.is_empty() {
             true => to_json(&document.doc, None),
-            false => to_effective_json(&document.doc, &self.effective),
+            false => to_effective_json(&document.doc, None, &self.effective),
         }
     }
 
@@ -149,6 +143,16 @@ fn candidate_row(candidate: &Candidate) -> CandidateRow {
 
 fn json_bytes(value: &Value) -> ByteVec {
     serde_json::to_vec(value).expect("JSON with text keys always serialises").into()
+}
+
+/// A value with what the schema puts where nothing is.
+pub(super) fn with_defaults(mut value: Value, schema: &Schema) -> Value {
+    for (path, field) in &schema.fields {
+        if let Some(default) = &field.default {
+            put_default(&mut value, path.segments(), default);
+        }
+    }
+    value
 }
 
 /// Puts a default where the map around it is and it is not.

@@ -3,9 +3,9 @@
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
 use rejoin_core::lineage::DELETED;
-use rejoin_core::schema::{Rule, Schema};
+use rejoin_core::schema::Schema;
 use rejoin_core::{
-    ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, Settlement, SpaceName,
+    ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, SpaceName,
 };
 use serde_json::{Map, Value};
 
@@ -15,7 +15,6 @@ use super::reviews::settle_review;
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, OutboxRow};
-use crate::value::Effective;
 use crate::write::{WriteOptions, older_heads, write};
 
 /// One edit of one document.
@@ -165,10 +164,7 @@ impl Engine {
         let base = older_heads(&document.doc, base.as_deref())?;
         // Edits name places and values as the editor saw them.
         let seen = match &base {
-            Some(base) if may_read_otherwise(document, base, &row, &schema) => {
-                Some(document.effective_at(id, &schema, base)?)
-            }
-            Some(_) => Some(Effective::default()),
+            Some(base) => Some(document.effective_at(id, &row, &schema, base)?),
             None => None,
         };
         let options = WriteOptions {
@@ -241,24 +237,6 @@ fn new_document(
     let key = key.map(|genesis| genesis.key.clone());
     let row = DocumentRow::new(edit.space.clone(), edit.collection.clone(), key);
     Ok((document, vec![change], row))
-}
-
-/// Whether a document may have read otherwise at these heads than Automerge shows it there: it does
-/// so now, or something was settled since, or there are sets, of which like items do not show.
-fn may_read_otherwise(
-    document: &LoadedDocument,
-    base: &[automerge::ChangeHash],
-    row: &DocumentRow,
-    schema: &Schema,
-) -> bool {
-    let settles = |message: &str| Settlement::from_message(message).is_some();
-    row.uneasy
-        || schema.fields.values().any(|field| field.merge == Rule::Set)
-        || document
-            .doc
-            .get_changes_meta(base)
-            .iter()
-            .any(|change| change.message.as_deref().is_some_and(settles))
 }
 
 type BaseAndOps = (Option<Vec<ChangeHash>>, Vec<Op>);

@@ -10,12 +10,14 @@ use rejoin_core::schema::Schema;
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, Settlement};
 use serde_json::Value;
 
+use super::derive::with_defaults;
 use super::lineage::operations;
 use super::loaded::fenced;
 use super::schemas::stored_schema;
 use super::view::path_of;
 use super::{EditError, Engine, LoadedDocument, to_automerge};
-use crate::value::{Effective, shown_items, to_json};
+use crate::store::DocumentRow;
+use crate::value::{Effective, shown_items, to_effective_json};
 
 /// One change of a document's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Engine {
         id: &DocumentId,
         max: usize,
     ) -> Result<Vec<HistoryEntry>, EditError> {
-        self.look(now, id, |document, schema| {
+        self.look(now, id, |document, _, schema| {
             let unreadable = |reason| EditError::Unreadable { document: *id, reason };
             let changes = fenced(|| Ok(last_changes(&document.doc, max))).map_err(unreadable)?;
             document.lineage(id, schema)?;
@@ -82,8 +84,8 @@ impl Engine {
         })
     }
 
-    /// The value a document had at these heads, as Automerge shows it, or has now, as people should
-    /// see it.
+    /// The value a document had at these heads, or has now, as people should see it by the schema
+    /// of now. It is what the indices of an edit at these heads are read against.
     ///
     /// # Errors
     /// There is no such document, it does not load, or does not have these heads.
@@ -94,15 +96,13 @@ impl Engine {
         heads: Option<&[ChangeHash]>,
     ) -> Result<Value, EditError> {
         let Some(heads) = heads.map(to_automerge) else { return Ok(self.view(now, id)?.value) };
-        self.look(now, id, |document, _| {
-            let known = |heads: &Vec<automerge::ChangeHash>| {
-                heads.iter().all(|head| document.doc.get_change_meta_by_hash(head).is_some())
-            };
-            if known(&heads) {
-                Ok(to_json(&document.doc, Some(&heads)))
-            } else {
-                Err(EditError::NotFound)
+        self.look(now, id, |document, row, schema| {
+            let known = |head| document.doc.get_change_meta_by_hash(head).is_some();
+            if !heads.iter().all(known) {
+                return Err(EditError::NotFound);
             }
+            let effective = document.effective_at(id, row, schema, &heads)?;
+            Ok(with_defaults(to_effective_json(&document.doc, Some(&heads), &effective), schema))
         })
     }
 
@@ -111,18 +111,18 @@ impl Engine {
         self.loaded.get(id).is_some_and(|document| History::change(document, change).is_some())
     }
 
-    /// Looks at a document as last committed, with the schema of its collection.
+    /// Looks at a document as last committed, with its row and the schema of its collection.
     pub(super) fn look<T>(
         &mut self,
         now: u64,
         id: &DocumentId,
-        look: impl FnOnce(&mut LoadedDocument, &Arc<Schema>) -> Result<T, EditError>,
+        look: impl FnOnce(&mut LoadedDocument, &DocumentRow, &Arc<Schema>) -> Result<T, EditError>,
     ) -> Result<T, EditError> {
         let view = self.store.read()?;
         let row = view.document(id)?.ok_or(EditError::NotFound)?;
         let schema = stored_schema(&view, &row)?;
         let mut document = self.load_committed(&view, id, &row)?;
-        let seen = look(&mut document, &schema)?;
+        let seen = look(&mut document, &row, &schema)?;
         self.loaded.put(now, *id, document);
         // Whoever looks at one document after the other must not fill the memory.
         self.unload_looked_at(&view)?;

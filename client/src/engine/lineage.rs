@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use automerge::legacy::{ElementId, Key, ObjectId as Object, OpType};
-use automerge::{Change, ObjType};
+use automerge::{Change, ObjType, ReadDoc};
 use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey};
-use rejoin_core::schema::Schema;
-use rejoin_core::{ActorId, ChangeHash, DocumentId};
+use rejoin_core::schema::{Rule, Schema};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, Settlement};
 
 use super::loaded::fenced;
 use super::{EngineError, LoadedDocument};
+use crate::store::DocumentRow;
 use crate::value::{Effective, from_scalar};
 
 impl LoadedDocument {
@@ -37,14 +38,21 @@ impl LoadedDocument {
 }
 
 impl LoadedDocument {
-    /// What stood where that is not what Automerge shows, when these were the heads.
+    /// What people saw where that is not what Automerge shows, when these older heads were all.
+    ///
+    /// Places in lists and values are meant as their author saw them, so this is what every edit at
+    /// older heads is read against.
     pub(super) fn effective_at(
         &self,
         id: &DocumentId,
+        row: &DocumentRow,
         schema: &Arc<Schema>,
         heads: &[automerge::ChangeHash],
     ) -> Result<Effective, EngineError> {
-        fenced(|| {
+        let effective = || {
+            if !self.may_have_read_otherwise(row, schema, heads) {
+                return Ok(Effective::default());
+            }
             let later: BTreeSet<_> =
                 self.doc.get_changes_meta(heads).into_iter().map(|change| change.hash).collect();
             let mut lineage = Lineage::new(*id, Arc::clone(schema));
@@ -52,8 +60,41 @@ impl LoadedDocument {
             let known = changes.iter().filter(|change| !later.contains(&change.hash()));
             known.for_each(|change| add(&mut lineage, change));
             Ok(Effective::new(&lineage, &lineage.standings()))
-        })
-        .map_err(|reason| EngineError::Unreadable { document: *id, reason })
+        };
+        fenced(effective).map_err(|reason| EngineError::Unreadable { document: *id, reason })
+    }
+
+    /// Whether the document may have read otherwise at these heads than Automerge shows it there: it
+    /// does so now, or something was settled or written over since, or there are sets, of which
+    /// like items do not show.
+    fn may_have_read_otherwise(
+        &self,
+        row: &DocumentRow,
+        schema: &Schema,
+        heads: &[automerge::ChangeHash],
+    ) -> bool {
+        let settles = |message: &str| Settlement::from_message(message).is_some();
+        row.uneasy
+            || schema.fields.values().any(|field| field.merge == Rule::Set)
+            || self.doc.get_changes(heads).iter().any(|change| {
+                change.message().is_some_and(|message| settles(message)) || self.writes_over(change)
+            })
+    }
+
+    /// Whether a change takes the place of a value, and not only of characters.
+    fn writes_over(&self, change: &Change) -> bool {
+        let takes = |op: &automerge::legacy::Op| {
+            !op.pred.is_empty()
+                && !matches!(op.action, OpType::Increment(_))
+                && !self.is_in_text(&op.obj)
+        };
+        change.decode().operations.iter().any(takes)
+    }
+
+    fn is_in_text(&self, object: &Object) -> bool {
+        let Object::Id(id) = object else { return false };
+        let id = automerge::ObjId::Id(id.0, id.1.clone(), 0);
+        matches!(self.doc.object_type(&id), Ok(ObjType::Text))
     }
 }
 

@@ -2,20 +2,19 @@
 //!
 //! A change cannot be taken out of a history that later edits build on. So the change and what
 //! builds on it are kept aside as recoverable work, the document is built again without them, and
-//! what is still allowed is made anew under a fresh actor.
+//! what is still allowed is made anew under a fresh actor: the same operations on the same items,
+//! characters and values, knowing of no more than their author did.
 
 use std::collections::BTreeSet;
 
 use automerge::{Automerge, Change};
-use rejoin_core::{ActorId, ChangeHash, DocumentId, heads_hash};
+use rejoin_core::{ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
 
 use super::loaded::fenced;
 use super::{Effect, Engine, EngineError, LoadedDocument, Origin, Turn};
-use crate::diff::diff;
 use crate::store::{DocumentRow, SetAsideRow};
-use crate::value::to_marked_json;
-use crate::write::{WriteOptions, write};
+use crate::write::{Again, Written};
 
 impl Engine {
     /// Sets `refused` and what builds on it aside. With `anew`, the refused edits themselves are
@@ -46,18 +45,18 @@ impl Engine {
         })
         .map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
         let mut rebuilt = LoadedDocument::new(rebuilt, before.snapshot_bytes + before.tail_bytes);
-        let actor = ActorId((self.random)().to_vec());
-        rebuilt.ensure_actor(self.identity.as_ref(), || actor);
-
         // Without its first change there is no document to make anything in.
         let is_gone = kept.is_empty();
+        let mut again = Again::new(*id, kept.iter().chain(&aside).map(|(_, change)| change));
         let mut authored = Vec::new();
         for (hash, change) in &aside {
             let allowed =
                 !is_gone && !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
-            let again = allowed
-                && self.author_anew(turn, id, &document, &mut rebuilt, change, &mut authored);
-            let row = set_aside_row(turn, &before, id, *hash, change, reason, again);
+            let made = allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);
+            if !allowed {
+                again.lose(change);
+            }
+            let row = set_aside_row(turn, &before, id, *hash, change, reason, made);
             turn.txn.push_set_aside(&row)?;
             self.status.set_aside += 1;
         }
@@ -99,31 +98,31 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes an edit again in the rebuilt document: what it changed in the old one.
-    fn author_anew(
+    /// Makes a change again in the rebuilt document. Returns whether all of it stands there now.
+    fn make_anew(
         &mut self,
-        turn: &Turn,
         id: &DocumentId,
-        document: &LoadedDocument,
+        again: &mut Again,
         rebuilt: &mut LoadedDocument,
         change: &Change,
         authored: &mut Vec<Change>,
     ) -> bool {
-        let before = to_marked_json(&document.doc, Some(change.deps()));
-        let after = to_marked_json(&document.doc, Some(&[change.hash()]));
-        let ops = diff(&before, &after);
-        if ops.is_empty() {
-            return true;
-        }
-        let message = change.message();
-        let options = WriteOptions { time_s: turn.unix_s, message, ..WriteOptions::default() };
-        match write(&mut rebuilt.doc, id, &ops, &options) {
-            Ok(changes) => {
-                authored.extend(changes);
+        let written = match again.write(&rebuilt.doc, change, &mut self.random) {
+            Written::Change(written) => written,
+            Written::Unneeded => return true,
+            Written::Lost => {
+                warn!(doc = %id, change = %ChangeHash(change.hash().0), "change not made anew: what it writes in is gone");
+                return false;
+            }
+        };
+        match fenced(|| rebuilt.doc.apply_changes([(*written).clone()])) {
+            Ok(()) => {
+                authored.push(*written);
                 true
             }
-            Err(error) => {
-                warn!(doc = %id, error = &error as &dyn std::error::Error, "edit not made anew");
+            Err(reason) => {
+                warn!(doc = %id, reason, "change not made anew");
+                again.lose(change);
                 false
             }
         }

@@ -43,7 +43,7 @@ impl Engine {
     /// # Errors
     /// There is no such document, or it does not load.
     pub fn blame(&mut self, now: u64, id: &DocumentId) -> Result<Vec<Blame>, EditError> {
-        self.look(now, id, |document, schema| {
+        self.look(now, id, |document, _, schema| {
             let lineage = document.lineage(id, schema)?;
             let effective = Effective::new(lineage, &lineage.standings());
             let mut blames = lineage.blame();

@@ -11,7 +11,7 @@ use rejoin_core::lineage::REMOVED;
 use serde_json::{Map, Value};
 
 use super::effective::{Effective, Item};
-use super::marker::{COUNTER, TEXT, from_scalar, marked};
+use super::marker::from_scalar;
 
 /// Maps and lists inside each other, below the root, that are followed; what is deeper reads as
 /// null, and writing there is refused. serde_json reads no more than 127.
@@ -22,8 +22,6 @@ pub(crate) const DEPTH_MAX: usize = 100;
 pub(crate) struct At<'a> {
     doc: &'a Automerge,
     heads: Option<&'a [ChangeHash]>,
-    /// Whether texts and counters are given with their markers.
-    marked: bool,
     /// What does not read as Automerge shows it.
     effective: Option<&'a Effective>,
 }
@@ -45,9 +43,13 @@ pub(crate) fn to_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
     Value::Object(at.map(&ROOT, 0))
 }
 
-/// The document as people should see it.
-pub(crate) fn to_effective_json(doc: &Automerge, effective: &Effective) -> Value {
-    let at = At::new(doc, None).with(Some(effective));
+/// The document as people should see it, or saw it at these heads.
+pub(crate) fn to_effective_json(
+    doc: &Automerge,
+    heads: Option<&[ChangeHash]>,
+    effective: &Effective,
+) -> Value {
+    let at = At::new(doc, heads).with(Some(effective));
     Value::Object(at.map(&ROOT, 0))
 }
 
@@ -62,15 +64,9 @@ pub(crate) fn shown_items(
     numbers
 }
 
-/// As [`to_json`], but texts and counters keep their markers, as for writing them again.
-pub(crate) fn to_marked_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
-    let at = At { marked: true, ..At::new(doc, heads) };
-    Value::Object(at.map(&ROOT, 0))
-}
-
 impl<'a> At<'a> {
     pub(crate) fn new(doc: &'a Automerge, heads: Option<&'a [ChangeHash]>) -> Self {
-        Self { doc, heads, marked: false, effective: None }
+        Self { doc, heads, effective: None }
     }
 
     /// The same, reading what is effective.
@@ -213,7 +209,6 @@ impl<'a> At<'a> {
     fn json(&self, held: Held, depth: usize) -> Option<Value> {
         let (kind, id) = match held {
             Held::Scalar(value) => return Some(value),
-            Held::Counter(count) if self.marked => return Some(marked(COUNTER, count)),
             Held::Counter(count) => return Some(Value::from(count)),
             Held::Hidden(_) => return None,
             Held::Object(kind, id) => (kind, id),
@@ -222,7 +217,6 @@ impl<'a> At<'a> {
             return Some(Value::Null);
         }
         match kind {
-            ObjType::Text if self.marked => Some(marked(TEXT, self.text(&id).ok()?)),
             ObjType::Text => Some(self.text(&id).map_or(Value::Null, Value::String)),
             ObjType::List => {
                 let items = self.items(&id).into_iter();

@@ -10,7 +10,9 @@ use redb::backends::InMemoryBackend;
 use rejoin::engine::{Edit, Edited, Engine, EngineOptions};
 use rejoin::store::Store;
 use rejoin::{ChangeHash, CollectionName, DocumentId, EditError, Identity, SpaceName};
-use rejoin_core::wire::{Access, Changes, Frame, SnapshotPart, SpaceGranted, Start, Welcome};
+use rejoin_core::wire::{
+    Access, Ack, Changes, Frame, Refused, RefusedClass, SnapshotPart, SpaceGranted, Start, Welcome,
+};
 use rejoin_core::{Epoch, Genesis, RelayId};
 
 use super::history::{History, Set};
@@ -156,6 +158,36 @@ impl Device {
         let (space, position) = (0, None);
         let changes = Changes { space, document, collection, snapshot, changes, position };
         self.hand(&Frame::Changes(changes));
+    }
+
+    /// The relay refuses the changes of the last edit, or some of them: others hold their places in
+    /// the sequences of their actors, so they are made anew. Call before they are published.
+    pub fn refuse(&mut self, unix_s: i64, changes: &[ChangeHash]) {
+        let mut pushed = Vec::new();
+        while let Some(message) = self.engine.poll_transmit(0).expect("the store can be read") {
+            if let Ok(Frame::Push(push)) = Frame::decode(&message) {
+                pushed.push(push);
+            }
+        }
+        for push in pushed {
+            let hashes: Vec<_> = push
+                .changes
+                .iter()
+                .filter_map(|chunk| rejoin_core::change::parse(chunk).ok())
+                .filter(|change| !rejoin_core::change::is_reserved(change.actor()))
+                .map(|change| change.hash())
+                .filter(|hash| changes.contains(hash))
+                .collect();
+            if !hashes.is_empty() {
+                let (class, heads) = (RefusedClass::ActorReused, Vec::new());
+                let reason = "another change is there".to_owned();
+                let refused =
+                    Refused { n: push.n, class, hashes, heads, retry_after_ms: 0, reason };
+                self.hand(&Frame::Refused(refused));
+            }
+            self.hand(&Frame::Ack(Ack { n: push.n }));
+        }
+        self.turn(unix_s, Vec::new());
     }
 
     /// Adds what was written here to the histories.

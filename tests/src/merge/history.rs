@@ -317,6 +317,59 @@ impl History {
         there.unwrap_or_default().iter().any(merges)
     }
 
+    /// The list that stands at a key of the document, where these changes are known.
+    pub fn list_at(&self, key: &str, set: &Set) -> Option<OpId> {
+        let heads: Vec<_> =
+            self.heads(set).iter().map(|head| automerge::ChangeHash(head.0)).collect();
+        let there = self.doc.get_all_at(&ObjId::Root, key, &heads).unwrap_or_default();
+        let lists = there.into_iter().filter_map(|(value, id)| match (value, id) {
+            (automerge::Value::Object(ObjType::List), ObjId::Id(counter, actor, _)) => {
+                Some((counter, ActorId(actor.to_bytes().to_vec())))
+            }
+            _ => None,
+        });
+        lists.max()
+    }
+
+    /// The items of a list that a change wrote, took away or wrote in, in no order.
+    pub fn items_touched(&self, change: usize, list: &OpId) -> BTreeSet<OpId> {
+        let places = self.rows.iter().filter(|(_, rows)| rows.iter().any(|it| it.change == change));
+        places.filter_map(|(place, _)| self.item_around(place, list)).collect()
+    }
+
+    /// The items of a list in order, shown or not, where these changes are known.
+    pub fn items_at(&self, list: &OpId, set: &Set) -> Vec<OpId> {
+        let heads: Vec<_> =
+            self.heads(set).iter().map(|head| automerge::ChangeHash(head.0)).collect();
+        let list = ObjId::Id(list.0, list.1.0.clone().into(), 0);
+        let items = self.doc.list_range_at(&list, .., &heads);
+        let item = |id: ObjId| match id {
+            ObjId::Id(counter, actor, _) => {
+                self.items.get(&(counter, ActorId(actor.to_bytes().to_vec()))).cloned()
+            }
+            ObjId::Root => None,
+        };
+        items.filter_map(|it| item(it.id())).collect()
+    }
+
+    /// Whether a change made a list item.
+    pub fn made(&self, change: usize, item: &OpId) -> bool {
+        let rows = self.rows.iter().filter(|(place, _)| place.slot == Slot::Item(item.clone()));
+        rows.flat_map(|(_, rows)| rows).any(|row| row.change == change && row.id == *item)
+    }
+
+    /// The item of this list that a place is or is in.
+    fn item_around(&self, place: &Place, list: &OpId) -> Option<OpId> {
+        let mut place = place;
+        loop {
+            let object = place.object.as_ref()?;
+            match &place.slot {
+                Slot::Item(item) if object == list => return Some(item.clone()),
+                _ => place = &self.containers.get(object)?.1,
+            }
+        }
+    }
+
     /// Where a container stands.
     pub fn place_of(&self, object: &OpId) -> &Place {
         &self.containers[object].1
@@ -340,6 +393,11 @@ impl History {
         let mut all = self.changes[change].ancestors.clone();
         all.insert(change);
         all
+    }
+
+    /// These heads and everything they build on.
+    pub fn up_to(&self, heads: &[ChangeHash]) -> Set {
+        heads.iter().flat_map(|head| self.with_ancestors(self.by_hash[head])).collect()
     }
 
     /// Those that nothing in the set builds on, sorted.

@@ -19,6 +19,8 @@ pub struct Read {
     pub value: Value,
     /// The list items that show, with their index.
     shown: BTreeMap<OpId, usize>,
+    /// The items of each list that show, in order, by the operation that made the list.
+    lists: BTreeMap<OpId, Vec<OpId>>,
 }
 
 impl Read {
@@ -35,6 +37,11 @@ impl Read {
         })
     }
 
+    /// The list items that show, in order.
+    pub fn items(&self, list: &OpId) -> &[OpId] {
+        self.lists.get(list).map_or(&[], Vec::as_slice)
+    }
+
     fn path(&self, place: &FieldPath) -> Option<Path> {
         let segment = |step: &Step| match step {
             Step::Key(key) => Some(Segment::Key(key.clone())),
@@ -49,10 +56,11 @@ impl Read {
 /// What a document reads as where these changes are known.
 pub fn read(history: &History, fold: &Fold, set: &Set) -> Read {
     let heads = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
-    let reading = Reading { history, fold, set, heads, shown: RefCell::default() };
+    let (shown, lists) = Default::default();
+    let reading = Reading { history, fold, set, heads, shown, lists };
     let mut value = Value::Object(reading.map(&ObjId::Root));
     put_defaults(&mut value, fold.schema());
-    Read { value, shown: reading.shown.into_inner() }
+    Read { value, shown: reading.shown.into_inner(), lists: reading.lists.into_inner() }
 }
 
 /// The keys at which something that several write into at once is gone. Nobody can make it again.
@@ -77,6 +85,7 @@ struct Reading<'a> {
     set: &'a Set,
     heads: Vec<ChangeHash>,
     shown: RefCell<BTreeMap<OpId, usize>>,
+    lists: RefCell<BTreeMap<OpId, Vec<OpId>>>,
 }
 
 impl Reading<'_> {
@@ -141,6 +150,9 @@ impl Reading<'_> {
         };
         let mut values = Vec::new();
         for (item, _, value) in items.into_iter().filter(shows) {
+            if let Some(list) = &object {
+                self.lists.borrow_mut().entry(list.clone()).or_default().push(item.clone());
+            }
             self.shown.borrow_mut().insert(item, values.len());
             values.push(value);
         }

@@ -13,6 +13,7 @@ use super::checks::{Check, Checker, same};
 use super::device::{Device, JOB, SCHEMA, id, space};
 use super::foreign::Foreign;
 use super::history::{History, Set};
+use super::meant::Meant;
 use super::people::{FIELDS, Habit, edit, invent, look};
 use super::schemas;
 use crate::sim::random::Random;
@@ -137,18 +138,70 @@ impl World {
         let contents: Vec<_> = edits.iter().map(|edit| edit.content.clone()).collect();
         let is_old = |content: &Content| matches!(content, Content::Ops { base: Some(_), .. });
         let mut alone = !contents.iter().any(is_old);
+        let meant = self.meant(at, &contents);
         // What comes with the same commit comes after the edit.
         if self.random.chance(100) {
             self.hand_over(at, JOB);
             alone = false;
         }
-        let made = self.turn(at, edits)?;
+        let known = self.histories[JOB].changes.len();
+        let refused = self.random.chance(150);
+        let made = if refused {
+            alone = false;
+            self.turn_refused(at, edits)?
+        } else {
+            self.turn(at, edits)?
+        };
+        self.check_meant(at, meant, known)?;
         look(&mut self.devices[at]);
         if alone {
             let contents = contents.iter().zip(made).filter(|(_, made)| *made);
             self.read_back(at, &written(contents.map(|(content, _)| content)))?;
         }
         if self.random.chance(60) { self.check(at) } else { Ok(()) }
+    }
+
+    /// What an edit of one step is meant for, on what its author sees.
+    fn meant(&self, at: usize, contents: &[Content]) -> Option<Meant> {
+        let [Content::Ops { base, ops }] = contents else { return None };
+        let [op] = ops.as_slice() else { return None };
+        let seen = match base {
+            Some(base) => self.histories[JOB].up_to(base),
+            None => self.devices[at].known[JOB].clone(),
+        };
+        Some(Meant { seen, op: op.clone() })
+    }
+
+    /// What was written is what was meant, by the schema of the device.
+    fn check_meant(&mut self, at: usize, meant: Option<Meant>, known: usize) -> Check {
+        let Some(meant) = meant else { return Ok(()) };
+        let history = &self.histories[JOB];
+        let made = (known..history.changes.len()).filter(|it| !history.changes[*it].reserved);
+        let made: Vec<usize> = made.collect();
+        let schema = &self.devices[at].known[SCHEMA];
+        let [fold, _] = self.checker.folds(&self.histories, schema);
+        let checked = meant.check(fold, &self.histories[JOB], &made);
+        if checked.map_err(|what| format!("device {at}: {what}"))? {
+            *self.checker.found.entry("indices").or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes edits that the relay refuses, once more may have come meanwhile. They are made anew.
+    fn turn_refused(&mut self, at: usize, edits: Vec<Edit>) -> Result<Vec<bool>, String> {
+        let told: Vec<_> = edits.iter().map(|edit| format!("{:?}", edit.content)).collect();
+        let results = self.devices[at].turn(self.now_s, edits);
+        let changes: Vec<_> =
+            results.iter().flatten().flat_map(|edited| edited.changes.clone()).collect();
+        self.note(format!("device {at}: {told:?}, refused: {changes:?}"));
+        if self.random.chance(500) {
+            self.hand_over(at, JOB);
+            self.devices[at].turn(self.now_s, Vec::new());
+        }
+        self.devices[at].refuse(self.now_s, &changes);
+        self.devices[at].publish(&mut self.histories);
+        *self.checker.found.entry("made anew").or_default() += 1;
+        Ok(results.iter().map(Result::is_ok).collect())
     }
 
     /// Makes edits, and returns which of them were.

@@ -1,6 +1,7 @@
 pub mod adapters;
 pub mod delivery;
 pub mod foreign;
+pub mod fresh;
 pub mod live;
 pub mod meeting;
 pub mod merge;

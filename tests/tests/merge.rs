@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use rejoin_tests::merge;
 
 /// What histories must be full of, or they prove nothing.
-const FOUND: [&str; 11] = [
+const FOUND: [&str; 12] = [
     "conflicts",
     "disagreements",
     "folds",
     "indices",
+    "indices beside hidden items",
     "made anew",
     "refused",
     "reloads",

@@ -37,6 +37,14 @@ seeds! {
     worlds_181_to_200_keep_their_promises: 181;
 }
 
+/// A removal that was refused took another item when it was made anew.
+#[test]
+fn removals_made_anew_take_the_items_they_were_meant_for() {
+    for seed in [1_000_028, 1_000_176, 1_000_304] {
+        worlds(seed, 1);
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_world() {
     for seed in [3, 11] {

@@ -37,31 +37,41 @@ impl Meant {
     }
 
     /// The changes that came of it wrote to the item their author saw there, or made one there.
-    /// Returns whether there was anything to see.
+    /// Returns what there was to see, if there was anything.
     ///
     /// # Errors
     /// They wrote to another.
-    pub fn check(&self, fold: &Fold, history: &History, made: &[usize]) -> Result<bool, String> {
-        let Some(name) = self.list() else { return Ok(false) };
-        let Some(list) = history.list_at(name, &self.seen) else { return Ok(false) };
+    pub fn check(
+        &self,
+        fold: &Fold,
+        history: &History,
+        made: &[usize],
+    ) -> Result<Option<&'static str>, String> {
+        let Some(name) = self.list() else { return Ok(None) };
+        let Some(list) = history.list_at(name, &self.seen) else { return Ok(None) };
+        if made.is_empty() {
+            return Ok(None);
+        }
         let before = read(history, fold, &self.seen);
         let shown = before.items(&list);
+        let found = match history.items_at(&list, &self.seen).len() > shown.len() {
+            true => "indices beside hidden items",
+            false => "indices",
+        };
         let mut touched = BTreeSet::new();
         made.iter().for_each(|change| touched.extend(history.items_touched(*change, &list)));
         if let Op::Insert { index, .. } = &self.op
             && self.op.path().segments().len() == 1
         {
-            return self.check_inserted(history, &list, shown, *index, made).map(|()| true);
+            self.check_inserted(history, &list, shown, *index, made)?;
+            return Ok(Some(found));
         }
-        let Some(index) = self.index() else { return Ok(false) };
-        if made.is_empty() {
-            return Ok(false);
-        }
+        let Some(index) = self.index() else { return Ok(None) };
         // Of like items of a set those that do not show go with the one that does.
         let touched: BTreeSet<_> = touched.iter().filter(|item| shown.contains(item)).collect();
         let meant: BTreeSet<_> = shown.get(index).into_iter().collect();
         let what = format!("the item that {:?} was meant for", self.op);
-        same(&what, &touched, &meant).map(|()| true)
+        same(&what, &touched, &meant).map(|()| Some(found))
     }
 
     /// A new item stands between the two that its author saw there.

@@ -181,8 +181,8 @@ impl World {
         let schema = &self.devices[at].known[SCHEMA];
         let [fold, _] = self.checker.folds(&self.histories, schema);
         let checked = meant.check(fold, &self.histories[JOB], &made);
-        if checked.map_err(|what| format!("device {at}: {what}"))? {
-            *self.checker.found.entry("indices").or_default() += 1;
+        if let Some(found) = checked.map_err(|what| format!("device {at}: {what}"))? {
+            *self.checker.found.entry(found).or_default() += 1;
         }
         Ok(())
     }

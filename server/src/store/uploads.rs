@@ -289,8 +289,8 @@ const PART_CHARGE_BYTES: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
-    use redb::{Database, ReadableTableMetadata};
     use redb::backends::InMemoryBackend;
+    use redb::{Database, ReadableTableMetadata};
 
     use super::*;
 

@@ -11,6 +11,7 @@ mod batch;
 mod cache;
 mod error;
 mod fold;
+mod index;
 mod migrate;
 mod open;
 mod pages;
@@ -33,6 +34,7 @@ pub use reads::{CollectionContent, SpaceState};
 
 use batch::Batch;
 use cache::GraphCache;
+use index::Recent;
 use open::Numbers;
 use spaces::Spaces;
 use tables::IDENTITY;
@@ -54,6 +56,8 @@ pub struct ChangeStore {
     epoch: [u8; 16],
     /// The last numbers given, staged ones included.
     numbers: Numbers,
+    /// The newest documents.
+    recent: Recent,
     cache: GraphCache,
     spaces: Spaces,
     uploads: Uploads,

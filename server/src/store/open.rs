@@ -8,11 +8,12 @@ use rejoin_core::RelayId;
 
 use super::batch::Batch;
 use super::cache::GraphCache;
+use super::index::Recent;
 use super::migrate;
 use super::spaces::Spaces;
 use super::tables::{
     CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX, LATEST, LOG,
-    NUMBERS, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
+    NUMBERS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
 use super::{ChangeStore, StoreError};
@@ -69,6 +70,7 @@ impl ChangeStore {
         transaction.commit()?;
         let transaction = database.begin_read()?;
         let numbers = Numbers::read(&transaction)?;
+        let recent = Recent::read(&transaction)?;
         let uploads = Uploads::read(&transaction)?;
         drop(transaction);
         Ok(Self {
@@ -76,6 +78,7 @@ impl ChangeStore {
             relay: RelayId(relay),
             epoch,
             numbers,
+            recent,
             cache: GraphCache::new(graph_bytes_max),
             spaces: Spaces::default(),
             uploads,
@@ -122,6 +125,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(SPACES)?;
     transaction.open_table(COLLECTIONS)?;
     transaction.open_table(INDEX)?;
+    transaction.open_table(RECENT)?;
     transaction.open_table(DOCUMENTS)?;
     transaction.open_table(CHUNKS)?;
     transaction.open_table(SNAPSHOTS)?;

@@ -13,7 +13,7 @@ use rejoin_core::{
 
 use super::cache::Held;
 use super::tables::{
-    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, INDEX, LATEST, LatestRow,
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, LATEST, LatestRow,
     OWN_ROW, POSITIONS_END, SNAPSHOTS, SnapshotRow,
 };
 use super::{ChangeStore, StoreError};
@@ -141,14 +141,13 @@ impl ChangeStore {
         bytes_max: usize,
     ) -> Result<Option<Part>, StoreError> {
         let transaction = self.database.begin_read()?;
-        let Some(space) = self.held_space(space)? else { return Ok(None) };
-        let index = transaction.open_table(INDEX)?;
-        let number = index.get((space.row.number, &document.0))?.map(|number| number.value());
-        let Some(number) = number else { return Ok(None) };
+        let Some(of_space) = self.space_number(space)? else { return Ok(None) };
+        let Some(number) = self.number(of_space, document)? else { return Ok(None) };
         let documents = transaction.open_table(DOCUMENTS)?;
         let row = own_row(&documents, number)?;
         let absent = StoreError::Absent { document: number, what: "collection" };
-        let collection = space.name(row.collection).cloned().ok_or(absent)?;
+        let name = self.held_space(space)?.and_then(|space| space.name(row.collection));
+        let collection = name.cloned().ok_or(absent)?;
         match &row.snapshot {
             Some(snapshot) if from <= snapshot.folded.max(row.first) => {
                 let parts = transaction.open_table(SNAPSHOTS)?;
@@ -208,9 +207,8 @@ impl ChangeStore {
         let number = match self.cache.number(space, document) {
             Some(number) => number,
             None => {
-                let index = self.database.begin_read()?.open_table(INDEX)?;
-                let Some(number) = index.get((space, &document.0))? else { return Ok(None) };
-                number.value()
+                let Some(number) = self.number(space, document)? else { return Ok(None) };
+                number
             }
         };
         self.load_number(number)

@@ -1,6 +1,6 @@
 //! What the relay's database holds.
 //!
-//! Only [`INDEX`] has random keys. Everything else is keyed by small numbers in the order of arrival,
+//! Only [`INDEX`] has random keys, and it is written in their order. Everything else is keyed by small numbers in the order of arrival,
 //! so that what is new stands at the end of each table, beside what was just written: a commit of
 //! many documents touches few pages, however large the store is.
 //!
@@ -15,7 +15,8 @@ use super::StoreError;
 
 /// Table: numbers of the whole store. Programs of the version before know a table of this name with
 /// another type, and so refuse the file instead of taking it for an empty one
-/// Key:   `&str` # "format" of the file; the last number given in "documents" and in "spaces"
+/// Key:   `&str` # "format" of the file; the last number given in "documents" and in "spaces";
+///               # and up to which document all are in [`INDEX`] when the present "round" ends
 /// Value: `u64`
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("identity-1");
 
@@ -36,13 +37,20 @@ pub(super) const SPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new
 pub(super) const COLLECTIONS: TableDefinition<'_, (u32, &str), u32> =
     TableDefinition::new("collections-2");
 
-/// Table: which documents there are. The same id may be in two spaces, and is two documents then
+/// Table: which documents there are, but for those in [`RECENT`]. The same id may be in two spaces,
+/// and is two documents then
 /// Key:   `(u32, &[u8; 16])` # (space, document id)
 /// Value: `u64`              # its number in the store, from 1 in the order of arrival. Numbers are
 ///                           # below 2^63: the highest bit is kept free to say that the document was
 ///                           # erased and its id must not come back
 pub(super) const INDEX: TableDefinition<'_, (u32, &[u8; 16]), u64> =
     TableDefinition::new("index-2");
+
+/// Table: the newest documents, in the order they came: those that [`INDEX`] may not have
+/// Key:   `u64`              # document; 0 for the one that was last filed into the index
+/// Value: `(u32, &[u8; 16])` # (space, document id)
+pub(super) const RECENT: TableDefinition<'_, u64, (u32, &[u8; 16])> =
+    TableDefinition::new("recent-2");
 
 /// Table: documents and their changes; all of one document side by side, so that a push to it
 /// writes one page and not one in each of several tables

@@ -11,7 +11,7 @@ use super::cache::GraphCache;
 use super::fold;
 use super::tables::{
     CHUNKS, COLLECTIONS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST,
-    FIRST_COLLECTION, HOURS, INDEX, INLINE_BYTES_MAX, LATEST, LOG, OWN_ROW, SPACES, encode,
+    FIRST_COLLECTION, HOURS, INLINE_BYTES_MAX, LATEST, LOG, OWN_ROW, SPACES, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -48,22 +48,19 @@ impl ChangeStore {
         transaction: &WriteTransaction,
         batch: &Batch,
     ) -> Result<(), StoreError> {
-        let mut new = BTreeMap::new();
+        let first_collections = self.first_collections(batch);
+        let mut new = Vec::new();
         for (number, _) in batch.documents.iter().filter(|(_, before)| before.known.is_none()) {
             let row = &self.cache.get(*number).ok_or(StoreError::Failed)?.row;
-            new.insert((row.space, row.id), (*number, row.collection));
+            new.push((*number, row.space, row.id));
+            if first_collections.get(&row.space) == Some(&row.collection) {
+                transaction.open_table(FIRST)?.insert((row.space, *number), &row.id.0)?;
+            }
         }
         if new.is_empty() {
             return Ok(());
         }
-        let first_collections = self.first_collections(batch);
-        let mut index = transaction.open_table(INDEX)?;
-        for ((space, id), (number, collection)) in &new {
-            index.insert((*space, &id.0), number)?;
-            if first_collections.get(space) == Some(collection) {
-                transaction.open_table(FIRST)?.insert((*space, *number), &id.0)?;
-            }
-        }
+        self.recent.write(transaction, &new)?;
         self.numbers.write(transaction)
     }
 

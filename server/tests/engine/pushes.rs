@@ -277,7 +277,7 @@ fn a_change_over_a_limit_of_the_guard_is_refused_by_its_hash() {
     let change = author.doc.get_last_local_change().unwrap();
     alice.push(1, document(1), vec![change.raw_bytes().to_vec()]);
     world.drive(&mut [&mut alice]);
-    let named = vec![rejoin_core::ChangeHash(change.hash().0)];
+    let named = vec![ChangeHash(change.hash().0)];
     assert_eq!(alice.refusal(), (RefusedClass::Never, named));
     assert_eq!(alice.acked(), [1]);
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
 use rejoin_core::DocumentId;
 
 use super::tables::{INDEX, NUMBERS, RECENT};
@@ -126,8 +126,8 @@ const RECENT_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
-    use redb::Database;
     use redb::backends::InMemoryBackend;
+    use redb::{Database, ReadableTable};
     use rejoin_core::change::Place;
     use rejoin_core::{ActorId, ChangeHash, CollectionName, GraphEntry, SpaceName};
     use sha2::{Digest, Sha256};

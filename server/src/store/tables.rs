@@ -110,8 +110,10 @@ pub(super) const UPLOADS: TableDefinition<'_, (&[u8; 16], &[u8; 32]), &[u8]> =
 /// Table: the parts of those that have come
 /// Key:   `(&[u8; 16], &[u8; 32], u64)` # (device, change hash, where the part begins in bytes)
 /// Value: `&[u8]`                       # the part
-pub(super) const UPLOAD_PARTS: TableDefinition<'_, (&[u8; 16], &[u8; 32], u64), &[u8]> =
+pub(super) const UPLOAD_PARTS: TableDefinition<'_, UploadPart, &[u8]> =
     TableDefinition::new("upload-parts-2");
+
+type UploadPart = (&'static [u8; 16], &'static [u8; 32], u64);
 
 /// The layout of the file that this program reads and writes.
 pub(super) const FORMAT: u64 = 2;

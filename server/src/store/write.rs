@@ -202,7 +202,7 @@ impl<'t> Digests<'t> {
             Some(touched) => *touched,
             None => {
                 let stored = self.table.get(key)?;
-                stored.map_or(DigestRow::default(), |stored| DigestRow::decode(stored.value()))
+                stored.map_or_else(DigestRow::default, |stored| DigestRow::decode(stored.value()))
             }
         };
         match from {

@@ -109,6 +109,10 @@ impl ChangeStore {
         space: u32,
         document: &DocumentId,
     ) -> Result<Option<u64>, StoreError> {
+        // After a failed commit, nobody knows which of the newest there are.
+        if self.is_failed() {
+            return Err(StoreError::Failed);
+        }
         if let Some(number) = self.recent.numbers.get(&(space, *document)) {
             return Ok(Some(*number));
         }

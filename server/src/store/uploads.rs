@@ -275,7 +275,8 @@ impl ChangeStore {
         let is_staged = |key: &Key| staged.range((*key, 0)..=(*key, u64::MAX)).next().is_some();
         let expired = self.uploads.by_turn.values().take_while(|key| {
             let upload = self.uploads.held.get(*key);
-            let is_old = upload.is_some_and(|it| it.row.unix_ms + UPLOAD_MS_MAX < unix_ms);
+            let is_old =
+                upload.is_some_and(|it| it.row.unix_ms.saturating_add(UPLOAD_MS_MAX) < unix_ms);
             is_old && !is_staged(key)
         });
         for (device, hash) in expired.copied().collect::<Vec<_>>() {

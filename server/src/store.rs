@@ -58,6 +58,8 @@ pub struct ChangeStore {
     numbers: Numbers,
     /// The newest documents.
     recent: Recent,
+    /// A document that there is not: admission asks for each new one several times over.
+    absent: Option<(u32, DocumentId)>,
     cache: GraphCache,
     spaces: Spaces,
     uploads: Uploads,
@@ -142,6 +144,7 @@ impl ChangeStore {
     /// Forgets everything in memory: it may not be what the disk holds.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
+        self.absent = None;
         self.cache.clear();
         self.spaces.clear();
         self.uploads = Uploads::default();

@@ -165,6 +165,7 @@ impl ChangeStore {
         let row = DocumentRow::new(number, *place.document, collection, position);
         let number = self.numbers.documents;
         let held = Held { number, row, graph: Default::default(), positions: Vec::new() };
+        self.absent = None;
         self.cache.insert(held);
         Ok(number)
     }

@@ -79,6 +79,7 @@ impl ChangeStore {
             epoch,
             numbers,
             recent,
+            absent: None,
             cache: GraphCache::new(graph_bytes_max),
             spaces: Spaces::default(),
             uploads,

@@ -206,10 +206,14 @@ impl ChangeStore {
         let Some(space) = self.space_number(space)? else { return Ok(None) };
         let number = match self.cache.number(space, document) {
             Some(number) => number,
-            None => {
-                let Some(number) = self.number(space, document)? else { return Ok(None) };
-                number
-            }
+            None if self.absent == Some((space, *document)) => return Ok(None),
+            None => match self.number(space, document)? {
+                Some(number) => number,
+                None => {
+                    self.absent = Some((space, *document));
+                    return Ok(None);
+                }
+            },
         };
         self.load_number(number)
     }

@@ -93,6 +93,9 @@ struct Answer {
     positions: Option<RangeInclusive<u64>>,
 }
 
+/// A document wherever one space is not enough to know it by: the same id may be in two.
+type DocumentKey = (SpaceName, DocumentId);
+
 /// Who sent them.
 #[derive(Debug)]
 enum Author {
@@ -354,8 +357,8 @@ impl Relay {
             connection.session.handle_committed(*number, document, positions.clone(), own);
             self.ready.insert(*id);
         }
-        self.mark_peers(&document);
-        self.consider_folding(&document);
+        self.mark_peers(&name, &document);
+        self.consider_folding(&name, &document);
     }
 
     #[cfg(not(feature = "mutants"))]

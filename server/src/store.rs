@@ -1,32 +1,44 @@
 //! What the relay keeps: changes as bytes, and beside them what answering a session takes.
 //!
 //! Positions count per space from 1, one for each change, and are what a cursor means. A document
-//! belongs to one collection in one space for good. Nothing in here reads a document: its change
-//! graph says all that has to be known.
+//! belongs to one collection in one space for good; another space may hold another document with
+//! the same id. Nothing in here reads a document: its change graph says all that has to be known.
+//!
+//! Inside, spaces, collections and documents go by numbers that are given in the order of arrival;
+//! see [`tables`] for why.
 
 mod batch;
 mod cache;
 mod error;
 mod fold;
+mod index;
+mod migrate;
+mod open;
+mod pages;
 mod parcel;
 mod reads;
+mod spaces;
 mod tables;
+mod uploads;
+mod write;
 
-use std::collections::BTreeMap;
-
-use redb::{Database, Durability, ReadableTable};
+use redb::{Database, Durability};
 use rejoin_core::change::Place;
-use rejoin_core::{ChangeGraph, DocumentId, RelayId, SpaceName};
+use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 
 pub use error::StoreError;
 pub use fold::{FoldError, FoldInput, TailPolicy};
 pub(crate) use fold::{Folded, Tail};
-pub use reads::SpaceState;
+pub use pages::{Latest, LogChunk, LogEntry, LogPage, Pending};
+pub use reads::{CollectionContent, SpaceState};
 
 use batch::Batch;
 use cache::GraphCache;
-pub(crate) use tables::DocumentRow;
-use tables::{CHUNKS, DIGESTS, DOCUMENTS, HOURS, IDENTITY, LOG, SNAPSHOTS, SPACES, SpaceRow};
+use index::Recent;
+use open::Numbers;
+use spaces::Spaces;
+use tables::IDENTITY;
+use uploads::Uploads;
 
 /// The relay's store on one redb database.
 ///
@@ -42,8 +54,15 @@ pub struct ChangeStore {
     relay: RelayId,
     /// The epoch of spaces that are new.
     epoch: [u8; 16],
+    /// The last numbers given, staged ones included.
+    numbers: Numbers,
+    /// The newest documents.
+    recent: Recent,
+    /// A document that there is not: admission asks for each new one several times over.
+    absent: Option<(u32, DocumentId)>,
     cache: GraphCache,
-    spaces: BTreeMap<SpaceName, SpaceRow>,
+    spaces: Spaces,
+    uploads: Uploads,
     batch: Batch,
     graphs_loaded: u64,
     failed: bool,
@@ -52,65 +71,39 @@ pub struct ChangeStore {
 /// A known document, as admission sees it.
 #[derive(Debug)]
 pub struct Known<'a> {
-    /// Whether it belongs to the space and the collection asked for.
+    /// Whether it belongs to the collection asked for.
     pub is_at_home: bool,
     /// Its changes, those staged included.
     pub graph: &'a ChangeGraph,
 }
 
 impl ChangeStore {
-    /// Opens a store, or makes one in an empty database. `fresh_ids` is asked for random bytes only
-    /// when one is made; `graph_bytes_max` bounds the change graphs kept in memory.
+    /// The document if its space knows it, staged changes included.
     ///
     /// # Errors
-    /// The database cannot be read or written.
-    pub fn open(
-        database: Database,
-        graph_bytes_max: usize,
-        mut fresh_ids: impl FnMut() -> [u8; 16],
-    ) -> Result<Self, StoreError> {
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        let (relay, epoch) = {
-            let mut identity = transaction.open_table(IDENTITY)?;
-            let mut stored_or_fresh = |name: &str| -> Result<[u8; 16], StoreError> {
-                if let Some(stored) = identity.get(name)? {
-                    return Ok(*stored.value());
-                }
-                let fresh = fresh_ids();
-                identity.insert(name, &fresh)?;
-                Ok(fresh)
-            };
-            (stored_or_fresh("relay")?, stored_or_fresh("epoch")?)
-        };
-        create_tables(&transaction)?;
-        transaction.commit()?;
-        Ok(Self {
-            database,
-            relay: RelayId(relay),
-            epoch,
-            cache: GraphCache::new(graph_bytes_max),
-            spaces: BTreeMap::new(),
-            batch: Batch::default(),
-            graphs_loaded: 0,
-            failed: false,
-        })
-    }
-
-    /// The document if it is known, staged changes included.
+    /// The database cannot be read, or this document is damaged.
     pub fn known(&mut self, place: &Place<'_>) -> Result<Option<Known<'_>>, StoreError> {
-        Ok(self.load(place.document)?.map(|held| Known {
-            is_at_home: held.row.space == *place.space && held.row.collection == *place.collection,
+        let collection = self.held_space(place.space)?.and_then(|it| it.number(place.collection));
+        Ok(self.load(place.space, place.document)?.map(|held| Known {
+            is_at_home: Some(held.row.collection) == collection,
             graph: &held.graph,
         }))
     }
 
-    /// Where a document belongs, and its changes, those staged included.
+    /// The collection of a document, and its changes, those staged included.
     pub(crate) fn document(
         &mut self,
+        space: &SpaceName,
         document: &DocumentId,
-    ) -> Result<Option<(&DocumentRow, &ChangeGraph)>, StoreError> {
-        Ok(self.load(document)?.map(|held| (&held.row, &held.graph)))
+    ) -> Result<Option<(&CollectionName, &ChangeGraph)>, StoreError> {
+        let Some(number) = self.load(space, document)?.map(|held| held.number) else {
+            return Ok(None);
+        };
+        let Self { cache, spaces, .. } = self;
+        let held = cache.get(number).ok_or(StoreError::Failed)?;
+        let name = spaces.get(space).and_then(|space| space.name(held.row.collection));
+        let absent = StoreError::Absent { document: number, what: "collection" };
+        Ok(Some((name.ok_or(absent)?, &held.graph)))
     }
 
     /// Writes and commits something small, to see whether the disk still takes it.
@@ -151,8 +144,10 @@ impl ChangeStore {
     /// Forgets everything in memory: it may not be what the disk holds.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
+        self.absent = None;
         self.cache.clear();
         self.spaces.clear();
+        self.uploads = Uploads::default();
         self.batch = Batch::default();
     }
 
@@ -169,23 +164,6 @@ impl ChangeStore {
     fn evict(&mut self) {
         let batch = &self.batch;
         self.cache.evict(|document| batch.holds(document));
-        if batch.is_empty() && self.spaces.len() > SPACES_MAX {
-            self.spaces.clear();
-        }
+        self.shed_spaces();
     }
 }
-
-/// So that no read has to ask whether a table is there.
-fn create_tables(transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(SPACES)?;
-    transaction.open_table(DOCUMENTS)?;
-    transaction.open_table(CHUNKS)?;
-    transaction.open_table(LOG)?;
-    transaction.open_table(DIGESTS)?;
-    transaction.open_table(SNAPSHOTS)?;
-    transaction.open_table(HOURS)?;
-    Ok(())
-}
-
-/// Rows of spaces kept in memory.
-const SPACES_MAX: usize = 1024;

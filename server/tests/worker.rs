@@ -31,7 +31,7 @@ fn input() -> FoldInput {
         store.stage(&place, entry(&chunk), chunk).unwrap();
     }
     store.commit(0).unwrap();
-    store.fold_input(&document).unwrap().unwrap()
+    store.fold_input(&space, &document).unwrap().unwrap()
 }
 
 fn entry(chunk: &[u8]) -> GraphEntry {

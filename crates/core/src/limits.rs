@@ -111,6 +111,20 @@ pub const REPO_STORAGES_MAX: usize = 1024;
 /// Bytes of one ephemeral message of automerge-repo; a longer one is not passed on.
 pub const EPHEMERAL_BYTES_MAX: usize = 256 << 10;
 
+/// Bytes of changes that the relay keeps for one device while it pushes them in parts: of one, and of
+/// all together. Enough for a pasted picture, which is then not sent again from its beginning over
+/// every bad connection.
+pub const UPLOADS_DEVICE_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that the relay keeps of such changes for all devices. A disk has room for them, and devices
+/// that are made up do not fill it.
+pub const UPLOADS_BYTES_MAX: usize = 256 << 20;
+
+/// Milliseconds that the relay keeps such a change without another part of it: who was away for
+/// longer pushes it anew.
+pub const UPLOAD_MS_MAX: u64 = 30 * 24 * 3_600_000;
+
+const _: () = assert!(UPLOADS_DEVICE_BYTES_MAX <= UPLOADS_BYTES_MAX);
 const _: () = assert!(CHANGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES <= CHANGE_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + 16 <= MESSAGE_BYTES_MAX);

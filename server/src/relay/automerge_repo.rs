@@ -20,7 +20,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::sessions::chain;
-use super::{Close, ConnectionId, Relay};
+use super::{Close, ConnectionId, DocumentKey, Relay};
 use ephemeral::{EphemeralQueue, Seen};
 use outgoing::Broadcasts;
 use remote_heads::RemoteHeadsTable;
@@ -37,12 +37,12 @@ pub(super) struct Peers {
     /// Who joined each space under which peer id.
     names: BTreeMap<(SpaceName, String), ConnectionId>,
     /// Who has a document open.
-    open: BTreeMap<DocumentId, BTreeSet<ConnectionId>>,
+    open: BTreeMap<DocumentKey, BTreeSet<ConnectionId>>,
     /// Peers with work for the next turn.
     eventful: BTreeSet<ConnectionId>,
     /// Documents of which a long history is on its way in, each with how many peers send it. Nobody
     /// is told of its parts: JavaScript takes seconds to answer each.
-    arriving: BTreeMap<DocumentId, usize>,
+    arriving: BTreeMap<DocumentKey, usize>,
     seen: Seen,
     remote_heads: RemoteHeadsTable,
     /// The time of the last turn.
@@ -153,8 +153,8 @@ impl Peers {
     }
 
     /// Whether a long history of this document is on its way in.
-    pub(super) fn is_arriving(&self, document: &DocumentId) -> bool {
-        self.arriving.contains_key(document)
+    pub(super) fn is_arriving(&self, key: &DocumentKey) -> bool {
+        self.arriving.contains_key(key)
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
@@ -236,10 +236,11 @@ impl Relay {
             }
         }
         for document in peer.talks.keys() {
-            if let Some(open) = self.peers.open.get_mut(document) {
+            let key = (peer.space.clone(), *document);
+            if let Some(open) = self.peers.open.get_mut(&key) {
                 open.remove(&id);
                 if open.is_empty() {
-                    self.peers.open.remove(document);
+                    self.peers.open.remove(&key);
                 }
             }
         }
@@ -256,7 +257,8 @@ impl Relay {
         peer.talks.values_mut().for_each(|talk| *talk = Talk::default());
         (peer.inbox_bytes, peer.talk_bytes) = (0, 0);
         let arriving = std::mem::take(&mut peer.arriving);
-        arriving.iter().for_each(|document| self.has_arrived(document));
+        let space = peer.space.clone();
+        arriving.iter().for_each(|document| self.has_arrived(&space, document));
         self.peers.uploads.forget(id);
         self.peers.eventful.remove(&id);
     }
@@ -416,7 +418,8 @@ impl Relay {
                 return Err(PeerError::TooMuch { what: "documents", max: DOCUMENTS_MAX });
             }
             peer.talks.insert(sync.document, Talk::default());
-            self.peers.open.entry(sync.document).or_default().insert(id);
+            let key = (peer.space.clone(), sync.document);
+            self.peers.open.entry(key).or_default().insert(id);
             self.tell_heads_known(id, &sync.document);
         }
         let work = Work::Message {

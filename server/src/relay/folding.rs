@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rejoin_core::DocumentId;
+use rejoin_core::{DocumentId, SpaceName};
 
-use super::Relay;
+use super::{DocumentKey, Relay};
 use crate::compaction::{Compacted, CompactionError};
 use crate::store::{FoldError, FoldInput, Folded, StoreError};
 
@@ -13,15 +13,15 @@ use crate::store::{FoldError, FoldInput, Folded, StoreError};
 pub(super) struct Folding {
     /// The time of the last turn.
     pub(super) now: u64,
-    waiting: BTreeSet<DocumentId>,
+    waiting: BTreeSet<DocumentKey>,
     /// Documents that wait until nobody writes to them, and when somebody last did.
-    busy: BTreeMap<DocumentId, u64>,
+    busy: BTreeMap<DocumentKey, u64>,
     /// When those are looked at again.
     look_at: Option<u64>,
-    under_way: Option<Folded>,
+    under_way: Option<(DocumentKey, Folded)>,
     done: Option<(Folded, Vec<u8>)>,
     /// Tried in vain; left alone until the relay is opened again.
-    given_up: BTreeSet<DocumentId>,
+    given_up: BTreeSet<DocumentKey>,
 }
 
 impl Relay {
@@ -32,19 +32,19 @@ impl Relay {
             return None;
         }
         let policy = self.options.compaction.clone()?;
-        while let Some(document) = self.folding.waiting.pop_first() {
-            if self.is_left_alone(&document) {
+        while let Some(key) = self.folding.waiting.pop_first() {
+            if self.is_left_alone(&key) {
                 continue;
             }
-            match self.store.fold_input(&document) {
+            match self.store.fold_input(&key.0, &key.1) {
                 // It may have been folded while it waited.
                 Ok(Some(input)) if policy.is_due(&input.tail(), false) => {
-                    self.folding.under_way = Some(input.folded());
+                    self.folding.under_way = Some((key, input.folded()));
                     return Some(input);
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.give_up_folding(document, &CompactionError::from(FoldError::from(error)))
+                    self.give_up_folding(key, &CompactionError::from(FoldError::from(error)))
                 }
             }
         }
@@ -53,38 +53,39 @@ impl Relay {
 
     /// The worker is done with the document it was given. The next turn puts the snapshot in place.
     pub fn handle_compacted(&mut self, result: Result<Compacted, CompactionError>) {
-        let Some(folded) = self.folding.under_way.take() else { return };
+        let Some((key, folded)) = self.folding.under_way.take() else { return };
         let checked = result.and_then(|compacted| {
             self.counters.documents_loaded += u64::from(compacted.in_process);
             check(&folded, compacted)
         });
         match checked {
             Ok(snapshot) => self.folding.done = Some((folded, snapshot)),
-            Err(error) => self.give_up_folding(folded.document, &error),
+            Err(error) => self.give_up_folding(key, &error),
         }
     }
 
     /// Queues a document that was just written to, if it is time to fold it.
-    pub(super) fn consider_folding(&mut self, document: &DocumentId) {
+    pub(super) fn consider_folding(&mut self, space: &SpaceName, document: &DocumentId) {
         let Some(policy) = &self.options.compaction else { return };
-        let Some(tail) = self.store.tail(document) else { return };
-        if self.is_left_alone(document) || !policy.is_due(&tail, false) {
+        let Some(tail) = self.store.tail(space, document) else { return };
+        let key = (space.clone(), *document);
+        if self.is_left_alone(&key) || !policy.is_due(&tail, false) {
             return;
         }
         if policy.quiet_ms == 0 || policy.is_due(&tail, true) {
-            self.folding.busy.remove(document);
-            self.folding.waiting.insert(*document);
+            self.folding.busy.remove(&key);
+            self.folding.waiting.insert(key);
         } else {
             let now = self.folding.now;
-            self.folding.busy.insert(*document, now);
+            self.folding.busy.insert(key, now);
             let look_at = now.saturating_add(policy.quiet_ms);
             self.folding.look_at = self.folding.look_at.or(Some(look_at));
         }
     }
 
     /// What arrives whole brings its snapshot along.
-    fn is_left_alone(&self, document: &DocumentId) -> bool {
-        self.folding.given_up.contains(document) || self.peers.is_arriving(document)
+    fn is_left_alone(&self, key: &DocumentKey) -> bool {
+        self.folding.given_up.contains(key) || self.peers.is_arriving(key)
     }
 
     pub(super) fn fold_timeout(&self) -> Option<u64> {
@@ -100,7 +101,7 @@ impl Relay {
         }
         let is_quiet = |written: &u64| written.saturating_add(policy.quiet_ms) <= now;
         let quiet = busy.extract_if(.., |_, written| is_quiet(written));
-        waiting.extend(quiet.map(|(document, _)| document));
+        waiting.extend(quiet.map(|(key, _)| key));
         *look_at = (!busy.is_empty()).then_some(now.saturating_add(policy.quiet_ms));
     }
 
@@ -120,24 +121,26 @@ impl Relay {
     /// committed by then.
     pub(super) fn take_snapshot(
         &mut self,
+        space: &SpaceName,
         document: &DocumentId,
         snapshot: Vec<u8>,
     ) -> Result<(), StoreError> {
         if self.options.compaction.is_some()
             && self.folding.done.is_none()
-            && let Some(input) = self.store.fold_input(document)?
+            && let Some(input) = self.store.fold_input(space, document)?
         {
             self.folding.done = Some((input.folded(), snapshot));
         }
         Ok(())
     }
 
-    fn give_up_folding(&mut self, document: DocumentId, error: &CompactionError) {
+    fn give_up_folding(&mut self, key: DocumentKey, error: &CompactionError) {
         self.counters.compactions_failed += 1;
         if self.folding.given_up.len() >= GIVEN_UP_MAX {
             self.folding.given_up.clear();
         }
-        self.folding.given_up.insert(document);
+        let document = key.1;
+        self.folding.given_up.insert(key);
         let error = error as &dyn std::error::Error;
         tracing::warn!(%document, error, "document not folded; it is served from its changes");
     }

@@ -54,7 +54,7 @@ fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
     };
     refused.classes.values().for_each(|class| counters.refused.count(*class));
     let heads = match class {
-        RefusedClass::Missing => store.short_heads(place.document)?,
+        RefusedClass::Missing => store.short_heads(place.space, place.document)?,
         _ => Vec::new(),
     };
     let retry_after_ms = match class {

@@ -1,5 +1,6 @@
 //! What a connection is sent next.
 
+use rejoin_core::limits::FRAME_PAYLOAD_BYTES;
 use rejoin_core::session::{Read, ReadAnswer, RelaySession, Transmit};
 use rejoin_core::wire::{ByeCode, Frame};
 
@@ -67,14 +68,17 @@ impl Relay {
     /// `None` when the session is to be closed instead.
     fn answer(&mut self, id: ConnectionId, read: &Read) -> Result<Option<ReadAnswer>, StoreError> {
         match read {
-            Read::Document { document, from, snapshot, .. } => {
-                let part = self.store.part(document, *from, *snapshot)?;
+            Read::Document { space, document, from, snapshot } => {
+                let Some(name) = self.space_of(id, *space) else { return Ok(None) };
+                let bytes_max = FRAME_PAYLOAD_BYTES;
+                let part = self.store.part(&name, document, *from, *snapshot, bytes_max)?;
                 Ok(Some(ReadAnswer::Document(part)))
             }
             Read::Locate { space, document, heads } => {
                 // Whoever knows what it wants is done with its repair.
                 self.repairs.end(&(id, *space));
-                Ok(Some(ReadAnswer::Located(self.store.locate(document, heads)?)))
+                let Some(name) = self.space_of(id, *space) else { return Ok(None) };
+                Ok(Some(ReadAnswer::Located(self.store.locate(&name, document, heads)?)))
             }
             Read::Symbols { space, from, count } => self.symbols(id, *space, *from, *count),
             Read::Digests { space } => match self.space_of(id, *space) {

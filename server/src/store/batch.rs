@@ -1,53 +1,56 @@
-//! What one group commit writes.
+//! What waits for the next group commit.
 
 use std::collections::BTreeMap;
 
-use redb::{Durability, ReadableTable, Table, WriteTransaction};
+use redb::Durability;
 use rejoin_core::change::Place;
-use rejoin_core::{CollectionName, DocumentId, Epoch, GraphEntry, HeadsHash, SetDigest, SpaceName};
+use rejoin_core::{GraphEntry, HeadsHash, SpaceName};
 
-use super::cache::{GraphCache, Held};
-use super::fold::{self, Swap};
-use super::tables::{
-    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DocumentRow, HOURS, INLINE_BYTES_MAX, LOG,
-    LogRow, OWN_ROW, SPACES, SpaceRow, encode,
-};
+use super::cache::Held;
+use super::fold::Swap;
+use super::tables::DocumentRow;
+use super::uploads::UploadWrites;
 use super::{ChangeStore, StoreError};
 
 /// Changes that were admitted and wait for the next commit. The cached documents are ahead of the
 /// database by just these.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    changes: Vec<StagedChange>,
-    bytes: usize,
-    documents: BTreeMap<DocumentId, Before>,
+    pub(super) changes: Vec<StagedChange>,
+    pub(super) bytes: usize,
+    /// By their numbers, each as the database has it.
+    pub(super) documents: BTreeMap<u64, Before>,
     /// The spaces written to, each with the first position taken.
-    spaces: BTreeMap<SpaceName, u64>,
+    pub(super) spaces: BTreeMap<SpaceName, u64>,
     pub(super) swaps: Vec<Swap>,
+    pub(super) uploads: UploadWrites,
 }
 
 #[derive(Debug)]
-struct StagedChange {
-    document: DocumentId,
-    position: u64,
-    chunk: Vec<u8>,
-    graph_row: Vec<u8>,
+pub(super) struct StagedChange {
+    /// The numbers of its space, collection and document.
+    pub(super) space: u32,
+    pub(super) collection: u32,
+    pub(super) document: u64,
+    pub(super) position: u64,
+    pub(super) chunk: Vec<u8>,
+    pub(super) graph_row: Vec<u8>,
 }
 
 /// A document as the database has it, before this batch.
 #[derive(Debug)]
-struct Before {
+pub(super) struct Before {
     /// Position of its last change, and its heads; `None` if it is new.
-    known: Option<(u64, HeadsHash)>,
+    pub(super) known: Option<(u64, HeadsHash)>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.swaps.is_empty()
+        self.changes.is_empty() && self.swaps.is_empty() && self.uploads.is_empty()
     }
 
-    pub(super) fn holds(&self, document: &DocumentId) -> bool {
-        self.documents.contains_key(document)
+    pub(super) fn holds(&self, document: u64) -> bool {
+        self.documents.contains_key(&document)
     }
 }
 
@@ -64,19 +67,19 @@ impl ChangeStore {
         entry: GraphEntry,
         chunk: Vec<u8>,
     ) -> Result<u64, StoreError> {
-        let position = self.space_row(place.space)?.position + 1;
-        self.hold(place, position)?;
-        let document = *place.document;
-        let held = self.cache.get(&document).ok_or(StoreError::Failed)?;
+        let position = self.held_or_new_space(place.space)?.row.position + 1;
+        let document = self.hold(place, position)?;
+        let held = self.cache.get(document).ok_or(StoreError::Failed)?;
         let known = (held.row.changes > 0).then_some((held.row.last, held.row.heads));
         let inserted = held.graph.insert(entry);
         if inserted.is_err() && held.row.changes == 0 {
-            self.cache.remove(&document);
+            self.cache.remove(document);
         }
         let rank = inserted.map_err(|source| StoreError::Graph { document, source })?;
-        self.push(StagedChange { document, position, chunk, graph_row: Vec::new() }, rank, known)?;
+        self.push(document, position, rank, chunk)?;
+        self.batch.documents.entry(document).or_insert(Before { known });
         self.batch.spaces.entry(place.space.clone()).or_insert(position);
-        self.space_row(place.space)?.position = position;
+        self.held_or_new_space(place.space)?.row.position = position;
         Ok(position)
     }
 
@@ -110,13 +113,15 @@ impl ChangeStore {
         if self.is_failed() {
             return Err(StoreError::Failed);
         }
-        let batch = std::mem::take(&mut self.batch);
-        if batch.is_empty() {
+        if self.batch.is_empty() {
             return Ok(0);
         }
+        self.expire_uploads(unix_ms);
+        let batch = std::mem::take(&mut self.batch);
         match self.write(&batch, unix_ms, durability) {
             Ok(()) => {
-                batch.documents.keys().for_each(|document| self.cache.weigh(document));
+                batch.documents.keys().for_each(|document| self.cache.weigh(*document));
+                self.uploads.committed(&batch.uploads);
                 self.evict();
                 Ok(batch.changes.len())
             }
@@ -130,168 +135,41 @@ impl ChangeStore {
     /// Puts a change that entered the graph at `rank` into the document's row and the batch.
     fn push(
         &mut self,
-        mut change: StagedChange,
+        document: u64,
+        position: u64,
         rank: u32,
-        known: Option<(u64, HeadsHash)>,
+        chunk: Vec<u8>,
     ) -> Result<(), StoreError> {
-        let held = self.cache.get(&change.document).ok_or(StoreError::Failed)?;
-        held.positions.push(change.position);
-        held.row.last = change.position;
+        let held = self.cache.get(document).ok_or(StoreError::Failed)?;
+        held.positions.push(position);
+        held.row.last = position;
         held.row.changes += 1;
-        held.row.tail_bytes += change.chunk.len() as u64;
-        change.graph_row = held.graph.encode_entry(rank);
-        self.batch.documents.entry(change.document).or_insert(Before { known });
-        self.batch.bytes += change.chunk.len();
+        held.row.tail_bytes += chunk.len() as u64;
+        let graph_row = held.graph.encode_entry(rank);
+        let DocumentRow { space, collection, .. } = held.row;
+        self.batch.bytes += chunk.len();
+        let change = StagedChange { space, collection, document, position, chunk, graph_row };
         self.batch.changes.push(change);
         Ok(())
     }
 
-    /// Makes the document's cached state, if it is new.
-    fn hold(&mut self, place: &Place<'_>, position: u64) -> Result<(), StoreError> {
-        if self.load(place.document)?.is_none() {
-            let row = DocumentRow::new(place.space.clone(), place.collection.clone(), position);
-            let held = Held { row, graph: Default::default(), positions: Vec::new() };
-            self.cache.insert(*place.document, held);
+    /// The number of the document, whose cached state is made if it is new.
+    fn hold(&mut self, place: &Place<'_>, position: u64) -> Result<u64, StoreError> {
+        if let Some(held) = self.load(place.space, place.document)? {
+            return Ok(held.number);
         }
-        Ok(())
-    }
-
-    /// The space as it will be after the next commit; its epoch is that of the store if it is new.
-    fn space_row(&mut self, space: &SpaceName) -> Result<&mut SpaceRow, StoreError> {
-        if !self.spaces.contains_key(space) {
-            let stored = self.stored_space(space)?;
-            let new = SpaceRow { epoch: Epoch(self.epoch), position: 0, hour: 0 };
-            self.spaces.insert(space.clone(), stored.unwrap_or(new));
-        }
-        self.spaces.get_mut(space).ok_or(StoreError::Failed)
-    }
-
-    fn write(
-        &mut self,
-        batch: &Batch,
-        unix_ms: u64,
-        durability: Durability,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(durability)?;
-        write_changes(&transaction, batch)?;
-        write_documents(&transaction, batch, &mut self.cache)?;
-        self.write_spaces(&transaction, batch, unix_ms)?;
-        for swap in &batch.swaps {
-            fold::write_swap(&transaction, swap, unix_ms, &mut self.cache)?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    fn write_spaces(
-        &mut self,
-        transaction: &WriteTransaction,
-        batch: &Batch,
-        unix_ms: u64,
-    ) -> Result<(), StoreError> {
-        let mut spaces = transaction.open_table(SPACES)?;
-        let mut hours = transaction.open_table(HOURS)?;
-        let hour = unix_ms / HOUR_MS;
-        for (name, first) in &batch.spaces {
-            let Some(row) = self.spaces.get_mut(name) else { continue };
-            if hour > row.hour {
-                hours.insert((name.as_str(), hour), first)?;
-                row.hour = hour;
-            }
-            spaces.insert(name.as_str(), encode(row).as_slice())?;
-        }
-        Ok(())
+        let space = self.held_or_new_space(place.space)?;
+        let (number, collection) = (space.row.number, space.number_or_new(place.collection));
+        // Numbers may be left out, and a document that is not kept leaves one out.
+        self.numbers.documents += 1;
+        let row = DocumentRow::new(number, *place.document, collection, position);
+        let number = self.numbers.documents;
+        let held = Held { number, row, graph: Default::default(), positions: Vec::new() };
+        self.absent = None;
+        self.cache.insert(held);
+        Ok(number)
     }
 }
-
-/// In the order of their keys, so that neighbours share pages that were just touched.
-fn write_changes(transaction: &WriteTransaction, batch: &Batch) -> Result<(), StoreError> {
-    let mut staged: Vec<&StagedChange> = batch.changes.iter().collect();
-    staged.sort_unstable_by_key(|change| (change.document, change.position));
-    let mut documents = transaction.open_table(DOCUMENTS)?;
-    let mut chunks = transaction.open_table(CHUNKS)?;
-    for change in staged {
-        let key = (&change.document.0, change.position);
-        let chunk = if change.chunk.len() > INLINE_BYTES_MAX {
-            chunks.insert(key, change.chunk.as_slice())?;
-            Chunk::Apart(change.chunk.len() as u32)
-        } else {
-            Chunk::Inline(&change.chunk)
-        };
-        let row = ChangeRow { graph: &change.graph_row, chunk };
-        documents.insert(key, row.encode().as_slice())?;
-    }
-    Ok(())
-}
-
-/// The rows of the documents, their places in the log, and the digests of their collections.
-fn write_documents(
-    transaction: &WriteTransaction,
-    batch: &Batch,
-    cache: &mut GraphCache,
-) -> Result<(), StoreError> {
-    let mut documents = transaction.open_table(DOCUMENTS)?;
-    let mut log = transaction.open_table(LOG)?;
-    let mut digests = Digests::new(transaction.open_table(DIGESTS)?);
-    for (document, before) in &batch.documents {
-        let held = cache.get(document).ok_or(StoreError::Failed)?;
-        held.row.heads = held.graph.heads_hash();
-        let row = &held.row;
-        documents.insert((&document.0, OWN_ROW), encode(row).as_slice())?;
-        if let Some((last, _)) = before.known {
-            log.remove((row.space.as_str(), last))?;
-        }
-        let entry = LogRow { document: *document, heads: row.heads.short(), first: row.first };
-        log.insert((row.space.as_str(), row.last), &entry.encode())?;
-        digests.replace(row, document, before.known.map(|(_, heads)| heads))?;
-    }
-    digests.write()
-}
-
-/// Digests of the collections a batch touches, read once and written once.
-struct Digests<'t> {
-    table: Table<'t, (&'static str, &'static str), &'static [u8; 32]>,
-    touched: BTreeMap<(SpaceName, CollectionName), SetDigest>,
-}
-
-impl<'t> Digests<'t> {
-    fn new(table: Table<'t, (&'static str, &'static str), &'static [u8; 32]>) -> Self {
-        Self { table, touched: BTreeMap::new() }
-    }
-
-    fn replace(
-        &mut self,
-        row: &DocumentRow,
-        document: &DocumentId,
-        from: Option<HeadsHash>,
-    ) -> Result<(), StoreError> {
-        let key = (row.space.clone(), row.collection.clone());
-        let mut digest = match self.touched.get(&key) {
-            Some(digest) => *digest,
-            None => {
-                let stored = self.table.get((row.space.as_str(), row.collection.as_str()))?;
-                stored.map_or(SetDigest::EMPTY, |bytes| SetDigest::from_bytes(*bytes.value()))
-            }
-        };
-        match from {
-            Some(from) => digest.replace(document, &from, &row.heads),
-            None => digest.insert(document, &row.heads),
-        }
-        self.touched.insert(key, digest);
-        Ok(())
-    }
-
-    fn write(mut self) -> Result<(), StoreError> {
-        for ((space, collection), digest) in &self.touched {
-            self.table.insert((space.as_str(), collection.as_str()), &digest.to_bytes())?;
-        }
-        Ok(())
-    }
-}
-
-/// Milliseconds in one row of [`HOURS`].
-pub(super) const HOUR_MS: u64 = 3_600_000;
 
 /// Changes after which a group commit is not made to wait for more.
 const BATCH_CHANGES: usize = 4096;

@@ -9,6 +9,8 @@ use super::tables::DocumentRow;
 /// A document as the relay checks changes against it: its row and its change graph.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// Its number in the store.
+    pub(super) number: u64,
     pub(super) row: DocumentRow,
     pub(super) graph: ChangeGraph,
     /// The position of every change, by rank. Ascending.
@@ -26,7 +28,10 @@ impl Held {
 /// large one whose graph takes long to read is not to leave for them.
 #[derive(Debug)]
 pub(super) struct GraphCache {
-    held: BTreeMap<DocumentId, Entry>,
+    /// By their numbers in the store.
+    held: BTreeMap<u64, Entry>,
+    /// The same, by the number of the space and the id in it.
+    numbers: BTreeMap<(u32, DocumentId), u64>,
     /// Of the small documents, and of the large ones.
     shares: [Share; 2],
     uses: u64,
@@ -43,7 +48,7 @@ struct Entry {
 /// A part of the budget, and who has it.
 #[derive(Debug)]
 struct Share {
-    by_use: BTreeSet<(u64, DocumentId)>,
+    by_use: BTreeSet<(u64, u64)>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -63,7 +68,7 @@ impl GraphCache {
     pub(super) fn new(bytes_max: usize) -> Self {
         let small = bytes_max / 8 * 3;
         let shares = [Share::new(small), Share::new(bytes_max - small)];
-        Self { held: BTreeMap::new(), shares, uses: 0 }
+        Self { held: BTreeMap::new(), numbers: BTreeMap::new(), shares, uses: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -74,72 +79,81 @@ impl GraphCache {
         self.shares.iter().any(Share::is_over_budget)
     }
 
-    pub(super) fn contains(&self, document: &DocumentId) -> bool {
-        self.held.contains_key(document)
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.held.contains_key(&number)
+    }
+
+    /// The number of a document that is here.
+    pub(super) fn number(&self, space: u32, document: &DocumentId) -> Option<u64> {
+        self.numbers.get(&(space, *document)).copied()
     }
 
     /// The document, from now on the most recently used.
-    pub(super) fn get(&mut self, document: &DocumentId) -> Option<&mut Held> {
-        let entry = self.held.get_mut(document)?;
+    pub(super) fn get(&mut self, number: u64) -> Option<&mut Held> {
+        let entry = self.held.get_mut(&number)?;
         self.uses += 1;
         let share = &mut self.shares[share_of(entry.bytes)];
-        share.by_use.remove(&(entry.used, *document));
-        share.by_use.insert((self.uses, *document));
+        share.by_use.remove(&(entry.used, number));
+        share.by_use.insert((self.uses, number));
         entry.used = self.uses;
         Some(&mut entry.held)
     }
 
-    pub(super) fn insert(&mut self, document: DocumentId, held: Held) {
-        self.remove(&document);
+    pub(super) fn insert(&mut self, held: Held) {
+        let number = held.number;
+        self.remove(number);
         self.uses += 1;
         let (used, bytes) = (self.uses, held.memory_bytes());
         let share = &mut self.shares[share_of(bytes)];
         share.bytes += bytes;
-        share.by_use.insert((used, document));
-        self.held.insert(document, Entry { held, used, bytes });
+        share.by_use.insert((used, number));
+        self.numbers.insert((held.row.space, held.row.id), number);
+        self.held.insert(number, Entry { held, used, bytes });
     }
 
     /// Charges the budget what the document takes now, after it grew.
-    pub(super) fn weigh(&mut self, document: &DocumentId) {
-        let Some(entry) = self.held.get_mut(document) else { return };
+    pub(super) fn weigh(&mut self, number: u64) {
+        let Some(entry) = self.held.get_mut(&number) else { return };
         let (used, before, now) = (entry.used, entry.bytes, entry.held.memory_bytes());
         entry.bytes = now;
-        self.discharge(document, used, before);
+        self.discharge(number, used, before);
         let share = &mut self.shares[share_of(now)];
         share.bytes += now;
-        share.by_use.insert((used, *document));
+        share.by_use.insert((used, number));
     }
 
-    pub(super) fn remove(&mut self, document: &DocumentId) {
-        if let Some(entry) = self.held.remove(document) {
-            self.discharge(document, entry.used, entry.bytes);
+    pub(super) fn remove(&mut self, number: u64) {
+        if let Some(entry) = self.held.remove(&number) {
+            self.numbers.remove(&(entry.held.row.space, entry.held.row.id));
+            self.discharge(number, entry.used, entry.bytes);
         }
     }
 
     /// Drops the least recently used documents until each share is kept. Those `pinned` says are
     /// ahead of the database and stay, and so does the last one used of each share.
-    pub(super) fn evict(&mut self, pinned: impl Fn(&DocumentId) -> bool) {
+    pub(super) fn evict(&mut self, pinned: impl Fn(u64) -> bool) {
         for at in 0..self.shares.len() {
             while self.shares[at].is_over_budget() {
                 let older = self.shares[at].by_use.iter().rev().skip(1).rev();
-                let mut documents = older.map(|(_, document)| *document);
-                let Some(document) = documents.find(|document| !pinned(document)) else { break };
-                self.remove(&document);
+                let mut numbers = older.map(|(_, number)| *number);
+                let Some(number) = numbers.find(|number| !pinned(*number)) else { break };
+                self.remove(number);
             }
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.held.clear();
+        self.numbers.clear();
         for share in &mut self.shares {
             share.by_use.clear();
             share.bytes = 0;
         }
     }
 
-    fn discharge(&mut self, document: &DocumentId, used: u64, bytes: usize) {
+    fn discharge(&mut self, number: u64, used: u64, bytes: usize) {
         let share = &mut self.shares[share_of(bytes)];
-        share.by_use.remove(&(used, *document));
+        share.by_use.remove(&(used, number));
         share.bytes -= bytes;
     }
 }
@@ -152,54 +166,46 @@ fn share_of(bytes: usize) -> usize {
 /// A graph of some 10,000 changes, which takes milliseconds to read.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Its row, and its entries in the two indexes.
+/// Its row, and its entries in the three indexes.
 const HELD_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use rejoin_core::{CollectionName, SpaceName};
-
     use super::*;
 
-    fn held() -> Held {
-        let space = SpaceName::new("acme").unwrap();
-        let collection = CollectionName::new("jobs").unwrap();
-        let row = DocumentRow::new(space, collection, 1);
-        Held { row, graph: ChangeGraph::new(), positions: Vec::new() }
+    fn held(n: u64) -> Held {
+        let row = DocumentRow::new(1, DocumentId([n as u8; 16]), 1, 1);
+        Held { number: n, row, graph: ChangeGraph::new(), positions: Vec::new() }
     }
 
-    fn large() -> Held {
-        Held { positions: Vec::with_capacity(LARGE_BYTES), ..held() }
-    }
-
-    fn document(n: u8) -> DocumentId {
-        DocumentId([n; 16])
+    fn large(n: u64) -> Held {
+        Held { positions: Vec::with_capacity(LARGE_BYTES), ..held(n) }
     }
 
     /// A cache whose share for small documents has room for so many.
     fn cache_of(documents: usize) -> GraphCache {
-        GraphCache::new((documents * held().memory_bytes()).div_ceil(3) * 8)
+        GraphCache::new((documents * held(1).memory_bytes()).div_ceil(3) * 8)
     }
 
     #[test]
     fn the_least_recently_used_document_leaves_first() {
         let mut cache = cache_of(2);
-        (1..=3).for_each(|n| cache.insert(document(n), held()));
-        cache.get(&document(1));
+        (1..=3).for_each(|n| cache.insert(held(n)));
+        cache.get(1);
         assert!(cache.is_over_budget());
         cache.evict(|_| false);
-        assert!(cache.contains(&document(1)));
-        assert!(!cache.contains(&document(2)));
-        assert!(cache.contains(&document(3)));
+        assert!(cache.contains(1));
+        assert!(!cache.contains(2));
+        assert!(cache.contains(3));
         assert!(!cache.is_over_budget());
     }
 
     #[test]
     fn a_pinned_document_stays_whatever_the_budget() {
         let mut cache = cache_of(0);
-        (1..=3).for_each(|n| cache.insert(document(n), held()));
-        cache.evict(|id| *id == document(1));
-        let here = [1, 2, 3].map(|n| cache.contains(&document(n)));
+        (1..=3).for_each(|n| cache.insert(held(n)));
+        cache.evict(|number| number == 1);
+        let here = [1, 2, 3].map(|n| cache.contains(n));
         assert_eq!(here, [true, false, true], "the pinned one, and the last one used");
         cache.clear();
         assert_eq!(cache.bytes(), 0);
@@ -208,26 +214,26 @@ mod tests {
     #[test]
     fn a_large_document_does_not_leave_for_small_ones() {
         let mut cache = cache_of(2);
-        cache.insert(document(1), large());
-        (2..=9).for_each(|n| cache.insert(document(n), held()));
+        cache.insert(large(1));
+        (2..=9).for_each(|n| cache.insert(held(n)));
         cache.evict(|_| false);
-        assert!(cache.contains(&document(1)), "it is alone among the large");
+        assert!(cache.contains(1), "it is alone among the large");
         assert!(!cache.is_over_budget());
-        cache.insert(document(10), large());
+        cache.insert(large(10));
         cache.evict(|_| false);
-        assert!(!cache.contains(&document(1)), "two of them are too much");
+        assert!(!cache.contains(1), "two of them are too much");
     }
 
     #[test]
     fn a_document_that_grew_large_leaves_the_share_of_the_small() {
         let mut cache = cache_of(2);
-        (1..=2).for_each(|n| cache.insert(document(n), held()));
-        cache.get(&document(1)).unwrap().positions.reserve(LARGE_BYTES);
-        cache.weigh(&document(1));
-        cache.insert(document(3), held());
+        (1..=2).for_each(|n| cache.insert(held(n)));
+        cache.get(1).unwrap().positions.reserve(LARGE_BYTES);
+        cache.weigh(1);
+        cache.insert(held(3));
         cache.evict(|_| false);
-        assert!([1, 2, 3].iter().all(|n| cache.contains(&document(*n))));
-        (1..=3).for_each(|n| cache.remove(&document(n)));
+        assert!([1, 2, 3].iter().all(|n| cache.contains(*n)));
+        (1..=3).for_each(|n| cache.remove(n));
         assert_eq!(cache.bytes(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Why the store could not do something.
 
-use rejoin_core::{DocumentId, GraphError};
+use rejoin_core::GraphError;
 use thiserror::Error;
 
 /// The store could not read or write.
@@ -16,11 +16,33 @@ pub enum StoreError {
     /// Something failed before, and what is in memory may not be what is on disk.
     #[error("the relay's database failed before; reopen it")]
     Failed,
+    /// The file is of a version after this one.
+    #[error(
+        "the relay's file has format {found}, and this program reads formats up to {known}; run the \
+         version of rejoin that wrote it, or a newer one, or restore a backup from before"
+    )]
+    Format {
+        /// The format of the file.
+        found: u64,
+        /// The last format that this program knows.
+        known: u64,
+    },
+    /// A file of the version before holds rows that no document accounts for.
+    #[error(
+        "{rows} rows in table {table} of the relay's file belong to no document, so it was left as \
+         it is; restore the relay from a backup, or go on with the version before"
+    )]
+    Unaccounted {
+        /// The table.
+        table: &'static str,
+        /// How many rows.
+        rows: u64,
+    },
     /// A document's row cannot be read.
-    #[error("the row of document {document} is damaged; restore the relay from a backup")]
+    #[error("the row of document no. {document} is damaged; restore the relay from a backup")]
     DocumentRow {
-        /// The document.
-        document: DocumentId,
+        /// The number of the document in the store.
+        document: u64,
         /// What is wrong with it.
         source: minicbor::decode::Error,
     },
@@ -32,19 +54,30 @@ pub enum StoreError {
         /// What is wrong with it.
         source: minicbor::decode::Error,
     },
+    /// The row of a change that comes in parts cannot be read.
+    #[error("the row of an upload is damaged; restore the relay from a backup")]
+    UploadRow(#[source] minicbor::decode::Error),
+    /// A collection of a space is missing.
+    #[error("the collections of space {space:?} are damaged; restore the relay from a backup")]
+    Collections {
+        /// The space.
+        space: String,
+    },
     /// The rows of a change graph do not make one.
-    #[error("the change graph of document {document} is damaged; restore the relay from a backup")]
+    #[error(
+        "the change graph of document no. {document} is damaged; restore the relay from a backup"
+    )]
     Graph {
-        /// The document.
-        document: DocumentId,
+        /// The number of the document in the store.
+        document: u64,
         /// What is wrong with it.
         source: GraphError,
     },
     /// Something that another row promises is not there.
-    #[error("the {what} of document {document} is missing; restore the relay from a backup")]
+    #[error("the {what} of document no. {document} is missing; restore the relay from a backup")]
     Absent {
-        /// The document.
-        document: DocumentId,
+        /// The number of the document in the store.
+        document: u64,
         /// What is missing.
         what: &'static str,
     },

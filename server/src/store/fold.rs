@@ -3,15 +3,15 @@
 use std::io::{self, Write};
 
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
-use rejoin_core::{ChangeHash, DocumentId};
+use rejoin_core::{ChangeHash, DocumentId, SpaceName};
 
-use super::batch::HOUR_MS;
 use super::cache::GraphCache;
 use super::reads::chunk_of;
 use super::tables::{
-    CHUNKS, ChangeRow, Chunk, DOCUMENTS, DocumentRow, HOURS, OWN_ROW, SNAPSHOT_PART_BYTES,
-    SNAPSHOTS, SnapshotRow, encode,
+    CHUNKS, ChangeRow, Chunk, DOCUMENTS, DocumentRow, HOURS, OWN_ROW, POSITIONS_END,
+    SNAPSHOT_PART_BYTES, SNAPSHOTS, SnapshotRow, encode,
 };
+use super::write::HOUR_MS;
 use super::{ChangeStore, StoreError};
 
 /// How long and how many changes stay beside the snapshot that covers them, so that a reader who was
@@ -27,7 +27,8 @@ pub struct TailPolicy {
 /// What to fold: a document as it was at one moment, and what must come of it.
 #[derive(Debug)]
 pub struct FoldInput {
-    document: DocumentId,
+    /// The document's number in the store.
+    number: u64,
     row: DocumentRow,
     heads: Vec<ChangeHash>,
     transaction: ReadTransaction,
@@ -36,7 +37,8 @@ pub struct FoldInput {
 /// A verified snapshot that waits for the next commit.
 #[derive(Debug)]
 pub(super) struct Swap {
-    document: DocumentId,
+    /// The document's number in the store.
+    document: u64,
     snapshot: Vec<u8>,
     covers: u64,
     changes: u64,
@@ -46,18 +48,27 @@ pub(super) struct Swap {
 impl ChangeStore {
     /// How many changes no snapshot covers, their bytes, and how many changes and bytes the
     /// snapshot has, of a document that is in memory.
-    pub(crate) fn tail(&mut self, document: &DocumentId) -> Option<Tail> {
-        Some(Tail::of(&self.cache.get(document)?.row))
+    pub(crate) fn tail(&mut self, space: &SpaceName, document: &DocumentId) -> Option<Tail> {
+        let space = self.spaces.get(space)?.row.number;
+        let number = self.cache.number(space, document)?;
+        Some(Tail::of(&self.cache.get(number)?.row))
     }
 
     /// A document to fold, as committed now. `None` if there is no such document.
     ///
     /// Call it between commits. The reading is done later, by whoever has the time, on any thread.
-    pub fn fold_input(&mut self, document: &DocumentId) -> Result<Option<FoldInput>, StoreError> {
-        let Some(held) = self.load(document)? else { return Ok(None) };
-        let (row, heads) = (held.row.clone(), held.graph.heads());
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
+    pub fn fold_input(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+    ) -> Result<Option<FoldInput>, StoreError> {
+        let Some(held) = self.load(space, document)? else { return Ok(None) };
+        let (number, row, heads) = (held.number, held.row.clone(), held.graph.heads());
         let transaction = self.database.begin_read()?;
-        Ok(Some(FoldInput { document: *document, row, heads, transaction }))
+        Ok(Some(FoldInput { number, row, heads, transaction }))
     }
 
     /// Takes a snapshot into the next commit. It was verified to be of just what `input` says.
@@ -68,8 +79,8 @@ impl ChangeStore {
         snapshot: Vec<u8>,
         tail: TailPolicy,
     ) -> Result<bool, StoreError> {
-        let document = input.document;
-        let Some(held) = self.load(&document)? else { return Ok(false) };
+        let document = input.number;
+        let Some(held) = self.load_number(document)? else { return Ok(false) };
         let covered = held.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
         if covered != input.covered {
             return Ok(false);
@@ -104,6 +115,8 @@ impl Tail {
 /// What is left of a [`FoldInput`] once it was read: enough to check the result by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Folded {
+    /// The document's number in the store.
+    number: u64,
     pub(crate) document: DocumentId,
     /// The last position covered, when the result is put in place.
     pub(crate) covers: u64,
@@ -118,7 +131,7 @@ pub(crate) struct Folded {
 impl FoldInput {
     /// Which document.
     pub fn document(&self) -> DocumentId {
-        self.document
+        self.row.id
     }
 
     pub(crate) fn tail(&self) -> Tail {
@@ -127,7 +140,8 @@ impl FoldInput {
 
     pub(crate) fn folded(&self) -> Folded {
         Folded {
-            document: self.document,
+            number: self.number,
+            document: self.row.id,
             covers: self.row.last,
             changes: self.row.changes,
             heads: self.heads.clone(),
@@ -143,7 +157,7 @@ impl FoldInput {
     /// Writes the present snapshot to `output`.
     pub(crate) fn write_snapshot(&self, output: &mut impl Write) -> Result<(), FoldError> {
         let parts = self.transaction.open_table(SNAPSHOTS).map_err(StoreError::from)?;
-        let all = (&self.document.0, 0)..=(&self.document.0, u64::MAX);
+        let all = (self.number, 0)..=(self.number, u64::MAX);
         for entry in parts.range(all).map_err(StoreError::from)? {
             output.write_all(entry.map_err(StoreError::from)?.1.value())?;
         }
@@ -155,11 +169,11 @@ impl FoldInput {
         &self,
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), FoldError> {
-        let document = &self.document;
+        let document = self.number;
         let rows = self.transaction.open_table(DOCUMENTS).map_err(StoreError::from)?;
         let chunks = self.transaction.open_table(CHUNKS).map_err(StoreError::from)?;
         let from = self.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers + 1);
-        let tail = (&document.0, from)..=(&document.0, self.row.last);
+        let tail = (document, from)..=(document, self.row.last);
         for entry in rows.range(tail).map_err(StoreError::from)? {
             let (key, value) = entry.map_err(StoreError::from)?;
             let row = ChangeRow::decode(document, value.value())?;
@@ -187,9 +201,9 @@ pub(super) fn write_swap(
     unix_ms: u64,
     cache: &mut GraphCache,
 ) -> Result<(), StoreError> {
-    let document = &swap.document;
+    let document = swap.document;
     let mut documents = transaction.open_table(DOCUMENTS)?;
-    let stored = documents.get((&document.0, OWN_ROW))?.map(|row| row.value().to_vec());
+    let stored = documents.get((document, OWN_ROW))?.map(|row| row.value().to_vec());
     let Some(stored) = stored else { return Ok(()) };
     let mut row = DocumentRow::decode(document, &stored)?;
     write_parts(transaction, swap)?;
@@ -197,7 +211,7 @@ pub(super) fn write_swap(
     let folded = last_to_fold(&documents, swap, &row, young)?;
     fold_changes(&mut documents, document, folded)?;
     let mut chunks = transaction.open_table(CHUNKS)?;
-    chunks.retain_in((&document.0, 0)..=(&document.0, folded), |_, _| false)?;
+    chunks.retain_in((document, 0)..=(document, folded), |_, _| false)?;
     row.tail_bytes = tail_bytes(&documents, swap)?;
     row.snapshot = Some(SnapshotRow {
         covers: swap.covers,
@@ -205,7 +219,7 @@ pub(super) fn write_swap(
         bytes: swap.snapshot.len() as u64,
         folded,
     });
-    documents.insert((&document.0, OWN_ROW), encode(&row).as_slice())?;
+    documents.insert((document, OWN_ROW), encode(&row).as_slice())?;
     if let Some(held) = cache.get(document) {
         held.row = row;
     }
@@ -214,7 +228,7 @@ pub(super) fn write_swap(
 
 fn write_parts(transaction: &WriteTransaction, swap: &Swap) -> Result<(), StoreError> {
     let mut parts = transaction.open_table(SNAPSHOTS)?;
-    let document = &swap.document.0;
+    let document = swap.document;
     parts.retain_in((document, 0)..=(document, u64::MAX), |_, _| false)?;
     for (number, part) in swap.snapshot.chunks(SNAPSHOT_PART_BYTES).enumerate() {
         parts.insert((document, (number * SNAPSHOT_PART_BYTES) as u64), part)?;
@@ -229,10 +243,10 @@ fn last_to_fold(
     row: &DocumentRow,
     young: u64,
 ) -> Result<u64, StoreError> {
-    let document = &swap.document;
+    let document = swap.document;
     let bytes_max = swap.tail.bytes_max.max(swap.snapshot.len() as u64);
     let folded = row.snapshot.as_ref().map_or(0, |snapshot| snapshot.folded);
-    let covered = (&document.0, folded + 1)..=(&document.0, swap.covers);
+    let covered = (document, folded + 1)..=(document, swap.covers);
     let mut bytes = 0;
     for entry in documents.range(covered)?.rev() {
         let (key, value) = entry?;
@@ -246,13 +260,9 @@ fn last_to_fold(
 }
 
 /// Takes the chunks up to a position out of their rows; what the graph needs stays.
-fn fold_changes(
-    documents: &mut Rows<'_>,
-    document: &DocumentId,
-    folded: u64,
-) -> Result<(), StoreError> {
+fn fold_changes(documents: &mut Rows<'_>, document: u64, folded: u64) -> Result<(), StoreError> {
     let mut rows = Vec::new();
-    for entry in documents.range((&document.0, 0)..=(&document.0, folded))?.rev() {
+    for entry in documents.range((document, 0)..=(document, folded))?.rev() {
         let (key, value) = entry?;
         let row = ChangeRow::decode(document, value.value())?;
         if row.chunk == Chunk::Folded {
@@ -261,7 +271,7 @@ fn fold_changes(
         rows.push((key.value().1, ChangeRow { chunk: Chunk::Folded, ..row }.encode()));
     }
     for (position, row) in rows {
-        documents.insert((&document.0, position), row.as_slice())?;
+        documents.insert((document, position), row.as_slice())?;
     }
     Ok(())
 }
@@ -274,7 +284,7 @@ fn first_young(
     unix_ms: u64,
 ) -> Result<u64, StoreError> {
     let hours = transaction.open_table(HOURS)?;
-    let space = row.space.as_str();
+    let space = row.space;
     let mut later = hours.range((space, unix_ms / HOUR_MS)..=(space, u64::MAX))?;
     match later.next() {
         Some(entry) => Ok(entry?.1.value()),
@@ -284,12 +294,12 @@ fn first_young(
 
 /// Bytes of the changes that the new snapshot does not cover.
 fn tail_bytes(documents: &Rows<'_>, swap: &Swap) -> Result<u64, StoreError> {
-    let document = &swap.document;
+    let document = swap.document;
     let mut bytes = 0;
-    for entry in documents.range((&document.0, swap.covers + 1)..(&document.0, OWN_ROW))? {
+    for entry in documents.range((document, swap.covers + 1)..(document, POSITIONS_END))? {
         bytes += ChangeRow::decode(document, entry?.1.value())?.chunk.len();
     }
     Ok(bytes)
 }
 
-type Rows<'t> = Table<'t, (&'static [u8; 16], u64), &'static [u8]>;
+type Rows<'t> = Table<'t, (u64, u64), &'static [u8]>;

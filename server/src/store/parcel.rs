@@ -1,7 +1,7 @@
 //! Chosen changes of a document, for peers that name what they lack.
 
 use redb::ReadableDatabase;
-use rejoin_core::DocumentId;
+use rejoin_core::{DocumentId, SpaceName};
 
 use super::reads::{Rows, chunk_of};
 use super::tables::{CHUNKS, ChangeRow, DOCUMENTS, SNAPSHOTS, SnapshotRow};
@@ -23,6 +23,7 @@ impl ChangeStore {
     /// `None` if it would need one and does not take it.
     pub(crate) fn parcel(
         &mut self,
+        space: &SpaceName,
         document: &DocumentId,
         ranks: &[u32],
         takes_document: bool,
@@ -30,8 +31,8 @@ impl ChangeStore {
     ) -> Result<Option<Parcel>, StoreError> {
         let nothing = Parcel { chunks: Vec::new(), taken: 0, is_document: false };
         let Some(first) = ranks.first() else { return Ok(Some(nothing)) };
-        let Some(held) = self.load(document)? else { return Ok(Some(nothing)) };
-        let snapshot = held.row.snapshot.clone();
+        let Some(held) = self.load(space, document)? else { return Ok(Some(nothing)) };
+        let (document, snapshot) = (held.number, held.row.snapshot.clone());
         let positions: Vec<u64> = ranks.iter().map(|rank| held.positions[*rank as usize]).collect();
         let is_needed = snapshot.as_ref().is_some_and(|it| positions[0] <= it.folded);
         let is_better = snapshot.is_some() && *first == 0;
@@ -49,7 +50,7 @@ impl ChangeStore {
 
     fn snapshot_and_rest(
         &self,
-        document: &DocumentId,
+        document: u64,
         snapshot: &SnapshotRow,
         positions: &[u64],
         bytes_max: usize,
@@ -62,27 +63,23 @@ impl ChangeStore {
         Ok(Parcel { chunks: vec![bytes], taken: covered + taken, is_document: true })
     }
 
-    fn whole_snapshot(
-        &self,
-        document: &DocumentId,
-        snapshot: &SnapshotRow,
-    ) -> Result<Vec<u8>, StoreError> {
+    fn whole_snapshot(&self, document: u64, snapshot: &SnapshotRow) -> Result<Vec<u8>, StoreError> {
         let parts = self.database.begin_read()?.open_table(SNAPSHOTS)?;
         let mut bytes = Vec::with_capacity(snapshot.bytes as usize);
-        for part in parts.range((&document.0, 0)..=(&document.0, u64::MAX))? {
+        for part in parts.range((document, 0)..=(document, u64::MAX))? {
             bytes.extend_from_slice(part?.1.value());
         }
         if bytes.len() as u64 == snapshot.bytes {
             Ok(bytes)
         } else {
-            Err(StoreError::Absent { document: *document, what: "snapshot" })
+            Err(StoreError::Absent { document, what: "snapshot" })
         }
     }
 
     /// Changes from the front until they are `bytes_max`, and how many that are.
     fn chunks_at(
         &self,
-        document: &DocumentId,
+        document: u64,
         positions: &[u64],
         bytes_max: usize,
     ) -> Result<(Vec<Vec<u8>>, usize), StoreError> {
@@ -92,8 +89,8 @@ impl ChangeStore {
         let mut taken = Vec::new();
         let mut bytes = 0;
         for position in positions {
-            let row = documents.get((&document.0, *position))?;
-            let row = row.ok_or(StoreError::Absent { document: *document, what: "change" })?;
+            let row = documents.get((document, *position))?;
+            let row = row.ok_or(StoreError::Absent { document, what: "change" })?;
             let row = ChangeRow::decode(document, row.value())?;
             bytes += row.chunk.len() as usize;
             if bytes > bytes_max && !taken.is_empty() {

@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use redb::{ReadOnlyTable, ReadableDatabase};
-use rejoin_core::limits::{FRAME_CHANGES_MAX, FRAME_PAYLOAD_BYTES, HEADS_MAX};
+use rejoin_core::limits::{FRAME_CHANGES_MAX, HEADS_MAX};
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::{Located, Part};
 use rejoin_core::wire::CollectionDigest;
@@ -13,8 +13,8 @@ use rejoin_core::{
 
 use super::cache::Held;
 use super::tables::{
-    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DocumentRow, LOG, LogRow, OWN_ROW, SNAPSHOTS,
-    SPACES, SnapshotRow, SpaceRow,
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, LATEST, LatestRow,
+    OWN_ROW, POSITIONS_END, SNAPSHOTS, SnapshotRow,
 };
 use super::{ChangeStore, StoreError};
 
@@ -27,8 +27,22 @@ pub struct SpaceState {
     pub position: u64,
 }
 
+/// What a collection holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionContent {
+    /// Its name.
+    pub collection: CollectionName,
+    /// Over its documents and their heads.
+    pub digest: SetDigest,
+    /// How many documents it has.
+    pub documents: u64,
+}
+
 impl ChangeStore {
     /// How far a space has come. One that holds nothing is like any other.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub fn space(&self, space: &SpaceName) -> Result<SpaceState, StoreError> {
         let stored = self.stored_space(space)?;
         Ok(stored.map_or(SpaceState { epoch: Epoch(self.epoch), position: 0 }, |row| SpaceState {
@@ -38,21 +52,25 @@ impl ChangeStore {
     }
 
     /// The documents of a space with a change after `position`, each with the first such position.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub fn since(
         &self,
         space: &SpaceName,
         position: u64,
     ) -> Result<Vec<(DocumentId, u64)>, StoreError> {
+        let mut since = Vec::new();
+        let Some(space) = self.stored_space(space)? else { return Ok(since) };
         let transaction = self.database.begin_read()?;
         let documents = transaction.open_table(DOCUMENTS)?;
-        let log = transaction.open_table(LOG)?;
-        let mut since = Vec::new();
-        let name = space.as_str();
-        for entry in log.range(above(name, position))? {
-            let row = LogRow::decode(entry?.1.value());
+        let latest = transaction.open_table(LATEST)?;
+        for entry in latest.range(above(space.number, position))? {
+            let row = LatestRow::decode(entry?.1.value());
             let first = match row.first {
                 first if first > position => first,
-                _ => first_after(&documents, &row.document, position)?,
+                // Its last change is one. If that is lost, whatever follows is what can be sent.
+                _ => first_after(&documents, row.number, position)?.unwrap_or(position + 1),
             };
             since.push((row.document, first));
         }
@@ -60,67 +78,103 @@ impl ChangeStore {
     }
 
     /// Every document of a space with the hash of its heads, for a repair.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub fn repair_items(&self, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
-        let log = self.database.begin_read()?.open_table(LOG)?;
         let mut items = Vec::new();
-        for entry in log.range(above(space.as_str(), 0))? {
-            let LogRow { document, heads, .. } = LogRow::decode(entry?.1.value());
+        let Some(space) = self.stored_space(space)? else { return Ok(items) };
+        let latest = self.database.begin_read()?.open_table(LATEST)?;
+        for entry in latest.range(above(space.number, 0))? {
+            let LatestRow { document, heads, .. } = LatestRow::decode(entry?.1.value());
             items.push(RepairItem { document, heads });
         }
         Ok(items)
     }
 
-    /// The digests of a space's collections.
-    pub fn digests(&self, space: &SpaceName) -> Result<Vec<CollectionDigest>, StoreError> {
-        let table = self.database.begin_read()?.open_table(DIGESTS)?;
-        let mut digests = Vec::new();
-        for entry in table.range((space.as_str(), "")..)? {
-            let (key, digest) = entry?;
-            let (of, collection) = key.value();
-            if of != space.as_str() {
-                break;
-            }
-            // Only checked names were ever written.
-            let Ok(collection) = CollectionName::new(collection) else { continue };
-            let digest = SetDigest::from_bytes(*digest.value());
-            digests.push(CollectionDigest { collection, digest });
-        }
-        Ok(digests)
+    /// The digests of a space's collections, in the order of their names.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn digests(&mut self, space: &SpaceName) -> Result<Vec<CollectionDigest>, StoreError> {
+        let contents = self.contents(space)?.into_iter();
+        let digest = |it: CollectionContent| CollectionDigest {
+            collection: it.collection,
+            digest: it.digest,
+        };
+        Ok(contents.map(digest).collect())
     }
 
-    /// About a frame of a document from position `from` on; `None` if there is no such document.
+    /// What the collections of a space hold, in the order of their names.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn contents(&mut self, space: &SpaceName) -> Result<Vec<CollectionContent>, StoreError> {
+        let table = self.database.begin_read()?.open_table(DIGESTS)?;
+        let mut contents = Vec::new();
+        let Some(space) = self.held_space(space)? else { return Ok(contents) };
+        for (collection, number) in space.collections() {
+            // One that is staged only holds nothing yet.
+            let Some(row) = table.get((space.row.number, number))? else { continue };
+            let DigestRow { digest, documents } = DigestRow::decode(row.value());
+            let collection = collection.clone();
+            contents.push(CollectionContent { collection, digest, documents });
+        }
+        Ok(contents)
+    }
+
+    /// Some bytes of a document from position `from` on, or one change if that alone is more than
+    /// `bytes_max`; `None` if the space has no such document.
     ///
     /// A reader that lacks what was folded away, or everything, gets the snapshot: part by part,
     /// where `under_way` says which (by the last position it covers) and how many bytes of it were
     /// sent. If another has taken its place, that one from its beginning.
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
     pub fn part(
-        &self,
+        &mut self,
+        space: &SpaceName,
         document: &DocumentId,
         from: u64,
         under_way: Option<(u64, u64)>,
+        bytes_max: usize,
     ) -> Result<Option<Part>, StoreError> {
         let transaction = self.database.begin_read()?;
+        let Some(of_space) = self.space_number(space)? else { return Ok(None) };
+        let Some(number) = self.number(of_space, document)? else { return Ok(None) };
         let documents = transaction.open_table(DOCUMENTS)?;
-        let Some(row) = own_row(&documents, document)? else { return Ok(None) };
+        let row = own_row(&documents, number)?;
+        let absent = StoreError::Absent { document: number, what: "collection" };
+        let name = self.held_space(space)?.and_then(|space| space.name(row.collection));
+        let collection = name.cloned().ok_or(absent)?;
         match &row.snapshot {
             Some(snapshot) if from <= snapshot.folded.max(row.first) => {
                 let parts = transaction.open_table(SNAPSHOTS)?;
-                snapshot_part(&parts, document, row.collection, snapshot, under_way).map(Some)
+                let piece = snapshot_piece(&parts, number, snapshot, under_way, bytes_max)?;
+                let (covers, total) = (snapshot.covers, snapshot.bytes);
+                let (offset, bytes) = piece;
+                Ok(Some(Part::Snapshot { collection, covers, offset, total, bytes }))
             }
             _ => {
                 let chunks = transaction.open_table(CHUNKS)?;
-                changes_part(&documents, &chunks, document, row.collection, from).map(Some)
+                let (changes, next) = changes_part(&documents, &chunks, number, from, bytes_max)?;
+                Ok(Some(Part::Changes { collection, changes, next }))
             }
         }
     }
 
     /// Where what a holder of `heads` lacks of a document begins.
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
     pub fn locate(
         &mut self,
+        space: &SpaceName,
         document: &DocumentId,
         heads: &[ShortHash],
     ) -> Result<Located, StoreError> {
-        let Some(held) = self.load(document)? else {
+        let Some(held) = self.load(space, document)? else {
             let wanted = (!heads.is_empty()).then(Vec::new);
             return Ok(Located { from: None, wanted });
         };
@@ -130,47 +184,67 @@ impl ChangeStore {
         Ok(Located { from: first.copied(), wanted })
     }
 
-    /// The heads of a document as a frame names them; none if it is unknown.
-    pub fn short_heads(&mut self, document: &DocumentId) -> Result<Vec<ShortHash>, StoreError> {
-        Ok(self.load(document)?.map(|held| short_heads(&held.graph)).unwrap_or_default())
+    /// The heads of a document as a frame names them; none if its space does not know it.
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
+    pub fn short_heads(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+    ) -> Result<Vec<ShortHash>, StoreError> {
+        let held = self.load(space, document)?;
+        Ok(held.map(|held| short_heads(&held.graph)).unwrap_or_default())
     }
 
-    /// The document's row and graph, from memory or from its rows.
-    pub(super) fn load(&mut self, document: &DocumentId) -> Result<Option<&mut Held>, StoreError> {
-        if !self.cache.contains(document) {
-            let Some(held) = self.read_held(document)? else { return Ok(None) };
+    /// The document's row and graph, from memory or from its rows, staged changes included.
+    pub(super) fn load(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+    ) -> Result<Option<&mut Held>, StoreError> {
+        let Some(space) = self.space_number(space)? else { return Ok(None) };
+        let number = match self.cache.number(space, document) {
+            Some(number) => number,
+            None if self.absent == Some((space, *document)) => return Ok(None),
+            None => match self.number(space, document)? {
+                Some(number) => number,
+                None => {
+                    self.absent = Some((space, *document));
+                    return Ok(None);
+                }
+            },
+        };
+        self.load_number(number)
+    }
+
+    /// As [`load`](Self::load), by the document's number.
+    pub(super) fn load_number(&mut self, number: u64) -> Result<Option<&mut Held>, StoreError> {
+        if !self.cache.contains(number) {
+            let held = self.read_held(number)?;
             self.graphs_loaded += 1;
-            self.cache.insert(*document, held);
+            self.cache.insert(held);
             self.evict();
         }
-        Ok(self.cache.get(document))
+        Ok(self.cache.get(number))
     }
 
-    pub(super) fn stored_space(&self, space: &SpaceName) -> Result<Option<SpaceRow>, StoreError> {
-        let table = self.database.begin_read()?.open_table(SPACES)?;
-        let row = table.get(space.as_str())?;
-        row.map(|row| SpaceRow::decode(space.as_str(), row.value())).transpose()
-    }
-
-    fn read_held(&self, document: &DocumentId) -> Result<Option<Held>, StoreError> {
+    fn read_held(&self, number: u64) -> Result<Held, StoreError> {
         let documents = self.database.begin_read()?.open_table(DOCUMENTS)?;
-        let Some(row) = own_row(&documents, document)? else { return Ok(None) };
+        let row = own_row(&documents, number)?;
         let mut graph = ChangeGraph::new();
         let mut positions = Vec::new();
-        for entry in documents.range((&document.0, 0)..(&document.0, OWN_ROW))? {
+        for entry in documents.range((number, 0)..(number, POSITIONS_END))? {
             let (key, value) = entry?;
             graph
-                .push_encoded(ChangeRow::decode(document, value.value())?.graph)
-                .map_err(|source| StoreError::Graph { document: *document, source })?;
+                .push_encoded(ChangeRow::decode(number, value.value())?.graph)
+                .map_err(|source| StoreError::Graph { document: number, source })?;
             positions.push(key.value().1);
         }
         if positions.len() as u64 != row.changes {
-            return Err(StoreError::Absent {
-                document: *document,
-                what: "end of the change graph",
-            });
+            return Err(StoreError::Absent { document: number, what: "end of the change graph" });
         }
-        Ok(Some(Held { row, graph, positions }))
+        Ok(Held { number, row, graph, positions })
     }
 }
 
@@ -178,84 +252,91 @@ fn short_heads(graph: &ChangeGraph) -> Vec<ShortHash> {
     graph.heads().iter().take(HEADS_MAX).map(|head| head.short()).collect()
 }
 
-fn above(space: &str, position: u64) -> impl RangeBounds<(&str, u64)> {
+/// The keys of a space above a position.
+pub(super) fn above(space: u32, position: u64) -> impl RangeBounds<(u32, u64)> {
     (Bound::Excluded((space, position)), Bound::Included((space, u64::MAX)))
 }
 
-pub(super) type Rows = ReadOnlyTable<(&'static [u8; 16], u64), &'static [u8]>;
+pub(super) type Rows = ReadOnlyTable<(u64, u64), &'static [u8]>;
 
-fn own_row(documents: &Rows, document: &DocumentId) -> Result<Option<DocumentRow>, StoreError> {
-    let row = documents.get((&document.0, OWN_ROW))?;
-    row.map(|row| DocumentRow::decode(document, row.value())).transpose()
+/// The own row of a document that the index knows.
+pub(super) fn own_row(documents: &Rows, number: u64) -> Result<DocumentRow, StoreError> {
+    let row = documents.get((number, OWN_ROW))?;
+    let row = row.ok_or(StoreError::Absent { document: number, what: "row" })?;
+    DocumentRow::decode(number, row.value())
 }
 
-fn first_after(documents: &Rows, document: &DocumentId, position: u64) -> Result<u64, StoreError> {
-    let after = (&document.0, position + 1)..(&document.0, OWN_ROW);
-    match documents.range(after)?.next() {
-        Some(entry) => Ok(entry?.0.value().1),
-        // The log promises one. If its row is lost, whatever follows is what can be sent.
-        None => Ok(position + 1),
-    }
+/// The first position of a document after another.
+pub(super) fn first_after(
+    documents: &Rows,
+    number: u64,
+    position: u64,
+) -> Result<Option<u64>, StoreError> {
+    let after = (number, position.saturating_add(1))..(number, POSITIONS_END);
+    let first = documents.range(after)?.next().transpose()?;
+    Ok(first.map(|(key, _)| key.value().1))
 }
+
+/// Changes with their positions, and the position that follows if there is one.
+type Changes = (Vec<(u64, Vec<u8>)>, Option<u64>);
 
 fn changes_part(
     documents: &Rows,
     chunks: &Rows,
-    document: &DocumentId,
-    collection: CollectionName,
+    number: u64,
     from: u64,
-) -> Result<Part, StoreError> {
+    bytes_max: usize,
+) -> Result<Changes, StoreError> {
     let mut changes: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut bytes = 0;
-    for entry in documents.range((&document.0, from)..(&document.0, OWN_ROW))? {
+    for entry in documents.range((number, from)..(number, POSITIONS_END))? {
         let (key, value) = entry?;
         let position = key.value().1;
-        let row = ChangeRow::decode(document, value.value())?;
+        let row = ChangeRow::decode(number, value.value())?;
         bytes += row.chunk.len();
-        let is_full = changes.len() == FRAME_CHANGES_MAX || bytes > FRAME_PAYLOAD_BYTES as u64;
+        let is_full = changes.len() == FRAME_CHANGES_MAX || bytes > bytes_max as u64;
         if is_full && !changes.is_empty() {
-            return Ok(Part::Changes { collection, changes, next: Some(position) });
+            return Ok((changes, Some(position)));
         }
-        changes.push((position, chunk_of(chunks, document, position, row.chunk)?));
+        changes.push((position, chunk_of(chunks, number, position, row.chunk)?));
     }
-    Ok(Part::Changes { collection, changes, next: None })
+    Ok((changes, None))
 }
 
 /// The bytes of a change that no snapshot had to take in.
 pub(super) fn chunk_of(
     chunks: &Rows,
-    document: &DocumentId,
+    number: u64,
     position: u64,
     chunk: Chunk<'_>,
 ) -> Result<Vec<u8>, StoreError> {
-    let absent = || StoreError::Absent { document: *document, what: "bytes of a change" };
+    let absent = || StoreError::Absent { document: number, what: "bytes of a change" };
     match chunk {
         Chunk::Inline(bytes) => Ok(bytes.to_vec()),
         Chunk::Apart(_) => {
-            let stored = chunks.get((&document.0, position))?.ok_or_else(absent)?;
+            let stored = chunks.get((number, position))?.ok_or_else(absent)?;
             Ok(stored.value().to_vec())
         }
         Chunk::Folded => Err(absent()),
     }
 }
 
-fn snapshot_part(
-    rows: &Rows,
-    document: &DocumentId,
-    collection: CollectionName,
+/// Where a piece of a snapshot begins, and its bytes: what the stored part has of it from there.
+fn snapshot_piece(
+    parts: &Rows,
+    number: u64,
     snapshot: &SnapshotRow,
     under_way: Option<(u64, u64)>,
-) -> Result<Part, StoreError> {
-    let SnapshotRow { covers, bytes: total, .. } = *snapshot;
+    bytes_max: usize,
+) -> Result<(u64, Vec<u8>), StoreError> {
     let offset = match under_way {
-        Some((of, sent)) if of == covers && sent < total => sent,
+        Some((of, sent)) if of == snapshot.covers && sent < snapshot.bytes => sent,
         _ => 0,
     };
-    match rows.get((&document.0, offset))? {
-        Some(part) => {
-            let bytes = part.value().to_vec();
-            Ok(Part::Snapshot { collection, covers, offset, total, bytes })
-        }
-        None => Err(StoreError::Absent { document: *document, what: "snapshot" }),
-    }
+    let absent = || StoreError::Absent { document: number, what: "snapshot" };
+    let part = parts.range((number, 0)..=(number, offset))?.next_back();
+    let (key, part) = part.ok_or_else(absent)??;
+    let begins = (offset - key.value().1) as usize;
+    let rest = part.value().get(begins..).filter(|rest| !rest.is_empty()).ok_or_else(absent)?;
+    Ok((offset, rest[..rest.len().min(bytes_max.max(1))].to_vec()))
 }

@@ -1,59 +1,128 @@
 //! What the relay's database holds.
 //!
+//! Only [`INDEX`] has random keys, and it is written in their order. Everything else is keyed by small numbers in the order of arrival,
+//! so that what is new stands at the end of each table, beside what was just written: a commit of
+//! many documents touches few pages, however large the store is.
+//!
 //! A table whose layout changes gets the next number in its name, and a migration that can run twice.
 
 use minicbor::{Decode, Encode};
 use redb::TableDefinition;
 use rejoin_core::limits::FRAME_PAYLOAD_BYTES;
-use rejoin_core::{CollectionName, DocumentId, Epoch, HeadsHash, ShortHash, SpaceName};
+use rejoin_core::{DocumentId, Epoch, HeadsHash, SetDigest, ShortHash};
 
 use super::StoreError;
+
+/// Table: numbers of the whole store. Programs of the version before know a table of this name with
+/// another type, and so refuse the file instead of taking it for an empty one
+/// Key:   `&str` # "format" of the file; the last number given in "documents" and in "spaces";
+///               # and up to which document all are in [`INDEX`] when the present "round" ends
+/// Value: `u64`
+pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("identity-1");
 
 /// Table: who this store is
 /// Key:   `&str`      # "relay", or "epoch" of spaces that are new
 /// Value: `&[u8; 16]` # drawn when the store was made
 pub(super) const IDENTITY: TableDefinition<'_, &str, &[u8; 16]> =
-    TableDefinition::new("identity-1");
+    TableDefinition::new("identity-2");
 
 /// Table: spaces that hold something
 /// Key:   `&str`  # name
 /// Value: `&[u8]` # [`SpaceRow`], CBOR
-pub(super) const SPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spaces-1");
+pub(super) const SPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spaces-2");
+
+/// Table: collections that hold something
+/// Key:   `(u32, &str)` # (space, name)
+/// Value: `u32`         # its number in the space, from 1 in the order of arrival
+pub(super) const COLLECTIONS: TableDefinition<'_, (u32, &str), u32> =
+    TableDefinition::new("collections-2");
+
+/// Table: which documents there are, but for those in [`RECENT`]. The same id may be in two spaces,
+/// and is two documents then
+/// Key:   `(u32, &[u8; 16])` # (space, document id)
+/// Value: `u64`              # its number in the store, from 1 in the order of arrival. Numbers are
+///                           # below 2^63: the highest bit is kept free to say that the document was
+///                           # erased and its id must not come back
+pub(super) const INDEX: TableDefinition<'_, (u32, &[u8; 16]), u64> =
+    TableDefinition::new("index-2");
+
+/// Table: the newest documents, in the order they came: those that [`INDEX`] may not have
+/// Key:   `u64`              # document; 0 for the one that was last filed into the index
+/// Value: `(u32, &[u8; 16])` # (space, document id)
+pub(super) const RECENT: TableDefinition<'_, u64, (u32, &[u8; 16])> =
+    TableDefinition::new("recent-2");
 
 /// Table: documents and their changes; all of one document side by side, so that a push to it
 /// writes one page and not one in each of several tables
-/// Key:   `(&[u8; 16], u64)` # (document, position in its space); [`OWN_ROW`] for its own row
-/// Value: `&[u8]`            # [`ChangeRow`]; [`DocumentRow`], CBOR, in its own row
-pub(super) const DOCUMENTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
-    TableDefinition::new("documents-1");
+/// Key:   `(u64, u64)` # (document, position in its space); [`OWN_ROW`] for its own row. Between
+///                     # [`POSITIONS_END`] and that is room for what a document has beside its
+///                     # changes, as the principal of each of its actors
+/// Value: `&[u8]`      # [`ChangeRow`]; [`DocumentRow`], CBOR, in its own row
+pub(super) const DOCUMENTS: TableDefinition<'_, (u64, u64), &[u8]> =
+    TableDefinition::new("documents-2");
 
 /// Table: large changes, so that a change graph is read without them
-/// Key:   `(&[u8; 16], u64)` # (document, position in its space)
-/// Value: `&[u8]`            # an Automerge change chunk of more than [`INLINE_BYTES_MAX`]
-pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
-    TableDefinition::new("chunks-1");
-
-/// Table: the last write of each document, in the order they happened
-/// Key:   `(&str, u64)` # (space, position)
-/// Value: `&[u8; 32]`   # [`LogRow`]: enough for a cursor and a repair, without the document's row
-pub(super) const LOG: TableDefinition<'_, (&str, u64), &[u8; 32]> = TableDefinition::new("log-1");
-
-/// Table: digests of what collections hold
-/// Key:   `(&str, &str)` # (space, collection)
-/// Value: `&[u8; 32]`    # `SetDigest::to_bytes`
-pub(super) const DIGESTS: TableDefinition<'_, (&str, &str), &[u8; 32]> =
-    TableDefinition::new("digests-1");
+/// Key:   `(u64, u64)` # (document, position in its space)
+/// Value: `&[u8]`      # an Automerge change chunk of more than [`INLINE_BYTES_MAX`]
+pub(super) const CHUNKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("chunks-2");
 
 /// Table: snapshots, in parts
-/// Key:   `(&[u8; 16], u64)` # (document, where the part begins in bytes)
-/// Value: `&[u8]`            # [`SNAPSHOT_PART_BYTES`] of an Automerge document chunk, or the rest
-pub(super) const SNAPSHOTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
-    TableDefinition::new("snapshots-1");
+/// Key:   `(u64, u64)` # (document, where the part begins in bytes)
+/// Value: `&[u8]`      # [`SNAPSHOT_PART_BYTES`] of an Automerge document chunk, or the rest
+pub(super) const SNAPSHOTS: TableDefinition<'_, (u64, u64), &[u8]> =
+    TableDefinition::new("snapshots-2");
+
+/// Table: every change, in the order they came
+/// Key:   `(u32, u64)` # (space, position)
+/// Value: `(u64, u32)` # (document, collection)
+pub(super) const LOG: TableDefinition<'_, (u32, u64), (u64, u32)> = TableDefinition::new("log-2");
+
+/// Table: the last change of each document, in the order they came
+/// Key:   `(u32, u64)`             # (space, position)
+/// Value: `&[u8; LATEST_BYTES]`    # [`LatestRow`]: enough for a cursor and a repair, without the
+///                                 # document's row
+pub(super) const LATEST: TableDefinition<'_, (u32, u64), &[u8; LATEST_BYTES]> =
+    TableDefinition::new("latest-2");
+
+/// Table: what collections hold
+/// Key:   `(u32, u32)`   # (space, collection)
+/// Value: `&[u8; 40]`    # [`DigestRow`]
+pub(super) const DIGESTS: TableDefinition<'_, (u32, u32), &[u8; 40]> =
+    TableDefinition::new("digests-2");
+
+/// Table: documents that a new replica needs before all others: those of [`FIRST_COLLECTION`]
+/// Key:   `(u32, u64)` # (space, document)
+/// Value: `&[u8; 16]`  # document id
+pub(super) const FIRST: TableDefinition<'_, (u32, u64), &[u8; 16]> =
+    TableDefinition::new("first-2");
 
 /// Table: how old positions are
-/// Key:   `(&str, u64)` # (space, hours since 1970)
-/// Value: `u64`         # the first position taken in that hour
-pub(super) const HOURS: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("hours-1");
+/// Key:   `(u32, u64)` # (space, hours since 1970)
+/// Value: `u64`        # the first position taken in that hour
+pub(super) const HOURS: TableDefinition<'_, (u32, u64), u64> = TableDefinition::new("hours-2");
+
+/// Table: long changes that replicas push in parts
+/// Key:   `(&[u8; 16], &[u8; 32])` # (device, change hash)
+/// Value: `&[u8]`                  # [`UploadRow`], CBOR
+pub(super) const UPLOADS: TableDefinition<'_, (&[u8; 16], &[u8; 32]), &[u8]> =
+    TableDefinition::new("uploads-2");
+
+/// Table: the parts of those that have come
+/// Key:   `(&[u8; 16], &[u8; 32], u64)` # (device, change hash, where the part begins in bytes)
+/// Value: `&[u8]`                       # the part
+pub(super) const UPLOAD_PARTS: TableDefinition<'_, UploadPart, &[u8]> =
+    TableDefinition::new("upload-parts-2");
+
+type UploadPart = (&'static [u8; 16], &'static [u8; 32], u64);
+
+/// The layout of the file that this program reads and writes.
+pub(super) const FORMAT: u64 = 2;
+
+/// The collection whose documents say how others merge.
+pub(super) const FIRST_COLLECTION: &str = "rejoin.schemas";
+
+/// Positions are below.
+pub(super) const POSITIONS_END: u64 = 1 << 63;
 
 /// The place of a document's own row, after those of its changes: a push writes the last of them.
 pub(super) const OWN_ROW: u64 = u64::MAX;
@@ -69,47 +138,54 @@ pub(super) const SNAPSHOT_PART_BYTES: usize = FRAME_PAYLOAD_BYTES - 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct SpaceRow {
+    /// Its number in the store, from 1 in the order of arrival.
     #[n(0)]
+    pub(super) number: u32,
+    #[n(1)]
     pub(super) epoch: Epoch,
     /// The last position taken; positions count from 1.
-    #[n(1)]
+    #[n(2)]
     pub(super) position: u64,
     /// The last hour in [`HOURS`].
-    #[n(2)]
+    #[n(3)]
     pub(super) hour: u64,
 }
 
 /// One document.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub(crate) struct DocumentRow {
+pub(super) struct DocumentRow {
+    /// The number of its space.
     #[n(0)]
-    pub(crate) space: SpaceName,
+    pub(super) space: u32,
     #[n(1)]
-    pub(crate) collection: CollectionName,
-    /// Position of its first change.
+    pub(super) id: DocumentId,
+    /// The number of its collection in the space.
     #[n(2)]
+    pub(super) collection: u32,
+    /// Position of its first change.
+    #[n(3)]
     pub(super) first: u64,
     /// Position of its last change.
-    #[n(3)]
+    #[n(4)]
     pub(super) last: u64,
     /// How many changes it has.
-    #[n(4)]
+    #[n(5)]
     pub(super) changes: u64,
     /// Over all of its heads.
-    #[n(5)]
+    #[n(6)]
     pub(super) heads: HeadsHash,
     /// Bytes of the changes that no snapshot covers.
-    #[n(6)]
-    pub(super) tail_bytes: u64,
     #[n(7)]
+    pub(super) tail_bytes: u64,
+    #[n(8)]
     pub(super) snapshot: Option<SnapshotRow>,
 }
 
 /// A document's snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub(crate) struct SnapshotRow {
+pub(super) struct SnapshotRow {
     /// The last position it covers.
     #[n(0)]
     pub(super) covers: u64,
@@ -126,9 +202,10 @@ pub(crate) struct SnapshotRow {
 
 impl DocumentRow {
     /// A row of a document without a change yet.
-    pub(super) fn new(space: SpaceName, collection: CollectionName, first: u64) -> Self {
+    pub(super) fn new(space: u32, id: DocumentId, collection: u32, first: u64) -> Self {
         let heads = rejoin_core::heads_hash(&[]);
-        Self { space, collection, first, last: 0, changes: 0, heads, tail_bytes: 0, snapshot: None }
+        let (last, changes, tail_bytes, snapshot) = (0, 0, 0, None);
+        Self { space, id, collection, first, last, changes, heads, tail_bytes, snapshot }
     }
 
     /// How many changes no snapshot covers.
@@ -136,10 +213,15 @@ impl DocumentRow {
         self.changes - self.snapshot.as_ref().map_or(0, |snapshot| snapshot.changes)
     }
 
-    /// Reads the row of `document`.
-    pub(super) fn decode(document: &DocumentId, row: &[u8]) -> Result<Self, StoreError> {
-        minicbor::decode(row)
-            .map_err(|source| StoreError::DocumentRow { document: *document, source })
+    /// Its row in [`LATEST`].
+    pub(super) fn latest(&self, number: u64) -> LatestRow {
+        let Self { id, collection, heads, first, .. } = *self;
+        LatestRow { number, collection, document: id, heads: heads.short(), first }
+    }
+
+    /// Reads the row of the document with this number.
+    pub(super) fn decode(number: u64, row: &[u8]) -> Result<Self, StoreError> {
+        minicbor::decode(row).map_err(|source| StoreError::DocumentRow { document: number, source })
     }
 }
 
@@ -187,10 +269,10 @@ impl<'a> ChangeRow<'a> {
         [&[kind][..], &graph_len.to_le_bytes(), self.graph, &rest].concat()
     }
 
-    /// Reads the row of a change of `document`.
-    pub(super) fn decode(document: &DocumentId, row: &'a [u8]) -> Result<Self, StoreError> {
+    /// Reads the row of a change of the document with this number.
+    pub(super) fn decode(number: u64, row: &'a [u8]) -> Result<Self, StoreError> {
         Self::parse(row)
-            .ok_or(StoreError::Absent { document: *document, what: "end of a change's row" })
+            .ok_or(StoreError::Absent { document: number, what: "end of a change's row" })
     }
 
     fn parse(row: &'a [u8]) -> Option<Self> {
@@ -222,9 +304,12 @@ pub(super) fn encode<T: Encode<()>>(row: &T) -> Vec<u8> {
     minicbor::to_vec(row).expect("encoding into a Vec cannot fail")
 }
 
-/// The last write of a document.
+/// The last change of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LogRow {
+pub(super) struct LatestRow {
+    pub(super) number: u64,
+    /// The number of its collection in the space.
+    pub(super) collection: u32,
     pub(super) document: DocumentId,
     /// Over all of its heads, as a repair compares them.
     pub(super) heads: ShortHash,
@@ -232,26 +317,84 @@ pub(super) struct LogRow {
     pub(super) first: u64,
 }
 
-impl LogRow {
-    pub(super) fn encode(&self) -> [u8; 32] {
-        let mut row = [0; 32];
-        row[..16].copy_from_slice(&self.document.0);
-        row[16..24].copy_from_slice(&self.heads.0);
-        row[24..].copy_from_slice(&self.first.to_le_bytes());
+/// Bytes of a [`LatestRow`].
+pub(super) const LATEST_BYTES: usize = 44;
+
+impl LatestRow {
+    /// Numbers are little endian.
+    pub(super) fn encode(&self) -> [u8; LATEST_BYTES] {
+        let mut row = [0; LATEST_BYTES];
+        row[..8].copy_from_slice(&self.number.to_le_bytes());
+        row[8..12].copy_from_slice(&self.collection.to_le_bytes());
+        row[12..28].copy_from_slice(&self.document.0);
+        row[28..36].copy_from_slice(&self.heads.0);
+        row[36..].copy_from_slice(&self.first.to_le_bytes());
         row
     }
 
-    pub(super) fn decode(row: &[u8; 32]) -> Self {
-        let (mut document, mut heads, mut first) = ([0; 16], [0; 8], [0; 8]);
-        document.copy_from_slice(&row[..16]);
-        heads.copy_from_slice(&row[16..24]);
-        first.copy_from_slice(&row[24..]);
+    pub(super) fn decode(row: &[u8; LATEST_BYTES]) -> Self {
+        let (mut number, mut collection, mut first) = ([0; 8], [0; 4], [0; 8]);
+        let (mut document, mut heads) = ([0; 16], [0; 8]);
+        number.copy_from_slice(&row[..8]);
+        collection.copy_from_slice(&row[8..12]);
+        document.copy_from_slice(&row[12..28]);
+        heads.copy_from_slice(&row[28..36]);
+        first.copy_from_slice(&row[36..]);
         Self {
+            number: u64::from_le_bytes(number),
+            collection: u32::from_le_bytes(collection),
             document: DocumentId(document),
             heads: ShortHash(heads),
             first: u64::from_le_bytes(first),
         }
     }
+}
+
+/// What a collection holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct DigestRow {
+    pub(super) digest: SetDigest,
+    /// How many documents.
+    pub(super) documents: u64,
+}
+
+impl DigestRow {
+    /// `SetDigest::to_bytes`, and the number of documents, little endian.
+    pub(super) fn encode(&self) -> [u8; 40] {
+        let mut row = [0; 40];
+        row[..32].copy_from_slice(&self.digest.to_bytes());
+        row[32..].copy_from_slice(&self.documents.to_le_bytes());
+        row
+    }
+
+    pub(super) fn decode(row: &[u8; 40]) -> Self {
+        let (mut digest, mut documents) = ([0; 32], [0; 8]);
+        digest.copy_from_slice(&row[..32]);
+        documents.copy_from_slice(&row[32..]);
+        let documents = u64::from_le_bytes(documents);
+        Self { digest: SetDigest::from_bytes(digest), documents }
+    }
+}
+
+/// A long change that comes in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct UploadRow {
+    /// Bytes of the whole change.
+    #[n(0)]
+    pub(super) total: u64,
+    /// Bytes that have come, from the beginning.
+    #[n(1)]
+    pub(super) held: u64,
+    /// What its device is charged for it, in bytes.
+    #[n(2)]
+    pub(super) charge: u64,
+    /// Rises with every part of any upload: the one with the lowest has waited longest.
+    #[n(3)]
+    pub(super) turn: u64,
+    /// When its last part came, in milliseconds since 1970.
+    #[n(4)]
+    pub(super) unix_ms: u64,
 }
 
 #[cfg(test)]
@@ -272,8 +415,16 @@ mod tests {
     }
 
     #[test]
-    fn log_rows_round_trip() {
-        let row = LogRow { document: DocumentId([3; 16]), heads: ShortHash([5; 8]), first: 70_000 };
-        assert_eq!(LogRow::decode(&row.encode()), row);
+    fn rows_of_fixed_width_round_trip() {
+        let row = LatestRow {
+            number: 1 << 40,
+            collection: 70_000,
+            document: DocumentId([3; 16]),
+            heads: ShortHash([5; 8]),
+            first: 70_001,
+        };
+        assert_eq!(LatestRow::decode(&row.encode()), row);
+        let row = DigestRow { digest: SetDigest::from_bytes([7; 32]), documents: 70_000 };
+        assert_eq!(DigestRow::decode(&row.encode()), row);
     }
 }

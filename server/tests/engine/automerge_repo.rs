@@ -72,12 +72,35 @@ fn a_document_of_another_space_is_as_if_there_were_none() {
     eve.doc(document(1));
     drive(&mut world, &mut [&mut eve]);
     assert_eq!(eve.unavailable, [document(1)]);
-    // Nor may she write to it.
+    // What she writes is a document of her own space.
     eve.put(document(1), "title", "hers");
     drive(&mut world, &mut [&mut eve, &mut anna]);
     assert_eq!(anna.get(document(1), "title").as_deref(), Some("a secret"));
     assert_eq!(eve.heads(document(1)).len(), 1, "and learns nothing of it");
     assert_ne!(eve.heads(document(1)), anna.heads(document(1)));
+}
+
+#[test]
+fn the_same_id_in_two_spaces_is_two_documents() {
+    let mut world = World::new();
+    let other = SpaceName::new("others").unwrap();
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    let mut ben = RepoPeer::join(&mut world, "ben");
+    let mut eve = RepoPeer::join_to(&mut world, other.clone(), "eve");
+    let mut finn = RepoPeer::join_to(&mut world, other, "finn");
+    ben.doc(document(1));
+    finn.doc(document(1));
+    // Both histories look the same from outside, down to the number of changes.
+    for (n, value) in ["one", "two", "three"].into_iter().enumerate() {
+        anna.put(document(1), "title", value);
+        eve.put(document(1), "title", &format!("{value} of hers, {n}"));
+        drive(&mut world, &mut [&mut anna, &mut ben, &mut eve, &mut finn]);
+        assert_eq!(ben.heads(document(1)), anna.heads(document(1)));
+        assert_eq!(finn.heads(document(1)), eve.heads(document(1)));
+        assert_eq!(anna.told(document(1)), anna.heads(document(1)));
+        assert_eq!(eve.told(document(1)), eve.heads(document(1)));
+    }
+    assert_eq!(ben.get(document(1), "title").as_deref(), Some("three"));
 }
 
 #[test]

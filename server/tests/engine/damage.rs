@@ -6,7 +6,10 @@ use rejoin_relay::RelayOptions;
 
 use crate::harness::{Author, World, document, hashes, jobs};
 
-const DOCUMENTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> = TableDefinition::new("documents-1");
+const DOCUMENTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("documents-2");
+
+/// The number of the document that came first.
+const FIRST: u64 = 1;
 
 #[test]
 fn a_damaged_document_stops_no_other() {
@@ -39,11 +42,11 @@ fn damage(world: &World) {
     let transaction = database.begin_write().unwrap();
     {
         let mut documents = transaction.open_table(DOCUMENTS).unwrap();
-        let key = (&document(0).0, 1);
+        let key = (FIRST, 1);
         let mut row = documents.get(key).unwrap().unwrap().value().to_vec();
         row[10] ^= 1;
         documents.insert(key, row.as_slice()).unwrap();
-        let own = (&document(0).0, u64::MAX);
+        let own = (FIRST, u64::MAX);
         documents.insert(own, [0xff].as_slice()).unwrap();
     }
     transaction.commit().unwrap();

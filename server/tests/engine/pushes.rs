@@ -2,7 +2,7 @@
 
 use rejoin_core::change::{ACTOR_PREFIX, RESERVED_ACTOR_BYTES, genesis};
 use rejoin_core::wire::{Access, ByeCode, Frame, RefusedClass};
-use rejoin_core::{CollectionName, DocumentId, Genesis, SpaceName};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
 use rejoin_relay::RelayOptions;
 
 use crate::harness::{Author, PLENTY, World, document, hash, hashes, jobs, space};
@@ -210,7 +210,7 @@ fn a_derived_document_is_kept_only_where_its_key_belongs() {
 }
 
 #[test]
-fn a_document_stays_in_its_collection_and_space() {
+fn a_document_stays_in_its_collection_and_another_space_does_not_know_it() {
     let mut world = World::new();
     let (mut alice, mut bob) = (
         world.connect(None, false),
@@ -226,8 +226,30 @@ fn a_document_stays_in_its_collection_and_space() {
     world.drive(&mut [&mut alice, &mut bob]);
     let named = hashes(&[second]);
     assert_eq!(alice.refusal(), (RefusedClass::Never, named.clone()));
-    assert_eq!(bob.refusal(), (RefusedClass::Never, named));
+    assert_eq!(bob.refusal(), (RefusedClass::Missing, named));
+    assert!(bob.refused()[0].heads.is_empty());
     assert!(bob.received().is_empty());
+}
+
+#[test]
+fn the_same_id_in_two_spaces_is_two_documents() {
+    let mut world = World::new();
+    let globex = || SpaceName::new("globex").unwrap();
+    let (mut alice, mut bob) =
+        (world.connect(None, false), world.connect_to(globex(), None, false));
+    let (mut hers, mut his) = (Author::new(1), Author::new(2));
+    alice.push(1, document(1), hers.puts(3));
+    bob.push(1, document(1), his.puts(2));
+    world.drive(&mut [&mut alice, &mut bob]);
+    assert_eq!((alice.acked(), bob.acked()), (vec![1], vec![1]));
+    assert!(alice.received().is_empty() && bob.received().is_empty());
+    for (name, author) in [(space(), &mut hers), (globex(), &mut his)] {
+        let mut reader = world.connect_to(name, None, false);
+        world.drive(&mut [&mut reader]);
+        let heads: Vec<_> = author.doc.get_heads().iter().map(|head| ChangeHash(head.0)).collect();
+        assert_eq!(reader.heads(&document(1)), heads);
+        assert!(reader.agrees());
+    }
 }
 
 #[test]
@@ -255,7 +277,7 @@ fn a_change_over_a_limit_of_the_guard_is_refused_by_its_hash() {
     let change = author.doc.get_last_local_change().unwrap();
     alice.push(1, document(1), vec![change.raw_bytes().to_vec()]);
     world.drive(&mut [&mut alice]);
-    let named = vec![rejoin_core::ChangeHash(change.hash().0)];
+    let named = vec![ChangeHash(change.hash().0)];
     assert_eq!(alice.refusal(), (RefusedClass::Never, named));
     assert_eq!(alice.acked(), [1]);
 }

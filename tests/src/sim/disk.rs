@@ -82,6 +82,13 @@ impl Disk {
         Self(Arc::default())
     }
 
+    /// A disk with a file on it that was written long ago.
+    pub fn holding(bytes: Vec<u8>) -> Self {
+        let disk = Self::new();
+        disk.restore(&Backup(bytes));
+        disk
+    }
+
     /// Opens the file. Whoever had it open before cannot use it any more.
     pub fn open(&self) -> impl StorageBackend + use<> {
         let mut state = self.lock();

@@ -116,15 +116,14 @@ impl Relay {
         from: Option<ConnectionId>,
         ephemeral: &Ephemeral<'_>,
     ) {
-        let Some(open) = self.peers.open.get(&ephemeral.document) else { return };
+        let key = (space.clone(), ephemeral.document);
+        let Some(open) = self.peers.open.get(&key) else { return };
         for id in open.iter().filter(|id| Some(**id) != from) {
             let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
-            if peer.space == *space {
-                let frame = RepoFrame::Ephemeral(Ephemeral { target: peer.name(), ..*ephemeral });
-                let frame = frame.encode();
-                peer.ephemeral.push(frame);
-                self.ready.insert(*id);
-            }
+            let frame = RepoFrame::Ephemeral(Ephemeral { target: peer.name(), ..*ephemeral });
+            let frame = frame.encode();
+            peer.ephemeral.push(frame);
+            self.ready.insert(*id);
         }
     }
 

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{RepoFrame, SyncFrame, Takes};
 use rejoin_core::wire::{Access, ByeCode};
-use rejoin_core::{ChangeGraph, DocumentId};
+use rejoin_core::{ChangeGraph, DocumentId, SpaceName};
 
-use super::super::{ConnectionId, Outgoing, Relay};
+use super::super::{ConnectionId, DocumentKey, Outgoing, Relay};
 use super::Peer;
 use crate::store::StoreError;
 
 /// Messages that were made for one reader and are the same for others: of each document the last.
 #[derive(Debug, Default)]
 pub(super) struct Broadcasts {
-    by_document: BTreeMap<DocumentId, Broadcast>,
+    by_document: BTreeMap<DocumentKey, Broadcast>,
     bytes: usize,
 }
 
@@ -31,13 +31,13 @@ struct Broadcast {
 }
 
 impl Broadcasts {
-    fn get(&self, document: &DocumentId, plain: (&[u32], bool), changes: usize) -> Option<&[u8]> {
-        let broadcast = self.by_document.get(document)?;
+    fn get(&self, key: &DocumentKey, plain: (&[u32], bool), changes: usize) -> Option<&[u8]> {
+        let broadcast = self.by_document.get(key)?;
         let same = (&*broadcast.has, broadcast.takes_document) == plain;
         (same && broadcast.changes == changes).then_some(&*broadcast.data)
     }
 
-    fn put(&mut self, document: DocumentId, broadcast: Broadcast) {
+    fn put(&mut self, key: DocumentKey, broadcast: Broadcast) {
         if broadcast.data.len() > MESSAGE_KEPT_BYTES_MAX {
             return;
         }
@@ -46,7 +46,7 @@ impl Broadcasts {
             self.bytes = 0;
         }
         self.bytes += broadcast.bytes();
-        let before = self.by_document.insert(document, broadcast);
+        let before = self.by_document.insert(key, broadcast);
         self.bytes -= before.map_or(0, |before| before.bytes());
     }
 }
@@ -86,8 +86,8 @@ impl Relay {
     }
 
     /// Everyone who has the document open may be told of it, its author too.
-    pub(in crate::relay) fn mark_peers(&mut self, document: &DocumentId) {
-        let Some(open) = self.peers.open.get(document) else { return };
+    pub(in crate::relay) fn mark_peers(&mut self, space: &SpaceName, document: &DocumentId) {
+        let Some(open) = self.peers.open.get(&(space.clone(), *document)) else { return };
         for id in open {
             let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
             peer.dirty.insert(*document);
@@ -132,14 +132,14 @@ impl Relay {
         let nothing = ChangeGraph::new();
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
         peer.dirty.remove(&document);
-        if self.peers.arriving.contains_key(&document) || peer.busy.contains_key(&document) {
+        let key = (peer.space.clone(), document);
+        if self.peers.arriving.contains_key(&key) || peer.busy.contains_key(&document) {
             // It is marked again when all of it has come.
             return Ok(None);
         }
-        let Peer { talks, joined: Some(joined), space, .. } = peer else { return Ok(None) };
+        let Peer { talks, joined: Some(joined), .. } = peer else { return Ok(None) };
         let Some(talk) = talks.get_mut(&document) else { return Ok(None) };
-        let stored = self.store.document(&document)?;
-        let stored = stored.filter(|(row, _)| row.space == *space);
+        let stored = self.store.document(&key.0, &document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
         let (sender, target) = (&*own_name, &*joined.name);
         if std::mem::take(&mut talk.is_unavailable) && graph.is_empty() {
@@ -153,8 +153,7 @@ impl Relay {
         let changes = graph.len();
         let takes = match self.options.access {
             Access::Write
-                if self.options.compaction.is_none()
-                    || self.peers.uploads.has_failed(&document) =>
+                if self.options.compaction.is_none() || self.peers.uploads.has_failed(&key) =>
             {
                 Takes::Changes
             }
@@ -166,7 +165,7 @@ impl Relay {
         let plain = plain.map(|(has, takes_document)| (has.to_vec(), takes_document));
         if let Some((has, takes_document)) = &plain
             && let Some(data) =
-                self.peers.broadcasts.get(&document, (has.as_slice(), *takes_document), changes)
+                self.peers.broadcasts.get(&key, (has.as_slice(), *takes_document), changes)
         {
             talk.conversation.tell_all(graph);
             return Ok(Some(frame(data)));
@@ -179,9 +178,8 @@ impl Relay {
             return Ok(None);
         };
         let parcel =
-            self.store.parcel(&document, &owed.ranks, owed.takes_document, PARCEL_BYTES)?;
-        let stored = self.store.document(&document)?;
-        let stored = stored.filter(|(row, _)| row.space == *space);
+            self.store.parcel(&key.0, &document, &owed.ranks, owed.takes_document, PARCEL_BYTES)?;
+        let stored = self.store.document(&key.0, &document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
         let Some(parcel) = parcel else {
             let message =
@@ -199,7 +197,7 @@ impl Relay {
             peer.dirty.insert(document);
         } else if let Some((has, takes_document)) = plain {
             let broadcast = Broadcast { has, changes, takes_document, data };
-            self.peers.broadcasts.put(document, broadcast);
+            self.peers.broadcasts.put(key, broadcast);
         }
         self.weigh_talk(id, &document);
         if is_due {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rejoin_core::DocumentId;
 use rejoin_core::wire::ByeCode;
 
-use super::super::{ConnectionId, Relay};
+use super::super::{ConnectionId, DocumentKey, Relay};
 use super::work::{Incoming, Whole, Work};
 use crate::compaction::CompactionError;
 
@@ -34,12 +34,12 @@ pub(super) struct Uploads {
     /// At the worker with its message, or being taken in without.
     under_way: Option<(UploadId, Option<Incoming>)>,
     /// Documents that could not be taken apart: they are to come as changes.
-    failed: BTreeSet<DocumentId>,
+    failed: BTreeSet<DocumentKey>,
 }
 
 impl Uploads {
-    pub(super) fn has_failed(&self, document: &DocumentId) -> bool {
-        self.failed.contains(document)
+    pub(super) fn has_failed(&self, key: &DocumentKey) -> bool {
+        self.failed.contains(key)
     }
 
     /// Its connection is gone, and will send them again over the next.
@@ -118,7 +118,9 @@ impl Relay {
                 if self.peers.uploads.failed.len() >= FAILED_MAX {
                     self.peers.uploads.failed.clear();
                 }
-                self.peers.uploads.failed.insert(document);
+                if let Some(peer) = self.peers.by_connection.get(&connection) {
+                    self.peers.uploads.failed.insert((peer.space.clone(), document));
+                }
                 // Over this connection it would not send the changes again.
                 let message = "a document could not be taken apart; send it as changes";
                 self.close_peer(connection, ByeCode::Unavailable, message);

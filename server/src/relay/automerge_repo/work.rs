@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rejoin_core::automerge_repo::{Chunk, SyncMessage};
 use rejoin_core::change::{self, ChunkKind, Place, chunks};
 use rejoin_core::wire::Access;
-use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId};
+use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId, SpaceName};
 
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
@@ -145,7 +145,7 @@ impl Relay {
             }
             Work::Changes(incoming) => self.take_changes(id, incoming, share, unix_ms),
             Work::Orphans(document) => {
-                let home = self.store.document(&document)?.map(|(row, _)| row.collection.clone());
+                let home = self.collection_of(id, &document)?;
                 self.take_in(id, &document, home, Vec::new())
             }
         }
@@ -168,7 +168,7 @@ impl Relay {
             }
         };
         let bytes = data.len() + MESSAGE_BYTES;
-        if !self.is_open_to(id, &document)? {
+        if !self.is_open_to(id) {
             // As if it did not exist: whoever may not have it does not learn that it does.
             self.finish_unavailable(id, &document, bytes);
             return Ok(());
@@ -224,7 +224,7 @@ impl Relay {
         unix_ms: u64,
     ) -> Result<(), StoreError> {
         let document = incoming.document;
-        if !self.is_open_to(id, &document)? {
+        if !self.is_open_to(id) {
             self.finish_unavailable(id, &document, incoming.bytes);
             return Ok(());
         }
@@ -235,7 +235,7 @@ impl Relay {
             *share = share.saturating_sub(cost(&chunk));
             due.push(chunk);
         }
-        let collection = self.store.document(&document)?.map(|(row, _)| row.collection.clone());
+        let collection = self.collection_of(id, &document)?;
         if !due.is_empty() || !self.is_without_orphans(id, &document) {
             self.take_in(id, &document, collection, due)?;
         }
@@ -248,19 +248,28 @@ impl Relay {
         self.keep_waiting(id, &document);
         if let Some(peer) = self.peers.by_connection.get_mut(&id) {
             if peer.arriving.insert(document) {
-                *self.peers.arriving.entry(document).or_default() += 1;
+                let key = (peer.space.clone(), document);
+                *self.peers.arriving.entry(key).or_default() += 1;
             }
             peer.inbox.push_back(Work::Changes(incoming));
         }
         Ok(())
     }
 
-    /// Whether a peer may know of a document: there is none yet, or it is of its space.
-    fn is_open_to(&mut self, id: ConnectionId, document: &DocumentId) -> Result<bool, StoreError> {
-        let Some(peer) = self.peers.by_connection.get(&id) else { return Ok(false) };
-        let home = self.store.document(document)?;
-        Ok(self.options.access != Access::None
-            && home.is_none_or(|(row, _)| row.space == peer.space))
+    /// Whether a peer may know of documents of its space.
+    fn is_open_to(&self, id: ConnectionId) -> bool {
+        self.peers.by_connection.contains_key(&id) && self.options.access != Access::None
+    }
+
+    /// The collection of a document of the peer's space, if there is such a document.
+    fn collection_of(
+        &mut self,
+        id: ConnectionId,
+        document: &DocumentId,
+    ) -> Result<Option<CollectionName>, StoreError> {
+        let Some(peer) = self.peers.by_connection.get(&id) else { return Ok(None) };
+        let stored = self.store.document(&peer.space, document)?;
+        Ok(stored.map(|(collection, _)| collection.clone()))
     }
 
     /// Messages of this peer about this document wait from now on, those included that came already.
@@ -276,12 +285,13 @@ impl Relay {
 
     /// A peer has sent all it had of a document. Everyone may be told of it when nobody else is still
     /// sending.
-    pub(super) fn has_arrived(&mut self, document: &DocumentId) {
-        let Some(count) = self.peers.arriving.get_mut(document) else { return };
+    pub(super) fn has_arrived(&mut self, space: &SpaceName, document: &DocumentId) {
+        let key = (space.clone(), *document);
+        let Some(count) = self.peers.arriving.get_mut(&key) else { return };
         *count -= 1;
         if *count == 0 {
-            self.peers.arriving.remove(document);
-            self.mark_peers(document);
+            self.peers.arriving.remove(&key);
+            self.mark_peers(space, document);
         }
     }
 
@@ -296,7 +306,8 @@ impl Relay {
         let waiting = peer.busy.remove(document).unwrap_or_default();
         waiting.into_iter().rev().for_each(|work| peer.inbox.push_front(work));
         if peer.arriving.remove(document) {
-            self.has_arrived(document);
+            let space = peer.space.clone();
+            self.has_arrived(&space, document);
         }
         self.peers.uploads.end(id, *document);
     }
@@ -333,7 +344,8 @@ impl Relay {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
         let Some(talk) = peer.talks.get_mut(document) else { return Ok(()) };
         let nothing = ChangeGraph::new();
-        let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
+        let stored = self.store.document(&peer.space, document)?;
+        let graph = stored.map_or(&nothing, |(_, graph)| graph);
         if no_changes > 0 {
             talk.orphans.give_up();
         }
@@ -378,8 +390,10 @@ impl Relay {
     ) -> Result<(), StoreError> {
         let Incoming { document, is_request, message, bytes, .. } = incoming;
         let nothing = ChangeGraph::new();
-        let graph = self.store.document(document)?.map_or(&nothing, |(_, graph)| graph);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let space = peer.space.clone();
+        let stored = self.store.document(&space, document)?;
+        let graph = stored.map_or(&nothing, |(_, graph)| graph);
         // What the relay has now is what came, and that is known to load: no need to fold it.
         let is_snapshot = |whole: &&Whole| {
             whole.changes == graph.len() && sorted(&message.heads) == graph.heads()
@@ -391,7 +405,7 @@ impl Relay {
             talk.is_unavailable = *is_request && graph.is_empty() && message.heads.is_empty();
         }
         if let Some(snapshot) = snapshot {
-            self.take_snapshot(document, snapshot)?;
+            self.take_snapshot(&space, document, snapshot)?;
         }
         self.end_message(id, document, *bytes);
         self.weigh_talk(id, document);

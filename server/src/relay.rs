@@ -216,6 +216,11 @@ impl Relay {
         &self.store
     }
 
+    /// The store, for what it has to look up.
+    pub fn store_mut(&mut self) -> &mut ChangeStore {
+        &mut self.store
+    }
+
     /// Whether the store has a change, for a simulation to hold the relay to its word.
     ///
     /// # Errors

@@ -126,7 +126,7 @@ impl World {
                     Some(theirs) => *theirs,
                     None => {
                         let mut sum = SetDigest::default();
-                        let collections = relay.relay.store().digests(&space);
+                        let collections = relay.relay.store_mut().digests(&space);
                         let collections = collections.map_err(|error| Failed(explain(&error)))?;
                         collections.iter().for_each(|collection| sum.add(&collection.digest));
                         sum

@@ -371,7 +371,10 @@ impl Lineage {
         let preds = op.preds.into_iter();
         let preds = preds.filter_map(|(counter, by)| Some((counter, *self.actors.get(&by)?)));
         let preds: Vec<OpId> = preds.collect();
-        self.registers[register as usize].merging.retain(|held| !preds.contains(held));
+        let held = &mut self.registers[register as usize];
+        let before = held.merging.len();
+        held.merging.retain(|held| !preds.contains(held));
+        held.lost_merging |= held.merging.len() < before;
         match op.action {
             Action::Put(value) => written.entry(register).or_default().put(id, value),
             Action::Delete => written.entry(register).or_default().delete(id, preds),

@@ -21,6 +21,9 @@ pub(super) struct Register {
     /// The operations that made containers and counters in it, and that nothing took the place of.
     /// Beside those plain values cannot be seen.
     pub(super) merging: Vec<OpId>,
+    /// Whether one of those was taken away: where that was a counter, Automerge does not show the
+    /// plain value that is left.
+    pub(super) lost_merging: bool,
     /// How often each question was settled here.
     pub(super) settlements: [u32; Question::ALL.len()],
     /// The last write of every chain: what all writes together cover.
@@ -65,7 +68,8 @@ impl Register {
     pub(super) fn new(container: u32, key: Key) -> Self {
         let (writes, open, last) = (Vec::new(), Vec::new(), Vec::new());
         let settlements = Default::default();
-        Self { container, key, writes, open, merging: Vec::new(), settlements, last }
+        let (merging, lost_merging) = (Vec::new(), false);
+        Self { container, key, writes, open, merging, lost_merging, settlements, last }
     }
 
     /// Forgets what was derived from the writes.
@@ -79,7 +83,11 @@ impl Register {
     pub(super) fn is_plain(&self) -> bool {
         match self.open[..] {
             [] => self.writes.is_empty(),
-            [only] => !self.writes[only as usize].refused && self.hidden().next().is_none(),
+            [only] => {
+                let only = &self.writes[only as usize];
+                let is_shown = !self.lost_merging || only.value.is_none();
+                !only.refused && is_shown && self.hidden().next().is_none()
+            }
             _ => false,
         }
     }

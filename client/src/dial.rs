@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use rejoin_core::limits;
 use rejoin_core::wire::PROTOCOL;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -154,6 +155,10 @@ async fn dial(relay: &RelayAddress) -> Result<Connection, String> {
     let (stream, _) = connect_async_with_config(request, Some(config), true)
         .await
         .map_err(|error| trouble(relay, &error))?;
+    if let MaybeTlsStream::Plain(socket) = stream.get_ref() {
+        // What the system holds for a slow line is what an answer to a ping waits behind.
+        let _ = SockRef::from(socket).set_send_buffer_size(SEND_BUFFER_BYTES);
+    }
     let (out, outgoing) = mpsc::channel(OUTGOING_MESSAGES);
     let (came, incoming) = mpsc::channel(INCOMING_MESSAGES);
     let task = tokio::spawn(pump(stream, came, outgoing));
@@ -163,9 +168,10 @@ async fn dial(relay: &RelayAddress) -> Result<Connection, String> {
 fn trouble(relay: &RelayAddress, error: &WsError) -> String {
     match error {
         WsError::Io(io) => format!("{relay} cannot be reached: {io}"),
-        WsError::Http(answer) => {
-            format!("{relay} answered {}; is it a rejoin relay?", answer.status())
-        }
+        WsError::Http(answer) => format!(
+            "{relay} answered {}; is it a rejoin relay that speaks {PROTOCOL}?",
+            answer.status()
+        ),
         error => format!("{relay} does not speak {PROTOCOL}: {error}"),
     }
 }
@@ -220,20 +226,25 @@ async fn pump(
     }
 }
 
-/// Writes a message and whatever else waits, in one flush.
+/// Writes a message and what else waits of small ones, in one flush. On a slow line each has the
+/// whole of the deadline.
 async fn write(
     socket: &mut Socket,
     message: Vec<u8>,
     outgoing: &mut mpsc::Receiver<Vec<u8>>,
 ) -> Result<(), String> {
-    let all = async {
+    let some = async {
+        let mut bytes = message.len();
         socket.feed(Message::Binary(message.into())).await?;
-        while let Ok(message) = outgoing.try_recv() {
+        while bytes < limits::PIECE_BYTES
+            && let Ok(message) = outgoing.try_recv()
+        {
+            bytes += message.len();
             socket.feed(Message::Binary(message.into())).await?;
         }
         socket.flush().await
     };
-    match timeout(WRITE_TIMEOUT, all).await {
+    match timeout(WRITE_TIMEOUT, some).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the relay does not read".to_owned()),
@@ -260,6 +271,9 @@ const BACKOFF_MS_MAX: u64 = 30_000;
 const OUTGOING_MESSAGES: usize = 64;
 const INCOMING_MESSAGES: usize = 64;
 
+/// Bytes that the system keeps of what is written to a socket, about.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 const PING: Duration = Duration::from_secs(15);

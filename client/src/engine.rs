@@ -63,8 +63,6 @@ pub struct Engine {
     presences: Presences,
     status: Status,
     counters: Counters,
-    /// Spaces in which repair gave up: the next session begins as if nothing were held.
-    from_scratch: Vec<SpaceName>,
     /// Changes made anew after a refusal. Refused again, they are not made a third time.
     authored_anew: BTreeSet<ChangeHash>,
     /// As whom the replica edits.
@@ -198,7 +196,6 @@ impl Engine {
             presences: Presences::default(),
             status: Status::offline(),
             counters: Counters::default(),
-            from_scratch: Vec::new(),
             authored_anew: BTreeSet::new(),
             identity: None,
             schemas: BTreeMap::new(),
@@ -461,6 +458,7 @@ impl Engine {
             self.status.edited_at_s = None;
         }
         self.recount_link(unix_s);
+        self.recount_progress(&view)?;
         Ok(())
     }
 

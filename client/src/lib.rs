@@ -48,7 +48,7 @@ pub use rejoin_core::{
 };
 pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
-pub use status::{Link, Status};
+pub use status::{Link, Progress, Status};
 pub use store::{ReviewKind, ReviewedDocument};
 pub use value::{Bytes, Counter, Text, Timestamp};
 pub use view::{FieldState, FieldView, View};

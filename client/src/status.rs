@@ -14,10 +14,25 @@ pub struct Status {
     pub edited_at_s: Option<i64>,
     /// Edits that a relay will never take, kept aside.
     pub set_aside: u64,
+    /// Whether a relay held documents before that have not all come.
+    pub is_partial: bool,
+    /// How far those have come, while they come.
+    pub progress: Option<Progress>,
     /// Why the last attempt to connect failed, for a person.
     pub trouble: Option<String>,
     /// The outbox key of the oldest edit that waits.
     pub(crate) oldest_waiting: Option<u64>,
+}
+
+/// How far a first sync, or one after a long time, has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Documents that are here.
+    pub documents: u64,
+    /// Documents in all, as far as the relay said.
+    pub of: u64,
+    /// Bytes received in this session.
+    pub bytes: u64,
 }
 
 /// The connection to a relay.
@@ -42,6 +57,8 @@ impl Status {
             safe_at_s: None,
             edited_at_s: None,
             set_aside: 0,
+            is_partial: false,
+            progress: None,
             trouble: None,
             oldest_waiting: None,
         }

@@ -4,6 +4,7 @@
 //! document's heads and value, and the digest of its collection. A failed commit is unknown: the
 //! engine drops what it has loaded, and the file is opened again.
 
+mod arrivals;
 mod identity;
 mod invariants;
 mod reviews;
@@ -17,16 +18,17 @@ use redb::{
     Database, Durability, ReadableDatabase, ReadableMultimapTable, ReadableTable,
     ReadableTableMetadata, WriteTransaction,
 };
-use rejoin_core::wire::Cursor;
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
 use thiserror::Error;
 
 pub use reviews::{CandidateRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow};
-pub use rows::{DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow};
+pub use rows::{
+    BegunRow, CursorRow, DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow,
+};
 use rows::{decode, encode};
 use tables::{
-    CHANGES, CURSORS, DIGESTS, DOCUMENTS, META, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
-    VALUES, WAITING, prepare,
+    CHANGES, DIGESTS, DOCUMENTS, META, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE, VALUES,
+    WAITING, prepare,
 };
 
 /// The replica's file, open. Readers on any thread see the last commit; only the engine writes.
@@ -207,20 +209,6 @@ macro_rules! reads {
                     digests.push((name(collection)?, decode(row.value())?));
                 }
                 Ok(digests)
-            }
-
-            /// The cursor of a space at a relay.
-            ///
-            /// # Errors
-            /// As [`StoreError`].
-            pub fn cursor(
-                &self,
-                relay: &str,
-                space: &SpaceName,
-            ) -> Result<Option<Cursor>, StoreError> {
-                let table = self.txn.open_table(CURSORS).map_err(unavailable)?;
-                let row = table.get((relay, space.as_str())).map_err(unavailable)?;
-                row.map(|row| decode(row.value())).transpose()
             }
 
             /// Edits in the outbox from a key on, at most `max`.
@@ -563,25 +551,6 @@ impl WriteView {
         let mut table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
         let key = (space.as_str(), collection.as_str());
         table.insert(key, encode(row).as_slice()).map_err(unavailable)?;
-        Ok(())
-    }
-
-    /// Writes the cursor of a space at a relay.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn put_cursor(
-        &self,
-        relay: &str,
-        space: &SpaceName,
-        cursor: Option<&Cursor>,
-    ) -> Result<(), StoreError> {
-        let mut table = self.txn.open_table(CURSORS).map_err(unavailable)?;
-        let key = (relay, space.as_str());
-        match cursor {
-            Some(cursor) => table.insert(key, encode(cursor).as_slice()).map_err(unavailable)?,
-            None => table.remove(key).map_err(unavailable)?,
-        };
         Ok(())
     }
 

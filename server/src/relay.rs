@@ -5,6 +5,7 @@ mod counters;
 mod folding;
 mod intake;
 mod options;
+mod pages;
 mod pushes;
 mod repairs;
 mod sessions;
@@ -19,9 +20,7 @@ use redb::Database;
 use rejoin_core::change::Change;
 use rejoin_core::change::Place;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
-#[cfg(feature = "mutants")]
-use rejoin_core::wire::RefusedClass;
-use rejoin_core::wire::{Hello, Presence, Push};
+use rejoin_core::wire::{ChangePiece, Hello, Presence, Push, RefusedClass};
 use rejoin_core::{DocumentId, SpaceName};
 
 pub use automerge_repo::{Upload, UploadId};
@@ -110,6 +109,17 @@ enum Author {
     },
     /// A peer, which is told like everyone else.
     Peer,
+}
+
+/// What became of a piece of a long change.
+enum Pieced {
+    /// There was none.
+    Nothing,
+    /// It waits for the others.
+    Kept,
+    /// It was the last.
+    Whole(Vec<u8>),
+    Refused(StoreOutcome),
 }
 
 impl Relay {
@@ -267,7 +277,7 @@ impl Relay {
     ) -> Result<(), StoreError> {
         match event {
             RelayEvent::Hello(hello) => self.open_session(now, unix_ms, connection, &hello),
-            RelayEvent::Push(push) => self.take_push(connection, &push),
+            RelayEvent::Push(mut push) => self.take_push(connection, &mut push),
             RelayEvent::Presence(presence) => {
                 self.forward_presence(connection, presence, unix_ms);
                 Ok(())
@@ -286,8 +296,13 @@ impl Relay {
     ) -> Result<(), StoreError> {
         let wanted = hello.spaces.iter();
         let opened = wanted.map(|wanted| self.opened(wanted)).collect::<Result<_, _>>()?;
+        let uploaded = match &hello.upload {
+            Some(hash) => self.store.upload_held(&hello.device, hash)?,
+            None => 0,
+        };
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
-        connection.session.handle_opened(now, self.store.relay(), unix_ms, opened);
+        connection.session.handle_opened(now, self.store.relay(), unix_ms, opened, uploaded);
+        connection.device = hello.device;
         connection.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();
         for (number, wanted) in hello.spaces.iter().enumerate() {
             let listeners = self.listeners.entry(wanted.name.clone()).or_default();
@@ -297,24 +312,59 @@ impl Relay {
         Ok(())
     }
 
-    fn take_push(&mut self, id: ConnectionId, push: &Push) -> Result<(), StoreError> {
+    fn take_push(&mut self, id: ConnectionId, push: &mut Push) -> Result<(), StoreError> {
         let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
         let bytes = sessions::push_bytes(push);
-        let Self { options, store, counters, .. } = self;
-        let Push { collection, document, .. } = push;
-        let place = Place { space: &name, collection, document };
-        let intake = Intake::new(options, store, counters, place)?;
-        #[cfg(feature = "mutants")]
-        let intake = intake.refusing(self.refuse.as_mut());
-        let Checked { positions, outcome } = check_push(push, intake)?;
-        if let Err(no_change) = &outcome {
-            self.close_for_protocol(id, no_change);
-        }
-        let Push { n, space, document, .. } = *push;
-        let (connection, outcome) = (id, outcome.ok());
-        let author = Author::Replica { connection, space, n, bytes, outcome };
+        let (n, space, document) = (push.n, push.space, push.document);
+        let pieced = match push.piece.take() {
+            Some(piece) => self.take_piece(id, piece)?,
+            None => Pieced::Nothing,
+        };
+        let (positions, outcome) = match pieced {
+            Pieced::Refused(outcome) => (None, Some(outcome)),
+            Pieced::Kept if push.changes.is_empty() => (None, Some(StoreOutcome::Kept)),
+            pieced => {
+                if let Pieced::Whole(chunk) = pieced {
+                    push.changes.push(chunk.into());
+                }
+                let Self { options, store, counters, .. } = self;
+                let place =
+                    Place { space: &name, collection: &push.collection, document: &document };
+                let intake = Intake::new(options, store, counters, place)?;
+                #[cfg(feature = "mutants")]
+                let intake = intake.refusing(self.refuse.as_mut());
+                let Checked { positions, outcome } = check_push(push, intake)?;
+                if let Err(no_change) = &outcome {
+                    self.close_for_protocol(id, no_change);
+                }
+                (positions, outcome.ok())
+            }
+        };
+        let author = Author::Replica { connection: id, space, n, bytes, outcome };
         self.answers.push(Answer { author, name, document, positions });
         Ok(())
+    }
+
+    /// Keeps a piece of a long change with the next commit, and gives the change when it is whole.
+    fn take_piece(&mut self, id: ConnectionId, piece: ChangePiece) -> Result<Pieced, StoreError> {
+        let Some(connection) = self.connections.get(&id) else { return Ok(Pieced::Kept) };
+        let device = connection.device;
+        let ChangePiece { hash, offset, total, bytes } = piece;
+        let end = offset.saturating_add(bytes.len() as u64);
+        let staged = self.store.stage_upload_part(&device, &hash, offset, total, bytes.into())?;
+        if let Some(chunk) = self.store.take_upload(&device, &hash)? {
+            return Ok(Pieced::Whole(chunk));
+        }
+        if staged || end <= self.store.upload_held(&device, &hash)? {
+            return Ok(Pieced::Kept);
+        }
+        Ok(Pieced::Refused(StoreOutcome::Refused {
+            class: RefusedClass::Later,
+            hashes: vec![hash],
+            heads: Vec::new(),
+            retry_after_ms: self.options.retry_after_ms,
+            reason: "a piece of a change does not go on from what the relay holds".to_owned(),
+        }))
     }
 
     fn forward_presence(&mut self, from: ConnectionId, presence: Presence, unix_ms: u64) {
@@ -359,7 +409,7 @@ impl Relay {
         for (id, number) in self.listeners.get(&name).into_iter().flatten() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             let own = author == Some((*id, *number));
-            connection.session.handle_committed(*number, document, positions.clone(), own);
+            connection.session.handle_committed(*number, positions.clone(), own);
             self.ready.insert(*id);
         }
         self.mark_peers(&name, &document);

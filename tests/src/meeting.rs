@@ -10,6 +10,7 @@ use redb::backends::InMemoryBackend;
 use rejoin::engine::{Edit, Edited, Engine, EngineOptions};
 use rejoin::store::Store;
 use rejoin::{Link, SpaceName};
+use rejoin_core::limits;
 use rejoin_relay::{ConnectionId, Relay, RelayOptions, compact_in_process};
 
 /// A relay and its replicas.
@@ -127,6 +128,50 @@ impl Meeting {
         exchanged
     }
 
+    /// A session over a line that is cut after so many bytes to the relay, or so many from it.
+    /// What is under way then is lost. Gives what came through, and whether the replica was safe at
+    /// the end.
+    pub fn short_session(&mut self, replica: usize, bytes_max: (u64, u64)) -> (Exchanged, bool) {
+        self.connect(replica);
+        let Some(id) = self.connections[replica] else { return (Exchanged::default(), false) };
+        let mut through = Exchanged::default();
+        let mut quiet = 0;
+        'session: while quiet < 10 {
+            let engine = &mut self.replicas[replica];
+            let before = through;
+            for _ in 0..FRAMES_AT_ONCE {
+                let Some(message) = engine.poll_transmit(self.now).unwrap() else { break };
+                through.bytes.0 += message.len() as u64;
+                if through.bytes.0 > bytes_max.0 {
+                    // What came through before is with the relay.
+                    self.relay.turn(self.now, self.now).unwrap();
+                    break 'session;
+                }
+                through.frames.0 += 1;
+                self.relay.handle_message(id, &message);
+            }
+            self.relay.turn(self.now, self.now).unwrap();
+            for message in self.relay.poll_transmit(self.now, id, limits::PIECE_BYTES) {
+                through.bytes.1 += message.len() as u64;
+                if through.bytes.1 > bytes_max.1 {
+                    break 'session;
+                }
+                through.frames.1 += 1;
+                engine.handle_message(&message).unwrap();
+                engine.turn(self.now, 0, Vec::new()).unwrap();
+            }
+            if let Some(close) = self.relay.poll_close(id) {
+                panic!("the relay hung up: {}", close.message);
+            }
+            quiet = if through == before { quiet + 1 } else { 0 };
+            self.wait(100);
+            self.replicas[replica].handle_timeout(self.now).unwrap();
+        }
+        let is_safe = self.replicas[replica].status().link == Link::Safe;
+        self.disconnect(replica);
+        (through, is_safe)
+    }
+
     /// Round trips of all connected replicas, letting time pass, until all are safe and nothing is
     /// said any more. Gives what one replica exchanged.
     pub fn settle(&mut self, of: usize) -> (Exchanged, usize) {
@@ -177,6 +222,9 @@ impl Meeting {
             .all(|(engine, _)| engine.status().link == Link::Safe)
     }
 }
+
+/// Frames that a replica has under way at once.
+const FRAMES_AT_ONCE: usize = 8;
 
 fn memory() -> Database {
     Database::builder().create_with_backend(InMemoryBackend::new()).unwrap()

@@ -3,7 +3,7 @@
 use automerge::{Automerge, Change};
 use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{ChangeHash, CollectionName, DocumentId, Op, SpaceName};
-use rejoin_core::session::{ReplicaEvent, ReplicaSession, SpaceStart};
+use rejoin_core::session::{Opening, ReplicaEvent, ReplicaSession, SpaceStart};
 use rejoin_core::wire::Frame;
 use rejoin_core::{DeviceId, limits};
 use rejoin_relay::ConnectionId;
@@ -122,8 +122,18 @@ pub fn push_document(meeting: &mut Meeting, document: &Automerge) -> DocumentId 
     let id = DocumentId::from_random([7; 16]);
     let connection = ConnectionId(u64::MAX);
     meeting.relay.handle_connected(0, connection);
-    let start = SpaceStart { name: space(), cursor: None, holds: false };
-    let mut session = ReplicaSession::new(0, DeviceId([7; 16]), None, vec![start], 0);
+    let (cursor, begun) = (None, Vec::new());
+    let start = SpaceStart { name: space(), cursor, holds: false, begun };
+    let opening = Opening {
+        device: DeviceId([7; 16]),
+        token: None,
+        app: None,
+        identity: None,
+        spaces: vec![start],
+        pushes: 0,
+        upload: None,
+    };
+    let mut session = ReplicaSession::new(0, opening);
     let mut changes = document.get_changes(&[]).into_iter().peekable();
     while changes.peek().is_some() || session.in_flight() > 0 {
         while session.can_push() && changes.peek().is_some() {
@@ -136,7 +146,8 @@ pub fn push_document(meeting: &mut Meeting, document: &Automerge) -> DocumentId 
         }
         meeting.relay.turn(0, 0).unwrap();
         for message in meeting.relay.poll_transmit(0, connection, usize::MAX) {
-            session.handle_frame(Frame::decode(&message).unwrap()).unwrap();
+            let frame = Frame::decode(&message).unwrap().expect("a frame of this version");
+            session.handle_frame(frame).unwrap();
         }
         while let Some(event) = session.poll_event() {
             assert!(!matches!(event, ReplicaEvent::Refused { .. }), "{event:?}");

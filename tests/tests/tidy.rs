@@ -77,7 +77,7 @@ const CORE_CRATES: &[&str] = &[
 const FILE_LINES_MAX: usize = 700;
 
 /// Lines of ARCHITECTURE.md: what can be read in one sitting.
-const ARCHITECTURE_LINES_MAX: usize = 250;
+const ARCHITECTURE_LINES_MAX: usize = 400;
 
 /// The first redb that kept its promises under power loss.
 const REDB_MIN: (u64, u64, u64) = (4, 4, 0);

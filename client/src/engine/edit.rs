@@ -4,9 +4,7 @@ use automerge::Change;
 use rejoin_core::change::{self, genesis};
 use rejoin_core::lineage::DELETED;
 use rejoin_core::schema::Schema;
-use rejoin_core::{
-    ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, SpaceName,
-};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, SpaceName};
 use serde_json::{Map, Value};
 
 use super::derive::{Derived, derive};

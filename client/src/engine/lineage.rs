@@ -76,9 +76,11 @@ impl LoadedDocument {
         let settles = |message: &str| Settlement::from_message(message).is_some();
         row.uneasy
             || schema.fields.values().any(|field| field.merge == Rule::Set)
-            || self.doc.get_changes(heads).iter().any(|change| {
-                change.message().is_some_and(|message| settles(message)) || self.writes_over(change)
-            })
+            || self
+                .doc
+                .get_changes(heads)
+                .iter()
+                .any(|change| change.message().is_some_and(&settles) || self.writes_over(change))
     }
 
     /// Whether a change takes the place of a value, and not only of characters.

@@ -2,22 +2,25 @@
 //! comes back into the next commit.
 
 mod digests;
+mod older;
 mod pushes;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rejoin_core::session::{ReplicaEvent, ReplicaSession, SessionError, SpaceStart};
-use rejoin_core::wire::{Access, Bye, ByeCode, Cursor, Frame, FrameError, Presence, Wanted};
-use rejoin_core::{DocumentId, PeerId, SpaceName, limits};
+use rejoin_core::session::{
+    Granted, Opening, ReplicaEvent, ReplicaSession, SessionError, SpaceStart,
+};
+use rejoin_core::wire::{Access, Bye, ByeCode, Frame, FrameError, Presence, Start, Wanted};
+use rejoin_core::{ChangeHash, DocumentId, PeerId, SpaceName, limits};
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::apply::{ReceiveError, Received};
 use super::{Effect, Engine, EngineError, Turn};
-use crate::status::Link;
-use crate::store::StoreError;
+use crate::status::{Link, Progress};
+use crate::store::{CursorRow, ReadView, StoreError};
 pub(crate) use digests::recount_digests;
-use pushes::{Owed, Push, Pushed, Ticket, push_batches};
+use older::Arrival;
+use pushes::{Announced, Content, Owed, Push, Pushed, Ticket, announced};
 
 /// The session under way.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub(super) struct LinkState {
     missing: BTreeMap<DocumentId, u32>,
     /// When to ask for digests again.
     ask_at: Option<u64>,
+    /// The long change that comes first in the outbox, and how much of it the relay holds.
+    upload: Option<(ChangeHash, u64)>,
+    /// Bytes received in all before this session.
+    bytes_before: u64,
     closing: Option<Closing>,
 }
 
@@ -47,8 +54,18 @@ pub(super) struct LinkState {
 struct SpaceLink {
     name: SpaceName,
     /// Received, and to be stored with the next commit.
-    cursor: Option<Cursor>,
-    stored: Option<Cursor>,
+    cursor: Option<CursorRow>,
+    stored: Option<CursorRow>,
+    /// Documents that the relay was asked for and has not answered.
+    wanting: usize,
+    /// Whether the relay was asked for a listing.
+    is_listing: bool,
+    /// The last document of the offer that the relay is answering, and whether it has.
+    offering: Option<(DocumentId, bool)>,
+    /// Documents the relay had when the session began.
+    documents: u64,
+    /// The marks at which digests differed: a listing that takes their place begins there.
+    listed_to: Option<CursorRow>,
     /// Digests were equal at the last checkpoint that had any.
     equal: bool,
     /// The latest digests could not be compared, because something was under way.
@@ -101,25 +118,48 @@ impl Engine {
         let starts: Result<Vec<_>, StoreError> = names
             .iter()
             .map(|name| {
-                let scratch = self.from_scratch.contains(name);
-                let cursor = if scratch { None } else { view.cursor(relay, name)? };
-                let holds = !scratch && !view.digests(name)?.is_empty();
-                Ok(SpaceStart { name: name.clone(), cursor, holds })
+                let cursor = view.cursor(relay, name)?;
+                let begun = match cursor {
+                    Some(_) => view.begun(relay, name, limits::BEGUN_MAX)?,
+                    None => Vec::new(),
+                };
+                let holds = !view.digests(name)?.is_empty();
+                let start = SpaceStart {
+                    name: name.clone(),
+                    cursor: cursor.map(|cursor| cursor.cursor()),
+                    holds,
+                    begun,
+                };
+                Ok((start, cursor))
             })
             .collect();
-        let starts = starts?;
-        let spaces = starts.iter().map(|start| SpaceLink {
+        let (starts, cursors): (Vec<SpaceStart>, Vec<_>) = starts?.into_iter().unzip();
+        let spaces = starts.iter().zip(cursors).map(|(start, stored)| SpaceLink {
             name: start.name.clone(),
-            cursor: None,
-            stored: start.cursor,
+            cursor: stored,
+            stored,
+            wanting: 0,
+            is_listing: false,
+            offering: None,
+            documents: 0,
+            listed_to: None,
             equal: false,
             passed_over: false,
             repairs: 0,
             writable: true,
         });
         let spaces = spaces.collect();
-        let pushes = u32::try_from(push_batches(&view)?).unwrap_or(u32::MAX);
-        let session = ReplicaSession::new(now, self.store.device(), token, starts, pushes);
+        let Announced { pushes, upload } = announced(&view)?;
+        let opening = Opening {
+            device: self.store.device(),
+            token,
+            app: Some(concat!("rejoin ", env!("CARGO_PKG_VERSION")).to_owned()),
+            identity: self.identity.as_ref().map(|identity| identity.to_author()),
+            spaces: starts,
+            pushes,
+            upload,
+        };
+        let session = ReplicaSession::new(now, opening);
         self.link = Some(LinkState {
             session,
             relay: relay.to_owned(),
@@ -133,9 +173,10 @@ impl Engine {
             owed: VecDeque::new(),
             missing: BTreeMap::new(),
             ask_at: None,
+            upload: None,
+            bytes_before: self.counters.bytes_received,
             closing: None,
         });
-        self.owe_everything(&view)?;
         self.status.link = Link::Connecting;
         self.status.trouble = None;
         Ok(())
@@ -161,7 +202,8 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(()) };
         self.counters.frames_received += 1;
         self.counters.bytes_received += message.len() as u64;
-        let frame = Frame::decode(message)?;
+        // A later version may say what this one does not know.
+        let Some(frame) = Frame::decode(message)? else { return Ok(()) };
         self.counters.payload_bytes += payload_bytes(&frame);
         link.session.handle_frame(frame)?;
         while let Some(event) = link.session.poll_event() {
@@ -187,8 +229,11 @@ impl Engine {
             if link.closing.is_some() || !link.session.can_push() {
                 return Ok(None);
             }
-            if let Some(push) = link.pushes.pop_front() {
+            if let Some(push) = link.next_push() {
                 link.give(push);
+            } else if !link.pushes.is_empty() {
+                // A long change waits to hear how much of it the relay has.
+                return Ok(None);
             } else if !self.push_next(now)? {
                 self.plan_asking(now);
                 return Ok(None);
@@ -252,34 +297,41 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(false) };
         let Some(event) = link.events.pop_front() else { return Ok(false) };
         match event {
-            ReplicaEvent::Welcomed { access, .. } => {
-                debug!(relay = link.relay, spaces = access.len(), "welcomed");
-                for (space, access) in link.spaces.iter_mut().zip(&access) {
-                    space.writable = *access == Access::Write;
-                }
-                self.status.link = Link::Syncing;
+            ReplicaEvent::Welcomed { spaces, uploaded, .. } => {
+                self.stage_welcomed(turn, &spaces, uploaded)?;
             }
-            ReplicaEvent::Acked { ticket } => self.stage_acked(turn, ticket)?,
+            ReplicaEvent::Acked { ticket } => {
+                self.stage_acked(turn, ticket)?;
+                self.go_on_offering(turn)?;
+            }
             ReplicaEvent::Refused { ticket, space, document, refused } => {
                 self.stage_refused(turn, ticket, space, document, refused)?;
             }
-            ReplicaEvent::Received { space, document, collection, snapshot, changes, position } => {
-                let space = link.name(space);
-                let received =
-                    Received { space, collection, document, snapshot, changes, position };
-                self.stage_arrival(turn, received)?;
+            ReplicaEvent::Received {
+                space,
+                document,
+                collection,
+                piece,
+                changes,
+                position,
+                more,
+            } => {
+                let arrival =
+                    Arrival { space, document, collection, piece, changes, position, more };
+                self.stage_arrival(turn, arrival)?;
             }
             ReplicaEvent::Checkpoint { space, cursor, trusted, digests } => {
                 self.stage_checkpoint(turn, space, cursor, trusted, digests)?;
             }
             ReplicaEvent::Difference(difference) => self.handle_difference(turn, difference)?,
-            ReplicaEvent::RepairGaveUp { space } => {
-                let name = link.name(space);
-                info!(space = %name, "sets differ too much to repair; exchanging everything");
-                link.close("exchanging everything anew");
-                self.from_scratch.push(name);
+            ReplicaEvent::RepairGaveUp { space } => self.begin_listing(turn, space)?,
+            ReplicaEvent::Nothing { space, document } => {
+                self.stage_answered(turn, space, &document)?;
             }
-            ReplicaEvent::Wanted { space, documents } => {
+            ReplicaEvent::Listed { space, documents, left } => {
+                self.stage_listed(turn, space, &documents, left)?;
+            }
+            ReplicaEvent::Wanted { space, documents, answers } => {
                 let owed = documents.into_iter().map(|Wanted { document, heads }| Owed {
                     space,
                     document,
@@ -287,6 +339,10 @@ impl Engine {
                     keys: Vec::new(),
                 });
                 link.owed.extend(owed);
+                if let Some((_, answered)) = &mut link.spaces[space as usize].offering {
+                    *answered |= answers;
+                }
+                self.go_on_offering(turn)?;
             }
             ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
             ReplicaEvent::Bye(bye) => {
@@ -297,23 +353,39 @@ impl Engine {
         Ok(true)
     }
 
-    fn stage_arrival(&mut self, turn: &mut Turn, received: Received) -> Result<(), EngineError> {
-        let (document, space) = (received.document, received.space.clone());
-        match self.stage_received(turn, received) {
-            Ok(()) => Ok(()),
-            Err(ReceiveError::Engine(error @ EngineError::Store(_))) => Err(error),
-            Err(error) => {
-                // One bad document must not stop the others. Nothing of it is in the transaction
-                // but what is sound; the digest will tell that something is missing.
-                warn!(doc = %document, error = &error as &dyn std::error::Error, "not taken");
-                self.status.trouble = Some(error.to_string());
-                drop(self.loaded.take(&document));
-                if let Some(space) = self.link.as_mut().and_then(|link| link.space_mut(&space)) {
-                    space.equal = false;
-                }
-                Ok(())
+    /// The relay says how each space stands with it.
+    fn stage_welcomed(
+        &mut self,
+        turn: &mut Turn,
+        spaces: &[Granted],
+        uploaded: u64,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        debug!(relay = link.relay, spaces = spaces.len(), "welcomed");
+        link.upload = link.first_long().map(|hash| (hash, uploaded));
+        link.skip_uploaded();
+        for (space, granted) in link.spaces.iter_mut().zip(spaces) {
+            space.writable = granted.access == Access::Write;
+            space.documents = granted.documents;
+            let stored = space.stored;
+            space.cursor = match granted.start {
+                Start::Cursor => stored.map(|row| row.at(granted.cursor)),
+                Start::Beginning => Some(granted.cursor.into()),
+                Start::Now => None,
+            };
+            if granted.start != Start::Cursor {
+                // What had come in parts belongs to positions that mean nothing any more.
+                turn.txn.forget_arrivals(&link.relay, &space.name)?;
+                turn.txn.put_cursor(&link.relay, &space.name, None)?;
+                turn.dirty |= stored.is_some();
+                space.stored = None;
             }
         }
+        self.status.link = Link::Syncing;
+        for number in 0..spaces.len() as u32 {
+            self.go_on(turn, number)?;
+        }
+        Ok(())
     }
 
     fn handle_presence(&mut self, turn: &mut Turn, presence: Presence) -> Result<(), EngineError> {
@@ -334,7 +406,7 @@ impl Engine {
         if !link.session.is_welcomed() {
             return;
         }
-        let equal = link.spaces.iter().all(|space| space.equal);
+        let equal = link.spaces.iter().all(|space| space.equal && space.is_whole());
         if equal && !link.is_pushing() && link.events.is_empty() && self.status.waiting == 0 {
             self.status.link = Link::Safe;
             self.status.safe_at_s = unix_s.or(self.status.safe_at_s);
@@ -342,15 +414,41 @@ impl Engine {
             self.status.link = Link::Syncing;
         }
     }
+
+    /// How far what is older has come, while it comes.
+    pub(super) fn recount_progress(&mut self, view: &ReadView) -> Result<(), StoreError> {
+        self.status.is_partial = view.is_partial()?;
+        self.status.progress = None;
+        let Some(link) = &self.link else { return Ok(()) };
+        if !link.session.is_welcomed() || link.spaces.iter().all(SpaceLink::is_whole) {
+            return Ok(());
+        }
+        let mut progress = Progress {
+            documents: 0,
+            of: 0,
+            bytes: self.counters.bytes_received - link.bytes_before,
+        };
+        for space in &link.spaces {
+            let digests = view.digests(&space.name)?;
+            let here: u64 = digests.iter().map(|(_, digest)| digest.documents).sum();
+            progress.documents += here;
+            progress.of += space.documents.max(here);
+        }
+        self.status.progress = Some(progress);
+        Ok(())
+    }
+}
+
+impl SpaceLink {
+    /// Whether nothing older is still to come or to go.
+    fn is_whole(&self) -> bool {
+        self.wanting == 0 && self.cursor.is_some_and(|cursor| cursor.is_whole())
+    }
 }
 
 impl LinkState {
     pub(super) fn has_events(&self) -> bool {
         !self.events.is_empty()
-    }
-
-    fn space_mut(&mut self, name: &SpaceName) -> Option<&mut SpaceLink> {
-        self.spaces.iter_mut().find(|space| space.name == *name)
     }
 
     fn number(&self, space: &SpaceName) -> Option<u32> {
@@ -371,22 +469,44 @@ impl LinkState {
         self.session.in_flight() > 0 || !self.owed.is_empty() || !self.pushes.is_empty()
     }
 
+    /// The next push, unless it is a piece of a long change and the relay has yet to say how much of
+    /// it has come.
+    fn next_push(&mut self) -> Option<Push> {
+        let waits = self.pushes.front().is_some_and(Push::is_piece) && !self.session.is_welcomed();
+        if waits { None } else { self.pushes.pop_front() }
+    }
+
+    /// The change of which a piece is pushed next.
+    fn first_long(&self) -> Option<ChangeHash> {
+        self.session.upload()
+    }
+
     /// Sends a push now. What was made of one document may be more than a session takes at once.
     fn give(&mut self, push: Push) {
-        let Push { keys, space, document, collection, changes } = push;
+        let Push { keys, space, document, collection, content } = push;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.tickets.insert(ticket, Ticket { keys, refused: false });
-        self.session.push(ticket, space, document, collection, changes);
+        match content {
+            Content::Changes(changes) => {
+                self.session.push(ticket, space, document, collection, changes);
+            }
+            Content::Piece(piece) => {
+                self.session.push_piece(ticket, space, document, collection, piece);
+            }
+        }
     }
 }
 
 fn payload_bytes(frame: &Frame) -> u64 {
     let bytes: usize = match frame {
-        Frame::Push(push) => push.changes.iter().map(|chunk| chunk.len()).sum(),
+        Frame::Push(push) => {
+            let piece = push.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+            piece + push.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
+        }
         Frame::Changes(changes) => {
-            let snapshot = changes.snapshot.as_ref().map_or(0, |part| part.bytes.len());
-            snapshot + changes.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
+            let piece = changes.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+            piece + changes.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
         }
         _ => 0,
     };

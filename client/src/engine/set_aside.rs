@@ -52,7 +52,8 @@ impl Engine {
         for (hash, change) in &aside {
             let allowed =
                 !is_gone && !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
-            let made = allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);
+            let made =
+                allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);
             if !allowed {
                 again.lose(change);
             }

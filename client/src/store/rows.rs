@@ -3,8 +3,8 @@
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use rejoin_core::wire::Cursor;
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, SetDigest, SpaceName};
+use rejoin_core::wire::{Backfill, BegunPiece, Cursor};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Epoch, SetDigest, SpaceName};
 
 use super::StoreError;
 
@@ -157,6 +157,65 @@ pub struct SetAsideRow {
     pub time_s: i64,
 }
 
+/// How far the replica has come in a space at a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CursorRow {
+    /// The lifetime of the relay's store that the positions belong to.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// Everything up to here has come, but for what follows.
+    #[n(1)]
+    pub position: u64,
+    /// Documents that the relay is still sending.
+    #[n(2)]
+    pub backfill: Option<Backfill>,
+    /// Documents of which the relay is still to be asked what it has: the replica held some before
+    /// it had a cursor.
+    #[n(3)]
+    pub listing: Option<Backfill>,
+    /// The document up to which the relay was told what is held here, while that is not done.
+    #[n(4)]
+    pub offered: Option<DocumentId>,
+}
+
+impl CursorRow {
+    /// As the relay knows it.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch, position: self.position, backfill: self.backfill }
+    }
+
+    /// The row with other marks of the relay.
+    pub(crate) fn at(self, cursor: Cursor) -> Self {
+        let Cursor { epoch, position, backfill } = cursor;
+        Self { epoch, position, backfill, ..self }
+    }
+
+    /// Whether nothing older is still to come or to go.
+    pub fn is_whole(&self) -> bool {
+        self.backfill.is_none() && self.listing.is_none() && self.offered.is_none()
+    }
+}
+
+impl From<Cursor> for CursorRow {
+    fn from(cursor: Cursor) -> Self {
+        let Cursor { epoch, position, backfill } = cursor;
+        Self { epoch, position, backfill, listing: None, offered: None }
+    }
+}
+
+/// A document of which a part has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct BegunRow {
+    /// Its changes up to this position of the relay are here.
+    #[n(0)]
+    pub through: u64,
+    /// What is here of what comes next.
+    #[n(1)]
+    pub piece: Option<BegunPiece>,
+}
+
 /// A row that can be read back by name.
 pub(super) trait Row: for<'b> Decode<'b, ()> + Encode<()> {
     const TABLE: &'static str;
@@ -174,8 +233,11 @@ impl Row for OutboxRow {
 impl Row for DigestRow {
     const TABLE: &'static str = "digests";
 }
-impl Row for Cursor {
+impl Row for CursorRow {
     const TABLE: &'static str = "cursors";
+}
+impl Row for BegunRow {
+    const TABLE: &'static str = "begun";
 }
 impl Row for QuarantineRow {
     const TABLE: &'static str = "quarantine";

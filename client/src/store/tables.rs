@@ -57,9 +57,27 @@ pub(super) const DIGESTS: TableDefinition<'_, (&str, &str), &[u8]> =
 
 /// Table: how far the replica has come at each relay
 /// Key:   `(&str, &str)` # (relay's address, space)
-/// Value: `&[u8]`        # [`Cursor`], CBOR
+/// Value: `&[u8]`        # [`CursorRow`](super::CursorRow), CBOR
 pub(super) const CURSORS: TableDefinition<'_, (&str, &str), &[u8]> =
     TableDefinition::new("cursors-1");
+
+/// Table: documents of which a part has come from a relay
+/// Key:   `(&str, &str, [u8; 16])` # (relay's address, space, [`DocumentId`])
+/// Value: `&[u8]`                  # [`BegunRow`](super::BegunRow), CBOR
+pub(super) const BEGUN: TableDefinition<'_, (&str, &str, [u8; 16]), &[u8]> =
+    TableDefinition::new("begun-1");
+
+/// Table: what is there of the snapshots and long changes of those documents
+/// Key:   `(&str, [u8; 16], u64)` # (relay's address, [`DocumentId`], where the piece begins)
+/// Value: `&[u8]`                 # the piece
+pub(super) const PIECES: TableDefinition<'_, (&str, [u8; 16], u64), &[u8]> =
+    TableDefinition::new("pieces-1");
+
+/// Table: documents that a relay has otherwise, and that are still to come
+/// Key:   `(&str, &str, [u8; 16])` # (relay's address, space, [`DocumentId`])
+/// Value: `()`
+pub(super) const WANTED: TableDefinition<'_, (&str, &str, [u8; 16]), ()> =
+    TableDefinition::new("wanted-1");
 
 /// Table: changes from a relay that could not be applied
 /// Key:   `([u8; 16], [u8; 32])` # ([`DocumentId`], change hash)
@@ -124,6 +142,9 @@ macro_rules! open_all {
             $txn.open_multimap_table(WAITING)?;
             $txn.open_table(DIGESTS)?;
             $txn.open_table(CURSORS)?;
+            $txn.open_table(BEGUN)?;
+            $txn.open_table(PIECES)?;
+            $txn.open_table(WANTED)?;
             $txn.open_table(QUARANTINE)?;
             $txn.open_table(SET_ASIDE)?;
             $txn.open_table(BOOKINGS)?;

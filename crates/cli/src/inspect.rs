@@ -62,6 +62,10 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
             ),
             None => "to send     nothing: a relay holds every edit made here".to_owned(),
         });
+        if status.is_partial {
+            let text = "to come     not all that the relay held is here yet; `rejoin sync` goes on";
+            lines.push(text.to_owned());
+        }
         if !open.is_empty() {
             let yours = if mine > 0 { format!(", {mine} for you") } else { String::new() };
             let open = count(open.len() as u64, "review");

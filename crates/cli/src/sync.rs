@@ -1,10 +1,12 @@
 //! `rejoin sync`: bring a replica and a relay together.
 
+use std::cell::Cell;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use rejoin::{Link, Status};
+use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar};
+use rejoin::{Link, Progress, Status};
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 use tokio::time::timeout;
@@ -36,8 +38,23 @@ pub(crate) async fn run(
 /// Waits until both sides hold everything.
 async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
     let aside = local.replica.status().set_aside;
-    let safe = local.replica.status_when(|status| status.link == Link::Safe);
-    let Ok(status) = timeout(limit, safe).await else {
+    let shown = Shown::new(output);
+    let safe = async {
+        let mut told = None;
+        loop {
+            let changed =
+                |status: &Status| status.link == Link::Safe || Some(status) != told.as_ref();
+            let status = local.replica.status_when(changed).await?;
+            if status.link == Link::Safe {
+                return anyhow::Ok(status);
+            }
+            shown.show(&status, told.as_ref());
+            told = Some(status);
+        }
+    };
+    let synced = timeout(limit, safe).await;
+    shown.bar.finish_and_clear();
+    let Ok(status) = synced else {
         let status = local.replica.status();
         bail!("not in sync after {}: {}", seconds(limit), StatusLine::of(&status));
     };
@@ -53,6 +70,62 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
         let documents = count(documents, "document");
         format!("safe: the relay and this device both hold everything ({documents})")
     })
+}
+
+/// What a person sees while they wait.
+struct Shown {
+    bar: ProgressBar,
+    /// Documents that were here when the first had come, and when that was.
+    began: Cell<Option<(u64, Instant)>>,
+    output: Output,
+}
+
+impl Shown {
+    fn new(output: Output) -> Self {
+        let bar = match output.is_json() {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new_spinner(),
+        };
+        Self { bar, began: Cell::new(None), output }
+    }
+
+    /// Shows how far it is, and says at once why it does not go on.
+    fn show(&self, status: &Status, told: Option<&Status>) {
+        let is_news = told.is_none_or(|told| told.trouble != status.trouble);
+        if let Some(trouble) = status.trouble.as_ref().filter(|_| is_news) {
+            self.bar.suspend(|| self.output.note(&format!("{trouble}; trying again")));
+        }
+        let text = match &status.progress {
+            Some(progress) => {
+                let now = (progress.documents, Instant::now());
+                let (before, at) = self.began.get().unwrap_or(now);
+                self.began.set(Some((before, at)));
+                progress_text(progress, before, at.elapsed())
+            }
+            None => StatusLine::of(status).to_string(),
+        };
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+}
+
+/// `4,200 of 10,000 documents, 2.1 MB, about 40 seconds`, where so many were here before.
+fn progress_text(progress: &Progress, before: u64, took: Duration) -> String {
+    let Progress { documents, of, bytes } = *progress;
+    let mut text = format!(
+        "{} of {} documents, {}",
+        HumanCount(documents),
+        HumanCount(of),
+        DecimalBytes(bytes)
+    );
+    // The first moments say little about the rest.
+    let came = documents.saturating_sub(before);
+    if came > 0 && documents < of && took > Duration::from_secs(1) {
+        let left = took.as_secs_f64() * (of - documents) as f64 / came as f64;
+        let left = Duration::from_secs(left.ceil() as u64);
+        text += &format!(", about {}", HumanDuration(left));
+    }
+    text
 }
 
 /// Prints how it stands, whenever that changes.
@@ -77,19 +150,28 @@ pub(crate) struct StatusLine {
     link: Link,
     waiting: u64,
     set_aside: u64,
+    /// Documents that are here and in all, in hundredths, while what is older comes.
+    here: Option<(u64, u64)>,
     trouble: Option<String>,
 }
 
 impl StatusLine {
     pub(crate) fn of(status: &Status) -> Self {
-        let Status { link, waiting, set_aside, trouble, .. } = status.clone();
-        Self { link, waiting, set_aside, trouble }
+        let Status { link, waiting, set_aside, trouble, progress, .. } = status.clone();
+        let here = progress.map(|progress| {
+            let step = (progress.of / 100).max(1);
+            (progress.documents / step * step, progress.of)
+        });
+        Self { link, waiting, set_aside, here, trouble }
     }
 }
 
 impl fmt::Display for StatusLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.link)?;
+        if let Some((documents, of)) = self.here {
+            write!(f, ", {} of {} documents", HumanCount(documents), HumanCount(of))?;
+        }
         if self.waiting > 0 {
             write!(f, ", {} to send", count(self.waiting, "edit"))?;
         }
@@ -110,6 +192,26 @@ pub(crate) fn status_json(status: &Status) -> Value {
         "edited_at_s": status.edited_at_s,
         "safe_at_s": status.safe_at_s,
         "set_aside": status.set_aside,
+        "is_partial": status.is_partial,
+        "progress": status.progress.map(|progress| json!({
+            "documents": progress.documents,
+            "of": progress.of,
+            "bytes": progress.bytes,
+        })),
         "trouble": status.trouble,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_documents_bytes_and_what_is_left_of_the_time() {
+        let progress = Progress { documents: 4200, of: 10_000, bytes: 2_100_000 };
+        let text = progress_text(&progress, 200, Duration::from_secs(20));
+        assert_eq!(text, "4,200 of 10,000 documents, 2.10 MB, about 29 seconds");
+        let text = progress_text(&progress, 4200, Duration::from_secs(20));
+        assert_eq!(text, "4,200 of 10,000 documents, 2.10 MB");
+    }
 }

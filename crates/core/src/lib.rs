@@ -14,7 +14,7 @@
 //!   admission asks of it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
 //!   they differ;
-//! - [`wire`]: the frames of `rejoin.v1`;
+//! - [`wire`]: the frames of `rejoin.v2`;
 //! - [`session`]: the two ends of a session as state machines;
 //! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one.
 #![warn(missing_docs)]

@@ -14,6 +14,15 @@ pub const CHANGE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
 /// small enough to interleave, large enough that headers do not count.
 pub const FRAME_PAYLOAD_BYTES: usize = 256 << 10;
 
+/// Bytes of changes, or of one piece of a snapshot or long change, after which a session says how
+/// far the replica has come. A line of 40 kB/s that lasts six seconds carries a dozen of them, so
+/// what a cut costs is little; and no live edit waits behind more.
+pub const PIECE_BYTES: usize = 16 << 10;
+
+/// Documents of which a part has come, named in one Hello: one that is backfilled, one that was
+/// written to meanwhile, and some that were wanted.
+pub const BEGUN_MAX: usize = 16;
+
 /// Bytes a deflated change may inflate to. 1 MB of zeros deflated is otherwise gigabytes.
 pub const INFLATED_BYTES_MAX: usize = 8 << 20;
 
@@ -111,6 +120,7 @@ pub const REPO_STORAGES_MAX: usize = 1024;
 /// Bytes of one ephemeral message of automerge-repo; a longer one is not passed on.
 pub const EPHEMERAL_BYTES_MAX: usize = 256 << 10;
 
+const _: () = assert!(PIECE_BYTES <= FRAME_PAYLOAD_BYTES);
 /// Bytes of changes that the relay keeps for one device while it pushes them in parts: of one, and of
 /// all together. Enough for a pasted picture, which is then not sent again from its beginning over
 /// every bad connection.

@@ -1,46 +1,71 @@
-//! What the two ends of a session promise, each tested against frames alone.
+//! What the relay's end of a session promises, tested against frames alone.
+
+mod session_support;
+
+use std::collections::BTreeSet;
 
 use minicbor::bytes::ByteVec;
+use rejoin_core::limits::{PIECE_BYTES, WANT_DOCUMENTS_MAX};
 use rejoin_core::session::{
-    HANDSHAKE_MS_MAX, Opened, Part, Read, ReadAnswer, RelayEvent, RelaySession, ReplicaEvent,
-    ReplicaSession, SessionError, SpaceStart, StoreOutcome, Transmit,
+    HANDSHAKE_MS_MAX, Located, LogPage, Opened, Read, ReadAnswer, RelayEvent, RelaySession,
+    SessionError, StoreOutcome, Transmit,
 };
 use rejoin_core::wire::*;
-use rejoin_core::{
-    ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, RelayId, SpaceName, limits,
-};
+use rejoin_core::{ChangeHash, DeviceId, Epoch, RelayId, ShortHash, SpaceName, limits};
+use session_support::{Line, Space, document, jobs};
 
 const EPOCH: Epoch = Epoch([1; 16]);
 
-fn jobs() -> CollectionName {
-    CollectionName::new("jobs").unwrap()
+fn main_space() -> SpaceName {
+    SpaceName::new("main").unwrap()
 }
 
-fn document(n: u8) -> DocumentId {
-    DocumentId([n; 16])
-}
-
-fn hello(pushes: u32) -> Frame {
-    let name = SpaceName::new("main").unwrap();
-    let spaces = vec![SpaceWanted { name, cursor: None, holds: false }];
-    Frame::Hello(Hello { token: None, device: DeviceId([2; 16]), spaces, pushes })
+fn hello(pushes: u32, begun: Vec<Begun>) -> Frame {
+    let begun = Some(begun);
+    let spaces = vec![SpaceWanted { name: main_space(), cursor: None, holds: false, begun }];
+    Frame::Hello(Hello {
+        token: None,
+        device: DeviceId([2; 16]),
+        spaces,
+        pushes,
+        app: None,
+        identity: None,
+        upload: None,
+    })
 }
 
 fn push(n: u64) -> Frame {
+    let (document, collection) = (document(1), jobs());
     let changes = vec![ByteVec::from(vec![n as u8])];
-    Frame::Push(Push { space: 0, n, document: document(1), collection: jobs(), changes })
+    Frame::Push(Push { space: 0, n, document, collection, changes, piece: None })
 }
 
-/// A session that said Hello and was let in, with these documents unsent.
-fn opened(pushes: u32, position: u64, unsent: Vec<(DocumentId, u64)>) -> RelaySession {
+fn bare(start: Start, position: u64, sent: u64, backfill: Option<Backfill>) -> Opened {
+    Opened {
+        epoch: EPOCH,
+        access: Access::Write,
+        start,
+        position,
+        sent,
+        backfill,
+        first: Vec::new(),
+        documents: 0,
+    }
+}
+
+/// A session that said Hello and was let in.
+fn opened_with(pushes: u32, begun: Vec<Begun>, space: Opened) -> RelaySession {
     let mut session = RelaySession::new(0);
-    session.handle_frame(hello(pushes)).unwrap();
+    session.handle_frame(hello(pushes, begun)).unwrap();
     assert!(matches!(session.poll_event(), Some(RelayEvent::Hello(_))));
-    let start = Start::Beginning;
-    let space = Opened { epoch: EPOCH, access: Access::Write, start, position, unsent };
-    session.handle_opened(0, RelayId([3; 16]), 0, vec![space]);
+    session.handle_opened(0, RelayId([3; 16]), 0, vec![space], 0);
     assert!(matches!(frame(&mut session, 0), Some(Frame::Welcome(_))));
     session
+}
+
+/// One that has everything up to a position.
+fn opened(pushes: u32, position: u64) -> RelaySession {
+    opened_with(pushes, Vec::new(), bare(Start::Cursor, position, position, None))
 }
 
 /// The next frame, where the store is not asked.
@@ -58,14 +83,9 @@ fn read(session: &mut RelaySession, now: u64) -> Option<Read> {
     }
 }
 
-fn changes(positions: &[u64], next: Option<u64>) -> ReadAnswer {
-    let changes = positions.iter().map(|at| (*at, vec![*at as u8])).collect();
-    ReadAnswer::Document(Some(Part::Changes { collection: jobs(), changes, next }))
-}
-
 #[test]
 fn a_push_is_acknowledged_only_after_its_commit() {
-    let mut session = opened(2, 0, Vec::new());
+    let mut session = opened(2, 0);
     session.handle_frame(push(1)).unwrap();
     session.handle_frame(push(2)).unwrap();
     assert!(matches!(session.poll_event(), Some(RelayEvent::Push(_))));
@@ -78,7 +98,7 @@ fn a_push_is_acknowledged_only_after_its_commit() {
 
 #[test]
 fn a_refusal_goes_before_the_acknowledgement() {
-    let mut session = opened(1, 0, Vec::new());
+    let mut session = opened(1, 0);
     session.handle_frame(push(1)).unwrap();
     let refused = StoreOutcome::Refused {
         class: RefusedClass::Never,
@@ -94,102 +114,414 @@ fn a_refusal_goes_before_the_acknowledgement() {
 }
 
 #[test]
-fn the_first_digest_waits_for_the_announced_pushes() {
-    let mut session = opened(1, 0, Vec::new());
-    assert_eq!(session.poll_transmit(0), None);
-    session.handle_frame(push(1)).unwrap();
-    session.handle_stored(1, StoreOutcome::Kept);
-    session.handle_committed(0, document(1), 1..=1, true);
-    assert_eq!(frame(&mut session, 0), Some(Frame::Ack(Ack { n: 1 })));
-    let asked = read(&mut session, 0).unwrap();
-    assert_eq!(asked, Read::Digests { space: 0 });
-    let told = session.handle_read(0, asked, ReadAnswer::Digests(Vec::new()));
-    let Some(Frame::Checkpoint(checkpoint)) = told else { panic!("a checkpoint") };
-    assert_eq!((checkpoint.position, checkpoint.digests), (1, Some(Vec::new())));
-    assert!(session.is_drained());
-}
-
-#[test]
 fn a_digest_comes_even_if_an_announced_push_never_does() {
-    let mut session = opened(5, 0, Vec::new());
+    let mut session = opened(5, 0);
     assert_eq!(session.poll_transmit(0), None);
     let at = session.poll_timeout().unwrap();
     assert_eq!(read(&mut session, at), Some(Read::Digests { space: 0 }));
 }
 
 #[test]
-fn what_a_replica_pushed_is_not_sent_back_to_it() {
-    let mut session = opened(0, 3, vec![(document(1), 2)]);
-    // Its own push lands while the document is still to be caught up.
-    session.handle_committed(0, document(1), 4..=4, true);
+fn the_first_digest_waits_for_the_announced_pushes() {
+    let mut session = opened(1, 0);
+    assert_eq!(session.poll_transmit(0), None);
+    session.handle_frame(push(1)).unwrap();
+    session.handle_stored(1, StoreOutcome::Kept);
+    session.handle_committed(0, 1..=1, true);
+    assert_eq!(frame(&mut session, 0), Some(Frame::Ack(Ack { n: 1 })));
     let asked = read(&mut session, 0).unwrap();
-    let sent = session.handle_read(0, asked, changes(&[2, 3, 4], None)).unwrap();
-    let Frame::Changes(sent) = sent else { panic!("changes") };
-    assert_eq!(sent.changes, [ByteVec::from(vec![2]), ByteVec::from(vec![3])]);
-    // And a push to a document that is up to date marks nothing.
-    session.handle_committed(0, document(2), 5..=5, true);
-    assert_eq!(read(&mut session, 0), Some(Read::Digests { space: 0 }));
+    assert_eq!(asked, Read::Digests { space: 0 });
+    let told = session.handle_read(0, asked, ReadAnswer::Digests(Vec::new()));
+    let Some(Frame::Checkpoint(checkpoint)) = told else { panic!("a checkpoint") };
+    assert_eq!((checkpoint.position, checkpoint.digests), (1, Some(Vec::new())));
+    assert_eq!(checkpoint.backfill, None);
+    assert!(session.is_drained());
 }
 
 #[test]
-fn live_edits_go_before_what_came_earlier() {
-    let mut session = opened(0, 100, vec![(document(1), 1), (document(2), 50)]);
-    session.handle_committed(0, document(3), 101..=101, false);
-    let order: Vec<_> = (0..3)
-        .map(|_| {
-            let asked = read(&mut session, 0).unwrap();
-            let Read::Document { document, from, .. } = asked else { panic!("{asked:?}") };
-            session.handle_read(0, asked, changes(&[from], None));
-            document
-        })
-        .collect();
-    assert_eq!(order, [document(3), document(1), document(2)]);
-}
-
-#[test]
-fn a_slow_reader_costs_an_entry_per_document() {
-    let mut session = opened(0, 0, Vec::new());
-    for position in 1..=100_000 {
-        session.handle_committed(0, document((position % 7) as u8), position..=position, false);
+fn what_is_new_comes_in_the_order_of_the_log_and_every_page_counts() {
+    let mut space = Space::default();
+    for n in 0..200 {
+        space.write(document(n % 7), 1000);
     }
-    assert_eq!(session.queued(), 7);
-    // And one catch-up each, from the first position unsent.
-    let asked = read(&mut session, 0).unwrap();
-    let expected = Read::Document { space: 0, document: document(1), from: 1, snapshot: None };
-    assert_eq!(asked, expected);
+    let mut session = opened_with(0, Vec::new(), bare(Start::Cursor, 200, 0, None));
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once(1..=200);
+    // Within a page each document is together; pages are in order.
+    let (mut bytes, mut last, mut page, mut marks) = (0, 0, BTreeSet::new(), Vec::new());
+    for frame in &line.frames {
+        match frame {
+            Frame::Changes(changes) => {
+                bytes += changes.changes.iter().map(|chunk| chunk.len()).sum::<usize>();
+                for chunk in &changes.changes {
+                    page.insert(u64::from_be_bytes(chunk[..8].try_into().unwrap()));
+                }
+                assert!(bytes <= PIECE_BYTES, "{bytes} bytes without a checkpoint");
+            }
+            Frame::Checkpoint(checkpoint) => {
+                assert!(page.iter().copied().eq(last + 1..=checkpoint.position));
+                (bytes, last) = (0, checkpoint.position);
+                page.clear();
+                marks.push((last, checkpoint.digests.is_some()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(marks.len(), 200_000 / 16_000 + 1, "{marks:?}");
+    assert_eq!(marks.last(), Some(&(200, true)));
+    assert!(marks[..marks.len() - 1].iter().all(|(_, digests)| !digests));
 }
 
 #[test]
-fn a_checkpoint_stays_below_what_is_unsent() {
-    let mut session = opened(0, 100, vec![(document(1), 40), (document(2), 60)]);
-    let asked = read(&mut session, 0).unwrap();
-    session.handle_read(0, asked, changes(&[40, 41], None));
-    let Some(Frame::Checkpoint(checkpoint)) = frame(&mut session, 1_000) else { panic!() };
-    assert_eq!((checkpoint.position, checkpoint.digests), (59, None));
+fn what_a_replica_pushed_is_not_sent_back_to_it() {
+    let mut space = Space::default();
+    for n in 1..=3 {
+        space.write(document(n), 100);
+    }
+    let mut session = opened_with(0, Vec::new(), bare(Start::Cursor, 3, 1, None));
+    // Its own pushes land while others' are still to be sent, one of them between two others.
+    session.handle_committed(0, space.write(document(2), 100)..=4, true);
+    session.handle_committed(0, space.write(document(3), 100)..=5, false);
+    session.handle_committed(0, space.write(document(4), PIECE_BYTES * 3)..=6, true);
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once([2, 3, 5]);
+    assert_eq!(line.marks, Some((6, None)));
+    // And a push of a replica that has everything asks the store for nothing.
+    session.handle_committed(0, space.write(document(2), 100)..=7, true);
+    assert_eq!(session.poll_transmit(1), None);
+    assert_eq!(session.queued(), 0);
+    let asked = read(&mut session, 1_000).unwrap();
+    assert_eq!(asked, Read::Digests { space: 0 });
+    session.handle_read(1_000, asked, ReadAnswer::Digests(Vec::new()));
 }
 
 #[test]
-fn a_snapshot_goes_out_in_parts_and_the_rest_after_it() {
-    let mut session = opened(0, 9, vec![(document(1), 1)]);
-    let part = |offset| {
-        let (collection, bytes) = (jobs(), vec![0; 5]);
-        ReadAnswer::Document(Some(Part::Snapshot {
-            collection,
-            covers: 8,
-            offset,
-            total: 10,
-            bytes,
-        }))
-    };
+fn a_document_that_was_pushed_to_and_has_older_changes_is_sent_them() {
+    let mut space = Space::default();
+    for n in [1, 1, 2, 3] {
+        space.write(document(n), 100);
+    }
+    let backfill = Backfill::of(0, 4);
+    let mut session = opened_with(0, Vec::new(), bare(Start::Beginning, 4, 4, backfill));
+    session.handle_committed(0, space.write(document(1), 100)..=5, true);
+    session.handle_committed(0, space.write(document(1), PIECE_BYTES * 2)..=6, true);
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once(1..=4);
+    assert_eq!(line.documents()[0], document(1), "with what is new, not with the backfill");
+    assert_eq!((line.marks, line.digests), (Some((6, None)), 1));
+}
+
+#[test]
+fn the_backfill_goes_from_the_newest_down_and_live_edits_before_it() {
+    let mut space = Space::default();
+    for n in 1..=40 {
+        space.write(document(n), 5_000);
+    }
+    let backfill = Backfill::of(0, 40);
+    let mut session = opened_with(0, Vec::new(), bare(Start::Beginning, 40, 40, backfill));
+    let mut line = Line::default();
+    line.take(&mut session, &space, 0, 1);
+    assert_eq!(line.came, [40]);
+    let live = space.write(document(99), 100);
+    session.handle_committed(0, live..=live, false);
+    // What was read already goes, and then what is new.
+    line.take(&mut session, &space, 0, 5);
+    let at = line.came.iter().position(|position| *position == live).expect("sent soon");
+    assert!(at <= 3, "{:?}", line.came);
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once(1..=41);
+    let older: Vec<_> = line.came.iter().copied().filter(|position| *position != live).collect();
+    assert!(older.is_sorted_by(|a, b| a > b), "{older:?}");
+    // The marks go down with it, and only the last checkpoint has digests.
+    let marks = line.frames.iter().filter_map(|frame| match frame {
+        Frame::Checkpoint(it) => Some((it.backfill.map_or(0, |it| it.through), &it.digests)),
+        _ => None,
+    });
+    let marks = marks.collect::<Vec<_>>();
+    assert!(marks.len() >= 10 && marks.is_sorted_by(|a, b| a.0 > b.0), "{marks:?}");
+    let (last, others) = marks.split_last().unwrap();
+    assert!(last.1.is_some() && others.iter().all(|(_, digests)| digests.is_none()));
+}
+
+#[test]
+fn live_edits_pass_between_the_parts_of_a_large_document() {
+    let mut space = Space::default();
+    for _ in 0..40 {
+        space.write(document(1), 4_000);
+    }
+    space.write(document(1), PIECE_BYTES * 4 + 100);
+    let end = space.end();
+    let backfill = Backfill::of(0, end);
+    let mut session = opened_with(0, Vec::new(), bare(Start::Beginning, end, end, backfill));
+    let mut line = Line::default();
+    for n in 0..10 {
+        let live = space.write(document(100 + n), 100);
+        session.handle_committed(0, live..=live, false);
+        let before = line.came.len();
+        line.take(&mut session, &space, 0, 2);
+        assert!(line.came[before..].contains(&live), "{:?}", &line.came[before..]);
+        line.take(&mut session, &space, 0, 1);
+    }
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once(1..=space.end());
+    let of_it = line.frames.iter().filter_map(|frame| match frame {
+        Frame::Changes(it) if it.document == document(1) => it.more,
+        _ => None,
+    });
+    let more: Vec<_> = of_it.collect();
+    assert_eq!(more.len(), 8 + 5, "{more:?}");
+    assert!(more[..12].iter().all(|more| *more) && !more[12]);
+    assert_eq!(line.marks, Some((space.end(), None)));
+}
+
+#[test]
+fn a_document_written_to_while_it_is_backfilled_is_sent_once() {
+    for at in 0..14 {
+        let mut space = Space::default();
+        space.write(document(2), 100);
+        for _ in 0..40 {
+            space.write(document(1), 4_000);
+        }
+        let end = space.end();
+        let backfill = Backfill::of(0, end);
+        let mut session = opened_with(0, Vec::new(), bare(Start::Beginning, end, end, backfill));
+        let mut line = Line::default();
+        line.take(&mut session, &space, 0, at);
+        for (n, own) in [(1, false), (2, true), (1, true), (1, false)] {
+            let live = space.write(document(n), 4_000);
+            session.handle_committed(0, live..=live, own);
+            line.take(&mut session, &space, 0, 1);
+        }
+        line.take_all(&mut session, &space, 0);
+        line.take_all(&mut session, &space, 1_000);
+        let own = [end + 2, end + 3];
+        line.has_each_once((1..=end + 4).filter(|position| !own.contains(position)));
+        assert_eq!(line.marks, Some((end + 4, None)));
+        assert_eq!(session.queued(), 0);
+    }
+}
+
+#[test]
+fn a_slow_reader_costs_two_marks() {
+    let mut space = Space::default();
+    let mut session = opened(0, 0);
+    for n in 0..20_000_u32 {
+        let position = space.write(document((n % 7) as u8), 8);
+        session.handle_committed(0, position..=position, false);
+    }
+    assert_eq!(session.queued(), 0);
     let asked = read(&mut session, 0).unwrap();
-    assert!(session.handle_read(0, asked, part(0)).is_some());
+    assert_eq!(asked, Read::Log { space: 0, after: 0, through: 20_000, backfill: None });
+    let page = LogPage { batches: Vec::new(), through: 20_000, large: None };
+    session.handle_read(0, asked, ReadAnswer::Log(page));
+    assert!(matches!(read(&mut session, 0), Some(Read::Digests { .. })));
+}
+
+#[test]
+fn what_was_begun_goes_on_where_it_was_cut() {
+    let mut space = Space::default();
+    for _ in 0..3 {
+        space.write(document(1), 100);
+    }
+    space.write(document(1), PIECE_BYTES * 5);
+    space.write(document(2), 100);
+    let piece = BegunPiece { kind: PieceOf::Change, position: 4, bytes: PIECE_BYTES as u64 * 2 };
+    let begun = Begun { document: document(1), through: 3, piece: Some(piece) };
+    let backfill = Backfill::of(0, 4);
+    let space_opened = || bare(Start::Cursor, 5, 5, backfill);
+    let mut session = opened_with(0, vec![begun.clone()], space_opened());
     let asked = read(&mut session, 0).unwrap();
-    let Read::Document { snapshot, .. } = &asked else { panic!("{asked:?}") };
-    assert_eq!(*snapshot, Some((8, 5)));
-    assert!(session.handle_read(0, asked, part(5)).is_some());
+    let Read::Backfill { begun: named, .. } = &asked else { panic!("{asked:?}") };
+    assert_eq!(*named, [document(1)]);
+    let mut line = Line::default();
+    line.pieces.insert(4, piece.bytes);
+    session.handle_read(0, asked.clone(), space.answer(&asked));
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once([4]);
+    assert_eq!(line.marks, Some((5, None)));
+
+    // In another store the parts mean nothing.
+    let opened = Opened { start: Start::Beginning, ..space_opened() };
+    let mut session = opened_with(0, vec![begun], opened);
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once(1..=4);
+}
+
+#[test]
+fn a_cut_costs_no_more_than_a_page() {
+    let mut space = Space::default();
+    for n in 1..=100 {
+        space.write(document(n), 3_000);
+    }
+    let (mut marks, mut came) = ((100, Backfill::of(0, 100)), Vec::new());
+    let mut sessions = 0;
+    while marks.1.is_some() {
+        sessions += 1;
+        let opened = bare(Start::Cursor, 100, marks.0, marks.1);
+        let mut session = opened_with(0, Vec::new(), opened);
+        let mut line = Line::default();
+        line.take(&mut session, &space, 0, 9);
+        marks = line.marks.expect("a checkpoint within nine frames");
+        came.extend(line.came);
+    }
+    assert!((10..=20).contains(&sessions), "{sessions} sessions");
+    let each: BTreeSet<_> = came.iter().copied().collect();
+    assert_eq!(each.len(), 100);
+    assert!(came.len() <= 100 + sessions * 5, "{} changes came", came.len());
+}
+
+#[test]
+fn a_want_is_answered_with_changes_or_with_nothing() {
+    let mut space = Space::default();
+    for n in [1, 2, 1] {
+        space.write(document(n), 100);
+    }
+    let mut session = opened_with(0, Vec::new(), bare(Start::Now, 3, 3, None));
+    let held = |at: u8| vec![ShortHash([at; 8])];
+    let documents = vec![
+        Wanted { document: document(1), heads: held(1) },
+        Wanted { document: document(2), heads: held(2) },
+    ];
+    session.handle_frame(Frame::Want(Want { space: 0, documents, answers: false })).unwrap();
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    line.has_each_once([3]);
+    let nothing = Frame::Nothing(Nothing { space: 0, document: document(2) });
+    assert_eq!(line.frames.iter().filter(|frame| **frame == nothing).count(), 1);
+    assert!(matches!(line.frames.last(), Some(Frame::Checkpoint(it)) if it.digests.is_some()));
+
+    // And the relay asks for what it does not know.
+    let documents = vec![Wanted { document: document(1), heads: held(9) }];
+    session.handle_frame(Frame::Want(Want { space: 0, documents, answers: false })).unwrap();
     let asked = read(&mut session, 0).unwrap();
-    let Read::Document { from, snapshot, .. } = asked else { panic!("{asked:?}") };
-    assert_eq!((from, snapshot), (9, None));
+    let located = Located { from: None, wanted: Some(held(3)) };
+    session.handle_read(0, asked, ReadAnswer::Located(located));
+    let nothing = Frame::Nothing(Nothing { space: 0, document: document(1) });
+    assert_eq!(frame(&mut session, 0), Some(nothing));
+    let documents = vec![Wanted { document: document(1), heads: held(3) }];
+    let want = Want { space: 0, documents, answers: false };
+    assert_eq!(frame(&mut session, 0), Some(Frame::Want(want)));
+}
+
+#[test]
+fn documents_that_are_needed_first_go_before_the_backfill() {
+    let mut space = Space::default();
+    for n in 1..=20 {
+        space.write(document(n), 4_000);
+    }
+    let first = vec![document(1)];
+    let opened = Opened { first, ..bare(Start::Beginning, 20, 20, Backfill::of(0, 20)) };
+    let mut session = opened_with(0, Vec::new(), opened);
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    assert_eq!(line.documents()[..2], [document(1), document(20)]);
+    assert_eq!(line.came.iter().collect::<BTreeSet<_>>().len(), 20);
+}
+
+#[test]
+fn a_listing_is_read_from_the_store_and_an_offer_answered_once() {
+    let mut session = opened(0, 300);
+    assert!(matches!(read(&mut session, 0), Some(Read::Digests { .. })));
+    session.handle_read(0, Read::Digests { space: 0 }, ReadAnswer::Digests(Vec::new()));
+    let listed = |n| Listed { document: document(n), heads: ShortHash([n; 8]) };
+
+    let backfill = Backfill::of(0, 300);
+    let asks = || Frame::Listing(Listing { space: 0, backfill, documents: None });
+    session.handle_frame(asks()).unwrap();
+    assert!(matches!(session.handle_frame(asks()), Err(SessionError::Unexpected { .. })));
+    let asked = read(&mut session, 0).unwrap();
+    assert_eq!(asked, Read::Listing { space: 0, backfill: backfill.unwrap() });
+    let left = Backfill::of(0, 200);
+    let told = session.handle_read(0, asked, ReadAnswer::Listing(vec![listed(1)], left));
+    let documents = Some(vec![listed(1)]);
+    assert_eq!(told, Some(Frame::Listing(Listing { space: 0, backfill: left, documents })));
+
+    for wanted in [0, 1, WANT_DOCUMENTS_MAX, WANT_DOCUMENTS_MAX + 1] {
+        let offer = || Frame::Offer(Offer { space: 0, documents: vec![listed(1), listed(2)] });
+        session.handle_frame(offer()).unwrap();
+        assert!(matches!(session.handle_frame(offer()), Err(SessionError::Unexpected { .. })));
+        let asked = read(&mut session, 0).unwrap();
+        let documents = vec![listed(1), listed(2)];
+        assert_eq!(asked, Read::Compare { space: 0, documents });
+        let wants = vec![Wanted { document: document(2), heads: Vec::new() }; wanted];
+        assert_eq!(session.handle_read(0, asked, ReadAnswer::Compared(wants)), None);
+        assert!(!session.is_drained());
+        let mut got = 0;
+        loop {
+            let Some(Frame::Want(want)) = frame(&mut session, 0) else { panic!("a Want") };
+            assert!(want.documents.len() <= WANT_DOCUMENTS_MAX);
+            got += want.documents.len();
+            if want.answers {
+                break;
+            }
+        }
+        assert_eq!(got, wanted, "the last of them says that these are all");
+        // The digest comes after what was compared.
+        assert!(matches!(read(&mut session, 0), Some(Read::Digests { .. })));
+        session.handle_read(0, Read::Digests { space: 0 }, ReadAnswer::Digests(Vec::new()));
+    }
+}
+
+#[test]
+fn digests_come_only_when_nothing_is_unsent() {
+    let mut space = Space::default();
+    for n in 1..=30 {
+        space.write(document(n), 6_000);
+    }
+    let mut session =
+        opened_with(0, Vec::new(), bare(Start::Beginning, 30, 30, Backfill::of(0, 30)));
+    let mut line = Line::default();
+    // However much time passes.
+    for step in 0..200 {
+        line.take(&mut session, &space, step * 250, 1);
+        if step < 30 {
+            assert_eq!(line.digests, 0, "after {step} frames");
+        }
+    }
+    line.has_each_once(1..=30);
+    assert_eq!((line.digests, line.marks), (1, Some((30, None))));
+    // A question for digests is answered again.
+    let want = Want { space: 0, documents: Vec::new(), answers: false };
+    session.handle_frame(Frame::Want(want)).unwrap();
+    line.take_all(&mut session, &space, 100_000);
+    assert_eq!(line.digests, 2);
+}
+
+#[test]
+fn a_long_live_change_is_followed_by_digests() {
+    let mut space = Space::default();
+    let mut session = opened(0, 0);
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    for (n, len) in [100, 9_000, PIECE_BYTES * 3].into_iter().enumerate() {
+        let position = space.write(document(n as u8), len);
+        session.handle_committed(0, position..=position, false);
+        line.take_all(&mut session, &space, 1_000 * (n as u64 + 1));
+        assert_eq!(line.marks, Some((position, None)));
+        assert_eq!(line.digests, 2 + n, "one more");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_passed_over_and_holds_nothing_up() {
+    let mut space = Space::default();
+    for _ in 0..10 {
+        space.write(document(1), 4_000);
+    }
+    let mut session =
+        opened_with(0, Vec::new(), bare(Start::Beginning, 10, 10, Backfill::of(0, 10)));
+    let asked = read(&mut session, 0).unwrap();
+    session.handle_read(0, asked.clone(), space.answer(&asked));
+    let asked = read(&mut session, 0).unwrap();
+    assert!(matches!(asked, Read::Document { .. }));
+    session.handle_read(0, asked, ReadAnswer::Failed);
+    let mut line = Line::default();
+    line.take_all(&mut session, &space, 0);
+    assert_eq!((line.marks, line.digests), (Some((10, None)), 1));
 }
 
 #[test]
@@ -202,138 +534,40 @@ fn a_replica_that_breaks_the_protocol_is_told_how() {
     let timeout = session.handle_timeout(HANDSHAKE_MS_MAX).unwrap_err();
     assert!(matches!(timeout, SessionError::Timeout { awaited: "Hello", .. }));
 
-    let mut session = opened(0, 0, Vec::new());
+    let mut session = opened(0, 0);
     let gap = session.handle_frame(push(2)).unwrap_err();
     assert!(matches!(gap, SessionError::PushOrder { got: 2, expected: 1 }));
-    let again = session.handle_frame(hello(0)).unwrap_err();
+    let again = session.handle_frame(hello(0, Vec::new())).unwrap_err();
     assert!(matches!(again, SessionError::Unexpected { frame: "Hello", .. }));
-    let want = Want { space: 7, documents: Vec::new() };
-    let unknown = session.handle_frame(Frame::Want(want)).unwrap_err();
-    assert!(matches!(unknown, SessionError::Space { space: 7 }));
+    let nothing = Frame::Nothing(Nothing { space: 0, document: document(1) });
+    let not_mine = session.handle_frame(nothing).unwrap_err();
+    assert!(matches!(not_mine, SessionError::Unexpected { frame: "Nothing", .. }));
+    let elsewhere = [
+        Frame::Want(Want { space: 7, documents: Vec::new(), answers: false }),
+        Frame::Listing(Listing { space: 7, backfill: Backfill::of(0, 1), documents: None }),
+        Frame::Offer(Offer { space: 7, documents: Vec::new() }),
+        Frame::Repair(Repair { space: 7, from: 0, count: 1, symbols: None }),
+    ];
+    for frame in elsewhere {
+        let unknown = session.handle_frame(frame).unwrap_err();
+        assert!(matches!(unknown, SessionError::Space { space: 7 }));
+    }
     for n in 1..=limits::PUSHES_IN_FLIGHT_MAX as u64 {
         session.handle_frame(push(n)).unwrap();
     }
     let flood = session.handle_frame(push(limits::PUSHES_IN_FLIGHT_MAX as u64 + 1)).unwrap_err();
     assert!(matches!(flood, SessionError::TooManyPushes { .. }));
-}
 
-/// A replica's session that was welcomed.
-fn welcomed(start: Start) -> ReplicaSession {
-    let name = SpaceName::new("main").unwrap();
-    let spaces = vec![SpaceStart { name, cursor: None, holds: false }];
-    let mut session = ReplicaSession::new(0, DeviceId([2; 16]), None, spaces, 0);
-    assert!(matches!(session.poll_transmit(), Some(Frame::Hello(_))));
-    let granted = SpaceGranted { epoch: EPOCH, start, access: Access::Write };
-    let relay = RelayId([3; 16]);
-    let spaces = vec![granted];
-    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20 };
-    session.handle_frame(Frame::Welcome(welcome)).unwrap();
-    assert!(matches!(session.poll_event(), Some(ReplicaEvent::Welcomed { .. })));
-    session
-}
-
-fn part(offset: u64, total: u64, bytes: usize) -> Frame {
-    let bytes = ByteVec::from(vec![0; bytes]);
-    let snapshot = Some(SnapshotPart { offset, total, bytes });
-    let (document, changes) = (document(1), Vec::new());
-    let (collection, position) = (jobs(), None);
-    Frame::Changes(Changes { space: 0, document, collection, snapshot, changes, position })
-}
-
-#[test]
-fn pushes_travel_with_the_hello_and_wait_in_bounds() {
-    let name = SpaceName::new("main").unwrap();
-    let spaces = vec![SpaceStart { name, cursor: None, holds: true }];
-    let mut session = ReplicaSession::new(0, DeviceId([2; 16]), None, spaces, 1);
-    session.push(77, 0, document(1), jobs(), vec![vec![1]]);
-    assert!(matches!(session.poll_transmit(), Some(Frame::Hello(_))));
-    assert!(matches!(session.poll_transmit(), Some(Frame::Push(Push { n: 1, .. }))));
-    while session.can_push() {
-        session.push(78, 0, document(1), jobs(), vec![vec![0; 1 << 20]]);
-    }
-    assert!(session.in_flight() <= limits::PUSHES_IN_FLIGHT_MAX);
-    assert!(session.in_flight() << 20 <= limits::PUSH_BYTES_IN_FLIGHT_MAX + (1 << 20));
-}
-
-#[test]
-fn an_acknowledgement_answers_every_push_up_to_it() {
-    let mut session = welcomed(Start::Cursor);
-    for ticket in 1..=3 {
-        session.push(ticket, 0, document(1), jobs(), vec![vec![1]]);
-    }
-    session.handle_frame(Frame::Ack(Ack { n: 2 })).unwrap();
-    assert_eq!(session.poll_event(), Some(ReplicaEvent::Acked { ticket: 1 }));
-    assert_eq!(session.poll_event(), Some(ReplicaEvent::Acked { ticket: 2 }));
-    assert_eq!(session.poll_event(), None);
-    assert_eq!(session.in_flight(), 1);
-}
-
-#[test]
-fn a_cursor_is_not_trusted_until_digests_were_equal() {
-    let checkpoint = || {
-        let digests = Some(Vec::new());
-        Frame::Checkpoint(Checkpoint { space: 0, position: 5, digests })
+    let mut session = opened(0, 0);
+    let wanted = vec![Wanted { document: document(1), heads: Vec::new() }; WANT_DOCUMENTS_MAX];
+    let mut asked = 0;
+    let refused = loop {
+        let want = Want { space: 0, documents: wanted.clone(), answers: false };
+        match session.handle_frame(Frame::Want(want)) {
+            Ok(()) => asked += wanted.len(),
+            Err(refused) => break refused,
+        }
     };
-    let trusts = |session: &mut ReplicaSession| {
-        session.handle_frame(checkpoint()).unwrap();
-        let event = session.poll_event();
-        let Some(ReplicaEvent::Checkpoint { trusted, cursor, .. }) = event else { panic!() };
-        assert_eq!(cursor, Cursor { epoch: EPOCH, position: 5 });
-        trusted
-    };
-    assert!(trusts(&mut welcomed(Start::Cursor)));
-    let mut unknown = welcomed(Start::Now);
-    assert!(!trusts(&mut unknown));
-    unknown.handle_equal(0);
-    assert!(trusts(&mut unknown));
-}
-
-#[test]
-fn parts_of_a_snapshot_must_fit() {
-    let mut session = welcomed(Start::Beginning);
-    session.handle_frame(part(0, 10, 4)).unwrap();
-    // The relay made another snapshot meanwhile, and begins again.
-    session.handle_frame(part(0, 8, 4)).unwrap();
-    assert_eq!(session.poll_event(), None);
-    session.handle_frame(part(4, 8, 4)).unwrap();
-    let Some(ReplicaEvent::Received { snapshot, .. }) = session.poll_event() else { panic!() };
-    assert_eq!(snapshot.unwrap().len(), 8);
-
-    for wrong in [part(1, 10, 4), part(0, 3, 4), part(0, u64::MAX, 4), part(0, 10, 0)] {
-        let mut session = welcomed(Start::Beginning);
-        let error = session.handle_frame(wrong).unwrap_err();
-        assert!(matches!(error, SessionError::Snapshot { .. }), "{error}");
-    }
-}
-
-#[test]
-fn a_relay_that_breaks_the_protocol_is_left() {
-    let mut session = welcomed(Start::Cursor);
-    let refused = Refused {
-        n: 1,
-        class: RefusedClass::Later,
-        hashes: Vec::new(),
-        heads: Vec::new(),
-        retry_after_ms: 0,
-        reason: String::new(),
-    };
-    assert!(session.handle_frame(Frame::Refused(refused)).is_err());
-    assert!(session.handle_frame(hello(0)).is_err());
-    let repair = Repair { space: 0, from: 0, count: 1, symbols: Some(ByteVec::from(vec![])) };
-    assert!(session.handle_frame(Frame::Repair(repair)).is_err());
-
-    let mut silent = ReplicaSession::new(0, DeviceId([2; 16]), None, Vec::new(), 0);
-    assert!(silent.handle_timeout(HANDSHAKE_MS_MAX - 1).is_ok());
-    assert!(silent.handle_timeout(HANDSHAKE_MS_MAX).is_err());
-    let early = Frame::Ack(Ack { n: 1 });
-    assert!(silent.handle_frame(early).is_err());
-}
-
-#[test]
-fn a_relay_without_symbols_does_not_keep_a_repair_going() {
-    let mut session = welcomed(Start::Now);
-    session.start_repair(0, Vec::new());
-    let Some(Frame::Repair(asked)) = session.poll_transmit() else { panic!("a question") };
-    let empty = Repair { symbols: Some(ByteVec::from(vec![])), ..asked };
-    assert!(session.handle_frame(Frame::Repair(empty)).is_err());
+    assert!(matches!(refused, SessionError::TooManyWanted { .. }));
+    assert_eq!(asked, limits::WANTED_MAX);
 }

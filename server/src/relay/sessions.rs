@@ -4,8 +4,10 @@ use std::error::Error;
 
 use rejoin_core::limits::{FRAME_BYTES_MAX, PUSH_BYTES_IN_FLIGHT_MAX};
 use rejoin_core::session::{Opened, RelaySession, SessionError};
-use rejoin_core::wire::{Access, Bye, ByeCode, Frame, Presence, Push, SpaceWanted, Start, reason};
-use rejoin_core::{SpaceName, limits};
+use rejoin_core::wire::{
+    Access, Backfill, Bye, ByeCode, Cursor, Frame, Presence, Push, SpaceWanted, Start, reason,
+};
+use rejoin_core::{DeviceId, SpaceName, limits};
 use thiserror::Error;
 
 use super::{ConnectionId, Relay};
@@ -17,6 +19,8 @@ pub(super) struct Connection {
     pub(super) session: RelaySession,
     /// The spaces it opened, by their numbers in its frames.
     pub(super) spaces: Vec<SpaceName>,
+    /// Which replica it is.
+    pub(super) device: DeviceId,
     /// Bytes of its pushes that are not answered.
     pub(super) push_bytes: usize,
     pub(super) timer: Option<u64>,
@@ -62,6 +66,7 @@ impl Relay {
         let connection = Connection {
             session: RelaySession::new(now),
             spaces: Vec::new(),
+            device: DeviceId([0; 16]),
             push_bytes: 0,
             timer: None,
             closing: None,
@@ -86,7 +91,9 @@ impl Relay {
         self.counters.frames_in += 1;
         self.counters.bytes_in += message.len() as u64;
         match Frame::decode(message) {
-            Ok(frame) => self.handle_frame(id, frame),
+            Ok(Some(frame)) => self.handle_frame(id, frame),
+            // A later version may say what this one does not know.
+            Ok(None) => {}
             Err(error) => self.close_for_protocol(id, &error),
         }
     }
@@ -212,21 +219,31 @@ impl Relay {
     }
 
     /// How one space of a Hello stands, and where sending starts.
-    pub(super) fn opened(&self, wanted: &SpaceWanted) -> Result<Opened, StoreError> {
+    ///
+    /// A replica that was away for long gets what it missed as it gets what is older: the newest
+    /// first, and behind what is written meanwhile.
+    pub(super) fn opened(&mut self, wanted: &SpaceWanted) -> Result<Opened, StoreError> {
         let SpaceState { epoch, position } = self.store.space(&wanted.name)?;
-        let cursor = wanted.cursor.filter(|it| it.epoch == epoch && it.position <= position);
-        let (start, from) = match cursor {
-            Some(cursor) => (Start::Cursor, cursor.position),
-            None if wanted.holds => (Start::Now, position),
-            None => (Start::Beginning, 0),
-        };
         let access = self.options.access;
-        let unsent = match access {
-            Access::None => Vec::new(),
-            _ if from == position => Vec::new(),
-            _ => self.store.since(&wanted.name, from)?,
+        let cursor = wanted.cursor.filter(|it| it.epoch == epoch && it.position <= position);
+        let (start, sent, backfill) = match cursor {
+            Some(Cursor { position: sent, backfill: None, .. }) if position - sent > MISSED_MAX => {
+                (Start::Cursor, position, Backfill::of(sent, position))
+            }
+            Some(cursor) => (Start::Cursor, cursor.position, cursor.backfill),
+            None if wanted.holds => (Start::Now, position, None),
+            None => (Start::Beginning, position, Backfill::of(0, position)),
         };
-        Ok(Opened { epoch, access, start, position, unsent })
+        let (first, documents) = match (access, start) {
+            (Access::None, _) => (Vec::new(), 0),
+            (_, Start::Beginning) => {
+                let first = self.store.first_documents(&wanted.name)?;
+                let first = first.into_iter().map(|(_, document)| document).collect();
+                (first, self.store.documents_of(&wanted.name)?)
+            }
+            _ => (Vec::new(), self.store.documents_of(&wanted.name)?),
+        };
+        Ok(Opened { epoch, access, start, position, sent, backfill, first, documents })
     }
 
     fn handle_frame(&mut self, id: ConnectionId, frame: Frame) {
@@ -271,7 +288,8 @@ impl Relay {
 }
 
 pub(super) fn push_bytes(push: &Push) -> usize {
-    push.changes.iter().map(|chunk| chunk.len()).sum()
+    let piece = push.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+    piece + push.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
 }
 
 fn bounded(presence: Presence) -> Presence {
@@ -289,3 +307,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+/// Changes that a replica may have missed and still gets in the order they came, before what is
+/// written meanwhile: some 200 KB of small ones.
+const MISSED_MAX: u64 = 1024;

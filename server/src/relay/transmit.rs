@@ -1,9 +1,10 @@
 //! What a connection is sent next.
 
-use rejoin_core::limits::FRAME_PAYLOAD_BYTES;
+use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::session::{Read, ReadAnswer, RelaySession, Transmit};
 use rejoin_core::wire::{ByeCode, Frame};
 
+use super::pages::{backfill_page, compare, listing, log_page};
 use super::sessions::Closing;
 use super::{ConnectionId, Relay};
 use crate::store::StoreError;
@@ -67,25 +68,34 @@ impl Relay {
 
     /// `None` when the session is to be closed instead.
     fn answer(&mut self, id: ConnectionId, read: &Read) -> Result<Option<ReadAnswer>, StoreError> {
-        match read {
-            Read::Document { space, document, from, snapshot } => {
-                let Some(name) = self.space_of(id, *space) else { return Ok(None) };
-                let bytes_max = FRAME_PAYLOAD_BYTES;
-                let part = self.store.part(&name, document, *from, *snapshot, bytes_max)?;
-                Ok(Some(ReadAnswer::Document(part)))
+        let Some(name) = self.space_of(id, read.space()) else { return Ok(None) };
+        let answer = match read {
+            Read::Log { after, through, backfill, .. } => {
+                ReadAnswer::Log(log_page(&mut self.store, &name, *after, *through, *backfill)?)
+            }
+            Read::Backfill { backfill, begun, .. } => {
+                ReadAnswer::Backfill(backfill_page(&mut self.store, &name, *backfill, begun)?)
+            }
+            Read::Document { document, from, piece, .. } => {
+                let part = self.store.part(&name, document, *from, *piece, PIECE_BYTES)?;
+                ReadAnswer::Document(part)
             }
             Read::Locate { space, document, heads } => {
                 // Whoever knows what it wants is done with its repair.
                 self.repairs.end(&(id, *space));
-                let Some(name) = self.space_of(id, *space) else { return Ok(None) };
-                Ok(Some(ReadAnswer::Located(self.store.locate(&name, document, heads)?)))
+                ReadAnswer::Located(self.store.locate(&name, document, heads)?)
             }
-            Read::Symbols { space, from, count } => self.symbols(id, *space, *from, *count),
-            Read::Digests { space } => match self.space_of(id, *space) {
-                Some(name) => Ok(Some(ReadAnswer::Digests(self.store.digests(&name)?))),
-                None => Ok(None),
-            },
-        }
+            Read::Symbols { space, from, count } => return self.symbols(id, *space, *from, *count),
+            Read::Digests { .. } => ReadAnswer::Digests(self.store.digests(&name)?),
+            Read::Listing { backfill, .. } => {
+                let (documents, left) = listing(&mut self.store, &name, *backfill)?;
+                ReadAnswer::Listing(documents, left)
+            }
+            Read::Compare { documents, .. } => {
+                ReadAnswer::Compared(compare(&mut self.store, &name, documents)?)
+            }
+        };
+        Ok(Some(answer))
     }
 
     fn symbols(

@@ -10,7 +10,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use rejoin_core::wire::ByeCode;
+use rejoin_core::wire::{ByeCode, UPDATE, old_bye};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -182,6 +182,18 @@ async fn feed_in_fragments(
     }
 }
 
+/// Tells a replica that speaks the version before why it gets no session, and to stay away.
+pub(super) async fn say_old_bye(mut socket: WebSocket) {
+    let said = async {
+        socket.send(Message::Binary(old_bye().into())).await?;
+        let close = Close { code: ByeCode::Version, message: UPDATE.to_owned() };
+        socket.close(Some(close_frame(&close))).await?;
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<(), WebSocketError>(())
+    };
+    let _ = timeout(LINGER, said).await;
+}
+
 /// After a goodbye, leaves the replica a moment to read it and close: a socket that is dropped with
 /// bytes unread takes what was written last with it.
 async fn linger(end: &str) {
@@ -193,7 +205,7 @@ async fn linger(end: &str) {
 fn close_frame(close: &Close) -> CloseFrame {
     let code = match close.code {
         ByeCode::Stopping => 1001,
-        ByeCode::Protocol => 1002,
+        ByeCode::Protocol | ByeCode::Version => 1002,
         ByeCode::Forbidden | ByeCode::Timeout => 1008,
         ByeCode::Unavailable => 1013,
     };

@@ -8,6 +8,7 @@ use std::iter::from_fn;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::wire::{Bye, ByeCode, Frame};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -58,6 +59,10 @@ struct Link {
     is_waiting: bool,
     /// What it is given last, when it is writable.
     last: Option<Batch>,
+    /// Bytes it is given at once: as its line takes them, so that what is new need not wait long
+    /// behind what is old.
+    batch_bytes: usize,
+    given_at: Instant,
 }
 
 /// When to try and open the store again.
@@ -172,7 +177,14 @@ impl Driver {
 
     fn connected(&mut self, id: ConnectionId, protocol: Protocol, outbox: Sender<Batch>) {
         let now = self.now();
-        let mut link = Link { outbox, is_writable: true, is_waiting: false, last: None };
+        let mut link = Link {
+            outbox,
+            is_writable: true,
+            is_waiting: false,
+            last: None,
+            batch_bytes: PIECE_BYTES,
+            given_at: Instant::now(),
+        };
         match (&mut self.relay, protocol) {
             (Some(relay), Protocol::Rejoin) => relay.handle_connected(now, id),
             (Some(relay), Protocol::AutomergeRepo(space)) => {
@@ -189,6 +201,11 @@ impl Driver {
     fn writable(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.is_writable = true;
+        link.batch_bytes = match link.given_at.elapsed() {
+            took if took < WRITTEN_FAST => (link.batch_bytes * 2).min(self.batch_bytes),
+            took if took > WRITTEN_SLOWLY => PIECE_BYTES.min(self.batch_bytes),
+            _ => link.batch_bytes,
+        };
         if let Some(last) = link.last.take() {
             link.give(last);
         } else if std::mem::take(&mut link.is_waiting) {
@@ -246,9 +263,10 @@ impl Driver {
                 link.is_waiting = true;
                 continue;
             }
-            let frames = relay.poll_transmit(now, id, self.batch_bytes);
+            let frames = relay.poll_transmit(now, id, link.batch_bytes);
             let batch = Batch { frames, close: relay.poll_close(id) };
             if !batch.is_empty() {
+                link.given_at = Instant::now();
                 link.give(batch);
             }
         }
@@ -390,3 +408,9 @@ const PROBE_AFTER: Duration = Duration::from_secs(5);
 
 const REOPEN_DELAY_MIN: Duration = Duration::from_millis(100);
 const REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// A batch that is written so soon may be followed by a larger one.
+const WRITTEN_FAST: Duration = Duration::from_millis(20);
+
+/// A batch that takes so long was too large.
+const WRITTEN_SLOWLY: Duration = Duration::from_millis(200);

@@ -15,11 +15,13 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rejoin_core::SpaceName;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 
 use super::connection::Pump;
+use super::connection::say_old_bye;
 use super::engine::{EngineHandle, Protocol};
 use super::upgrade::Upgrade;
 use super::{Config, Phase};
@@ -101,6 +103,8 @@ fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router)
     };
     // Without it small frames wait for others.
     let _ = socket.set_nodelay(true);
+    // What the system holds for a slow line is what a live edit waits behind.
+    let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
     let accepted = Accepted { remote, _permit: Arc::new(permit) };
     let service = TowerToHyperService::new(router.clone().layer(Extension(accepted)));
     let served = http1::Builder::new()
@@ -168,6 +172,13 @@ fn upgrade(
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal.into_response(),
     };
+    if upgrade.is_old() {
+        tracing::info!(remote = %accepted.remote, "a replica of the version before was told to update");
+        return upgrade.respond(move |socket| async move {
+            say_old_bye(socket).await;
+            drop(accepted);
+        });
+    }
     let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
     let Shared { mut pump, alive, peer_ping_interval, .. } = shared;
     if protocol != Protocol::Rejoin {
@@ -211,3 +222,7 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 
 /// How long to wait when no socket can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes that the system keeps of what is written to a socket, about: a second and a half of a slow
+/// mobile line, and as much in flight as a fast one needs over 50 ms for 10 Mbit/s.
+const SEND_BUFFER_BYTES: usize = 64 << 10;

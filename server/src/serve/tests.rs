@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend};
 use rejoin_core::change::genesis;
-use rejoin_core::session::{ReplicaEvent, ReplicaSession, SpaceStart};
+use rejoin_core::session::{Opening, ReplicaEvent, ReplicaSession, SpaceStart};
 use rejoin_core::wire::{ByeCode, Frame, PROTOCOL};
 use rejoin_core::{CollectionName, DeviceId, DocumentId, SpaceName};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,8 +82,17 @@ impl Replica {
         request.headers_mut().insert("Sec-WebSocket-Protocol", PROTOCOL.parse().unwrap());
         let (socket, _) = connect_async(request).await.unwrap();
         let name = SpaceName::new("acme").unwrap();
-        let start = SpaceStart { name, cursor: None, holds: false };
-        let session = ReplicaSession::new(0, DeviceId([1; 16]), None, vec![start], 0);
+        let start = SpaceStart { name, cursor: None, holds: false, begun: Vec::new() };
+        let opening = Opening {
+            device: DeviceId([1; 16]),
+            token: None,
+            app: None,
+            identity: None,
+            spaces: vec![start],
+            pushes: 0,
+            upload: None,
+        };
+        let session = ReplicaSession::new(0, opening);
         Self { socket, session }
     }
 
@@ -99,7 +108,8 @@ impl Replica {
             }
             let message = self.socket.next().await.expect("goodbye comes first").unwrap();
             let Message::Binary(bytes) = message else { continue };
-            self.session.handle_frame(Frame::decode(&bytes).unwrap()).unwrap();
+            let frame = Frame::decode(&bytes).unwrap().expect("a frame of this version");
+            self.session.handle_frame(frame).unwrap();
             while let Some(event) = self.session.poll_event() {
                 match event {
                     ReplicaEvent::Acked { .. } => return Ok(()),

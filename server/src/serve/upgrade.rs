@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use rejoin_core::limits::{FRAME_BYTES_MAX, REPO_FRAME_BYTES_MAX};
-use rejoin_core::wire::PROTOCOL;
+use rejoin_core::wire::{OLD_PROTOCOL, PROTOCOL};
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -41,6 +41,8 @@ struct Speaks {
 }
 
 const REJOIN: Speaks = Speaks { subprotocol: Some(PROTOCOL), message_bytes_max: FRAME_BYTES_MAX };
+const REJOIN_BEFORE: Speaks =
+    Speaks { subprotocol: Some(OLD_PROTOCOL), message_bytes_max: FRAME_BYTES_MAX };
 const AUTOMERGE_REPO: Speaks =
     Speaks { subprotocol: None, message_bytes_max: REPO_FRAME_BYTES_MAX };
 
@@ -67,14 +69,22 @@ impl Upgrade {
         let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_websocket);
         let accept = key.map(|key| derive_accept_key(key.as_bytes()));
         let accept = accept.and_then(|accept| HeaderValue::try_from(accept).ok());
-        let is_named = |name| names(headers, &SEC_WEBSOCKET_PROTOCOL, name);
-        let speaks_ours = speaks.subprotocol.is_none_or(is_named);
+        let is_named = |speaks: &Speaks| {
+            speaks.subprotocol.is_none_or(|name| names(headers, &SEC_WEBSOCKET_PROTOCOL, name))
+        };
         let accept = accept.ok_or(UpgradeError::NotWebSocket)?;
-        if !speaks_ours {
-            return Err(UpgradeError::Protocol);
-        }
+        let speaks = match () {
+            () if is_named(speaks) => speaks,
+            () if is_named(&REJOIN_BEFORE) => &REJOIN_BEFORE,
+            () => return Err(UpgradeError::Protocol),
+        };
         let connection = request.extensions_mut().remove().ok_or(UpgradeError::NotWebSocket)?;
         Ok(Self { connection, accept, speaks })
+    }
+
+    /// Whether the replica speaks the version before: it is told so, and nothing else.
+    pub(super) fn is_old(&self) -> bool {
+        self.speaks.subprotocol == Some(OLD_PROTOCOL)
     }
 
     /// Answers the request, and runs `serve` with the WebSocket once the answer is sent.

@@ -6,7 +6,7 @@ use redb::{ReadOnlyTable, ReadableDatabase};
 use rejoin_core::limits::{FRAME_CHANGES_MAX, HEADS_MAX};
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::{Located, Part};
-use rejoin_core::wire::CollectionDigest;
+use rejoin_core::wire::{BegunPiece, CollectionDigest, PieceOf};
 use rejoin_core::{
     ChangeGraph, CollectionName, DocumentId, Epoch, SetDigest, ShortHash, SpaceName,
 };
@@ -14,9 +14,9 @@ use rejoin_core::{
 use super::cache::Held;
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, LATEST, LatestRow,
-    OWN_ROW, POSITIONS_END, SNAPSHOTS, SnapshotRow,
+    OWN_ROW, POSITIONS_END, SNAPSHOTS,
 };
-use super::{ChangeStore, StoreError};
+use super::{ChangeStore, LogChunk, StoreError};
 
 /// How far a space has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,7 @@ impl ChangeStore {
         let digest = |it: CollectionContent| CollectionDigest {
             collection: it.collection,
             digest: it.digest,
+            documents: it.documents,
         };
         Ok(contents.map(digest).collect())
     }
@@ -123,12 +124,12 @@ impl ChangeStore {
         Ok(contents)
     }
 
-    /// Some bytes of a document from position `from` on, or one change if that alone is more than
-    /// `bytes_max`; `None` if the space has no such document.
+    /// Some bytes of a document from position `from` on; `None` if the space has no such document.
+    /// A change of more than [`LONG_BYTES`](super::LogChunk::LONG_BYTES) comes in pieces.
     ///
-    /// A reader that lacks what was folded away, or everything, gets the snapshot: part by part,
-    /// where `under_way` says which (by the last position it covers) and how many bytes of it were
-    /// sent. If another has taken its place, that one from its beginning.
+    /// A reader that lacks what was folded away, or everything, gets the snapshot: in pieces too,
+    /// where `here` says of what the reader has a beginning, and how much. If that is something
+    /// else, what comes next begins anew.
     ///
     /// # Errors
     /// The database cannot be read, or this document is damaged.
@@ -137,7 +138,7 @@ impl ChangeStore {
         space: &SpaceName,
         document: &DocumentId,
         from: u64,
-        under_way: Option<(u64, u64)>,
+        here: Option<BegunPiece>,
         bytes_max: usize,
     ) -> Result<Option<Part>, StoreError> {
         let transaction = self.database.begin_read()?;
@@ -148,17 +149,43 @@ impl ChangeStore {
         let absent = StoreError::Absent { document: number, what: "collection" };
         let name = self.held_space(space)?.and_then(|space| space.name(row.collection));
         let collection = name.cloned().ok_or(absent)?;
-        match &row.snapshot {
-            Some(snapshot) if from <= snapshot.folded.max(row.first) => {
-                let parts = transaction.open_table(SNAPSHOTS)?;
-                let piece = snapshot_piece(&parts, number, snapshot, under_way, bytes_max)?;
-                let (covers, total) = (snapshot.covers, snapshot.bytes);
-                let (offset, bytes) = piece;
-                Ok(Some(Part::Snapshot { collection, covers, offset, total, bytes }))
+        let offset = |kind, position, total| match here {
+            Some(here) if here.kind == kind && here.position == position && here.bytes < total => {
+                here.bytes
             }
-            _ => {
-                let chunks = transaction.open_table(CHUNKS)?;
-                let (changes, next) = changes_part(&documents, &chunks, number, from, bytes_max)?;
+            _ => 0,
+        };
+        if let Some(snapshot) = row.snapshot.as_ref().filter(|it| from <= it.folded.max(row.first))
+        {
+            let parts = transaction.open_table(SNAPSHOTS)?;
+            let (kind, position, total) = (PieceOf::Snapshot, snapshot.covers, snapshot.bytes);
+            let offset = offset(kind, position, total);
+            let bytes = snapshot_piece(&parts, number, offset, bytes_max)?;
+            let next = Some(position + 1).filter(|next| *next <= row.last);
+            return Ok(Some(Part::Piece {
+                collection,
+                kind,
+                position,
+                offset,
+                total,
+                bytes,
+                next,
+            }));
+        }
+        let chunks = transaction.open_table(CHUNKS)?;
+        let (changes, next) = changes_part(&documents, &chunks, number, from, bytes_max)?;
+        match next {
+            Some(Next::Long { position, len, after }) if changes.is_empty() => {
+                let (kind, total) = (PieceOf::Change, len);
+                let offset = offset(kind, position, total);
+                let absent = StoreError::Absent { document: number, what: "bytes of a change" };
+                let piece = self.chunk_piece(number, position, offset, bytes_max)?;
+                let bytes = piece.filter(|bytes| !bytes.is_empty()).ok_or(absent)?;
+                let next = after;
+                Ok(Some(Part::Piece { collection, kind, position, offset, total, bytes, next }))
+            }
+            next => {
+                let next = next.map(|next| next.position());
                 Ok(Some(Part::Changes { collection, changes, next }))
             }
         }
@@ -277,8 +304,30 @@ pub(super) fn first_after(
     Ok(first.map(|(key, _)| key.value().1))
 }
 
-/// Changes with their positions, and the position that follows if there is one.
-type Changes = (Vec<(u64, Vec<u8>)>, Option<u64>);
+/// Changes with their positions, and what follows if anything does.
+type Changes = (Vec<(u64, Vec<u8>)>, Option<Next>);
+
+/// The change after some.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Short {
+        position: u64,
+    },
+    /// One that comes in pieces, and the position after it.
+    Long {
+        position: u64,
+        len: u64,
+        after: Option<u64>,
+    },
+}
+
+impl Next {
+    fn position(self) -> u64 {
+        match self {
+            Self::Short { position } | Self::Long { position, .. } => position,
+        }
+    }
+}
 
 fn changes_part(
     documents: &Rows,
@@ -289,14 +338,20 @@ fn changes_part(
 ) -> Result<Changes, StoreError> {
     let mut changes: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut bytes = 0;
-    for entry in documents.range((number, from)..(number, POSITIONS_END))? {
+    let mut rows = documents.range((number, from)..(number, POSITIONS_END))?;
+    while let Some(entry) = rows.next() {
         let (key, value) = entry?;
         let position = key.value().1;
         let row = ChangeRow::decode(number, value.value())?;
-        bytes += row.chunk.len();
+        let len = row.chunk.len();
+        if len > LogChunk::LONG_BYTES {
+            let after = rows.next().transpose()?.map(|(key, _)| key.value().1);
+            return Ok((changes, Some(Next::Long { position, len, after })));
+        }
+        bytes += len;
         let is_full = changes.len() == FRAME_CHANGES_MAX || bytes > bytes_max as u64;
         if is_full && !changes.is_empty() {
-            return Ok((changes, Some(position)));
+            return Ok((changes, Some(Next::Short { position })));
         }
         changes.push((position, chunk_of(chunks, number, position, row.chunk)?));
     }
@@ -321,22 +376,17 @@ pub(super) fn chunk_of(
     }
 }
 
-/// Where a piece of a snapshot begins, and its bytes: what the stored part has of it from there.
+/// Bytes of a snapshot: what the stored part has of it from there on.
 fn snapshot_piece(
     parts: &Rows,
     number: u64,
-    snapshot: &SnapshotRow,
-    under_way: Option<(u64, u64)>,
+    offset: u64,
     bytes_max: usize,
-) -> Result<(u64, Vec<u8>), StoreError> {
-    let offset = match under_way {
-        Some((of, sent)) if of == snapshot.covers && sent < snapshot.bytes => sent,
-        _ => 0,
-    };
+) -> Result<Vec<u8>, StoreError> {
     let absent = || StoreError::Absent { document: number, what: "snapshot" };
     let part = parts.range((number, 0)..=(number, offset))?.next_back();
     let (key, part) = part.ok_or_else(absent)??;
     let begins = (offset - key.value().1) as usize;
     let rest = part.value().get(begins..).filter(|rest| !rest.is_empty()).ok_or_else(absent)?;
-    Ok((offset, rest[..rest.len().min(bytes_max.max(1))].to_vec()))
+    Ok(rest[..rest.len().min(bytes_max.max(1))].to_vec())
 }

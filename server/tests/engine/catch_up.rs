@@ -1,10 +1,11 @@
 //! What a returning replica is sent.
 
-use rejoin_core::Epoch;
-use rejoin_core::wire::{Cursor, Frame, Start};
+use rejoin_core::limits::PIECE_BYTES;
+use rejoin_core::wire::{Backfill, Cursor, Frame, Start};
+use rejoin_core::{DocumentId, Epoch};
 use rejoin_relay::RelayOptions;
 
-use crate::harness::{Author, PLENTY, World, document};
+use crate::harness::{Author, PLENTY, Peer, World, document, noise};
 
 #[test]
 fn a_cursor_resumes_with_exactly_what_is_new() {
@@ -82,25 +83,201 @@ fn a_cursor_of_another_store_is_not_believed() {
 }
 
 #[test]
-fn a_slow_reader_costs_an_entry_per_document_and_gets_one_catch_up() {
+fn a_slow_reader_costs_two_marks_and_gets_all_it_missed_in_order() {
     let mut world = World::new();
     let (mut alice, mut slow) = (world.connect(None, false), world.connect(None, false));
     world.drive(&mut [&mut alice, &mut slow]);
     let mut authors: Vec<_> = (1..=5).map(Author::new).collect();
+    let mut chunks = Vec::new();
     for round in 0..200 {
         for (n, author) in authors.iter_mut().enumerate() {
-            alice.push(round, document(n as u8), author.puts(1));
+            let chunk = author.puts(1);
+            alice.push(round, document(n as u8), chunk.clone());
+            chunks.extend(chunk);
         }
         world.drive(&mut [&mut alice]);
-        assert!(world.relay.counters().queued <= 5 + 1, "{}", world.relay.counters().queued);
+        assert!(world.relay.counters().queued <= 1, "{}", world.relay.counters().queued);
     }
     let frames = slow.frames.len();
     world.drive(&mut [&mut slow]);
     let catch_up = &slow.frames[frames..];
     let changes = catch_up.iter().filter(|frame| matches!(frame, Frame::Changes(_))).count();
-    assert_eq!(changes, 5, "one frame for each document");
-    assert_eq!(slow.received().len(), 1000);
+    let bytes: usize = chunks.iter().map(Vec::len).sum();
+    assert!(changes <= 5 * (bytes / PIECE_BYTES + 2), "{changes} frames, {bytes} bytes");
+    let (mut received, mut sent) = (slow.received(), chunks);
+    received.sort();
+    sent.sort();
+    assert_eq!(received, sent);
     assert!(slow.agrees());
+}
+
+/// Takes frames one by one until the next checkpoint, which is all that a replica keeps.
+fn until_checkpoint(world: &mut World, peer: &mut Peer) {
+    world.send(peer);
+    world.turn();
+    let frames = peer.frames.len();
+    while world.receive_one(peer) {
+        let told = |frame: &Frame| matches!(frame, Frame::Checkpoint(_));
+        if peer.frames[frames..].iter().any(told) {
+            return;
+        }
+    }
+    panic!("no checkpoint came");
+}
+
+/// Takes frames one by one until so many pieces came in this session; says whether they did.
+pub(crate) fn until_pieces(world: &mut World, peer: &mut Peer, count: usize) -> bool {
+    world.send(peer);
+    world.turn();
+    while pieces(&peer.frames).len() < count {
+        if !world.receive_one(peer) {
+            return false;
+        }
+    }
+    true
+}
+
+fn documents(peer: &Peer) -> Vec<DocumentId> {
+    let changes = peer.frames.iter().filter_map(|frame| match frame {
+        Frame::Changes(changes) => Some(changes.document),
+        _ => None,
+    });
+    changes.collect()
+}
+
+#[test]
+fn a_backfill_that_is_cut_again_and_again_goes_on_from_the_newest_to_the_oldest() {
+    let mut world = World::new();
+    let mut alice = world.connect(None, false);
+    let mut authors: Vec<_> = (0..100).map(|n| Author::new(n + 1)).collect();
+    for (n, author) in authors.iter_mut().enumerate() {
+        let changes = vec![author.put("a", &noise(n as u64, 2000)), author.put("b", "1")];
+        alice.push(n as u64, document(n as u8), changes);
+    }
+    world.drive(&mut [&mut alice]);
+    let mut bob = world.connect(None, false);
+    let (mut order, mut sessions) = (Vec::new(), 0);
+    loop {
+        until_checkpoint(&mut world, &mut bob);
+        order.extend(documents(&bob));
+        sessions += 1;
+        if bob.cursor.unwrap().backfill.is_none() {
+            break;
+        }
+        bob = world.reconnect(bob);
+        // Somebody writes to one that is here, while nobody reads.
+        if sessions == 3 {
+            alice.push(1000, document(99), vec![authors[99].put("c", "new")]);
+            world.drive(&mut [&mut alice]);
+        }
+    }
+    assert!(sessions > 10, "{sessions} sessions");
+    let new = order.iter().rposition(|it| *it == document(99)).unwrap();
+    assert!(new > 0, "what was written meanwhile came, by itself");
+    order.remove(new);
+    let newest_first: Vec<_> = (0..100).rev().map(document).collect();
+    assert_eq!(order, newest_first, "each once");
+    world.drive(&mut [&mut alice, &mut bob]);
+    assert!(bob.agrees());
+    assert_eq!(bob.cursor, alice.cursor);
+}
+
+#[test]
+fn a_long_change_that_is_cut_goes_on_where_it_was() {
+    let mut world = World::new();
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    let mut chunks = author.puts(2);
+    chunks.push(author.put("photo", &noise(1, 200_000)));
+    chunks.extend(author.puts(1));
+    assert!(chunks[2].len() > 5 * PIECE_BYTES, "{} bytes", chunks[2].len());
+    alice.push(1, document(1), chunks);
+    alice.push(2, document(2), Author::new(2).puts(1));
+    world.drive(&mut [&mut alice]);
+    let mut bob = world.connect(None, false);
+    let (mut offsets, mut sessions) = (Vec::new(), 1);
+    while until_pieces(&mut world, &mut bob, 2) {
+        offsets.extend(pieces(&bob.frames));
+        bob = world.reconnect(bob);
+        sessions += 1;
+    }
+    offsets.extend(pieces(&bob.frames));
+    world.drive(&mut [&mut bob]);
+    assert!(sessions > 4 && offsets.len() > 8, "{sessions} sessions, {offsets:?}");
+    let each: Vec<_> = (0..offsets.len() as u64).map(|n| n * PIECE_BYTES as u64).collect();
+    assert_eq!(offsets, each, "each piece once");
+    assert!(bob.agrees());
+    assert_eq!(bob.cursor, alice.cursor);
+}
+
+#[test]
+fn live_edits_pass_a_document_that_comes_in_parts() {
+    let mut world = World::new();
+    let (mut alice, mut carol) = (world.connect(None, false), world.connect(None, false));
+    alice.push(1, document(1), vec![Author::new(1).put("photo", &noise(1, 300_000))]);
+    world.drive(&mut [&mut alice, &mut carol]);
+    let mut bob = world.connect(None, false);
+    world.send(&mut bob);
+    world.turn();
+    while pieces(&bob.frames).len() < 3 {
+        assert!(world.receive_one(&mut bob));
+    }
+    carol.push(1, document(2), Author::new(2).puts(1));
+    world.send(&mut carol);
+    world.turn();
+    for _ in 0..3 {
+        world.receive_one(&mut bob);
+    }
+    assert!(bob.documents.contains_key(&document(2)));
+    assert!(pieces(&bob.frames).len() < 6);
+    world.drive(&mut [&mut alice, &mut bob, &mut carol]);
+    assert!(bob.agrees());
+}
+
+/// Where the pieces begin that came.
+pub(crate) fn pieces(frames: &[Frame]) -> Vec<u64> {
+    let pieces = frames.iter().filter_map(|frame| match frame {
+        Frame::Changes(changes) => changes.piece.as_ref().map(|piece| piece.offset),
+        _ => None,
+    });
+    pieces.collect()
+}
+
+#[test]
+fn a_replica_far_behind_gets_the_newest_first() {
+    for (missed, far) in [(1024, false), (1025, true)] {
+        let mut world = World::new();
+        let mut alice = world.connect(None, false);
+        let mut authors: Vec<_> = (0..25).map(|n| Author::new(n + 1)).collect();
+        alice.push(0, document(0), authors[0].puts(3));
+        world.drive(&mut [&mut alice]);
+        let mut bob = world.connect(None, false);
+        world.drive(&mut [&mut bob]);
+        let cursor = bob.cursor.unwrap();
+        let mut written = Vec::new();
+        while written.len() < missed {
+            let n = written.len() % 25;
+            let chunk = authors[n].puts(1);
+            alice.push(written.len() as u64, document(n as u8), chunk.clone());
+            world.drive(&mut [&mut alice]);
+            written.extend(chunk);
+        }
+        let mut back = world.reconnect(bob);
+        world.drive(&mut [&mut alice, &mut back]);
+        assert_eq!(started(&back), Start::Cursor);
+        let first = documents(&back)[0];
+        let last = document(((written.len() - 1) % 25) as u8);
+        assert_eq!(first, if far { last } else { document(0) });
+        let Some(Frame::Welcome(welcome)) = back.frames.first() else { panic!("a Welcome") };
+        let backfill = Backfill::of(cursor.position, cursor.position + missed as u64);
+        assert_eq!(welcome.spaces[0].backfill, backfill.filter(|_| far));
+        let mut received = back.received();
+        received.sort();
+        written.sort();
+        assert_eq!(received, written, "what is new, once");
+        assert!(back.agrees());
+        assert_eq!(back.cursor, alice.cursor);
+    }
 }
 
 #[test]
@@ -118,7 +295,7 @@ fn a_budget_cuts_what_is_sent_and_loses_nothing() {
     world.send(&mut bob);
     world.turn();
     let mut polls = 0;
-    while world.receive(&mut bob, 1) {
+    while world.receive_one(&mut bob) {
         polls += 1;
     }
     assert!(polls >= 4, "{polls} polls");
@@ -164,7 +341,7 @@ fn memory_for_graphs_keeps_its_budget() {
     assert!(alice.refused().is_empty());
 }
 
-fn started(peer: &crate::harness::Peer) -> Start {
+fn started(peer: &Peer) -> Start {
     let welcome = peer.frames.iter().find_map(|frame| match frame {
         Frame::Welcome(welcome) => Some(welcome.spaces[0].start),
         _ => None,

@@ -1,9 +1,10 @@
 //! Folding changes into snapshots, and what readers are sent then.
 
-use rejoin_core::wire::Frame;
+use rejoin_core::wire::{Frame, PieceOf};
 use rejoin_relay::{CompactionPolicy, RelayOptions, TailPolicy, compact_in_process};
 
-use crate::harness::{Author, Peer, World, document};
+use crate::catch_up::{pieces, until_pieces};
+use crate::harness::{Author, Peer, World, document, noise};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -29,7 +30,10 @@ fn fold(world: &mut World) -> usize {
 }
 
 fn snapshots(peer: &Peer) -> usize {
-    let is_part = |frame: &&Frame| matches!(frame, Frame::Changes(it) if it.snapshot.is_some());
+    let is_part = |frame: &&Frame| {
+        let Frame::Changes(changes) = frame else { return false };
+        changes.piece.as_ref().is_some_and(|piece| piece.kind == PieceOf::Snapshot)
+    };
     peer.frames.iter().filter(is_part).count()
 }
 
@@ -203,7 +207,7 @@ fn a_large_snapshot_comes_in_parts_and_starts_over_if_another_takes_its_place() 
     world.send(&mut bob);
     world.turn();
     while snapshots(&bob) < 2 {
-        assert!(world.receive(&mut bob, 1));
+        assert!(world.receive_one(&mut bob));
     }
     for n in 20..32 {
         alice.push(n, document(1), vec![author.put(&format!("blob {n}"), &noise(n, 1000))]);
@@ -211,10 +215,42 @@ fn a_large_snapshot_comes_in_parts_and_starts_over_if_another_takes_its_place() 
     world.drive(&mut [&mut alice]);
     assert_eq!(fold(&mut world), 1);
     world.drive(&mut [&mut alice, &mut bob]);
-    let offsets: Vec<u64> = offsets(&bob);
+    let offsets = pieces(&bob.frames);
     assert_eq!(offsets.iter().filter(|offset| **offset == 0).count(), 2, "{offsets:?}");
     assert!(offsets.len() >= 6, "{offsets:?}");
     assert!(bob.agrees());
+}
+
+#[test]
+fn a_snapshot_that_is_cut_goes_on_where_it_was() {
+    let mut world = World::with(options());
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    for n in 0..12 {
+        alice.push(n, document(1), vec![author.put(&format!("blob {n}"), &noise(n, 15_000))]);
+    }
+    world.drive(&mut [&mut alice]);
+    assert_eq!(fold(&mut world), 1);
+    alice.push(20, document(1), author.puts(2));
+    world.drive(&mut [&mut alice]);
+    let mut bob = world.connect(None, false);
+    let (mut came, mut sessions) = (Vec::new(), 1);
+    while until_pieces(&mut world, &mut bob, 2) {
+        came.extend(pieces(&bob.frames));
+        bob = world.reconnect(bob);
+        sessions += 1;
+        if sessions == 3 {
+            alice.push(21, document(1), author.puts(1));
+            world.drive(&mut [&mut alice]);
+        }
+    }
+    came.extend(pieces(&bob.frames));
+    world.drive(&mut [&mut alice, &mut bob]);
+    assert!(sessions > 3 && came.len() > 5, "{sessions} sessions, {came:?}");
+    let step = rejoin_core::limits::PIECE_BYTES as u64;
+    assert!(came.iter().copied().eq((0..came.len() as u64).map(|n| n * step)), "{came:?}");
+    assert!(bob.agrees());
+    assert_eq!(bob.cursor, alice.cursor);
 }
 
 #[test]
@@ -256,20 +292,91 @@ fn a_snapshot_of_another_document_is_not_taken() {
     assert_eq!((snapshots(&bob), changes(&bob)), (0, 40));
 }
 
-fn offsets(peer: &Peer) -> Vec<u64> {
-    let parts = peer.frames.iter().filter_map(|frame| match frame {
-        Frame::Changes(changes) => changes.snapshot.as_ref().map(|part| part.offset),
-        _ => None,
-    });
-    parts.collect()
+/// Anything may happen between any two frames: edits of others and own ones, long ones, folding, a
+/// cut. In the end everything is there.
+#[test]
+fn whenever_the_line_is_cut_everything_comes() {
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut options = options();
+        options.compaction.as_mut().unwrap().tail.bytes_max = 0;
+        options.compaction.as_mut().unwrap().tail.away_ms_max = 0;
+        let mut world = World::with(options);
+        let mut alice = world.connect(None, false);
+        let mut authors: Vec<_> = (1..=9).map(Author::new).collect();
+        let mut own = Author::new(100);
+        let mut pushed: Vec<Vec<u8>> = Vec::new();
+        for _ in 0..20 {
+            write(&mut world, &mut alice, &mut authors, &mut random);
+        }
+        let mut bob = world.connect(None, false);
+        world.send(&mut bob);
+        world.turn();
+        assert!(world.receive_one(&mut bob), "a Welcome");
+        for _ in 0..80 {
+            match random.below(10) {
+                0 | 1 => write(&mut world, &mut alice, &mut authors, &mut random),
+                2 => drop(fold(&mut world)),
+                3 => {
+                    let len = [10, 3_000, 40_000][random.below(3)];
+                    let chunk = own.put("own", &noise(random.next(), len));
+                    let doc = bob.documents.entry(document(100)).or_default();
+                    doc.load_incremental(&chunk).unwrap();
+                    pushed.push(chunk.clone());
+                    bob.push(0, document(100), vec![chunk]);
+                }
+                4 => {
+                    bob = world.reconnect(bob);
+                    // What is not acknowledged is pushed again.
+                    pushed.iter().for_each(|chunk| bob.push(0, document(100), vec![chunk.clone()]));
+                }
+                _ => {
+                    world.send(&mut bob);
+                    world.turn();
+                    for _ in 0..random.below(4) {
+                        world.receive_one(&mut bob);
+                    }
+                    world.now += random.next() % 150;
+                }
+            }
+        }
+        world.drive(&mut [&mut alice, &mut bob]);
+        assert!(bob.refused().is_empty(), "seed {seed}");
+        assert!(bob.agrees(), "seed {seed}");
+        assert_eq!(bob.cursor.unwrap().backfill, None, "seed {seed}");
+        let mut carol = world.connect(None, false);
+        world.drive(&mut [&mut carol]);
+        assert!(carol.agrees(), "seed {seed}");
+        assert_eq!(bob.cursor, carol.cursor, "seed {seed}");
+    }
 }
 
-/// Text that does not deflate to nothing.
-fn noise(seed: u64, len: usize) -> String {
-    let mut state = seed + 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b' ' + (state >> 33) as u8 % 90)
+fn write(world: &mut World, alice: &mut Peer, authors: &mut [Author], random: &mut Random) {
+    let n = random.below(authors.len());
+    let changes = match random.below(4) {
+        0 => vec![authors[n].put("a", &noise(random.next(), 40_000))],
+        1 => vec![authors[n].put("b", &noise(random.next(), 6_000))],
+        _ => {
+            let count = 1 + random.below(6);
+            authors[n].puts(count)
+        }
     };
-    (0..len).map(|_| next()).collect()
+    alice.push(0, document(n as u8), changes);
+    world.send(alice);
+    world.turn();
+    while world.receive_one(alice) {}
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
 }

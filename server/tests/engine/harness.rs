@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ROOT};
 use rejoin_core::repair::RepairItem;
-use rejoin_core::session::{ReplicaEvent, ReplicaSession, SpaceStart};
-use rejoin_core::wire::{CollectionDigest, Cursor, Frame, Refused, RefusedClass};
+use rejoin_core::session::{Opening, ReplicaEvent, ReplicaSession, SpaceStart};
+use rejoin_core::wire::{
+    Begun, BegunPiece, ChangePiece, CollectionDigest, Cursor, Frame, Piece, PieceOf, Refused,
+    RefusedClass, Start,
+};
 use rejoin_core::{
     ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName, heads_hash,
 };
@@ -91,10 +94,20 @@ pub(crate) struct Peer {
     pub(crate) events: Vec<ReplicaEvent>,
     /// What it was sent and holds.
     pub(crate) documents: BTreeMap<DocumentId, AutoCommit>,
+    /// Documents that are sent by themselves, and are not all there.
+    pub(crate) parts: BTreeMap<DocumentId, PartHeld>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) digests: Option<Vec<CollectionDigest>>,
     pub(crate) close: Option<Close>,
+}
+
+/// How much there is of a document that comes in parts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PartHeld {
+    through: u64,
+    piece: Option<(PieceOf, u64)>,
+    bytes: Vec<u8>,
 }
 
 impl World {
@@ -138,14 +151,44 @@ impl World {
         cursor: Option<Cursor>,
         holds: bool,
     ) -> Peer {
+        self.open(SpaceStart { name, cursor, holds, begun: Vec::new() }, None)
+    }
+
+    /// The same replica in another session, with everything that came in the one before.
+    pub(crate) fn reconnect(&mut self, before: Peer) -> Peer {
+        let Peer { cursor, documents, parts, id, .. } = before;
+        self.relay.handle_disconnected(id);
+        let begun = parts.iter().map(|(document, held)| held.begun(*document)).collect();
+        let holds = !documents.is_empty();
+        let start = SpaceStart { name: space(), cursor, holds, begun };
+        Peer { documents, parts, ..self.open(start, None) }
+    }
+
+    /// A session that goes on with the upload of a long change.
+    pub(crate) fn connect_uploading(&mut self, upload: ChangeHash) -> Peer {
+        let (name, cursor, holds, begun) = (space(), None, false, Vec::new());
+        self.open(SpaceStart { name, cursor, holds, begun }, Some(upload))
+    }
+
+    fn open(&mut self, start: SpaceStart, upload: Option<ChangeHash>) -> Peer {
         let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
-        let start = SpaceStart { name, cursor, holds };
+        let cursor = start.cursor;
+        let opening = Opening {
+            device: DeviceId([1; 16]),
+            token: None,
+            app: None,
+            identity: None,
+            spaces: vec![start],
+            pushes: 0,
+            upload,
+        };
         Peer {
             id,
-            session: ReplicaSession::new(self.now, DeviceId([1; 16]), None, vec![start], 0),
+            session: ReplicaSession::new(self.now, opening),
             events: Vec::new(),
             documents: BTreeMap::new(),
+            parts: BTreeMap::new(),
             frames: Vec::new(),
             cursor,
             digests: None,
@@ -176,9 +219,23 @@ impl World {
     pub(crate) fn receive(&mut self, peer: &mut Peer, budget: usize) -> bool {
         let frames = self.relay.poll_transmit(self.now, peer.id, budget);
         let received = !frames.is_empty();
-        frames.iter().for_each(|bytes| peer.handle(Frame::decode(bytes).unwrap()));
+        frames.iter().for_each(|bytes| peer.handle(Frame::decode(bytes).unwrap().unwrap()));
         peer.close = self.relay.poll_close(peer.id).or_else(|| peer.close.take());
         received
+    }
+
+    /// Gives the peer the next frame that the relay has to send, if there is one.
+    pub(crate) fn receive_one(&mut self, peer: &mut Peer) -> bool {
+        loop {
+            if self.receive(peer, 1) {
+                return true;
+            }
+            // A search that found nothing to send ends a poll too.
+            let mut ready = std::iter::from_fn(|| self.relay.poll_ready());
+            if !ready.any(|id| id == peer.id) {
+                return false;
+            }
+        }
     }
 
     /// Lets everything happen that can, with time passing whenever nothing else does.
@@ -219,6 +276,10 @@ impl Peer {
         self.session.push(ticket, 0, document, jobs(), changes);
     }
 
+    pub(crate) fn push_piece(&mut self, ticket: u64, document: DocumentId, piece: ChangePiece) {
+        self.session.push_piece(ticket, 0, document, jobs(), piece);
+    }
+
     fn handle(&mut self, frame: Frame) {
         self.frames.push(frame.clone());
         self.session.handle_frame(frame).unwrap();
@@ -230,11 +291,23 @@ impl Peer {
 
     fn note(&mut self, event: &ReplicaEvent) {
         match event {
-            ReplicaEvent::Received { document, snapshot, changes, .. } => {
+            ReplicaEvent::Received { document, piece, changes, position, more, .. } => {
+                let whole = piece.as_ref().and_then(|piece| self.take_piece(document, piece));
                 let doc = self.documents.entry(*document).or_default();
-                for chunk in snapshot.iter().chain(changes) {
+                for chunk in whole.iter().chain(changes) {
                     doc.load_incremental(chunk).unwrap();
                 }
+                match (more, position) {
+                    (Some(true), Some(position)) if piece.is_none() || whole.is_some() => {
+                        self.parts.entry(*document).or_default().through = *position;
+                    }
+                    (Some(false), _) => drop(self.parts.remove(document)),
+                    _ => {}
+                }
+            }
+            // What is to come of what is older counts from the beginning.
+            ReplicaEvent::Welcomed { spaces, .. } if spaces[0].start == Start::Beginning => {
+                self.cursor = Some(spaces[0].cursor);
             }
             ReplicaEvent::Checkpoint { cursor, digests, .. } => {
                 self.cursor = Some(*cursor);
@@ -242,6 +315,22 @@ impl Peer {
             }
             _ => {}
         }
+    }
+
+    /// Keeps a piece, and gives what it is a piece of when that is whole.
+    fn take_piece(&mut self, document: &DocumentId, piece: &Piece) -> Option<Vec<u8>> {
+        let held = self.parts.entry(*document).or_default();
+        let of = Some((piece.kind, piece.position));
+        if piece.offset == 0 {
+            (held.piece, held.bytes) = (of, Vec::new());
+        }
+        assert_eq!((held.piece, held.bytes.len() as u64), (of, piece.offset), "in order");
+        held.bytes.extend_from_slice(&piece.bytes);
+        if (held.bytes.len() as u64) < piece.total {
+            return None;
+        }
+        held.piece = None;
+        Some(std::mem::take(&mut held.bytes))
     }
 
     /// Tickets acknowledged, in order.
@@ -268,15 +357,23 @@ impl Peer {
         (refused[0].class, refused[0].hashes.clone())
     }
 
-    /// Every chunk and snapshot received.
+    /// Every change received, and everything that came in pieces, in order.
     pub(crate) fn received(&self) -> Vec<Vec<u8>> {
-        let received = self.events.iter().filter_map(|event| match event {
-            ReplicaEvent::Received { snapshot, changes, .. } => {
-                Some(snapshot.iter().chain(changes).cloned())
+        let mut received = Vec::new();
+        let mut pieces: BTreeMap<DocumentId, Vec<u8>> = BTreeMap::new();
+        for event in &self.events {
+            let ReplicaEvent::Received { document, piece, changes, .. } = event else { continue };
+            if let Some(piece) = piece {
+                let held = pieces.entry(*document).or_default();
+                held.truncate(piece.offset as usize);
+                held.extend_from_slice(&piece.bytes);
+                if held.len() as u64 == piece.total {
+                    received.push(std::mem::take(held));
+                }
             }
-            _ => None,
-        });
-        received.flatten().collect()
+            received.extend(changes.iter().cloned());
+        }
+        received
     }
 
     pub(crate) fn is_told(&self) -> bool {
@@ -289,7 +386,8 @@ impl Peer {
         for item in self.items_with_heads() {
             digest.insert(&item.0, &heads_hash(&item.1));
         }
-        self.digests == Some(vec![CollectionDigest { collection: jobs(), digest }])
+        let documents = self.documents.len() as u64;
+        self.digests == Some(vec![CollectionDigest { collection: jobs(), digest, documents }])
     }
 
     pub(crate) fn items(&mut self) -> Vec<RepairItem> {
@@ -312,6 +410,14 @@ impl Peer {
     }
 }
 
+impl PartHeld {
+    fn begun(&self, document: DocumentId) -> Begun {
+        let bytes = self.bytes.len() as u64;
+        let piece = self.piece.map(|(kind, position)| BegunPiece { kind, position, bytes });
+        Begun { document, through: self.through, piece }
+    }
+}
+
 pub(crate) fn open(disk: &Disk, options: RelayOptions) -> Relay {
     let mut next = 0;
     let ids = || {
@@ -319,4 +425,14 @@ pub(crate) fn open(disk: &Disk, options: RelayOptions) -> Relay {
         [next; 16]
     };
     Relay::open(disk.database().unwrap(), options, ids).unwrap()
+}
+
+/// Text that does not deflate to nothing.
+pub(crate) fn noise(seed: u64, len: usize) -> String {
+    let mut state = seed + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + (state >> 33) as u8 % 90)
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -11,3 +11,4 @@ mod harness;
 mod pushes;
 mod repair;
 mod repo_peer;
+mod uploads;

@@ -1,11 +1,11 @@
 //! Finding out what differs, after a cursor was lost.
 
-use rejoin_core::DocumentId;
 use rejoin_core::session::{Difference, ReplicaEvent};
-use rejoin_core::wire::Wanted;
+use rejoin_core::wire::{Backfill, Frame, Listed, Wanted};
+use rejoin_core::{DocumentId, ShortHash, heads_hash};
 use rejoin_relay::RelayOptions;
 
-use crate::harness::{Author, Peer, World, document};
+use crate::harness::{Author, PLENTY, Peer, World, document, hash, hashes};
 
 #[test]
 fn a_lost_cursor_is_repaired_in_both_directions() {
@@ -34,7 +34,7 @@ fn a_lost_cursor_is_repaired_in_both_directions() {
     world.drive(&mut [&mut alice, &mut returned]);
     assert!(!returned.agrees());
     let items = returned.items();
-    returned.session.start_repair(0, items);
+    returned.session.start_repair(0, items, 4096);
     world.drive(&mut [&mut alice, &mut returned]);
 
     let difference = difference(&returned);
@@ -71,6 +71,106 @@ fn equal_sets_need_no_documents() {
 }
 
 #[test]
+fn documents_are_listed_from_the_one_changed_last_and_offers_are_compared() {
+    let id = |n: u16| {
+        DocumentId::from_random([(n >> 8) as u8 + 1, n as u8].repeat(8).try_into().unwrap())
+    };
+    let mut world = World::new();
+    let mut alice = world.connect(None, false);
+    let mut first = Author::new(1);
+    let chunks = first.puts(1);
+    let held = heads_hash(&hashes(&chunks)).short();
+    for n in 0..600 {
+        alice.push(u64::from(n), id(n), chunks.clone());
+        if n % 200 == 199 {
+            world.drive(&mut [&mut alice]);
+        }
+    }
+    world.drive(&mut [&mut alice]);
+    alice.push(600, id(0), first.puts(1));
+    world.drive(&mut [&mut alice]);
+
+    let mut bob = world.connect(None, true);
+    world.drive(&mut [&mut bob]);
+    let mut left = Backfill::of(0, bob.cursor.unwrap().position);
+    let (mut listed, mut pages) = (Vec::new(), Vec::new());
+    while let Some(asked) = left {
+        bob.events.clear();
+        bob.session.list(0, asked);
+        world.drive(&mut [&mut bob]);
+        let Some(ReplicaEvent::Listed { documents, left: more, .. }) = bob.events.first() else {
+            panic!("{:?}", bob.events)
+        };
+        pages.push(documents.len());
+        listed.extend(documents.iter().copied());
+        left = *more;
+    }
+    assert_eq!(pages, [512, 88]);
+    assert_eq!(listed[0].document, id(0));
+    assert_ne!(listed[0].heads, held);
+    let others = (1..600).rev().map(|n| Listed { document: id(n), heads: held });
+    assert!(listed[1..].iter().copied().eq(others));
+
+    // The relay wants what it has otherwise, with the heads it has, and what it does not have.
+    let unknown = Listed { document: document(250), heads: held };
+    let other = Listed { heads: ShortHash([0; 8]), ..listed[1] };
+    bob.events.clear();
+    bob.session.offer(0, vec![listed[0], other, unknown]);
+    bob.session.offer(0, Vec::new());
+    world.send(&mut bob);
+    assert!(world.receive(&mut bob, PLENTY));
+    assert!(bob.close.is_some(), "one offer at a time");
+
+    let mut bob = world.connect(None, true);
+    world.drive(&mut [&mut bob]);
+    for (offered, wanted) in [
+        (vec![listed[0]], Vec::new()),
+        (
+            vec![listed[0], other, unknown],
+            vec![
+                Wanted { document: other.document, heads: vec![hash(&chunks[0]).short()] },
+                Wanted { document: unknown.document, heads: Vec::new() },
+            ],
+        ),
+    ] {
+        bob.events.clear();
+        bob.session.offer(0, offered);
+        world.drive(&mut [&mut bob]);
+        let event = ReplicaEvent::Wanted { space: 0, documents: wanted, answers: true };
+        assert_eq!(bob.events.first(), Some(&event));
+        // And then tells what all of it comes to.
+        assert!(matches!(bob.frames.last(), Some(Frame::Checkpoint(it)) if it.digests.is_some()));
+    }
+}
+
+#[test]
+fn a_document_that_is_wanted_comes_or_there_is_nothing() {
+    let mut world = World::new();
+    let mut alice = world.connect(None, false);
+    let chunks = Author::new(1).puts(3);
+    alice.push(1, document(1), chunks.clone());
+    world.drive(&mut [&mut alice]);
+    let mut bob = world.connect(None, true);
+    world.drive(&mut [&mut bob]);
+    let want = |document, held: &[Vec<u8>]| {
+        let heads = held.last().map(|chunk| hash(chunk).short());
+        vec![Wanted { document, heads: heads.into_iter().collect() }]
+    };
+    bob.session.want(0, want(document(1), &chunks[..1]));
+    world.drive(&mut [&mut bob]);
+    assert_eq!(bob.received(), chunks[1..]);
+    bob.session.want(0, want(document(1), &chunks));
+    bob.session.want(0, want(document(9), &[]));
+    world.drive(&mut [&mut bob]);
+    let nothing = bob.events.iter().filter_map(|event| match event {
+        ReplicaEvent::Nothing { document, .. } => Some(*document),
+        _ => None,
+    });
+    assert_eq!(nothing.collect::<Vec<_>>(), [document(1), document(9)]);
+    assert_eq!(bob.received(), chunks[1..], "and nothing else");
+}
+
+#[test]
 fn a_repair_dropped_for_others_begins_anew() {
     let mut options = RelayOptions::default();
     options.repair_bytes_max = 0;
@@ -82,8 +182,8 @@ fn a_repair_dropped_for_others_begins_anew() {
     world.drive(&mut [&mut alice]);
     let (mut bob, mut carol) = (world.connect(None, true), world.connect(None, true));
     world.drive(&mut [&mut bob, &mut carol]);
-    bob.session.start_repair(0, Vec::new());
-    carol.session.start_repair(0, Vec::new());
+    bob.session.start_repair(0, Vec::new(), 4096);
+    carol.session.start_repair(0, Vec::new(), 4096);
     world.drive(&mut [&mut bob, &mut carol]);
     assert_eq!([&bob, &carol].iter().filter(|peer| peer.close.is_some()).count(), 1);
 }

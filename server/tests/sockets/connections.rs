@@ -3,11 +3,13 @@
 use std::process::Command;
 use std::time::Duration;
 
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use rejoin_core::limits::FRAME_BYTES_MAX;
-use rejoin_core::wire::{ByeCode, Frame, PROTOCOL};
+use rejoin_core::wire::{ByeCode, Frame, OLD_PROTOCOL, PROTOCOL, old_bye};
 use rejoin_relay::Config;
+use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::replica::Replica;
 use crate::serving::Serving;
@@ -70,6 +72,44 @@ async fn another_subprotocol_is_told_which_to_ask_for() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
         assert!(answer.contains(PROTOCOL), "{answer}");
     }
+    relay.stop().await.unwrap().unwrap();
+}
+
+/// A replica of the version before says Hello as it always did, and is told in its own words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_of_the_version_before_is_told_to_update_and_hung_up_on() {
+    let relay = Serving::start().await;
+    let mut request = format!("ws://{}/sync", relay.address).into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", OLD_PROTOCOL.parse().unwrap());
+    let (mut socket, answer) = connect_async(request).await.unwrap();
+    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], OLD_PROTOCOL);
+    // [0, [{1: device, 2: [{0: "acme", 2: false}], 3: 0}]], as that version wrote it.
+    let mut hello = vec![0x82, 0x00, 0x81, 0xa3, 0x01, 0x50];
+    hello.extend([7; 16]);
+    hello.extend([0x02, 0x81, 0xa2, 0x00, 0x64]);
+    hello.extend(b"acme");
+    hello.extend([0x02, 0xf4, 0x03, 0x00]);
+    socket.send(Message::Binary(hello.into())).await.unwrap();
+    let mut said = Vec::new();
+    let mut closed = false;
+    while let Some(message) = socket.next().await {
+        match message {
+            Ok(Message::Binary(bytes)) => said.push(bytes.to_vec()),
+            Ok(Message::Close(_)) => closed = true,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(said, [old_bye()]);
+    assert!(closed, "with a close frame");
+    let health = relay.get("/healthz", &[]).await;
+    assert!(health.contains("\"sessions\":0"), "{health}");
+    // Who speaks both gets the later one.
+    let mut request = format!("ws://{}/sync", relay.address).into_client_request().unwrap();
+    let both = format!("{OLD_PROTOCOL}, {PROTOCOL}").parse().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", both);
+    let (_socket, answer) = connect_async(request).await.unwrap();
+    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], PROTOCOL);
     relay.stop().await.unwrap().unwrap();
 }
 

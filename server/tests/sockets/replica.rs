@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ROOT};
 use futures_util::{SinkExt, StreamExt};
-use rejoin_core::session::{ReplicaEvent, ReplicaSession, SpaceStart};
+use rejoin_core::session::{Opening, ReplicaEvent, ReplicaSession, SpaceStart};
 use rejoin_core::wire::{Bye, Cursor, Frame, PROTOCOL};
 use rejoin_core::{CollectionName, DeviceId, DocumentId, SpaceName};
 use tokio::net::TcpStream;
@@ -36,8 +36,17 @@ impl Replica {
         request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
         let (socket, _) = connect_async(request).await.unwrap();
         let name = SpaceName::new("acme").unwrap();
-        let start = SpaceStart { name, cursor: None, holds: false };
-        let session = ReplicaSession::new(0, DeviceId([actor; 16]), None, vec![start], 0);
+        let start = SpaceStart { name, cursor: None, holds: false, begun: Vec::new() };
+        let opening = Opening {
+            device: DeviceId([actor; 16]),
+            token: None,
+            app: None,
+            identity: None,
+            spaces: vec![start],
+            pushes: 0,
+            upload: None,
+        };
+        let session = ReplicaSession::new(0, opening);
         let edits = AutoCommit::new().with_actor(ActorId::from([actor; 16]));
         Self { socket, session, cursor: None, edits }
     }
@@ -75,7 +84,8 @@ impl Replica {
             }
             let message = self.socket.next().await.expect("still open").unwrap();
             if let Message::Binary(bytes) = message {
-                self.session.handle_frame(Frame::decode(&bytes).unwrap()).unwrap();
+                let frame = Frame::decode(&bytes).unwrap().expect("a frame of this version");
+                self.session.handle_frame(frame).unwrap();
             }
         }
     }
@@ -102,7 +112,7 @@ impl Replica {
         while let Some(Ok(message)) = self.socket.next().await {
             match message {
                 Message::Binary(bytes) => match Frame::decode(&bytes).unwrap() {
-                    Frame::Bye(bye) => ended.bye = Some(bye),
+                    Some(Frame::Bye(bye)) => ended.bye = Some(bye),
                     _ => continue,
                 },
                 Message::Close(close) => {

@@ -6,6 +6,7 @@ use std::fs;
 use redb::{Database, ReadableDatabase, TableDefinition, TableHandle};
 use rejoin_core::change::Place;
 use rejoin_core::session::Part;
+use rejoin_core::wire::{BegunPiece, PieceOf};
 use rejoin_core::{CollectionName, DocumentId, SetDigest, SpaceName};
 use rejoin_relay::StoreError;
 use rejoin_relay::store::{ChangeStore, LogChunk, LogPage};
@@ -82,7 +83,13 @@ fn every_document_is_what_it_was() {
                 Part::Changes { changes, .. } => {
                     assert_eq!(changes, [(*position, chunk.clone())]);
                 }
-                Part::Snapshot { .. } => assert!(!document.snapshot.is_empty()),
+                Part::Piece { kind: PieceOf::Snapshot, .. } => {
+                    assert!(!document.snapshot.is_empty());
+                }
+                Part::Piece { offset, total, bytes, .. } => {
+                    assert_eq!((offset, total), (0, chunk.len() as u64));
+                    assert_eq!(bytes, chunk[..1]);
+                }
             }
         }
         assert_eq!(snapshot(&mut store, &space, &id), document.snapshot);
@@ -95,14 +102,18 @@ fn snapshot(store: &mut ChangeStore, space: &SpaceName, id: &DocumentId) -> Vec<
     let mut under_way = None;
     loop {
         let part = store.part(space, id, 0, under_way, 999).unwrap().unwrap();
-        let Part::Snapshot { covers, offset, total, bytes, .. } = part else { return snapshot };
+        let Part::Piece { kind: PieceOf::Snapshot, position, offset, total, bytes, .. } = part
+        else {
+            return snapshot;
+        };
         assert_eq!(offset, snapshot.len() as u64);
         assert!(bytes.len() <= 999);
         snapshot.extend(bytes);
         if snapshot.len() as u64 == total {
             return snapshot;
         }
-        under_way = Some((covers, snapshot.len() as u64));
+        let (kind, bytes) = (PieceOf::Snapshot, snapshot.len() as u64);
+        under_way = Some(BegunPiece { kind, position, bytes });
     }
 }
 

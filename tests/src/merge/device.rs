@@ -11,7 +11,8 @@ use rejoin::engine::{Edit, Edited, Engine, EngineOptions};
 use rejoin::store::Store;
 use rejoin::{ChangeHash, CollectionName, DocumentId, EditError, Identity, SpaceName};
 use rejoin_core::wire::{
-    Access, Ack, Changes, Frame, Refused, RefusedClass, SnapshotPart, SpaceGranted, Start, Welcome,
+    Access, Ack, Changes, Frame, Piece, PieceOf, Refused, RefusedClass, SpaceGranted, Start,
+    Welcome,
 };
 use rejoin_core::{Epoch, Genesis, RelayId};
 
@@ -96,13 +97,20 @@ impl Device {
     fn connect(&mut self) {
         self.engine.want_space(&space());
         self.engine.handle_connected(0, "ws://table/sync", None).expect("the store can be read");
-        let granted =
-            SpaceGranted { epoch: Epoch([1; 16]), start: Start::Beginning, access: Access::Write };
+        let granted = SpaceGranted {
+            epoch: Epoch([1; 16]),
+            start: Start::Beginning,
+            access: Access::Write,
+            position: 0,
+            backfill: None,
+            documents: 0,
+        };
         self.hand(&Frame::Welcome(Welcome {
             relay: RelayId([1; 16]),
             spaces: vec![granted],
             time_ms: 0,
             frame_bytes_max: 1 << 20,
+            uploaded: 0,
         }));
         self.turn(0, Vec::new());
     }
@@ -143,20 +151,22 @@ impl Device {
         whole.apply_changes(some.iter().map(change)).expect("they fit");
         let bytes = whole.save();
         let (offset, total) = (0, bytes.len() as u64);
-        let part = SnapshotPart { offset, total, bytes: bytes.into() };
-        self.hand_changes(document, Some(part), Vec::new());
+        let (kind, position) = (PieceOf::Snapshot, 1);
+        let piece = Piece { kind, position, offset, total, bytes: bytes.into() };
+        self.hand_changes(document, Some(piece), Vec::new());
         self.known[document].extend(some);
     }
 
     fn hand_changes(
         &mut self,
         document: usize,
-        snapshot: Option<SnapshotPart>,
+        piece: Option<Piece>,
         changes: Vec<minicbor::bytes::ByteVec>,
     ) {
         let (collection, document) = (collection(document), id(document));
         let (space, position) = (0, None);
-        let changes = Changes { space, document, collection, snapshot, changes, position };
+        let more = piece.is_some().then_some(false);
+        let changes = Changes { space, document, collection, piece, changes, position, more };
         self.hand(&Frame::Changes(changes));
     }
 
@@ -165,7 +175,7 @@ impl Device {
     pub fn refuse(&mut self, unix_s: i64, changes: &[ChangeHash]) {
         let mut pushed = Vec::new();
         while let Some(message) = self.engine.poll_transmit(0).expect("the store can be read") {
-            if let Ok(Frame::Push(push)) = Frame::decode(&message) {
+            if let Ok(Some(Frame::Push(push))) = Frame::decode(&message) {
                 pushed.push(push);
             }
         }

@@ -95,7 +95,10 @@ impl Meant {
             let follows = before.is_none_or(|before| at(before) < at(item));
             let precedes = after.is_none_or(|after| at(item) < at(after));
             if !follows || !precedes {
-                return Err(format!("{:?} put {item:?} not between {before:?} and {after:?}", self.op));
+                return Err(format!(
+                    "{:?} put {item:?} not between {before:?} and {after:?}",
+                    self.op
+                ));
             }
         }
         Ok(())

@@ -50,6 +50,11 @@ pub enum Event {
         /// Which end.
         at: Side,
     },
+    /// A line that lasts only so long ends.
+    Cut {
+        /// Which connection.
+        connection: u64,
+    },
     /// Bytes flow again.
     Flow {
         /// Which connection.

@@ -72,6 +72,25 @@ pub struct Faults {
     pub large_texts: bool,
     /// Spaces; not every replica takes part in each.
     pub spaces: usize,
+    /// Connections are slow and do not last.
+    pub line: Option<Line>,
+}
+
+/// A bad line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Bytes a second, each way.
+    pub bytes_per_s: u64,
+    /// Milliseconds after which a connection is cut, at the latest.
+    pub lasts_ms_max: u64,
+}
+
+impl Line {
+    fn draw(random: &mut Random) -> Option<Self> {
+        let bytes_per_s = 1000 * *random.pick(&[2, 5, 10, 40, 200, 1000]).unwrap_or(&40);
+        let lasts_ms_max = random.between(1000, 60_000);
+        random.chance(400).then_some(Self { bytes_per_s, lasts_ms_max })
+    }
 }
 
 impl Faults {
@@ -84,6 +103,8 @@ impl Faults {
         };
         let (drop, duplicate) = (mangling(60), mangling(60));
         let (reorder, corrupt) = (mangling(60), mangling(40));
+        // Drawn apart, so that the worlds of before are otherwise as they were.
+        let line = Line::draw(&mut random.clone());
         let refused = random.chance(400);
         let mut refusal = |per_mille_max| {
             let per_mille = random.between(1, per_mille_max);
@@ -91,7 +112,7 @@ impl Faults {
         };
         let (refuse_missing, refuse_later) = (refusal(80), refusal(150));
         let (refuse_never, refuse_actor) = (refusal(40), refusal(40));
-        Self {
+        let mut faults = Self {
             replicas: random.between(3, 8) as usize,
             edits: 300,
             edit_ms: random.between(300, 2500),
@@ -125,7 +146,14 @@ impl Faults {
             idle_ms: random.between(200, 60_000),
             large_texts: random.chance(400),
             spaces: random.between(1, 2) as usize,
+            line,
+        };
+        if faults.large_texts {
+            // Loading the one large document again and again takes nine tenths of such a world.
+            faults.documents_loaded_max = faults.documents_loaded_max.max(4);
+            faults.idle_ms = faults.idle_ms.max(10_000);
         }
+        faults
     }
 
     /// Whether connections lose, change or reorder what they carry without closing.
@@ -147,6 +175,9 @@ impl fmt::Display for Faults {
         write!(f, "delay up to {} ms, ", self.delay_ms_max)?;
         write!(f, "window {} bytes, ", self.window_bytes)?;
         write!(f, "{} documents loaded, idle {} ms", self.documents_loaded_max, self.idle_ms)?;
+        if let Some(Line { bytes_per_s, lasts_ms_max }) = self.line {
+            write!(f, ", {bytes_per_s} bytes a second for up to {lasts_ms_max} ms")?;
+        }
         let rates = [
             ("drop", self.drop),
             ("duplicate", self.duplicate),

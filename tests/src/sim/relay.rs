@@ -195,6 +195,10 @@ impl World {
         let mut connection = None;
         if let Some(process) = &mut self.relay.process {
             let id = self.net.connect(replica);
+            if let Some(line) = self.faults.line {
+                let lasts = self.net.lasts(line);
+                self.agenda.at(self.now + lasts, Event::Cut { connection: id });
+            }
             process.inbox.push_back((id, Incoming::Connected));
             process.connections.insert(id);
             connection = Some(id);

@@ -156,6 +156,12 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Cut { connection } => {
+                if !self.calm {
+                    self.net.reset(self.now, &mut self.agenda, &self.faults, connection);
+                }
+                Ok(())
+            }
             Event::Flow { connection, to } => {
                 self.flow(connection, to);
                 Ok(())
@@ -227,6 +233,7 @@ impl World {
     fn note_message(&mut self, id: u64, to: Side, message: &[u8]) -> Check<Frame> {
         let frame = Frame::decode(message);
         let frame = frame.map_err(|error| Failed(format!("a frame is wrong: {error}")))?;
+        let frame = frame.ok_or_else(|| Failed("a frame of another version".to_owned()))?;
         let arrow = if to == Side::Relay { "->" } else { "<-" };
         let replica = self.net.replica(id).unwrap_or_default();
         let (name, bytes) = (frame.name(), message.len());

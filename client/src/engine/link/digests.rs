@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::Difference;
-use rejoin_core::wire::{CollectionDigest, Cursor, Wanted};
-use rejoin_core::{ChangeHash, CollectionName, SetDigest, SpaceName, heads_hash};
+use rejoin_core::wire::{CollectionDigest, Cursor};
+use rejoin_core::{CollectionName, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
 use super::pushes::Owed;
@@ -47,11 +47,18 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(()) };
         let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
+        if trusted {
+            let row = space.cursor.map_or_else(|| cursor.into(), |row| row.at(cursor));
+            // While what is older comes, every mark is worth a commit: it is not asked for again.
+            turn.dirty |= row.backfill != space.stored.and_then(|stored| stored.backfill);
+            space.cursor = Some(row);
+        }
         let told = digests.is_some();
-        let comparable = digests.filter(|_| quiet);
+        let is_older_here = space.cursor.is_none_or(|row| row.is_whole()) && space.wanting == 0;
+        let comparable = digests.filter(|_| quiet && is_older_here);
         let compared = match comparable {
             Some(theirs) if turn.txn.outbox(0, 1)?.is_empty() => {
-                Some(same_digests(&turn.txn, &space.name, &theirs)?)
+                Some((same_digests(&turn.txn, &space.name, &theirs)?, theirs))
             }
             _ => None,
         };
@@ -59,17 +66,16 @@ impl Engine {
             space.passed_over = compared.is_none();
         }
         match compared {
-            Some(true) => {
+            Some((true, _)) => {
                 if !space.equal {
-                    turn.dirty |= space.stored != Some(cursor);
+                    turn.dirty |= space.stored != Some(cursor.into());
+                    turn.txn.forget_arrivals(&link.relay, &space.name)?;
                 }
                 space.equal = true;
-                space.cursor = Some(cursor);
+                space.cursor = Some(cursor.into());
                 link.session.handle_equal(number);
-                let name = &space.name;
-                self.from_scratch.retain(|scratch| scratch != name);
             }
-            Some(false) => {
+            Some((false, theirs)) => {
                 space.equal = false;
                 let wanted = space.repairs < REPAIRS_PER_SESSION_MAX;
                 if !wanted {
@@ -80,15 +86,43 @@ impl Engine {
                     ));
                 } else if !link.session.is_repairing(number) {
                     space.repairs += 1;
-                    info!(space = %space.name, "digests differ; repairing");
                     self.counters.repairs += 1;
-                    let items = repair_items(&turn.txn, &space.name)?;
-                    link.session.start_repair(number, items);
+                    space.listed_to = Some(cursor.into());
+                    return self.begin_repair(turn, number, &theirs);
                 }
             }
-            None if trusted => space.cursor = Some(cursor),
             None => {}
         }
+        Ok(())
+    }
+
+    /// Finds out what differs: by coded symbols, or from lists where those cost less.
+    fn begin_repair(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        theirs: &[CollectionDigest],
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let name = link.name(number);
+        let ours = turn.txn.digests(&name)?;
+        let mut counts: BTreeMap<&CollectionName, (u64, u64)> = BTreeMap::new();
+        ours.iter().for_each(|(collection, row)| {
+            counts.entry(collection).or_default().0 = row.documents;
+        });
+        theirs.iter().for_each(|theirs| {
+            counts.entry(&theirs.collection).or_default().1 = theirs.documents;
+        });
+        let differ: u64 = counts.values().map(|(ours, theirs)| ours.abs_diff(*theirs)).sum();
+        let listed: u64 = counts.values().map(|(ours, theirs)| ours + theirs).sum();
+        // A coded symbol has about the bytes of a listed document.
+        let symbols_max = u32::try_from(listed.max(SYMBOLS_MIN)).unwrap_or(u32::MAX);
+        if differ * 2 > u64::from(symbols_max) {
+            return self.begin_listing(turn, number);
+        }
+        info!(space = %name, "digests differ; repairing");
+        let items = repair_items(&turn.txn, &name)?;
+        link.session.start_repair(number, items, symbols_max);
         Ok(())
     }
 
@@ -135,23 +169,18 @@ impl Engine {
             turn.dirty |= recount_digests(&turn.txn, &name)?;
             return Ok(());
         }
-        let mut wanted: Vec<_> = missing_here
-            .into_iter()
-            .map(|document| Wanted { document, heads: Vec::new() })
-            .collect();
-        for document in differing {
-            let row = turn.txn.document(&document)?;
-            let heads = row.map(|row| row.heads.iter().map(ChangeHash::short).collect());
-            wanted.push(Wanted { document, heads: heads.unwrap_or_default() });
+        let name = link.name(space);
+        for document in missing_here.iter().chain(&differing) {
+            turn.txn.mark_wanted(&link.relay, &name, document, true)?;
         }
-        link.session.want(space, wanted);
+        turn.dirty = true;
         link.owed.extend(missing_there.into_iter().map(|document| Owed {
             space,
             document,
             heads: Vec::new(),
             keys: Vec::new(),
         }));
-        Ok(())
+        self.go_on(turn, space)
     }
 
     pub(in crate::engine) fn stage_cursors(&mut self, txn: &WriteView) -> Result<(), StoreError> {
@@ -235,6 +264,9 @@ pub(crate) fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool
     }
     Ok(wrong)
 }
+
+/// Coded symbols that a repair may always take.
+const SYMBOLS_MIN: u64 = 256;
 
 /// Repairs of a space begun in one session. What three do not repair needs a person.
 const REPAIRS_PER_SESSION_MAX: u32 = 3;

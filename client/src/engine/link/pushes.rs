@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rejoin_core::wire::{Refused, RefusedClass};
+use rejoin_core::wire::{ChangePiece, Refused, RefusedClass};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, limits};
 use tracing::{debug, warn};
 
@@ -29,14 +29,36 @@ pub(super) struct Owed {
     pub(super) keys: Vec<u64>,
 }
 
-/// Changes of one document that fit into a frame.
+/// Something of one document that fits into a frame.
 #[derive(Debug)]
 pub(super) struct Push {
     pub(super) keys: Vec<u64>,
     pub(super) space: u32,
     pub(super) document: DocumentId,
     pub(super) collection: CollectionName,
-    pub(super) changes: Vec<Vec<u8>>,
+    pub(super) content: Content,
+}
+
+/// What a push carries.
+#[derive(Debug)]
+pub(super) enum Content {
+    Changes(Vec<Vec<u8>>),
+    Piece(ChangePiece),
+}
+
+impl Push {
+    pub(super) fn is_piece(&self) -> bool {
+        matches!(self.content, Content::Piece(_))
+    }
+}
+
+/// What a Hello says of the pushes to come.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    /// How many follow at once.
+    pub(super) pushes: u32,
+    /// The long change that comes next, if one of the first pushes has one.
+    pub(super) upload: Option<ChangeHash>,
 }
 
 /// Rows of the outbox that go out together: one document's, with their changes.
@@ -90,6 +112,8 @@ impl Engine {
                 }
             }
             RefusedClass::Later => {
+                // A long change begins anew, as the relay may hold less of it than it said.
+                link.upload = None;
                 let wait = u64::from(refused.retry_after_ms).max(RETRY_MS_MIN);
                 link.again.push((turn.now + wait, keys));
             }
@@ -179,24 +203,6 @@ impl Engine {
         Ok(())
     }
 
-    /// After a repair that gave up, the relay is given everything.
-    pub(super) fn owe_everything(&mut self, view: &ReadView) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        if self.from_scratch.is_empty() {
-            return Ok(());
-        }
-        let mut owed = VecDeque::new();
-        view.each_document(|document, row| {
-            if self.from_scratch.contains(&row.space)
-                && let Some(space) = link.number(&row.space)
-            {
-                owed.push_back(Owed { space, document, heads: Vec::new(), keys: Vec::new() });
-            }
-        })?;
-        link.owed = owed;
-        Ok(())
-    }
-
     /// Sends what a mutant tells too early.
     #[cfg(feature = "mutants")]
     pub(in crate::engine) fn push_before_commit(
@@ -212,7 +218,8 @@ impl Engine {
             && let Some(space) = link.number(&row.space)
         {
             let (keys, collection) = (Vec::new(), row.collection.clone());
-            link.give(Push { keys, space, document: *id, collection, changes: chunks });
+            let content = Content::Changes(chunks);
+            link.give(Push { keys, space, document: *id, collection, content });
             while let Some(frame) = link.session.poll_transmit() {
                 self.early.push(frame.encode());
             }
@@ -230,13 +237,32 @@ impl LinkState {
     /// Makes pushes of a batch. Its keys go with the last one.
     fn push_all(&mut self, space: u32, collection: CollectionName, batch: Batch) {
         let Batch { document, mut keys, changes } = batch;
-        let mut frames = in_frames(changes);
-        let last = frames.len().saturating_sub(1);
-        for (at, changes) in frames.drain(..).enumerate() {
+        let mut contents = in_frames(changes, self.upload);
+        let last = contents.len().saturating_sub(1);
+        for (at, content) in contents.drain(..).enumerate() {
             let keys = if at == last { std::mem::take(&mut keys) } else { Vec::new() };
             let collection = collection.clone();
-            self.pushes.push_back(Push { keys, space, document, collection, changes });
+            self.pushes.push_back(Push { keys, space, document, collection, content });
         }
+    }
+
+    /// Leaves out what the relay holds of the pieces that were made before it said so. The last one
+    /// stays, for the change is kept with it.
+    pub(super) fn skip_uploaded(&mut self) {
+        let Some((hash, held)) = self.upload else { return };
+        self.pushes.retain_mut(|push| {
+            let Content::Piece(piece) = &mut push.content else { return true };
+            let end = piece.offset + piece.bytes.len() as u64;
+            if piece.hash != hash || held <= piece.offset {
+                return true;
+            }
+            if end <= held {
+                return end == piece.total;
+            }
+            let rest = piece.bytes[(held - piece.offset) as usize..].to_vec();
+            (piece.offset, piece.bytes) = (held, rest.into());
+            true
+        });
     }
 }
 
@@ -333,7 +359,7 @@ impl Pushed {
             }
             let Some(edit) = waiting_edit(view, later)? else { continue };
             let many = batch.changes.len() as u64 + edit.count > BATCH_CHANGES_MAX;
-            if many || bytes >= limits::FRAME_PAYLOAD_BYTES {
+            if many || bytes >= limits::PIECE_BYTES {
                 keys.push_front(later);
                 self.later.insert(document, keys);
                 break;
@@ -347,32 +373,69 @@ impl Pushed {
     }
 }
 
-/// How many pushes the outbox makes.
-pub(super) fn push_batches(view: &ReadView) -> Result<usize, EngineError> {
-    let (mut pushed, mut batches) = (Pushed::default(), 0);
-    while let Some(batch) = pushed.next(view)? {
-        batches += in_frames(batch.changes).len();
+/// The pushes that the outbox makes at once: the first of them, up to a long change.
+pub(super) fn announced(view: &ReadView) -> Result<Announced, EngineError> {
+    let (mut pushed, mut announced) = (Pushed::default(), Announced::default());
+    while announced.pushes < ANNOUNCED_MAX {
+        let Some(batch) = pushed.next(view)? else { break };
+        for content in in_frames(batch.changes, None) {
+            if let Content::Piece(piece) = content {
+                announced.upload = Some(piece.hash);
+                return Ok(announced);
+            }
+            announced.pushes += 1;
+        }
     }
-    Ok(batches)
+    Ok(announced)
 }
 
-/// Chunks in frames' worths, in order.
-fn in_frames(chunks: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
-    let mut frames: Vec<Vec<Vec<u8>>> = Vec::new();
-    let mut bytes = usize::MAX;
+/// Chunks in frames' worths, in order; a long change in pieces of its own, from where the relay has
+/// it.
+fn in_frames(chunks: Vec<Vec<u8>>, upload: Option<(ChangeHash, u64)>) -> Vec<Content> {
+    let mut contents: Vec<Content> = Vec::new();
+    let mut bytes = 0;
     for chunk in chunks {
-        let full = frames.last().is_none_or(|frame| frame.len() >= limits::FRAME_CHANGES_MAX);
-        if full || bytes.saturating_add(chunk.len()) > limits::FRAME_PAYLOAD_BYTES {
-            frames.push(Vec::new());
-            bytes = 0;
+        if chunk.len() > limits::PIECE_BYTES
+            && let Ok(change) = rejoin_core::change::parse(&chunk)
+        {
+            let hash = change.hash();
+            let held = upload.filter(|(of, _)| *of == hash).map_or(0, |(_, held)| held);
+            contents.extend(in_pieces(hash, &chunk, held).map(Content::Piece));
+            continue;
         }
-        bytes += chunk.len();
-        if let Some(frame) = frames.last_mut() {
-            frame.push(chunk);
+        match contents.last_mut() {
+            Some(Content::Changes(changes))
+                if changes.len() < limits::FRAME_CHANGES_MAX
+                    && bytes + chunk.len() <= limits::PIECE_BYTES =>
+            {
+                bytes += chunk.len();
+                changes.push(chunk);
+            }
+            _ => {
+                bytes = chunk.len();
+                contents.push(Content::Changes(vec![chunk]));
+            }
         }
     }
-    frames
+    contents
 }
+
+/// The pieces of a long change from what the relay holds on, at least the last one.
+fn in_pieces(hash: ChangeHash, chunk: &[u8], held: u64) -> impl Iterator<Item = ChangePiece> {
+    let total = chunk.len() as u64;
+    let last = (chunk.len() - 1) / limits::PIECE_BYTES * limits::PIECE_BYTES;
+    let from = usize::try_from(held).unwrap_or(usize::MAX).min(last);
+    let pieces = chunk[from..].chunks(limits::PIECE_BYTES).enumerate();
+    pieces.map(move |(number, piece)| ChangePiece {
+        hash,
+        offset: (from + number * limits::PIECE_BYTES) as u64,
+        total,
+        bytes: piece.to_vec().into(),
+    })
+}
+
+/// Pushes that a Hello announces at most. The relay's first digest waits for them.
+const ANNOUNCED_MAX: u32 = 64;
 
 /// Changes put into one push, unless one edit has more.
 const BATCH_CHANGES_MAX: u64 = 1024;

@@ -15,9 +15,10 @@ mod relay;
 mod replica;
 
 pub use relay::{
-    Located, Opened, Part, Read, ReadAnswer, RelayEvent, RelaySession, StoreOutcome, Transmit,
+    BackfillPage, Batch, Large, Located, LogPage, Opened, Part, Read, ReadAnswer, RelayEvent,
+    RelaySession, StoreOutcome, Transmit,
 };
-pub use replica::{Difference, ReplicaEvent, ReplicaSession, SpaceStart};
+pub use replica::{Difference, Granted, Opening, ReplicaEvent, ReplicaSession, SpaceStart};
 
 use thiserror::Error;
 
@@ -62,12 +63,12 @@ pub enum SessionError {
         /// The limit.
         max: usize,
     },
-    /// Parts of a snapshot out of order or over the limit.
-    #[error("snapshot part at {offset} of {total} does not fit what came before")]
-    Snapshot {
-        /// Where the part begins.
+    /// A piece of a snapshot or of a long change that is empty, or beyond its end or the limit.
+    #[error("a piece at {offset} of {total} bytes cannot be")]
+    Piece {
+        /// Where the piece begins.
         offset: u64,
-        /// The whole snapshot's bytes.
+        /// The bytes of the whole.
         total: u64,
     },
     /// Symbols that cannot be.

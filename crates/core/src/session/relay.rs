@@ -1,23 +1,30 @@
 //! The relay's end of a session.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod ask;
+mod reader;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
 use minicbor::bytes::ByteVec;
 
+pub use ask::{BackfillPage, Batch, Large, Located, LogPage, Part, Read, ReadAnswer};
+use reader::Reader;
+
 use super::{HANDSHAKE_MS_MAX, SessionError};
 use crate::limits;
 use crate::wire::{
-    Access, Ack, Changes, Checkpoint, CollectionDigest, Frame, Hello, Presence, Push, Refused,
-    RefusedClass, Repair, SnapshotPart, SpaceGranted, Start, Want, Wanted, Welcome, reason,
+    Access, Ack, Backfill, Begun, Frame, Hello, Listing, Presence, Push, Refused, RefusedClass,
+    Repair, SpaceGranted, Start, Want, Welcome, reason,
 };
-use crate::{ChangeHash, CollectionName, DocumentId, Epoch, PeerId, RelayId, ShortHash};
+use crate::{ChangeHash, DocumentId, Epoch, PeerId, RelayId, ShortHash};
 
 /// One replica's session, as the relay sees it.
 ///
-/// What the replica still lacks is kept as a set of dirty documents with the first position unsent,
-/// never as a queue of frames: a slow reader costs an entry per document, and gets one catch-up when
-/// it drains. The driver calls [`poll_transmit`](Self::poll_transmit) only when the socket can take
+/// What the replica still lacks is kept as two marks: in the log of the space, from which everything
+/// new is read in the order it came, and in its documents by their last change, from which what is
+/// older is read backwards. So a slow reader costs the same as any, and every 16 KiB that arrive
+/// count, whenever the line is cut. The driver calls [`poll_transmit`](Self::poll_transmit) only when the socket can take
 /// more, and answers each [`Transmit::Read`] from the store with
 /// [`handle_read`](Self::handle_read) before it polls again.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub struct RelaySession {
     acked: u64,
     /// Pushes announced by the Hello that are not answered yet; the first digest waits for them.
     announced: u64,
+    /// Documents of which the replica has a part, by space.
+    begun: Vec<Vec<Begun>>,
     presences: BTreeMap<(u32, DocumentId, PeerId), Presence>,
 }
 
@@ -68,8 +77,14 @@ pub struct Opened {
     pub start: Start,
     /// The highest committed position.
     pub position: u64,
-    /// Documents with something after the start, each with the first position unsent.
-    pub unsent: Vec<(DocumentId, u64)>,
+    /// The position after which everything is sent.
+    pub sent: u64,
+    /// What is sent of what is older.
+    pub backfill: Option<Backfill>,
+    /// Documents that go before all others.
+    pub first: Vec<DocumentId>,
+    /// Documents that the space has.
+    pub documents: u64,
 }
 
 /// How a push ended, after the commit.
@@ -101,128 +116,6 @@ pub enum Transmit {
     Read(Read),
 }
 
-/// A question to the store. `space` is the place in the Hello.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
-    /// About [`limits::FRAME_PAYLOAD_BYTES`] of a document from a position on. Where that needs
-    /// changes that were folded away, a part of the snapshot instead.
-    Document {
-        /// Which space.
-        space: u32,
-        /// Which document.
-        document: DocumentId,
-        /// The first position wanted.
-        from: u64,
-        /// Of a snapshot under way: the last position it covers, and the bytes sent.
-        snapshot: Option<(u64, u64)>,
-    },
-    /// Which position of a document is the first that a holder of `heads` lacks.
-    Locate {
-        /// Which space.
-        space: u32,
-        /// Which document.
-        document: DocumentId,
-        /// The heads held.
-        heads: Vec<ShortHash>,
-    },
-    /// Coded symbols; from 0 on over the present set.
-    Symbols {
-        /// Which space.
-        space: u32,
-        /// The first symbol.
-        from: u32,
-        /// How many.
-        count: u32,
-    },
-    /// The digests of the space's collections as committed.
-    Digests {
-        /// Which space.
-        space: u32,
-    },
-}
-
-/// The store's answer to the [`Read`] just polled.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ReadAnswer {
-    /// To [`Read::Document`]; `None` if there is no such document.
-    Document(Option<Part>),
-    /// To [`Read::Locate`].
-    Located(Located),
-    /// To [`Read::Symbols`].
-    Symbols(Vec<u8>),
-    /// To [`Read::Digests`].
-    Digests(Vec<CollectionDigest>),
-    /// The store could not read; the document is tried again when it is next dirty or wanted.
-    Failed,
-}
-
-/// A part of a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// Changes in the order of their positions.
-    Changes {
-        /// The document's collection.
-        collection: CollectionName,
-        /// Each with its position.
-        changes: Vec<(u64, Vec<u8>)>,
-        /// The first position not included, if there is more.
-        next: Option<u64>,
-    },
-    /// A part of the snapshot.
-    Snapshot {
-        /// The document's collection.
-        collection: CollectionName,
-        /// The last position the snapshot covers.
-        covers: u64,
-        /// Where the part begins.
-        offset: u64,
-        /// The whole snapshot's bytes.
-        total: u64,
-        /// The part.
-        bytes: Vec<u8>,
-    },
-}
-
-/// Where a document's missing changes begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
-    /// The first position the asker lacks, if it lacks any.
-    pub from: Option<u64>,
-    /// The heads the relay holds, if the asker has something the relay does not know.
-    pub wanted: Option<Vec<ShortHash>>,
-}
-
-/// One space, as far as this session has come in it.
-#[derive(Debug)]
-struct Reader {
-    access: Access,
-    /// Highest position committed.
-    position: u64,
-    dirty: BTreeMap<DocumentId, Dirty>,
-    /// The dirty documents by first unsent position: committed since the session began, which go
-    /// first, and from before.
-    live: BTreeSet<(u64, DocumentId)>,
-    backfill: BTreeSet<(u64, DocumentId)>,
-    wanted: VecDeque<Wanted>,
-    /// Documents the relay wants from the replica.
-    wants: Vec<Wanted>,
-    repair: Option<(u32, u32)>,
-    /// The last position told, and when.
-    told: u64,
-    told_at: u64,
-    /// A digest is due as soon as nothing is unsent.
-    digest_due: bool,
-}
-
-#[derive(Debug, Default)]
-struct Dirty {
-    from: u64,
-    live: bool,
-    snapshot: Option<(u64, u64)>,
-    /// Positions the replica itself pushed, which it need not be sent.
-    own: BTreeSet<u64>,
-}
-
 impl RelaySession {
     /// A session whose connection was just accepted.
     pub fn new(now: u64) -> Self {
@@ -236,6 +129,7 @@ impl RelaySession {
             answered: 0,
             acked: 0,
             announced: 0,
+            begun: Vec::new(),
             presences: BTreeMap::new(),
         }
     }
@@ -249,6 +143,9 @@ impl RelaySession {
             (State::AwaitingHello, Frame::Hello(hello)) => {
                 self.state = State::Opening;
                 self.announced = u64::from(hello.pushes);
+                let begun =
+                    hello.spaces.iter().map(|space| space.begun.clone().unwrap_or_default());
+                self.begun = begun.collect();
                 self.events.push_back(RelayEvent::Hello(hello));
                 Ok(())
             }
@@ -261,6 +158,16 @@ impl RelaySession {
             }
             (State::Open, Frame::Want(want)) => self.handle_want(want),
             (State::Open, Frame::Repair(repair)) => self.handle_repair(&repair),
+            (State::Open, Frame::Listing(listing)) => self.handle_listing(&listing),
+            (State::Open, Frame::Offer(offer)) => {
+                let reader = self.reader(offer.space)?;
+                if reader.offer.is_some() {
+                    let when = "before the answer";
+                    return Err(SessionError::Unexpected { frame: "Offer", when });
+                }
+                reader.offer = Some(offer.documents);
+                Ok(())
+            }
             (State::Open, Frame::Presence(presence)) => {
                 self.reader(presence.space)?;
                 self.events.push_back(RelayEvent::Presence(presence));
@@ -277,13 +184,24 @@ impl RelaySession {
     }
 
     /// The Hello was accepted: one answer for each of its spaces, in order.
-    pub fn handle_opened(&mut self, now: u64, relay: RelayId, time_ms: u64, spaces: Vec<Opened>) {
+    /// `uploaded` is how many bytes the relay holds of the change the Hello names.
+    pub fn handle_opened(
+        &mut self,
+        now: u64,
+        relay: RelayId,
+        time_ms: u64,
+        spaces: Vec<Opened>,
+        uploaded: u64,
+    ) {
         let granted = spaces
             .iter()
             .map(|space| SpaceGranted {
                 epoch: space.epoch,
                 start: space.start,
                 access: space.access,
+                position: space.sent,
+                backfill: space.backfill,
+                documents: space.documents,
             })
             .collect();
         self.control.push_back(Frame::Welcome(Welcome {
@@ -291,8 +209,16 @@ impl RelaySession {
             spaces: granted,
             time_ms,
             frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
+            uploaded,
         }));
-        self.readers = spaces.into_iter().map(|space| Reader::new(now, space)).collect();
+        let begun =
+            std::mem::take(&mut self.begun).into_iter().chain(std::iter::repeat(Vec::new()));
+        // Parts that belong to another store mean nothing here.
+        let opened = spaces.into_iter().zip(begun).map(|(space, begun)| match space.start {
+            Start::Cursor => Reader::new(now, space, begun),
+            Start::Beginning | Start::Now => Reader::new(now, space, Vec::new()),
+        });
+        self.readers = opened.collect();
         self.state = State::Open;
     }
 
@@ -308,23 +234,11 @@ impl RelaySession {
         }
     }
 
-    /// A commit put changes of a document at these positions; `own` if this session pushed them.
-    pub fn handle_committed(
-        &mut self,
-        space: u32,
-        document: DocumentId,
-        positions: RangeInclusive<u64>,
-        own: bool,
-    ) {
-        let Some(reader) = self.readers.get_mut(space as usize) else { return };
-        if reader.access == Access::None {
-            return;
-        }
-        reader.position = reader.position.max(*positions.end());
-        if own {
-            reader.keep_own(&document, positions);
-        } else {
-            reader.mark(document, *positions.start(), true);
+    /// A commit put changes at these positions; `own` if this session pushed them.
+    pub fn handle_committed(&mut self, space: u32, positions: RangeInclusive<u64>, own: bool) {
+        let reader = self.readers.get_mut(space as usize);
+        if let Some(reader) = reader.filter(|reader| reader.access != Access::None) {
+            reader.committed(positions, own);
         }
     }
 
@@ -338,40 +252,40 @@ impl RelaySession {
 
     /// Answers the [`Read`] that was polled last.
     pub fn handle_read(&mut self, now: u64, read: Read, answer: ReadAnswer) -> Option<Frame> {
+        let reader = self.readers.get_mut(read.space() as usize)?;
         match (read, answer) {
-            (Read::Document { space, document, .. }, ReadAnswer::Document(Some(part))) => {
-                self.readers.get_mut(space as usize)?.send_part(space, document, part)
+            (Read::Log { space, .. }, ReadAnswer::Log(page)) => reader.take_log(space, page),
+            (Read::Backfill { space, .. }, ReadAnswer::Backfill(page)) => {
+                reader.take_backfill(space, page);
             }
-            (Read::Document { space, document, .. }, _) => {
-                self.readers.get_mut(space as usize)?.clean(&document);
-                None
+            (Read::Document { space, document, .. }, answer) => {
+                let part = match answer {
+                    ReadAnswer::Document(part) => part,
+                    _ => None,
+                };
+                reader.take_part(space, document, part);
             }
             (Read::Locate { space, document, .. }, ReadAnswer::Located(located)) => {
-                let reader = self.readers.get_mut(space as usize)?;
-                reader.digest_due = true;
-                if let Some(from) = located.from {
-                    reader.mark(document, from, false);
-                }
-                if let Some(heads) = located.wanted {
-                    reader.wants.push(Wanted { document, heads });
-                }
-                None
+                reader.take_located(space, document, located);
             }
             (Read::Symbols { space, from, count }, ReadAnswer::Symbols(symbols)) => {
                 let symbols = Some(ByteVec::from(symbols));
-                Some(Frame::Repair(Repair { space, from, count, symbols }))
+                return Some(Frame::Repair(Repair { space, from, count, symbols }));
             }
-            (Read::Digests { space }, ReadAnswer::Digests(digests)) => {
-                let reader = self.readers.get_mut(space as usize)?;
+            (Read::Digests { space }, answer) => {
                 reader.digest_due = false;
-                Some(reader.tell(now, space, Some(digests)))
+                if let ReadAnswer::Digests(digests) = answer {
+                    return Some(reader.tell(now, space, Some(digests)));
+                }
             }
-            (Read::Digests { space }, _) => {
-                self.readers.get_mut(space as usize)?.digest_due = false;
-                None
+            (Read::Listing { space, .. }, ReadAnswer::Listing(documents, backfill)) => {
+                let documents = Some(documents);
+                return Some(Frame::Listing(Listing { space, backfill, documents }));
             }
-            _ => None,
+            (Read::Compare { .. }, ReadAnswer::Compared(wanted)) => reader.take_compared(wanted),
+            _ => {}
         }
+        None
     }
 
     /// What the driver is to do, in order.
@@ -434,7 +348,7 @@ impl RelaySession {
 
     /// Entries kept for this session, for limits and metrics.
     pub fn queued(&self) -> usize {
-        let readers = self.readers.iter().map(|reader| reader.dirty.len() + reader.wanted.len());
+        let readers = self.readers.iter().map(Reader::queued);
         self.control.len() + self.events.len() + self.presences.len() + readers.sum::<usize>()
     }
 
@@ -463,6 +377,16 @@ impl RelaySession {
         Ok(())
     }
 
+    fn handle_listing(&mut self, listing: &Listing) -> Result<(), SessionError> {
+        let reader = self.reader(listing.space)?;
+        if reader.listing.is_some() {
+            let when = "before the answer";
+            return Err(SessionError::Unexpected { frame: "Listing", when });
+        }
+        reader.listing = listing.backfill;
+        Ok(())
+    }
+
     fn handle_repair(&mut self, repair: &Repair) -> Result<(), SessionError> {
         let reader = self.reader(repair.space)?;
         if reader.repair.is_some() {
@@ -477,172 +401,6 @@ impl RelaySession {
             .get_mut(space as usize)
             .filter(|reader| reader.access != Access::None)
             .ok_or(SessionError::Space { space })
-    }
-}
-
-impl Reader {
-    fn new(now: u64, opened: Opened) -> Self {
-        let mut reader = Self {
-            access: opened.access,
-            position: opened.position,
-            dirty: BTreeMap::new(),
-            live: BTreeSet::new(),
-            backfill: BTreeSet::new(),
-            wanted: VecDeque::new(),
-            wants: Vec::new(),
-            repair: None,
-            told: 0,
-            told_at: now,
-            digest_due: opened.access != Access::None,
-        };
-        for (document, from) in opened.unsent {
-            reader.mark(document, from, false);
-        }
-        reader
-    }
-
-    fn mark(&mut self, document: DocumentId, from: u64, live: bool) {
-        let Some(dirty) = self.dirty.get_mut(&document) else {
-            self.dirty.insert(document, Dirty { from, live, ..Dirty::default() });
-            self.queue(live).insert((from, document));
-            return;
-        };
-        let (was, was_live) = (dirty.from, dirty.live);
-        if from < was {
-            dirty.from = from;
-            dirty.snapshot = None;
-        }
-        dirty.live |= live;
-        let (from, live) = (dirty.from, dirty.live);
-        self.queue(was_live).remove(&(was, document));
-        self.queue(live).insert((from, document));
-    }
-
-    /// Remembers the replica's own changes where a catch-up of the document is still to come. Over
-    /// the limit they are sent back, which costs bytes and nothing else.
-    fn keep_own(&mut self, document: &DocumentId, positions: RangeInclusive<u64>) {
-        if let Some(dirty) = self.dirty.get_mut(document)
-            && dirty.own.len() < limits::FRAME_CHANGES_MAX
-        {
-            dirty.own.extend(positions);
-        }
-    }
-
-    fn clean(&mut self, document: &DocumentId) {
-        if let Some(dirty) = self.dirty.remove(document) {
-            self.queue(dirty.live).remove(&(dirty.from, *document));
-        }
-    }
-
-    fn queue(&mut self, live: bool) -> &mut BTreeSet<(u64, DocumentId)> {
-        if live { &mut self.live } else { &mut self.backfill }
-    }
-
-    fn poll(&mut self, now: u64, space: u32, settled: bool) -> Option<Transmit> {
-        if self.access == Access::None {
-            return None;
-        }
-        if let Some((from, count)) = self.repair.take() {
-            return Some(Transmit::Read(Read::Symbols { space, from, count }));
-        }
-        if let Some(&(from, document)) = self.live.first() {
-            return Some(self.read_document(space, document, from));
-        }
-        if let Some(wanted) = self.wanted.pop_front() {
-            let Wanted { document, heads } = wanted;
-            return Some(Transmit::Read(Read::Locate { space, document, heads }));
-        }
-        if !self.wants.is_empty() {
-            let rest = self.wants.split_off(self.wants.len().min(limits::WANT_DOCUMENTS_MAX));
-            let documents = std::mem::replace(&mut self.wants, rest);
-            return Some(Transmit::Frame(Frame::Want(Want { space, documents })));
-        }
-        if now >= self.told_at + CHECKPOINT_MS && self.settled_position() > self.told {
-            return Some(self.checkpoint(now, space, settled));
-        }
-        if let Some(&(from, document)) = self.backfill.first() {
-            return Some(self.read_document(space, document, from));
-        }
-        if self.digest_due && settled {
-            return Some(Transmit::Read(Read::Digests { space }));
-        }
-        None
-    }
-
-    /// When to poll although nothing happens. While something is unsent, the socket sets the pace.
-    fn timeout(&self, patience: u64) -> Option<u64> {
-        if self.access == Access::None || !self.is_drained() {
-            return None;
-        }
-        if self.told < self.position {
-            return Some(self.told_at + CHECKPOINT_MS);
-        }
-        self.digest_due.then_some(patience)
-    }
-
-    fn read_document(&self, space: u32, document: DocumentId, from: u64) -> Transmit {
-        let snapshot = self.dirty.get(&document).and_then(|dirty| dirty.snapshot);
-        Transmit::Read(Read::Document { space, document, from, snapshot })
-    }
-
-    fn checkpoint(&mut self, now: u64, space: u32, settled: bool) -> Transmit {
-        if settled && self.is_drained() {
-            return Transmit::Read(Read::Digests { space });
-        }
-        Transmit::Frame(self.tell(now, space, None))
-    }
-
-    fn tell(&mut self, now: u64, space: u32, digests: Option<Vec<CollectionDigest>>) -> Frame {
-        self.told = self.told.max(self.settled_position());
-        self.told_at = now;
-        Frame::Checkpoint(Checkpoint { space, position: self.told, digests })
-    }
-
-    /// The highest position up to which nothing is unsent.
-    fn settled_position(&self) -> u64 {
-        let first = self.live.first().into_iter().chain(self.backfill.first());
-        first.map(|(from, _)| from.saturating_sub(1)).min().unwrap_or(self.position)
-    }
-
-    fn is_drained(&self) -> bool {
-        self.dirty.is_empty() && self.wanted.is_empty() && self.wants.is_empty()
-    }
-
-    fn send_part(&mut self, space: u32, document: DocumentId, part: Part) -> Option<Frame> {
-        let mut dirty = self.dirty.remove(&document)?;
-        self.queue(dirty.live).remove(&(dirty.from, document));
-        let position;
-        let (collection, snapshot, changes, next) = match part {
-            Part::Snapshot { collection, covers, offset, total, bytes } => {
-                let sent = offset + bytes.len() as u64;
-                dirty.snapshot = (sent < total).then_some((covers, sent));
-                let next = if sent < total { dirty.from } else { covers + 1 };
-                position = Some(covers);
-                let part = SnapshotPart { offset, total, bytes: ByteVec::from(bytes) };
-                let more = sent < total || next <= self.position;
-                (collection, Some(part), Vec::new(), more.then_some(next))
-            }
-            Part::Changes { collection, changes, next } => {
-                position = changes.last().map(|(at, _)| *at);
-                let others = changes.into_iter().filter(|(at, _)| !dirty.own.contains(at));
-                let changes: Vec<_> = others.map(|(_, chunk)| ByteVec::from(chunk)).collect();
-                (collection, None, changes, next)
-            }
-        };
-        if let Some(next) = next {
-            dirty.from = next;
-            dirty.own = dirty.own.split_off(&next);
-            self.queue(dirty.live).insert((next, document));
-            self.dirty.insert(document, dirty);
-        }
-        (snapshot.is_some() || !changes.is_empty()).then_some(Frame::Changes(Changes {
-            space,
-            document,
-            collection,
-            snapshot,
-            changes,
-            position,
-        }))
     }
 }
 

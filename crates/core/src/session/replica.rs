@@ -8,10 +8,11 @@ use super::{HANDSHAKE_MS_MAX, SessionError};
 use crate::limits;
 use crate::repair::{RepairDecoder, RepairItem};
 use crate::wire::{
-    Access, Bye, Changes, Checkpoint, CollectionDigest, Cursor, Frame, Hello, Presence, Push,
-    Refused, Repair, SnapshotPart, SpaceWanted, Start, Want, Wanted, Welcome,
+    Access, Backfill, Begun, Bye, ChangePiece, Changes, Checkpoint, CollectionDigest, Cursor,
+    Frame, Hello, Listed, Listing, Nothing, Offer, Piece, PieceOf, Presence, Push, Refused, Repair,
+    SpaceWanted, Start, Want, Wanted, Welcome,
 };
-use crate::{CollectionName, DeviceId, DocumentId, Epoch, SpaceName};
+use crate::{ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, SpaceName};
 
 /// One session with a relay, as the replica sees it.
 ///
@@ -29,7 +30,27 @@ pub struct ReplicaSession {
     push_due: u64,
     in_flight: BTreeMap<u64, Pushed>,
     bytes_in_flight: usize,
-    snapshots: BTreeMap<(u32, DocumentId), Vec<u8>>,
+    upload: Option<ChangeHash>,
+}
+
+/// What a replica says of itself when it begins a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opening {
+    /// Which replica file this is.
+    pub device: DeviceId,
+    /// Who the replica is, to the relay.
+    pub token: Option<Vec<u8>>,
+    /// The program and its version.
+    pub app: Option<String>,
+    /// Who edits, as changes say it.
+    pub identity: Option<Vec<u8>>,
+    /// The spaces it takes part in.
+    pub spaces: Vec<SpaceStart>,
+    /// How many pushes the driver is going to make at once; the relay sends its first digest after
+    /// them.
+    pub pushes: u32,
+    /// The long change that it pushes next.
+    pub upload: Option<ChangeHash>,
 }
 
 /// How a replica begins in one space.
@@ -41,6 +62,21 @@ pub struct SpaceStart {
     pub cursor: Option<Cursor>,
     /// Whether documents are held.
     pub holds: bool,
+    /// Documents of which a part has come, at most [`limits::BEGUN_MAX`].
+    pub begun: Vec<Begun>,
+}
+
+/// How a space stands when the relay has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// What may be done with it.
+    pub access: Access,
+    /// Where the relay goes on from.
+    pub start: Start,
+    /// The marks it goes on from.
+    pub cursor: Cursor,
+    /// Documents that it has there.
+    pub documents: u64,
 }
 
 /// What happened, for the driver. `space` is the place in the list the session began with.
@@ -50,8 +86,10 @@ pub enum ReplicaEvent {
     Welcomed {
         /// The relay's clock, milliseconds since 1970.
         time_ms: u64,
-        /// What may be done with each space.
-        access: Vec<Access>,
+        /// How each space stands.
+        spaces: Vec<Granted>,
+        /// Bytes that the relay holds of [`Opening::upload`].
+        uploaded: u64,
     },
     /// The push with this ticket is durable at the relay, or was refused before.
     Acked {
@@ -69,7 +107,7 @@ pub enum ReplicaEvent {
         /// What the relay said.
         refused: Refused,
     },
-    /// Changes to apply and commit: first the snapshot, if there is one, then the changes.
+    /// Changes to apply and commit, or a piece of something larger, to keep until it is whole.
     Received {
         /// Which space.
         space: u32,
@@ -77,12 +115,14 @@ pub enum ReplicaEvent {
         document: DocumentId,
         /// The document's collection.
         collection: CollectionName,
-        /// A whole snapshot.
-        snapshot: Option<Vec<u8>>,
+        /// A piece of a snapshot or of a long change.
+        piece: Option<Piece>,
         /// Change chunks, dependencies first.
         changes: Vec<Vec<u8>>,
         /// The relay's position of the last change, if it says so.
         position: Option<u64>,
+        /// Where a document is sent by itself: whether more of it follows.
+        more: Option<bool>,
     },
     /// Everything up to the cursor has been received. Store it after, or with, what came before,
     /// if `trusted`; compare the digests, if there are any and no local change waits, and say
@@ -100,11 +140,27 @@ pub enum ReplicaEvent {
     /// The repair found what differs: push what is missing there, and
     /// [`want`](ReplicaSession::want) the rest.
     Difference(Difference),
-    /// The sets differ in more than repair is made for: close, push everything and begin the next
-    /// session as if nothing were held.
+    /// The sets differ in so much that listing the documents costs less than repairing: ask for the
+    /// [`list`](ReplicaSession::list), and [`offer`](ReplicaSession::offer) what is held.
     RepairGaveUp {
         /// Which space.
         space: u32,
+    },
+    /// The relay has nothing more of a document that was wanted.
+    Nothing {
+        /// Which space.
+        space: u32,
+        /// Which document.
+        document: DocumentId,
+    },
+    /// Documents of the relay: [`want`](ReplicaSession::want) those that are not held so.
+    Listed {
+        /// Which space.
+        space: u32,
+        /// The documents.
+        documents: Vec<Listed>,
+        /// What is left to ask for.
+        left: Option<Backfill>,
     },
     /// The relay lacks something of these documents: push what its heads do not cover.
     Wanted {
@@ -112,6 +168,8 @@ pub enum ReplicaEvent {
         space: u32,
         /// Which documents, with the heads the relay holds.
         documents: Vec<Wanted>,
+        /// Whether these are all it lacks of what was offered.
+        answers: bool,
     },
     /// What another peer is doing.
     Presence(Presence),
@@ -145,6 +203,8 @@ struct Repairing {
     decoder: RepairDecoder,
     local: BTreeSet<DocumentId>,
     asked: u32,
+    /// Beyond so many symbols, listing costs less.
+    symbols_max: u32,
     /// The digests were equal meanwhile: the answer to come is of no use.
     is_over: bool,
     /// The answer to come is to a question of an earlier repair. Then this one begins.
@@ -160,15 +220,9 @@ struct Pushed {
 }
 
 impl ReplicaSession {
-    /// A session over a connection that was just opened. `pushes` is how many pushes the driver is
-    /// going to make at once; the relay sends its first digest after them.
-    pub fn new(
-        now: u64,
-        device: DeviceId,
-        token: Option<Vec<u8>>,
-        spaces: Vec<SpaceStart>,
-        pushes: u32,
-    ) -> Self {
+    /// A session over a connection that was just opened.
+    pub fn new(now: u64, opening: Opening) -> Self {
+        let Opening { device, token, app, identity, spaces, pushes, upload } = opening;
         let open = spaces.iter().map(|_| Space {
             epoch: None,
             trusted: false,
@@ -180,9 +234,11 @@ impl ReplicaSession {
             name: space.name,
             cursor: space.cursor,
             holds: space.holds,
+            begun: Some(space.begun).filter(|begun| !begun.is_empty()),
         });
-        let token = token.map(ByteVec::from);
-        let hello = Hello { token, device, spaces: spaces.collect(), pushes };
+        let (token, identity) = (token.map(ByteVec::from), identity.map(ByteVec::from));
+        let spaces = spaces.collect();
+        let hello = Hello { token, device, spaces, pushes, app, identity, upload };
         Self {
             opened_at: now,
             welcomed: false,
@@ -192,8 +248,13 @@ impl ReplicaSession {
             push_due: 1,
             in_flight: BTreeMap::new(),
             bytes_in_flight: 0,
-            snapshots: BTreeMap::new(),
+            upload,
         }
+    }
+
+    /// The long change that the session was opened with.
+    pub fn upload(&self) -> Option<ChangeHash> {
+        self.upload
     }
 
     /// Takes a frame from the relay.
@@ -220,8 +281,21 @@ impl ReplicaSession {
             Frame::Repair(repair) => self.handle_symbols(repair),
             Frame::Want(want) => {
                 self.space(want.space)?;
-                let Want { space, documents } = want;
-                self.events.push_back(ReplicaEvent::Wanted { space, documents });
+                let Want { space, documents, answers } = want;
+                self.events.push_back(ReplicaEvent::Wanted { space, documents, answers });
+                Ok(())
+            }
+            Frame::Listing(listing) => {
+                self.space(listing.space)?;
+                let Listing { space, backfill: left, documents } = listing;
+                let documents = documents.unwrap_or_default();
+                self.events.push_back(ReplicaEvent::Listed { space, documents, left });
+                Ok(())
+            }
+            Frame::Nothing(nothing) => {
+                self.space(nothing.space)?;
+                let Nothing { space, document } = nothing;
+                self.events.push_back(ReplicaEvent::Nothing { space, document });
                 Ok(())
             }
             Frame::Presence(presence) => {
@@ -250,26 +324,60 @@ impl ReplicaSession {
         collection: CollectionName,
         changes: Vec<Vec<u8>>,
     ) {
+        let bytes = changes.iter().map(Vec::len).sum();
+        let n = self.next_push(Pushed { ticket, space, document, bytes });
+        let changes = changes.into_iter().map(ByteVec::from).collect();
+        let push = Push { space, n, document, collection, changes, piece: None };
+        self.outgoing.push_back(Frame::Push(push));
+    }
+
+    /// Sends a piece of a long change.
+    pub fn push_piece(
+        &mut self,
+        ticket: u64,
+        space: u32,
+        document: DocumentId,
+        collection: CollectionName,
+        piece: ChangePiece,
+    ) {
+        let bytes = piece.bytes.len();
+        let n = self.next_push(Pushed { ticket, space, document, bytes });
+        let (changes, piece) = (Vec::new(), Some(piece));
+        let push = Push { space, n, document, collection, changes, piece };
+        self.outgoing.push_back(Frame::Push(push));
+    }
+
+    fn next_push(&mut self, pushed: Pushed) -> u64 {
         let n = self.push_due;
         self.push_due += 1;
-        let bytes = changes.iter().map(Vec::len).sum();
-        self.bytes_in_flight += bytes;
-        self.in_flight.insert(n, Pushed { ticket, space, document, bytes });
-        let changes = changes.into_iter().map(ByteVec::from).collect();
-        self.outgoing.push_back(Frame::Push(Push { space, n, document, collection, changes }));
+        self.bytes_in_flight += pushed.bytes;
+        self.in_flight.insert(n, pushed);
+        n
+    }
+
+    /// Asks which documents the relay has, by the positions of their last changes.
+    pub fn list(&mut self, space: u32, backfill: Backfill) {
+        let (backfill, documents) = (Some(backfill), None);
+        self.outgoing.push_back(Frame::Listing(Listing { space, backfill, documents }));
+    }
+
+    /// Tells the relay of documents that are held here.
+    pub fn offer(&mut self, space: u32, documents: Vec<Listed>) {
+        self.outgoing.push_back(Frame::Offer(Offer { space, documents }));
     }
 
     /// Asks for what the relay has of these documents beyond their heads.
     pub fn want(&mut self, space: u32, documents: Vec<Wanted>) {
         for page in documents.chunks(limits::WANT_DOCUMENTS_MAX) {
             let documents = page.to_vec();
-            self.outgoing.push_back(Frame::Want(Want { space, documents }));
+            self.outgoing.push_back(Frame::Want(Want { space, documents, answers: false }));
         }
     }
 
     /// Asks for another checkpoint with digests, after one that could not be compared.
     pub fn ask_digests(&mut self, space: u32) {
-        self.outgoing.push_back(Frame::Want(Want { space, documents: Vec::new() }));
+        let (documents, answers) = (Vec::new(), false);
+        self.outgoing.push_back(Frame::Want(Want { space, documents, answers }));
     }
 
     /// Tells the other peers of a space what this one is doing.
@@ -292,9 +400,9 @@ impl ReplicaSession {
         }
     }
 
-    /// The digests differed: finds out in which documents, given all that the replica holds.
-    /// Does nothing while a repair is under way.
-    pub fn start_repair(&mut self, number: u32, items: Vec<RepairItem>) {
+    /// The digests differed: finds out in which documents, given all that the replica holds, with
+    /// at most `symbols_max` coded symbols. Does nothing while a repair is under way.
+    pub fn start_repair(&mut self, number: u32, items: Vec<RepairItem>, symbols_max: u32) {
         let Some(space) = self.spaces.get_mut(number as usize) else { return };
         let is_next = match &space.repair {
             Some(repairing) if !repairing.is_over => return,
@@ -303,9 +411,18 @@ impl ReplicaSession {
         let local = items.iter().map(|item| item.document).collect();
         let decoder = RepairDecoder::new(items.into_iter());
         let asked = decoder.symbols_wanted();
-        space.repair = Some(Repairing { decoder, local, asked, is_over: false, is_next });
+        let symbols_max = symbols_max.min(limits::REPAIR_SYMBOLS_TOTAL_MAX);
+        space.repair =
+            Some(Repairing { decoder, local, asked, symbols_max, is_over: false, is_next });
         if !is_next {
             self.ask_symbols(number, 0, asked);
+        }
+    }
+
+    /// The marks mean what they say from now on: what came before them is listed, page by page.
+    pub fn trust(&mut self, space: u32) {
+        if let Some(space) = self.spaces.get_mut(space as usize) {
+            space.trusted = true;
         }
     }
 
@@ -362,8 +479,18 @@ impl ReplicaSession {
             space.trusted = granted.start != Start::Now;
         }
         self.welcomed = true;
-        let access = welcome.spaces.iter().map(|space| space.access).collect();
-        self.events.push_back(ReplicaEvent::Welcomed { time_ms: welcome.time_ms, access });
+        let spaces = welcome.spaces.iter().map(|space| Granted {
+            access: space.access,
+            start: space.start,
+            cursor: Cursor {
+                epoch: space.epoch,
+                position: space.position,
+                backfill: space.backfill,
+            },
+            documents: space.documents,
+        });
+        let (time_ms, spaces, uploaded) = (welcome.time_ms, spaces.collect(), welcome.uploaded);
+        self.events.push_back(ReplicaEvent::Welcomed { time_ms, spaces, uploaded });
         Ok(())
     }
 
@@ -386,65 +513,35 @@ impl ReplicaSession {
 
     fn handle_changes(&mut self, changes: Changes) -> Result<(), SessionError> {
         self.space(changes.space)?;
-        let Changes { space, document, collection, snapshot, changes, position } = changes;
-        let changes: Vec<_> = changes.into_iter().map(Vec::from).collect();
-        let snapshot = match snapshot {
-            Some(part) => self.assemble(space, document, part)?,
-            None => None,
-        };
-        if snapshot.is_some() || !changes.is_empty() {
-            self.events.push_back(ReplicaEvent::Received {
-                space,
-                document,
-                collection,
-                snapshot,
-                changes,
-                position,
-            });
+        let Changes { space, document, collection, piece, changes, position, more } = changes;
+        let piece = piece.filter(|piece| piece.kind != PieceOf::Unknown);
+        if let Some(Piece { offset, total, bytes, .. }) = &piece {
+            let end = offset.saturating_add(bytes.len() as u64);
+            let fits = *total <= limits::SNAPSHOT_BYTES_MAX as u64 && end <= *total;
+            if !fits || bytes.is_empty() {
+                return Err(SessionError::Piece { offset: *offset, total: *total });
+            }
         }
+        self.events.push_back(ReplicaEvent::Received {
+            space,
+            document,
+            collection,
+            piece,
+            changes: changes.into_iter().map(Vec::from).collect(),
+            position,
+            more,
+        });
         Ok(())
     }
 
-    /// Adds a part and gives the snapshot when it is whole. A part at 0 begins anew: the relay made
-    /// another snapshot meanwhile.
-    fn assemble(
-        &mut self,
-        space: u32,
-        document: DocumentId,
-        part: SnapshotPart,
-    ) -> Result<Option<Vec<u8>>, SessionError> {
-        let SnapshotPart { offset, total, bytes } = part;
-        let wrong = SessionError::Snapshot { offset, total };
-        let mut whole = self.snapshots.remove(&(space, document)).unwrap_or_default();
-        if offset == 0 {
-            whole.clear();
-        }
-        let end = offset.saturating_add(bytes.len() as u64);
-        let pending: usize = self.snapshots.values().map(Vec::len).sum();
-        let fits = offset == whole.len() as u64
-            && end <= total
-            && total <= limits::SNAPSHOT_BYTES_MAX as u64
-            && pending + whole.len() + bytes.len() <= limits::SNAPSHOT_BYTES_MAX
-            && !bytes.is_empty();
-        if !fits {
-            return Err(wrong);
-        }
-        whole.extend_from_slice(&bytes);
-        if end == total {
-            return Ok(Some(whole));
-        }
-        self.snapshots.insert((space, document), whole);
-        Ok(None)
-    }
-
     fn handle_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SessionError> {
-        let Checkpoint { space: number, position, digests } = checkpoint;
+        let Checkpoint { space: number, position, digests, backfill } = checkpoint;
         let space = self.space(number)?;
         let Some(epoch) = space.epoch else {
             return Err(SessionError::Unexpected { frame: "Checkpoint", when: "before Welcome" });
         };
         let trusted = space.trusted;
-        let cursor = Cursor { epoch, position };
+        let cursor = Cursor { epoch, position, backfill };
         self.events.push_back(ReplicaEvent::Checkpoint { space: number, cursor, trusted, digests });
         Ok(())
     }
@@ -472,7 +569,7 @@ impl ReplicaSession {
             let difference = repairing.difference(number);
             space.repair = None;
             self.events.push_back(ReplicaEvent::Difference(difference));
-        } else if repairing.asked >= limits::REPAIR_SYMBOLS_TOTAL_MAX {
+        } else if repairing.asked >= repairing.symbols_max {
             space.repair = None;
             self.events.push_back(ReplicaEvent::RepairGaveUp { space: number });
         } else {

@@ -1,0 +1,247 @@
+//! How far the replica has come at each relay: marks, documents of which a part has come, and
+//! documents that are still wanted. All of it is durable, so that whatever has come counts.
+
+use redb::ReadableTable;
+use rejoin_core::wire::Begun;
+use rejoin_core::{DocumentId, SpaceName};
+
+use super::rows::{BegunRow, CursorRow, decode, encode};
+use super::tables::{BEGUN, CURSORS, PIECES, WANTED};
+use super::{ReadView, StoreError, WriteView, unavailable};
+
+/// Reads common to a [`ReadView`] and a [`WriteView`].
+macro_rules! reads {
+    ($view:ident) => {
+        impl $view {
+            /// The marks of a space at a relay.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn cursor(
+                &self,
+                relay: &str,
+                space: &SpaceName,
+            ) -> Result<Option<CursorRow>, StoreError> {
+                let table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+                let row = table.get((relay, space.as_str())).map_err(unavailable)?;
+                row.map(|row| decode(row.value())).transpose()
+            }
+
+            /// Whether a relay held documents before that have not all come from it.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn is_partial(&self) -> Result<bool, StoreError> {
+                let table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+                for row in table.iter().map_err(unavailable)? {
+                    let row: CursorRow = decode(row.map_err(unavailable)?.1.value())?;
+                    if row.backfill.is_some() || row.listing.is_some() {
+                        return Ok(true);
+                    }
+                }
+                let wanted = self.txn.open_table(WANTED).map_err(unavailable)?;
+                let first = wanted.iter().map_err(unavailable)?.next();
+                Ok(first.is_some())
+            }
+
+            /// Documents of a space of which a part has come from a relay, at most `max`.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn begun(
+                &self,
+                relay: &str,
+                space: &SpaceName,
+                max: usize,
+            ) -> Result<Vec<Begun>, StoreError> {
+                let table = self.txn.open_table(BEGUN).map_err(unavailable)?;
+                let of = |id| (relay, space.as_str(), id);
+                let rows = table.range(of([0; 16])..=of([0xff; 16])).map_err(unavailable)?;
+                rows.take(max)
+                    .map(|row| {
+                        let (key, row) = row.map_err(unavailable)?;
+                        let BegunRow { through, piece } = decode(row.value())?;
+                        Ok(Begun { document: DocumentId(key.value().2), through, piece })
+                    })
+                    .collect()
+            }
+
+            /// Documents of a space that are still wanted from a relay, at most `max`.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn wanted(
+                &self,
+                relay: &str,
+                space: &SpaceName,
+                max: usize,
+            ) -> Result<Vec<DocumentId>, StoreError> {
+                let table = self.txn.open_table(WANTED).map_err(unavailable)?;
+                let of = |id| (relay, space.as_str(), id);
+                let rows = table.range(of([0; 16])..=of([0xff; 16])).map_err(unavailable)?;
+                rows.take(max)
+                    .map(|row| Ok(DocumentId(row.map_err(unavailable)?.0.value().2)))
+                    .collect()
+            }
+
+            /// Calls `each` with the rows of documents after an id, in the order of their ids, until
+            /// it returns `false`.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn each_document_after(
+                &self,
+                after: &DocumentId,
+                mut each: impl FnMut(DocumentId, super::DocumentRow) -> bool,
+            ) -> Result<(), StoreError> {
+                let table = self.txn.open_table(super::DOCUMENTS).map_err(unavailable)?;
+                let after = (std::ops::Bound::Excluded(after.0), std::ops::Bound::Unbounded);
+                for row in table.range::<[u8; 16]>(after).map_err(unavailable)? {
+                    let (key, row) = row.map_err(unavailable)?;
+                    if !each(DocumentId(key.value()), decode(row.value())?) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+reads!(ReadView);
+reads!(WriteView);
+
+impl WriteView {
+    /// Writes the marks of a space at a relay.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_cursor(
+        &self,
+        relay: &str,
+        space: &SpaceName,
+        cursor: Option<&CursorRow>,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+        let key = (relay, space.as_str());
+        match cursor {
+            Some(cursor) => table.insert(key, encode(cursor).as_slice()).map_err(unavailable)?,
+            None => table.remove(key).map_err(unavailable)?,
+        };
+        Ok(())
+    }
+
+    /// What has come of a document so far.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn begun_row(
+        &self,
+        relay: &str,
+        space: &SpaceName,
+        id: &DocumentId,
+    ) -> Result<BegunRow, StoreError> {
+        let table = self.txn.open_table(BEGUN).map_err(unavailable)?;
+        let row = table.get((relay, space.as_str(), id.0)).map_err(unavailable)?;
+        row.map_or_else(|| Ok(BegunRow::default()), |row| decode(row.value()))
+    }
+
+    /// Notes what has come of a document; `None` once it is whole.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_begun(
+        &self,
+        relay: &str,
+        space: &SpaceName,
+        id: &DocumentId,
+        row: Option<&BegunRow>,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(BEGUN).map_err(unavailable)?;
+        let key = (relay, space.as_str(), id.0);
+        let was = match row {
+            Some(row) => table.insert(key, encode(row).as_slice()).map_err(unavailable)?,
+            None => table.remove(key).map_err(unavailable)?,
+        };
+        if row.is_none() && was.is_some() {
+            self.remove_pieces(relay, id)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a piece of a snapshot or of a long change.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_piece(
+        &self,
+        relay: &str,
+        id: &DocumentId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(PIECES).map_err(unavailable)?;
+        table.insert((relay, id.0, offset), bytes).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// The pieces of a document, put together.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn pieces(&self, relay: &str, id: &DocumentId) -> Result<Vec<u8>, StoreError> {
+        let table = self.txn.open_table(PIECES).map_err(unavailable)?;
+        let range = (relay, id.0, 0)..=(relay, id.0, u64::MAX);
+        let mut whole = Vec::new();
+        for row in table.range(range).map_err(unavailable)? {
+            whole.extend_from_slice(row.map_err(unavailable)?.1.value());
+        }
+        Ok(whole)
+    }
+
+    /// Forgets the pieces of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn remove_pieces(&self, relay: &str, id: &DocumentId) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(PIECES).map_err(unavailable)?;
+        let range = (relay, id.0, 0)..=(relay, id.0, u64::MAX);
+        table.retain_in(range, |_, _| false).map_err(unavailable)
+    }
+
+    /// Notes that a document is still wanted from a relay, or no more. Returns whether it was.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn mark_wanted(
+        &self,
+        relay: &str,
+        space: &SpaceName,
+        id: &DocumentId,
+        wanted: bool,
+    ) -> Result<bool, StoreError> {
+        let mut table = self.txn.open_table(WANTED).map_err(unavailable)?;
+        let key = (relay, space.as_str(), id.0);
+        let was = match wanted {
+            true => table.insert(key, ()).map_err(unavailable)?,
+            false => table.remove(key).map_err(unavailable)?,
+        };
+        Ok(was.is_some())
+    }
+
+    /// Forgets what is wanted of a space, and what of its documents has come in parts: the relay's
+    /// store is another, or everything is here.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn forget_arrivals(&self, relay: &str, space: &SpaceName) -> Result<(), StoreError> {
+        let of = |id| (relay, space.as_str(), id);
+        let all = of([0; 16])..=of([0xff; 16]);
+        let mut wanted = self.txn.open_table(WANTED).map_err(unavailable)?;
+        wanted.retain_in(all.clone(), |_, ()| false).map_err(unavailable)?;
+        for begun in self.begun(relay, space, usize::MAX)? {
+            self.put_begun(relay, space, &begun.document, None)?;
+        }
+        Ok(())
+    }
+}

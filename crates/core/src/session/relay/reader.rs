@@ -1,0 +1,428 @@
+//! How far one session has come in one space.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
+
+use minicbor::bytes::ByteVec;
+
+use super::ask::{BackfillPage, Batch, Large, Located, LogPage, Part, Read};
+use super::{CHECKPOINT_MS, Opened, Transmit};
+use crate::limits;
+use crate::wire::{
+    Access, Backfill, Begun, BegunPiece, Changes, Checkpoint, CollectionDigest, Frame, Listed,
+    Nothing, Piece, PieceOf, Want, Wanted,
+};
+use crate::{CollectionName, DocumentId};
+
+/// One space, as far as this session has come in it: a mark in the log, what is left of the
+/// backfill, and at most three documents that are sent in parts.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) access: Access,
+    /// The highest position committed.
+    position: u64,
+    /// Everything up to here was sent, but for the backfill.
+    sent: u64,
+    backfill: Option<Backfill>,
+    /// Positions after `sent` that the replica itself pushed, and need not be sent.
+    own: BTreeSet<u64>,
+    /// Documents that were sent by themselves, and so are further than the log.
+    ahead: BTreeMap<DocumentId, u64>,
+    /// Documents of which the replica had a part.
+    begun: BTreeMap<DocumentId, Begun>,
+    /// The document that the log waits for, the one that is backfilled, and one that was wanted.
+    log: Option<Transfer>,
+    back: Option<Transfer>,
+    want: Option<Transfer>,
+    pub(super) wanted: VecDeque<Wanted>,
+    /// Documents the relay wants from the replica, and whether they answer an offer.
+    wants: Vec<Wanted>,
+    answers_offer: bool,
+    pub(super) repair: Option<(u32, u32)>,
+    pub(super) listing: Option<Backfill>,
+    pub(super) offer: Option<Vec<Listed>>,
+    frames: VecDeque<Frame>,
+    /// The marks told last, and when.
+    told: (u64, Option<Backfill>),
+    told_at: u64,
+    /// Bytes sent since.
+    untold_bytes: usize,
+    /// A digest is due as soon as nothing is unsent.
+    pub(super) digest_due: bool,
+}
+
+/// A document under way.
+#[derive(Debug)]
+struct Transfer {
+    document: DocumentId,
+    from: u64,
+    piece: Option<BegunPiece>,
+    /// The position that is reached when all of it is sent.
+    position: u64,
+}
+
+/// Which of a reader's transfers a document's part is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Log,
+    Back,
+    Want,
+}
+
+impl Reader {
+    pub(super) fn new(now: u64, opened: Opened, begun: Vec<Begun>) -> Self {
+        let first = opened.first.into_iter();
+        let wanted = first.map(|document| Wanted { document, heads: Vec::new() }).collect();
+        Self {
+            access: opened.access,
+            position: opened.position,
+            sent: opened.sent,
+            backfill: opened.backfill,
+            own: BTreeSet::new(),
+            ahead: BTreeMap::new(),
+            begun: begun.into_iter().map(|begun| (begun.document, begun)).collect(),
+            log: None,
+            back: None,
+            want: None,
+            wanted,
+            wants: Vec::new(),
+            answers_offer: false,
+            repair: None,
+            listing: None,
+            offer: None,
+            frames: VecDeque::new(),
+            told: (opened.sent, opened.backfill),
+            told_at: now,
+            untold_bytes: 0,
+            digest_due: opened.access != Access::None,
+        }
+    }
+
+    /// A commit put changes at these positions. Its own need not be sent back to a replica: nothing
+    /// else has to be remembered of them where all before them was sent and nothing older is
+    /// missing.
+    pub(super) fn committed(&mut self, positions: RangeInclusive<u64>, own: bool) {
+        let next = self.sent + 1 == *positions.start() && self.log.is_none();
+        self.position = self.position.max(*positions.end());
+        if !own {
+            return;
+        }
+        if next && self.backfill.is_none() {
+            self.sent = *positions.end();
+        } else if self.own.len() < limits::FRAME_CHANGES_MAX {
+            self.own.extend(positions);
+        }
+    }
+
+    pub(super) fn poll(&mut self, now: u64, space: u32, settled: bool) -> Option<Transmit> {
+        if self.access == Access::None {
+            return None;
+        }
+        if let Some(frame) = self.frames.pop_front() {
+            return Some(Transmit::Frame(frame));
+        }
+        if self.untold_bytes >= limits::PIECE_BYTES / 2 && self.is_untold() {
+            return Some(self.checkpoint(now, space, settled));
+        }
+        if let Some((from, count)) = self.repair.take() {
+            return Some(Transmit::Read(Read::Symbols { space, from, count }));
+        }
+        if let Some(transfer) = &self.log {
+            return Some(transfer.read(space));
+        }
+        if self.sent < self.position {
+            let (after, through, backfill) = (self.sent, self.position, self.backfill);
+            return Some(Transmit::Read(Read::Log { space, after, through, backfill }));
+        }
+        if let Some(backfill) = self.listing.take() {
+            return Some(Transmit::Read(Read::Listing { space, backfill }));
+        }
+        if let Some(documents) = self.offer.take() {
+            return Some(Transmit::Read(Read::Compare { space, documents }));
+        }
+        if !self.wants.is_empty() || self.answers_offer {
+            let rest = self.wants.split_off(self.wants.len().min(limits::WANT_DOCUMENTS_MAX));
+            let documents = std::mem::replace(&mut self.wants, rest);
+            let answers = self.wants.is_empty() && std::mem::take(&mut self.answers_offer);
+            return Some(Transmit::Frame(Frame::Want(Want { space, documents, answers })));
+        }
+        if now >= self.told_at + CHECKPOINT_MS && self.is_untold() {
+            return Some(self.checkpoint(now, space, settled));
+        }
+        self.poll_older(space, settled)
+    }
+
+    /// What goes when nothing else does.
+    fn poll_older(&mut self, space: u32, settled: bool) -> Option<Transmit> {
+        if let Some(transfer) = &self.want {
+            return Some(transfer.read(space));
+        }
+        if let Some(Wanted { document, heads }) = self.wanted.pop_front() {
+            return Some(Transmit::Read(Read::Locate { space, document, heads }));
+        }
+        if let Some(transfer) = &self.back {
+            return Some(transfer.read(space));
+        }
+        if let Some(backfill) = self.backfill {
+            let begun = self.begun.keys().copied().collect();
+            return Some(Transmit::Read(Read::Backfill { space, backfill, begun }));
+        }
+        (self.digest_due && settled).then_some(Transmit::Read(Read::Digests { space }))
+    }
+
+    /// When to poll although nothing happens. While something is unsent, the socket sets the pace.
+    pub(super) fn timeout(&self, patience: u64) -> Option<u64> {
+        if self.access == Access::None || !self.is_drained() {
+            return None;
+        }
+        if self.is_untold() {
+            return Some(self.told_at + CHECKPOINT_MS);
+        }
+        self.digest_due.then_some(patience)
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        let under_way = [&self.log, &self.back, &self.want].into_iter().any(Option::is_some);
+        !under_way
+            && self.sent == self.position
+            && self.backfill.is_none()
+            && self.frames.is_empty()
+            && self.wanted.is_empty()
+            && self.wants.is_empty()
+            && !self.answers_offer
+            && self.listing.is_none()
+            && self.offer.is_none()
+    }
+
+    /// Entries kept for this reader.
+    pub(super) fn queued(&self) -> usize {
+        self.own.len() + self.ahead.len() + self.wanted.len() + self.wants.len() + self.frames.len()
+    }
+
+    pub(super) fn take_log(&mut self, space: u32, page: LogPage) {
+        for mut batch in page.batches {
+            let ahead = self.ahead.get(&batch.document).copied().unwrap_or_default();
+            batch.changes.retain(|(at, _)| *at > ahead && !self.own.contains(at));
+            self.send_batch(space, batch);
+        }
+        self.reach(page.through);
+        let Some(large) = page.large else { return };
+        let ahead = self.ahead.get(&large.document).is_some_and(|ahead| *ahead >= large.position);
+        let own = large.from == large.position && self.own.contains(&large.position);
+        if ahead || own {
+            return self.reach(large.position);
+        }
+        // What was sent of it as a part of the backfill counts.
+        let back = self.back.take_if(|back| back.document == large.document);
+        let transfer = match back {
+            Some(back) => Transfer { position: large.position, ..back },
+            None => self.transfer(large),
+        };
+        self.log = Some(transfer);
+    }
+
+    pub(super) fn take_backfill(&mut self, space: u32, page: BackfillPage) {
+        for batch in page.batches {
+            self.send_batch(space, batch);
+        }
+        self.backfill = page.left;
+        self.back = page.large.map(|large| self.transfer(large));
+        self.digest_due |= self.backfill.is_none();
+    }
+
+    pub(super) fn take_located(&mut self, space: u32, document: DocumentId, located: Located) {
+        self.digest_due = true;
+        match located.from {
+            Some(from) => {
+                self.want = Some(self.transfer(Large { document, from, position: 0 }));
+            }
+            None => self.frames.push_back(Frame::Nothing(Nothing { space, document })),
+        }
+        if let Some(heads) = located.wanted {
+            self.wants.push(Wanted { document, heads });
+        }
+    }
+
+    pub(super) fn take_compared(&mut self, wanted: Vec<Wanted>) {
+        self.wants.extend(wanted);
+        self.answers_offer = true;
+        self.digest_due = true;
+    }
+
+    /// Takes a part of the document that is under way. `None` if there is no such document, or it
+    /// could not be read: then it is passed over.
+    pub(super) fn take_part(&mut self, space: u32, document: DocumentId, part: Option<Part>) {
+        let Some((way, mut transfer)) = self.under_way(&document) else { return };
+        let Some(part) = part else { return self.finish(way, &transfer) };
+        let (frame, next) = transfer.frame(space, part, &self.own);
+        self.untold_bytes += payload(&frame);
+        self.frames.push_back(Frame::Changes(frame));
+        match next {
+            Some(next) => {
+                transfer.from = next;
+                *self.way(way) = Some(transfer);
+            }
+            None => self.finish(way, &transfer),
+        }
+    }
+
+    pub(super) fn tell(
+        &mut self,
+        now: u64,
+        space: u32,
+        digests: Option<Vec<CollectionDigest>>,
+    ) -> Frame {
+        self.told = (self.sent, self.backfill);
+        self.told_at = now;
+        self.untold_bytes = 0;
+        let (position, backfill) = self.told;
+        Frame::Checkpoint(Checkpoint { space, position, digests, backfill })
+    }
+
+    fn checkpoint(&mut self, now: u64, space: u32, settled: bool) -> Transmit {
+        if settled && self.is_drained() {
+            return Transmit::Read(Read::Digests { space });
+        }
+        Transmit::Frame(self.tell(now, space, None))
+    }
+
+    fn is_untold(&self) -> bool {
+        self.told != (self.sent, self.backfill)
+    }
+
+    /// Everything up to a position was sent.
+    fn reach(&mut self, position: u64) {
+        self.sent = self.sent.max(position);
+        self.own = self.own.split_off(&(self.sent + 1));
+        let sent = self.sent;
+        self.ahead.retain(|_, ahead| *ahead > sent);
+    }
+
+    fn transfer(&self, large: Large) -> Transfer {
+        let Large { document, from, position } = large;
+        match self.begun.get(&document) {
+            Some(begun) => Transfer {
+                document,
+                from: from.max(begun.through + 1),
+                piece: begun.piece,
+                position,
+            },
+            None => Transfer { document, from, piece: None, position },
+        }
+    }
+
+    fn under_way(&mut self, document: &DocumentId) -> Option<(Way, Transfer)> {
+        let ways = [Way::Log, Way::Want, Way::Back].into_iter();
+        let is_it = |transfer: &mut Transfer| transfer.document == *document;
+        ways.into_iter().find_map(|way| Some((way, self.way(way).take_if(is_it)?)))
+    }
+
+    fn way(&mut self, way: Way) -> &mut Option<Transfer> {
+        match way {
+            Way::Log => &mut self.log,
+            Way::Back => &mut self.back,
+            Way::Want => &mut self.want,
+        }
+    }
+
+    fn finish(&mut self, way: Way, transfer: &Transfer) {
+        self.begun.remove(&transfer.document);
+        if way != Way::Want {
+            // Until the marks are told, a cut costs all of it.
+            self.untold_bytes = self.untold_bytes.max(limits::PIECE_BYTES / 2);
+        }
+        match way {
+            Way::Want => {}
+            Way::Log => {
+                // All of it was sent, beyond where the log stands.
+                let last = transfer.from.saturating_sub(1).max(transfer.position);
+                self.reach(transfer.position);
+                if last > self.sent && self.ahead.len() < limits::WANTED_MAX {
+                    self.ahead.insert(transfer.document, last);
+                }
+            }
+            Way::Back => {
+                let left = |it: Backfill| Backfill::of(it.after, transfer.position - 1);
+                self.backfill = self.backfill.and_then(left);
+                self.digest_due |= self.backfill.is_none();
+            }
+        }
+    }
+
+    fn send_batch(&mut self, space: u32, batch: Batch) {
+        let Batch { document, collection, changes } = batch;
+        if changes.is_empty() {
+            return;
+        }
+        let frame = changes_frame(space, document, collection, changes, None);
+        self.untold_bytes += payload(&frame);
+        self.frames.push_back(Frame::Changes(frame));
+    }
+}
+
+impl Transfer {
+    fn read(&self, space: u32) -> Transmit {
+        let Self { document, from, piece, .. } = *self;
+        Transmit::Read(Read::Document { space, document, from, piece })
+    }
+
+    /// The frame with a part, and from where the rest begins.
+    fn frame(&mut self, space: u32, part: Part, own: &BTreeSet<u64>) -> (Changes, Option<u64>) {
+        let document = self.document;
+        match part {
+            Part::Piece { collection, kind: PieceOf::Change, position, next, .. }
+                if own.contains(&position) =>
+            {
+                (self.piece, self.from) = (None, position + 1);
+                let frame = changes_frame(space, document, collection, Vec::new(), None);
+                let (position, more) = (Some(position), Some(next.is_some()));
+                (Changes { position, more, ..frame }, next)
+            }
+            Part::Changes { collection, mut changes, next } => {
+                self.piece = None;
+                if let Some((last, _)) = changes.last() {
+                    self.from = last + 1;
+                }
+                let position = changes.last().map(|(at, _)| *at);
+                changes.retain(|(at, _)| !own.contains(at));
+                let more = Some(next.is_some());
+                let frame = changes_frame(space, document, collection, changes, more);
+                (Changes { position, ..frame }, next)
+            }
+            Part::Piece { collection, kind, position, offset, total, bytes, next } => {
+                let end = offset + bytes.len() as u64;
+                self.piece = (end < total).then_some(BegunPiece { kind, position, bytes: end });
+                let next = if end < total { Some(self.from) } else { next };
+                if end == total {
+                    self.from = position + 1;
+                }
+                let bytes = ByteVec::from(bytes);
+                let piece = Some(Piece { kind, position, offset, total, bytes });
+                let (position, more) = (Some(position), Some(next.is_some()));
+                let changes = Vec::new();
+                (Changes { space, document, collection, piece, changes, position, more }, next)
+            }
+        }
+    }
+}
+
+fn changes_frame(
+    space: u32,
+    document: DocumentId,
+    collection: CollectionName,
+    changes: Vec<(u64, Vec<u8>)>,
+    more: Option<bool>,
+) -> Changes {
+    let position = changes.last().map(|(at, _)| *at);
+    let changes = changes.into_iter().map(|(_, chunk)| ByteVec::from(chunk)).collect();
+    Changes { space, document, collection, piece: None, changes, position, more }
+}
+
+/// Bytes of a frame, about.
+fn payload(frame: &Changes) -> usize {
+    let piece = frame.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+    FRAME_COST_BYTES + piece + frame.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
+}
+
+/// What a frame costs beside what it carries.
+const FRAME_COST_BYTES: usize = 48;

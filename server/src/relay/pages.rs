@@ -1,0 +1,175 @@
+//! Pages of what a session is to be sent, made from the store.
+
+use rejoin_core::limits::{FRAME_CHANGES_MAX, PIECE_BYTES};
+use rejoin_core::session::{BackfillPage, Batch, Large, LogPage, Part};
+use rejoin_core::wire::{Backfill, Listed, Wanted};
+use rejoin_core::{DocumentId, SpaceName};
+
+use crate::store::{ChangeStore, Latest, LogChunk, LogEntry, StoreError};
+
+/// Changes in the order they came, up to one whose document goes by itself: because the replica
+/// lacks what is older of it, or because the change is long or was folded away.
+pub(super) fn log_page(
+    store: &mut ChangeStore,
+    space: &SpaceName,
+    after: u64,
+    through: u64,
+    backfill: Option<Backfill>,
+) -> Result<LogPage, StoreError> {
+    let page = store.log_page(space, after, through, PIECE_BYTES, FRAME_CHANGES_MAX)?;
+    let mut made = LogPage { batches: Vec::new(), through: page.through, large: None };
+    for entry in page.entries {
+        let LogEntry { position, document, number, collection, chunk } = entry;
+        let lacks = match backfill {
+            Some(backfill) => lacked_from(store, number, position, backfill)?,
+            None => None,
+        };
+        let from = match (lacks, chunk) {
+            (None, LogChunk::Inline(chunk)) => {
+                let same = |batch: &&mut Batch| batch.document == document;
+                match made.batches.iter_mut().find(same) {
+                    Some(batch) => batch.changes.push((position, chunk)),
+                    None => {
+                        let changes = vec![(position, chunk)];
+                        made.batches.push(Batch { document, collection, changes });
+                    }
+                }
+                continue;
+            }
+            (Some(from), _) => from,
+            (None, LogChunk::Folded | LogChunk::Long { .. }) => position,
+        };
+        made.through = position - 1;
+        made.large = Some(Large { document, from, position });
+        break;
+    }
+    Ok(made)
+}
+
+/// From where on a replica lacks a document of which it is to be sent the change at `position`, if
+/// it lacks anything before that: its change before belongs to the backfill.
+fn lacked_from(
+    store: &ChangeStore,
+    number: u64,
+    position: u64,
+    backfill: Backfill,
+) -> Result<Option<u64>, StoreError> {
+    match store.last_before(number, position)? {
+        Some(last) if backfill.contains(last) => store.first_after(number, backfill.after),
+        _ => Ok(None),
+    }
+}
+
+/// Whole documents from the one that was changed last, up to one that goes by itself.
+pub(super) fn backfill_page(
+    store: &mut ChangeStore,
+    space: &SpaceName,
+    backfill: Backfill,
+    begun: &[DocumentId],
+) -> Result<BackfillPage, StoreError> {
+    let mut page = BackfillPage { batches: Vec::new(), left: Some(backfill), large: None };
+    let mut room = PIECE_BYTES;
+    while let Some(left) = page.left {
+        let documents = store.latest_page(space, left.through, left.after, DOCUMENTS_AT_ONCE)?;
+        if documents.is_empty() {
+            page.left = None;
+        }
+        for latest in documents {
+            let from = match latest.first {
+                first if first > left.after => first,
+                _ => store.first_after(latest.number, left.after)?.unwrap_or(latest.position),
+            };
+            match whole(store, space, &latest, from, begun, room)? {
+                Some(batch) => {
+                    let bytes: usize = batch.changes.iter().map(|(_, chunk)| chunk.len()).sum();
+                    room = room.saturating_sub(bytes + DOCUMENT_COST_BYTES);
+                    page.batches.push(batch);
+                }
+                None if page.batches.is_empty() => {
+                    let Latest { document, position, .. } = latest;
+                    page.large = Some(Large { document, from, position });
+                    return Ok(page);
+                }
+                None => return Ok(page),
+            }
+            page.left = Backfill::of(left.after, latest.position - 1);
+            if room == 0 {
+                return Ok(page);
+            }
+        }
+    }
+    Ok(page)
+}
+
+/// A document, if all of it fits and nothing of it has come. One that is damaged is passed over, as
+/// if it had nothing: the digest will not let its readers take it for whole.
+fn whole(
+    store: &mut ChangeStore,
+    space: &SpaceName,
+    latest: &Latest,
+    from: u64,
+    begun: &[DocumentId],
+    room: usize,
+) -> Result<Option<Batch>, StoreError> {
+    let Latest { document, collection, .. } = latest;
+    if begun.contains(document) {
+        return Ok(None);
+    }
+    let batch = |changes| Batch { document: *document, collection: collection.clone(), changes };
+    match store.part(space, document, from, None, room) {
+        Ok(Some(Part::Changes { changes, next: None, .. })) => {
+            let bytes: usize = changes.iter().map(|(_, chunk)| chunk.len()).sum();
+            Ok((bytes <= room).then(|| batch(changes)))
+        }
+        Ok(Some(_)) => Ok(None),
+        Ok(None) => Ok(Some(batch(Vec::new()))),
+        Err(error) if error.is_confined() => {
+            tracing::error!(doc = %document, error = &error as &dyn std::error::Error, "passed over");
+            Ok(Some(batch(Vec::new())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Documents and their heads from the one that was changed last, and what is left.
+pub(super) fn listing(
+    store: &mut ChangeStore,
+    space: &SpaceName,
+    backfill: Backfill,
+) -> Result<(Vec<Listed>, Option<Backfill>), StoreError> {
+    let Backfill { after, through } = backfill;
+    let page = store.latest_page(space, through, after, LISTED_AT_ONCE)?;
+    let left = match page.last() {
+        Some(last) if page.len() == LISTED_AT_ONCE => Backfill::of(after, last.position - 1),
+        _ => None,
+    };
+    let listed = page.iter().map(|it| Listed { document: it.document, heads: it.heads });
+    Ok((listed.collect(), left))
+}
+
+/// Of these documents those that the relay has otherwise, each with the heads it has.
+pub(super) fn compare(
+    store: &mut ChangeStore,
+    space: &SpaceName,
+    documents: &[Listed],
+) -> Result<Vec<Wanted>, StoreError> {
+    let mut wanted = Vec::new();
+    for Listed { document, heads } in documents {
+        let here = store.document(space, document)?;
+        let here = here.map(|(_, graph)| graph.heads_hash().short());
+        if here != Some(*heads) {
+            let (document, heads) = (*document, store.short_heads(space, document)?);
+            wanted.push(Wanted { document, heads });
+        }
+    }
+    Ok(wanted)
+}
+
+/// Documents that are looked up at once.
+const DOCUMENTS_AT_ONCE: usize = 128;
+
+/// Documents in one listing: 12 KiB.
+const LISTED_AT_ONCE: usize = 512;
+
+/// What a document costs in a page beside its changes.
+const DOCUMENT_COST_BYTES: usize = 48;

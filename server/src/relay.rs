@@ -11,7 +11,7 @@ mod repairs;
 mod sessions;
 mod transmit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use rejoin_core::change::Change;
 use rejoin_core::change::Place;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
 use rejoin_core::wire::{ChangePiece, Hello, Presence, Push, RefusedClass};
-use rejoin_core::{DocumentId, SpaceName};
+use rejoin_core::{ChangeHash, DeviceId, DocumentId, SpaceName};
 
 pub use automerge_repo::{Upload, UploadId};
 pub use counters::{Counters, RefusedCounters};
@@ -77,6 +77,9 @@ pub struct Relay {
     timers: BTreeSet<(u64, ConnectionId)>,
     repairs: Repairs,
     answers: Vec<Answer>,
+    /// Long changes that came in pieces and are kept, the last of them: whoever has not heard of it
+    /// need not push them again.
+    uploaded: VecDeque<(DeviceId, ChangeHash)>,
     folding: Folding,
     counters: Counters,
     #[cfg(feature = "mutants")]
@@ -146,6 +149,7 @@ impl Relay {
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             answers: Vec::new(),
+            uploaded: VecDeque::new(),
             folding: Folding::default(),
             counters: Counters::default(),
             #[cfg(feature = "mutants")]
@@ -297,6 +301,7 @@ impl Relay {
         let wanted = hello.spaces.iter();
         let opened = wanted.map(|wanted| self.opened(wanted)).collect::<Result<_, _>>()?;
         let uploaded = match &hello.upload {
+            Some(hash) if self.uploaded.contains(&(hello.device, *hash)) => u64::MAX,
             Some(hash) => self.store.upload_held(&hello.device, hash)?,
             None => 0,
         };
@@ -316,6 +321,7 @@ impl Relay {
         let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
         let bytes = sessions::push_bytes(push);
         let (n, space, document) = (push.n, push.space, push.document);
+        let hash = push.piece.as_ref().map(|piece| piece.hash);
         let pieced = match push.piece.take() {
             Some(piece) => self.take_piece(id, piece)?,
             None => Pieced::Nothing,
@@ -337,6 +343,9 @@ impl Relay {
                 if let Err(no_change) = &outcome {
                     self.close_for_protocol(id, no_change);
                 }
+                if let (Some(hash), Ok(StoreOutcome::Kept)) = (hash, &outcome) {
+                    self.note_uploaded(id, hash);
+                }
                 (positions, outcome.ok())
             }
         };
@@ -350,6 +359,9 @@ impl Relay {
         let Some(connection) = self.connections.get(&id) else { return Ok(Pieced::Kept) };
         let device = connection.device;
         let ChangePiece { hash, offset, total, bytes } = piece;
+        if self.uploaded.contains(&(device, hash)) {
+            return Ok(Pieced::Kept);
+        }
         let end = offset.saturating_add(bytes.len() as u64);
         let staged = self.store.stage_upload_part(&device, &hash, offset, total, bytes.into())?;
         if let Some(chunk) = self.store.take_upload(&device, &hash)? {
@@ -365,6 +377,15 @@ impl Relay {
             retry_after_ms: self.options.retry_after_ms,
             reason: "a piece of a change does not go on from what the relay holds".to_owned(),
         }))
+    }
+
+    /// A long change is in the next commit. Should that fail, everything is forgotten with the store.
+    fn note_uploaded(&mut self, id: ConnectionId, hash: ChangeHash) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if self.uploaded.len() >= UPLOADED_MAX {
+            self.uploaded.pop_front();
+        }
+        self.uploaded.push_back((connection.device, hash));
     }
 
     fn forward_presence(&mut self, from: ConnectionId, presence: Presence, unix_ms: u64) {
@@ -431,3 +452,6 @@ impl Relay {
         }
     }
 }
+
+/// Long changes that are remembered as pushed.
+const UPLOADED_MAX: usize = 256;

@@ -224,7 +224,7 @@ impl Meeting {
 }
 
 /// Frames that a replica has under way at once.
-const FRAMES_AT_ONCE: usize = 8;
+const FRAMES_AT_ONCE: usize = 2;
 
 fn memory() -> Database {
     Database::builder().create_with_backend(InMemoryBackend::new()).unwrap()

@@ -120,8 +120,8 @@ fn a_large_document_comes_in_short_sessions() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let photo = noise(&mut rng, 400_000);
     meeting.edit(writer, vec![set("1", "photo", json!(photo))]);
-    for _ in 0..1500 {
-        let text = noise(&mut rng, 300);
+    for _ in 0..600 {
+        let text = noise(&mut rng, 100);
         let op = Op::Append { path: "notes".into(), text };
         let edit = Edit {
             space: main_space(),
@@ -136,15 +136,16 @@ fn a_large_document_comes_in_short_sessions() {
     let (sum, count) = sessions(&mut meeting, writer, (70_000, u64::MAX), |meeting| {
         meeting.replicas[0].counters().bytes_sent
     });
-    assert!(sum.0 < 1_600_000, "{} bytes up in {count} sessions", sum.0);
+    assert!(count > 5, "{count} sessions");
+    assert!(sum.0 < 900_000, "{} bytes up in {count} sessions", sum.0);
     meeting.compact();
 
     let reader = meeting.join(EngineOptions::default());
     let (sum, count) = sessions(&mut meeting, reader, (u64::MAX, 70_000), |meeting| {
         meeting.replicas[1].counters().commits
     });
-    assert!(count > 5, "{count} sessions");
-    assert!(sum.1 < 1_400_000, "{} bytes down in {count} sessions", sum.1);
+    assert!(count > 4, "{count} sessions");
+    assert!(sum.1 < 600_000, "{} bytes down in {count} sessions", sum.1);
     assert_eq!(documents(&meeting, reader), 2);
 }
 

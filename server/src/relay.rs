@@ -240,11 +240,7 @@ impl Relay {
     /// # Errors
     /// The store could not read.
     #[cfg(feature = "mutants")]
-    pub fn holds(
-        &mut self,
-        place: &Place<'_>,
-        change: &rejoin_core::ChangeHash,
-    ) -> Result<bool, StoreError> {
+    pub fn holds(&mut self, place: &Place<'_>, change: &ChangeHash) -> Result<bool, StoreError> {
         let known = self.store.known(place)?;
         Ok(known.is_some_and(|known| known.graph.contains(change)))
     }

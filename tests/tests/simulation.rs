@@ -45,6 +45,13 @@ fn removals_made_anew_take_the_items_they_were_meant_for() {
     }
 }
 
+/// A relay that went back to an older copy refused the same edits for ever: it was given what they
+/// build on three times, while it refused everything, and then never again.
+#[test]
+fn what_a_relay_lacks_is_given_to_it_again_after_a_while() {
+    worlds(297_568_739, 1);
+}
+
 #[test]
 fn the_same_seed_is_the_same_world() {
     for seed in [3, 11] {

@@ -41,6 +41,8 @@ pub(super) struct LinkState {
     owed: VecDeque<Owed>,
     /// How often the relay lacked dependencies of a document.
     missing: BTreeMap<DocumentId, u32>,
+    /// How often what came of a document built on what is not here.
+    lacking: BTreeMap<DocumentId, u32>,
     /// When to ask for digests again.
     ask_at: Option<u64>,
     /// The long change that comes first in the outbox, and how much of it the relay holds.
@@ -172,6 +174,7 @@ impl Engine {
             again: Vec::new(),
             owed: VecDeque::new(),
             missing: BTreeMap::new(),
+            lacking: BTreeMap::new(),
             ask_at: None,
             upload: None,
             bytes_before: self.counters.bytes_received,

@@ -86,7 +86,7 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(()) };
         link.spaces[number as usize].equal = false;
         let lacks = matches!(error, ReceiveError::Refused { source: Refusal::Missing(_), .. });
-        let times = link.missing.entry(document).or_default();
+        let times = link.lacking.entry(document).or_default();
         *times += 1;
         if lacks && *times <= MISSING_MAX {
             // It builds on what is still to come of a document that was held in part.

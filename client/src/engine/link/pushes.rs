@@ -104,8 +104,10 @@ impl Engine {
                 debug!(doc = %document, "relay lacks dependencies");
                 let times = link.missing.entry(document).or_default();
                 *times += 1;
-                // Giving it everything did not help: what it lacks is refused for now.
+                // Giving it everything did not help: what it lacks is refused for now. After a while
+                // it is given everything once more.
                 if *times > MISSING_MAX {
+                    *times = MISSING_MAX - 1;
                     link.again.push((turn.now + RETRY_MISSING_MS, keys));
                 } else {
                     link.owed.push_back(Owed { space, document, heads: refused.heads, keys });

@@ -133,6 +133,11 @@ impl RelayProcess {
         format!("ws://{}", self.address)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     /// Ends it as a power cut would.
     pub fn kill9(&mut self) {
         self.running.kill9();

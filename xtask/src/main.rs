@@ -36,13 +36,13 @@ enum Task {
     Sim(Sim),
     /// Inputs from outside, searched by what they reach, against what reads them
     Fuzz(fuzz::Options),
-    /// Benchmarks, all of them or those whose name contains NAME
+    /// Benchmarks, all of them or those whose name contains NAME; `scale` only when it is named
     Bench(Bench),
 }
 
 #[derive(Args)]
 struct Bench {
-    /// With --peers there may be several
+    /// With --peers there may be several; after `scale` stand numbers of documents
     name: Vec<String>,
     #[command(flatten)]
     peers: peers::Options,
@@ -79,7 +79,10 @@ fn main() -> Result<ExitCode> {
         Task::Sim(options) => sim(&options),
         Task::Fuzz(options) => Ok(fuzz(&options)),
         Task::Bench(Bench { name, peers }) if peers.peers => Ok(bench_peers(&name, &peers)),
-        Task::Bench(Bench { name, .. }) => bench(&name),
+        Task::Bench(Bench { name, .. }) => match name.split_first() {
+            Some((scale, sizes)) if scale == "scale" => Ok(bench_scale(sizes)),
+            _ => bench(&name),
+        },
     }
 }
 
@@ -175,6 +178,17 @@ fn bench(names: &[String]) -> Result<ExitCode> {
     steps.run("whole system", || cargo(&whole));
     steps.run("parts", || cargo(&parts));
     Ok(steps.finish())
+}
+
+/// What a document costs in stores of these sizes, or of those that are usual.
+fn bench_scale(sizes: &[String]) -> ExitCode {
+    let mut run = vec!["run", "--release", "--package", "rejoin-tests", "--bin", "scale", "--"];
+    run.extend(sizes.iter().map(String::as_str));
+    let mut steps = Steps::of("bench scale");
+    if steps.run("build", || cargo(&["build", "--release", "--package", "rejoin-cli"])) {
+        steps.run("scale", || cargo(&run));
+    }
+    steps.finish()
 }
 
 fn bench_peers(rows: &[String], options: &peers::Options) -> ExitCode {

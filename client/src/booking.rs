@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::collection::Collection;
 use crate::document::Document;
 use crate::engine::EditError;
-use crate::store::ReadView;
 
 /// The time a document takes by an invariant of its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +55,10 @@ impl Collection {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Vec<Booked>, EditError> {
-        // A value that is behind would say what was.
+        // A value that is behind would say what was, and this must not be said of free time.
         let replica = self.replica();
-        let stale = replica.read(ReadView::stale)?;
-        replica.refresh(stale).await?;
+        replica.caught_up().await?;
+        replica.refresh_listed().await?;
         let at = invariant::Booking::at(whose, start_ms, end_ms);
         let schema = self.space().schema(self.name()).await?.unwrap_or_default();
         let mut booked = Vec::new();

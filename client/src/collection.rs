@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::document::Document;
 use crate::engine::{Content, Edit, EditError, Edited, Target};
 use crate::replica::{Replica, Space};
-use crate::store::{ReadView, ValueRow};
+use crate::store::ValueRow;
 use crate::watch::Watcher;
 
 /// A named kind of document in a space.
@@ -118,7 +118,9 @@ impl Collection {
         self.document(key)?.get().await
     }
 
-    /// The documents that are not deleted and that `keep` wants, without loading any of them.
+    /// The documents that are not deleted and that `keep` wants, without loading any of them but
+    /// some whose schema has just changed; where those are many, [`Replica::caught_up`] waits for what
+    /// follows from it.
     ///
     /// # Errors
     /// The file could not be read.
@@ -126,8 +128,7 @@ impl Collection {
         &self,
         mut keep: impl FnMut(&Entry) -> bool,
     ) -> Result<Vec<Entry>, EditError> {
-        let stale = self.replica.read(ReadView::stale)?;
-        self.replica.refresh(stale).await?;
+        self.replica.refresh_listed().await?;
         let mut rows = Vec::new();
         self.replica.read(|view| {
             view.each_value(&self.space, &self.name, |document, row| {
@@ -142,7 +143,7 @@ impl Collection {
         Ok(kept.collect::<Result<_, _>>()?)
     }
 
-    /// All documents that are not deleted, without loading any of them.
+    /// All documents that are not deleted; otherwise as [`filter`](Self::filter).
     ///
     /// # Errors
     /// The file could not be read.

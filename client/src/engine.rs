@@ -377,6 +377,20 @@ impl Engine {
         refreshed
     }
 
+    /// Brings up to date what a list reads. Where more documents than can be derived at once are
+    /// behind because their schema changed, they stay so: [`catch_up`](Self::catch_up) derives them
+    /// little by little, and [`Status::behind`] counts them.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn refresh_listed(&mut self, now: u64) -> Result<(), EngineError> {
+        let mut stale = self.store.read()?.stale()?;
+        if stale.len() > REFRESHED_AT_ONCE {
+            stale.retain(|id| !self.behind.contains(id));
+        }
+        self.refresh(now, &stale)
+    }
+
     /// Unloads documents that nobody uses. Call now and then.
     ///
     /// # Errors
@@ -457,6 +471,7 @@ impl Engine {
         if waiting == 0 {
             self.status.edited_at_s = None;
         }
+        self.status.behind = self.behind.len() as u64;
         self.recount_link(unix_s);
         self.recount_progress(&view)?;
         Ok(())
@@ -478,6 +493,7 @@ impl Engine {
             self.counters.commits += 1;
         }
         documents.iter().for_each(|id| _ = self.behind.remove(id));
+        self.status.behind = self.behind.len() as u64;
         self.tell(effects);
         Ok(())
     }
@@ -572,4 +588,4 @@ pub(crate) fn to_automerge(heads: &[ChangeHash]) -> Vec<automerge::ChangeHash> {
 }
 
 /// Documents whose values are brought up to date in one commit.
-const REFRESHED_AT_ONCE: usize = 64;
+const REFRESHED_AT_ONCE: usize = 256;

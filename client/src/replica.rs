@@ -167,6 +167,16 @@ impl Replica {
         met.map(|status| status.clone()).map_err(|_| EditError::Closed)
     }
 
+    /// Waits until every document was looked at again whose schema changed, so that lists and
+    /// reviews tell what follows from the schema of now. Edits and reads go on meanwhile, and
+    /// [`Status::behind`] says how many are left.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn caught_up(&self) -> Result<(), EditError> {
+        self.status_when(|status| status.behind == 0).await.map(|_| ())
+    }
+
     /// Waits until a relay holds every edit made so far durably.
     ///
     /// # Errors
@@ -268,6 +278,14 @@ impl Replica {
             return Ok(());
         }
         Ok(self.ask(move |engine, now| engine.refresh(now, &documents)).await??)
+    }
+
+    /// Brings up to date what a list reads, as far as that is soon done.
+    pub(crate) async fn refresh_listed(&self) -> Result<(), EditError> {
+        if self.read(ReadView::is_any_stale)? {
+            self.ask(Engine::refresh_listed).await??;
+        }
+        Ok(())
     }
 
     /// Notes something that is to be warned of once; whether it is new.

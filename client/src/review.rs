@@ -107,14 +107,13 @@ impl Reviews {
         Self { replica, space }
     }
 
-    /// All reviews, open ones first, then the newest first. Loads no document but those whose
-    /// schema has just changed.
+    /// All reviews, open ones first, then the newest first. Loads no document but some whose schema
+    /// has just changed; where those are many, [`Replica::caught_up`] waits for their reviews.
     ///
     /// # Errors
     /// The file could not be read.
     pub async fn list(&self) -> Result<Vec<Review>, EditError> {
-        let stale = self.replica.read(ReadView::stale)?;
-        self.replica.refresh(stale).await?;
+        self.replica.refresh_listed().await?;
         let spaces = match &self.space {
             Some(space) => vec![space.clone()],
             None => self.replica.read(ReadView::spaces)?,

@@ -18,6 +18,9 @@ pub struct Status {
     pub is_partial: bool,
     /// How far those have come, while they come.
     pub progress: Option<Progress>,
+    /// Documents that are still to be looked at again because their schema changed. Until then lists
+    /// and reviews tell of them what followed from the schema before.
+    pub behind: u64,
     /// Why the last attempt to connect failed, for a person.
     pub trouble: Option<String>,
     /// The outbox key of the oldest edit that waits.
@@ -59,6 +62,7 @@ impl Status {
             set_aside: 0,
             is_partial: false,
             progress: None,
+            behind: 0,
             trouble: None,
             oldest_waiting: None,
         }

@@ -287,6 +287,15 @@ macro_rules! reads {
                 rows.map(|row| Ok(DocumentId(row.map_err(unavailable)?.0.value()))).collect()
             }
 
+            /// Whether the value of any document is behind.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn is_any_stale(&self) -> Result<bool, StoreError> {
+                let table = self.txn.open_table(STALE).map_err(unavailable)?;
+                table.is_empty().map(|is_empty| !is_empty).map_err(unavailable)
+            }
+
             /// Whether the value of a document is behind.
             ///
             /// # Errors

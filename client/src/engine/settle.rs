@@ -120,7 +120,11 @@ impl Engine {
         if let Some(now) = &now {
             self.warn_of_unknown_fields(&row, &schema, now);
         }
-        if row.collection.as_str() == SCHEMAS {
+        // The same schema written twice, on two devices say, is no change of it.
+        let says_else = |now: &ValueRow| {
+            was.as_ref().is_none_or(|was| was.json != now.json || was.deleted != now.deleted)
+        };
+        if row.collection.as_str() == SCHEMAS && now.as_ref().is_none_or(says_else) {
             self.schema_changed(&turn.txn, &row)?;
         }
         let change = |fields| Change {

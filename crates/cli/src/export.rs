@@ -22,6 +22,7 @@ pub(crate) async fn run(
     }
     let local = Local::open(place).await?;
     let collection = local.collection(&arguments.collection)?;
+    local.caught_up(output).await?;
     match arguments.format {
         Format::Json => json(&collection, output).await,
         Format::Csv => csv(&collection, output).await,

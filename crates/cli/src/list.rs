@@ -19,6 +19,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     let collection = local.collection(&arguments.collection)?;
+    local.caught_up(output).await?;
     let met = |entry: &Entry| arguments.conditions.iter().all(|condition| condition.is_met(entry));
     let mut entries = collection.filter(met).await?;
     entries.sort_by(|one, other| one.key.cmp(&other.key));

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 use rejoin::{Collection, EngineOptions, Entry, Replica, Space};
 
 use crate::arguments::{DEFAULT_SPACE, DocumentArguments, PlaceArguments};
 use crate::layout::one_line;
-use crate::output::count;
+use crate::output::{Output, count};
 
 /// An open replica, and the space the command is about.
 ///
@@ -42,6 +43,26 @@ impl Local {
     pub(crate) async fn open(place: &PlaceArguments) -> Result<Self> {
         must_exist(file(place)?)?;
         Self::open_or_create(place).await
+    }
+
+    /// Waits until every document was looked at again whose schema changed, and shows how far that
+    /// is: half a minute for 100,000 documents.
+    pub(crate) async fn caught_up(&self, output: Output) -> Result<()> {
+        let all = self.replica.status().behind;
+        if all >= BEHIND_TOLD {
+            let documents = count(all, "document");
+            output.note(&format!("looking at {documents} again, as their schema changed"));
+        }
+        let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new(all) };
+        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len}, {eta} left");
+        let bar = bar.with_style(style.expect("the template is well formed"));
+        let mut behind = all;
+        while behind > 0 {
+            behind = self.replica.status_when(|status| status.behind != behind).await?.behind;
+            bar.set_position(all.saturating_sub(behind));
+        }
+        bar.finish_and_clear();
+        Ok(())
     }
 
     /// A collection that has documents.
@@ -159,6 +180,9 @@ pub(crate) fn must_exist(file: &Path) -> Result<()> {
 pub(crate) fn is_deleted(entry: &Entry) -> bool {
     entry.value.get(DELETED) == Some(&serde_json::Value::Bool(true))
 }
+
+/// So many documents are looked at within a second.
+const BEHIND_TOLD: u64 = 2000;
 
 /// The field that says a document is deleted.
 pub(crate) const DELETED: &str = "deleted";

@@ -26,6 +26,7 @@ pub(crate) async fn list(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
+    local.caught_up(output).await?;
     let mut reviews = local.space.reviews().list().await?;
     reviews.retain(|review| arguments.all || review.is_open());
     if arguments.mine {

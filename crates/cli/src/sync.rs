@@ -193,6 +193,7 @@ pub(crate) fn status_json(status: &Status) -> Value {
         "safe_at_s": status.safe_at_s,
         "set_aside": status.set_aside,
         "is_partial": status.is_partial,
+        "behind": status.behind,
         "progress": status.progress.map(|progress| json!({
             "documents": progress.documents,
             "of": progress.of,

@@ -83,8 +83,10 @@ impl ChangeStore {
         Ok(position)
     }
 
-    /// Whether the next commit is large enough.
-    pub fn is_batch_full(&self) -> bool {
+    /// Whether the next commit is large enough, or takes the whole budget of change graphs. Graphs
+    /// that it does not need leave first: a full cache is no reason to commit every document alone.
+    pub fn is_batch_full(&mut self) -> bool {
+        self.evict();
         self.batch.changes.len() >= BATCH_CHANGES
             || self.batch.bytes >= BATCH_BYTES
             || self.cache.is_over_budget()

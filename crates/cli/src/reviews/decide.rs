@@ -20,6 +20,7 @@ pub(crate) async fn settle(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
+    local.caught_up(output).await?;
     let reviews = local.space.reviews();
     let all = reviews.list().await?;
     let review = find(&all, &arguments.id)?;
@@ -133,6 +134,7 @@ pub(crate) async fn assign(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
+    local.caught_up(output).await?;
     let reviews = local.space.reviews();
     let all = reviews.list().await?;
     let review = find(&all, &arguments.id)?;

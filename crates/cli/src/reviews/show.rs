@@ -24,6 +24,7 @@ pub(crate) async fn show(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
+    local.caught_up(output).await?;
     let reviews = local.space.reviews();
     let all = reviews.list().await?;
     let id = find(&all, &arguments.id)?.id;

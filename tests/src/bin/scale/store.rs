@@ -38,7 +38,7 @@ pub(crate) fn measure(count: usize) -> Result<Vec<Row>> {
         Ok(used)
     };
     let sync = |what: &str, replica: &str, url: &str| {
-        run(what, &["--replica", replica, "sync", url, "--once", "--timeout", "3h"])
+        run(what, &["--replica", replica, "sync", url, "--once", "--timeout", "180m"])
     };
 
     let import = "--replica desk.redb import in.csv --collection jobs --key id";

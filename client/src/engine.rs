@@ -125,6 +125,10 @@ pub enum Mutant {
     SkippedOutboxRow,
     /// Edits are pushed before their commit.
     PushBeforeCommit,
+    /// What is older counts as received when the first of it has come.
+    MarkTooEarly,
+    /// Pieces are counted and not kept.
+    ForgottenPiece,
 }
 
 /// What an engine counted since it was opened.

@@ -235,6 +235,16 @@ impl Relay {
         &mut self.store
     }
 
+    /// The heads of a document, for a simulation to hold replicas to their marks.
+    ///
+    /// # Errors
+    /// The store could not read.
+    #[cfg(feature = "mutants")]
+    pub fn heads(&mut self, place: &Place<'_>) -> Result<Vec<ChangeHash>, StoreError> {
+        let known = self.store.known(place)?;
+        Ok(known.map(|known| known.graph.heads()).unwrap_or_default())
+    }
+
     /// Whether the store has a change, for a simulation to hold the relay to its word.
     ///
     /// # Errors
@@ -398,7 +408,9 @@ impl Relay {
     /// The one place from which sessions learn what was stored.
     fn commit_and_tell(&mut self, unix_ms: u64) -> Result<(), StoreError> {
         if !self.store.is_batch_empty() {
+            let bytes = self.store.batch_bytes() as u64;
             self.counters.changes_kept += self.commit(unix_ms)? as u64;
+            self.counters.bytes_kept += bytes;
             self.counters.commits += 1;
         }
         for answer in std::mem::take(&mut self.answers) {

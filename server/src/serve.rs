@@ -10,6 +10,7 @@ mod connection;
 mod database;
 mod driver;
 mod engine;
+mod file;
 mod heard;
 mod http;
 #[cfg(test)]
@@ -60,7 +61,8 @@ async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
-    tracing::info!(%address, data = %config.data.display(), "relay started");
+    let (data, cache_bytes) = (config.data.display(), config.cache_bytes);
+    tracing::info!(%address, %data, cache_bytes, "relay started");
     let (phase, phases) = watch::channel(Phase::Serving);
     let (shared, mut drained) = Shared::new(&config, engine.handle(), phases);
     tokio::select! {

@@ -16,6 +16,7 @@ mod checkers;
 pub mod disk;
 mod edits;
 pub mod faults;
+mod marks;
 pub mod model;
 mod nemesis;
 pub mod net;
@@ -42,21 +43,29 @@ pub enum Mutant {
     SkippedOutboxRow,
     /// A replica pushes edits before it has them on disk.
     PushBeforeCommit,
+    /// A replica takes what is older for received when the first of it has come.
+    MarkTooEarly,
+    /// A replica counts the pieces of what is long, and does not keep them.
+    ForgottenPiece,
 }
 
 impl Mutant {
     /// Every mutant, with its name.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("dropped-dep-check", Self::DroppedDepCheck),
         ("skipped-outbox-row", Self::SkippedOutboxRow),
         ("push-before-commit", Self::PushBeforeCommit),
+        ("mark-too-early", Self::MarkTooEarly),
+        ("forgotten-piece", Self::ForgottenPiece),
     ];
 
     fn of_client(self) -> Option<rejoin::engine::Mutant> {
         match self {
             Self::SkippedOutboxRow => Some(rejoin::engine::Mutant::SkippedOutboxRow),
             Self::PushBeforeCommit => Some(rejoin::engine::Mutant::PushBeforeCommit),
+            Self::MarkTooEarly => Some(rejoin::engine::Mutant::MarkTooEarly),
+            Self::ForgottenPiece => Some(rejoin::engine::Mutant::ForgottenPiece),
             _ => None,
         }
     }

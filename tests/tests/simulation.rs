@@ -85,3 +85,13 @@ fn skipping_an_outbox_row_is_noticed() {
 fn pushing_before_the_commit_is_noticed() {
     is_caught(Mutant::PushBeforeCommit);
 }
+
+#[test]
+fn a_mark_that_moves_too_early_is_noticed() {
+    is_caught(Mutant::MarkTooEarly);
+}
+
+#[test]
+fn forgetting_pieces_is_noticed() {
+    is_caught(Mutant::ForgottenPiece);
+}

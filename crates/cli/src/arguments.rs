@@ -140,6 +140,9 @@ pub(crate) struct RelayArguments {
     /// Drop ephemeral messages of automerge-repo's clients that name another author than themselves
     #[arg(long)]
     pub(crate) check_ephemeral_sender: bool,
+    /// Memory for pages of its database; what it leaves, the system keeps pages in by itself
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) cache: Option<usize>,
     /// Run the adapters of this file too; they connect to this relay, whatever the file says
     #[arg(long, value_name = "FILE")]
     pub(crate) adapters: Option<PathBuf>,
@@ -489,11 +492,28 @@ fn path(text: &str) -> Result<Path, String> {
 }
 
 /// A time with its unit.
+fn bytes(text: &str) -> Result<usize, String> {
+    let wrong = || "write a number and a unit: 64MiB or 2GiB".to_owned();
+    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+    let shift = match unit {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(wrong()),
+    };
+    let bytes = number.checked_mul(1 << shift).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(wrong)
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let split = text.find(|char: char| !char.is_ascii_digit())?;
+    let (number, unit) = text.split_at(split);
+    Some((number.parse().ok()?, unit))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and a unit: 30s, 500ms or 2m".to_owned();
-    let split = text.find(|char: char| !char.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
     let ms = match unit {
         "ms" => 1,
         "s" => 1000,
@@ -521,6 +541,15 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["", "30", "s", "-1s", "1.5s", "5 h", "99999999999999999999s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("16MiB"), Ok(16 << 20));
+        assert_eq!(bytes("1GiB"), Ok(1 << 30));
+        for wrong in ["", "16", "MiB", "-1MiB", "16MB", "99999999999GiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()
     let address = listener.local_addr()?;
     let mut config = Config::new(&arguments.data);
     config.compaction_worker = Some(worker()?);
+    config.cache_bytes = arguments.cache.unwrap_or(config.cache_bytes);
     config.automerge_space = arguments.automerge_space.clone();
     config.options.automerge_collection = arguments.automerge_collection.clone();
     config.options.checks_ephemeral_sender = arguments.check_ephemeral_sender;

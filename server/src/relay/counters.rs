@@ -10,6 +10,8 @@ pub struct Counters {
     pub pushes: u64,
     /// Changes stored.
     pub changes_kept: u64,
+    /// Their bytes.
+    pub bytes_kept: u64,
     /// Changes pushed that were stored before.
     pub changes_known: u64,
     /// Changes refused, by what the replica can do about it.

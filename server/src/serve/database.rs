@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, DatabaseError, StorageError};
 
 use super::ServeError;
+use super::file::{CountedFile, Written};
 use crate::relay::{Relay, RelayOptions};
 
 /// The relay's folder: a database, and beside it the number of the process that has it open.
@@ -14,13 +15,14 @@ use crate::relay::{Relay, RelayOptions};
 pub(super) struct DataFolder {
     path: PathBuf,
     cache_bytes: usize,
+    written: Written,
     /// Whether the relay was opened, and the file beside it is ours.
     is_ours: bool,
 }
 
 impl DataFolder {
-    pub(super) fn new(path: PathBuf, cache_bytes: usize) -> Self {
-        Self { path, cache_bytes, is_ours: false }
+    pub(super) fn new(path: PathBuf, cache_bytes: usize, written: Written) -> Self {
+        Self { path, cache_bytes, written, is_ours: false }
     }
 
     /// Opens the relay in the folder, or makes one.
@@ -31,7 +33,10 @@ impl DataFolder {
         if !path.exists() {
             self.make(&path)?;
         }
-        let opened = Database::builder().set_cache_size(self.cache_bytes).open(&path);
+        let mut builder = Database::builder();
+        builder.set_cache_size(self.cache_bytes);
+        let file = CountedFile::open(&path, self.written.clone());
+        let opened = file.and_then(|file| builder.create_with_backend(file));
         let database = opened.map_err(|error| self.explain(path.clone(), error))?;
         let relay = Relay::open(database, options, rand::random)
             .map_err(|source| ServeError::Store { path, source })?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::iter::from_fn;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +18,9 @@ use tokio::time::sleep_until;
 use super::ServeError;
 use super::compactor::Compactor;
 use super::engine::{Batch, Command, Health, Protocol};
+use super::file::Written;
 use crate::compaction::CompactionError;
-use crate::relay::{Close, ConnectionId, Relay};
+use crate::relay::{Close, ConnectionId, Counters, Relay};
 use crate::store::StoreError;
 
 /// Opens the relay's store.
@@ -40,6 +42,9 @@ pub(super) struct Driver {
     /// When the disk last took something.
     committed: Instant,
     batch_bytes: usize,
+    written: Written,
+    /// When the log was last told what was stored.
+    told: Instant,
     stage: Stage,
 }
 
@@ -78,6 +83,7 @@ impl Driver {
         relay: Relay,
         compactor: Option<Compactor>,
         batch_bytes: usize,
+        written: Written,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -92,6 +98,8 @@ impl Driver {
             started: now,
             committed: now,
             batch_bytes,
+            written,
+            told: now,
             stage: Stage::Serving,
         }
     }
@@ -109,7 +117,26 @@ impl Driver {
             self.transmit();
             self.fold_next();
             drop(permits);
+            if self.told.elapsed() > TOLD_EVERY {
+                self.tell_stored();
+            }
         }
+    }
+
+    /// Says what was stored since the store was opened, and what the disk had to write for it since
+    /// the relay started: a disk lives so many bytes long.
+    fn tell_stored(&mut self) {
+        self.told = Instant::now();
+        let Some(relay) = &self.relay else { return };
+        let Counters { changes_kept, bytes_kept, commits, .. } = *relay.totals();
+        let written = self.written.load(Ordering::Relaxed);
+        tracing::info!(
+            changes = changes_kept,
+            bytes = bytes_kept,
+            commits,
+            written,
+            "stored so far"
+        );
     }
 
     /// Waits for something to do and takes all there is, within reason. What messages it took may
@@ -330,6 +357,7 @@ impl Driver {
     /// Gives every connection its last frames and closes the store. Who cannot take them yet gets
     /// them when it can.
     fn part(&mut self, (code, message): (ByeCode, &'static str)) {
+        self.tell_stored();
         let now = self.now();
         let Some(mut relay) = self.relay.take() else { return };
         relay.stop(code, message, |_| retry_after_ms());
@@ -399,6 +427,9 @@ fn unix_ms() -> u64 {
 const UNAVAILABLE: (ByeCode, &str) =
     (ByeCode::Unavailable, "the relay cannot store at present; nothing acknowledged is lost");
 const STOPPING: (ByeCode, &str) = (ByeCode::Stopping, "the relay stops; dial again");
+
+/// How often the log is told what was stored.
+const TOLD_EVERY: Duration = Duration::from_secs(3600);
 
 /// Commands taken before a turn.
 const TURN_COMMANDS_MAX: usize = 1024;

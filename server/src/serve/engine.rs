@@ -16,6 +16,7 @@ use super::compactor::Compactor;
 use super::connection::Violation;
 use super::database::DataFolder;
 use super::driver::{Driver, OpenStore};
+use super::file::Written;
 use super::{Config, ServeError};
 use crate::compaction::{Compacted, CompactionError};
 use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
@@ -110,16 +111,21 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens the store in the configured folder and starts the thread.
     pub(super) async fn start(config: &Config) -> Result<Self, ServeError> {
-        let mut data = DataFolder::new(config.data.clone(), config.cache_bytes);
+        let written = Written::default();
+        let mut data = DataFolder::new(config.data.clone(), config.cache_bytes, written.clone());
         let mut options = config.options.clone();
         if config.compaction_worker.is_none() {
             options.compaction = None;
         }
-        Self::over(config, Box::new(move || data.open(options.clone()))).await
+        Self::over(config, Box::new(move || data.open(options.clone())), written).await
     }
 
     /// Opens a store with `open`, now and whenever it failed, and starts the thread.
-    pub(super) async fn over(config: &Config, mut open: OpenStore) -> Result<Self, ServeError> {
+    pub(super) async fn over(
+        config: &Config,
+        mut open: OpenStore,
+        written: Written,
+    ) -> Result<Self, ServeError> {
         // May have to repair a database, which takes as long as it is large.
         let opening = spawn_blocking(move || (open(), open)).await;
         let (opened, open) =
@@ -128,7 +134,7 @@ impl Engine {
         let worker = config.compaction_worker.clone();
         let compactor = worker.map(|worker| Compactor::start(worker, commands.downgrade()));
         let compactor = compactor.transpose().map_err(ServeError::Thread)?;
-        let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes);
+        let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes, written);
         let thread = driver.spawn().map_err(ServeError::Thread)?;
         let room_bytes = u32::try_from(config.inbound_bytes_max).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(room_bytes as usize));

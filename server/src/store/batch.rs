@@ -92,6 +92,11 @@ impl ChangeStore {
             || self.cache.is_over_budget()
     }
 
+    /// Bytes of the changes in the next commit.
+    pub fn batch_bytes(&self) -> usize {
+        self.batch.bytes
+    }
+
     /// Whether the next commit holds anything.
     pub fn is_batch_empty(&self) -> bool {
         self.batch.is_empty()

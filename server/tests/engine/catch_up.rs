@@ -336,6 +336,9 @@ fn memory_for_graphs_keeps_its_budget() {
     }
     let counters = world.relay.counters();
     assert!(counters.graph_bytes <= 40_000, "{}", counters.graph_bytes);
+    // What is full is no reason to commit every document alone.
+    let commits = world.relay.counters().commits;
+    assert!(commits < 60, "{commits} commits of 300 pushes");
     assert!(counters.graphs_loaded > 0);
     assert_eq!(counters.changes_kept, 300);
     assert!(alice.refused().is_empty());

@@ -33,6 +33,8 @@ pub struct Network {
     next: u64,
     random: Random,
     calm: bool,
+    /// Bad lines of certain replicas, which are so in a calm world too.
+    lines: BTreeMap<usize, Line>,
     /// Frames put on the wire.
     pub frames: u64,
 }
@@ -82,7 +84,14 @@ impl Side {
 impl Network {
     /// A network without connections.
     pub fn new(random: Random) -> Self {
-        Self { connections: BTreeMap::new(), next: 1, random, calm: false, frames: 0 }
+        Self {
+            connections: BTreeMap::new(),
+            next: 1,
+            random,
+            calm: false,
+            lines: BTreeMap::new(),
+            frames: 0,
+        }
     }
 
     /// How long a message takes.
@@ -100,9 +109,23 @@ impl Network {
         self.random.between(line.lasts_ms_max / 4, line.lasts_ms_max)
     }
 
+    /// Gives a replica a bad line, or takes it away.
+    pub fn set_line(&mut self, replica: usize, line: Option<Line>) {
+        match line {
+            Some(line) => drop(self.lines.insert(replica, line)),
+            None => drop(self.lines.remove(&replica)),
+        }
+    }
+
+    /// The line of a replica, if it is a bad one.
+    pub fn line(&self, replica: usize, faults: &Faults) -> Option<Line> {
+        self.lines.get(&replica).copied().or(faults.line.filter(|_| !self.calm))
+    }
+
     /// When a line has carried a message that is put on it now.
     fn carried(&mut self, now: u64, faults: &Faults, id: u64, to: Side, bytes: usize) -> u64 {
-        let Some(line) = faults.line.filter(|_| !self.calm) else { return now };
+        let line = self.replica(id).and_then(|replica| self.line(replica, faults));
+        let Some(line) = line else { return now };
         let Some(connection) = self.connections.get_mut(&id) else { return now };
         let pipe = &mut connection.pipes[to.index()];
         pipe.busy_until = pipe.busy_until.max(now) + bytes as u64 * 1000 / line.bytes_per_s;

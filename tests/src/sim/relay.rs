@@ -195,7 +195,7 @@ impl World {
         let mut connection = None;
         if let Some(process) = &mut self.relay.process {
             let id = self.net.connect(replica);
-            if let Some(line) = self.faults.line {
+            if let Some(line) = self.net.line(replica, &self.faults) {
                 let lasts = self.net.lasts(line);
                 self.agenda.at(self.now + lasts, Event::Cut { connection: id });
             }

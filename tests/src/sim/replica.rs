@@ -39,7 +39,7 @@ pub struct Replica {
     /// Copies of its file, with the edits that were in it.
     pub backups: Vec<(Backup, BTreeSet<EditId>)>,
     /// Connection attempts so far.
-    attempts: u64,
+    pub(super) attempts: u64,
     /// Edits in the outbox, with their keys and documents.
     pub waiting: BTreeMap<EditId, (u64, DocumentId)>,
     /// Documents whose edits got new keys because something was set aside.
@@ -648,7 +648,7 @@ pub(super) fn open_database(disk: &Disk) -> Result<Database, redb::DatabaseError
 }
 
 /// The relay's address.
-const RELAY: &str = "ws://relay/sync";
+pub(super) const RELAY: &str = "ws://relay/sync";
 
 /// How often unused documents are looked for.
 const IDLE_CHECK_MS: u64 = 5000;

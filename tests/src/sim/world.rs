@@ -119,6 +119,8 @@ impl World {
             self.restart_all()?;
             self.converge()?;
         }
+        self.check_newcomers()?;
+        self.converge()?;
         self.check_agreement()?;
         self.check_quiet()
     }
@@ -157,7 +159,8 @@ impl World {
                 Ok(())
             }
             Event::Cut { connection } => {
-                if !self.calm {
+                let replica = self.net.replica(connection);
+                if replica.is_some_and(|it| self.net.line(it, &self.faults).is_some()) {
                     self.net.reset(self.now, &mut self.agenda, &self.faults, connection);
                 }
                 Ok(())
@@ -180,7 +183,8 @@ impl World {
                 let wait = self.random.between(1000, 10_000);
                 self.agenda.at(self.now + wait, Event::Audit);
                 self.net.sweep();
-                self.audit()
+                self.audit()?;
+                self.audit_marks()
             }
             Event::Start(Node::Relay) => self.start_relay(),
             Event::Start(Node::Replica(at)) => self.start_replica(at),

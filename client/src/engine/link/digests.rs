@@ -47,6 +47,11 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(()) };
         let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
+        #[cfg(feature = "mutants")]
+        let cursor = match self.options.mutant {
+            Some(crate::engine::Mutant::MarkTooEarly) => Cursor { backfill: None, ..cursor },
+            _ => cursor,
+        };
         if trusted {
             let row = space.cursor.map_or_else(|| cursor.into(), |row| row.at(cursor));
             // While what is older comes, every mark is worth a commit: it is not asked for again.

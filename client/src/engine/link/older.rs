@@ -47,7 +47,13 @@ impl Engine {
             match stage_piece(&turn.txn, &relay, &document, &mut begun, &piece)? {
                 Some(whole) if piece.kind == PieceOf::Snapshot => received.snapshot = Some(whole),
                 Some(whole) => received.changes.insert(0, whole),
-                None => {}
+                None =>
+                {
+                    #[cfg(feature = "mutants")]
+                    if self.options.mutant == Some(crate::engine::Mutant::ForgottenPiece) {
+                        turn.txn.remove_pieces(&relay, &document)?;
+                    }
+                }
             }
         } else if let Some(position) = position {
             begun.through = position;

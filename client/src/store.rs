@@ -7,6 +7,8 @@
 mod arrivals;
 mod identity;
 mod invariants;
+mod migrate;
+mod numbers;
 mod reviews;
 mod rows;
 mod tables;
@@ -16,19 +18,21 @@ use std::sync::{RwLock, RwLockReadGuard};
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableMultimapTable, ReadableTable,
-    ReadableTableMetadata, WriteTransaction,
+    ReadableTableMetadata, TableHandle, WriteTransaction,
 };
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
 use thiserror::Error;
 
+use migrate::META_BEFORE;
+use numbers::Numbers;
 pub use reviews::{CandidateRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow};
 pub use rows::{
     BegunRow, CursorRow, DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow,
 };
 use rows::{decode, encode};
 use tables::{
-    CHANGES, DIGESTS, DOCUMENTS, META, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE, VALUES,
-    WAITING, prepare,
+    CHANGES, DIGESTS, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
+    VALUES, WAITING, prepare,
 };
 
 /// The replica's file, open. Readers on any thread see the last commit; only the engine writes.
@@ -48,7 +52,7 @@ impl Store {
         let foreign = {
             let txn = database.begin_read().map_err(unavailable)?;
             let mut tables = txn.list_tables().map_err(unavailable)?;
-            let own = tables.any(|table| redb::TableHandle::name(&table) == "meta-1");
+            let own = tables.any(|table| [META.name(), META_BEFORE.name()].contains(&table.name()));
             !own && txn.list_tables().map_err(unavailable)?.next().is_some()
         };
         if foreign {
@@ -82,7 +86,7 @@ impl Store {
         let database = database.as_ref().ok_or(StoreError::Reopening)?;
         let mut txn = database.begin_write().map_err(unavailable)?;
         txn.set_durability(Durability::Immediate).map_err(unavailable)?;
-        Ok(WriteView { txn })
+        Ok(WriteView { txn, numbers: Numbers::default() })
     }
 
     /// Closes the file after a failed commit, so that it can be opened again.
@@ -116,9 +120,10 @@ macro_rules! reads {
             /// # Errors
             /// As [`StoreError`].
             pub fn document(&self, id: &DocumentId) -> Result<Option<DocumentRow>, StoreError> {
+                let Some(number) = self.number(id)? else { return Ok(None) };
                 let table = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
-                let row = table.get(id.0).map_err(unavailable)?;
-                row.map(|row| decode(row.value())).transpose()
+                let row = table.get(number).map_err(unavailable)?;
+                row.map(|row| decode(row.value().1)).transpose()
             }
 
             /// The snapshot of a document, if it has one.
@@ -126,8 +131,9 @@ macro_rules! reads {
             /// # Errors
             /// As [`StoreError`].
             pub fn snapshot(&self, id: &DocumentId) -> Result<Option<Vec<u8>>, StoreError> {
+                let Some(number) = self.number(id)? else { return Ok(None) };
                 let table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
-                Ok(table.get(id.0).map_err(unavailable)?.map(|row| row.value().to_vec()))
+                Ok(table.get(number).map_err(unavailable)?.map(|row| row.value().to_vec()))
             }
 
             /// The changes of a document from a place on, with their places.
@@ -139,8 +145,9 @@ macro_rules! reads {
                 id: &DocumentId,
                 from: u64,
             ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+                let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
                 let table = self.txn.open_table(CHANGES).map_err(unavailable)?;
-                let rows = table.range((id.0, from)..=(id.0, u64::MAX)).map_err(unavailable)?;
+                let rows = table.range((number, from)..=(number, u64::MAX)).map_err(unavailable)?;
                 rows.map(|row| {
                     let (key, chunk) = row.map_err(unavailable)?;
                     Ok((key.value().1, chunk.value().to_vec()))
@@ -157,8 +164,9 @@ macro_rules! reads {
                 id: &DocumentId,
                 places: std::ops::Range<u64>,
             ) -> Result<Vec<Vec<u8>>, StoreError> {
+                let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
                 let table = self.txn.open_table(CHANGES).map_err(unavailable)?;
-                let range = (id.0, places.start)..(id.0, places.end);
+                let range = (number, places.start)..(number, places.end);
                 let rows = table.range(range).map_err(unavailable)?;
                 rows.map(|row| Ok(row.map_err(unavailable)?.1.value().to_vec())).collect()
             }
@@ -169,10 +177,11 @@ macro_rules! reads {
             /// As [`StoreError`].
             pub fn value(&self, id: &DocumentId) -> Result<Option<ValueRow>, StoreError> {
                 let Some(document) = self.document(id)? else { return Ok(None) };
+                let Some(number) = self.number(id)? else { return Ok(None) };
                 let table = self.txn.open_table(VALUES).map_err(unavailable)?;
-                let key = (document.space.as_str(), document.collection.as_str(), id.0);
+                let key = (document.space.as_str(), document.collection.as_str(), number);
                 let row = table.get(key).map_err(unavailable)?;
-                row.map(|row| decode(row.value())).transpose()
+                row.map(|row| decode(row.value().1)).transpose()
             }
 
             /// The digest of one collection.
@@ -254,8 +263,9 @@ macro_rules! reads {
             /// # Errors
             /// As [`StoreError`].
             pub fn waiting(&self, id: &DocumentId) -> Result<Vec<u64>, StoreError> {
+                let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
                 let table = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
-                let keys = table.get(id.0).map_err(unavailable)?;
+                let keys = table.get(number).map_err(unavailable)?;
                 keys.map(|key| Ok(key.map_err(unavailable)?.value())).collect()
             }
 
@@ -319,7 +329,7 @@ macro_rules! reads {
                 .collect()
             }
 
-            /// Calls `each` with the row of every document.
+            /// Calls `each` with the row of every document, in the order in which they came.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -329,14 +339,15 @@ macro_rules! reads {
             ) -> Result<(), StoreError> {
                 let table = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
                 for row in table.iter().map_err(unavailable)? {
-                    let (key, row) = row.map_err(unavailable)?;
-                    each(DocumentId(key.value()), decode(row.value())?);
+                    let (_, value) = row.map_err(unavailable)?;
+                    let (id, row) = value.value();
+                    each(DocumentId(id), decode(row)?);
                 }
                 Ok(())
             }
 
-            /// Calls `each` with what people see of every document of a collection, until it
-            /// returns `false`.
+            /// Calls `each` with what people see of every document of a collection, in the order in
+            /// which they came, until it returns `false`.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -347,11 +358,11 @@ macro_rules! reads {
                 mut each: impl FnMut(DocumentId, ValueRow) -> bool,
             ) -> Result<(), StoreError> {
                 let table = self.txn.open_table(VALUES).map_err(unavailable)?;
-                let of = |id| (space.as_str(), collection.as_str(), id);
-                let range = of([0; 16])..=of([0xff; 16]);
-                for row in table.range(range).map_err(unavailable)? {
-                    let (key, row) = row.map_err(unavailable)?;
-                    if !each(DocumentId(key.value().2), decode(row.value())?) {
+                let of = |number| (space.as_str(), collection.as_str(), number);
+                for row in table.range(of(0)..=of(u64::MAX)).map_err(unavailable)? {
+                    let (_, value) = row.map_err(unavailable)?;
+                    let (id, row) = value.value();
+                    if !each(DocumentId(id), decode(row)?) {
                         break;
                     }
                 }
@@ -386,6 +397,7 @@ pub struct ReadView {
 /// A transaction under way.
 pub struct WriteView {
     txn: WriteTransaction,
+    numbers: Numbers,
 }
 
 reads!(ReadView);
@@ -397,6 +409,7 @@ impl WriteView {
     /// # Errors
     /// It may or may not have become durable: drop what is loaded and open the file again.
     pub fn commit(self) -> Result<(), StoreError> {
+        self.keep_numbers()?;
         self.txn.commit().map_err(unavailable)
     }
 
@@ -405,8 +418,9 @@ impl WriteView {
     /// # Errors
     /// As [`StoreError`].
     pub fn put_document(&self, id: &DocumentId, row: &DocumentRow) -> Result<(), StoreError> {
+        let number = self.number_or_new(id)?;
         let mut table = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
-        table.insert(id.0, encode(row).as_slice()).map_err(unavailable)?;
+        table.insert(number, (id.0, encode(row).as_slice())).map_err(unavailable)?;
         Ok(())
     }
 
@@ -415,8 +429,9 @@ impl WriteView {
     /// # Errors
     /// As [`StoreError`].
     pub fn put_snapshot(&self, id: &DocumentId, chunk: &[u8]) -> Result<(), StoreError> {
+        let number = self.number_or_new(id)?;
         let mut table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
-        table.insert(id.0, chunk).map_err(unavailable)?;
+        table.insert(number, chunk).map_err(unavailable)?;
         Ok(())
     }
 
@@ -425,8 +440,9 @@ impl WriteView {
     /// # Errors
     /// As [`StoreError`].
     pub fn remove_snapshot(&self, id: &DocumentId) -> Result<(), StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(()) };
         let mut table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
-        table.remove(id.0).map_err(unavailable)?;
+        table.remove(number).map_err(unavailable)?;
         Ok(())
     }
 
@@ -444,15 +460,16 @@ impl WriteView {
         self.clear_document_invariants(id, row)?;
         self.put_reviews(&row.space, id, &BTreeMap::new())?;
         self.put_held(id, None)?;
-        let mut values = self.txn.open_table(VALUES).map_err(unavailable)?;
-        let key = (row.space.as_str(), row.collection.as_str(), id.0);
-        values.remove(key).map_err(unavailable)?;
         let mut quarantine = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
         let all = (id.0, [0; 32])..=(id.0, [0xff; 32]);
         quarantine.retain_in(all, |_, _| false).map_err(unavailable)?;
+        let Some(number) = self.number(id)? else { return Ok(()) };
+        let mut values = self.txn.open_table(VALUES).map_err(unavailable)?;
+        let key = (row.space.as_str(), row.collection.as_str(), number);
+        values.remove(key).map_err(unavailable)?;
         let mut documents = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
-        documents.remove(id.0).map_err(unavailable)?;
-        Ok(())
+        documents.remove(number).map_err(unavailable)?;
+        self.forget_number(id)
     }
 
     /// Writes a change at its place.
@@ -460,8 +477,9 @@ impl WriteView {
     /// # Errors
     /// As [`StoreError`].
     pub fn put_change(&self, id: &DocumentId, at: u64, chunk: &[u8]) -> Result<(), StoreError> {
+        let number = self.number_or_new(id)?;
         let mut table = self.txn.open_table(CHANGES).map_err(unavailable)?;
-        table.insert((id.0, at), chunk).map_err(unavailable)?;
+        table.insert((number, at), chunk).map_err(unavailable)?;
         Ok(())
     }
 
@@ -470,8 +488,9 @@ impl WriteView {
     /// # Errors
     /// As [`StoreError`].
     pub fn change(&self, id: &DocumentId, at: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(None) };
         let table = self.txn.open_table(CHANGES).map_err(unavailable)?;
-        Ok(table.get((id.0, at)).map_err(unavailable)?.map(|row| row.value().to_vec()))
+        Ok(table.get((number, at)).map_err(unavailable)?.map(|row| row.value().to_vec()))
     }
 
     /// Removes the changes of a document at these places, but those `keep` names.
@@ -484,8 +503,9 @@ impl WriteView {
         places: std::ops::Range<u64>,
         keep: impl Fn(u64) -> bool,
     ) -> Result<(), StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(()) };
         let mut table = self.txn.open_table(CHANGES).map_err(unavailable)?;
-        let range = (id.0, places.start)..(id.0, places.end);
+        let range = (number, places.start)..(number, places.end);
         table.retain_in(range, |(_, at), _| keep(at)).map_err(unavailable)
     }
 
@@ -499,9 +519,10 @@ impl WriteView {
         document: &DocumentRow,
         value: &ValueRow,
     ) -> Result<(), StoreError> {
+        let number = self.number_or_new(id)?;
         let mut table = self.txn.open_table(VALUES).map_err(unavailable)?;
-        let key = (document.space.as_str(), document.collection.as_str(), id.0);
-        table.insert(key, encode(value).as_slice()).map_err(unavailable)?;
+        let key = (document.space.as_str(), document.collection.as_str(), number);
+        table.insert(key, (id.0, encode(value).as_slice())).map_err(unavailable)?;
         Ok(())
     }
 
@@ -524,13 +545,14 @@ impl WriteView {
     /// # Errors
     /// As [`StoreError`].
     pub fn push_outbox(&self, row: &OutboxRow) -> Result<u64, StoreError> {
+        let number = self.number_or_new(&row.document)?;
         let key = self.outbox_next()?;
         let mut meta = self.txn.open_table(META).map_err(unavailable)?;
         meta.insert("outbox-next", (key + 1).to_be_bytes().as_slice()).map_err(unavailable)?;
         let mut outbox = self.txn.open_table(OUTBOX).map_err(unavailable)?;
         outbox.insert(key, encode(row).as_slice()).map_err(unavailable)?;
         let mut waiting = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
-        waiting.insert(row.document.0, key).map_err(unavailable)?;
+        waiting.insert(number, key).map_err(unavailable)?;
         Ok(key)
     }
 
@@ -542,8 +564,9 @@ impl WriteView {
         let mut outbox = self.txn.open_table(OUTBOX).map_err(unavailable)?;
         let Some(row) = outbox.remove(key).map_err(unavailable)? else { return Ok(None) };
         let row: OutboxRow = decode(row.value())?;
+        let Some(number) = self.number(&row.document)? else { return Ok(Some(row)) };
         let mut waiting = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
-        waiting.remove(row.document.0, key).map_err(unavailable)?;
+        waiting.remove(number, key).map_err(unavailable)?;
         Ok(Some(row))
     }
 

@@ -6,6 +6,7 @@ pub mod line;
 pub mod live;
 pub mod meeting;
 pub mod merge;
+pub mod migration;
 pub mod native;
 pub mod node;
 pub mod processes;

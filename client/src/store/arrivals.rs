@@ -94,11 +94,14 @@ macro_rules! reads {
                 after: &DocumentId,
                 mut each: impl FnMut(DocumentId, super::DocumentRow) -> bool,
             ) -> Result<(), StoreError> {
+                let numbers = self.txn.open_table(super::NUMBERS).map_err(unavailable)?;
                 let table = self.txn.open_table(super::DOCUMENTS).map_err(unavailable)?;
                 let after = (std::ops::Bound::Excluded(after.0), std::ops::Bound::Unbounded);
-                for row in table.range::<[u8; 16]>(after).map_err(unavailable)? {
-                    let (key, row) = row.map_err(unavailable)?;
-                    if !each(DocumentId(key.value()), decode(row.value())?) {
+                for entry in numbers.range::<[u8; 16]>(after).map_err(unavailable)? {
+                    let (id, number) = entry.map_err(unavailable)?;
+                    let row = table.get(number.value()).map_err(unavailable)?;
+                    let Some(row) = row else { continue };
+                    if !each(DocumentId(id.value()), decode(row.value().1)?) {
                         break;
                     }
                 }

@@ -6,34 +6,40 @@ use redb::{
 };
 use rejoin_core::DeviceId;
 
+use super::migrate::{is_before, migrate};
 use super::reviews::{REVIEWED, REVIEWS};
 use super::{StoreError, unavailable};
 
-/// Table: documents
+/// Table: the numbers of documents
 /// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `&[u8]`    # [`DocumentRow`], CBOR
-pub(super) const DOCUMENTS: TableDefinition<'_, [u8; 16], &[u8]> =
-    TableDefinition::new("documents-1");
+/// Value: `u64`      # its number, in the order in which documents came, from 1; never reused
+pub(super) const NUMBERS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("numbers-1");
+
+/// Table: documents
+/// Key:   `u64`               # the document's number
+/// Value: `([u8; 16], &[u8])` # ([`DocumentId`], [`DocumentRow`] in CBOR)
+pub(super) const DOCUMENTS: TableDefinition<'_, u64, ([u8; 16], &[u8])> =
+    TableDefinition::new("documents-2");
 
 /// Table: the Automerge document up to a change
-/// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `&[u8]`    # Automerge document chunk; holds the changes below [`DocumentRow::covered`]
-pub(super) const SNAPSHOTS: TableDefinition<'_, [u8; 16], &[u8]> =
-    TableDefinition::new("snapshots-1");
+/// Key:   `u64`   # the document's number
+/// Value: `&[u8]` # Automerge document chunk; holds the changes below [`DocumentRow::covered`]
+pub(super) const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshots-2");
 
 /// Table: changes since the snapshot, and older ones that the relay does not have yet
-/// Key:   `([u8; 16], u64)` # ([`DocumentId`], place in the document's order of arrival, from 0)
-/// Value: `&[u8]`           # Automerge change chunk
-pub(super) const CHANGES: TableDefinition<'_, ([u8; 16], u64), &[u8]> =
-    TableDefinition::new("changes-1");
+/// Key:   `(u64, u64)` # (the document's number, place in its order of arrival, from 0)
+/// Value: `&[u8]`      # Automerge change chunk
+pub(super) const CHANGES: TableDefinition<'_, (u64, u64), &[u8]> =
+    TableDefinition::new("changes-2");
 
 /// Table: what people see, so that lists and reads load no document
-/// Key:   `(&str, &str, [u8; 16])` # (space, collection, [`DocumentId`])
-/// Value: `&[u8]`                  # [`ValueRow`], CBOR
-pub(super) const VALUES: TableDefinition<'_, (&str, &str, [u8; 16]), &[u8]> =
-    TableDefinition::new("values-1");
+/// Key:   `(&str, &str, u64)` # (space, collection, the document's number)
+/// Value: `([u8; 16], &[u8])` # ([`DocumentId`], [`ValueRow`] in CBOR)
+pub(super) const VALUES: TableDefinition<'_, (&str, &str, u64), ([u8; 16], &[u8])> =
+    TableDefinition::new("values-2");
 
-/// Table: documents whose row in `values-1` is behind; large documents only
+/// Table: documents whose row in `values-2` is behind: large ones, and all of a collection whose
+/// schema has changed until they are looked at again
 /// Key:   `[u8; 16]` # [`DocumentId`]
 /// Value: `()`
 pub(super) const STALE: TableDefinition<'_, [u8; 16], ()> = TableDefinition::new("stale-1");
@@ -44,10 +50,10 @@ pub(super) const STALE: TableDefinition<'_, [u8; 16], ()> = TableDefinition::new
 pub(super) const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outbox-1");
 
 /// Table: documents with edits in the outbox
-/// Key:   `[u8; 16]` # [`DocumentId`]
-/// Value: `u64`      # keys in `outbox-1`
-pub(super) const WAITING: MultimapTableDefinition<'_, [u8; 16], u64> =
-    MultimapTableDefinition::new("waiting-1");
+/// Key:   `u64` # the document's number
+/// Value: `u64` # keys in `outbox-1`
+pub(super) const WAITING: MultimapTableDefinition<'_, u64, u64> =
+    MultimapTableDefinition::new("waiting-2");
 
 /// Table: digests of collections
 /// Key:   `(&str, &str)` # (space, collection)
@@ -124,15 +130,17 @@ pub(super) const UNIQUE: TableDefinition<'_, ([u8; 16], &str), &str> =
 pub(super) const HELD: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("held-1");
 
 /// Table: the file itself
-/// Key:   `&str`  # "device": 16 random bytes; "outbox-next": u64, big-endian; "identity": CBOR
+/// Key:   `&str`  # "device": 16 random bytes; "outbox-next", "documents-next": u64, big-endian;
+///                # "identity": CBOR
 /// Value: `&[u8]`
-pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-1");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-2");
 
 /// Opens every table: in a transaction that reads, to see whether all are there, and in one that
 /// writes, to make those that are missing.
 macro_rules! open_all {
     ($txn:expr) => {
         (|| -> Result<(), TableError> {
+            $txn.open_table(NUMBERS)?;
             $txn.open_table(DOCUMENTS)?;
             $txn.open_table(SNAPSHOTS)?;
             $txn.open_table(CHANGES)?;
@@ -163,6 +171,9 @@ macro_rules! open_all {
 /// Makes the tables of a new file, or those an earlier version did not have, and tells which
 /// replica it is.
 pub(super) fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, StoreError> {
+    if is_before(database)? {
+        migrate(database)?;
+    }
     let txn = database.begin_read().map_err(unavailable)?;
     match open_all!(txn) {
         Ok(()) => {

@@ -228,7 +228,7 @@ fn the_backfill_goes_from_the_newest_down_and_live_edits_before_it() {
     let live = space.write(document(99), 100);
     session.handle_committed(0, live..=live, false);
     // What was read already goes, and then what is new.
-    line.take(&mut session, &space, 0, 5);
+    line.take(&mut session, &space, 0, 8);
     let at = line.came.iter().position(|position| *position == live).expect("sent soon");
     assert!(at <= 3, "{:?}", line.came);
     line.take_all(&mut session, &space, 0);

@@ -1,6 +1,6 @@
 //! Pages of what a session is to be sent, made from the store.
 
-use rejoin_core::limits::{FRAME_CHANGES_MAX, PIECE_BYTES};
+use rejoin_core::limits::{FRAME_CHANGES_MAX, MARK_BYTES, PIECE_BYTES};
 use rejoin_core::session::{BackfillPage, Batch, Large, LogPage, Part};
 use rejoin_core::wire::{Backfill, Listed, Wanted};
 use rejoin_core::{DocumentId, SpaceName};
@@ -16,7 +16,7 @@ pub(super) fn log_page(
     through: u64,
     backfill: Option<Backfill>,
 ) -> Result<LogPage, StoreError> {
-    let page = store.log_page(space, after, through, PIECE_BYTES, FRAME_CHANGES_MAX)?;
+    let page = store.log_page(space, after, through, 2 * MARK_BYTES, FRAME_CHANGES_MAX)?;
     let mut made = LogPage { batches: Vec::new(), through: page.through, large: None };
     for entry in page.entries {
         let LogEntry { position, document, number, collection, chunk } = entry;

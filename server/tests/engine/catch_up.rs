@@ -1,6 +1,6 @@
 //! What a returning replica is sent.
 
-use rejoin_core::limits::PIECE_BYTES;
+use rejoin_core::limits::{MARK_BYTES, PIECE_BYTES};
 use rejoin_core::wire::{Backfill, Cursor, Frame, Start};
 use rejoin_core::{DocumentId, Epoch};
 use rejoin_relay::RelayOptions;
@@ -103,7 +103,7 @@ fn a_slow_reader_costs_two_marks_and_gets_all_it_missed_in_order() {
     let catch_up = &slow.frames[frames..];
     let changes = catch_up.iter().filter(|frame| matches!(frame, Frame::Changes(_))).count();
     let bytes: usize = chunks.iter().map(Vec::len).sum();
-    assert!(changes <= 5 * (bytes / PIECE_BYTES + 2), "{changes} frames, {bytes} bytes");
+    assert!(changes <= 5 * (bytes / (2 * MARK_BYTES) + 2), "{changes} frames, {bytes} bytes");
     let (mut received, mut sent) = (slow.received(), chunks);
     received.sort();
     sent.sort();

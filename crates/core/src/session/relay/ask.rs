@@ -6,7 +6,7 @@ use crate::{CollectionName, DocumentId, ShortHash};
 /// A question to the store. `space` is the place in the Hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// About [`PIECE_BYTES`](crate::limits::PIECE_BYTES) of changes after a position, in the order
+    /// About twice [`MARK_BYTES`](crate::limits::MARK_BYTES) of changes after a position, in the order
     /// of their positions.
     Log {
         /// Which space.

@@ -121,7 +121,7 @@ impl Reader {
         if let Some(frame) = self.frames.pop_front() {
             return Some(Transmit::Frame(frame));
         }
-        if self.untold_bytes >= limits::PIECE_BYTES / 2 && self.is_untold() {
+        if self.untold_bytes >= limits::MARK_BYTES && self.is_untold() {
             return Some(self.checkpoint(now, space, settled));
         }
         if let Some((from, count)) = self.repair.take() {
@@ -223,7 +223,15 @@ impl Reader {
 
     pub(super) fn take_backfill(&mut self, space: u32, page: BackfillPage) {
         for batch in page.batches {
+            let last = batch.changes.last().map(|(at, _)| *at);
             self.send_batch(space, batch);
+            if let (Some(last), Some(backfill)) = (last, self.backfill) {
+                self.backfill = Backfill::of(backfill.after, last - 1);
+            }
+            if self.untold_bytes >= limits::MARK_BYTES && self.is_untold() {
+                let frame = self.tell(self.told_at, space, None);
+                self.frames.push_back(frame);
+            }
         }
         self.backfill = page.left;
         self.back = page.large.map(|large| self.transfer(large));
@@ -329,7 +337,7 @@ impl Reader {
         self.begun.remove(&transfer.document);
         if way != Way::Want {
             // Until the marks are told, a cut costs all of it.
-            self.untold_bytes = self.untold_bytes.max(limits::PIECE_BYTES / 2);
+            self.untold_bytes = self.untold_bytes.max(limits::MARK_BYTES);
         }
         match way {
             Way::Want => {}

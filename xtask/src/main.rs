@@ -119,12 +119,18 @@ fn test() -> ExitCode {
     let ready = steps.run("tools", tools::install_missing)
         && steps.run("python", python::install)
         && steps.run("node", node::install)
-        && steps.run("build", || cargo(&["build", "--package", "rejoin-cli"]));
+        && steps.run("build", build);
     if ready {
         steps.run("tests", tests);
         steps.run("doctests", || cargo(&["test", "--doc", "--workspace"]));
     }
     steps.finish()
+}
+
+/// The program that tests start, with all tests: built by itself, it would have its dependencies
+/// compiled with other features, and so twice.
+fn build() -> Result<()> {
+    cargo(&["build", "--workspace", "--bin", "rejoin", "--tests"])
 }
 
 fn tests() -> Result<()> {

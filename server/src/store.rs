@@ -29,7 +29,7 @@ use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 pub use error::StoreError;
 pub use fold::{FoldError, FoldInput, TailPolicy};
 pub(crate) use fold::{Folded, Tail};
-pub use pages::{Latest, LogChunk, LogEntry, LogPage, Pending};
+pub use pages::{Latest, LogChunk, LogEntry, LogPage};
 pub use reads::{CollectionContent, SpaceState};
 
 use batch::Batch;

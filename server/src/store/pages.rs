@@ -74,16 +74,6 @@ pub struct Latest {
     pub heads: ShortHash,
 }
 
-/// How much there is between two positions of a space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
-    /// Documents whose last change is there: this many at most, and just this many from 0 to the
-    /// end.
-    pub documents_max: u64,
-    /// Changes there.
-    pub changes: u64,
-}
-
 impl ChangeStore {
     /// Changes of a space above position `after` and at most at `upto`, until there are
     /// `changes_max`, or their chunks are `bytes_max`: at least one, whose chunk alone may be longer.
@@ -270,22 +260,6 @@ impl ChangeStore {
             documents += DigestRow::decode(entry?.1.value()).documents;
         }
         Ok(documents)
-    }
-
-    /// How much there is in a space above position `floor` and at most at `from`: the upper bound
-    /// that costs no walk. Who walks counts down from it; see [`Pending`].
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn pending(
-        &mut self,
-        space: &SpaceName,
-        from: u64,
-        floor: u64,
-    ) -> Result<Pending, StoreError> {
-        let changes = from.min(self.space(space)?.position).saturating_sub(floor);
-        let documents_max = self.documents_of(space)?.min(changes);
-        Ok(Pending { documents_max, changes })
     }
 }
 

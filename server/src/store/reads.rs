@@ -51,32 +51,6 @@ impl ChangeStore {
         }))
     }
 
-    /// The documents of a space with a change after `position`, each with the first such position.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn since(
-        &self,
-        space: &SpaceName,
-        position: u64,
-    ) -> Result<Vec<(DocumentId, u64)>, StoreError> {
-        let mut since = Vec::new();
-        let Some(space) = self.stored_space(space)? else { return Ok(since) };
-        let transaction = self.database.begin_read()?;
-        let documents = transaction.open_table(DOCUMENTS)?;
-        let latest = transaction.open_table(LATEST)?;
-        for entry in latest.range(above(space.number, position))? {
-            let row = LatestRow::decode(entry?.1.value());
-            let first = match row.first {
-                first if first > position => first,
-                // Its last change is one. If that is lost, whatever follows is what can be sent.
-                _ => first_after(&documents, row.number, position)?.unwrap_or(position + 1),
-            };
-            since.push((row.document, first));
-        }
-        Ok(since)
-    }
-
     /// Every document of a space with the hash of its heads, for a repair.
     ///
     /// # Errors

@@ -69,6 +69,8 @@ struct Driver {
     relay: Option<RelayAddress>,
     link: LinkPhase,
     backoff: Backoff,
+    /// Commits before the connection was made.
+    commits_before: u64,
     edits: Vec<Queued>,
     idle_at: u64,
     /// Why the connection ended, until everything that came over it is handled.
@@ -123,6 +125,7 @@ impl Driver {
             relay: None,
             link: LinkPhase::Idle,
             backoff: Backoff::default(),
+            commits_before: 0,
             edits: Vec::new(),
             idle_at: IDLE_CHECK_MS,
             ended: None,
@@ -253,6 +256,7 @@ impl Driver {
             Ok(connection) => {
                 let relay = self.relay.as_ref().map(|relay| relay.to_string()).unwrap_or_default();
                 info!(relay, "connected");
+                self.commits_before = self.engine.counters().commits;
                 self.engine.handle_connected(self.now(), &relay, None)?;
                 self.link = LinkPhase::Connected(connection);
             }
@@ -368,6 +372,11 @@ impl Driver {
     /// Gives the connection up and waits to dial again.
     fn redial(&mut self, retry_after_ms: u64, trouble: String) {
         debug!(trouble, "not connected");
+        // A line that carried something is dialled again soon, however often it is cut.
+        let connected = matches!(self.link, LinkPhase::Connected(_));
+        if connected && self.engine.counters().commits > self.commits_before {
+            self.backoff = Backoff::default();
+        }
         self.engine.handle_disconnected();
         self.engine.set_dialling(self.relay.is_some(), Some(trouble));
         self.link = match self.relay {

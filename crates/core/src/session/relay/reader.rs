@@ -228,7 +228,8 @@ impl Reader {
             if let (Some(last), Some(backfill)) = (last, self.backfill) {
                 self.backfill = Backfill::of(backfill.after, last - 1);
             }
-            if self.untold_bytes >= limits::MARK_BYTES && self.is_untold() {
+            // When nothing is left, the mark goes with the digests.
+            if self.untold_bytes >= limits::MARK_BYTES && self.backfill.is_some() {
                 let frame = self.tell(self.told_at, space, None);
                 self.frames.push_back(frame);
             }

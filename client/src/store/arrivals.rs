@@ -6,7 +6,7 @@ use rejoin_core::wire::Begun;
 use rejoin_core::{DocumentId, SpaceName};
 
 use super::rows::{BegunRow, CursorRow, decode, encode};
-use super::tables::{BEGUN, CURSORS, PIECES, WANTED};
+use super::tables::{BEGUN, CURSORS, PIECES, REPAIRS, WANTED};
 use super::{ReadView, StoreError, WriteView, unavailable};
 
 /// Reads common to a [`ReadView`] and a [`WriteView`].
@@ -230,6 +230,28 @@ impl WriteView {
             false => table.remove(key).map_err(unavailable)?,
         };
         Ok(was.is_some())
+    }
+
+    /// Counts a repair that begins, and gives how many before it have not ended.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn count_repair(&self, relay: &str, space: &SpaceName) -> Result<u32, StoreError> {
+        let mut table = self.txn.open_table(REPAIRS).map_err(unavailable)?;
+        let key = (relay, space.as_str());
+        let before = table.get(key).map_err(unavailable)?.map_or(0, |row| row.value());
+        table.insert(key, before.saturating_add(1)).map_err(unavailable)?;
+        Ok(before)
+    }
+
+    /// The repair has ended, whatever it found.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn end_repair(&self, relay: &str, space: &SpaceName) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(REPAIRS).map_err(unavailable)?;
+        table.remove((relay, space.as_str())).map_err(unavailable)?;
+        Ok(())
     }
 
     /// Forgets what is wanted of a space, and what of its documents has come in parts: the relay's

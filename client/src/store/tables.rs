@@ -85,6 +85,12 @@ pub(super) const PIECES: TableDefinition<'_, (&str, [u8; 16], u64), &[u8]> =
 pub(super) const WANTED: TableDefinition<'_, (&str, &str, [u8; 16]), ()> =
     TableDefinition::new("wanted-1");
 
+/// Table: repairs that were begun and have not ended
+/// Key:   `(&str, &str)` # (relay's address, space)
+/// Value: `u32`          # how many, one after the other
+pub(super) const REPAIRS: TableDefinition<'_, (&str, &str), u32> =
+    TableDefinition::new("repairs-1");
+
 /// Table: changes from a relay that could not be applied
 /// Key:   `([u8; 16], [u8; 32])` # ([`DocumentId`], change hash)
 /// Value: `&[u8]`                # [`QuarantineRow`], CBOR
@@ -153,6 +159,7 @@ macro_rules! open_all {
             $txn.open_table(BEGUN)?;
             $txn.open_table(PIECES)?;
             $txn.open_table(WANTED)?;
+            $txn.open_table(REPAIRS)?;
             $txn.open_table(QUARANTINE)?;
             $txn.open_table(SET_ASIDE)?;
             $txn.open_table(BOOKINGS)?;

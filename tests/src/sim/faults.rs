@@ -150,8 +150,8 @@ impl Faults {
         };
         if faults.large_texts {
             // Loading the one large document again and again takes nine tenths of such a world.
-            faults.documents_loaded_max = faults.documents_loaded_max.max(4);
-            faults.idle_ms = faults.idle_ms.max(10_000);
+            faults.documents_loaded_max = faults.documents_loaded_max.max(12);
+            faults.idle_ms = faults.idle_ms.max(60_000);
         }
         faults
     }

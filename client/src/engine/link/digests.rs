@@ -125,6 +125,10 @@ impl Engine {
         if differ * 2 > u64::from(symbols_max) {
             return self.begin_listing(turn, number);
         }
+        turn.dirty = true;
+        if turn.txn.count_repair(&link.relay, &name)? >= REPAIRS_CUT_MAX {
+            return self.begin_listing(turn, number);
+        }
         info!(space = %name, "digests differ; repairing");
         let items = repair_items(&turn.txn, &name)?;
         link.session.start_repair(number, items, symbols_max);
@@ -171,10 +175,13 @@ impl Engine {
         if missing_here.is_empty() && missing_there.is_empty() && differing.is_empty() {
             // Nothing differs but the sum: ours is wrong.
             let name = link.name(space);
-            turn.dirty |= recount_digests(&turn.txn, &name)?;
+            turn.txn.end_repair(&link.relay, &name)?;
+            recount_digests(&turn.txn, &name)?;
+            turn.dirty = true;
             return Ok(());
         }
         let name = link.name(space);
+        turn.txn.end_repair(&link.relay, &name)?;
         for document in missing_here.iter().chain(&differing) {
             turn.txn.mark_wanted(&link.relay, &name, document, true)?;
         }
@@ -272,6 +279,10 @@ pub(crate) fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool
 
 /// Coded symbols that a repair may always take.
 const SYMBOLS_MIN: u64 = 256;
+
+/// Repairs, one after the other, that a line cut short. Lists go on where the line was cut; coded
+/// symbols begin anew, and where they are more than the line carries at once they never end.
+const REPAIRS_CUT_MAX: u32 = 2;
 
 /// Repairs of a space begun in one session. What three do not repair needs a person.
 const REPAIRS_PER_SESSION_MAX: u32 = 3;

@@ -132,6 +132,7 @@ impl Engine {
         let space = &mut link.spaces[number as usize];
         let Some(cursor) = space.listed_to.take().or(space.cursor) else { return Ok(()) };
         info!(space = %space.name, "listing what differs");
+        turn.txn.end_repair(&link.relay, &space.name)?;
         let listing = Backfill::of(0, cursor.position);
         let offered = space.writable.then_some(DocumentId([0; 16]));
         space.cursor = Some(CursorRow { listing, offered, ..cursor });

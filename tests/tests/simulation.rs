@@ -52,6 +52,13 @@ fn what_a_relay_lacks_is_given_to_it_again_after_a_while() {
     worlds(297_568_739, 1);
 }
 
+/// A relay wanted of an offer only what it had more of itself, so nothing was pushed, and the replica
+/// waited for an acknowledgement to go on with the next.
+#[test]
+fn an_offer_of_which_nothing_is_pushed_is_followed_by_the_next() {
+    worlds(2_000_010, 1);
+}
+
 #[test]
 fn the_same_seed_is_the_same_world() {
     for seed in [3, 11] {

@@ -443,6 +443,11 @@ impl Engine {
 }
 
 impl SpaceLink {
+    /// Whether the relay has said what it wants of the offer, and the next is due when that is done.
+    fn is_offer_answered(&self) -> bool {
+        self.offering.is_some_and(|(_, answered)| answered)
+    }
+
     /// Whether nothing older is still to come or to go.
     fn is_whole(&self) -> bool {
         self.wanting == 0 && self.cursor.is_some_and(|cursor| cursor.is_whole())

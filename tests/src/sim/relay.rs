@@ -290,7 +290,8 @@ impl World {
     fn transmit_relay(&mut self) -> Check {
         loop {
             let Some(process) = &mut self.relay.process else { return Ok(()) };
-            // A connection may have nothing to send and still be named: its search is not over.
+            // A connection may have nothing to send and still be named: its search is not over. It may
+            // be named by that only after it was asked.
             let mut any = false;
             while let Some(ConnectionId(id)) = process.relay.poll_ready() {
                 process.sending.insert(id);
@@ -299,7 +300,8 @@ impl World {
             for id in process.sending.iter().copied().collect::<Vec<_>>() {
                 any |= self.transmit_to(id)?;
             }
-            if !any {
+            let process = self.relay.process.as_ref();
+            if !any && !process.is_some_and(|process| process.relay.has_ready()) {
                 return Ok(());
             }
         }

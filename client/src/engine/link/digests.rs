@@ -8,6 +8,7 @@ use rejoin_core::wire::{CollectionDigest, Cursor};
 use rejoin_core::{CollectionName, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
+use super::SpaceLink;
 use super::pushes::Owed;
 use crate::engine::{Engine, EngineError, Turn};
 use crate::store::{StoreError, WriteView};
@@ -44,6 +45,7 @@ impl Engine {
         digests: Option<Vec<CollectionDigest>>,
     ) -> Result<(), EngineError> {
         self.stage_held(turn, number, cursor.position)?;
+        self.go_on_offering(turn)?;
         let Some(link) = &mut self.link else { return Ok(()) };
         let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
@@ -137,11 +139,17 @@ impl Engine {
 
     /// Plans to ask for digests that were passed over, now that nothing is under way. What the
     /// relay tells by itself meanwhile makes it unnecessary; but it does not if a push brought it
-    /// nothing new.
+    /// nothing new. Of an offer the relay may have wanted only what it has more of itself: then no
+    /// push is acknowledged, and its checkpoint is what the next offer follows.
     pub(super) fn plan_asking(&mut self, now: u64) {
         let waiting = self.status.waiting > 0;
         let Some(link) = &mut self.link else { return };
         let busy = waiting || link.is_pushing();
+        let is_answered = link.spaces.iter().any(SpaceLink::is_offer_answered);
+        if !busy && is_answered {
+            link.ask_at = Some(now);
+            return;
+        }
         let due = !busy && link.spaces.iter().any(|space| space.passed_over);
         link.ask_at = due.then(|| link.ask_at.unwrap_or(now + ASK_DIGESTS_MS));
     }
@@ -153,7 +161,7 @@ impl Engine {
         }
         link.ask_at = None;
         for (number, space) in link.spaces.iter_mut().enumerate() {
-            if std::mem::take(&mut space.passed_over) {
+            if std::mem::take(&mut space.passed_over) || space.is_offer_answered() {
                 link.session.ask_digests(number as u32);
             }
         }

@@ -120,7 +120,7 @@ impl Collection {
 
     /// The documents that are not deleted and that `keep` wants, without loading any of them but
     /// some whose schema has just changed; where those are many, [`Replica::caught_up`] waits for what
-    /// follows from it.
+    /// follows from it. In the order of their ids, which is the same on every device.
     ///
     /// # Errors
     /// The file could not be read.
@@ -138,6 +138,8 @@ impl Collection {
                 true
             })
         })?;
+        // The same on every device, whatever came there first.
+        rows.sort_unstable_by_key(|(document, _)| *document);
         let entries = rows.into_iter().map(|(document, row)| entry(document, row));
         let kept = entries.filter(|entry| entry.as_ref().map_or(true, &mut keep));
         Ok(kept.collect::<Result<_, _>>()?)

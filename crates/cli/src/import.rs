@@ -188,7 +188,7 @@ impl Taken {
 
 /// Rows, and bytes of rows, that make one commit. All of their documents are in memory then.
 const BATCH_ROWS: usize = 512;
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Bad rows that are shown; the rest is counted.
 const FAULTS_SHOWN: usize = 20;

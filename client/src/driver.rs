@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use crate::dial::{self, Backoff, Connection, Incoming, RelayAddress};
-use crate::engine::{Edit, EditError, Edited, Engine, EngineError, EngineOptions};
+use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineError, EngineOptions};
 use crate::file::{OpenError, open_database};
 use crate::status::Status;
 use crate::store::{Store, StoreError};
@@ -69,8 +69,8 @@ struct Driver {
     relay: Option<RelayAddress>,
     link: LinkPhase,
     backoff: Backoff,
-    /// Commits before the connection was made.
-    commits_before: u64,
+    /// What had come and gone before the connection was made.
+    before: Counters,
     edits: Vec<Queued>,
     idle_at: u64,
     /// Why the connection ended, until everything that came over it is handled.
@@ -125,7 +125,7 @@ impl Driver {
             relay: None,
             link: LinkPhase::Idle,
             backoff: Backoff::default(),
-            commits_before: 0,
+            before: Counters::default(),
             edits: Vec::new(),
             idle_at: IDLE_CHECK_MS,
             ended: None,
@@ -256,7 +256,7 @@ impl Driver {
             Ok(connection) => {
                 let relay = self.relay.as_ref().map(|relay| relay.to_string()).unwrap_or_default();
                 info!(relay, "connected");
-                self.commits_before = self.engine.counters().commits;
+                self.before = self.engine.counters();
                 self.engine.handle_connected(self.now(), &relay, None)?;
                 self.link = LinkPhase::Connected(connection);
             }
@@ -373,8 +373,9 @@ impl Driver {
     fn redial(&mut self, retry_after_ms: u64, trouble: String) {
         debug!(trouble, "not connected");
         // A line that carried something is dialled again soon, however often it is cut.
-        let connected = matches!(self.link, LinkPhase::Connected(_));
-        if connected && self.engine.counters().commits > self.commits_before {
+        let (before, now) = (self.before, self.engine.counters());
+        let gained = now.commits > before.commits || now.bytes_uploaded > before.bytes_uploaded;
+        if matches!(self.link, LinkPhase::Connected(_)) && gained {
             self.backoff = Backoff::default();
         }
         self.engine.handle_disconnected();

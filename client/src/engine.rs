@@ -75,6 +75,8 @@ pub struct Engine {
     newly_held: BTreeSet<DocumentId>,
     /// Documents whose schema changed, so that their values and reviews are to be derived anew.
     behind: BTreeSet<DocumentId>,
+    /// How much of a long change the relay had when it was last asked.
+    uploaded: Option<(ChangeHash, u64)>,
     /// Everything loaded was forgotten.
     is_lost: bool,
     /// What a mutant sent before its commit.
@@ -154,6 +156,8 @@ pub struct Counters {
     pub frames_received: u64,
     /// Bytes of change chunks and snapshots in frames, both ways.
     pub payload_bytes: u64,
+    /// Bytes of long changes that relays had more of with each session, as they said.
+    pub bytes_uploaded: u64,
     /// Repairs begun because digests differed.
     pub repairs: u64,
 }
@@ -206,6 +210,7 @@ impl Engine {
             unknown_fields: BTreeSet::new(),
             newly_held: BTreeSet::new(),
             behind: BTreeSet::new(),
+            uploaded: None,
             is_lost: false,
             #[cfg(feature = "mutants")]
             early: Vec::new(),

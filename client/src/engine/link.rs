@@ -366,6 +366,12 @@ impl Engine {
         let Some(link) = &mut self.link else { return Ok(()) };
         debug!(relay = link.relay, spaces = spaces.len(), "welcomed");
         link.upload = link.first_long().map(|hash| (hash, uploaded));
+        if let Some((hash, uploaded)) = link.upload {
+            let before =
+                self.uploaded.filter(|(of, _)| *of == hash).map_or(0, |(_, before)| before);
+            self.counters.bytes_uploaded += uploaded.saturating_sub(before);
+            self.uploaded = link.upload;
+        }
         link.skip_uploaded();
         for (space, granted) in link.spaces.iter_mut().zip(spaces) {
             space.writable = granted.access == Access::Write;

@@ -85,10 +85,10 @@ impl Drop for Line {
 fn connect(client: &TcpStream, relay: &str, quality: Quality, carried: &Carried) -> io::Result<()> {
     let relay = &TcpStream::connect(relay)?;
     if quality.bytes_per_s < u64::MAX {
-        // Otherwise the system takes megabytes in at once, and the line is slow behind them only.
+        // Otherwise the system takes megabytes in at once, and the line is slow behind them only. With
+        // less than a segment of the loopback interface, a sender waits for timers.
         for end in [client, relay] {
-            SockRef::from(end).set_recv_buffer_size(16 << 10)?;
-            SockRef::from(end).set_send_buffer_size(16 << 10)?;
+            SockRef::from(end).set_recv_buffer_size(128 << 10)?;
         }
     }
     let until = Instant::now() + quality.lifetime;

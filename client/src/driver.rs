@@ -374,7 +374,7 @@ impl Driver {
         debug!(trouble, "not connected");
         // A line that carried something is dialled again soon, however often it is cut.
         let (before, now) = (self.before, self.engine.counters());
-        let gained = now.commits > before.commits || now.bytes_uploaded > before.bytes_uploaded;
+        let gained = now.commits > before.commits || now.uploads_gained > before.uploads_gained;
         if matches!(self.link, LinkPhase::Connected(_)) && gained {
             self.backoff = Backoff::default();
         }

@@ -156,8 +156,8 @@ pub struct Counters {
     pub frames_received: u64,
     /// Bytes of change chunks and snapshots in frames, both ways.
     pub payload_bytes: u64,
-    /// Bytes of long changes that relays had more of with each session, as they said.
-    pub bytes_uploaded: u64,
+    /// Sessions in which a relay said that it has more of a long change than before.
+    pub uploads_gained: u64,
     /// Repairs begun because digests differed.
     pub repairs: u64,
 }

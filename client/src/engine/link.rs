@@ -369,7 +369,7 @@ impl Engine {
         if let Some((hash, uploaded)) = link.upload {
             let before =
                 self.uploaded.filter(|(of, _)| *of == hash).map_or(0, |(_, before)| before);
-            self.counters.bytes_uploaded += uploaded.saturating_sub(before);
+            self.counters.uploads_gained += u64::from(uploaded > before);
             self.uploaded = link.upload;
         }
         link.skip_uploaded();

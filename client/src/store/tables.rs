@@ -18,7 +18,7 @@ pub(super) const NUMBERS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::
 /// Table: documents
 /// Key:   `u64`               # the document's number
 /// Value: `([u8; 16], &[u8])` # ([`DocumentId`], [`DocumentRow`] in CBOR)
-pub(super) const DOCUMENTS: TableDefinition<'_, u64, ([u8; 16], &[u8])> =
+pub(super) const DOCUMENTS: TableDefinition<'_, u64, IdAndRow<'_>> =
     TableDefinition::new("documents-2");
 
 /// Table: the Automerge document up to a change
@@ -35,8 +35,11 @@ pub(super) const CHANGES: TableDefinition<'_, (u64, u64), &[u8]> =
 /// Table: what people see, so that lists and reads load no document
 /// Key:   `(&str, &str, u64)` # (space, collection, the document's number)
 /// Value: `([u8; 16], &[u8])` # ([`DocumentId`], [`ValueRow`] in CBOR)
-pub(super) const VALUES: TableDefinition<'_, (&str, &str, u64), ([u8; 16], &[u8])> =
+pub(super) const VALUES: TableDefinition<'_, (&str, &str, u64), IdAndRow<'_>> =
     TableDefinition::new("values-2");
+
+/// ([`DocumentId`], a row in CBOR)
+pub(super) type IdAndRow<'a> = ([u8; 16], &'a [u8]);
 
 /// Table: documents whose row in `values-2` is behind: large ones, and all of a collection whose
 /// schema has changed until they are looked at again

@@ -119,7 +119,7 @@ impl Network {
 
     /// The line of a replica, if it is a bad one.
     pub fn line(&self, replica: usize, faults: &Faults) -> Option<Line> {
-        self.lines.get(&replica).copied().or(faults.line.filter(|_| !self.calm))
+        self.lines.get(&replica).copied().or_else(|| faults.line.filter(|_| !self.calm))
     }
 
     /// When a line has carried a message that is put on it now.

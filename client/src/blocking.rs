@@ -128,6 +128,7 @@ impl Replica {
     blocking! {
         fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
         fn disconnect(&self) -> ();
+        fn caught_up(&self) -> Result<(), EditError>;
         fn saved(&self) -> Result<(), SaveError>;
         fn counters(&self) -> Result<Counters, EditError>;
         fn close(&self) -> ();

@@ -172,9 +172,11 @@ impl Replica {
     /// [`Status::behind`] says how many are left.
     ///
     /// # Errors
-    /// The replica was closed.
+    /// The replica was closed, or its file could not be read or written.
     pub async fn caught_up(&self) -> Result<(), EditError> {
-        self.status_when(|status| status.behind == 0).await.map(|_| ())
+        let step = |engine: &mut Engine, now| engine.catch_up(now).map(|()| engine.is_behind());
+        while self.ask(step).await?? {}
+        Ok(())
     }
 
     /// Waits until a relay holds every edit made so far durably.

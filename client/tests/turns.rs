@@ -104,3 +104,48 @@ fn what_waits_for_a_relay_outlives_folding() {
     let kept: Vec<_> = view.changes(&id, 0).unwrap().into_iter().map(|(at, _)| at).collect();
     assert!(kept.into_iter().eq(0..row.next), "every change is still there");
 }
+
+/// A list does not wait until all of so many documents are derived anew.
+#[test]
+fn documents_that_a_schema_left_behind_are_counted_while_they_are_derived() {
+    let mut engine = engine();
+    let of = |collection: &str, key: String, fields: Value| Edit {
+        collection: CollectionName::new(collection).unwrap(),
+        target: Target::Key(key),
+        ..put(fields)
+    };
+    let jobs = (0..600).map(|n| of("jobs", n.to_string(), json!({ "status": "booked" })));
+    turn(&mut engine, jobs.collect());
+    let schema = |default| {
+        let fields = json!({ "visits": { "merge": "review", "default": default } });
+        of("rejoin.schemas", "jobs".to_owned(), json!({ "fields": fields }))
+    };
+    turn(&mut engine, vec![schema(3)]);
+    assert_eq!(engine.status().behind, 600);
+
+    let with_default = |engine: &Engine| {
+        let (space, jobs) = ("main".parse().unwrap(), "jobs".parse().unwrap());
+        let mut count = 0;
+        let view = engine.store().read().unwrap();
+        view.each_value(&space, &jobs, |_, row| {
+            count += usize::from(row.json.ends_with(br#""visits":3}"#));
+            true
+        })
+        .unwrap();
+        count
+    };
+    engine.refresh_listed(0).unwrap();
+    assert_eq!((engine.status().behind, with_default(&engine)), (600, 0));
+    engine.catch_up(0).unwrap();
+    let left = engine.status().behind as usize;
+    assert!((1..600).contains(&left), "{left}");
+    assert_eq!(with_default(&engine), 600 - left);
+    while engine.is_behind() {
+        engine.catch_up(0).unwrap();
+    }
+    assert_eq!((engine.status().behind, with_default(&engine)), (0, 600));
+
+    // Written anew, the same schema leaves nothing behind.
+    turn(&mut engine, vec![schema(4), schema(3)]);
+    assert_eq!(engine.status().behind, 0);
+}

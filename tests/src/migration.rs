@@ -34,9 +34,17 @@ impl<T: PartialEq + Debug> Migration<T> {
         self.open(&Disk::holding(self.file.clone())).expect("nothing is wrong")
     }
 
-    /// Takes the file over with trouble at each operation of the disk in turn, and again after that:
-    /// it is then the old one or the new one, and nothing of it is lost.
-    pub fn strike_everywhere(&self, trouble: impl Fn(u64) -> Trouble, end: Strike) {
+    /// Kills the process at each operation of the disk in turn, cuts the power, or lets the operation
+    /// fail, and takes the file over again after that: it is then the old one or the new one, and
+    /// nothing of it is lost.
+    pub fn strike_everywhere(&self) {
+        self.strike(|_| Trouble::Strike(Strike::Kill), Strike::Kill);
+        self.strike(|_| Trouble::Strike(Strike::PowerLoss), Strike::PowerLoss);
+        let fails = |at| if at % 2 == 0 { Trouble::FailOnce } else { Trouble::FailForGood };
+        self.strike(fails, Strike::PowerLoss);
+    }
+
+    fn strike(&self, trouble: impl Fn(u64) -> Trouble, end: Strike) {
         let disk = Disk::holding(self.file.clone());
         let expected = self.open(&disk).expect("nothing is wrong");
         let operations = disk.operations();

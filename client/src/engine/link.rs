@@ -298,14 +298,16 @@ impl Engine {
     /// Handles the next event of the session in the transaction. Returns whether there was one.
     pub(super) fn stage_event(&mut self, turn: &mut Turn) -> Result<bool, EngineError> {
         let Some(link) = &mut self.link else { return Ok(false) };
-        let Some(event) = link.events.pop_front() else { return Ok(false) };
+        let Some(event) = link.events.pop_front() else {
+            let due = link.is_offer_due();
+            return if due { self.go_on_offering(turn).map(|()| true) } else { Ok(false) };
+        };
         match event {
             ReplicaEvent::Welcomed { spaces, uploaded, .. } => {
                 self.stage_welcomed(turn, &spaces, uploaded)?;
             }
             ReplicaEvent::Acked { ticket } => {
                 self.stage_acked(turn, ticket)?;
-                self.go_on_offering(turn)?;
             }
             ReplicaEvent::Refused { ticket, space, document, refused } => {
                 self.stage_refused(turn, ticket, space, document, refused)?;
@@ -345,7 +347,6 @@ impl Engine {
                 if let Some((_, answered)) = &mut link.spaces[space as usize].offering {
                     *answered |= answers;
                 }
-                self.go_on_offering(turn)?;
             }
             ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
             ReplicaEvent::Bye(bye) => {
@@ -449,9 +450,12 @@ impl Engine {
 }
 
 impl SpaceLink {
-    /// Whether the relay has said what it wants of the offer, and the next is due when that is done.
+    /// Whether the relay has said what it wants of the last offer: the next is due once that is with
+    /// it.
     fn is_offer_answered(&self) -> bool {
-        self.offering.is_some_and(|(_, answered)| answered)
+        let offers = |cursor: CursorRow| cursor.offered.is_some() && cursor.listing.is_none();
+        let answered = self.offering.is_some_and(|(_, answered)| answered);
+        answered && self.cursor.is_some_and(offers)
     }
 
     /// Whether nothing older is still to come or to go.
@@ -462,7 +466,13 @@ impl SpaceLink {
 
 impl LinkState {
     pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        !self.events.is_empty() || self.is_offer_due()
+    }
+
+    /// Whether the next offer can go. Nothing may have been pushed of the last one: the relay may want
+    /// what it only has more of itself.
+    fn is_offer_due(&self) -> bool {
+        self.spaces.iter().any(SpaceLink::is_offer_answered) && !self.is_pushing()
     }
 
     fn number(&self, space: &SpaceName) -> Option<u32> {

@@ -491,7 +491,7 @@ fn path(text: &str) -> Result<Path, String> {
     Ok(Path::from(text))
 }
 
-/// A time with its unit.
+/// A size with its unit.
 fn bytes(text: &str) -> Result<usize, String> {
     let wrong = || "write a number and a unit: 64MiB or 2GiB".to_owned();
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
@@ -511,6 +511,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
+/// A time with its unit.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and a unit: 30s, 500ms or 2m".to_owned();
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;

@@ -66,6 +66,12 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
             let text = "to come     not all that the relay held is here yet; `rejoin sync` goes on";
             lines.push(text.to_owned());
         }
+        if status.behind > 0 {
+            let behind = count(status.behind, "document");
+            lines.push(format!(
+                "behind      {behind} to be looked at again, as their schema changed"
+            ));
+        }
         if !open.is_empty() {
             let yours = if mine > 0 { format!(", {mine} for you") } else { String::new() };
             let open = count(open.len() as u64, "review");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EngineOptions, Entry, Replica, Space};
+use rejoin::{Collection, EditError, EngineOptions, Entry, Replica, Space};
 
 use crate::arguments::{DEFAULT_SPACE, DocumentArguments, PlaceArguments};
 use crate::layout::one_line;
@@ -56,13 +56,19 @@ impl Local {
         let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new(all) };
         let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len}, {eta} left");
         let bar = bar.with_style(style.expect("the template is well formed"));
-        let mut behind = all;
-        while behind > 0 {
-            behind = self.replica.status_when(|status| status.behind != behind).await?.behind;
-            bar.set_position(all.saturating_sub(behind));
-        }
+        let shown = async {
+            let mut behind = all;
+            loop {
+                behind = self.replica.status_when(|status| status.behind != behind).await?.behind;
+                bar.set_position(all.saturating_sub(behind));
+            }
+        };
+        let caught_up: Result<(), EditError> = tokio::select! {
+            done = self.replica.caught_up() => done,
+            closed = shown => closed,
+        };
         bar.finish_and_clear();
-        Ok(())
+        Ok(caught_up?)
     }
 
     /// A collection that has documents.

@@ -1,6 +1,6 @@
 //! The database's file, with the bytes that are written to it counted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
@@ -24,10 +24,6 @@ impl CountedFile {
     /// Opens a file that holds a database.
     pub(super) fn open(path: &Path, written: Written) -> Result<Self, DatabaseError> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Self::of(file, written)
-    }
-
-    fn of(file: File, written: Written) -> Result<Self, DatabaseError> {
         if file.metadata()?.len() == 0 {
             // It would be taken for a new one.
             return Err(StorageError::Corrupted("the file is empty".to_owned()).into());
@@ -88,5 +84,39 @@ impl StorageBackend for CountedFile {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{Database, TableDefinition};
+
+    use super::*;
+
+    #[test]
+    fn what_a_commit_writes_is_counted_and_what_was_written_before_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.redb");
+        drop(Database::create(&path).unwrap());
+        let written = Written::default();
+        let file = CountedFile::open(&path, written.clone()).unwrap();
+        let database = Database::builder().create_with_backend(file).unwrap();
+        let opened = written.load(Ordering::Relaxed);
+        assert!(opened < 64 << 10, "{opened} bytes");
+        let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("some");
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(table).unwrap().insert(1, [7; 100_000].as_slice()).unwrap();
+        transaction.commit().unwrap();
+        let committed = written.load(Ordering::Relaxed) - opened;
+        assert!((100_000..400_000).contains(&committed), "{committed} bytes");
+    }
+
+    #[test]
+    fn an_empty_file_is_no_new_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.redb");
+        std::fs::write(&path, b"").unwrap();
+        let error = CountedFile::open(&path, Written::default()).unwrap_err();
+        assert!(error.to_string().contains("empty"), "{error}");
     }
 }

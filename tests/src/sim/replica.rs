@@ -634,7 +634,8 @@ impl World {
         };
         let timeout = process.engine.poll_timeout();
         let idle = Some(process.idle_at).filter(|_| process.reopen_at.is_none());
-        let due = [idle, dial, timeout, process.reopen_at];
+        let more = process.engine.has_messages() && process.reopen_at.is_none();
+        let due = [idle, dial, timeout, process.reopen_at, more.then_some(0)];
         if let Some(due) = due.into_iter().flatten().min() {
             let at_world = due.saturating_sub(replica.skew_ms).max(self.now + 1);
             self.agenda.wake(at_world, Node::Replica(at));

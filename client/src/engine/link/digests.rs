@@ -8,7 +8,6 @@ use rejoin_core::wire::{CollectionDigest, Cursor};
 use rejoin_core::{CollectionName, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
-use super::SpaceLink;
 use super::pushes::Owed;
 use crate::engine::{Engine, EngineError, Turn};
 use crate::store::{StoreError, WriteView};
@@ -45,7 +44,6 @@ impl Engine {
         digests: Option<Vec<CollectionDigest>>,
     ) -> Result<(), EngineError> {
         self.stage_held(turn, number, cursor.position)?;
-        self.go_on_offering(turn)?;
         let Some(link) = &mut self.link else { return Ok(()) };
         let quiet = !link.is_pushing();
         let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
@@ -76,6 +74,7 @@ impl Engine {
             Some((true, _)) => {
                 if !space.equal {
                     turn.dirty |= space.stored != Some(cursor.into());
+                    turn.txn.end_repair(&link.relay, &space.name)?;
                     turn.txn.forget_arrivals(&link.relay, &space.name)?;
                 }
                 space.equal = true;
@@ -139,17 +138,11 @@ impl Engine {
 
     /// Plans to ask for digests that were passed over, now that nothing is under way. What the
     /// relay tells by itself meanwhile makes it unnecessary; but it does not if a push brought it
-    /// nothing new. Of an offer the relay may have wanted only what it has more of itself: then no
-    /// push is acknowledged, and its checkpoint is what the next offer follows.
+    /// nothing new.
     pub(super) fn plan_asking(&mut self, now: u64) {
         let waiting = self.status.waiting > 0;
         let Some(link) = &mut self.link else { return };
         let busy = waiting || link.is_pushing();
-        let is_answered = link.spaces.iter().any(SpaceLink::is_offer_answered);
-        if !busy && is_answered {
-            link.ask_at = Some(now);
-            return;
-        }
         let due = !busy && link.spaces.iter().any(|space| space.passed_over);
         link.ask_at = due.then(|| link.ask_at.unwrap_or(now + ASK_DIGESTS_MS));
     }
@@ -161,7 +154,7 @@ impl Engine {
         }
         link.ask_at = None;
         for (number, space) in link.spaces.iter_mut().enumerate() {
-            if std::mem::take(&mut space.passed_over) || space.is_offer_answered() {
+            if std::mem::take(&mut space.passed_over) {
                 link.session.ask_digests(number as u32);
             }
         }

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 fn engine() -> Engine {
     let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
     let store = Arc::new(Store::open(database, [1; 16]).unwrap());
-    let mut drawn = 0_u8;
+    let mut drawn = 0_u128;
     let random = move || {
         drawn += 1;
-        [drawn; 16]
+        drawn.to_le_bytes()
     };
     Engine::new(store, EngineOptions::default(), random).unwrap()
 }
@@ -121,7 +121,9 @@ fn documents_that_a_schema_left_behind_are_counted_while_they_are_derived() {
         of("rejoin.schemas", "jobs".to_owned(), json!({ "fields": fields }))
     };
     turn(&mut engine, vec![schema(3)]);
-    assert_eq!(engine.status().behind, 600);
+    // What leaves the memory with the turn is derived on its way out.
+    let behind = engine.status().behind as usize;
+    assert!((500..=600).contains(&behind), "{behind}");
 
     let with_default = |engine: &Engine| {
         let (space, jobs) = ("main".parse().unwrap(), "jobs".parse().unwrap());
@@ -135,10 +137,11 @@ fn documents_that_a_schema_left_behind_are_counted_while_they_are_derived() {
         count
     };
     engine.refresh_listed(0).unwrap();
-    assert_eq!((engine.status().behind, with_default(&engine)), (600, 0));
+    assert_eq!(engine.status().behind as usize, behind);
+    assert_eq!(with_default(&engine), 600 - behind);
     engine.catch_up(0).unwrap();
     let left = engine.status().behind as usize;
-    assert!((1..600).contains(&left), "{left}");
+    assert!((1..behind).contains(&left), "{left}");
     assert_eq!(with_default(&engine), 600 - left);
     while engine.is_behind() {
         engine.catch_up(0).unwrap();

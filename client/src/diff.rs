@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::value::{DEPTH_MAX, Marker, normal, plain, same};
+use crate::value::{Marker, normal, plain, same};
+use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::{Path, Segment};
 pub(crate) use runs::text_edits;
 

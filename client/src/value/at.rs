@@ -7,15 +7,12 @@ use automerge::{
     Automerge, AutomergeError, ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, Value as Stored,
 };
 use rejoin_core::ActorId;
+use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::lineage::REMOVED;
 use serde_json::{Map, Value};
 
 use super::effective::{Effective, Item};
 use super::marker::from_scalar;
-
-/// Maps and lists inside each other, below the root, that are followed; what is deeper reads as
-/// null, and writing there is refused. serde_json reads no more than 127.
-pub(crate) const DEPTH_MAX: usize = 100;
 
 /// A document at its own heads, or at older ones.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,8 @@ use super::set::wrong_kind;
 use super::tree::{NodeId, Place, ROOT_NODE, Slot, Tree};
 use super::{ValueKind, WriteError};
 use crate::diff::Op;
-use crate::value::{At, DEPTH_MAX, Effective};
+use crate::value::{At, Effective};
+use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::{Path, Segment};
 
 /// An edit as far as its steps were added. Nothing is written yet.

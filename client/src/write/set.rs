@@ -10,7 +10,8 @@ use super::text::byte_index;
 use super::tree::{NodeId, Object, Place, Slot};
 use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
-use crate::value::{DEPTH_MAX, plain, same, to_scalar};
+use crate::value::{plain, same, to_scalar};
+use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::lineage::REMOVED;
 use rejoin_core::{Path, Segment};
 

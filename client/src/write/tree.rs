@@ -280,7 +280,9 @@ impl<'a> Tree<'a> {
             Slot::Hidden(_) => None,
             Slot::Node(node) if self.is_removed(node) => None,
             // As deep as `to_json` reads, so that it compares with what an editor saw.
-            Slot::Node(node) if self.depth(node) > crate::value::DEPTH_MAX => Some(Value::Null),
+            Slot::Node(node) if self.depth(node) > rejoin_core::limits::DEPTH_MAX => {
+                Some(Value::Null)
+            }
             Slot::Node(node) => Some(self.json(node)),
         }
     }

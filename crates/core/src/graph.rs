@@ -1,11 +1,13 @@
 //! The changes of one document without their operations: who made them and what they build on.
 
+mod error;
+
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use thiserror::Error;
+pub use error::GraphError;
 
 use crate::change::Change;
 use crate::digest::{HeadsHash, heads_hash};
@@ -30,6 +32,7 @@ pub struct ChangeGraph {
     /// writes changes chooses their hashes, and could aim them at one bucket.
     index: BTreeSet<(u64, u32)>,
     heads: BTreeSet<u32>,
+    max_op: u64,
     /// In the order of their first change, which the row format relies on.
     actors: Vec<Actor>,
     actor_index: BTreeMap<ActorId, u32>,
@@ -135,6 +138,21 @@ impl ChangeGraph {
         let mut heads: Vec<_> = self.heads.iter().map(|rank| self.hash(*rank)).collect();
         heads.sort_unstable();
         heads
+    }
+
+    /// How many changes nothing builds on.
+    pub fn heads_len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether nothing builds on this change.
+    pub fn is_head(&self, hash: &ChangeHash) -> bool {
+        self.rank(hash).is_some_and(|rank| self.heads.contains(&rank))
+    }
+
+    /// The highest counter of an operation; 0 without any.
+    pub fn max_op(&self) -> u64 {
+        self.max_op
     }
 
     /// The ranks of the changes nothing builds on, ascending.
@@ -245,6 +263,7 @@ impl ChangeGraph {
             self.heads.remove(dep);
         }
         self.heads.insert(rank);
+        self.max_op = self.max_op.max(node.max_op);
         self.index.insert((prefix(&node.hash.short()), rank));
         let last = &mut self.actors[node.actor as usize].last;
         last.seq = last.seq.max(node.seq);
@@ -469,52 +488,6 @@ impl RankSet {
     pub(crate) fn insert(&mut self, rank: u32) {
         self.words[rank as usize / 64] |= 1 << (rank % 64);
     }
-}
-
-/// Why a change or a row cannot enter a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum GraphError {
-    /// The change would be an orphan.
-    #[error("change {hash} builds on {dep}, which is unknown; insert that first")]
-    UnknownDependency {
-        /// The change.
-        hash: ChangeHash,
-        /// The first of its dependencies that is missing.
-        dep: ChangeHash,
-    },
-    /// The change is in the graph.
-    #[error("change {hash} is known already; leave it out")]
-    Known {
-        /// The change.
-        hash: ChangeHash,
-    },
-    /// An actor id over its limit.
-    #[error("an actor id of {len} bytes; use at most {}", limits::ACTOR_BYTES_MAX)]
-    ActorTooLong {
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// Ranks are 32 bits.
-    #[error("the graph is full and cannot take change {hash}; begin another document")]
-    Full {
-        /// The change.
-        hash: ChangeHash,
-    },
-    /// A row that was not written by this version for this place.
-    #[error("row {rank} of a change graph is damaged; rebuild the graph from the changes")]
-    RowDamaged {
-        /// The rank the row was read for.
-        rank: u32,
-    },
-    /// A row of a later version, or its first byte is damaged.
-    #[error("row {rank} of a change graph has version {found}; read it with a newer version")]
-    RowVersion {
-        /// The rank the row was read for.
-        rank: u32,
-        /// The version it says.
-        found: u8,
-    },
 }
 
 /// 64 bytes: one cache line, and with its index entry and one dependency about 100.

@@ -52,6 +52,30 @@ pub const ACTOR_BYTES_MAX: usize = 64;
 /// The highest operation counter: Automerge refuses changes that start above a `u32`.
 pub const OP_COUNTER_MAX: u64 = u32::MAX as u64;
 
+/// The highest counter at which a change may begin that a relay takes, a replica applies, or an edit
+/// writes. It is half of what Automerge can count to, so no edit, however long, comes near the end,
+/// where Automerge panics. A document of a million edits a year lasts two thousand years.
+pub const OP_START_MAX: u64 = (1 << 31) - 1;
+
+/// Counters that a change may leave out, over the highest that its document has at the relay. An
+/// honest author counts on from what it knows, of which the relay may lack something after its
+/// backup was restored. Without a limit one change uses up the counters of a document for everybody.
+pub const OP_COUNTER_JUMP_MAX: u64 = 1 << 20;
+
+/// Maps, lists and texts inside each other, below the root, that are followed. What is deeper reads as
+/// `null`, and writing there is refused. Real documents have a dozen at most; serde_json reads no
+/// more than 127.
+pub const DEPTH_MAX: usize = 100;
+
+/// Heads of a document above which an edit first merges some of them, and above which the relay
+/// takes only few more from one connection. So many devices would have to write to one document
+/// without hearing of each other.
+pub const HEADS_EASY_MAX: usize = HEADS_MAX / 2;
+
+/// Heads that one connection may add to a document that has more than [`HEADS_EASY_MAX`]: what was
+/// written offline still arrives, and whoever floods a document with heads needs many connections.
+pub const HEADS_ADDED_MAX: u32 = 4;
+
 /// Bytes of a space or collection name.
 pub const NAME_BYTES_MAX: usize = 64;
 

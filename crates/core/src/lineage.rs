@@ -51,6 +51,7 @@ pub use twins::Twins;
 pub use written::{Written, Wrote};
 
 use crate::change::{ObjectId, is_reserved};
+use crate::limits::DEPTH_MAX;
 use crate::schema::{Rule, Schema};
 use crate::{ActorId, ChangeHash, DocumentId, Identity, Settlement};
 use clock::{Ancestors, Clock};
@@ -165,7 +166,11 @@ struct Known {
 struct Container {
     /// The operation that made it; none for the document itself.
     made_by: Option<OpId>,
-    is_text: bool,
+    /// Whether operations in it are only noted: a text, or the first one that is too deep to be read,
+    /// which also stands for all that is in it.
+    is_only_noted: bool,
+    /// Maps, lists and texts around it.
+    depth: usize,
     /// The register it is held by; none for the document itself.
     held_by: Option<u32>,
     /// Changes that wrote anything in it, as ranges of their indices.
@@ -181,7 +186,8 @@ enum Key {
 impl Lineage {
     /// The lineage of a document without changes.
     pub fn new(document: DocumentId, schema: Arc<Schema>) -> Self {
-        let root = Container { made_by: None, is_text: false, held_by: None, touched: Vec::new() };
+        let (made_by, held_by, touched) = (None, None, Vec::new());
+        let root = Container { made_by, is_only_noted: false, depth: 0, held_by, touched };
         Self {
             document,
             schema,
@@ -286,9 +292,9 @@ impl Lineage {
         self.changes[*self.by_hash.get(change)? as usize].settlement.as_deref()
     }
 
-    /// Whether an object is a text, in which operations are only noted.
-    pub fn is_text(&self, object: &ObjectId) -> bool {
-        self.container(object).is_some_and(|at| self.containers[at as usize].is_text)
+    /// Whether operations in an object are only noted, as in a text.
+    pub fn only_notes(&self, object: &ObjectId) -> bool {
+        self.container(object).is_some_and(|at| self.containers[at as usize].is_only_noted)
     }
 
     /// What a change builds on but the chain it goes on with, and where in that; nothing if some of
@@ -354,8 +360,11 @@ impl Lineage {
                 None => return,
             },
         };
-        if self.containers[container as usize].is_text || op.action == Action::Touch {
+        if self.containers[container as usize].is_only_noted || op.action == Action::Touch {
             self.touch(container, change);
+            if matches!(op.action, Action::Make | Action::MakeText) {
+                self.container_by_op.insert(id, container);
+            }
             return;
         }
         let register = self.register(container, key);
@@ -379,10 +388,12 @@ impl Lineage {
             Action::Put(value) => written.entry(register).or_default().put(id, value),
             Action::Delete => written.entry(register).or_default().delete(id, preds),
             Action::Make | Action::MakeText => {
-                let is_text = op.action == Action::MakeText;
+                let depth = self.containers[container as usize].depth + 1;
+                let is_only_noted = op.action == Action::MakeText || depth > DEPTH_MAX;
                 let at = self.containers.len() as u32;
-                let (made_by, held_by) = (Some(id), Some(register));
-                self.containers.push(Container { made_by, is_text, held_by, touched: Vec::new() });
+                let (made_by, held_by, touched) = (Some(id), Some(register), Vec::new());
+                let made = Container { made_by, is_only_noted, depth, held_by, touched };
+                self.containers.push(made);
                 self.registers[register as usize].merging.push(id);
                 self.container_by_op.insert(id, at);
             }

@@ -25,6 +25,7 @@ pub struct Change {
     seq: u64,
     start_op: u64,
     ops: u64,
+    depth: usize,
     time: i64,
     message: Option<String>,
     has_author: bool,
@@ -67,8 +68,8 @@ pub fn parse(chunk: &[u8]) -> Result<Change, GuardError> {
     let ops = check(&layout, &actors, start_op)?;
     let actor = ActorId(actor.to_vec());
     let made = if is_reserved(&actor) { read_made(&ops, &actors) } else { None };
-    let (hash, ops) = (chunk.hash, ops.count);
-    Ok(Change { hash, deps, actor, seq, start_op, ops, time, message, has_author, made })
+    let (hash, ops, depth) = (chunk.hash, ops.count, ops.depth);
+    Ok(Change { hash, deps, actor, seq, start_op, ops, depth, time, message, has_author, made })
 }
 
 impl Change {
@@ -100,6 +101,12 @@ impl Change {
     /// How many operations it has.
     pub fn ops(&self) -> u64 {
         self.ops
+    }
+
+    /// How deep the maps, lists and texts that it makes stand inside each other, 0 if it makes none.
+    /// What it makes in containers of other changes counts from 1 again.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// The counter of its last operation; `start_op - 1` when it has none.

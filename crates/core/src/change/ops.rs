@@ -1,5 +1,7 @@
 //! The operations of a change: counted and checked row by row, never applied.
 
+use std::collections::BTreeMap;
+
 use super::GuardError;
 use super::columns::{Booleans, Deltas, Runs};
 use super::layout::Layout;
@@ -12,6 +14,7 @@ pub(super) const MAKE_LIST: u64 = 2;
 pub(super) const MAKE_TEXT: u64 = 4;
 const DELETE: u64 = 3;
 const INCREMENT: u64 = 5;
+const MAKE_TABLE: u64 = 6;
 const MARK: u64 = 7;
 
 /// The value of an operation that has none.
@@ -23,6 +26,8 @@ pub(super) const COUNTER_BYTE: u64 = 1 << 4 | 8;
 #[derive(Debug)]
 pub(super) struct Summary<'a> {
     pub(super) count: u64,
+    /// How deep the maps, lists and texts that it makes stand inside each other.
+    pub(super) depth: usize,
     /// The first operation, if it writes at a map key where it saw nothing.
     pub(super) first: Option<MapWrite<'a>>,
 }
@@ -48,7 +53,13 @@ pub(super) fn check<'a>(
     start_op: u64,
 ) -> Result<Summary<'a>, GuardError> {
     let mut rows = Rows::new(layout);
-    let mut scope = Scope { actors, used: vec![false; actors.len()], row: 0, counter: start_op };
+    let mut scope = Scope {
+        actors,
+        used: vec![false; actors.len()],
+        row: 0,
+        counter: start_op,
+        nesting: Nesting::default(),
+    };
     let mut first = None;
     while let Some(action) = rows.action.next_row()? {
         let write = rows.next_operation(action, &mut scope)?;
@@ -60,9 +71,27 @@ pub(super) fn check<'a>(
     }
     rows.finish(scope.row)?;
     if scope.used.iter().skip(1).all(|used| *used) {
-        Ok(Summary { count: scope.row, first })
+        Ok(Summary { count: scope.row, depth: scope.nesting.deepest, first })
     } else {
         Err(GuardError::ActorsOrder)
+    }
+}
+
+/// How deep the containers that one change makes stand inside each other.
+#[derive(Debug, Default)]
+struct Nesting {
+    /// The depth of each container inside others of this change, by its counter.
+    depths: BTreeMap<u64, usize>,
+    deepest: usize,
+}
+
+impl Nesting {
+    /// Takes a container that is made in an object.
+    fn make(&mut self, object: Option<(u64, usize)>, counter: u64) {
+        let around = object.filter(|(_, actor)| *actor == 0);
+        let depth = 1 + around.and_then(|(counter, _)| self.depths.get(&counter)).unwrap_or(&0);
+        self.depths.insert(counter, depth);
+        self.deepest = self.deepest.max(depth);
     }
 }
 
@@ -101,6 +130,7 @@ struct Scope<'c> {
     row: u64,
     /// The operation's own counter.
     counter: u64,
+    nesting: Nesting,
 }
 
 impl Scope<'_> {
@@ -212,6 +242,9 @@ impl<'a> Rows<'a> {
         };
         if !possible || !fits(key, insert, preds) || (object.is_none() && !key.is_map()) {
             return scope.impossible("combination of columns");
+        }
+        if matches!(action, MAKE_MAP | MAKE_LIST | MAKE_TEXT | MAKE_TABLE) {
+            scope.nesting.make(object, scope.counter);
         }
         match key {
             Key::Map(key) if plain && preds == 0 => {

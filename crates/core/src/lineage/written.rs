@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::register::Write;
 use super::{Action, FieldPath, Key, Lineage, Op, OpKey, Step};
+use crate::limits::DEPTH_MAX;
 use crate::{ChangeHash, Path};
 
 /// What an operation wrote.
@@ -33,7 +34,7 @@ pub enum Wrote {
     Text,
     /// A counter was counted.
     Count,
-    /// A text, list, map or counter was made.
+    /// A text, list, map or counter was made, or something in one that is too deep to be read.
     Container,
 }
 
@@ -50,8 +51,10 @@ impl Lineage {
         let change = *self.by_hash.get(change)?;
         let at = self.container(&op.object)?;
         let container = &self.containers[at as usize];
-        if container.is_text {
-            return Some(Written::at(self.place(container.held_by?), Wrote::Text));
+        if container.is_only_noted {
+            let is_text = container.depth <= DEPTH_MAX;
+            let wrote = if is_text { Wrote::Text } else { Wrote::Container };
+            return Some(Written::at(self.place(container.held_by?), wrote));
         }
         let (key, step) = match &op.key {
             OpKey::Map(key) => (Key::Map(key.as_str().into()), Step::Key(key.clone())),

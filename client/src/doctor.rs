@@ -8,7 +8,7 @@ use rejoin_core::{DocumentId, SpaceName};
 use serde::Serialize;
 
 use crate::driver::random_bytes;
-use crate::engine::{check_document, recount_digests};
+use crate::engine::{Unsound, check_document, recount_digests};
 use crate::file::{OpenError, open_database, unpanicked};
 use crate::store::{ReadView, Store, StoreError};
 
@@ -114,7 +114,11 @@ fn examine(store: &Store, repair: bool, report: &mut Report) -> Result<(), Store
         report.quarantined += u64::from(row.quarantined);
         match check_document(&view, id, row)? {
             Ok(value) => values.extend(value.map(|value| (*id, value))),
-            Err(reason) => {
+            Err(Unsound::UsedUp) => {
+                let advice = "nobody can edit it; copy its fields into a new document";
+                report.left(format!("document {id} has no operation numbers left"), advice);
+            }
+            Err(Unsound::Damaged(reason)) => {
                 let advice = "its bytes are kept; sync a new replica from the relay to get it back";
                 report.left(format!("document {id} does not load ({reason})"), advice);
             }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
+use crate::applying::Applying;
 use crate::dial::{self, Backoff, Connection, Incoming, RelayAddress};
 use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineError, EngineOptions};
 use crate::file::{OpenError, open_database};
@@ -113,8 +114,10 @@ impl Driver {
         let store = Store::open(database, random_bytes())
             .map_err(|source| OpenError::Store { path: path.clone(), source })?;
         let store = Arc::new(store);
-        let engine = Engine::new(Arc::clone(&store), options, random_bytes)
+        let mut engine = Engine::new(Arc::clone(&store), options, random_bytes)
             .map_err(|source| OpenError::Engine { path: path.clone(), source: Box::new(source) })?;
+        let (mut applying, left) = Applying::open(&path);
+        engine.note_applying(left, move |suspects| applying.note(suspects));
         let (status, watched) = watch::channel(engine.status().clone());
         let driver = Self {
             path,

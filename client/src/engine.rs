@@ -21,6 +21,7 @@ mod reviews;
 mod schemas;
 mod set_aside;
 mod settle;
+mod suspects;
 mod view;
 
 use std::any::Any;
@@ -40,8 +41,10 @@ use link::LinkState;
 pub(crate) use link::recount_digests;
 pub use link::{Closing, MessageError};
 use loaded::{Loaded, LoadedDocument};
-pub(crate) use settle::check_document;
 use settle::{Origin, Touched};
+pub(crate) use settle::{Unsound, check_document};
+use suspects::Notes;
+pub use suspects::Suspects;
 use tracing::warn;
 
 use crate::diff::Op;
@@ -77,6 +80,8 @@ pub struct Engine {
     behind: BTreeSet<DocumentId>,
     /// How much of a long change the relay had when it was last asked.
     uploaded: Option<(ChangeHash, u64)>,
+    /// What is being applied, for a process that comes after this one.
+    notes: Notes,
     /// Everything loaded was forgotten.
     is_lost: bool,
     /// What a mutant sent before its commit.
@@ -211,6 +216,7 @@ impl Engine {
             newly_held: BTreeSet::new(),
             behind: BTreeSet::new(),
             uploaded: None,
+            notes: Notes::none(),
             is_lost: false,
             #[cfg(feature = "mutants")]
             early: Vec::new(),
@@ -222,6 +228,13 @@ impl Engine {
         drop(view);
         engine.recount(None)?;
         Ok(engine)
+    }
+
+    /// Notes what is being applied, so that changes which end the process are found. `left` is the
+    /// note that the process before left; `note` puts another one in its place, which has to survive
+    /// this process and not the machine.
+    pub fn note_applying(&mut self, left: Suspects, note: impl FnMut(&Suspects) + Send + 'static) {
+        self.notes = Notes::new(left, Box::new(note));
     }
 
     /// As whom the replica edits, if somebody said.
@@ -268,6 +281,7 @@ impl Engine {
         // The transaction is dropped with everything of this turn in it.
         let turned = catch_unwind(AssertUnwindSafe(|| self.try_turn(now, unix_s, edits)))
             .unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }));
+        self.notes.end(turned.is_ok());
         if turned.is_err() {
             self.forget();
         } else if let Err(error) = self.unload(now, 0) {

@@ -8,6 +8,7 @@
 //! that drives (`driver`, `dial`), the [`engine`] without I/O of its own, and the [`store`].
 #![warn(missing_docs)]
 
+mod applying;
 pub mod blocking;
 mod booking;
 mod collection;

@@ -20,10 +20,12 @@ mod again;
 mod births;
 mod carry_out;
 mod decide;
+mod gather;
 mod plan;
 mod restore;
 mod set;
 mod text;
+mod transact;
 mod tree;
 
 use std::fmt;
@@ -38,6 +40,7 @@ use crate::value::{Effective, Marker};
 pub(crate) use again::{Again, Written};
 use carry_out::carry_out;
 pub(crate) use decide::decide;
+use gather::gather;
 use plan::Plan;
 use rejoin_core::Path;
 
@@ -48,8 +51,9 @@ use rejoin_core::Path;
 ///
 /// # Errors
 /// Nothing was written, and `doc` is as it was, for every error but
-/// [`Document`](WriteError::Document) and [`Birth`](WriteError::Birth): after those, some of the
-/// edit may stand in `doc`. Drop it and load it again.
+/// [`Document`](WriteError::Document), [`Birth`](WriteError::Birth) and
+/// [`Panicked`](WriteError::Panicked): after those, some of the edit may stand in `doc`. Drop it and
+/// load it again.
 pub(crate) fn write(
     doc: &mut Automerge,
     document: &DocumentId,
@@ -62,7 +66,12 @@ pub(crate) fn write(
         plan.add(op)?;
     }
     let edit = plan.finish();
-    carry_out(doc, &edit, base, options)
+    if edit.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut changes, base) = gather(doc, base, options.time_s)?;
+    changes.extend(carry_out(doc, &edit, base, options)?);
+    Ok(changes)
 }
 
 /// How an edit is written.
@@ -176,6 +185,9 @@ pub enum WriteError {
     /// Automerge refused it.
     #[error("the document refused the edit; load it again and repeat the edit")]
     Document(#[source] Box<AutomergeError>),
+    /// Automerge failed on what the document holds.
+    #[error("the document could not be edited; run `rejoin doctor` on the file and report this")]
+    Panicked,
     /// A birth is not a change. A bug in Rejoin.
     #[error("the container at key {key:?} could not be made; please report this")]
     Birth {

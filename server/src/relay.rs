@@ -1,6 +1,7 @@
 //! The relay's engine: sessions over the store, without sockets, threads, clock or randomness.
 
 mod automerge_repo;
+mod bounds;
 mod counters;
 mod folding;
 mod intake;
@@ -339,10 +340,12 @@ impl Relay {
                 if let Pieced::Whole(chunk) = pieced {
                     push.changes.push(chunk.into());
                 }
-                let Self { options, store, counters, .. } = self;
+                let Self { options, store, counters, connections, .. } = self;
                 let place =
                     Place { space: &name, collection: &push.collection, document: &document };
-                let intake = Intake::new(options, store, counters, place)?;
+                let Some(connection) = connections.get_mut(&id) else { return Ok(()) };
+                let added = &mut connection.heads_added;
+                let intake = Intake::new(options, store, counters, place, added)?;
                 #[cfg(feature = "mutants")]
                 let intake = intake.refusing(self.refuse.as_mut());
                 let Checked { positions, outcome } = check_push(push, intake)?;

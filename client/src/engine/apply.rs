@@ -2,6 +2,7 @@
 
 use automerge::{Automerge, Change};
 use rejoin_core::change::{self, Admission, Place, Refusal, admit, check_snapshot};
+use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
 use thiserror::Error;
 use tracing::{debug, warn};
@@ -50,8 +51,8 @@ impl From<StoreError> for ReceiveError {
 struct NewChange {
     hash: ChangeHash,
     chunk: Vec<u8>,
-    /// Builds on a quarantined change, so it can only be quarantined too.
-    orphaned: bool,
+    /// Why it can only be quarantined.
+    unfit: Option<&'static str>,
 }
 
 impl Engine {
@@ -59,7 +60,7 @@ impl Engine {
     pub(super) fn stage_received(
         &mut self,
         turn: &mut Turn,
-        received: Received,
+        mut received: Received,
     ) -> Result<(), ReceiveError> {
         let id = received.document;
         let before = turn.txn.document(&id)?;
@@ -76,8 +77,17 @@ impl Engine {
             None => LoadedDocument::empty(&id),
         };
         let mut changed = false;
-        if let Some(snapshot) = &received.snapshot {
-            changed |= self.merge_snapshot(turn, &id, &mut row, &mut document, snapshot)?;
+        if let Some(snapshot) = received.snapshot.take() {
+            let other = open_snapshot(&id, &snapshot)?;
+            if other.get_changes_meta(&[]).iter().any(|change| change.start_op > OP_START_MAX) {
+                // Change by change, so that it can be left out.
+                let changes = other.get_changes(&[]).into_iter();
+                let chunks = changes.map(|mut change| change.bytes().into_owned());
+                received.changes.splice(0..0, chunks);
+            } else {
+                let other = (other, &snapshot[..]);
+                changed |= self.merge_snapshot(turn, &id, &mut row, &mut document, other)?;
+            }
         }
         let news = self.admit_all(turn, &received, &document)?;
         if !news.is_empty() {
@@ -106,12 +116,8 @@ impl Engine {
         id: &DocumentId,
         row: &mut DocumentRow,
         document: &mut LoadedDocument,
-        snapshot: &[u8],
+        (other, snapshot): (Automerge, &[u8]),
     ) -> Result<bool, ReceiveError> {
-        check_snapshot(snapshot)
-            .map_err(|source| ReceiveError::Snapshot { document: *id, source })?;
-        let unloadable = |reason| ReceiveError::Unloadable { document: *id, reason };
-        let other = fenced(|| Automerge::load(snapshot)).map_err(unloadable)?;
         if row.next == 0 && row.snapshot_bytes == 0 {
             *document = LoadedDocument::new(other, snapshot.len() as u64);
             turn.txn.put_snapshot(id, snapshot)?;
@@ -125,7 +131,7 @@ impl Engine {
             let added = document.doc.get_changes_added(&other);
             document.doc.apply_changes(added)
         })
-        .map_err(unloadable)?;
+        .map_err(|reason| ReceiveError::Unloadable { document: *id, reason })?;
         // In an order in which each comes after what it builds on, which the above need not be.
         let mut added = document.doc.get_changes(&before);
         for change in &mut added {
@@ -158,22 +164,23 @@ impl Engine {
                 self.counters.changes_known += 1;
                 continue;
             }
-            let orphaned = match admit(&change, &place, &ahead) {
+            let unfit = match admit(&change, &place, &ahead) {
                 Ok(Admission::Known) => {
                     self.counters.changes_known += 1;
                     continue;
                 }
-                Ok(Admission::New) => false,
+                Ok(Admission::New) if change.start_op() > OP_START_MAX => Some(COUNTERS_USED_UP),
+                Ok(Admission::New) => None,
                 Err(Refusal::Missing(deps)) if deps.iter().all(|dep| quarantined.contains(dep)) => {
-                    quarantined.push(hash);
-                    true
+                    Some(ORPHANED)
                 }
                 Err(source) => return Err(ReceiveError::Refused { document: id, source }),
             };
-            if !orphaned {
-                ahead.add(hash, change.known());
+            match unfit {
+                None => ahead.add(hash, change.known()),
+                Some(_) => quarantined.push(hash),
             }
-            news.push(NewChange { hash, chunk: chunk.clone(), orphaned });
+            news.push(NewChange { hash, chunk: chunk.clone(), unfit });
         }
         Ok(news)
     }
@@ -188,8 +195,18 @@ impl Engine {
         mut document: LoadedDocument,
         news: Vec<NewChange>,
     ) -> Result<LoadedDocument, ReceiveError> {
-        let (orphans, sound): (Vec<_>, Vec<_>) = news.into_iter().partition(|new| new.orphaned);
-        match apply(&mut document, &sound) {
+        let (unfit, sound): (Vec<_>, Vec<_>) =
+            news.into_iter().partition(|new| new.unfit.is_some());
+        let suspected = sound.iter().any(|new| self.notes.is_suspected(&new.hash));
+        let applied = match suspected {
+            true => Err("a process ended when it was applied".to_owned()),
+            false => {
+                let hashes: Vec<_> = sound.iter().map(|new| new.hash).collect();
+                self.notes.applying(&hashes);
+                apply(&mut document, &sound)
+            }
+        };
+        match applied {
             Ok(changes) => {
                 for (change, new) in changes.iter().zip(&sound) {
                     keep(turn, id, row, new.hash, change.deps(), &new.chunk)?;
@@ -202,8 +219,8 @@ impl Engine {
                 document = self.apply_singly(turn, id, row, sound)?;
             }
         }
-        for orphan in &orphans {
-            self.quarantine(turn, id, row, orphan, "builds on a quarantined change")?;
+        for unfit in &unfit {
+            self.quarantine(turn, id, row, unfit, unfit.unfit.unwrap_or_default())?;
         }
         Ok(document)
     }
@@ -217,7 +234,15 @@ impl Engine {
     ) -> Result<LoadedDocument, ReceiveError> {
         let mut document = self.load(&turn.txn, id, row)?;
         for new in &news {
-            match apply(&mut document, std::slice::from_ref(new)) {
+            let applied = match self.notes.is_convicted(&new.hash) {
+                true => Err("a process ended when it was applied alone".to_owned()),
+                false => {
+                    self.notes.applying(&[new.hash]);
+                    apply(&mut document, std::slice::from_ref(new))
+                }
+            };
+            self.notes.clear(&new.hash);
+            match applied {
                 Ok(changes) => {
                     for change in &changes {
                         keep(turn, id, row, new.hash, change.deps(), &new.chunk)?;
@@ -254,6 +279,18 @@ impl Engine {
         turn.dirty = true;
         Ok(())
     }
+}
+
+/// Why a change is quarantined that builds on one that is.
+const ORPHANED: &str = "builds on a quarantined change";
+
+/// Why a change is quarantined that a relay of today does not take.
+const COUNTERS_USED_UP: &str = "uses up the operation numbers of the document";
+
+fn open_snapshot(id: &DocumentId, snapshot: &[u8]) -> Result<Automerge, ReceiveError> {
+    check_snapshot(snapshot).map_err(|source| ReceiveError::Snapshot { document: *id, source })?;
+    fenced(|| Automerge::load(snapshot))
+        .map_err(|reason| ReceiveError::Unloadable { document: *id, reason })
 }
 
 fn apply(document: &mut LoadedDocument, news: &[NewChange]) -> Result<Vec<Change>, String> {

@@ -118,6 +118,10 @@ impl Engine {
             None if edit.create => new_document(&id, &edit, genesis.as_ref())?,
             None => return Err(EditError::NotFound),
         };
+        if !document.has_room() {
+            self.loaded.put(turn.now, id, document);
+            return Err(EditError::NoRoom { document: id });
+        }
         let identity = self.identity.as_ref();
         document.ensure_actor(identity, || self.loaded.actor(&id, &mut self.random));
         changes.extend(self.write_content(turn, &id, &row, &mut document, &edit)?);

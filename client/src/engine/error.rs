@@ -48,6 +48,15 @@ pub enum EditError {
     /// The edit is larger than a relay takes.
     #[error("the edit is too large for one change; make it in smaller parts")]
     TooLarge(#[source] GuardError),
+    /// Somebody's change used up the counters of the document.
+    #[error(
+        "document {document} has no operation numbers left; copy its fields into a new document, and \
+         look with `rejoin history` at who used them up"
+    )]
+    NoRoom {
+        /// Which document.
+        document: DocumentId,
+    },
     /// A value that is not a map of fields.
     #[error("a document is a map of named fields; give it a struct or a map")]
     NotAMap,

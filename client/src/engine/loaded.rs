@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use automerge::{Author, Automerge, Change};
 use rejoin_core::change::is_reserved_bytes;
+use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::lineage::{DELETED, Lineage};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange};
 
@@ -34,6 +35,8 @@ pub(super) struct LoadedDocument {
     /// Whether the actor of `doc` is one drawn for this process.
     has_actor: bool,
     changes: u64,
+    /// The highest counter of an operation.
+    max_op: u64,
     bytes: u64,
     used: u64,
     used_at: u64,
@@ -110,12 +113,13 @@ impl Loaded {
 
 impl LoadedDocument {
     pub(super) fn new(doc: Automerge, bytes: u64) -> Self {
-        let (mut last, mut changes) = (BTreeMap::new(), 0);
+        let (mut last, mut changes, mut max_op) = (BTreeMap::new(), 0, 0);
         let mut tips = Tips::default();
         for change in doc.get_changes_meta(&[]) {
             note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
             tips.note(change.hash, &change.deps, &change.actor);
             changes += 1;
+            max_op = max_op.max(change.max_op);
         }
         Self {
             last,
@@ -123,6 +127,7 @@ impl LoadedDocument {
             tips,
             has_actor: false,
             changes,
+            max_op,
             bytes,
             used: 0,
             used_at: 0,
@@ -185,6 +190,7 @@ impl LoadedDocument {
     /// Notes a change that was applied to `doc`.
     pub(super) fn note(&mut self, change: &Change) {
         self.changes += 1;
+        self.max_op = self.max_op.max(change.max_op());
         self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
         self.tips.note(change.hash(), change.deps(), change.actor_id());
@@ -200,6 +206,11 @@ impl LoadedDocument {
     /// not build on all before it.
     pub(super) fn take_branched(&mut self) -> bool {
         self.tips.take_branched()
+    }
+
+    /// Whether an edit has room for its operations.
+    pub(super) fn has_room(&self) -> bool {
+        self.max_op < OP_START_MAX
     }
 
     /// How many changes it has.

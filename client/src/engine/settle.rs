@@ -290,26 +290,39 @@ fn value_of(
     ValueRow { key: row.key.clone(), heads: document.heads(), deleted, json: bytes.into() }
 }
 
+/// What is wrong with a stored document.
+#[derive(Debug)]
+pub(crate) enum Unsound {
+    /// It cannot be read, or not as it should be.
+    Damaged(String),
+    /// It can be read, and nobody can edit it any more.
+    UsedUp,
+}
+
 /// Loads a document and compares it with its row. Gives the reason if it does not load, and the
 /// value it should have if the stored one is another.
 pub(crate) fn check_document(
     view: &ReadView,
     id: &DocumentId,
     row: &DocumentRow,
-) -> Result<Result<Option<ValueRow>, String>, StoreError> {
+) -> Result<Result<Option<ValueRow>, Unsound>, StoreError> {
     let (snapshot, changes) = (view.snapshot(id)?, view.changes(id, row.covered)?);
     let mut document = match LoadedDocument::load(id, row, snapshot, &changes) {
         Ok(document) => document,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err(Unsound::Damaged(error.to_string()))),
     };
     if row.quarantined == 0 && document.heads() != row.heads {
-        return Ok(Err("its changes are not those it should have".to_owned()));
+        let reason = "its changes are not those it should have".to_owned();
+        return Ok(Err(Unsound::Damaged(reason)));
+    }
+    if !document.has_room() {
+        return Ok(Err(Unsound::UsedUp));
     }
     let schema = stored_schema(view, row)?;
     let mut row = row.clone();
     let derived = match derive(id, &mut row, &mut document, &schema, true) {
         Ok(derived) => derived,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err(Unsound::Damaged(error.to_string()))),
     };
     let value = value_of(&row, &document, &derived, &schema);
     let stored = view.value(id)?;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{
-    ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, PatchLog, Prop,
-    ReadDoc, ScalarValue,
+    ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, Prop, ReadDoc,
+    ScalarValue,
 };
 use rejoin_core::change::{Birth, ObjectId};
 
+use super::transact::transact;
 use super::tree::{NodeId, Object, Place};
 use super::{BIRTHS_PER_CHANGE, BYTES_PER_CHANGE, OPS_PER_CHANGE, WriteError, WriteOptions};
 use rejoin_core::Segment;
@@ -24,6 +25,13 @@ pub(super) struct Edit {
     pub(super) clears: Vec<Action>,
     /// Everything else, in order.
     pub(super) actions: Vec<Action>,
+}
+
+impl Edit {
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.births.is_empty() && self.clears.is_empty() && self.actions.is_empty()
+    }
 }
 
 /// One call of Automerge. Indices count removed items, too.
@@ -170,23 +178,17 @@ impl Writer<'_> {
         container.into_iter().chain(counter)
     }
 
-    /// Writes one change. On an error the transaction is dropped, and that rolls it back.
+    /// Writes one change.
     fn write_group(&mut self, group: &[Action]) -> Result<(), WriteError> {
-        let mut transaction = match &self.heads {
-            None => self.doc.transaction(),
-            Some(heads) => self
-                .doc
-                .transaction_at(PatchLog::inactive(), heads)
-                .expect("a new patch log belongs to no other document"),
-        };
-        for action in group {
-            action.apply(&mut transaction, &mut self.ids)?;
-        }
         let mut options = CommitOptions::default().with_time(self.options.time_s);
         if let Some(message) = self.options.message {
             options = options.with_message(message);
         }
-        let (Some(hash), _) = transaction.commit_with(options) else { return Ok(()) };
+        let ids = &mut self.ids;
+        let written = transact(self.doc, self.heads.as_deref(), options, |transaction| {
+            group.iter().try_for_each(|action| action.apply(transaction, ids))
+        })?;
+        let Some(hash) = written else { return Ok(()) };
         self.changes.extend(self.doc.get_change_by_hash(&hash));
         if let Some(heads) = &mut self.heads {
             *heads = vec![hash];

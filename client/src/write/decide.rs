@@ -1,14 +1,16 @@
 //! A decision about one field, written whatever the field seems to hold.
 
 use automerge::transaction::CommitOptions;
-use automerge::{Automerge, Change, ChangeHash, ObjId, PatchLog, Prop, ReadDoc};
+use automerge::{Automerge, Change, ChangeHash, ObjId, Prop, ReadDoc};
 use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Standing, Step};
 use serde_json::Value;
 
 use super::WriteError;
 use super::carry_out::{delete, put};
+use super::gather::gather;
 use super::restore::restore;
+use super::transact::transact;
 use crate::value::to_scalar;
 
 /// Puts `value` at a field, or clears it, as one change with a message. Nothing if the value is not
@@ -36,24 +38,25 @@ pub(crate) fn decide(
         Some(Step::Item { counter, actor }) => match index(doc, &object, standing, heads) {
             Some(index) => Prop::Seq(index),
             None => {
-                return restore(doc, &standing.object, (*counter, actor), scalar, time_s, message);
+                let (mut changes, _) = gather(doc, None, time_s)?;
+                let item = (*counter, actor);
+                changes.extend(restore(doc, &standing.object, item, scalar, time_s, message)?);
+                return Ok(changes);
             }
         },
         None => return Ok(Vec::new()),
     };
-    let mut transaction = match heads {
-        None => doc.transaction(),
-        Some(heads) => doc
-            .transaction_at(PatchLog::inactive(), heads)
-            .expect("a new patch log belongs to no other document"),
+    let (mut changes, _) = match heads {
+        None => gather(doc, None, time_s)?,
+        Some(_) => (Vec::new(), None),
     };
-    match scalar {
-        Some(scalar) => put(&mut transaction, &object, prop, scalar)?,
-        None => delete(&mut transaction, &object, prop)?,
-    }
     let options = CommitOptions::default().with_time(time_s).with_message(message);
-    let (hash, _) = transaction.commit_with(options);
-    Ok(hash.and_then(|hash| doc.get_change_by_hash(&hash)).into_iter().collect())
+    let hash = transact(doc, heads, options, |transaction| match scalar {
+        Some(scalar) => put(transaction, &object, prop, scalar),
+        None => delete(transaction, &object, prop),
+    })?;
+    changes.extend(hash.and_then(|hash| doc.get_change_by_hash(&hash)));
+    Ok(changes)
 }
 
 /// Where an item stands in its list; nothing if it was deleted.

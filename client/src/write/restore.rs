@@ -77,7 +77,7 @@ pub(super) fn restore(
 }
 
 /// The last change of an actor, and its number among those.
-fn last_of(doc: &Automerge, actor: &automerge::ActorId) -> Option<(ChangeHash, u64)> {
+pub(super) fn last_of(doc: &Automerge, actor: &automerge::ActorId) -> Option<(ChangeHash, u64)> {
     let changes = doc.get_changes_meta(&[]);
     let own = changes.iter().filter(|change| *change.actor == *actor);
     own.max_by_key(|change| change.seq).map(|change| (change.hash, change.seq))

@@ -37,8 +37,9 @@ pub const CHANGE_ROWS_MAX: u64 = 100_000;
 /// all.
 pub const CHANGE_DEPS_MAX: usize = HEADS_MAX;
 
-/// Other actors named in one change.
-pub const CHANGE_ACTORS_MAX: usize = 4096;
+/// Other actors named in one change. Who writes a field takes the place of all its values, of which
+/// there may be one for each head and more in documents of before there was a limit to those.
+pub const CHANGE_ACTORS_MAX: usize = 1 << 15;
 
 /// Columns of one change; Automerge writes at most 16.
 pub const CHANGE_COLUMNS_MAX: usize = 64;

@@ -67,6 +67,8 @@ struct Peer {
     inbox_bytes: usize,
     /// Documents of which a long history is being taken in from it.
     arriving: BTreeSet<DocumentId>,
+    /// Heads that it added to documents that have many.
+    heads_added: u32,
     /// Bytes that its conversations and orphans take.
     talk_bytes: usize,
     /// Documents about which there may be something to say, and where to go on.
@@ -191,6 +193,7 @@ impl Relay {
             busy: BTreeMap::new(),
             inbox_bytes: 0,
             arriving: BTreeSet::new(),
+            heads_added: 0,
             talk_bytes: 0,
             hears_next: false,
             dirty: BTreeSet::new(),

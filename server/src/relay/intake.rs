@@ -9,7 +9,7 @@ use rejoin_core::change::{self, Admission, Change, Place, Refusal};
 use rejoin_core::wire::{Access, RefusedClass};
 use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry};
 
-use super::{Counters, RelayOptions};
+use super::{Counters, RelayOptions, bounds};
 use crate::store::{ChangeStore, StoreError};
 
 /// Checks the changes of one document one by one, against everything committed and staged before,
@@ -19,6 +19,8 @@ pub(super) struct Intake<'a> {
     pub(super) store: &'a mut ChangeStore,
     pub(super) counters: &'a mut Counters,
     pub(super) place: Place<'a>,
+    /// Heads that the connection added to documents that have many.
+    heads_added: &'a mut u32,
     /// Why not even a sound change is kept.
     of_all: Option<Verdict>,
     #[cfg(feature = "mutants")]
@@ -34,6 +36,7 @@ impl<'a> Intake<'a> {
         store: &'a mut ChangeStore,
         counters: &'a mut Counters,
         place: Place<'a>,
+        heads_added: &'a mut u32,
     ) -> Result<Self, StoreError> {
         let of_all = match refusal_of_all(options, store, &place) {
             Ok(verdict) => verdict,
@@ -45,6 +48,7 @@ impl<'a> Intake<'a> {
             store,
             counters,
             place,
+            heads_added,
             of_all,
             #[cfg(feature = "mutants")]
             refuse: None,
@@ -79,7 +83,14 @@ impl<'a> Intake<'a> {
                 self.refused.add(change.hash(), Verdict { class, reason });
                 Ok(())
             }
-            Ok(Admission::New) => self.stage(change.into(), chunk),
+            Ok(Admission::New) => match bounds::check(change, graph, self.heads_added) {
+                Ok(()) => self.stage(change.into(), chunk),
+                Err(out_of_bounds) => {
+                    let (class, reason) = (out_of_bounds.class(), out_of_bounds.to_string());
+                    self.refused.add(change.hash(), Verdict { class, reason });
+                    Ok(())
+                }
+            },
             Ok(Admission::Known) => {
                 self.counters.changes_known += 1;
                 Ok(())

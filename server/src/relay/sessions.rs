@@ -23,6 +23,8 @@ pub(super) struct Connection {
     pub(super) device: DeviceId,
     /// Bytes of its pushes that are not answered.
     pub(super) push_bytes: usize,
+    /// Heads that it added to documents that have many.
+    pub(super) heads_added: u32,
     pub(super) timer: Option<u64>,
     pub(super) closing: Option<Closing>,
 }
@@ -68,6 +70,7 @@ impl Relay {
             spaces: Vec::new(),
             device: DeviceId([0; 16]),
             push_bytes: 0,
+            heads_added: 0,
             timer: None,
             closing: None,
         };

@@ -2,6 +2,7 @@
 
 mod automerge_repo;
 mod automerge_repo_faults;
+mod bounds;
 mod catch_up;
 mod compaction;
 mod damage;

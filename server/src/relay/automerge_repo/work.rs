@@ -353,8 +353,9 @@ impl Relay {
         let collection = collection.unwrap_or_else(|| self.options.automerge_collection.clone());
         let name = peer.space.clone();
         let place = Place { space: &name, collection: &collection, document };
-        let Self { options, store, counters, .. } = self;
-        let mut intake = Intake::new(options, store, counters, place)?;
+        let Self { options, store, counters, peers, .. } = self;
+        let Some(peer) = peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let mut intake = Intake::new(options, store, counters, place, &mut peer.heads_added)?;
         #[cfg(feature = "mutants")]
         {
             intake = intake.refusing(self.refuse.as_mut());

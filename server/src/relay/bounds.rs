@@ -1,0 +1,64 @@
+//! What the relay does not take, though it is sound: changes that would use up a document.
+//!
+//! These bounds are the relay's own and no part of admission, which is the same everywhere: a replica
+//! that holds such a change already must not refuse its own history.
+
+use rejoin_core::ChangeGraph;
+use rejoin_core::change::Change;
+use rejoin_core::limits::{
+    DEPTH_MAX, HEADS_ADDED_MAX, HEADS_EASY_MAX, HEADS_MAX, OP_COUNTER_JUMP_MAX, OP_START_MAX,
+};
+use rejoin_core::wire::RefusedClass;
+use thiserror::Error;
+
+/// Why a sound change is not taken.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum OutOfBounds {
+    #[error(
+        "it starts at operation {start_op}, and this document takes at most {max} now; write it \
+         anew under a fresh actor"
+    )]
+    Counter { start_op: u64, max: u64 },
+    #[error("it nests {depth} maps and lists, of at most {DEPTH_MAX}; nest less")]
+    Depth { depth: usize },
+    #[error(
+        "the document has {heads} versions that nobody brought together; edit it after a sync, \
+         which does, and it is taken then"
+    )]
+    Heads { heads: usize },
+}
+
+impl OutOfBounds {
+    pub(super) fn class(&self) -> RefusedClass {
+        match self {
+            // Its replica makes it anew with other counters.
+            Self::Counter { .. } => RefusedClass::ActorReused,
+            Self::Depth { .. } => RefusedClass::Never,
+            Self::Heads { .. } => RefusedClass::Later,
+        }
+    }
+}
+
+/// Checks a new change against what its document has so far. `heads_added` counts what one
+/// connection added to documents that have many heads.
+pub(super) fn check(
+    change: &Change,
+    graph: &ChangeGraph,
+    heads_added: &mut u32,
+) -> Result<(), OutOfBounds> {
+    let max = graph.max_op().saturating_add(1 + OP_COUNTER_JUMP_MAX).min(OP_START_MAX);
+    if change.start_op() > max {
+        return Err(OutOfBounds::Counter { start_op: change.start_op(), max });
+    }
+    if change.depth() > DEPTH_MAX {
+        return Err(OutOfBounds::Depth { depth: change.depth() });
+    }
+    let heads = graph.heads_len();
+    if heads >= HEADS_EASY_MAX && !change.deps().iter().any(|dep| graph.is_head(dep)) {
+        if heads >= HEADS_MAX || *heads_added >= HEADS_ADDED_MAX {
+            return Err(OutOfBounds::Heads { heads });
+        }
+        *heads_added += 1;
+    }
+    Ok(())
+}

@@ -23,6 +23,7 @@ use rejoin_core::change::Place;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
 use rejoin_core::wire::{ChangePiece, Hello, Presence, Push, RefusedClass};
 use rejoin_core::{ChangeHash, DeviceId, DocumentId, SpaceName};
+use sha2::{Digest, Sha256};
 
 pub use automerge_repo::{Upload, UploadId};
 pub use counters::{Counters, RefusedCounters};
@@ -307,11 +308,12 @@ impl Relay {
     ) -> Result<(), StoreError> {
         let wanted = hello.spaces.iter();
         let opened = wanted.map(|wanted| self.opened(wanted)).collect::<Result<_, _>>()?;
-        let uploaded = match &hello.upload {
-            Some(hash) if self.uploaded.contains(&(hello.device, *hash)) => u64::MAX,
-            Some(hash) => self.store.upload_held(&hello.device, hash)?,
-            None => 0,
-        };
+        let mut uploaded = 0;
+        if let Some(hash) = &hello.upload {
+            for wanted in &hello.spaces {
+                uploaded = uploaded.max(self.upload_held(&wanted.name, &hello.device, hash)?);
+            }
+        }
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         connection.session.handle_opened(now, self.store.relay(), unix_ms, opened, uploaded);
         connection.device = hello.device;
@@ -328,9 +330,9 @@ impl Relay {
         let Some(name) = self.space_of(id, push.space) else { return Ok(()) };
         let bytes = sessions::push_bytes(push);
         let (n, space, document) = (push.n, push.space, push.document);
-        let hash = push.piece.as_ref().map(|piece| piece.hash);
+        let hash = push.piece.as_ref().map(|piece| kept_as(&name, &piece.hash));
         let pieced = match push.piece.take() {
-            Some(piece) => self.take_piece(id, piece)?,
+            Some(piece) => self.take_piece(id, &name, piece)?,
             None => Pieced::Nothing,
         };
         let (positions, outcome) = match pieced {
@@ -363,11 +365,31 @@ impl Relay {
         Ok(())
     }
 
+    /// How much of a long change a device has pushed to a space: all of it if it was kept.
+    fn upload_held(
+        &self,
+        space: &SpaceName,
+        device: &DeviceId,
+        hash: &ChangeHash,
+    ) -> Result<u64, StoreError> {
+        let kept = kept_as(space, hash);
+        match self.uploaded.contains(&(*device, kept)) {
+            true => Ok(u64::MAX),
+            false => self.store.upload_held(device, &kept),
+        }
+    }
+
     /// Keeps a piece of a long change with the next commit, and gives the change when it is whole.
-    fn take_piece(&mut self, id: ConnectionId, piece: ChangePiece) -> Result<Pieced, StoreError> {
+    fn take_piece(
+        &mut self,
+        id: ConnectionId,
+        space: &SpaceName,
+        piece: ChangePiece,
+    ) -> Result<Pieced, StoreError> {
         let Some(connection) = self.connections.get(&id) else { return Ok(Pieced::Kept) };
         let device = connection.device;
-        let ChangePiece { hash, offset, total, bytes } = piece;
+        let ChangePiece { hash: change, offset, total, bytes } = piece;
+        let hash = kept_as(space, &change);
         if self.uploaded.contains(&(device, hash)) {
             return Ok(Pieced::Kept);
         }
@@ -381,7 +403,7 @@ impl Relay {
         }
         Ok(Pieced::Refused(StoreOutcome::Refused {
             class: RefusedClass::Later,
-            hashes: vec![hash],
+            hashes: vec![change],
             heads: Vec::new(),
             retry_after_ms: self.options.retry_after_ms,
             reason: "a piece of a change does not go on from what the relay holds".to_owned(),
@@ -462,6 +484,13 @@ impl Relay {
             _ => self.store.commit(unix_ms),
         }
     }
+}
+
+/// The name under which the pieces of a change are kept for a space. A device that pushes to one
+/// space must neither learn of what it, or who calls itself so, pushed to another, nor go on with it.
+fn kept_as(space: &SpaceName, change: &ChangeHash) -> ChangeHash {
+    let hash = Sha256::new().chain_update(space.as_str()).chain_update(change.0);
+    ChangeHash(hash.finalize().into())
 }
 
 /// Long changes that are remembered as pushed.

@@ -19,7 +19,7 @@ pub const FRAME_PAYLOAD_BYTES: usize = 256 << 10;
 /// edit waits behind more.
 pub const PIECE_BYTES: usize = 16 << 10;
 
-/// Bytes of changes after which a session says how far the replica has come, which takes some twenty
+/// Bytes of changes within which a session says how far the replica has come, which takes some twenty
 /// bytes itself: a cut costs half as much on average.
 pub const MARK_BYTES: usize = 4 << 10;
 

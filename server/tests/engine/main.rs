@@ -13,3 +13,4 @@ mod pushes;
 mod repair;
 mod repo_peer;
 mod uploads;
+mod walls;

@@ -224,6 +224,12 @@ impl Reader {
     pub(super) fn take_backfill(&mut self, space: u32, page: BackfillPage) {
         for batch in page.batches {
             let last = batch.changes.last().map(|(at, _)| *at);
+            // A mark comes before what would go beyond its distance, not after it.
+            let bytes: usize = batch.changes.iter().map(|(_, chunk)| chunk.len()).sum();
+            if self.untold_bytes + bytes > limits::MARK_BYTES && self.is_untold() {
+                let frame = self.tell(self.told_at, space, None);
+                self.frames.push_back(frame);
+            }
             self.send_batch(space, batch);
             if let (Some(last), Some(backfill)) = (last, self.backfill) {
                 self.backfill = Backfill::of(backfill.after, last - 1);

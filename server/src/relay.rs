@@ -79,6 +79,8 @@ pub struct Relay {
     timers: BTreeSet<(u64, ConnectionId)>,
     repairs: Repairs,
     answers: Vec<Answer>,
+    /// Bytes that wait until replicas read, of all sessions.
+    held_bytes: usize,
     /// Long changes that came in pieces and are kept, the last of them: whoever has not heard of it
     /// need not push them again.
     uploaded: VecDeque<(DeviceId, ChangeHash)>,
@@ -151,6 +153,7 @@ impl Relay {
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             answers: Vec::new(),
+            held_bytes: 0,
             uploaded: VecDeque::new(),
             folding: Folding::default(),
             counters: Counters::default(),
@@ -192,7 +195,7 @@ impl Relay {
 
     /// Whether [`poll_ready`](Self::poll_ready) has more, or another turn is due at once.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || self.peers.has_work()
+        !self.ready.is_empty() || !self.eventful.is_empty() || self.peers.has_work()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
@@ -215,6 +218,8 @@ impl Relay {
         Counters {
             graphs_loaded: self.store.graphs_loaded(),
             graph_bytes: self.store.graph_bytes(),
+            held_bytes: self.held_bytes,
+            peer_bytes: self.peers.bytes(),
             sessions: self.connections.len() + self.peers.len(),
             queued: sessions.map(|connection| connection.session.queued()).sum::<usize>()
                 + self.peers.queued(),
@@ -262,12 +267,22 @@ impl Relay {
         if self.store.is_failed() {
             return Err(StoreError::Failed);
         }
-        while let Some(connection) = self.eventful.pop_first() {
-            while let Some(event) = self.poll_event(connection) {
+        let eventful = std::mem::take(&mut self.eventful);
+        // Whoever is alone has the turn; of many each has a share, and goes on in the next one.
+        let share = (TURN_WORK_BYTES / eventful.len().max(1)).max(SHARE_BYTES_MIN);
+        for connection in eventful {
+            let mut spent = 0;
+            while spent < share
+                && let Some(event) = self.poll_event(connection)
+            {
+                spent += work_bytes(&event);
                 self.handle_event(now, unix_ms, connection, event)?;
                 if self.store.is_batch_full() {
                     self.commit_and_tell(unix_ms)?;
                 }
+            }
+            if self.connections.get(&connection).is_some_and(|it| it.session.has_events()) {
+                self.eventful.insert(connection);
             }
         }
         self.work_peers(unix_ms)?;
@@ -422,11 +437,22 @@ impl Relay {
     fn forward_presence(&mut self, from: ConnectionId, presence: Presence, unix_ms: u64) {
         let Some(name) = self.space_of(from, presence.space) else { return };
         self.give_to_peers(&name, &presence, unix_ms);
-        let Some(listeners) = self.listeners.get(&name) else { return };
-        for (id, space) in listeners.iter().filter(|(id, _)| *id != from) {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.session.handle_presence(Presence { space: *space, ..presence.clone() });
-            self.ready.insert(*id);
+        self.give_to_replicas(&name, Some(from), &presence);
+    }
+
+    /// Gives presence to the replicas of a space, each by its own number of it.
+    fn give_to_replicas(
+        &mut self,
+        name: &SpaceName,
+        from: Option<ConnectionId>,
+        presence: &Presence,
+    ) {
+        let listeners = self.listeners.get(name).cloned().unwrap_or_default();
+        for (id, space) in listeners.into_iter().filter(|(id, _)| Some(*id) != from) {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.session.handle_presence(Presence { space, ..presence.clone() });
+            self.ready.insert(id);
+            self.weigh(id);
         }
     }
 
@@ -455,6 +481,7 @@ impl Relay {
                     }
                     self.ready.insert(id);
                 }
+                self.weigh(id);
                 Some((id, space))
             }
             Author::Peer => None,
@@ -486,12 +513,32 @@ impl Relay {
     }
 }
 
+/// What an event counts for in a connection's share of a turn: its bytes, and some for each change,
+/// however small.
+fn work_bytes(event: &RelayEvent) -> usize {
+    match event {
+        RelayEvent::Push(push) => {
+            sessions::push_bytes(push) + CHANGE_COST_BYTES * push.changes.len()
+        }
+        _ => CHANGE_COST_BYTES,
+    }
+}
+
 /// The name under which the pieces of a change are kept for a space. A device that pushes to one
 /// space must neither learn of what it, or who calls itself so, pushed to another, nor go on with it.
 fn kept_as(space: &SpaceName, change: &ChangeHash) -> ChangeHash {
     let hash = Sha256::new().chain_update(space.as_str()).chain_update(change.0);
     ChangeHash(hash.finalize().into())
 }
+
+/// Bytes of work that all connections together have in one turn: about a tenth of a second.
+const TURN_WORK_BYTES: usize = 8 << 20;
+
+/// Bytes of work that each connection has at least, however many there are.
+const SHARE_BYTES_MIN: usize = 64 << 10;
+
+/// What a change costs beside its bytes.
+const CHANGE_COST_BYTES: usize = 512;
 
 /// Long changes that are remembered as pushed.
 const UPLOADED_MAX: usize = 256;

@@ -111,6 +111,11 @@ pub const WANT_DOCUMENTS_MAX: usize = 1024;
 /// Documents a relay keeps as wanted by one session; a replica asks for more when they came.
 pub const WANTED_MAX: usize = 16_384;
 
+/// Bytes that a relay keeps for one session while its replica does not read: documents it wants, answers
+/// to its pushes, presence. A replica has one page of wanted documents under way in each space and 256
+/// pushes, so one that reads comes to some hundred kilobytes.
+pub const SESSION_HELD_BYTES_MAX: usize = 4 << 20;
+
 /// Heads named for one document.
 pub const HEADS_MAX: usize = 4096;
 
@@ -127,6 +132,10 @@ pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
 /// Presence values kept for one session, or by one replica for one space.
 pub const PRESENCES_MAX: usize = 1024;
 
+/// Bytes of presence that wait for one session which does not read. Later ones are dropped: they are
+/// renewed when it reads again.
+pub const PRESENCES_BYTES_MAX: usize = 64 << 10;
+
 /// Milliseconds a presence value may live without being renewed.
 pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
 
@@ -142,6 +151,17 @@ pub const REPO_CHANGES_MAX: usize = 1 << 20;
 
 /// Bytes of a peer, session or storage id of automerge-repo, and of other texts in its messages.
 pub const REPO_TEXT_BYTES_MAX: usize = 1024;
+
+/// Bytes of the ids of all storages that one peer subscribed to: a thousand of the usual 36.
+pub const REPO_SUBSCRIBED_BYTES_MAX: usize = 64 << 10;
+
+/// Heads of storages that wait for one peer which does not read. Later ones are dropped: they come
+/// again with the next change.
+pub const REPO_HEADS_DUE_MAX: usize = 4096;
+
+/// Bytes of the changes that a document which a peer of automerge-repo uploads comes to. The largest
+/// known document of one person, a paper of 260,000 keystrokes, comes to 26 MB.
+pub const UPLOADED_CHANGES_BYTES_MAX: usize = 96 << 20;
 
 /// Storages whose heads one message of automerge-repo may tell of, or one peer may be told of.
 pub const REPO_STORAGES_MAX: usize = 1024;

@@ -12,6 +12,8 @@ mod codes;
 mod content;
 mod opening;
 
+use std::collections::BTreeSet;
+
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 use thiserror::Error;
@@ -162,6 +164,7 @@ impl Frame {
         };
         match self {
             Self::Hello(hello) => {
+                once("a space", hello.spaces.iter().map(|space| &space.name))?;
                 within("spaces", hello.spaces.len(), limits::SESSION_SPACES_MAX)?;
                 let token = hello.token.as_ref().map_or(0, |token| token.len());
                 within("token bytes", token, limits::TOKEN_BYTES_MAX)?;
@@ -169,11 +172,10 @@ impl Frame {
                 within("app bytes", app, limits::REASON_BYTES_MAX)?;
                 let identity = hello.identity.as_ref().map_or(0, |identity| identity.len());
                 within("identity bytes", identity, limits::MESSAGE_BYTES_MAX)?;
-                hello
-                    .spaces
-                    .iter()
-                    .filter_map(|space| space.begun.as_ref())
-                    .try_for_each(|begun| within("documents begun", begun.len(), limits::BEGUN_MAX))
+                hello.spaces.iter().filter_map(|space| space.begun.as_ref()).try_for_each(|begun| {
+                    within("documents begun", begun.len(), limits::BEGUN_MAX)?;
+                    once("a document", begun.iter().map(|begun| begun.document))
+                })
             }
             Self::Welcome(welcome) => {
                 within("spaces", welcome.spaces.len(), limits::SESSION_SPACES_MAX)
@@ -194,6 +196,7 @@ impl Frame {
             }
             Self::Want(want) => {
                 within("documents", want.documents.len(), limits::WANT_DOCUMENTS_MAX)?;
+                once("a document", want.documents.iter().map(|wanted| wanted.document))?;
                 want.documents
                     .iter()
                     .try_for_each(|wanted| within("heads", wanted.heads.len(), limits::HEADS_MAX))
@@ -203,7 +206,8 @@ impl Frame {
                 within("documents", documents, limits::WANT_DOCUMENTS_MAX)
             }
             Self::Offer(offer) => {
-                within("documents", offer.documents.len(), limits::WANT_DOCUMENTS_MAX)
+                within("documents", offer.documents.len(), limits::WANT_DOCUMENTS_MAX)?;
+                once("a document", offer.documents.iter().map(|listed| listed.document))
             }
             Self::Presence(presence) => {
                 let value = presence.value.as_ref().map_or(0, |value| value.len());
@@ -213,6 +217,15 @@ impl Frame {
             Self::Bye(bye) => within("reason bytes", bye.message.len(), limits::REASON_BYTES_MAX),
         }
     }
+}
+
+/// Whether nothing is named twice, which would cost its receiver the same work twice for no gain.
+fn once<T: Ord>(what: &'static str, named: impl Iterator<Item = T>) -> Result<(), FrameError> {
+    let mut seen = BTreeSet::new();
+    named.into_iter().try_for_each(|name| match seen.insert(name) {
+        true => Ok(()),
+        false => Err(FrameError::Repeated { what }),
+    })
 }
 
 /// A message that is not a frame. Close the session; both sides start the next from durable state.
@@ -233,6 +246,12 @@ pub enum FrameError {
     Trailing {
         /// Bytes after the end.
         len: usize,
+    },
+    /// The same thing twice.
+    #[error("{what} is named twice in one frame; name it once")]
+    Repeated {
+        /// What.
+        what: &'static str,
     },
     /// A count or length over its limit.
     #[error("{len} {what} in one frame; at most {max} are allowed")]

@@ -95,9 +95,9 @@ fn lists_are_counted_before_they_are_read() {
     });
     let raw = Raw { deps: deps.collect(), ..Raw::default() };
     assert!(matches!(refused(&raw), GuardError::Deps { count: 4097, .. }));
-    let others = (0..4097_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+    let others = (0..=CHANGE_ACTORS_MAX as u32).map(|n| n.to_be_bytes().to_vec()).collect();
     let raw = Raw { others, ..Raw::default() };
-    assert!(matches!(refused(&raw), GuardError::Actors { count: 4097, .. }));
+    assert!(matches!(refused(&raw), GuardError::Actors { count: 32_769, .. }));
     let raw = Raw { columns: (0..65).map(|n| (n, vec![1])).collect(), ..Raw::default() };
     assert!(matches!(refused(&raw), GuardError::Columns { count: 65, .. }));
     // Only the count is there.

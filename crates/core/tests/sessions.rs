@@ -2,6 +2,7 @@
 
 mod session_support;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use minicbor::bytes::ByteVec;
@@ -237,11 +238,14 @@ fn the_backfill_goes_from_the_newest_down_and_live_edits_before_it() {
     assert!(older.is_sorted_by(|a, b| a > b), "{older:?}");
     // The marks go down with it, and only the last checkpoint has digests.
     let marks = line.frames.iter().filter_map(|frame| match frame {
-        Frame::Checkpoint(it) => Some((it.backfill.map_or(0, |it| it.through), &it.digests)),
+        Frame::Checkpoint(it) => {
+            let left = it.backfill.map_or(0, |it| it.through);
+            Some(((left, Reverse(it.position)), &it.digests))
+        }
         _ => None,
     });
     let marks = marks.collect::<Vec<_>>();
-    assert!(marks.len() >= 10 && marks.is_sorted_by(|a, b| a.0 > b.0), "{marks:?}");
+    assert!(marks.len() >= 40 && marks.is_sorted_by(|a, b| a.0 > b.0), "{marks:?}");
     let (last, others) = marks.split_last().unwrap();
     assert!(last.1.is_some() && others.iter().all(|(_, digests)| digests.is_none()));
 }
@@ -352,7 +356,7 @@ fn what_was_begun_goes_on_where_it_was_cut() {
 }
 
 #[test]
-fn a_cut_costs_no_more_than_a_page() {
+fn a_cut_costs_no_more_than_what_comes_between_two_marks() {
     let mut space = Space::default();
     for n in 1..=100 {
         space.write(document(n), 3_000);
@@ -368,10 +372,11 @@ fn a_cut_costs_no_more_than_a_page() {
         marks = line.marks.expect("a checkpoint within nine frames");
         came.extend(line.came);
     }
-    assert!((10..=20).contains(&sessions), "{sessions} sessions");
+    // Of nine frames every second is a mark, as two documents are more than comes between marks.
+    assert!((20..=30).contains(&sessions), "{sessions} sessions");
     let each: BTreeSet<_> = came.iter().copied().collect();
     assert_eq!(each.len(), 100);
-    assert!(came.len() <= 100 + sessions * 5, "{} changes came", came.len());
+    assert!(came.len() <= 100 + sessions, "{} changes came", came.len());
 }
 
 #[test]

@@ -471,6 +471,25 @@ fn counts_over_their_limits_are_refused() {
 }
 
 #[test]
+fn nothing_is_named_twice_in_one_frame() {
+    let twice = |frame: Frame| match Frame::decode(&frame.encode()) {
+        Err(FrameError::Repeated { what }) => what,
+        other => panic!("{other:?}"),
+    };
+    let wanted = want().documents;
+    let documents = [wanted.clone(), wanted].concat();
+    assert_eq!(twice(Frame::Want(Want { documents, ..want() })), "a document");
+    let documents = vec![listed(), listed()];
+    assert_eq!(twice(Frame::Offer(Offer { space: 0, documents })), "a document");
+    let space = hello().spaces.remove(0);
+    let spaces = vec![space.clone(), space.clone()];
+    assert_eq!(twice(Frame::Hello(Hello { spaces, ..hello() })), "a space");
+    let begun = space.begun.clone().map(|begun| [begun.clone(), begun].concat());
+    let spaces = vec![SpaceWanted { begun, ..space }];
+    assert_eq!(twice(Frame::Hello(Hello { spaces, ..hello() })), "a document");
+}
+
+#[test]
 fn a_backfill_of_nothing_is_none() {
     assert_eq!(Backfill::of(3, 3), None);
     assert_eq!(Backfill::of(4, 3), None);

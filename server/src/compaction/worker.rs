@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use automerge::{Automerge, AutomergeError, Change};
 use rejoin_core::ChangeHash;
 use rejoin_core::change::{GuardError, check_snapshot, parse};
-use rejoin_core::limits::{INFLATED_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use rejoin_core::limits::{INFLATED_BYTES_MAX, SNAPSHOT_BYTES_MAX, UPLOADED_CHANGES_BYTES_MAX};
 use thiserror::Error;
 
 use super::{Compacted, CompactionError};
@@ -30,6 +30,15 @@ pub enum WorkerError {
     /// Automerge would not have it.
     #[error("Automerge refuses the document")]
     Automerge(#[source] Box<AutomergeError>),
+    /// The changes of an uploaded document are too many bytes.
+    #[error(
+        "the document comes to {bytes} bytes of changes, of at most {UPLOADED_CHANGES_BYTES_MAX}; \
+         divide it"
+    )]
+    TooLarge {
+        /// All their bytes.
+        bytes: usize,
+    },
     /// Automerge panicked.
     #[error("Automerge panicked on the document")]
     Panicked,
@@ -196,6 +205,10 @@ fn take_apart(document: &[u8]) -> Result<Vec<Vec<u8>>, WorkerError> {
     check_snapshot(document)?;
     let document = Automerge::load(document).map_err(refused)?;
     let changes = document.get_changes(&[]);
+    let bytes: usize = changes.iter().map(|change| change.raw_bytes().len()).sum();
+    if bytes > UPLOADED_CHANGES_BYTES_MAX {
+        return Err(WorkerError::TooLarge { bytes });
+    }
     Ok(changes.iter().map(|change| change.raw_bytes().to_vec()).collect())
 }
 
@@ -287,7 +300,7 @@ fn invalid(what: &'static str) -> io::Error {
 pub const WORKER_ADDRESS_BYTES_MAX: u64 = 2 << 30;
 
 /// Bytes of all changes of a document together.
-const CHANGES_BYTES_MAX: u64 = 512 << 20;
+const CHANGES_BYTES_MAX: u64 = 2 * UPLOADED_CHANGES_BYTES_MAX as u64;
 
 /// What question and answer are about. Relay and worker are one binary, but may be replaced under
 /// each other: another layout gets another number.

@@ -12,6 +12,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rejoin_core::automerge_repo::{Conversation, Orphans, RepoFrame, SyncFrame};
 use rejoin_core::session::HANDSHAKE_MS_MAX;
 use rejoin_core::wire::{ByeCode, reason};
@@ -80,8 +81,8 @@ struct Peer {
     /// Whether an ephemeral message comes before the next document.
     hears_next: bool,
     /// Storages whose heads it wants to be told, and what it has not been told of them.
-    subscriptions: BTreeSet<String>,
-    heads_due: BTreeSet<(DocumentId, String)>,
+    subscriptions: BTreeSet<Arc<str>>,
+    heads_due: BTreeSet<(DocumentId, Arc<str>)>,
     closing: Option<Closing>,
 }
 
@@ -147,6 +148,11 @@ impl Peers {
 
     pub(super) fn has_work(&self) -> bool {
         !self.eventful.is_empty()
+    }
+
+    /// What all of them are charged for.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Entries kept for all of them.
@@ -428,7 +434,7 @@ impl Relay {
         let work = Work::Message {
             document: sync.document,
             is_request: sync.is_request,
-            data: sync.data.to_vec(),
+            data: Bytes::copy_from_slice(sync.data),
         };
         self.queue_work(id, work);
         Ok(())
@@ -443,3 +449,6 @@ const INBOX_BYTES_MAX: usize = 2 * rejoin_core::limits::REPO_FRAME_BYTES_MAX;
 
 /// What a message takes beside its bytes.
 const MESSAGE_BYTES: usize = 256;
+
+/// What one of its changes takes beside its bytes.
+const CHUNK_BYTES: usize = 48;

@@ -188,14 +188,17 @@ impl std::fmt::Debug for Refuse {
 pub(super) struct Refused {
     pub(super) hashes: Vec<ChangeHash>,
     pub(super) classes: BTreeMap<ChangeHash, RefusedClass>,
+    /// The class the push is answered with: of those that occur, the one that gives up least.
+    class: Option<RefusedClass>,
     /// Why, as far as the class goes that the whole push is answered with.
     pub(super) reason: String,
 }
 
 impl Refused {
     pub(super) fn add(&mut self, hash: ChangeHash, verdict: Verdict) {
-        if self.class().is_none_or(|class| precedence(verdict.class) < precedence(class)) {
+        if self.class.is_none_or(|class| precedence(verdict.class) < precedence(class)) {
             self.reason = verdict.reason;
+            self.class = Some(verdict.class);
         }
         if self.classes.insert(hash, verdict.class).is_none() {
             self.hashes.push(hash);
@@ -209,9 +212,9 @@ impl Refused {
         Some(Verdict { class, reason: "it builds on a change that is refused".to_owned() })
     }
 
-    /// The class the push is answered with: of those that occur, the one that gives up least.
+    /// The class the push is answered with, if anything was refused.
     pub(super) fn class(&self) -> Option<RefusedClass> {
-        self.classes.values().copied().min_by_key(|class| precedence(*class))
+        self.class
     }
 }
 

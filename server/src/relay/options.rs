@@ -22,6 +22,9 @@ pub struct RelayOptions {
     /// messages and uploads that wait, and changes whose dependencies are to come. Whose are most
     /// is closed.
     pub peer_bytes_max: usize,
+    /// Bytes that wait until replicas read, of all sessions together. The one for which most waits is
+    /// closed.
+    pub held_bytes_max: usize,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,
     /// What everyone may do with every space, as long as no token says who may what.
@@ -72,7 +75,8 @@ impl Default for RelayOptions {
             sessions_max: 10_000,
             graph_bytes_max: 64 << 20,
             repair_bytes_max: 64 << 20,
-            peer_bytes_max: 256 << 20,
+            peer_bytes_max: 128 << 20,
+            held_bytes_max: 64 << 20,
             retry_after_ms: 1000,
             access: Access::Write,
             automerge_collection: CollectionName::new("documents")

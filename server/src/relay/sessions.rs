@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use rejoin_core::limits::{FRAME_BYTES_MAX, PUSH_BYTES_IN_FLIGHT_MAX};
+use rejoin_core::limits::{FRAME_BYTES_MAX, PUSH_BYTES_IN_FLIGHT_MAX, SESSION_HELD_BYTES_MAX};
 use rejoin_core::session::{Opened, RelaySession, SessionError};
 use rejoin_core::wire::{
     Access, Backfill, Bye, ByeCode, Cursor, Frame, Presence, Push, SpaceWanted, Start, reason,
@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) push_bytes: usize,
     /// Heads that it added to documents that have many.
     pub(super) heads_added: u32,
+    /// Bytes that wait until it reads, as they were last counted.
+    pub(super) held_bytes: usize,
     pub(super) timer: Option<u64>,
     pub(super) closing: Option<Closing>,
 }
@@ -53,6 +55,8 @@ pub struct Close {
 enum LimitError {
     #[error("more than {PUSH_BYTES_IN_FLIGHT_MAX} bytes of pushes wait for an answer")]
     PushBytes,
+    #[error("more than {SESSION_HELD_BYTES_MAX} bytes wait for a replica that does not read")]
+    Held,
 }
 
 impl Connection {
@@ -71,6 +75,7 @@ impl Relay {
             device: DeviceId([0; 16]),
             push_bytes: 0,
             heads_added: 0,
+            held_bytes: 0,
             timer: None,
             closing: None,
         };
@@ -116,6 +121,7 @@ impl Relay {
         if let Some(at) = connection.timer {
             self.timers.remove(&(at, id));
         }
+        self.held_bytes -= connection.held_bytes;
         for (number, name) in connection.spaces.iter().enumerate() {
             if let Some(listeners) = self.listeners.get_mut(name) {
                 listeners.remove(&(id, number as u32));
@@ -197,6 +203,8 @@ impl Relay {
         let bye = Some(Bye { code, message: message.clone(), retry_after_ms });
         let close = Close { code, message };
         connection.closing = Some(Closing { close, bye, after_answers: false });
+        // Nothing but answers is sent to it any more.
+        self.held_bytes -= std::mem::take(&mut connection.held_bytes);
         self.ready.insert(id);
     }
 
@@ -284,8 +292,31 @@ impl Relay {
             Ok(()) => {
                 self.eventful.insert(id);
                 self.ready.insert(id);
+                self.weigh(id);
             }
             Err(error) => self.close_for_protocol(id, &error),
+        }
+    }
+
+    /// Counts what waits until a replica reads. One for which too much waits is closed, and while too
+    /// much waits for all together, the one for which most does.
+    pub(super) fn weigh(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let now = if connection.is_closing() { 0 } else { connection.session.held_bytes() };
+        let before = std::mem::replace(&mut connection.held_bytes, now);
+        self.held_bytes = self.held_bytes - before + now;
+        if now > SESSION_HELD_BYTES_MAX {
+            self.close_for_protocol(id, &LimitError::Held);
+        }
+        while self.held_bytes > self.options.held_bytes_max {
+            let most = self.connections.iter().max_by_key(|(_, connection)| connection.held_bytes);
+            let Some((id, _)) = most.filter(|(_, connection)| connection.held_bytes > 0) else {
+                return;
+            };
+            let id = *id;
+            tracing::warn!(conn = id.0, bytes = self.held_bytes, "too much waits for replicas");
+            let message = "too much waits for replicas that do not read; come back later";
+            self.close(id, ByeCode::Unavailable, message.to_owned(), self.options.retry_after_ms);
         }
     }
 }

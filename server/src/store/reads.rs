@@ -198,6 +198,18 @@ impl ChangeStore {
         Ok(held.map(|held| short_heads(&held.graph)).unwrap_or_default())
     }
 
+    /// How many changes a document has; none if its space does not know it.
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
+    pub fn changes_of(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+    ) -> Result<usize, StoreError> {
+        Ok(self.load(space, document)?.map_or(0, |held| held.graph.len()))
+    }
+
     /// The document's row and graph, from memory or from its rows, staged changes included.
     pub(super) fn load(
         &mut self,

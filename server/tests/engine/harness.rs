@@ -170,16 +170,31 @@ impl World {
         self.open(SpaceStart { name, cursor, holds, begun }, Some(upload))
     }
 
+    /// One session of several spaces, of which it holds nothing.
+    pub(crate) fn connect_to_all(&mut self, names: &[SpaceName]) -> Peer {
+        let start = |name: &SpaceName| SpaceStart {
+            name: name.clone(),
+            cursor: None,
+            holds: true,
+            begun: Vec::new(),
+        };
+        self.open_all(names.iter().map(start).collect(), None)
+    }
+
     fn open(&mut self, start: SpaceStart, upload: Option<ChangeHash>) -> Peer {
+        self.open_all(vec![start], upload)
+    }
+
+    fn open_all(&mut self, spaces: Vec<SpaceStart>, upload: Option<ChangeHash>) -> Peer {
         let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
-        let cursor = start.cursor;
+        let cursor = spaces[0].cursor;
         let opening = Opening {
             device: DeviceId([1; 16]),
             token: None,
             app: None,
             identity: None,
-            spaces: vec![start],
+            spaces,
             pushes: 0,
             upload,
         };

@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod faults;
 mod harness;
+mod hostile;
 mod pushes;
 mod repair;
 mod repo_peer;

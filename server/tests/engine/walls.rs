@@ -9,9 +9,7 @@ use rejoin_core::wire::{
     Begun, ChangePiece, Cursor, Frame, Hello, Listed, Listing, Offer, Presence, Push, Repair,
     SpaceWanted, Want, Wanted,
 };
-use rejoin_core::{
-    ChangeHash, DeviceId, DocumentId, Epoch, Genesis, PeerId, ShortHash, SpaceName,
-};
+use rejoin_core::{ChangeHash, DeviceId, DocumentId, Epoch, Genesis, PeerId, ShortHash, SpaceName};
 
 use crate::harness::{Author, PLENTY, World, hash, jobs, noise};
 use crate::repo_peer::RepoPeer;
@@ -143,7 +141,8 @@ fn frame(said: &Said, secrets: &Secrets, n: &mut u64) -> Frame {
 /// Opens `evil`, naming everything it can of `acme`.
 fn hello(secrets: &Secrets) -> Frame {
     let documents = secrets.documents.iter();
-    let begun = documents.map(|(document, _)| Begun { document: *document, through: 3, piece: None });
+    let begun =
+        documents.map(|(document, _)| Begun { document: *document, through: 3, piece: None });
     let cursor = Cursor { epoch: Epoch([2; 16]), position: 3, backfill: None };
     let wanted = SpaceWanted {
         name: evil(),

@@ -44,6 +44,9 @@ pub struct RelaySession {
     /// Documents of which the replica has a part, by space.
     begun: Vec<Vec<Begun>>,
     presences: BTreeMap<(u32, DocumentId, PeerId), Presence>,
+    /// What those take, and what `control` takes.
+    presence_bytes: usize,
+    control_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +134,8 @@ impl RelaySession {
             announced: 0,
             begun: Vec::new(),
             presences: BTreeMap::new(),
+            presence_bytes: 0,
+            control_bytes: 0,
         }
     }
 
@@ -230,7 +235,9 @@ impl RelaySession {
         {
             let reason = reason(why);
             let refused = Refused { n, class, hashes, heads, retry_after_ms, reason };
-            self.control.push_back(Frame::Refused(refused));
+            let frame = Frame::Refused(refused);
+            self.control_bytes += control_bytes(&frame);
+            self.control.push_back(frame);
         }
     }
 
@@ -245,7 +252,12 @@ impl RelaySession {
     /// Another peer of the space is doing something.
     pub fn handle_presence(&mut self, presence: Presence) {
         let key = (presence.space, presence.document, presence.peer);
-        if self.presences.len() < limits::PRESENCES_MAX || self.presences.contains_key(&key) {
+        let before = self.presences.get(&key).map_or(0, presence_bytes);
+        let bytes = self.presence_bytes - before + presence_bytes(&presence);
+        let has_room = bytes <= limits::PRESENCES_BYTES_MAX
+            && (self.presences.len() < limits::PRESENCES_MAX || before > 0);
+        if has_room {
+            self.presence_bytes = bytes;
             self.presences.insert(key, presence);
         }
     }
@@ -297,6 +309,7 @@ impl RelaySession {
     /// comes. Call when the socket can take more.
     pub fn poll_transmit(&mut self, now: u64) -> Option<Transmit> {
         if let Some(frame) = self.control.pop_front() {
+            self.control_bytes -= control_bytes(&frame);
             return Some(Transmit::Frame(frame));
         }
         if self.acked < self.answered {
@@ -304,6 +317,7 @@ impl RelaySession {
             return Some(Transmit::Frame(Frame::Ack(Ack { n: self.acked })));
         }
         if let Some((_, presence)) = self.presences.pop_first() {
+            self.presence_bytes -= presence_bytes(&presence);
             return Some(Transmit::Frame(Frame::Presence(presence)));
         }
         let patient = now < self.opened_at + ANNOUNCED_MS_MAX;
@@ -346,6 +360,18 @@ impl RelaySession {
             && self.readers.iter().all(Reader::is_drained)
     }
 
+    /// Bytes kept for this session until its replica reads: at most
+    /// [`SESSION_HELD_BYTES_MAX`](limits::SESSION_HELD_BYTES_MAX), or it is to be closed.
+    pub fn held_bytes(&self) -> usize {
+        let readers = self.readers.iter().map(Reader::held_bytes);
+        self.control_bytes + self.presence_bytes + readers.sum::<usize>()
+    }
+
+    /// Whether there is something for [`poll_event`](Self::poll_event).
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Entries kept for this session, for limits and metrics.
     pub fn queued(&self) -> usize {
         let readers = self.readers.iter().map(Reader::queued);
@@ -372,7 +398,7 @@ impl RelaySession {
         if reader.wanted.len() + want.documents.len() > limits::WANTED_MAX {
             return Err(SessionError::TooManyWanted { max: limits::WANTED_MAX });
         }
-        reader.wanted.extend(want.documents);
+        reader.want(want.documents);
         reader.digest_due = true;
         Ok(())
     }
@@ -401,6 +427,21 @@ impl RelaySession {
             .get_mut(space as usize)
             .filter(|reader| reader.access != Access::None)
             .ok_or(SessionError::Space { space })
+    }
+}
+
+fn presence_bytes(presence: &Presence) -> usize {
+    64 + presence.value.as_ref().map_or(0, |value| value.len())
+}
+
+/// What an answer takes. Only refusals can be large.
+fn control_bytes(frame: &Frame) -> usize {
+    match frame {
+        Frame::Refused(refused) => {
+            let Refused { hashes, heads, reason, .. } = refused;
+            128 + 32 * hashes.len() + 8 * heads.len() + reason.len()
+        }
+        _ => 0,
     }
 }
 

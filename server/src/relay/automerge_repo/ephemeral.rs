@@ -132,18 +132,14 @@ impl Relay {
         if ephemeral.data.len() > PRESENCE_BYTES_MAX {
             return;
         }
-        let peer = presence_peer(ephemeral.sender, ephemeral.session);
-        for (id, number) in self.listeners.get(space).into_iter().flatten() {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.session.handle_presence(Presence {
-                space: *number,
-                document: ephemeral.document,
-                peer,
-                value: Some(ByteVec::from(ephemeral.data.to_vec())),
-                ttl_ms: PRESENCE_TTL_MS,
-            });
-            self.ready.insert(*id);
-        }
+        let presence = Presence {
+            space: 0,
+            document: ephemeral.document,
+            peer: presence_peer(ephemeral.sender, ephemeral.session),
+            value: Some(ByteVec::from(ephemeral.data.to_vec())),
+            ttl_ms: PRESENCE_TTL_MS,
+        };
+        self.give_to_replicas(space, None, &presence);
     }
 }
 

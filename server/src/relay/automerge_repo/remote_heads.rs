@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{RemoteHeads, RepoFrame, StorageHeads};
-use rejoin_core::limits::REPO_STORAGES_MAX;
+use rejoin_core::limits::{REPO_HEADS_DUE_MAX, REPO_STORAGES_MAX, REPO_SUBSCRIBED_BYTES_MAX};
 use rejoin_core::{ChangeHash, DocumentId, SpaceName};
 
 use super::super::{ConnectionId, Relay};
-use super::PeerError;
+use super::{Peer, PeerError};
 
 /// A document as a storage has it.
 type Key = (SpaceName, String, DocumentId);
@@ -61,15 +61,21 @@ impl Relay {
                 let what = "subscribed storages";
                 return Err(PeerError::TooMuch { what, max: REPO_STORAGES_MAX });
             }
+            let bytes: usize = peer.subscriptions.iter().map(|storage| storage.len()).sum();
+            if bytes + storage.len() > REPO_SUBSCRIBED_BYTES_MAX {
+                let what = "bytes of subscribed storages";
+                return Err(PeerError::TooMuch { what, max: REPO_SUBSCRIBED_BYTES_MAX });
+            }
             let key = (peer.space.clone(), (*storage).to_owned());
-            if !peer.subscriptions.insert(key.1.clone()) {
+            let storage: Arc<str> = Arc::from(*storage);
+            if !peer.subscriptions.insert(Arc::clone(&storage)) {
                 continue;
             }
             let first = (key.0.clone(), key.1.clone(), DocumentId([0; 16]));
             let last = (key.0.clone(), key.1.clone(), DocumentId([0xff; 16]));
             for (_, _, document) in table.heads.range(first..=last).map(|(key, _)| key) {
                 if peer.talks.contains_key(document) {
-                    peer.heads_due.insert((*document, key.1.clone()));
+                    peer.owe_heads(*document, &storage);
                     self.ready.insert(id);
                 }
             }
@@ -81,10 +87,10 @@ impl Relay {
     /// A peer opened a document: it is owed what is known of the storages it subscribed to.
     pub(super) fn tell_heads_known(&mut self, id: ConnectionId, document: &DocumentId) {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        for storage in &peer.subscriptions {
-            let key = (peer.space.clone(), storage.clone(), *document);
+        for storage in peer.subscriptions.clone() {
+            let key = (peer.space.clone(), storage.to_string(), *document);
             if self.peers.remote_heads.heads.contains_key(&key) {
-                peer.heads_due.insert((*document, storage.clone()));
+                peer.owe_heads(*document, &storage);
                 self.ready.insert(id);
             }
         }
@@ -137,8 +143,9 @@ impl Relay {
         table.put(key, heads);
         for id in subscribers.iter().filter(|id| **id != from) {
             let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
+            let Some(storage) = peer.subscriptions.get(storage.as_str()).cloned() else { continue };
             if peer.talks.contains_key(document) {
-                peer.heads_due.insert((*document, storage.clone()));
+                peer.owe_heads(*document, &storage);
                 self.ready.insert(*id);
             }
         }
@@ -150,7 +157,7 @@ impl Relay {
         let peer = self.peers.by_connection.get_mut(&id)?;
         loop {
             let (document, storage) = peer.heads_due.pop_first()?;
-            let key = (peer.space.clone(), storage, document);
+            let key = (peer.space.clone(), storage.to_string(), document);
             let Some(known) = self.peers.remote_heads.heads.get(&key) else { continue };
             let heads = BTreeMap::from([(key.1.as_str(), known.clone())]);
             let (sender, target) = (&*sender, peer.name());
@@ -165,11 +172,21 @@ impl Relay {
         &mut self,
         id: ConnectionId,
         space: &SpaceName,
-        subscriptions: &BTreeSet<String>,
+        subscriptions: &BTreeSet<Arc<str>>,
     ) {
         let table = &mut self.peers.remote_heads;
         for storage in subscriptions {
-            table.unsubscribe(id, &(space.clone(), storage.clone()));
+            table.unsubscribe(id, &(space.clone(), storage.to_string()));
+        }
+    }
+}
+
+impl Peer {
+    /// It is to be told the heads that a storage has of a document, unless it does not read: then they
+    /// come again with the next change.
+    fn owe_heads(&mut self, document: DocumentId, storage: &Arc<str>) {
+        if self.heads_due.len() < REPO_HEADS_DUE_MAX {
+            self.heads_due.insert((document, Arc::clone(storage)));
         }
     }
 }

@@ -7,8 +7,10 @@ use rejoin_core::DocumentId;
 use rejoin_core::wire::ByeCode;
 
 use super::super::{ConnectionId, DocumentKey, Relay};
+use super::CHUNK_BYTES;
 use super::work::{Incoming, Whole, Work};
 use crate::compaction::CompactionError;
+use bytes::Bytes;
 
 /// One upload. Connections are numbered once for all relays of a process, so a result that comes
 /// after the store was opened anew is not taken for another's.
@@ -105,11 +107,16 @@ impl Relay {
                 if peer.closing.is_some() {
                     return;
                 }
+                let bytes: usize = changes.iter().map(|chunk| chunk.len() + CHUNK_BYTES).sum();
+                incoming.bytes += bytes;
+                peer.inbox_bytes += bytes;
+                self.peers.bytes += bytes;
                 incoming.whole.iter_mut().for_each(|whole| whole.changes = changes.len());
-                incoming.changes.extend(changes);
+                incoming.changes.extend(changes.into_iter().map(Bytes::from));
                 peer.inbox.push_back(Work::Changes(incoming));
                 self.peers.eventful.insert(connection);
                 self.peers.uploads.under_way = Some((id, None));
+                self.shed_peers();
             }
             Err(error) => {
                 self.counters.uploads_failed += 1;

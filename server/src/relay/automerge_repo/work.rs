@@ -3,21 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rejoin_core::automerge_repo::{Chunk, SyncMessage};
 use rejoin_core::change::{self, ChunkKind, Place, chunks};
+use rejoin_core::limits::REPO_CHANGES_MAX;
 use rejoin_core::wire::Access;
 use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId, SpaceName};
 
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
-use super::{MESSAGE_BYTES, PeerError};
+use super::{CHUNK_BYTES, MESSAGE_BYTES, PeerError};
 use crate::store::StoreError;
 
 /// Something to be worked off in a turn, in the order it came for its document.
 #[derive(Debug)]
 pub(super) enum Work {
     /// A sync message as it came.
-    Message { document: DocumentId, is_request: bool, data: Vec<u8> },
+    Message { document: DocumentId, is_request: bool, data: Bytes },
     /// What is left of one: changes, and then what it says.
     Changes(Incoming),
     /// Some orphans' dependencies have come by another way.
@@ -32,11 +34,12 @@ pub(super) struct Incoming {
     is_request: bool,
     /// Without its changes.
     message: SyncMessage<'static>,
-    pub(super) changes: VecDeque<Vec<u8>>,
+    /// Parts of the message, which are not copied: there may be a million of them.
+    pub(super) changes: VecDeque<Bytes>,
     /// The document that was taken apart into them.
     pub(super) whole: Option<Whole>,
-    /// What the message takes of the peer's inbox.
-    bytes: usize,
+    /// What the message takes of the peer's inbox, and the changes that it was taken apart into.
+    pub(super) bytes: usize,
 }
 
 /// A document that came whole.
@@ -156,7 +159,7 @@ impl Relay {
         id: ConnectionId,
         document: DocumentId,
         is_request: bool,
-        data: &[u8],
+        data: &Bytes,
         share: &mut usize,
         unix_ms: u64,
     ) -> Result<(), StoreError> {
@@ -167,7 +170,7 @@ impl Relay {
                 return Ok(());
             }
         };
-        let bytes = data.len() + MESSAGE_BYTES;
+        let mut bytes = data.len() + MESSAGE_BYTES;
         if !self.is_open_to(id) {
             // As if it did not exist: whoever may not have it does not learn that it does.
             self.finish_unavailable(id, &document, bytes);
@@ -186,7 +189,7 @@ impl Relay {
             for (kind, chunk) in split {
                 match kind {
                     ChunkKind::Document => documents.push(chunk),
-                    ChunkKind::Change => changes.push_back(chunk.to_vec()),
+                    ChunkKind::Change => changes.push_back(data.slice_ref(chunk)),
                     _ => {
                         self.close_peer_for_protocol(id, &PeerError::Chunk);
                         return Ok(());
@@ -194,6 +197,16 @@ impl Relay {
                 }
             }
         }
+        if changes.len() > REPO_CHANGES_MAX {
+            let (what, max) = ("changes in a message", REPO_CHANGES_MAX);
+            self.close_peer_for_protocol(id, &PeerError::TooMuch { what, max });
+            return Ok(());
+        }
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let beside = changes.len() * CHUNK_BYTES;
+        peer.inbox_bytes += beside;
+        self.peers.bytes += beside;
+        bytes += beside;
         let whole = documents.pop();
         let is_single = documents.is_empty();
         let message = SyncMessage { changes: Vec::new(), ..message };
@@ -228,7 +241,7 @@ impl Relay {
             self.finish_unavailable(id, &document, incoming.bytes);
             return Ok(());
         }
-        let mut due: Vec<Vec<u8>> = Vec::new();
+        let mut due: Vec<Bytes> = Vec::new();
         while (*share > 0 || due.is_empty())
             && let Some(chunk) = incoming.changes.pop_front()
         {
@@ -324,13 +337,13 @@ impl Relay {
         id: ConnectionId,
         document: &DocumentId,
         collection: Option<CollectionName>,
-        chunks: Vec<Vec<u8>>,
+        chunks: Vec<Bytes>,
     ) -> Result<(), StoreError> {
         let mut came: Vec<Chunk> = Vec::with_capacity(chunks.len());
         let mut no_changes = 0;
         for chunk in chunks {
             match change::parse(&chunk) {
-                Ok(change) => came.push((change, chunk)),
+                Ok(change) => came.push((change, chunk.into())),
                 Err(error) => {
                     no_changes += 1;
                     if no_changes == 1 {

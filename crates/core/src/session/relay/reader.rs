@@ -35,6 +35,7 @@ pub(super) struct Reader {
     back: Option<Transfer>,
     want: Option<Transfer>,
     pub(super) wanted: VecDeque<Wanted>,
+    wanted_bytes: usize,
     /// Documents the relay wants from the replica, and whether they answer an offer.
     wants: Vec<Wanted>,
     answers_offer: bool,
@@ -72,8 +73,9 @@ enum Way {
 impl Reader {
     pub(super) fn new(now: u64, opened: Opened, begun: Vec<Begun>) -> Self {
         let first = opened.first.into_iter();
-        let wanted = first.map(|document| Wanted { document, heads: Vec::new() }).collect();
-        Self {
+        let first = first.map(|document| Wanted { document, heads: Vec::new() });
+        let wanted = VecDeque::new();
+        let mut reader = Self {
             access: opened.access,
             position: opened.position,
             sent: opened.sent,
@@ -85,6 +87,7 @@ impl Reader {
             back: None,
             want: None,
             wanted,
+            wanted_bytes: 0,
             wants: Vec::new(),
             answers_offer: false,
             repair: None,
@@ -95,7 +98,20 @@ impl Reader {
             told_at: now,
             untold_bytes: 0,
             digest_due: opened.access != Access::None,
-        }
+        };
+        reader.want(first.collect());
+        reader
+    }
+
+    /// The replica wants documents.
+    pub(super) fn want(&mut self, documents: Vec<Wanted>) {
+        self.wanted_bytes += documents.iter().map(wanted_bytes).sum::<usize>();
+        self.wanted.extend(documents);
+    }
+
+    /// Bytes kept until the replica reads.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.wanted_bytes + self.wants.iter().map(wanted_bytes).sum::<usize>()
     }
 
     /// A commit put changes at these positions. Its own need not be sent back to a replica: nothing
@@ -157,7 +173,9 @@ impl Reader {
         if let Some(transfer) = &self.want {
             return Some(transfer.read(space));
         }
-        if let Some(Wanted { document, heads }) = self.wanted.pop_front() {
+        if let Some(wanted) = self.wanted.pop_front() {
+            self.wanted_bytes -= wanted_bytes(&wanted);
+            let Wanted { document, heads } = wanted;
             return Some(Transmit::Read(Read::Locate { space, document, heads }));
         }
         if let Some(transfer) = &self.back {
@@ -373,6 +391,10 @@ impl Reader {
         self.untold_bytes += payload(&frame);
         self.frames.push_back(Frame::Changes(frame));
     }
+}
+
+fn wanted_bytes(wanted: &Wanted) -> usize {
+    64 + 8 * wanted.heads.len()
 }
 
 impl Transfer {

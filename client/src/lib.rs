@@ -45,7 +45,7 @@ pub use rejoin_core::lineage::{
 };
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
-    ReviewId, Segment, SetDigest, Settlement, SpaceName,
+    ReviewId, Segment, SetDigest, Settlement, SpaceName, is_hidden, printable,
 };
 pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};

@@ -13,7 +13,7 @@ use crate::clock::{Since, rfc3339};
 use crate::history::kind;
 use crate::identity::author_json;
 use crate::local::Local;
-use crate::output::Output;
+use crate::output::{Output, write_json};
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -37,7 +37,7 @@ pub(crate) async fn run(
         match collection.document_by_id(listed.document).history(usize::MAX).await {
             Ok(changes) => {
                 for change in changes.iter().filter(|change| is_since(change, arguments.since)) {
-                    serde_json::to_writer(&mut out, &line(&local, &listed, change))?;
+                    write_json(&mut out, &line(&local, &listed, change))?;
                     out.write_all(b"\n")?;
                 }
             }

@@ -50,8 +50,8 @@ pub(crate) async fn run(
     }
     let all = arguments.all;
     output.result(&Value::from_iter(fields.iter().map(|field| field.json(all))), || {
-        let names = fields.iter().map(|field| console::measure_text_width(&field.name)).max();
-        let indent = names.unwrap_or(0).min(NAME_MAX) + 2;
+        let names = fields.iter().map(|field| console::measure_text_width(&one_line(&field.name)));
+        let indent = names.max().unwrap_or(0).min(NAME_MAX) + 2;
         let blocks = fields.iter().map(|field| field.lines(all, indent).join("\n"));
         blocks.collect::<Vec<_>>().join("\n")
     })

@@ -3,15 +3,32 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `2026-11-20 22:03:11Z` for seconds since 1970; `-` for 0, which changes have that every device
-/// would make alike.
+/// would make alike. The number as it is, if no clock shows such a time: anybody may write any.
 pub(crate) fn utc(time_s: i64) -> String {
     if time_s == 0 {
         return "-".to_owned();
     }
+    shown(time_s).unwrap_or_else(|| format!("{time_s} s, which no clock shows"))
+}
+
+/// The same for milliseconds since 1970, to the second.
+pub(crate) fn utc_of_ms(time_ms: i64) -> String {
+    if time_ms == 0 {
+        return "-".to_owned();
+    }
+    let known = shown(time_ms.div_euclid(1000));
+    known.unwrap_or_else(|| format!("{time_ms} ms, which no clock shows"))
+}
+
+/// A time that a clock may show: none of before 1970, or of a year of more than four digits.
+fn shown(time_s: i64) -> Option<String> {
+    if !(0..SHOWN_S_END).contains(&time_s) {
+        return None;
+    }
     let (days, second) = (time_s.div_euclid(DAY_S), time_s.rem_euclid(DAY_S));
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    Some(format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z"))
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar: counts in
@@ -30,9 +47,9 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// The same as machines write it, `2026-11-20T22:03:11Z`; nothing for 0.
+/// The same as machines write it, `2026-11-20T22:03:11Z`; nothing for 0, and for what no clock shows.
 pub(crate) fn rfc3339(time_s: i64) -> Option<String> {
-    Some(utc(time_s).replacen(' ', "T", 1)).filter(|_| time_s != 0)
+    shown(time_s).filter(|_| time_s != 0).map(|time| time.replacen(' ', "T", 1))
 }
 
 /// A point in time, in seconds since 1970.
@@ -96,6 +113,9 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 
 const DAY_S: i64 = 86_400;
 
+/// The first second of the year 10000.
+const SHOWN_S_END: i64 = 253_402_300_800;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,14 +148,28 @@ mod tests {
         for (time_s, text) in [
             (0, "-"),
             (1, "1970-01-01 00:00:01Z"),
-            (-1, "1969-12-31 23:59:59Z"),
             (951_782_399, "2000-02-28 23:59:59Z"),
             (951_782_400, "2000-02-29 00:00:00Z"),
             (1_709_251_200, "2024-03-01 00:00:00Z"),
             (1_795_212_191, "2026-11-20 22:03:11Z"),
             (4_107_542_400, "2100-03-01 00:00:00Z"),
+            (253_402_300_799, "9999-12-31 23:59:59Z"),
         ] {
             assert_eq!(utc(time_s), text);
+            assert_eq!(utc_of_ms(time_s * 1000), text);
         }
+    }
+
+    #[test]
+    fn times_that_no_clock_shows_are_told_as_numbers() {
+        for time in [-1, 253_402_300_800, 1 << 62, i64::MAX, i64::MIN] {
+            assert_eq!(utc(time), format!("{time} s, which no clock shows"));
+            assert_eq!(rfc3339(time), None);
+        }
+        for time in [-1, 253_402_300_800_000, 1 << 62, i64::MAX, i64::MIN] {
+            assert_eq!(utc_of_ms(time), format!("{time} ms, which no clock shows"));
+        }
+        assert_eq!((utc_of_ms(0), rfc3339(0)), ("-".to_owned(), None));
+        assert_eq!(rfc3339(1).as_deref(), Some("1970-01-01T00:00:01Z"));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn get(
         return output.event(&json);
     }
     let reviews = local.space.reviews().open().await?;
-    output.line(&view::text(&document.view().await?, &reviews))
+    output.line(view::text(&document.view().await?, &reviews))
 }
 
 pub(crate) async fn set(

@@ -1,15 +1,16 @@
 //! `rejoin export`: every document of a collection, streamed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{IsTerminal, Write, stdout};
 
 use anyhow::{Result, bail};
 use csv::Writer;
-use rejoin::{Collection, Entry};
+use rejoin::{Collection, Entry, printable};
 
 use crate::arguments::{ExportArguments, Format, PlaceArguments};
 use crate::local::Local;
-use crate::output::Output;
+use crate::output::{Output, write_json};
 use crate::values::{entry_json, plain};
 
 pub(crate) async fn run(
@@ -36,14 +37,15 @@ async fn json(collection: &Collection, output: Output) -> Result<()> {
     each(collection, |entry| {
         out.write_all(start.as_bytes())?;
         start = ",\n";
-        Ok(serde_json::to_writer(&mut out, &entry_json(entry))?)
+        Ok(write_json(&mut out, &entry_json(entry))?)
     })
     .await?;
     out.write_all(if start == "[\n" { b"[]\n" } else { b"\n]\n" })?;
     Ok(out.flush()?)
 }
 
-/// Two passes: the header is known only when every document was looked at.
+/// Two passes: the header is known only when every document was looked at. A file gets all values as
+/// they are, and a terminal what it can show.
 async fn csv(collection: &Collection, output: Output) -> Result<()> {
     let mut columns = Columns::default();
     each(collection, |entry| {
@@ -51,16 +53,21 @@ async fn csv(collection: &Collection, output: Output) -> Result<()> {
         Ok(())
     })
     .await?;
+    let shown: fn(&str) -> Cow<'_, str> = match stdout().is_terminal() {
+        true => printable,
+        false => |text| Cow::Borrowed(text),
+    };
     let mut writer = Writer::from_writer(output.stream());
     let (first, columns) = columns.in_order();
     let first = first.as_deref().unwrap_or(KEY);
-    writer.write_record(std::iter::once(first).chain(columns.iter().map(String::as_str)))?;
+    let header = std::iter::once(first).chain(columns.iter().map(String::as_str)).map(shown);
+    writer.write_record(header.map(Cow::into_owned).map(String::into_bytes))?;
     each(collection, |entry| {
         let cells = columns.iter().map(|name| entry.value.get(name).map(plain).unwrap_or_default());
         let key = entry.key.as_deref().unwrap_or_default();
-        writer.write_field(key)?;
+        writer.write_field(shown(key).as_bytes())?;
         for cell in cells {
-            writer.write_field(cell.as_bytes())?;
+            writer.write_field(shown(&cell).as_bytes())?;
         }
         Ok(writer.write_record(None::<&[u8]>)?)
     })

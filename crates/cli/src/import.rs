@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::arguments::{ImportArguments, PlaceArguments};
+use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
 use rows::{Fault, Item, Row, Rows};
@@ -36,7 +37,7 @@ pub(crate) async fn run(
     progress.finish_and_clear();
     let taken = taken?;
     for fault in &taken.faults {
-        output.note(&format!("{}: {fault}", arguments.file.display()));
+        output.note(&one_line(&format!("{}: {fault}", arguments.file.display())));
     }
     if taken.bad > taken.faults.len() as u64 {
         output.note(&format!("... and {} more", taken.bad - taken.faults.len() as u64));

@@ -80,8 +80,8 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
         lines.extend(aside.iter().map(|row| {
             let key = row.key.clone().unwrap_or_else(|| row.document.to_string());
             let anew = if row.authored_anew { "; it was made anew" } else { "" };
-            let reason = one_line(&row.reason);
-            format!("set aside   {} {key}, {}: {reason}{anew}", row.collection, utc(row.time_s))
+            let (at, reason) = (utc(row.time_s), &row.reason);
+            one_line(&format!("set aside   {} {key}, {at}: {reason}{anew}", row.collection))
         }));
         lines.join("\n")
     })
@@ -115,7 +115,7 @@ fn examined(report: &Report) -> String {
         count(*documents, "document"),
         count(*waiting, "edit"),
     )];
-    lines.extend(findings.iter().map(|finding| format!("- {finding}")));
+    lines.extend(findings.iter().map(|finding| one_line(&format!("- {finding}"))));
     if findings.is_empty() {
         lines.push("nothing is wrong".to_owned());
     }

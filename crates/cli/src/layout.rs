@@ -2,8 +2,10 @@
 
 mod side_by_side;
 
-use console::{Alignment, measure_text_width, pad_str, truncate_str};
+use console::{Alignment, Style, measure_text_width, pad_str, truncate_str};
+use rejoin::printable;
 
+use crate::output::Text;
 pub(crate) use side_by_side::SideBySide;
 
 /// Columns that text may take: what COLUMNS says, what the terminal has, or else 80.
@@ -26,7 +28,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(heading: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let heading = heading.into_iter().map(Into::into).collect();
+        let heading = heading.into_iter().map(|name| one_line(&name.into())).collect();
         Self { heading, rows: Vec::new(), indent: 0, whole: 0 }
     }
 
@@ -47,14 +49,14 @@ impl Table {
 
     /// The table in at most `width` columns. The widest columns give way first, and what is cut
     /// ends in `…`.
-    pub(crate) fn fit(&self, width: usize) -> String {
+    pub(crate) fn fit(&self, width: usize) -> Text {
         let available =
             width.saturating_sub(self.indent + GAP * self.heading.len().saturating_sub(1));
         let widths = self.share(available);
         let heading: Vec<_> = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
-        let heading = console::style(self.line(&heading, &widths)).bold().to_string();
-        let rows = self.rows.iter().map(|row| self.line(row, &widths));
-        std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
+        let heading = Text::styled(&self.line(&heading, &widths), &Style::new().bold());
+        let rows = self.rows.iter().map(|row| self.line(row, &widths).into());
+        Text::lines(std::iter::once(heading).chain(rows))
     }
 
     fn share(&self, available: usize) -> Vec<usize> {
@@ -103,10 +105,10 @@ fn fit_cell(cell: &str, width: usize) -> String {
     pad_str(&truncate_str(cell, width, "…"), width, Alignment::Left, None).into_owned()
 }
 
-/// Text in one line of printable characters: a cell must not break the table, and no document may
-/// send commands to the terminal.
+/// Text in one line of printable characters, where a line break would break a table or look like
+/// the next thing that is said.
 pub(crate) fn one_line(text: &str) -> String {
-    text.trim_end().chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+    printable(text.trim_end()).replace(['\n', '\t'], " ")
 }
 
 /// Breaks text into lines of at most `width` columns: between words, and inside of those that are
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     fn lines(table: &Table, width: usize) -> Vec<String> {
-        let text = console::strip_ansi_codes(&table.fit(width)).into_owned();
+        let text = console::strip_ansi_codes(table.fit(width).as_str()).into_owned();
         text.lines().map(ToOwned::to_owned).collect()
     }
 

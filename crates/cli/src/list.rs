@@ -27,7 +27,7 @@ pub(crate) async fn run(
         return output.event(&Value::from_iter(entries.iter().map(entry_json)));
     }
     if entries.is_empty() {
-        return output.line(&format!("no documents{}", having(arguments)));
+        return output.line(format!("no documents{}", having(arguments)));
     }
     let fields = if arguments.fields.is_empty() {
         choose_fields(&entries, &arguments.conditions, width())
@@ -37,14 +37,14 @@ pub(crate) async fn run(
     let open = local.space.reviews().open().await?;
     let asked: BTreeSet<DocumentId> =
         open.iter().flat_map(|review| &review.documents).map(|named| named.document).collect();
-    output.line(&table(&entries, &fields, &asked).fit(width()))?;
+    output.line(table(&entries, &fields, &asked).fit(width()))?;
     let marked = entries.iter().filter(|entry| asked.contains(&entry.document)).count();
     let reviews = match marked {
         0 => String::new(),
         _ => format!(", {marked} with open reviews (*)"),
     };
     let documents = count(entries.len() as u64, "document");
-    output.line(&format!("{documents}{}{reviews}", having(arguments)))
+    output.line(format!("{documents}{}{reviews}", having(arguments)))
 }
 
 fn having(arguments: &ListArguments) -> &'static str {
@@ -179,6 +179,7 @@ mod tests {
         entries[0].key = None;
         let fields = choose_fields(&entries, &[], 60);
         let table = table(&entries, &fields, &BTreeSet::new()).fit(60);
+        let table = table.as_str();
         assert!(table.contains(&entries[0].document.to_string()), "{table}");
         assert!(table.lines().all(|line| console::measure_text_width(line) <= 60), "{table}");
     }

@@ -2,7 +2,8 @@
 //!
 //! Every command is a file, or a group of related ones is: it takes its arguments as [`arguments`]
 //! declares them and prints through [`Output`](output::Output), as text for people or as JSON for
-//! programs. Replicas are opened in [`local`].
+//! programs. Replicas are opened in [`local`]. What goes to standard error by another way than that,
+//! such as the log of [`log`], shows text from outside as it does.
 
 mod adapters;
 mod arguments;
@@ -19,6 +20,7 @@ mod inspect;
 mod layout;
 mod list;
 mod local;
+mod log;
 mod output;
 mod relay;
 mod reviews;
@@ -33,12 +35,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Arguments, Command};
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    log::panics_to_stderr();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse_usage(&error),
@@ -56,14 +58,19 @@ fn main() -> ExitCode {
 
 /// Prints what is wrong with the command line, or the help it asked for.
 fn refuse_usage(error: &clap::Error) -> ExitCode {
-    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if !asked && std::env::args_os().any(|argument| argument == "--json") {
-        Output::new(true).error(&anyhow::anyhow!(error.to_string().trim().to_owned()));
-    } else {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // Nothing is left to tell anyone whose terminal is gone.
         let _ = error.print();
+        return ExitCode::SUCCESS;
     }
-    if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+    let said = error.to_string().trim().to_owned();
+    if std::env::args_os().any(|argument| argument == "--json") {
+        Output::new(true).error(&anyhow::anyhow!(said));
+    } else {
+        // It names what was typed, or what a script put there.
+        output::tell(&said);
+    }
+    ExitCode::from(USAGE)
 }
 
 fn run(arguments: Arguments, output: Output) -> Result<ExitCode> {
@@ -71,7 +78,7 @@ fn run(arguments: Arguments, output: Output) -> Result<ExitCode> {
         // Before any other thread takes address space from its limit.
         return relay::compact().map(|()| ExitCode::SUCCESS);
     }
-    log_to_stderr(&arguments);
+    log::to_stderr(&arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -81,30 +88,6 @@ fn run(arguments: Arguments, output: Output) -> Result<ExitCode> {
     runtime.shutdown_background();
     code
 }
-
-/// Logs what `RUST_LOG` or else `-v` asks for; without either, what an operator would miss.
-fn log_to_stderr(arguments: &Arguments) {
-    let asked = match (&arguments.command, arguments.verbose) {
-        (Command::Relay(_) | Command::Adapters(_), 0) => "info",
-        (_, 0) => "error",
-        (_, 1) => "info",
-        (_, 2) => "debug",
-        _ => "trace",
-    };
-    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(asked));
-    for client in BROKER_CLIENTS {
-        let off = format!("{client}=off").parse().expect("a name and a level are a directive");
-        filter = filter.add_directive(off);
-    }
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(console::colors_enabled_stderr())
-        .init();
-}
-
-/// What logs whole messages, and at its finest how it signs in. Deliveries tell of what happened.
-const BROKER_CLIENTS: [&str; 2] = ["async_nats", "lapin"];
 
 /// The exit code of a command line that is not one, as clap has it.
 const USAGE: u8 = 2;

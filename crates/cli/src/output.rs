@@ -1,10 +1,17 @@
-//! Printing: text for people, or JSON for programs.
+//! Printing: text for people, or JSON for programs. Neither does anything to a terminal.
+
+mod json;
+mod text;
 
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
+
+use json::to_json;
+pub(crate) use json::write_json;
+pub(crate) use text::Text;
 
 /// Where a command prints, and in which of the two forms. Results go to standard output; notes and
 /// errors to standard error.
@@ -23,26 +30,29 @@ impl Output {
     }
 
     /// Prints a result, as JSON or as text with a line break at its end.
-    pub(crate) fn result(self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+    pub(crate) fn result<T: Into<Text>>(
+        self,
+        json: &impl Serialize,
+        text: impl FnOnce() -> T,
+    ) -> Result<()> {
         if self.json {
             return self.event(json);
         }
-        self.line(&text())
+        self.line(text())
     }
 
     /// Prints one line of JSON, and lets whoever reads see it at once.
     pub(crate) fn event(self, json: &impl Serialize) -> Result<()> {
-        self.line(&serde_json::to_string(json)?)
+        print(&to_json(json)?)
     }
 
     /// Prints text, and lets whoever reads see it at once.
-    pub(crate) fn line(self, text: &str) -> Result<()> {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{text}")?;
-        Ok(out.flush()?)
+    pub(crate) fn line(self, text: impl Into<Text>) -> Result<()> {
+        print(text.into().as_str())
     }
 
-    /// Standard output, for long results. Flush it at the end.
+    /// Standard output, for long results: of [`write_json`], or of data that a file is to hold as
+    /// they are. Flush it at the end.
     pub(crate) fn stream(self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::with_capacity(64 << 10, io::stdout().lock())
     }
@@ -50,7 +60,7 @@ impl Output {
     /// Tells a person something beside the result. Programs are not told.
     pub(crate) fn note(self, text: &str) {
         if !self.json {
-            self.complain(text);
+            tell(text);
         }
     }
 
@@ -58,16 +68,29 @@ impl Output {
     pub(crate) fn error(self, error: &anyhow::Error) {
         if self.json {
             let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
-            self.complain(&json!({ "error": error.to_string(), "causes": causes }).to_string());
+            let json = json!({ "error": error.to_string(), "causes": causes });
+            complain(&to_json(&json).unwrap_or_default());
         } else {
-            self.complain(&format!("error: {}", whole(error)));
+            tell(&format!("error: {}", whole(error)));
         }
     }
+}
 
-    /// Writes to standard error, if anybody still reads it.
-    fn complain(self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
-    }
+/// Tells a person something on standard error.
+pub(crate) fn tell(text: &str) {
+    complain(Text::from(text).as_str());
+}
+
+/// Writes a line to standard error, if anybody still reads it.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes a line to standard output, and lets whoever reads see it at once.
+fn print(line: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
 }
 
 /// An error and what led to it, each only if that was not said already.

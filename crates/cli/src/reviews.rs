@@ -13,7 +13,7 @@ use crate::arguments::{PlaceArguments, ReviewsArguments};
 use crate::history::short;
 use crate::layout::{Table, width};
 use crate::local::Local;
-use crate::output::{Output, count};
+use crate::output::{Output, Text, count};
 
 pub(crate) use decide::{assign, settle};
 pub(crate) use show::{show, side_by_side_documents};
@@ -35,11 +35,12 @@ pub(crate) async fn list(
     }
     output.result(&Value::from_iter(reviews.iter().map(Review::to_json)), || {
         if reviews.is_empty() {
-            return nothing(arguments);
+            return nothing(arguments).into();
         }
         let open = reviews.iter().filter(|review| review.is_open()).count();
-        let table = table(&reviews, arguments.all).fit(width());
-        format!("{table}\n{} open; `rejoin review ID` shows one", count(open as u64, "review"))
+        let open = count(open as u64, "review");
+        let open = format!("{open} open; `rejoin review ID` shows one").into();
+        Text::lines([table(&reviews, arguments.all).fit(width()), open])
     })
 }
 

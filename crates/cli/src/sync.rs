@@ -12,6 +12,7 @@ use tokio::signal::ctrl_c;
 use tokio::time::timeout;
 
 use crate::arguments::{PlaceArguments, SyncArguments};
+use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
 
@@ -93,7 +94,7 @@ impl Shown {
     fn show(&self, status: &Status, told: Option<&Status>) {
         let is_news = told.is_none_or(|told| told.trouble != status.trouble);
         if let Some(trouble) = status.trouble.as_ref().filter(|_| is_news) {
-            self.bar.suspend(|| self.output.note(&format!("{trouble}; trying again")));
+            self.bar.suspend(|| self.output.note(&format!("{}; trying again", one_line(trouble))));
         }
         let text = match &status.progress {
             Some(progress) => {
@@ -179,7 +180,7 @@ impl fmt::Display for StatusLine {
             write!(f, ", {} set aside", count(self.set_aside, "edit"))?;
         }
         match &self.trouble {
-            Some(trouble) => write!(f, "; {trouble}"),
+            Some(trouble) => write!(f, "; {}", one_line(trouble)),
             None => Ok(()),
         }
     }

@@ -17,7 +17,8 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
     let fields = view.value.as_object().unwrap_or(&empty);
     let marks = marks(view);
     let names: Vec<&String> = fields.keys().chain(marks.keys()).collect();
-    let width = names.iter().map(|name| console::measure_text_width(name)).max().unwrap_or(0);
+    let width = names.iter().map(|name| console::measure_text_width(&one_line(name))).max();
+    let width = width.unwrap_or(0);
     let mut lines = BTreeMap::new();
     for name in names {
         let text = match fields.get(name) {
@@ -28,7 +29,8 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
             Some(value) => plain(value).into_owned(),
         };
         let below = format!("\n{:width$}  ", "");
-        let label = console::pad_str(name, width, console::Alignment::Left, None);
+        let label = one_line(name);
+        let label = console::pad_str(&label, width, console::Alignment::Left, None);
         let mut line = format!("{label}  {}", text.trim_end().replace('\n', &below));
         for mark in marks.get(name).into_iter().flatten() {
             line += &format!("{below}! {mark}");

@@ -101,12 +101,13 @@ async fn show(collection: &Collection, event: WatchEvent, output: Output) -> Res
 
 fn text(change: &Change, value: &Value) -> String {
     let key = change.key.clone().unwrap_or_else(|| change.document.to_string());
+    let key = one_line(&key);
     if change.deleted {
         return format!("{key}: deleted");
     }
     let field = |name: &String| match value.get(name) {
-        Some(now) => format!("{name}={}", one_line(&plain(now))),
-        None => format!("{name} removed"),
+        Some(now) => one_line(&format!("{name}={}", plain(now))),
+        None => one_line(&format!("{name} removed")),
     };
     let fields: Vec<_> = change.fields.iter().map(field).collect();
     let origin = if change.remote { "" } else { " (here)" };

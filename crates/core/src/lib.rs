@@ -16,7 +16,8 @@
 //!   they differ;
 //! - [`wire`]: the frames of `rejoin.v2`;
 //! - [`session`]: the two ends of a session as state machines;
-//! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one.
+//! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one;
+//! - [`printable`]: text from outside as a terminal or a log may show it.
 #![warn(missing_docs)]
 
 pub mod automerge_repo;
@@ -30,6 +31,7 @@ pub mod invariant;
 pub mod limits;
 pub mod lineage;
 mod path;
+mod printable;
 pub mod repair;
 pub mod schema;
 pub mod session;
@@ -45,4 +47,5 @@ pub use ids::{
     RelayId, ReviewId, ReviewIdError, ShortHash, SpaceName,
 };
 pub use path::{Path, Segment};
+pub use printable::{is_hidden, printable};
 pub use settlement::Settlement;

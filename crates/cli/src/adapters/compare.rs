@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::tell::{named, number, text};
 use crate::arguments::ReconcileArguments;
-use crate::clock::utc;
+use crate::clock::{utc, utc_of_ms};
 use crate::layout::{Table, one_line, width, wrap};
-use crate::output::count;
+use crate::output::{Text, count};
 use crate::values::plain;
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -18,7 +18,7 @@ fn counted(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_default()
 }
 
-pub(super) fn plan(answer: &Value) -> String {
+pub(super) fn plan(answer: &Value) -> Text {
     let plans = answer.as_array().map_or(&[][..], Vec::as_slice);
     let mut table = Table::new(["ADAPTER", "SAME", "ADD", "CHANGE", "REMOVE", "MISFITS", ""]);
     let mut examples = Table::new(["ADAPTER", "ROW", "WHAT", "BEFORE", "AFTER"]);
@@ -71,16 +71,14 @@ pub(super) fn plan(answer: &Value) -> String {
     }
     let mut lines = vec![table.fit(width())];
     if has_examples {
-        lines.push(String::new());
+        lines.push(Text::default());
         lines.push(examples.fit(width()));
     }
     lines.push(match waits {
-        true => {
-            "`rejoin adapters apply` makes it so; nothing new is enqueued until then".to_owned()
-        }
-        false => "rows are made by this file".to_owned(),
+        true => "`rejoin adapters apply` makes it so; nothing new is enqueued until then".into(),
+        false => "rows are made by this file".into(),
     });
-    lines.join("\n")
+    Text::lines(lines)
 }
 
 pub(super) fn applied(answer: &Value) -> String {
@@ -97,7 +95,7 @@ pub(super) fn applied(answer: &Value) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> String {
+pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> Text {
     let name = text(answer, "adapter");
     let rows = list(answer, "rows");
     let found = |what: &str| counted(answer, what);
@@ -111,7 +109,7 @@ pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> String
         }
         lines.push(table.fit(width()));
         if differing > rows.len() as u64 {
-            lines.push(format!("... and {} more", differing - rows.len() as u64));
+            lines.push(format!("... and {} more", differing - rows.len() as u64).into());
         }
     }
     let mut sum = format!(
@@ -132,17 +130,17 @@ pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> String
         true => {}
         false => sum.push_str(&format!("; {} sent again", found("repaired"))),
     }
-    lines.extend(wrap(&sum, width()));
+    lines.extend(wrap(&sum, width()).into_iter().map(Text::from));
     if found("extra") > 0 && !options.delete_extra {
         let hint = "extra rows that no document ever became stay; --delete-extra deletes them";
-        lines.extend(wrap(hint, width()));
+        lines.extend(wrap(hint, width()).into_iter().map(Text::from));
     }
-    lines.join("\n")
+    Text::lines(lines)
 }
 
-pub(super) fn origin(answer: &Value) -> String {
+pub(super) fn origin(answer: &Value) -> Text {
     let document = answer["key"].as_str().unwrap_or_else(|| text(answer, "document"));
-    let mut lines = vec![format!("{} comes from {document}", named(answer))];
+    let mut lines = vec![format!("{} comes from {document}", named(answer)).into()];
     let mut table = Table::new(["FIELD", "FROM", "BY", "WHEN", "CHANGE", "SETTLED"]);
     for field in list(answer, "fields") {
         let author = &field["author"];
@@ -162,22 +160,19 @@ pub(super) fn origin(answer: &Value) -> String {
         ]);
     }
     if !list(answer, "fields").is_empty() {
-        lines.push(String::new());
+        lines.push(Text::default());
         lines.push(table.fit(width()));
     }
     let deliveries = list(answer, "deliveries");
-    lines.push(String::new());
+    lines.push(Text::default());
     lines.push(match deliveries.last() {
-        None => "the target has not taken it yet".to_owned(),
+        None => "the target has not taken it yet".into(),
         Some(last) => {
             let at = last["at_ms"].as_i64().unwrap_or_default();
             let number = count(deliveries.len() as u64, "delivery");
-            format!(
-                "{number} taken, the last at {} as {}",
-                utc(at.div_euclid(1000)),
-                text(last, "key")
-            )
+            let (at, key) = (utc_of_ms(at), text(last, "key"));
+            format!("{number} taken, the last at {at} as {key}").into()
         }
     });
-    lines.join("\n")
+    Text::lines(lines)
 }

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::compare;
 use crate::arguments::AdaptersCommand;
-use crate::clock::utc;
+use crate::clock::utc_of_ms;
 use crate::layout::{Table, one_line, width, wrap};
-use crate::output::{Output, count};
+use crate::output::{Output, Text, count};
 
 pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) -> Result<()> {
     if output.is_json() {
@@ -16,33 +16,34 @@ pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) ->
     let text = match command {
         AdaptersCommand::Status => status(answer),
         AdaptersCommand::DeadLetters(_) => dead_letters(answer),
-        AdaptersCommand::Show(_) => letter(answer),
-        AdaptersCommand::Replay(_) => format!("{} is on its way again", named(answer)),
-        AdaptersCommand::Discard(_) => format!("{} is let be", named(answer)),
+        AdaptersCommand::Show(_) => letter(answer).into(),
+        AdaptersCommand::Replay(_) => format!("{} is on its way again", named(answer)).into(),
+        AdaptersCommand::Discard(_) => format!("{} is let be", named(answer)).into(),
         AdaptersCommand::Pause(_) => format!(
             "{} is paused; `rejoin adapters resume {}` goes on",
             text(answer, "adapter"),
             text(answer, "adapter")
-        ),
+        )
+        .into(),
         AdaptersCommand::Resume(_) => {
             let waiting = count(answer["waiting"].as_u64().unwrap_or_default(), "delivery");
-            format!("{} goes on, with {waiting} waiting", text(answer, "adapter"))
+            format!("{} goes on, with {waiting} waiting", text(answer, "adapter")).into()
         }
         AdaptersCommand::Backfill(_) => {
-            format!("{} delivers everything anew once it runs", text(answer, "adapter"))
+            format!("{} delivers everything anew once it runs", text(answer, "adapter")).into()
         }
         AdaptersCommand::Rewind(_) => {
             let rows = count(answer["rows"].as_u64().unwrap_or_default(), "row");
-            format!("{}: {rows} on their way again", text(answer, "adapter"))
+            format!("{}: {rows} on their way again", text(answer, "adapter")).into()
         }
         AdaptersCommand::Plan(_) => compare::plan(answer),
-        AdaptersCommand::Apply(_) => compare::applied(answer),
+        AdaptersCommand::Apply(_) => compare::applied(answer).into(),
         AdaptersCommand::Reconcile(options) => compare::reconciled(answer, options),
-        AdaptersCommand::Feeds(_) => feeds(answer),
+        AdaptersCommand::Feeds(_) => feeds(answer).into(),
         AdaptersCommand::Origin(_) => compare::origin(answer),
         AdaptersCommand::Run | AdaptersCommand::Lint(_) => return Ok(()),
     };
-    output.line(&text)
+    output.line(text)
 }
 
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -57,7 +58,7 @@ pub(super) fn named(letter: &Value) -> String {
     one_line(&format!("{} {}", text(letter, "name"), text(letter, "record")))
 }
 
-fn status(answer: &Value) -> String {
+fn status(answer: &Value) -> Text {
     let adapters = answer.as_array().map_or(&[][..], Vec::as_slice);
     let mut table = Table::new(["ADAPTER", "STATE", "WAITING", "OLDEST", "DEAD", "LAG P50", "P99"]);
     for adapter in adapters {
@@ -78,7 +79,7 @@ fn status(answer: &Value) -> String {
         if let Some(why) = adapter["why"].as_str() {
             let why =
                 format!("{name} was given up: {why}; `rejoin adapters resume {name}` tries again");
-            lines.extend(wrap(&one_line(&why), width()));
+            lines.extend(wrap(&one_line(&why), width()).into_iter().map(Text::from));
         }
     }
     let unsent: Vec<_> = adapters
@@ -89,13 +90,13 @@ fn status(answer: &Value) -> String {
         })
         .collect();
     if unsent.is_empty() {
-        lines.push("every target has everything that could be delivered".to_owned());
-        return lines.join("\n");
+        lines.push("every target has everything that could be delivered".into());
+        return Text::lines(lines);
     }
     let mut table = Table::new(["NOT YET IN", "DOCUMENT", "ROW", "SINCE", "WHY"]);
     for (adapter, unsent) in unsent {
         let document = unsent["key"].as_str().unwrap_or_else(|| text(unsent, "document"));
-        let since = unsent["since_ms"].as_i64().map(|ms| utc(ms.div_euclid(1000)));
+        let since = unsent["since_ms"].as_i64().map(utc_of_ms);
         let why = unsent["fault"].as_str().unwrap_or("its turn has not come");
         table.row([
             adapter.to_owned(),
@@ -105,15 +106,15 @@ fn status(answer: &Value) -> String {
             one_line(why),
         ]);
     }
-    lines.push(String::new());
+    lines.push(Text::default());
     lines.push(table.fit(width()));
-    lines.join("\n")
+    Text::lines(lines)
 }
 
-fn dead_letters(answer: &Value) -> String {
+fn dead_letters(answer: &Value) -> Text {
     let letters = answer.as_array().map_or(&[][..], Vec::as_slice);
     if letters.is_empty() {
-        return "no dead letters".to_owned();
+        return "no dead letters".into();
     }
     let mut table = Table::new(["ADAPTER", "NUMBER", "ROW", "CLASS", "TRIED", "FAULT"]);
     for letter in letters {
@@ -127,7 +128,8 @@ fn dead_letters(answer: &Value) -> String {
         ]);
     }
     let number = count(letters.len() as u64, "dead letter");
-    format!("{}\n{number}; `rejoin adapters show ADAPTER NUMBER` shows one", table.fit(width()))
+    let hint = format!("{number}; `rejoin adapters show ADAPTER NUMBER` shows one");
+    Text::lines([table.fit(width()), hint.into()])
 }
 
 fn letter(letter: &Value) -> String {
@@ -141,7 +143,7 @@ fn letter(letter: &Value) -> String {
         }
     };
     say("document", document);
-    say("since", &utc(at.div_euclid(1000)));
+    say("since", &utc_of_ms(at));
     say("class", text(letter, "class"));
     say("fault", text(letter, "fault"));
     if let Some(answer) = letter["answer"].as_str() {
@@ -164,7 +166,7 @@ fn feeds(answer: &Value) -> String {
     }
     let mut lines = Vec::new();
     for feed in feeds {
-        lines.push(format!("{} {}", text(feed, "adapter"), one_line(text(feed, "name"))));
+        lines.push(one_line(&format!("{} {}", text(feed, "adapter"), text(feed, "name"))));
         lines.push(format!("  {}", text(feed, "url")));
     }
     if feeds.iter().any(|feed| feed["secret"] == true) {

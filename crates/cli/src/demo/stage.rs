@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use console::style;
+use console::Style;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::layout::{SideBySide, Table, width, wrap};
-use crate::output::Output;
+use crate::output::{Output, Text};
 
 /// Prints scenes with the time, unless the output is for a program.
 pub(super) struct Stage {
@@ -29,44 +29,49 @@ impl Stage {
     /// A new scene begins.
     pub(super) fn scene(&self, title: &str) {
         let time = format!("{:5.2} s", self.elapsed().as_secs_f64());
-        self.print(&format!("\n{}  {}", style(time).dim(), style(title).bold().cyan()));
+        let title = Text::styled(title, &Style::new().bold().cyan());
+        let time = Text::styled(&time, &Style::new().dim());
+        self.print(Text::default());
+        self.print(Text::joined([time, title], "  "));
     }
 
     /// Tells something, in lines that fit.
     pub(super) fn say(&self, text: &str) {
         for line in wrap(text, self.width() - INDENT) {
-            self.print(&format!("{:INDENT$}{line}", ""));
+            self.print(format!("{:INDENT$}{line}", ""));
         }
     }
 
     /// Things to compare.
     pub(super) fn compare(&self, compared: &SideBySide) {
         for line in compared.fit(self.width() - INDENT).lines() {
-            self.print(&format!("{:INDENT$}{line}", ""));
+            self.print(format!("{:INDENT$}{line}", ""));
         }
     }
 
     pub(super) fn table(&self, table: Table) {
-        self.print(&table.indented(INDENT).fit(self.width()));
+        self.print(table.indented(INDENT).fit(self.width()));
     }
 
     /// The last words.
     pub(super) fn close(&self, converged: bool, took: Duration) {
         let took = format!("{:.1} s", took.as_secs_f64());
-        let words = if converged {
-            style(format!("Everyone has the same day, after {took}.")).green()
+        let (words, style) = if converged {
+            (format!("Everyone has the same day, after {took}."), Style::new().green())
         } else {
-            style(format!("The devices differ, after {took}: this is a bug, please report it."))
-                .red()
+            let words =
+                format!("The devices differ, after {took}: this is a bug, please report it.");
+            (words, Style::new().red())
         };
-        self.print(&format!("\n{}", words.bold()));
+        self.print(Text::default());
+        self.print(Text::styled(&words, &style.bold()));
     }
 
     fn width(&self) -> usize {
         width().min(WIDTH_MAX)
     }
 
-    fn print(&self, text: &str) {
+    fn print(&self, text: impl Into<Text>) {
         if !self.output.is_json() {
             // The demo goes on without an audience; its exit code tells how it went.
             let _ = self.output.line(text);

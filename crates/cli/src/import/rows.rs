@@ -10,6 +10,8 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::layout::one_line;
+
 /// What stands on a line.
 #[derive(Debug)]
 pub(super) enum Item {
@@ -64,7 +66,7 @@ impl<R: Read> Rows<R> {
         }
         let columns = columns(&record)?;
         let Some(key_column) = columns.iter().position(|column| column == key_column) else {
-            let columns = columns.join(", ");
+            let columns = one_line(&columns.join(", "));
             bail!("line 1: no column is called {key_column:?}; the columns are {columns}");
         };
         Ok(Self { reader, columns, key_column, keys: Keys::default(), record, ended: false })

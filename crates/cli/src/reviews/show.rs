@@ -1,6 +1,7 @@
 //! `rejoin review`: what there is to choose from, and how to choose.
 
 use anyhow::Result;
+use console::Style;
 use rejoin::{
     Document, Path, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument, Space,
 };
@@ -10,12 +11,12 @@ use super::find;
 use super::two::Two;
 use super::words::shown;
 use crate::arguments::{PlaceArguments, ReviewArguments};
-use crate::clock::utc;
+use crate::clock::{utc, utc_of_ms};
 use crate::history::{HASH_SHOWN, short};
 use crate::identity::{person, whole};
 use crate::layout::{SideBySide, one_line, width, wrap};
 use crate::local::{DELETED, Local, command_line};
-use crate::output::{Output, count};
+use crate::output::{Output, Text, count};
 use crate::reviews::{is_about_two, name, short_id};
 
 pub(crate) async fn show(
@@ -32,7 +33,7 @@ pub(crate) async fn show(
     let found = reviews.get(&id).await?;
     let review = found.as_ref().map_or_else(|| find(&all, &arguments.id), Ok)?;
     let mut json = review.to_json();
-    let mut lines = Vec::new();
+    let mut lines: Vec<Text> = Vec::new();
     if is_about_two(review) {
         let two = Two::of(&local.space, review).await?;
         for (at, last) in two.last.iter().enumerate() {
@@ -40,29 +41,29 @@ pub(crate) async fn show(
                 last.as_ref().map_or(Value::Null, ReviewCandidate::to_json);
         }
         lines.push(two.headline(review));
-        lines.push(String::new());
-        lines.push(side_by_side_documents(review, &two).fit(width()));
-        lines.extend(stands(review));
+        lines.push(Text::default());
+        lines.push(side_by_side_documents(review, &two).fit(width()).into());
+        lines.extend(stands(review).into_iter().map(Text::from));
         if review.is_open() {
-            lines.extend(two.instructions(place, review));
+            lines.extend(two.instructions(place, review).into_iter().map(Text::from));
         }
     } else {
         let field = field_name(&local.space, review).await?;
         lines.push(headline(review, &field));
         if !review.candidates.is_empty() {
-            lines.push(String::new());
-            lines.push(side_by_side_values(review).fit(width()));
+            lines.push(Text::default());
+            lines.push(side_by_side_values(review).fit(width()).into());
         }
-        lines.extend(stands(review));
+        lines.extend(stands(review).into_iter().map(Text::from));
         if review.is_open() {
-            lines.push("\nTo settle it:".to_owned());
-            lines.extend(commands(place, review));
+            lines.push("\nTo settle it:".into());
+            lines.extend(commands(place, review).into_iter().map(Text::from));
         }
     }
-    output.result(&json, || lines.join("\n"))
+    output.result(&json, || Text::lines(lines))
 }
 
-fn headline(review: &Review, field: &str) -> String {
+fn headline(review: &Review, field: &str) -> Text {
     let id = short_id(&review.id);
     let about = match review.documents.first() {
         Some(named) => format!("{} {}", review.collection, name(named)),
@@ -94,9 +95,8 @@ fn headline(review: &Review, field: &str) -> String {
     bold(&format!("Review {id}: {text}"))
 }
 
-pub(super) fn bold(text: &str) -> String {
-    let lines = wrap(&one_line(text), width()).join("\n");
-    console::style(lines).bold().to_string()
+pub(super) fn bold(text: &str) -> Text {
+    Text::styled(&wrap(&one_line(text), width()).join("\n"), &Style::new().bold())
 }
 
 /// The field, items of lists by their index where they are still there.
@@ -131,9 +131,8 @@ fn side_by_side_values(review: &Review) -> SideBySide {
 pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
     let mut table = SideBySide::new(review.documents.iter().map(name));
     let booked = |end: fn((i64, i64)) -> i64| {
-        let time = move |time_ms: i64| utc(time_ms.div_euclid(1000));
         let times = review.documents.iter().map(|named| named.booked_ms.map(end));
-        times.map(move |at| at.map(time).unwrap_or_default()).collect::<Vec<_>>()
+        times.map(|at| at.map(utc_of_ms).unwrap_or_default()).collect::<Vec<_>>()
     };
     table.row("from", booked(|(from, _)| from));
     table.row("until", booked(|(_, until)| until));

@@ -11,6 +11,7 @@ use super::show::{aligned, bold, document};
 use super::words::{name, shown};
 use crate::arguments::PlaceArguments;
 use crate::local::{command_line, quoted};
+use crate::output::Text;
 use crate::reviews::short_id;
 use crate::values::at;
 
@@ -47,7 +48,7 @@ impl Two {
         Ok(Self { invariant, values, whose, last })
     }
 
-    pub(super) fn headline(&self, review: &Review) -> String {
+    pub(super) fn headline(&self, review: &Review) -> Text {
         let (id, collection) = (short_id(&review.id), &review.collection);
         bold(&match (review.kind, &self.whose) {
             (ReviewKind::DoubleBooking, Some(whose)) => {

@@ -3,7 +3,7 @@
 use rejoin::{Review, ReviewKind, ReviewState, ReviewedDocument};
 use serde_json::Value;
 
-use crate::clock::utc;
+use crate::clock::utc_of_ms;
 use crate::values::plain;
 
 /// Whether it is settled by changing one of two documents.
@@ -34,7 +34,7 @@ pub(super) fn question(review: &Review) -> String {
             Some((from_ms, until_ms)) => {
                 let (from, until) = (minute(from_ms), minute(until_ms));
                 let until = match from.split_once(' ') {
-                    Some((day, _)) => until.strip_prefix(day).map_or(&*until, str::trim_start),
+                    Some((day, _)) => until.strip_prefix(&format!("{day} ")).unwrap_or(&until),
                     None => &until,
                 };
                 format!("twice at {from} to {until}")
@@ -62,7 +62,11 @@ fn times(review: &Review) -> Option<(i64, i64)> {
 
 /// `2026-05-04 17:00`, of milliseconds since 1970.
 pub(super) fn minute(time_ms: i64) -> String {
-    utc(time_ms.div_euclid(1000)).chars().take("2026-05-04 17:00".len()).collect()
+    let time = utc_of_ms(time_ms);
+    match time.strip_suffix('Z') {
+        Some(time) => time.chars().take("2026-05-04 17:00".len()).collect(),
+        None => time,
+    }
 }
 
 /// A value, or that there is none.

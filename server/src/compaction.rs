@@ -69,11 +69,12 @@ pub enum CompactionError {
     #[error("no worker is configured or free, and documents are taken apart by one only")]
     NoWorker,
     /// The worker ended without a result.
-    #[error("the compaction worker failed ({status}): {message}")]
+    #[error("the compaction worker failed ({status}); at the level debug the log has what it said")]
     Failed {
         /// How it ended.
         status: String,
-        /// The end of what it wrote to its standard error.
+        /// What it wrote to its standard error, which may quote the document: no part of what is
+        /// shown of this error.
         message: String,
     },
     /// The worker, in this process, refused the document.

@@ -29,8 +29,8 @@ mod relay;
 #[cfg(feature = "mutants")]
 pub use relay::Mutant;
 pub use relay::{
-    Close, CompactionPolicy, ConnectionId, Counters, Outgoing, RefusedCounters, Relay,
-    RelayOptions, Upload, UploadId,
+    Breach, Close, CompactionPolicy, ConnectionId, Counters, Notice, Outgoing, RefusedCounters,
+    Relay, RelayOptions, Upload, UploadId,
 };
 pub use store::{StoreError, TailPolicy};
 

@@ -2,11 +2,13 @@
 
 mod automerge_repo;
 mod bounds;
+mod breaches;
 mod counters;
 mod folding;
 mod intake;
 mod options;
 mod pages;
+mod presence;
 mod pushes;
 mod repairs;
 mod sessions;
@@ -21,11 +23,12 @@ use redb::Database;
 use rejoin_core::change::Change;
 use rejoin_core::change::Place;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
-use rejoin_core::wire::{ChangePiece, Hello, Presence, Push, RefusedClass};
+use rejoin_core::wire::{ChangePiece, Hello, Push, RefusedClass};
 use rejoin_core::{ChangeHash, DeviceId, DocumentId, SpaceName};
 use sha2::{Digest, Sha256};
 
 pub use automerge_repo::{Upload, UploadId};
+pub use breaches::{Breach, Notice};
 pub use counters::{Counters, RefusedCounters};
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
@@ -35,10 +38,12 @@ pub use transmit::Outgoing;
 
 use crate::store::{ChangeStore, StoreError};
 use automerge_repo::Peers;
+use breaches::Breaches;
 use folding::Folding;
 use intake::Intake;
 #[cfg(feature = "mutants")]
 use intake::Refuse;
+use presence::Speakers;
 use pushes::{Checked, check_push};
 use repairs::Repairs;
 use sessions::Connection;
@@ -85,6 +90,8 @@ pub struct Relay {
     /// need not push them again.
     uploaded: VecDeque<(DeviceId, ChangeHash)>,
     folding: Folding,
+    speakers: Speakers,
+    breaches: Breaches,
     counters: Counters,
     #[cfg(feature = "mutants")]
     refuse: Option<Refuse>,
@@ -156,6 +163,8 @@ impl Relay {
             held_bytes: 0,
             uploaded: VecDeque::new(),
             folding: Folding::default(),
+            speakers: Speakers::default(),
+            breaches: Breaches::default(),
             counters: Counters::default(),
             #[cfg(feature = "mutants")]
             refuse: None,
@@ -201,7 +210,7 @@ impl Relay {
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
     pub fn poll_timeout(&self) -> Option<u64> {
         let session = self.timers.first().map(|(at, _)| *at);
-        session.into_iter().chain(self.fold_timeout()).min()
+        session.into_iter().chain(self.fold_timeout()).chain(self.breaches.timeout()).min()
     }
 
     /// Checks that the disk still takes writes, by a small one.
@@ -264,6 +273,7 @@ impl Relay {
 
     fn work(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
         self.folding.now = now;
+        self.breaches.pass_time(now);
         if self.store.is_failed() {
             return Err(StoreError::Failed);
         }
@@ -366,8 +376,9 @@ impl Relay {
                 #[cfg(feature = "mutants")]
                 let intake = intake.refusing(self.refuse.as_mut());
                 let Checked { positions, outcome } = check_push(push, intake)?;
-                if let Err(no_change) = &outcome {
-                    self.close_for_protocol(id, no_change);
+                match &outcome {
+                    Err(no_change) => self.close_for_protocol(id, no_change),
+                    Ok(outcome) => self.note_refused(id, &document, outcome),
                 }
                 if let (Some(hash), Ok(StoreOutcome::Kept)) = (hash, &outcome) {
                     self.note_uploaded(id, hash);
@@ -378,6 +389,15 @@ impl Relay {
         let author = Author::Replica { connection: id, space, n, bytes, outcome };
         self.answers.push(Answer { author, name, document, positions });
         Ok(())
+    }
+
+    /// What can never be kept is told of: honest replicas are refused that once, after a change of
+    /// the rules.
+    fn note_refused(&mut self, id: ConnectionId, document: &DocumentId, outcome: &StoreOutcome) {
+        if let StoreOutcome::Refused { class: RefusedClass::Never, hashes, reason, .. } = outcome {
+            let what = || format!("a change of {document}: {reason}");
+            self.breach(id, Breach::Change, hashes.len() as u64, what);
+        }
     }
 
     /// How much of a long change a device has pushed to a space: all of it if it was kept.
@@ -432,28 +452,6 @@ impl Relay {
             self.uploaded.pop_front();
         }
         self.uploaded.push_back((connection.device, hash));
-    }
-
-    fn forward_presence(&mut self, from: ConnectionId, presence: Presence, unix_ms: u64) {
-        let Some(name) = self.space_of(from, presence.space) else { return };
-        self.give_to_peers(&name, &presence, unix_ms);
-        self.give_to_replicas(&name, Some(from), &presence);
-    }
-
-    /// Gives presence to the replicas of a space, each by its own number of it.
-    fn give_to_replicas(
-        &mut self,
-        name: &SpaceName,
-        from: Option<ConnectionId>,
-        presence: &Presence,
-    ) {
-        let listeners = self.listeners.get(name).cloned().unwrap_or_default();
-        for (id, space) in listeners.into_iter().filter(|(id, _)| Some(*id) != from) {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            connection.session.handle_presence(Presence { space, ..presence.clone() });
-            self.ready.insert(id);
-            self.weigh(id);
-        }
     }
 
     /// The one place from which sessions learn what was stored.

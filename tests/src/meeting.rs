@@ -93,6 +93,12 @@ impl Meeting {
         }
     }
 
+    /// A replica's line is dead. The relay does not notice.
+    pub fn lose_line(&mut self, replica: usize) {
+        self.connections[replica] = None;
+        self.replicas[replica].handle_disconnected();
+    }
+
     /// One round trip of one replica: everything it has to say goes to the relay, which commits,
     /// and everything the relay then has to say comes back and is committed.
     pub fn round_trip(&mut self, replica: usize) -> Exchanged {

@@ -69,6 +69,28 @@ fn a_presence_told_before_the_welcome_does_not_end_the_session() {
 }
 
 #[test]
+fn a_replica_that_dials_anew_is_present_though_the_relay_still_has_its_old_connection() {
+    let mut meeting = Meeting::new(6);
+    let main = SpaceName::new("main").unwrap();
+    let [van, desk] = [0, 1].map(|_| meeting.join(EngineOptions::default()));
+    let job = meeting.edit(van, vec![set("1", "phone", "1".into())]).remove(0).document;
+    [van, desk].iter().for_each(|replica| meeting.connect(*replica));
+    meeting.settle(desk);
+    for said in ["typing", "typing on", "and on"] {
+        meeting.replicas[van].present(&main, job, Some(said.as_bytes().to_vec()), 60_000);
+        meeting.settle(desk);
+        let present = meeting.replicas[desk].presences(0, &job);
+        assert_eq!(present.len(), 1, "one replica is one peer: {present:?}");
+        assert_eq!(present[0].1, said.as_bytes());
+        assert_ne!(present[0].0.0, meeting.replicas[van].store().device().0, "that is its own");
+        meeting.lose_line(van);
+        meeting.connect(van);
+        meeting.settle(desk);
+    }
+    assert_eq!(meeting.relay.poll_notice(), None, "nothing of it is a breach");
+}
+
+#[test]
 fn a_document_that_does_not_load_does_not_keep_the_others_from_the_relay() {
     let mut meeting = Meeting::new(7);
     let replica = meeting.join(EngineOptions::default());

@@ -289,7 +289,7 @@ impl Engine {
         let link = self.link.as_mut().filter(|link| link.session.is_welcomed());
         let Some(link) = link else { return };
         let Some(number) = link.number(space) else { return };
-        let peer = PeerId(self.store.device().0);
+        let peer = PeerId::of_device(&self.store.device());
         let ttl_ms = ttl_ms.min(limits::PRESENCE_TTL_MS_MAX);
         let value = value.map(Into::into);
         link.session.present(Presence { space: number, document, peer, value, ttl_ms });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::Datelike;
 use rejoin::{DocumentId, Path};
 use rejoin::{look_up, time_ms};
 use serde_json::{Map, Number, Value};
@@ -245,6 +246,8 @@ fn converted(kind: OutsideKind, value: &Value) -> Option<Value> {
         OutsideKind::Integer => number(value).filter(|number| !number.is_f64()).map(Value::Number),
         OutsideKind::Time => {
             let time = chrono::DateTime::from_timestamp_millis(time_ms(value)?)?;
+            // In that form a year has four digits.
+            let time = Some(time).filter(|time| (0..=9999).contains(&time.year()))?;
             Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())
         }
     }

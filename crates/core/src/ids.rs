@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -212,8 +213,20 @@ impl FromStr for ReviewId {
 pub struct ReviewIdError;
 
 sixteen_bytes! {
-    /// One present peer: a session's own choice, as a rule its device id.
+    /// One present peer: a session's own choice, as a rule [of its device](Self::of_device).
     PeerId
+}
+
+impl PeerId {
+    /// How others know a device while it is present: half a SHA-256 of its id. They do not learn the
+    /// id itself, by which a relay knows the device again.
+    pub fn of_device(device: &DeviceId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update("rejoin present ");
+        hash.update(device.0);
+        let hash: [u8; 32] = hash.finalize().into();
+        Self(hash[..16].try_into().expect("half of 32 bytes are 16"))
+    }
 }
 
 macro_rules! name {

@@ -136,6 +136,11 @@ pub const PRESENCES_MAX: usize = 1024;
 /// renewed when it reads again.
 pub const PRESENCES_BYTES_MAX: usize = 64 << 10;
 
+/// Peers for whom one connection may speak at once, in all its spaces together: a replica is one in
+/// each, and apps of automerge-repo pass on what others behind them do. Beyond it the oldest are
+/// forgotten, so that nobody fills the relay's memory.
+pub const PRESENCE_PEERS_MAX: usize = 256;
+
 /// Milliseconds a presence value may live without being renewed.
 pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
 
@@ -169,6 +174,21 @@ pub const REPO_STORAGES_MAX: usize = 1024;
 /// Bytes of one ephemeral message of automerge-repo; a longer one is not passed on.
 pub const EPHEMERAL_BYTES_MAX: usize = 256 << 10;
 
+/// Sessions of authors whose last ephemeral message is remembered for one connection, at 24 bytes: its
+/// own, and those of whom it passes on messages. Of one that is forgotten a message may pass twice.
+pub const EPHEMERAL_SESSIONS_MAX: usize = 256;
+
+/// Breaches of the protocol, by connection and kind, that a relay counts apart, at up to 1,200 bytes.
+/// More of them than a person reads about are counted together.
+pub const BREACHES_MAX: usize = 4096;
+
+/// Milliseconds between two lines in the log about the same breach.
+pub const BREACH_TOLD_EVERY_MS: u64 = 60_000;
+
+/// Lines in the log about breaches of further connections, in such a time. Whoever dials again and
+/// again is counted then, and the log stays small enough to read.
+pub const BREACH_LINES_MAX: usize = 60;
+
 const _: () = assert!(PIECE_BYTES <= FRAME_PAYLOAD_BYTES);
 /// Bytes of changes that the relay keeps for one device while it pushes them in parts: of one, and of
 /// all together. Enough for a pasted picture, which is then not sent again from its beginning over
@@ -188,3 +208,4 @@ const _: () = assert!(CHANGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES <= CHANGE_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + 16 <= MESSAGE_BYTES_MAX);
 const _: () = assert!(PRESENCE_BYTES_MAX < FRAME_BYTES_MAX / 16);
+const _: () = assert!(PRESENCE_PEERS_MAX >= SESSION_SPACES_MAX);

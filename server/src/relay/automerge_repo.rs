@@ -20,9 +20,10 @@ use rejoin_core::{DocumentId, SpaceName};
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::breaches::Breach;
 use super::sessions::chain;
 use super::{Close, ConnectionId, DocumentKey, Relay};
-use ephemeral::{EphemeralQueue, Seen};
+use ephemeral::{EphemeralQueue, Heard};
 use outgoing::Broadcasts;
 use remote_heads::RemoteHeadsTable;
 use uploads::Uploads;
@@ -44,7 +45,8 @@ pub(super) struct Peers {
     /// Documents of which a long history is on its way in, each with how many peers send it. Nobody
     /// is told of its parts: JavaScript takes seconds to answer each.
     arriving: BTreeMap<DocumentKey, usize>,
-    seen: Seen,
+    /// The last count that was given to a presence value of a replica.
+    presence_count: u64,
     remote_heads: RemoteHeadsTable,
     /// The time of the last turn.
     unix_ms: u64,
@@ -78,6 +80,8 @@ struct Peer {
     /// Frames to be sent before anything else.
     control: Vec<Vec<u8>>,
     ephemeral: EphemeralQueue,
+    /// What it passed on.
+    heard: Heard,
     /// Whether an ephemeral message comes before the next document.
     hears_next: bool,
     /// Storages whose heads it wants to be told, and what it has not been told of them.
@@ -146,6 +150,12 @@ impl Peers {
         self.by_connection.len()
     }
 
+    /// As whom a connection joined.
+    pub(super) fn name_of(&self, id: ConnectionId) -> Option<&str> {
+        let joined = self.by_connection.get(&id)?.joined.as_ref();
+        joined.map(|joined| &*joined.name)
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.eventful.is_empty()
     }
@@ -206,11 +216,13 @@ impl Relay {
             last_told: None,
             control: Vec::new(),
             ephemeral: EphemeralQueue::default(),
+            heard: Heard::default(),
             subscriptions: BTreeSet::new(),
             heads_due: BTreeSet::new(),
             closing: None,
         };
         self.peers.by_connection.insert(id, peer);
+        self.breaches.pass_time(now);
         self.timers.insert((now + HANDSHAKE_MS_MAX, id));
         if is_full {
             let message = "the relay has as many sessions as it may; come back later";
@@ -297,6 +309,7 @@ impl Relay {
         error: &dyn std::error::Error,
     ) {
         self.counters.protocol_errors += 1;
+        self.breach(id, Breach::Protocol, 1, || chain(error));
         self.close_peer(id, ByeCode::Protocol, &chain(error));
     }
 

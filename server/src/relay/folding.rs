@@ -141,8 +141,16 @@ impl Relay {
         }
         let document = key.1;
         self.folding.given_up.insert(key);
+        tell_message(&document, error);
         let error = error as &dyn std::error::Error;
         tracing::warn!(%document, error, "document not folded; it is served from its changes");
+    }
+}
+
+/// Says what a worker said before it ended, to whoever asks: a panic may quote the document.
+pub(super) fn tell_message(document: &DocumentId, error: &CompactionError) {
+    if let CompactionError::Failed { message, .. } = error {
+        tracing::debug!(%document, message, "what the compaction worker said");
     }
 }
 

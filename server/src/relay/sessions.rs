@@ -10,6 +10,7 @@ use rejoin_core::wire::{
 use rejoin_core::{DeviceId, SpaceName, limits};
 use thiserror::Error;
 
+use super::breaches::Breach;
 use super::{ConnectionId, Relay};
 use crate::store::{SpaceState, StoreError};
 
@@ -80,6 +81,7 @@ impl Relay {
             closing: None,
         };
         self.connections.insert(id, connection);
+        self.breaches.pass_time(now);
         self.set_timer(now, id);
         if is_full {
             let message = "the relay has as many sessions as it may; come back later".to_owned();
@@ -116,6 +118,8 @@ impl Relay {
 
     /// The connection is gone.
     pub fn handle_disconnected(&mut self, id: ConnectionId) {
+        self.end_breaches(id);
+        self.speakers.end(id);
         self.handle_peer_disconnected(id);
         let Some(connection) = self.connections.remove(&id) else { return };
         if let Some(at) = connection.timer {
@@ -138,6 +142,7 @@ impl Relay {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: u64) {
         self.fold_quiet(now);
+        self.breaches.pass_time(now);
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now
         {
@@ -163,9 +168,11 @@ impl Relay {
         let ids: Vec<_> = self.connections.keys().copied().collect();
         for id in ids {
             self.close(id, code, message.to_owned(), retry_after_ms(id));
+            self.end_breaches(id);
         }
         for id in self.peers.ids() {
             self.close_peer(id, code, message);
+            self.end_breaches(id);
         }
         for connection in self.connections.values_mut() {
             if let Some(closing) = &mut connection.closing {
@@ -185,6 +192,7 @@ impl Relay {
 
     pub(super) fn close_for_protocol(&mut self, id: ConnectionId, error: &dyn Error) {
         self.counters.protocol_errors += 1;
+        self.breach(id, Breach::Protocol, 1, || chain(error));
         self.close(id, ByeCode::Protocol, chain(error), 0);
     }
 

@@ -58,13 +58,19 @@ impl Pump {
         socket: WebSocket,
     ) {
         let span = tracing::info_span!("connection", conn = id.0, %remote);
-        self.pump(id, protocol, socket).instrument(span).await;
+        self.pump(id, protocol, remote, socket).instrument(span).await;
     }
 
-    async fn pump(&self, id: ConnectionId, protocol: Protocol, socket: WebSocket) {
+    async fn pump(
+        &self,
+        id: ConnectionId,
+        protocol: Protocol,
+        remote: SocketAddr,
+        socket: WebSocket,
+    ) {
         tracing::debug!(?protocol, "connected");
         let (outbox, inbox) = mpsc::channel(1);
-        self.engine.tell(Command::Connected { id, protocol, outbox }).await;
+        self.engine.tell(Command::Connected { id, protocol, remote, outbox }).await;
         let heard = socket.get_ref().flag();
         let (mut sink, mut stream) = socket.split();
         let mut phases = self.phases.clone();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::iter::from_fn;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,13 +15,14 @@ use rejoin_core::wire::{Bye, ByeCode, Frame};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::sleep_until;
+use tracing::field::display;
 
 use super::ServeError;
 use super::compactor::Compactor;
 use super::engine::{Batch, Command, Health, Protocol};
 use super::file::Written;
 use crate::compaction::CompactionError;
-use crate::relay::{Close, ConnectionId, Counters, Relay};
+use crate::relay::{Close, ConnectionId, Counters, Notice, Relay};
 use crate::store::StoreError;
 
 /// Opens the relay's store.
@@ -57,6 +59,7 @@ enum Stage {
 
 /// A connection, as the engine's thread knows it.
 struct Link {
+    remote: SocketAddr,
     outbox: Sender<Batch>,
     /// Its last batch is written.
     is_writable: bool,
@@ -116,6 +119,7 @@ impl Driver {
             self.turn();
             self.transmit();
             self.fold_next();
+            self.tell_notices();
             drop(permits);
             if self.told.elapsed() > TOLD_EVERY {
                 self.tell_stored();
@@ -137,6 +141,12 @@ impl Driver {
             written,
             "stored so far"
         );
+    }
+
+    /// Puts into the log who broke the protocol.
+    fn tell_notices(&mut self) {
+        let Some(relay) = &mut self.relay else { return };
+        tell_notices(relay, &self.links);
     }
 
     /// Waits for something to do and takes all there is, within reason. What messages it took may
@@ -170,7 +180,9 @@ impl Driver {
 
     fn handle(&mut self, command: Command, permits: &mut Vec<OwnedSemaphorePermit>) {
         match command {
-            Command::Connected { id, protocol, outbox } => self.connected(id, protocol, outbox),
+            Command::Connected { id, protocol, remote, outbox } => {
+                self.connected(id, protocol, remote, outbox);
+            }
             Command::Writable { id } => self.writable(id),
             Command::Message { id, bytes, permit } => {
                 permits.push(permit);
@@ -180,8 +192,9 @@ impl Driver {
                 self.with_relay(|relay| relay.handle_violation(id, &violation));
             }
             Command::Disconnected { id } => {
-                self.links.remove(&id);
                 self.with_relay(|relay| relay.handle_disconnected(id));
+                self.tell_notices();
+                self.links.remove(&id);
             }
             Command::Compacted(result) => {
                 self.is_folding = false;
@@ -202,9 +215,16 @@ impl Driver {
         }
     }
 
-    fn connected(&mut self, id: ConnectionId, protocol: Protocol, outbox: Sender<Batch>) {
+    fn connected(
+        &mut self,
+        id: ConnectionId,
+        protocol: Protocol,
+        remote: SocketAddr,
+        outbox: Sender<Batch>,
+    ) {
         let now = self.now();
         let mut link = Link {
+            remote,
             outbox,
             is_writable: true,
             is_waiting: false,
@@ -361,6 +381,7 @@ impl Driver {
         let now = self.now();
         let Some(mut relay) = self.relay.take() else { return };
         relay.stop(code, message, |_| retry_after_ms());
+        tell_notices(&mut relay, &self.links);
         for (id, link) in &mut self.links {
             let frames = relay.poll_transmit(now, *id, usize::MAX);
             link.end(Batch { frames, close: relay.poll_close(*id) });
@@ -392,6 +413,29 @@ impl Link {
 impl Batch {
     fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.close.is_none()
+    }
+}
+
+fn tell_notices(relay: &mut Relay, links: &BTreeMap<ConnectionId, Link>) {
+    while let Some(notice) = relay.poll_notice() {
+        let Notice { connection, device, peer, breach, what, count, since_ms, is_first } = notice;
+        let remote = connection.and_then(|id| links.get(&id)).map(|link| display(link.remote));
+        let (conn, device) = (connection.map(|id| id.0), device.map(display));
+        let (breach, seconds) = (breach.name(), since_ms / 1000);
+        if is_first {
+            tracing::warn!(
+                conn,
+                remote,
+                device,
+                peer,
+                breach,
+                what,
+                count,
+                "breach of the protocol"
+            );
+        } else {
+            tracing::warn!(conn, remote, device, peer, breach, count, seconds, "it goes on");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the rest of the server talks to the engine's thread.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
 #[derive(Debug)]
 pub(super) enum Command {
     /// A connection was upgraded; what it is to write goes to `outbox`.
-    Connected { id: ConnectionId, protocol: Protocol, outbox: Sender<Batch> },
+    Connected { id: ConnectionId, protocol: Protocol, remote: SocketAddr, outbox: Sender<Batch> },
     /// It can take a batch.
     Writable { id: ConnectionId },
     /// A binary message came. The permit counts its bytes until the turn is over.

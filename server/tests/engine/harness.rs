@@ -178,19 +178,31 @@ impl World {
             holds: true,
             begun: Vec::new(),
         };
-        self.open_all(names.iter().map(start).collect(), None)
+        self.open_as(DeviceId([1; 16]), names.iter().map(start).collect(), None)
+    }
+
+    /// Another device's replica, with nothing.
+    pub(crate) fn connect_device(&mut self, device: u8) -> Peer {
+        let (name, cursor, holds, begun) = (space(), None, false, Vec::new());
+        let start = SpaceStart { name, cursor, holds, begun };
+        self.open_as(DeviceId([device; 16]), vec![start], None)
     }
 
     fn open(&mut self, start: SpaceStart, upload: Option<ChangeHash>) -> Peer {
-        self.open_all(vec![start], upload)
+        self.open_as(DeviceId([1; 16]), vec![start], upload)
     }
 
-    fn open_all(&mut self, spaces: Vec<SpaceStart>, upload: Option<ChangeHash>) -> Peer {
+    fn open_as(
+        &mut self,
+        device: DeviceId,
+        spaces: Vec<SpaceStart>,
+        upload: Option<ChangeHash>,
+    ) -> Peer {
         let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
         let cursor = spaces[0].cursor;
         let opening = Opening {
-            device: DeviceId([1; 16]),
+            device,
             token: None,
             app: None,
             identity: None,

@@ -3,6 +3,7 @@
 mod automerge_repo;
 mod automerge_repo_faults;
 mod bounds;
+mod breaches;
 mod catch_up;
 mod compaction;
 mod damage;
@@ -10,6 +11,7 @@ mod disk;
 mod faults;
 mod harness;
 mod hostile;
+mod other_names;
 mod pushes;
 mod repair;
 mod repo_peer;

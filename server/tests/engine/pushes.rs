@@ -155,7 +155,7 @@ fn a_gap_in_an_actors_sequence_is_refused_for_good() {
     let base = author.put("a", "1");
     let mut other = author.fork(2);
     // Change 3 of an actor, written to build on another actor's change and not on its own second.
-    let skipped = forged(&mut other, 1, 3);
+    let skipped = forged(&mut other, "1", 1, 3);
     alice.push(1, document(1), vec![base]);
     alice.push(2, document(1), vec![skipped.clone()]);
     world.drive(&mut [&mut alice]);
@@ -364,8 +364,8 @@ fn change_of(chunk: &[u8]) -> automerge::Change {
 }
 
 /// The author's next change, said to be by another actor and of another number.
-fn forged(author: &mut Author, actor: u8, seq: u64) -> Vec<u8> {
-    let change = change_of(&author.put("forged", "1"));
+pub(crate) fn forged(author: &mut Author, value: &str, actor: u8, seq: u64) -> Vec<u8> {
+    let change = change_of(&author.put("forged", value));
     let mut expanded = automerge::ExpandedChange::from(&change);
     expanded.actor_id = automerge::ActorId::from([actor; 16]);
     expanded.seq = seq;

@@ -1,14 +1,16 @@
 //! Ephemeral messages, and presence that crosses between peers and replicas.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use minicbor::bytes::ByteVec;
 use rejoin_core::automerge_repo::{Ephemeral, RepoFrame};
-use rejoin_core::limits::{EPHEMERAL_BYTES_MAX, PRESENCE_BYTES_MAX};
+use rejoin_core::limits::{EPHEMERAL_BYTES_MAX, EPHEMERAL_SESSIONS_MAX, PRESENCE_BYTES_MAX};
 use rejoin_core::wire::Presence;
 use rejoin_core::{PeerId, SpaceName};
 use sha2::{Digest, Sha256};
 
+use super::super::breaches::Breach;
 use super::super::{ConnectionId, Relay};
 
 /// Messages that wait for one peer. The oldest are dropped when it does not keep up: they say what
@@ -39,48 +41,54 @@ impl EphemeralQueue {
     }
 }
 
-/// The last count of each author's session in each space: the same message may come by several
-/// ways.
+/// The last count of each author's session that came over one connection. Nobody else's count for,
+/// so that who makes up an author or a count silences nobody but itself.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    counts: BTreeMap<(SpaceName, String, String), u64>,
-    /// The last count given to a presence value of a replica.
-    own: u64,
+pub(super) struct Heard {
+    counts: BTreeMap<PeerId, u64>,
 }
 
-impl Seen {
-    /// Whether a message is new.
-    fn take(&mut self, space: &SpaceName, ephemeral: &Ephemeral<'_>) -> bool {
-        let (sender, session) = (ephemeral.sender.to_owned(), ephemeral.session.to_owned());
-        let key = (space.clone(), sender, session);
-        if self.counts.get(&key).is_some_and(|last| ephemeral.count <= *last) {
+impl Heard {
+    /// Whether a message is new over this connection: the same may come by several ways.
+    fn take(&mut self, author: PeerId, count: u64) -> bool {
+        if self.counts.get(&author).is_some_and(|last| count <= *last) {
             return false;
         }
-        self.note(key, ephemeral.count);
-        true
-    }
-
-    fn note(&mut self, key: (SpaceName, String, String), count: u64) {
-        if self.counts.len() >= SEEN_MAX {
-            self.counts.clear();
+        if self.counts.len() >= EPHEMERAL_SESSIONS_MAX && !self.counts.contains_key(&author) {
+            self.counts.pop_first();
         }
-        self.counts.insert(key, count);
+        self.counts.insert(author, count);
+        true
     }
 }
 
 impl Relay {
     /// Passes a message on to whoever has the document open, its author as it was.
+    ///
+    /// Peers pass on what they hear, so an author may be somebody behind the peer. Who joined the
+    /// space over another connection is not: that connection brings what it says.
     pub(super) fn take_ephemeral(&mut self, id: ConnectionId, ephemeral: &Ephemeral<'_>) {
-        let Some(peer) = self.peers.by_connection.get(&id) else { return };
-        let is_own = ephemeral.sender == peer.name();
+        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        let Ephemeral { sender, session, count, document, .. } = *ephemeral;
+        let (bytes, space) = (ephemeral.data.len(), peer.space.clone());
+        if bytes > EPHEMERAL_BYTES_MAX {
+            let what =
+                || format!("{bytes} bytes about {document}, {EPHEMERAL_BYTES_MAX} are passed on");
+            return self.breach(id, Breach::Ephemeral, 1, what);
+        }
+        let is_own = sender == peer.name();
         let is_refused = self.options.checks_ephemeral_sender && !is_own;
-        let space = peer.space.clone();
-        if is_refused || ephemeral.data.len() > EPHEMERAL_BYTES_MAX {
-            let (document, bytes) = (ephemeral.document, ephemeral.data.len());
-            tracing::debug!(conn = id.0, %document, bytes, "ephemeral message dropped");
-        } else if self.peers.seen.take(&space, ephemeral) {
+        let joined = self.peers.names.get(&(space.clone(), sender.to_owned()));
+        // What the relay told itself comes back with its name.
+        let speaks_itself = session == &*self.repo_name || joined.is_some_and(|other| *other != id);
+        if is_refused || speaks_itself {
+            tracing::debug!(conn = id.0, %document, "ephemeral message of another dropped");
+            return;
+        }
+        let author = presence_peer(sender, session);
+        if peer.heard.take(author, count) {
             self.give_ephemeral(&space, Some(id), ephemeral);
-            self.give_presence(&space, ephemeral);
+            self.give_presence((space, author), id, is_own, ephemeral);
         }
     }
 
@@ -93,17 +101,13 @@ impl Relay {
     ) {
         let Some(data) = &presence.value else { return };
         // Rises over restarts of the relay too, or peers would take it for an old one.
-        let seen = &mut self.peers.seen;
-        seen.own = unix_ms.max(seen.own + 1);
-        let sender = presence.peer.to_string();
-        // Peers pass on what they hear, back to here too.
-        let own = seen.own;
-        seen.note((space.clone(), sender.clone(), SESSION.to_owned()), own);
+        self.peers.presence_count = unix_ms.max(self.peers.presence_count + 1);
+        let session = Arc::clone(&self.repo_name);
         let ephemeral = Ephemeral {
-            sender: &sender,
+            sender: &presence.peer.to_string(),
             target: "",
-            session: SESSION,
-            count: own,
+            session: &session,
+            count: self.peers.presence_count,
             document: presence.document,
             data,
         };
@@ -128,18 +132,31 @@ impl Relay {
     }
 
     /// A message as a presence value, for replicas. One that is too long for that is for peers only.
-    fn give_presence(&mut self, space: &SpaceName, ephemeral: &Ephemeral<'_>) {
+    fn give_presence(
+        &mut self,
+        author: (SpaceName, PeerId),
+        from: ConnectionId,
+        is_own: bool,
+        ephemeral: &Ephemeral<'_>,
+    ) {
         if ephemeral.data.len() > PRESENCE_BYTES_MAX {
             return;
         }
+        // No replica has an id that is a hash of an author, so none keeps it from one.
+        let holder = self.speakers.holder(&author);
+        if holder.is_some_and(|id| id != from && !is_own && !self.peers.is_closing(id)) {
+            return;
+        }
+        self.speakers.hold(author.clone(), from);
+        let (space, peer) = author;
         let presence = Presence {
             space: 0,
             document: ephemeral.document,
-            peer: presence_peer(ephemeral.sender, ephemeral.session),
+            peer,
             value: Some(ByteVec::from(ephemeral.data.to_vec())),
             ttl_ms: PRESENCE_TTL_MS,
         };
-        self.give_to_replicas(space, None, &presence);
+        self.give_to_replicas(&space, None, &presence);
     }
 }
 
@@ -162,9 +179,3 @@ const PRESENCE_TTL_MS: u32 = 30_000;
 /// Messages, and their bytes, that may wait for one peer.
 const QUEUE_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 1 << 20;
-
-/// The session that presence values of replicas are told as.
-const SESSION: &str = "rejoin";
-
-/// Sessions whose last count is remembered.
-const SEEN_MAX: usize = 16_384;

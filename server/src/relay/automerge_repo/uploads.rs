@@ -6,6 +6,9 @@ use std::sync::Arc;
 use rejoin_core::DocumentId;
 use rejoin_core::wire::ByeCode;
 
+use super::super::breaches::Breach;
+use super::super::folding::tell_message;
+use super::super::sessions::chain;
 use super::super::{ConnectionId, DocumentKey, Relay};
 use super::CHUNK_BYTES;
 use super::work::{Incoming, Whole, Work};
@@ -120,8 +123,9 @@ impl Relay {
             }
             Err(error) => {
                 self.counters.uploads_failed += 1;
-                let dyn_error = &error as &dyn std::error::Error;
-                tracing::warn!(conn = connection.0, %document, error = dyn_error, "upload refused");
+                let what = || format!("document {document}: {}", chain(&error));
+                self.breach(connection, Breach::Upload, 1, what);
+                tell_message(&document, &error);
                 if self.peers.uploads.failed.len() >= FAILED_MAX {
                     self.peers.uploads.failed.clear();
                 }

@@ -10,6 +10,7 @@ use rejoin_core::limits::REPO_CHANGES_MAX;
 use rejoin_core::wire::Access;
 use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId, SpaceName};
 
+use super::super::breaches::Breach;
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
 use super::{CHUNK_BYTES, MESSAGE_BYTES, PeerError};
@@ -346,10 +347,9 @@ impl Relay {
                 Ok(change) => came.push((change, chunk.into())),
                 Err(error) => {
                     no_changes += 1;
-                    if no_changes == 1 {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(conn = id.0, %document, error, "change refused");
-                    }
+                    self.breach(id, Breach::Change, 1, || {
+                        format!("a change of {document}: {error}")
+                    });
                 }
             }
         }
@@ -384,8 +384,9 @@ impl Relay {
             {
                 talk.orphans.give_up();
             }
-            let (hashes, reason) = (refused.hashes.len(), &refused.reason);
-            tracing::warn!(conn = id.0, %document, hashes, ?class, reason, "changes refused");
+            let (count, reason) = (refused.hashes.len() as u64, &refused.reason);
+            let what = || format!("a change of {document}, {class:?}: {reason}");
+            self.breach(id, Breach::Change, count, what);
         }
         if positions.is_some() {
             let document = *document;

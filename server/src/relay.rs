@@ -6,6 +6,7 @@ mod breaches;
 mod counters;
 mod folding;
 mod intake;
+mod mending;
 mod options;
 mod pages;
 mod presence;
@@ -43,6 +44,7 @@ use folding::Folding;
 use intake::Intake;
 #[cfg(feature = "mutants")]
 use intake::Refuse;
+use mending::Scrubbing;
 use presence::Speakers;
 use pushes::{Checked, check_push};
 use repairs::Repairs;
@@ -92,6 +94,7 @@ pub struct Relay {
     folding: Folding,
     speakers: Speakers,
     breaches: Breaches,
+    scrubbing: Scrubbing,
     counters: Counters,
     #[cfg(feature = "mutants")]
     refuse: Option<Refuse>,
@@ -165,6 +168,7 @@ impl Relay {
             folding: Folding::default(),
             speakers: Speakers::default(),
             breaches: Breaches::default(),
+            scrubbing: Scrubbing::default(),
             counters: Counters::default(),
             #[cfg(feature = "mutants")]
             refuse: None,
@@ -204,13 +208,17 @@ impl Relay {
 
     /// Whether [`poll_ready`](Self::poll_ready) has more, or another turn is due at once.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || !self.eventful.is_empty() || self.peers.has_work()
+        !self.ready.is_empty()
+            || !self.eventful.is_empty()
+            || self.peers.has_work()
+            || self.store.has_suspects()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
     pub fn poll_timeout(&self) -> Option<u64> {
         let session = self.timers.first().map(|(at, _)| *at);
-        session.into_iter().chain(self.fold_timeout()).chain(self.breaches.timeout()).min()
+        let others = [self.fold_timeout(), self.mending_timeout(), self.breaches.timeout()];
+        session.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Checks that the disk still takes writes, by a small one.
@@ -277,6 +285,8 @@ impl Relay {
         if self.store.is_failed() {
             return Err(StoreError::Failed);
         }
+        self.scrub(now, unix_ms)?;
+        self.mend()?;
         let eventful = std::mem::take(&mut self.eventful);
         // Whoever is alone has the turn; of many each has a share, and goes on in the next one.
         let share = (TURN_WORK_BYTES / eventful.len().max(1)).max(SHARE_BYTES_MIN);
@@ -457,6 +467,7 @@ impl Relay {
     /// The one place from which sessions learn what was stored.
     fn commit_and_tell(&mut self, unix_ms: u64) -> Result<(), StoreError> {
         if !self.store.is_batch_empty() {
+            self.take_back()?;
             let bytes = self.store.batch_bytes() as u64;
             self.counters.changes_kept += self.commit(unix_ms)? as u64;
             self.counters.bytes_kept += bytes;

@@ -9,36 +9,45 @@
 
 mod batch;
 mod cache;
+mod damage;
 mod error;
 mod fold;
 mod index;
+mod mend;
 mod migrate;
 mod open;
 mod pages;
 mod parcel;
 mod reads;
+mod scrub;
 mod spaces;
 mod tables;
 mod uploads;
+mod verify;
 mod write;
 
 use redb::{Database, Durability};
 use rejoin_core::change::Place;
 use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 
+pub(crate) use damage::HeldBack;
 pub use error::StoreError;
 pub use fold::{FoldError, FoldInput, TailPolicy};
 pub(crate) use fold::{Folded, Tail};
+pub(crate) use mend::Mended;
 pub use pages::{Latest, LogChunk, LogEntry, LogPage};
 pub use reads::{CollectionContent, SpaceState};
+pub(crate) use scrub::Scrub;
 
 use batch::Batch;
 use cache::GraphCache;
+use damage::Damage;
 use index::Recent;
 use open::Numbers;
 use spaces::Spaces;
 use tables::IDENTITY;
 use uploads::Uploads;
+use verify::Verified;
 
 /// The relay's store on one redb database.
 ///
@@ -64,6 +73,8 @@ pub struct ChangeStore {
     spaces: Spaces,
     uploads: Uploads,
     batch: Batch,
+    verified: Verified,
+    damage: Damage,
     graphs_loaded: u64,
     failed: bool,
 }

@@ -1,5 +1,6 @@
 //! The changes of one document without their operations: who made them and what they build on.
 
+mod entries;
 mod error;
 
 use std::cmp::Reverse;

@@ -203,6 +203,24 @@ pub const UPLOADS_BYTES_MAX: usize = 256 << 20;
 /// longer pushes it anew.
 pub const UPLOAD_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
+/// Milliseconds in which the relay looks over its whole store for damage: what nobody reads rots
+/// unseen, and what is found within a day is still held by the devices that wrote it.
+pub const SCRUB_PASS_MS: u64 = 24 * 3_600_000;
+
+/// Documents that one step of this looks at, and their bytes: a millisecond or two, in which nobody
+/// else is served. Stores of more than some 8 KiB for each document take longer than a day.
+pub const SCRUB_DOCUMENTS_MAX: u64 = 32;
+
+/// Bytes that one step looks at; see [`SCRUB_DOCUMENTS_MAX`].
+pub const SCRUB_BYTES_MAX: u64 = 256 << 10;
+
+/// Milliseconds between two steps at least, so that a store of any size costs little.
+pub const SCRUB_WAIT_MS_MIN: u64 = 100;
+
+/// Milliseconds between two steps at most: a small store is looked over within minutes of a start.
+pub const SCRUB_WAIT_MS_MAX: u64 = 60_000;
+
+const _: () = assert!(SCRUB_WAIT_MS_MIN < SCRUB_WAIT_MS_MAX);
 const _: () = assert!(UPLOADS_DEVICE_BYTES_MAX <= UPLOADS_BYTES_MAX);
 const _: () = assert!(CHANGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES <= CHANGE_BYTES_MAX);

@@ -39,6 +39,12 @@ pub struct Counters {
     pub compactions_failed: u64,
     /// Whole documents of automerge-repo's peers that could not be taken apart.
     pub uploads_failed: u64,
+    /// Documents that were damaged in the store.
+    pub documents_damaged: u64,
+    /// Changes that were lost with them, until a replica pushes them again.
+    pub changes_damaged: u64,
+    /// Documents that were looked at for damage, beside those that somebody reads.
+    pub documents_scrubbed: u64,
     /// Sessions now.
     pub sessions: usize,
     /// Entries kept now for all sessions: dirty documents, answers, events.

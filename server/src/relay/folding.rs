@@ -134,15 +134,27 @@ impl Relay {
         Ok(())
     }
 
+    /// The document is not what it was when its snapshot was begun.
+    pub(super) fn forget_folding(&mut self, key: &DocumentKey) {
+        let Folding { waiting, busy, under_way, done, given_up, .. } = &mut self.folding;
+        waiting.remove(key);
+        busy.remove(key);
+        given_up.remove(key);
+        under_way.take_if(|(under_way, _)| under_way == key);
+        done.take_if(|(folded, _)| folded.document == key.1);
+    }
+
     fn give_up_folding(&mut self, key: DocumentKey, error: &CompactionError) {
         self.counters.compactions_failed += 1;
         if self.folding.given_up.len() >= GIVEN_UP_MAX {
             self.folding.given_up.clear();
         }
         let document = key.1;
-        self.folding.given_up.insert(key);
         tell_message(&document, error);
         let error = error as &dyn std::error::Error;
+        // It may be damaged.
+        self.store.suspect_named(&key.0, &document, error);
+        self.folding.given_up.insert(key);
         tracing::warn!(%document, error, "document not folded; it is served from its changes");
     }
 }

@@ -40,7 +40,11 @@ impl<'a> Intake<'a> {
     ) -> Result<Self, StoreError> {
         let of_all = match refusal_of_all(options, store, &place) {
             Ok(verdict) => verdict,
-            Err(error) if error.is_confined() => Some(damaged(&place, &error)),
+            Err(error) if error.is_confined() => {
+                store.suspect(&error);
+                // It is mended until this is pushed again.
+                Some(Verdict { class: RefusedClass::Later, reason: error.to_string() })
+            }
             Err(error) => return Err(error),
         };
         Ok(Self {
@@ -130,13 +134,6 @@ fn refusal_of_all(
         let Place { collection, space, document } = place;
         never(format!("{document} does not belong to {collection} of space {space}"))
     }))
-}
-
-/// One document that cannot be read must not stop the others.
-fn damaged(place: &Place<'_>, error: &StoreError) -> Verdict {
-    let document = place.document;
-    tracing::error!(%document, error = error as &dyn std::error::Error, "document damaged");
-    Verdict { class: RefusedClass::Later, reason: error.to_string() }
 }
 
 /// Why one change is not kept.

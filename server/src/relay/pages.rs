@@ -124,7 +124,7 @@ fn whole(
         Ok(Some(_)) => Ok(None),
         Ok(None) => Ok(Some(batch(Vec::new()))),
         Err(error) if error.is_confined() => {
-            tracing::error!(doc = %document, error = &error as &dyn std::error::Error, "passed over");
+            store.suspect(&error);
             Ok(Some(batch(Vec::new())))
         }
         Err(error) => Err(error),
@@ -155,8 +155,15 @@ pub(super) fn compare(
 ) -> Result<Vec<Wanted>, StoreError> {
     let mut wanted = Vec::new();
     for Listed { document, heads } in documents {
-        let here = store.document(space, document)?;
-        let here = here.map(|(_, graph)| graph.heads_hash().short());
+        let here = match store.document(space, document) {
+            Ok(here) => here.map(|(_, graph)| graph.heads_hash().short()),
+            // The digests tell of it when it is mended.
+            Err(error) if error.is_confined() => {
+                store.suspect(&error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if here != Some(*heads) {
             let (document, heads) = (*document, store.short_heads(space, document)?);
             wanted.push(Wanted { document, heads });

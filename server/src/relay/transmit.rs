@@ -117,6 +117,7 @@ impl Relay {
                 ReadAnswer::Located(self.store.locate(&name, document, heads)?)
             }
             Read::Symbols { space, from, count } => return self.symbols(id, *space, *from, *count),
+            Read::Digests { .. } if self.store.is_unsound(&name) => ReadAnswer::Withheld,
             Read::Digests { .. } => ReadAnswer::Digests(self.store.digests(&name)?),
             Read::Listing { backfill, .. } => {
                 let (documents, left) = listing(&mut self.store, &name, *backfill)?;
@@ -154,16 +155,18 @@ impl Relay {
         }
     }
 
-    /// One damaged document is passed over: the digest will not let its readers take it for whole.
-    /// Anything else ends the session, so that no checkpoint claims what was not read, and the next
-    /// turn fails.
+    /// One damaged document is passed over, and no digest is told until it is mended: nobody is to
+    /// take it for whole. Anything else ends the session, so that no checkpoint claims what was not
+    /// read, and the next turn fails.
     fn answer_failure(&mut self, id: ConnectionId, error: &StoreError) -> ReadAnswer {
-        tracing::error!(conn = id.0, error = error as &dyn std::error::Error, "read failed");
-        if !error.is_confined() {
-            self.store.fail();
-            let message = "the relay cannot read its store at present".to_owned();
-            self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
+        if error.is_confined() {
+            self.store.suspect(error);
+            return ReadAnswer::Failed;
         }
+        tracing::error!(conn = id.0, error = error as &dyn std::error::Error, "read failed");
+        self.store.fail();
+        let message = "the relay cannot read its store at present".to_owned();
+        self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
         ReadAnswer::Failed
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::Durability;
 use rejoin_core::change::Place;
-use rejoin_core::{GraphEntry, HeadsHash, SpaceName};
+use rejoin_core::{DocumentId, GraphEntry, HeadsHash, SpaceName};
 
 use super::cache::Held;
 use super::fold::Swap;
@@ -24,6 +24,8 @@ pub(super) struct Batch {
     pub(super) spaces: BTreeMap<SpaceName, u64>,
     pub(super) swaps: Vec<Swap>,
     pub(super) uploads: UploadWrites,
+    /// Changes that were held back and are not any more: space, document, and the position they had.
+    pub(super) taken_back: Vec<(u32, DocumentId, u64)>,
 }
 
 #[derive(Debug)]

@@ -39,7 +39,9 @@ pub enum StoreError {
         rows: u64,
     },
     /// A document's row cannot be read.
-    #[error("the row of document no. {document} is damaged; restore the relay from a backup")]
+    #[error(
+        "the row of document no. {document} is damaged; the relay asks replicas for what it lacks"
+    )]
     DocumentRow {
         /// The number of the document in the store.
         document: u64,
@@ -65,7 +67,8 @@ pub enum StoreError {
     },
     /// The rows of a change graph do not make one.
     #[error(
-        "the change graph of document no. {document} is damaged; restore the relay from a backup"
+        "the change graph of document no. {document} is damaged; the relay asks replicas for what it \
+         lacks"
     )]
     Graph {
         /// The number of the document in the store.
@@ -74,11 +77,24 @@ pub enum StoreError {
         source: GraphError,
     },
     /// Something that another row promises is not there.
-    #[error("the {what} of document no. {document} is missing; restore the relay from a backup")]
+    #[error(
+        "the {what} of document no. {document} is missing; the relay asks replicas for what it lacks"
+    )]
     Absent {
         /// The number of the document in the store.
         document: u64,
         /// What is missing.
+        what: &'static str,
+    },
+    /// Something is not as it was written.
+    #[error(
+        "the {what} of document no. {document} is damaged; the relay asks replicas for what it lacks, \
+         and the disk is to be looked at"
+    )]
+    Damaged {
+        /// The number of the document in the store.
+        document: u64,
+        /// What is damaged.
         what: &'static str,
     },
 }
@@ -86,7 +102,18 @@ pub enum StoreError {
 impl StoreError {
     /// Whether only one document is affected, and the store serves the others.
     pub fn is_confined(&self) -> bool {
-        matches!(self, Self::DocumentRow { .. } | Self::Graph { .. } | Self::Absent { .. })
+        self.document().is_some()
+    }
+
+    /// The number of the only document that is affected.
+    pub(crate) fn document(&self) -> Option<u64> {
+        match self {
+            Self::DocumentRow { document, .. }
+            | Self::Graph { document, .. }
+            | Self::Absent { document, .. }
+            | Self::Damaged { document, .. } => Some(*document),
+            _ => None,
+        }
     }
 }
 

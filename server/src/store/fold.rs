@@ -177,7 +177,7 @@ impl FoldInput {
         for entry in rows.range(tail).map_err(StoreError::from)? {
             let (key, value) = entry.map_err(StoreError::from)?;
             let row = ChangeRow::decode(document, value.value())?;
-            each(&chunk_of(&chunks, document, key.value().1, row.chunk)?)?;
+            each(&chunk_of(&chunks, document, key.value().1, row)?)?;
         }
         Ok(())
     }

@@ -47,6 +47,11 @@ impl Recent {
         Ok(Self { numbers, filed, round, documents_max: RECENT_MAX })
     }
 
+    /// The document is no more. One that was filed is not here.
+    pub(super) fn forget(&mut self, space: u32, document: &DocumentId) {
+        self.numbers.remove(&(space, *document));
+    }
+
     /// Takes documents in that are new with this commit, in the order of their numbers.
     pub(super) fn write(
         &mut self,

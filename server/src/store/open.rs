@@ -8,14 +8,16 @@ use rejoin_core::RelayId;
 
 use super::batch::Batch;
 use super::cache::GraphCache;
+use super::damage::Damage;
 use super::index::Recent;
 use super::migrate;
 use super::spaces::Spaces;
 use super::tables::{
-    CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX, LATEST, LOG,
-    NUMBERS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
+    CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, FIRST, FORMAT, HELD_BACK, HOURS, IDENTITY, INDEX,
+    LATEST, LOG, NUMBERS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
+use super::verify::Verified;
 use super::{ChangeStore, StoreError};
 
 /// The last numbers given.
@@ -72,6 +74,7 @@ impl ChangeStore {
         let numbers = Numbers::read(&transaction)?;
         let recent = Recent::read(&transaction)?;
         let uploads = Uploads::read(&transaction)?;
+        let damage = Damage::read(&transaction)?;
         drop(transaction);
         Ok(Self {
             database,
@@ -84,6 +87,8 @@ impl ChangeStore {
             spaces: Spaces::default(),
             uploads,
             batch: Batch::default(),
+            verified: Verified::default(),
+            damage,
             graphs_loaded: 0,
             failed: false,
         })
@@ -137,5 +142,6 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(HOURS)?;
     transaction.open_table(UPLOADS)?;
     transaction.open_table(UPLOAD_PARTS)?;
+    transaction.open_table(HELD_BACK)?;
     Ok(())
 }

@@ -104,6 +104,7 @@ impl ChangeStore {
         };
         let mut room = bytes_max as u64;
         let mut last = after;
+        let mut damage = Vec::new();
         for entry in log.range(above(held.row.number, after))? {
             let (key, value) = entry?;
             let ((_, position), (number, collection)) = (key.value(), value.value());
@@ -128,14 +129,12 @@ impl ChangeStore {
                     page.through = last;
                     break;
                 }
-                Err(error) if error.is_confined() => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(number, position, error, "change passed over");
-                }
+                Err(error) if error.is_confined() => damage.push(error),
                 Err(error) => return Err(error),
             }
             last = position;
         }
+        damage.iter().for_each(|error| self.suspect(error));
         Ok(page)
     }
 
@@ -203,28 +202,34 @@ impl ChangeStore {
     /// # Errors
     /// The database cannot be read, or this document is damaged.
     pub fn chunk_piece(
-        &self,
+        &mut self,
         number: u64,
         position: u64,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let transaction = self.database.begin_read()?;
-        let documents = transaction.open_table(DOCUMENTS)?;
+        let documents: Rows = transaction.open_table(DOCUMENTS)?;
+        let chunks: Rows = transaction.open_table(CHUNKS)?;
         let Some(row) = documents.get((number, position))? else { return Ok(None) };
+        let row = ChangeRow::decode(number, row.value())?;
         let piece = |chunk: &[u8]| {
             let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(chunk.len());
             let end = offset.saturating_add(len).min(chunk.len());
             Some(chunk[offset..end].to_vec())
         };
-        match ChangeRow::decode(number, row.value())?.chunk {
+        match row.chunk {
             Chunk::Folded => Ok(None),
-            Chunk::Inline(chunk) => Ok(piece(chunk)),
-            Chunk::Apart(_) => {
-                let chunks = transaction.open_table(CHUNKS)?;
+            // A change that takes sixty pieces is not hashed sixty times.
+            Chunk::Apart(_) if self.verified.has_change(number, position) => {
                 let stored = chunks.get((number, position))?;
                 let absent = StoreError::Absent { document: number, what: "bytes of a change" };
                 Ok(piece(stored.ok_or(absent)?.value()))
+            }
+            _ => {
+                let chunk = chunk_of(&chunks, number, position, row)?;
+                self.verified.note_change(number, position);
+                Ok(piece(&chunk))
             }
         }
     }
@@ -281,11 +286,12 @@ impl Chunks {
     ) -> Result<Option<(DocumentId, LogChunk)>, StoreError> {
         let absent = StoreError::Absent { document: number, what: "change" };
         let row = self.documents.get((number, position))?.ok_or(absent)?;
-        let chunk = match ChangeRow::decode(number, row.value())?.chunk {
+        let change = ChangeRow::decode(number, row.value())?;
+        let chunk = match change.chunk {
             Chunk::Folded => LogChunk::Folded,
             chunk if chunk.len() > LogChunk::LONG_BYTES => LogChunk::Long { len: chunk.len() },
             chunk if chunk.len() > room => return Ok(None),
-            chunk => LogChunk::Inline(chunk_of(&self.chunks, number, position, chunk)?),
+            _ => LogChunk::Inline(chunk_of(&self.chunks, number, position, change)?),
         };
         let document = match self.ids.get(&number) {
             Some(document) => *document,

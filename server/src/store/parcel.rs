@@ -49,7 +49,7 @@ impl ChangeStore {
     }
 
     fn snapshot_and_rest(
-        &self,
+        &mut self,
         document: u64,
         snapshot: &SnapshotRow,
         positions: &[u64],
@@ -63,8 +63,13 @@ impl ChangeStore {
         Ok(Parcel { chunks: vec![bytes], taken: covered + taken, is_document: true })
     }
 
-    fn whole_snapshot(&self, document: u64, snapshot: &SnapshotRow) -> Result<Vec<u8>, StoreError> {
+    fn whole_snapshot(
+        &mut self,
+        document: u64,
+        snapshot: &SnapshotRow,
+    ) -> Result<Vec<u8>, StoreError> {
         let parts = self.database.begin_read()?.open_table(SNAPSHOTS)?;
+        self.verified.snapshot(&parts, document, snapshot)?;
         let mut bytes = Vec::with_capacity(snapshot.bytes as usize);
         for part in parts.range((document, 0)..=(document, u64::MAX))? {
             bytes.extend_from_slice(part?.1.value());
@@ -96,7 +101,7 @@ impl ChangeStore {
             if bytes > bytes_max && !taken.is_empty() {
                 break;
             }
-            taken.push(chunk_of(&chunks, document, *position, row.chunk)?);
+            taken.push(chunk_of(&chunks, document, *position, row)?);
         }
         let count = taken.len();
         Ok((taken, count))

@@ -134,6 +134,7 @@ impl ChangeStore {
             let parts = transaction.open_table(SNAPSHOTS)?;
             let (kind, position, total) = (PieceOf::Snapshot, snapshot.covers, snapshot.bytes);
             let offset = offset(kind, position, total);
+            self.verified.snapshot(&parts, number, snapshot)?;
             let bytes = snapshot_piece(&parts, number, offset, bytes_max)?;
             let next = Some(position + 1).filter(|next| *next <= row.last);
             return Ok(Some(Part::Piece {
@@ -339,26 +340,31 @@ fn changes_part(
         if is_full && !changes.is_empty() {
             return Ok((changes, Some(Next::Short { position })));
         }
-        changes.push((position, chunk_of(chunks, number, position, row.chunk)?));
+        changes.push((position, chunk_of(chunks, number, position, row)?));
     }
     Ok((changes, None))
 }
 
-/// The bytes of a change that no snapshot had to take in.
+/// The bytes of a change that no snapshot had to take in, if they are still what was pushed.
 pub(super) fn chunk_of(
     chunks: &Rows,
     number: u64,
     position: u64,
-    chunk: Chunk<'_>,
+    row: ChangeRow<'_>,
 ) -> Result<Vec<u8>, StoreError> {
     let absent = || StoreError::Absent { document: number, what: "bytes of a change" };
-    match chunk {
-        Chunk::Inline(bytes) => Ok(bytes.to_vec()),
+    let bytes = match row.chunk {
+        Chunk::Inline(bytes) => bytes.to_vec(),
         Chunk::Apart(_) => {
             let stored = chunks.get((number, position))?.ok_or_else(absent)?;
-            Ok(stored.value().to_vec())
+            stored.value().to_vec()
         }
-        Chunk::Folded => Err(absent()),
+        Chunk::Folded => return Err(absent()),
+    };
+    if row.is_of(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(StoreError::Damaged { document: number, what: "bytes of a change" })
     }
 }
 

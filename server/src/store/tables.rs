@@ -8,8 +8,9 @@
 
 use minicbor::{Decode, Encode};
 use redb::TableDefinition;
+use rejoin_core::change;
 use rejoin_core::limits::FRAME_PAYLOAD_BYTES;
-use rejoin_core::{DocumentId, Epoch, HeadsHash, SetDigest, ShortHash};
+use rejoin_core::{ChangeGraph, DocumentId, Epoch, HeadsHash, SetDigest, ShortHash};
 
 use super::StoreError;
 
@@ -112,6 +113,15 @@ pub(super) const UPLOADS: TableDefinition<'_, (&[u8; 16], &[u8; 32]), &[u8]> =
 /// Value: `&[u8]`                       # the part
 pub(super) const UPLOAD_PARTS: TableDefinition<'_, UploadPart, &[u8]> =
     TableDefinition::new("upload-parts-2");
+
+/// Table: changes that build on one that was damaged and taken out: they are taken in again when that
+/// one is pushed again
+/// Key:   `(u32, &[u8; 16], u64)` # (space, document id, the position it had)
+/// Value: `&[u8]`                 # an Automerge change chunk
+pub(super) const HELD_BACK: TableDefinition<'_, HeldBackKey, &[u8]> =
+    TableDefinition::new("held-back-2");
+
+type HeldBackKey = (u32, &'static [u8; 16], u64);
 
 type UploadPart = (&'static [u8; 16], &'static [u8; 32], u64);
 
@@ -273,6 +283,12 @@ impl<'a> ChangeRow<'a> {
     pub(super) fn decode(number: u64, row: &'a [u8]) -> Result<Self, StoreError> {
         Self::parse(row)
             .ok_or(StoreError::Absent { document: number, what: "end of a change's row" })
+    }
+
+    /// Whether `chunk` is the change that this row is of, bit by bit.
+    pub(super) fn is_of(&self, chunk: &[u8]) -> bool {
+        let hash = change::hash_of(chunk).ok();
+        hash.is_some() && hash == ChangeGraph::hash_in_row(self.graph)
     }
 
     fn parse(row: &'a [u8]) -> Option<Self> {

@@ -11,7 +11,7 @@ use super::cache::GraphCache;
 use super::fold;
 use super::tables::{
     CHUNKS, COLLECTIONS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST,
-    FIRST_COLLECTION, HOURS, INLINE_BYTES_MAX, LATEST, LOG, OWN_ROW, SPACES, encode,
+    FIRST_COLLECTION, HELD_BACK, HOURS, INLINE_BYTES_MAX, LATEST, LOG, OWN_ROW, SPACES, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -38,6 +38,9 @@ impl ChangeStore {
             fold::write_swap(&transaction, swap, unix_ms, &mut self.cache)?;
         }
         self.uploads.write(&transaction, &batch.uploads, unix_ms)?;
+        for (space, document, position) in &batch.taken_back {
+            transaction.open_table(HELD_BACK)?.remove((*space, &document.0, *position))?;
+        }
         transaction.commit()?;
         Ok(())
     }

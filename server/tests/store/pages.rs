@@ -3,7 +3,7 @@
 use rejoin_core::DocumentId;
 use rejoin_relay::store::{ChangeStore, LogChunk, LogPage};
 
-use crate::places::{space, stage, store};
+use crate::places::{framed, framed_in, space, stage, store};
 
 /// Three documents in two collections, written to in turns: changes 1 to 9 with so many bytes.
 fn three_documents() -> ChangeStore {
@@ -12,10 +12,10 @@ fn three_documents() -> ChangeStore {
         for document in 1..=3_u8 {
             let collection = if document == 3 { "rejoin.schemas" } else { "jobs" };
             let len = 100 * usize::from(document);
-            stage(&mut store, ("acme", collection, document), round, vec![round; len]);
+            stage(&mut store, ("acme", collection, document), round, framed_in(len, round));
         }
         // Another space has positions of its own.
-        stage(&mut store, ("other", "jobs", 1), round, vec![round]);
+        stage(&mut store, ("other", "jobs", 1), round, framed(&[round]));
         store.commit(0).unwrap();
     }
     store
@@ -36,7 +36,7 @@ fn the_log_is_walked_in_order_from_anywhere() {
         (third.document, third.collection.as_str()),
         (DocumentId([3; 16]), "rejoin.schemas")
     );
-    assert_eq!(third.chunk, LogChunk::Inline(vec![1; 300]));
+    assert_eq!(third.chunk, LogChunk::Inline(framed_in(300, 1)));
     let page = store.log_page(&acme, 4, 7, usize::MAX, usize::MAX).unwrap();
     assert_eq!((positions(&page), page.through), (vec![5, 6, 7], 7));
     let page = store.log_page(&acme, 4, u64::MAX, usize::MAX, 2).unwrap();
@@ -69,15 +69,15 @@ fn a_page_has_no_more_bytes_than_it_may_but_for_one_change() {
 #[test]
 fn long_changes_are_named_in_pages_and_read_in_pieces() {
     let mut store = store();
-    let long: Vec<u8> = (0..50_000_u32).map(|n| n as u8).collect();
-    stage(&mut store, ("acme", "jobs", 1), 1, vec![9; 2000]);
+    let long = framed(&(0..50_000_u32).map(|n| n as u8).collect::<Vec<_>>());
+    stage(&mut store, ("acme", "jobs", 1), 1, framed_in(2000, 9));
     stage(&mut store, ("acme", "jobs", 1), 2, long.clone());
-    stage(&mut store, ("acme", "jobs", 1), 3, vec![7; 10]);
+    stage(&mut store, ("acme", "jobs", 1), 3, framed(&[7]));
     store.commit(0).unwrap();
-    let page = store.log_page(&space("acme"), 0, 3, 2010, 100).unwrap();
+    let page = store.log_page(&space("acme"), 0, 3, 2011, 100).unwrap();
     let chunks: Vec<_> = page.entries.iter().map(|entry| entry.chunk.clone()).collect();
-    let (first, last) = (LogChunk::Inline(vec![9; 2000]), LogChunk::Inline(vec![7; 10]));
-    assert_eq!(chunks, [first, LogChunk::Long { len: 50_000 }, last]);
+    let (first, last) = (LogChunk::Inline(framed_in(2000, 9)), LogChunk::Inline(framed(&[7])));
+    assert_eq!(chunks, [first, LogChunk::Long { len: long.len() as u64 }, last]);
     let number = page.entries[0].number;
     let mut read = Vec::new();
     while read.len() < long.len() {
@@ -87,7 +87,7 @@ fn long_changes_are_named_in_pages_and_read_in_pieces() {
     }
     assert_eq!(read, long);
     assert_eq!(store.chunk_piece(number, 2, 60_000, 10).unwrap(), Some(Vec::new()));
-    assert_eq!(store.chunk_piece(number, 3, 5, 100).unwrap(), Some(vec![7; 5]));
+    assert_eq!(store.chunk_piece(number, 3, 5, 100).unwrap(), Some(framed(&[7])[5..].to_vec()));
     assert_eq!(store.chunk_piece(number, 4, 0, 100).unwrap(), None);
 }
 
@@ -110,7 +110,7 @@ fn a_document_s_neighbouring_changes_are_found() {
 fn documents_are_walked_from_the_one_that_changed_last() {
     let mut store = three_documents();
     let acme = space("acme");
-    stage(&mut store, ("acme", "jobs", 1), 4, vec![4]);
+    stage(&mut store, ("acme", "jobs", 1), 4, framed(&[4]));
     store.commit(0).unwrap();
     let mut walk = |from: u64, floor: u64, count: usize| {
         let page = store.latest_page(&acme, from, floor, count).unwrap();
@@ -142,8 +142,8 @@ fn documents_that_come_first_are_listed() {
     let acme = space("acme");
     let first = store.first_documents(&acme).unwrap();
     assert_eq!(first.iter().map(|(_, id)| id.0[0]).collect::<Vec<_>>(), [3]);
-    stage(&mut store, ("acme", "rejoin.schemas", 9), 1, vec![1]);
-    stage(&mut store, ("acme", "jobs", 8), 1, vec![1]);
+    stage(&mut store, ("acme", "rejoin.schemas", 9), 1, framed(&[1]));
+    stage(&mut store, ("acme", "jobs", 8), 1, framed(&[1]));
     store.commit(0).unwrap();
     let first = store.first_documents(&acme).unwrap();
     assert_eq!(first.iter().map(|(_, id)| id.0[0]).collect::<Vec<_>>(), [3, 9]);

@@ -31,6 +31,14 @@ pub(super) fn open_change(chunk: &[u8]) -> Result<Chunk<'_>, GuardError> {
     frame.check(CHANGE, content)
 }
 
+/// The hash of a change that was checked when it came, to see whether its bytes are still those.
+///
+/// # Errors
+/// They are not: they are no change, or not one with the checksum it claims.
+pub fn hash_of(chunk: &[u8]) -> Result<ChangeHash, GuardError> {
+    open_change(chunk).map(|chunk| chunk.hash)
+}
+
 /// Opens a chunk that must be one document.
 pub(super) fn open_document(chunk: &[u8], bytes_max: usize) -> Result<Chunk<'_>, GuardError> {
     let frame = Frame::read(chunk, bytes_max)?;

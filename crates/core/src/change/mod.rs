@@ -53,14 +53,16 @@ mod layout;
 mod ops;
 mod reader;
 mod snapshot;
+mod sum;
 
 pub use admission::{Admission, Place, Refusal, admit};
 pub use birth::{
     ACTOR_PREFIX, Birth, ContainerKind, ObjectId, RESERVED_ACTOR_BYTES, genesis, genesis_actor,
     genesis_hash, is_reserved, is_reserved_bytes,
 };
-pub use chunk::{ChunkKind, chunks};
+pub use chunk::{ChunkKind, chunks, hash_of};
 pub use error::GuardError;
 pub use guard::{AUTHOR_BYTES_MAX, Change, parse};
 pub(crate) use reader::Reader;
 pub use snapshot::{SNAPSHOT_INFLATED_BYTES_MAX, check_snapshot};
+pub use sum::ChunkSum;

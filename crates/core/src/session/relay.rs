@@ -249,6 +249,15 @@ impl RelaySession {
         }
     }
 
+    /// What the relay has of a space changed in another way than by new changes: damage was found, or
+    /// mended. The replica is told the digests again.
+    pub fn handle_digests_changed(&mut self, space: u32) {
+        let reader = self.readers.get_mut(space as usize);
+        if let Some(reader) = reader.filter(|reader| reader.access != Access::None) {
+            reader.digest_due = true;
+        }
+    }
+
     /// Another peer of the space is doing something.
     pub fn handle_presence(&mut self, presence: Presence) {
         let key = (presence.space, presence.document, presence.peer);
@@ -286,8 +295,15 @@ impl RelaySession {
             }
             (Read::Digests { space }, answer) => {
                 reader.digest_due = false;
-                if let ReadAnswer::Digests(digests) = answer {
-                    return Some(reader.tell(now, space, Some(digests)));
+                match answer {
+                    ReadAnswer::Digests(digests) => {
+                        return Some(reader.tell(now, space, Some(digests)));
+                    }
+                    // The marks are true, and nothing is said of what is older.
+                    ReadAnswer::Withheld if reader.is_untold() => {
+                        return Some(reader.tell(now, space, None));
+                    }
+                    _ => {}
                 }
             }
             (Read::Listing { space, .. }, ReadAnswer::Listing(documents, backfill)) => {

@@ -49,6 +49,11 @@ impl Broadcasts {
         let before = self.by_document.insert(key, broadcast);
         self.bytes -= before.map_or(0, |before| before.bytes());
     }
+
+    fn remove(&mut self, key: &DocumentKey) {
+        let removed = self.by_document.remove(key);
+        self.bytes -= removed.map_or(0, |removed| removed.bytes());
+    }
 }
 
 impl Broadcast {
@@ -93,6 +98,12 @@ impl Relay {
             peer.dirty.insert(*document);
             self.ready.insert(*id);
         }
+    }
+
+    /// Drops what was made for readers of a document, and names those who have it open.
+    pub(in crate::relay) fn forget_broadcast(&mut self, key: &DocumentKey) -> Vec<ConnectionId> {
+        self.peers.broadcasts.remove(key);
+        self.peers.open.get(key).into_iter().flatten().copied().collect()
     }
 
     fn next_frame(
@@ -206,16 +217,17 @@ impl Relay {
         Ok(Some(frame))
     }
 
-    /// A document that cannot be read is passed over; anything else ends the connection, and the
-    /// next turn fails.
+    /// A document that cannot be read is passed over until it is mended; anything else ends the
+    /// connection, and the next turn fails.
     fn pass_over(&mut self, id: ConnectionId, document: &DocumentId, error: &StoreError) {
+        if error.is_confined() {
+            return self.store.suspect(error);
+        }
         let dyn_error = error as &dyn std::error::Error;
         tracing::error!(conn = id.0, %document, error = dyn_error, "read failed");
-        if !error.is_confined() {
-            self.store.fail();
-            let message = "the relay cannot read its store at present";
-            self.close_peer(id, ByeCode::Unavailable, message);
-        }
+        self.store.fail();
+        let message = "the relay cannot read its store at present";
+        self.close_peer(id, ByeCode::Unavailable, message);
     }
 }
 

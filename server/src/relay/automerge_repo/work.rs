@@ -111,8 +111,7 @@ impl Relay {
                     Ok(()) => {}
                     // One damaged document must not stop the others.
                     Err(error) if error.is_confined() => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(conn = id.0, %document, error, "document damaged");
+                        self.store.suspect(&error);
                         self.end_message(id, &document, bytes);
                     }
                     Err(error) => return Err(error),

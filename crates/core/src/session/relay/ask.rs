@@ -114,6 +114,9 @@ pub enum ReadAnswer {
     Listing(Vec<Listed>, Option<Backfill>),
     /// To [`Read::Compare`].
     Compared(Vec<Wanted>),
+    /// To [`Read::Digests`] while something of the space is damaged: nobody is to take the replica
+    /// for equal by digests that count what cannot be read.
+    Withheld,
     /// The store could not read; what was asked is passed over, and the digest will tell.
     Failed,
 }

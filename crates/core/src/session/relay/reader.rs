@@ -319,7 +319,7 @@ impl Reader {
         Transmit::Frame(self.tell(now, space, None))
     }
 
-    fn is_untold(&self) -> bool {
+    pub(super) fn is_untold(&self) -> bool {
         self.told != (self.sent, self.backfill)
     }
 

@@ -1,0 +1,154 @@
+//! Damage of the store: found by whoever reads and by a slow look over everything, said once, taken
+//! out, and mended by replicas that hold what was lost.
+
+use rejoin_core::change::{self, Place};
+use rejoin_core::limits::{
+    SCRUB_BYTES_MAX, SCRUB_DOCUMENTS_MAX, SCRUB_PASS_MS, SCRUB_WAIT_MS_MAX, SCRUB_WAIT_MS_MIN,
+};
+use rejoin_core::wire::ByeCode;
+use rejoin_core::{DocumentId, SpaceName};
+
+use super::intake::Intake;
+use super::{Answer, Author, Relay};
+use crate::store::{HeldBack, Mended, Scrub, StoreError};
+
+/// The look over the store that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Scrubbing {
+    scrub: Scrub,
+    /// When it goes on; nothing before the first turn.
+    due: Option<u64>,
+    /// When this pass over the store began.
+    began: u64,
+}
+
+impl Relay {
+    /// Takes out of damaged documents what cannot be read, before anything else is told of them.
+    pub(super) fn mend(&mut self) -> Result<(), StoreError> {
+        while let Some((number, why)) = self.store.take_suspect() {
+            match self.store.mend(number) {
+                Ok(None) => {}
+                Ok(Some(mended)) => {
+                    self.counters.documents_damaged += 1;
+                    self.counters.changes_damaged += mended.lost;
+                    self.tell_mended(&mended, &why);
+                }
+                Err(error) if error.is_confined() => {
+                    self.counters.documents_damaged += 1;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        number,
+                        why,
+                        error,
+                        "a document is damaged and cannot be mended; stop the relay and run \
+                         `rejoin doctor --salvage` on its file"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+            // Digests were withheld meanwhile, whatever came of it.
+            self.tell_digests();
+        }
+        Ok(())
+    }
+
+    /// Takes in again what was held back of the documents that this commit writes to.
+    pub(super) fn take_back(&mut self) -> Result<(), StoreError> {
+        for HeldBack { space, collection, document, changes } in self.store.held_back()? {
+            let place = Place { space: &space, collection: &collection, document: &document };
+            let Self { options, store, counters, .. } = self;
+            let mut intake = Intake::new(options, store, counters, place)?;
+            for (_, chunk) in &changes {
+                if let Ok(change) = change::parse(chunk) {
+                    intake.take(&change, chunk)?;
+                }
+            }
+            let positions = intake.positions.take();
+            let graph = self.store.known(&place)?.map(|known| known.graph);
+            let is_known = |chunk: &[u8]| {
+                // What is damaged by now is of no use.
+                change::hash_of(chunk)
+                    .map_or(true, |hash| graph.is_some_and(|graph| graph.contains(&hash)))
+            };
+            let taken = changes.iter().filter(|(_, chunk)| is_known(chunk));
+            let taken: Vec<u64> = taken.map(|(position, _)| *position).collect();
+            let is_all = taken.len() == changes.len();
+            self.store.stage_taken_back(&space, document, &taken, is_all);
+            if is_all {
+                tracing::info!(%space, doc = %document, "a damaged document is whole again");
+            }
+            self.answers.push(Answer { author: Author::Peer, name: space, document, positions });
+        }
+        Ok(())
+    }
+
+    /// Goes on with the look over the store, if it is time.
+    pub(super) fn scrub(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
+        let documents = self.store.last_number();
+        match self.scrubbing.due {
+            None => {
+                // Where the time of the day is: a relay that is started anew every night gets
+                // around as well.
+                let part = u128::from(unix_ms % SCRUB_PASS_MS) * u128::from(documents);
+                let from = (part / u128::from(SCRUB_PASS_MS)) as u64;
+                self.scrubbing.scrub = Scrub::from(from);
+                self.scrubbing.began = now;
+            }
+            Some(due) if due > now => return Ok(()),
+            Some(_) => {
+                let Self { store, scrubbing, counters, .. } = self;
+                let scrubbed =
+                    store.scrub(&mut scrubbing.scrub, SCRUB_DOCUMENTS_MAX, SCRUB_BYTES_MAX)?;
+                counters.documents_scrubbed += scrubbed.documents;
+                if scrubbed.is_end {
+                    scrubbing.scrub = Scrub::default();
+                    let next = scrubbing.began.saturating_add(SCRUB_PASS_MS);
+                    scrubbing.began = next.max(now);
+                    scrubbing.due = Some(next.max(now.saturating_add(SCRUB_WAIT_MS_MAX)));
+                    return Ok(());
+                }
+            }
+        }
+        let steps = documents.div_ceil(SCRUB_DOCUMENTS_MAX).max(1);
+        let wait = (SCRUB_PASS_MS / steps).clamp(SCRUB_WAIT_MS_MIN, SCRUB_WAIT_MS_MAX);
+        self.scrubbing.due = Some(now.saturating_add(wait));
+        Ok(())
+    }
+
+    /// When there is damage to take out, or the look over the store goes on.
+    pub(super) fn mending_timeout(&self) -> Option<u64> {
+        if self.store.has_suspects() { Some(self.folding.now) } else { self.scrubbing.due }
+    }
+
+    fn tell_mended(&mut self, mended: &Mended, why: &str) {
+        let Mended { space, document, lost, held_back } = mended;
+        tracing::error!(
+            %space,
+            doc = %document,
+            lost,
+            held_back,
+            why,
+            "a document is damaged; replicas that hold what is lost are asked for it"
+        );
+        self.forget_ranks(space, document);
+    }
+
+    /// Whoever counts by the ranks of a graph that is another now begins anew.
+    fn forget_ranks(&mut self, space: &SpaceName, document: &DocumentId) {
+        let key = (space.clone(), *document);
+        self.forget_folding(&key);
+        for id in self.forget_broadcast(&key) {
+            let message = "a document was damaged at the relay and is mended; dial again";
+            self.close_peer(id, ByeCode::Unavailable, message);
+        }
+    }
+
+    /// Everyone is told the digests anew.
+    fn tell_digests(&mut self) {
+        for (id, space) in self.listeners.values().flatten() {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.session.handle_digests_changed(*space);
+            self.ready.insert(*id);
+        }
+    }
+}

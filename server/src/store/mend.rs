@@ -1,0 +1,300 @@
+//! Takes out of a damaged document what cannot be read, so that the relay says of it only what is
+//! true: its heads and digests then differ from those of replicas that have more, and the ordinary
+//! repair brings back what is lost.
+//!
+//! What builds on a lost change means nothing without it. It is held back, beside the document, and
+//! taken in again when the lost change was pushed again.
+
+mod assess;
+
+use redb::{Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use rejoin_core::{DocumentId, HeadsHash, SpaceName};
+
+use assess::{Assessed, Stored};
+
+use super::reads::{Rows, own_row};
+use super::tables::{
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, HELD_BACK, INDEX,
+    LATEST, LOG, LatestRow, OWN_ROW, POSITIONS_END, RECENT, SNAPSHOTS, SPACES, SpaceRow, encode,
+};
+use super::{ChangeStore, StoreError};
+
+/// A document that was looked at because a read of it failed.
+#[derive(Debug)]
+pub(crate) struct Mended {
+    pub(crate) space: SpaceName,
+    pub(crate) document: DocumentId,
+    /// Changes whose bytes are lost here.
+    pub(crate) lost: u64,
+    /// Changes that wait until those are pushed again.
+    pub(crate) held_back: u64,
+}
+
+/// Where a document belongs, and how it is counted in.
+struct Identity {
+    space: SpaceName,
+    space_number: u32,
+    id: DocumentId,
+    collection: u32,
+    /// The heads by which the digest counts it, if they are known.
+    counted: Option<HeadsHash>,
+    /// The place of its row in [`LATEST`].
+    latest: Option<u64>,
+}
+
+impl ChangeStore {
+    /// Looks at a whole document, and takes out what is damaged of it, in a commit of its own. Call
+    /// it between commits. `None` if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// The database cannot be read or written, or what is left does not say which document it is.
+    pub(crate) fn mend(&mut self, number: u64) -> Result<Option<Mended>, StoreError> {
+        match self.check(number) {
+            Ok(()) => return Ok(None),
+            Err(error) if error.is_confined() => {}
+            Err(error) => return Err(error),
+        }
+        let transaction = self.database.begin_read()?;
+        let documents: Rows = transaction.open_table(DOCUMENTS)?;
+        let row = match own_row(&documents, number) {
+            Ok(row) => Some(row),
+            Err(error) if error.is_confined() => None,
+            Err(error) => return Err(error),
+        };
+        let chunks: Rows = transaction.open_table(CHUNKS)?;
+        let parts: Rows = transaction.open_table(SNAPSHOTS)?;
+        let stored = Stored::read(&documents, &chunks, &parts, number, row.as_ref())?;
+        drop(transaction);
+        let Some(mut identity) = self.identify(number, row.as_ref(), &stored)? else {
+            self.give_up(number, None);
+            return Err(StoreError::Absent { document: number, what: "name" });
+        };
+        let assessed = stored.assess(number);
+        let heads = assessed.graph.heads_hash();
+        if identity.counted.is_none() && self.is_counted_as(&identity, number, &heads)? {
+            identity.counted = Some(heads);
+        }
+        let written = self.write_mended(number, &identity, &stored, &assessed);
+        let Identity { space, id, space_number, .. } = identity;
+        if let Err(error) = written {
+            if error.is_confined() {
+                self.give_up(number, Some(space));
+            }
+            return Err(error);
+        }
+        self.cache.remove(number);
+        self.verified.forget(number);
+        self.absent = None;
+        if assessed.kept.is_empty() {
+            self.recent.forget(space_number, &id);
+        }
+        if !assessed.held_back.is_empty() {
+            self.damage.held_back.insert((space_number, id));
+        }
+        let held_back = assessed.held_back.len() as u64;
+        Ok(Some(Mended { space, document: id, lost: assessed.lost, held_back }))
+    }
+
+    /// Which document it is, by its own row, or else by the row of its last change.
+    fn identify(
+        &self,
+        number: u64,
+        row: Option<&DocumentRow>,
+        stored: &Stored,
+    ) -> Result<Option<Identity>, StoreError> {
+        let transaction = self.database.begin_read()?;
+        let latest = transaction.open_table(LATEST)?;
+        let lasts = [row.map(|row| row.last), stored.last()];
+        for entry in transaction.open_table(SPACES)?.iter()? {
+            let (name, space) = entry?;
+            let space = SpaceRow::decode(name.value(), space.value())?;
+            // Only checked names were ever written.
+            let Ok(name) = SpaceName::new(name.value()) else { continue };
+            let mut found = None;
+            for last in lasts.into_iter().flatten() {
+                let stored = latest.get((space.number, last))?;
+                let stored = stored.map(|stored| LatestRow::decode(stored.value()));
+                found = found.or(stored.filter(|it| it.number == number).map(|it| (last, it)));
+            }
+            let at = found.map(|(last, _)| last);
+            let identity = match (row, found) {
+                (Some(row), _) if row.space == space.number => Identity {
+                    space: name,
+                    space_number: space.number,
+                    id: row.id,
+                    collection: row.collection,
+                    counted: Some(row.heads),
+                    latest: at,
+                },
+                (None, Some((_, latest))) => Identity {
+                    space: name,
+                    space_number: space.number,
+                    id: latest.document,
+                    collection: latest.collection,
+                    counted: None,
+                    latest: at,
+                },
+                _ => continue,
+            };
+            return Ok(Some(identity));
+        }
+        Ok(None)
+    }
+
+    /// Whether the row of its last change says that the document is counted in at these heads.
+    fn is_counted_as(
+        &self,
+        identity: &Identity,
+        number: u64,
+        heads: &HeadsHash,
+    ) -> Result<bool, StoreError> {
+        let Some(at) = identity.latest else { return Ok(false) };
+        let latest = self.database.begin_read()?.open_table(LATEST)?;
+        let stored = latest.get((identity.space_number, at))?;
+        let stored = stored.map(|stored| LatestRow::decode(stored.value()));
+        Ok(stored.is_some_and(|it| it.number == number && it.heads == heads.short()))
+    }
+
+    fn write_mended(
+        &self,
+        number: u64,
+        identity: &Identity,
+        stored: &Stored,
+        assessed: &Assessed<'_>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        let row = document_row(identity, assessed);
+        write_changes(&transaction, number, identity, stored, assessed)?;
+        if let Some(at) = identity.latest {
+            transaction.open_table(LATEST)?.remove((identity.space_number, at))?;
+        }
+        match &row {
+            Some(row) => {
+                let own = encode(row);
+                transaction.open_table(DOCUMENTS)?.insert((number, OWN_ROW), own.as_slice())?;
+                let latest = row.latest(number).encode();
+                transaction.open_table(LATEST)?.insert((row.space, row.last), &latest)?;
+            }
+            None => forget(&transaction, number, identity)?,
+        }
+        count(&transaction, identity, row.as_ref())?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// The document's own row as it is now; `None` if nothing is left of it.
+fn document_row(identity: &Identity, assessed: &Assessed<'_>) -> Option<DocumentRow> {
+    let Identity { space_number, id, collection, .. } = *identity;
+    let (first, last) = (assessed.kept.first()?.position, assessed.kept.last()?.position);
+    let covers = assessed.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
+    let tail = assessed.kept.iter().filter(|kept| kept.position > covers);
+    let row = DocumentRow::new(space_number, id, collection, first);
+    Some(DocumentRow {
+        last,
+        changes: assessed.kept.len() as u64,
+        heads: assessed.graph.heads_hash(),
+        tail_bytes: tail.map(|kept| kept.chunk.len()).sum(),
+        snapshot: assessed.snapshot.clone(),
+        ..row
+    })
+}
+
+fn write_changes(
+    transaction: &WriteTransaction,
+    number: u64,
+    identity: &Identity,
+    stored: &Stored,
+    assessed: &Assessed<'_>,
+) -> Result<(), StoreError> {
+    let mut documents = transaction.open_table(DOCUMENTS)?;
+    let mut chunks = transaction.open_table(CHUNKS)?;
+    let mut log = transaction.open_table(LOG)?;
+    documents.retain_in((number, 0)..(number, POSITIONS_END), |_, _| false)?;
+    for position in stored.positions() {
+        log.remove((identity.space_number, position))?;
+    }
+    for (rank, kept) in (0..).zip(&assessed.kept) {
+        let graph = assessed.graph.encode_entry(rank);
+        let row = ChangeRow { graph: &graph, chunk: kept.chunk }.encode();
+        documents.insert((number, kept.position), row.as_slice())?;
+        log.insert((identity.space_number, kept.position), (number, identity.collection))?;
+        if !matches!(kept.chunk, Chunk::Apart(_)) {
+            chunks.remove((number, kept.position))?;
+        }
+    }
+    for position in assessed.removed() {
+        chunks.remove((number, position))?;
+    }
+    if assessed.snapshot.is_none() {
+        let mut parts = transaction.open_table(SNAPSHOTS)?;
+        parts.retain_in((number, 0)..=(number, u64::MAX), |_, _| false)?;
+    }
+    let mut held_back = transaction.open_table(HELD_BACK)?;
+    for (position, chunk) in &assessed.held_back {
+        held_back.insert((identity.space_number, &identity.id.0, *position), *chunk)?;
+    }
+    Ok(())
+}
+
+/// Takes a document out of which nothing is left, so that what is pushed of it is a new one.
+fn forget(
+    transaction: &WriteTransaction,
+    number: u64,
+    identity: &Identity,
+) -> Result<(), StoreError> {
+    transaction.open_table(DOCUMENTS)?.remove((number, OWN_ROW))?;
+    transaction.open_table(INDEX)?.remove((identity.space_number, &identity.id.0))?;
+    transaction.open_table(RECENT)?.remove(number)?;
+    transaction.open_table(FIRST)?.remove((identity.space_number, number))?;
+    Ok(())
+}
+
+/// Counts the document in the digest of its collection as it is now.
+fn count(
+    transaction: &WriteTransaction,
+    identity: &Identity,
+    row: Option<&DocumentRow>,
+) -> Result<(), StoreError> {
+    let key = (identity.space_number, identity.collection);
+    let mut digests = transaction.open_table(DIGESTS)?;
+    let counted = match &identity.counted {
+        Some(counted) => {
+            let stored = digests.get(key)?.map(|stored| DigestRow::decode(stored.value()));
+            let mut counts = stored.unwrap_or_default();
+            counts.digest.remove(&identity.id, counted);
+            counts.documents = counts.documents.saturating_sub(1);
+            if let Some(row) = row {
+                counts.digest.insert(&row.id, &row.heads);
+                counts.documents += 1;
+            }
+            counts
+        }
+        None => recount(transaction, identity)?,
+    };
+    digests.insert(key, &counted.encode())?;
+    Ok(())
+}
+
+/// Adds up a collection from the rows of its documents, where it is not known by which heads one of
+/// them was counted in. It takes some microseconds for each document of the space.
+fn recount(transaction: &WriteTransaction, identity: &Identity) -> Result<DigestRow, StoreError> {
+    let documents = transaction.open_table(DOCUMENTS)?;
+    let latest = transaction.open_table(LATEST)?;
+    let space = identity.space_number;
+    let mut counts = DigestRow::default();
+    for entry in latest.range((space, 0)..=(space, u64::MAX))? {
+        let latest = LatestRow::decode(entry?.1.value());
+        if latest.collection != identity.collection {
+            continue;
+        }
+        let document = latest.number;
+        let row = documents.get((document, OWN_ROW))?;
+        let row = row.ok_or(StoreError::Absent { document, what: "row" })?;
+        let row = DocumentRow::decode(document, row.value())?;
+        counts.digest.insert(&row.id, &row.heads);
+        counts.documents += 1;
+    }
+    Ok(counts)
+}

@@ -1,0 +1,217 @@
+//! What of a damaged document can be believed.
+
+use rejoin_core::change;
+use rejoin_core::{ChangeGraph, GraphEntry};
+
+use super::super::StoreError;
+use super::super::reads::Rows;
+use super::super::tables::{ChangeRow, Chunk, DocumentRow, POSITIONS_END, SnapshotRow};
+use super::super::verify::check_snapshot;
+
+/// A document's rows as they are.
+pub(super) struct Stored {
+    rows: Vec<Row>,
+    /// A snapshot that is sound by itself.
+    snapshot: Option<SnapshotRow>,
+}
+
+struct Row {
+    position: u64,
+    bytes: Vec<u8>,
+    /// The bytes of a large change.
+    apart: Option<Vec<u8>>,
+}
+
+/// What is left of it.
+pub(super) struct Assessed<'a> {
+    pub(super) graph: ChangeGraph,
+    /// In the order of positions, and so of ranks.
+    pub(super) kept: Vec<Kept<'a>>,
+    /// Changes that are sound and build on one that is not, with their positions.
+    pub(super) held_back: Vec<(u64, &'a [u8])>,
+    /// How many changes are lost.
+    pub(super) lost: u64,
+    lost_at: Vec<u64>,
+    pub(super) snapshot: Option<SnapshotRow>,
+    /// The snapshot holds a change that nothing else tells of.
+    contradicts: bool,
+}
+
+pub(super) struct Kept<'a> {
+    pub(super) position: u64,
+    pub(super) chunk: Chunk<'a>,
+}
+
+impl Stored {
+    pub(super) fn read(
+        documents: &Rows,
+        chunks: &Rows,
+        parts: &Rows,
+        number: u64,
+        own: Option<&DocumentRow>,
+    ) -> Result<Self, StoreError> {
+        let mut rows = Vec::new();
+        for entry in documents.range((number, 0)..(number, POSITIONS_END))? {
+            let (key, value) = entry?;
+            let position = key.value().1;
+            let apart = chunks.get((number, position))?.map(|chunk| chunk.value().to_vec());
+            rows.push(Row { position, bytes: value.value().to_vec(), apart });
+        }
+        let claimed = match own {
+            Some(own) => own.snapshot.clone(),
+            None => unclaimed(parts, number, &rows)?,
+        };
+        let sound = claimed
+            .map(|snapshot| check_snapshot(parts, number, snapshot.bytes).map(|()| snapshot));
+        let snapshot = match sound.transpose() {
+            Ok(snapshot) => snapshot,
+            Err(error) if error.is_confined() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { rows, snapshot })
+    }
+
+    pub(super) fn last(&self) -> Option<u64> {
+        self.rows.last().map(|row| row.position)
+    }
+
+    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
+        self.rows.iter().map(|row| row.position)
+    }
+
+    pub(super) fn assess(&self, number: u64) -> Assessed<'_> {
+        let assessed = self.assess_with(number, self.snapshot.clone());
+        if assessed.contradicts { self.assess_with(number, None) } else { assessed }
+    }
+
+    fn assess_with(&self, number: u64, snapshot: Option<SnapshotRow>) -> Assessed<'_> {
+        let covers = snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
+        let mut assessed = Assessed::new(snapshot);
+        // The graph as its rows tell it, up to one that is damaged: those after it refer to it.
+        let mut told = Some(ChangeGraph::new());
+        for stored in &self.rows {
+            let row = ChangeRow::decode(number, &stored.bytes).ok();
+            let entry = told.as_mut().and_then(|graph| {
+                let rank = graph.push_encoded(row?.graph).ok()?;
+                Some(graph.entry(rank))
+            });
+            if entry.is_none() {
+                told = None;
+            }
+            let is_covered = stored.position <= covers;
+            let chunk = stored.chunk(row);
+            let change = chunk.bytes().and_then(|bytes| change::parse(bytes).ok());
+            let change = change.map(|change| GraphEntry::from(&change));
+            let change = change.filter(|it| entry.as_ref().is_none_or(|e| e.hash == it.hash));
+            match (change, entry) {
+                (Some(change), _) => assessed.take(stored.position, change, chunk, is_covered),
+                (None, Some(entry)) if is_covered => {
+                    assessed.take(stored.position, entry, Bytes::InSnapshot, is_covered);
+                }
+                _ => assessed.lose(stored.position, is_covered),
+            }
+        }
+        assessed.fold();
+        assessed
+    }
+}
+
+/// The snapshot of a document whose own row is lost: nothing tells how far it goes but that changes
+/// were folded into it.
+fn unclaimed(parts: &Rows, number: u64, rows: &[Row]) -> Result<Option<SnapshotRow>, StoreError> {
+    let is_folded = |row: &&Row| {
+        ChangeRow::decode(number, &row.bytes).is_ok_and(|row| row.chunk == Chunk::Folded)
+    };
+    let folded = rows.iter().take_while(is_folded);
+    let Some((changes, last)) = folded.enumerate().last() else { return Ok(None) };
+    let mut bytes = 0;
+    for part in parts.range((number, 0)..=(number, u64::MAX))? {
+        bytes += part?.1.value().len() as u64;
+    }
+    let covers = last.position;
+    Ok(Some(SnapshotRow { covers, changes: changes as u64 + 1, bytes, folded: covers }))
+}
+
+/// Where the bytes of a change are, if they are anywhere.
+#[derive(Clone, Copy)]
+enum Bytes<'a> {
+    Inline(&'a [u8]),
+    Apart(&'a [u8]),
+    InSnapshot,
+    Nowhere,
+}
+
+impl<'a> Bytes<'a> {
+    fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Inline(bytes) | Self::Apart(bytes) => Some(bytes),
+            Self::InSnapshot | Self::Nowhere => None,
+        }
+    }
+}
+
+impl Row {
+    fn chunk<'a>(&'a self, row: Option<ChangeRow<'a>>) -> Bytes<'a> {
+        match (row.map(|row| row.chunk), &self.apart) {
+            (Some(Chunk::Inline(bytes)), _) => Bytes::Inline(bytes),
+            (_, Some(apart)) => Bytes::Apart(apart),
+            _ => Bytes::Nowhere,
+        }
+    }
+}
+
+impl<'a> Assessed<'a> {
+    fn new(snapshot: Option<SnapshotRow>) -> Self {
+        Self {
+            graph: ChangeGraph::new(),
+            kept: Vec::new(),
+            held_back: Vec::new(),
+            lost: 0,
+            lost_at: Vec::new(),
+            snapshot,
+            contradicts: false,
+        }
+    }
+
+    /// The positions of changes that are not kept.
+    pub(super) fn removed(&self) -> impl Iterator<Item = u64> {
+        let held_back = self.held_back.iter().map(|(position, _)| *position);
+        self.lost_at.iter().copied().chain(held_back)
+    }
+
+    fn take(&mut self, position: u64, entry: GraphEntry, bytes: Bytes<'a>, is_covered: bool) {
+        match (self.graph.insert(entry), bytes.bytes()) {
+            (Ok(_), _) => {
+                let chunk = match bytes {
+                    Bytes::Inline(bytes) => Chunk::Inline(bytes),
+                    // It was written from a length that fits.
+                    Bytes::Apart(bytes) => Chunk::Apart(bytes.len() as u32),
+                    Bytes::InSnapshot | Bytes::Nowhere => Chunk::Folded,
+                };
+                self.kept.push(Kept { position, chunk });
+            }
+            (Err(_), Some(bytes)) => {
+                self.held_back.push((position, bytes));
+                self.contradicts |= is_covered;
+            }
+            (Err(_), None) => self.lose(position, is_covered),
+        }
+    }
+
+    fn lose(&mut self, position: u64, is_covered: bool) {
+        self.lost += 1;
+        self.lost_at.push(position);
+        self.contradicts |= is_covered;
+    }
+
+    /// Where the bytes of a change are in the snapshot only, so are those of all before it.
+    fn fold(&mut self) {
+        let is_folded = |kept: &Kept<'_>| kept.chunk == Chunk::Folded;
+        let Some(end) = self.kept.iter().rposition(is_folded) else { return };
+        let folded = self.kept[end].position;
+        self.kept[..=end].iter_mut().for_each(|kept| kept.chunk = Chunk::Folded);
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.folded = snapshot.folded.max(folded);
+        }
+    }
+}

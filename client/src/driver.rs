@@ -2,7 +2,7 @@
 //! relay, makes one commit of what has come, and answers. It runs a private runtime, so an
 //! application needs none, and may run any.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::applying::Applying;
 use crate::dial::{self, Backoff, Connection, Incoming, RelayAddress};
 use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineError, EngineOptions};
-use crate::file::{OpenError, open_database};
+use crate::file::{OpenError, open_database, unpanicked};
 use crate::status::Status;
 use crate::store::{Store, StoreError};
 
@@ -59,6 +59,12 @@ pub(crate) fn spawn(
         }
     })?;
     Ok(())
+}
+
+/// Does what reads or writes the file. A damaged one may make redb panic, which ends neither the
+/// thread nor the process.
+fn fenced<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    unpanicked(work).unwrap_or_else(|reason| Err(StoreError::corrupt(reason).into()))
 }
 
 struct Driver {
@@ -110,12 +116,9 @@ impl Driver {
         options: EngineOptions,
         commands: mpsc::Receiver<Command>,
     ) -> Result<(Self, Opened), OpenError> {
-        let database = open_database(&path)?;
-        let store = Store::open(database, random_bytes())
-            .map_err(|source| OpenError::Store { path: path.clone(), source })?;
-        let store = Arc::new(store);
-        let mut engine = Engine::new(Arc::clone(&store), options, random_bytes)
-            .map_err(|source| OpenError::Engine { path: path.clone(), source: Box::new(source) })?;
+        let opened = unpanicked(|| Self::open_engine(&path, options));
+        let (store, mut engine) = opened
+            .unwrap_or_else(|reason| Err(OpenError::Damaged { path: path.clone(), reason }))?;
         let (mut applying, left) = Applying::open(&path);
         engine.note_applying(left, move |suspects| applying.note(suspects));
         let (status, watched) = watch::channel(engine.status().clone());
@@ -137,10 +140,21 @@ impl Driver {
         Ok((driver, Opened { store, status: watched }))
     }
 
+    fn open_engine(path: &Path, options: EngineOptions) -> Result<(Arc<Store>, Engine), OpenError> {
+        let database = open_database(path)?;
+        let store = Store::open(database, random_bytes())
+            .map_err(|source| OpenError::Store { path: path.to_owned(), source })?;
+        let store = Arc::new(store);
+        let engine = Engine::new(Arc::clone(&store), options, random_bytes).map_err(|source| {
+            OpenError::Engine { path: path.to_owned(), source: Box::new(source) }
+        })?;
+        Ok((store, engine))
+    }
+
     async fn run(&mut self) {
         loop {
             let woken = self.wait().await;
-            let closing = match self.handle(woken) {
+            let closing = match fenced(|| self.handle(woken)) {
                 Ok(closing) => closing,
                 Err(error) => {
                     self.fail(&error);
@@ -151,7 +165,7 @@ impl Driver {
             if self.engine.is_lost() && self.reopen_at.is_none() {
                 self.recover("the file failed");
             }
-            if let Err(error) = self.turn() {
+            if let Err(error) = fenced(|| self.turn()) {
                 self.fail(&error);
             }
             if let Some(trouble) = self.ended.take() {
@@ -424,12 +438,13 @@ impl Driver {
     }
 
     fn reopen(&mut self) {
-        let opened =
+        let opened = unpanicked(|| {
             open_database(&self.path).map_err(|error| error.to_string()).and_then(|database| {
                 self.engine.store().reopen(database).map_err(|error| error.to_string())?;
                 self.engine.handle_reopened().map_err(|error| error.to_string())
-            });
-        self.reopen_at = match opened {
+            })
+        });
+        self.reopen_at = match opened.flatten() {
             Ok(()) => None,
             Err(error) => {
                 self.engine.store().close();
@@ -441,7 +456,7 @@ impl Driver {
 
     async fn close(&mut self) {
         let now = self.now();
-        if let Err(error) = self.engine.flush(now) {
+        if let Err(error) = fenced(|| self.engine.flush(now)) {
             warn!(error = &error as &dyn std::error::Error, "not everything was flushed");
         }
         self.hang_up("the replica closes");

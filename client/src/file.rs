@@ -20,6 +20,10 @@ pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
     if !path.exists() {
         create_whole(path).map_err(refused)?;
     }
+    // redb would make a new, empty replica of it, and nobody would hear that one was lost.
+    if std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0) {
+        return Err(OpenError::Empty { path: path.to_owned() });
+    }
     let open = || Database::builder().set_cache_size(CACHE_BYTES).create(path);
     let opened = unpanicked(open)
         .unwrap_or_else(|reason| Err(DatabaseError::Storage(StorageError::Corrupted(reason))));
@@ -143,8 +147,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// The file is there and has no bytes.
+    #[error("{} is empty: was it cut short? Move it away to begin anew, or restore it from a backup", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// Not a replica, or no longer one.
-    #[error("{} is damaged or not a replica ({reason}); move it away, or restore it from a backup", path.display())]
+    #[error("{} is damaged or not a replica ({reason}); `rejoin doctor --salvage` takes out what can still be read of a damaged one, or restore it from a backup", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -230,7 +230,6 @@ impl Replica {
         }
     }
 
-    /// Reads the last commit. Damage that redb panics on is an error, too.
     /// The natural key of a document, if it is here and has one.
     ///
     /// # Errors
@@ -239,13 +238,13 @@ impl Replica {
         Ok(self.read(|view| view.document(document))?.and_then(|row| row.key))
     }
 
+    /// Reads the last commit. Damage that redb panics on is an error, too.
     pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&ReadView) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        unpanicked(|| read(&self.inner.store.read()?)).unwrap_or_else(|reason| {
-            Err(StoreError::Corrupt(Box::new(redb::Error::Corrupted(reason))))
-        })
+        unpanicked(|| read(&self.inner.store.read()?))
+            .unwrap_or_else(|reason| Err(StoreError::corrupt(reason)))
     }
 
     pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {

@@ -49,14 +49,14 @@ impl Store {
     /// # Errors
     /// The database could not be read or written, or belongs to something else.
     pub fn open(database: Database, fresh: [u8; 16]) -> Result<Self, StoreError> {
-        let foreign = {
-            let txn = database.begin_read().map_err(unavailable)?;
-            let mut tables = txn.list_tables().map_err(unavailable)?;
-            let own = tables.any(|table| [META.name(), META_BEFORE.name()].contains(&table.name()));
-            !own && txn.list_tables().map_err(unavailable)?.next().is_some()
-        };
-        if foreign {
-            return Err(StoreError::Foreign);
+        let txn = database.begin_read().map_err(unavailable)?;
+        let tables = txn.list_tables().map_err(unavailable)?;
+        let tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+        drop(txn);
+        let has = |name: &str| tables.iter().any(|table| table == name);
+        if !has(META.name()) && !has(META_BEFORE.name()) && !tables.is_empty() {
+            let is_relay = has(RELAY_TABLE);
+            return Err(if is_relay { StoreError::RelayFile } else { StoreError::Foreign });
         }
         let device = prepare(&database, fresh)?;
         Ok(Self { database: RwLock::new(Some(database)), device })
@@ -632,6 +632,9 @@ pub fn space_digest(digests: &[(CollectionName, DigestRow)]) -> SetDigest {
     sum
 }
 
+/// A table that every relay's file has.
+const RELAY_TABLE: &str = "identity-1";
+
 fn name(collection: &str) -> Result<CollectionName, StoreError> {
     CollectionName::new(collection).map_err(|_| StoreError::Foreign)
 }
@@ -655,6 +658,12 @@ pub enum StoreError {
     /// Not a replica, or one of a version this program does not know.
     #[error("the file is not a replica of this version; open another one")]
     Foreign,
+    /// The file of a relay.
+    #[error(
+        "the file is a relay's and not a replica's; give --replica another file, and give this one's \
+         folder to `rejoin relay --data`"
+    )]
+    RelayFile,
     /// A row that does not read back.
     #[error("a row of {table} does not read back; run `rejoin doctor` on the file")]
     Row {
@@ -664,7 +673,10 @@ pub enum StoreError {
         source: minicbor::decode::Error,
     },
     /// redb found the file damaged.
-    #[error("the file is damaged; run `rejoin doctor` on a copy of it")]
+    #[error(
+        "the file is damaged; `rejoin doctor --salvage` takes out what can still be read, or restore \
+         it from a backup"
+    )]
     Corrupt(#[source] Box<redb::Error>),
     /// Anything else.
     #[error("the file could not be used; check the disk and open it again")]
@@ -672,4 +684,11 @@ pub enum StoreError {
     /// After a failed commit, until the file is open again.
     #[error("the file is being opened again after a failed write; try again in a moment")]
     Reopening,
+}
+
+impl StoreError {
+    /// Of a file of which redb said, or did, what makes no sense.
+    pub(crate) fn corrupt(reason: String) -> Self {
+        Self::Corrupt(Box::new(redb::Error::Corrupted(reason)))
+    }
 }

@@ -124,8 +124,21 @@ pub enum ServeError {
         /// The process, if it said so.
         pid: Option<u32>,
     },
+    /// The file is there and has no bytes.
+    #[error(
+        "{} is empty: was it cut short? Move it away to begin anew, or restore it from a backup",
+        path.display()
+    )]
+    Empty {
+        /// The database.
+        path: PathBuf,
+    },
     /// The file is no database, or not a sound one.
-    #[error("{} is damaged or no database of a relay; restore it from a backup", path.display())]
+    #[error(
+        "{} is damaged or no database of a relay; `rejoin doctor --salvage` takes out what can still \
+         be read of a damaged one, or restore it from a backup",
+        path.display()
+    )]
     Corrupt {
         /// The database.
         path: PathBuf,

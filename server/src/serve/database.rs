@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, StorageError};
@@ -9,6 +10,7 @@ use redb::{Database, DatabaseError, StorageError};
 use super::ServeError;
 use super::file::{CountedFile, Written};
 use crate::relay::{Relay, RelayOptions};
+use crate::store::unpanicked;
 
 /// The relay's folder: a database, and beside it the number of the process that has it open.
 #[derive(Debug)]
@@ -35,10 +37,19 @@ impl DataFolder {
         }
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_bytes);
+        if fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() == 0) {
+            // It would be taken for a new one.
+            return Err(ServeError::Empty { path });
+        }
         let file = CountedFile::open(&path, self.written.clone());
-        let opened = file.and_then(|file| builder.create_with_backend(file));
+        let open = || file.and_then(|file| builder.create_with_backend(file));
+        // redb reports most damage, and panics on some.
+        let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+            let reason = "its pages contradict each other".to_owned();
+            Err(StorageError::Corrupted(reason).into())
+        });
         let database = opened.map_err(|error| self.explain(path.clone(), error))?;
-        let relay = Relay::open(database, options, rand::random)
+        let relay = unpanicked(|| Relay::open(database, options, rand::random))
             .map_err(|source| ServeError::Store { path, source })?;
         self.is_ours = true;
         // Only for the message of whoever finds the database locked.

@@ -23,7 +23,7 @@ use super::engine::{Batch, Command, Health, Protocol};
 use super::file::Written;
 use crate::compaction::CompactionError;
 use crate::relay::{Close, ConnectionId, Counters, Notice, Relay};
-use crate::store::StoreError;
+use crate::store::{StoreError, unpanicked};
 
 /// Opens the relay's store.
 pub(super) type OpenStore = Box<dyn FnMut() -> Result<Relay, ServeError> + Send>;
@@ -263,7 +263,7 @@ impl Driver {
     fn answer_health(&mut self, answer: oneshot::Sender<Health>) {
         let Some(relay) = &mut self.relay else { return };
         if self.committed.elapsed() > PROBE_AFTER {
-            match relay.probe() {
+            match unpanicked(|| relay.probe()) {
                 Ok(()) => self.committed = Instant::now(),
                 Err(error) => return self.fail(&error),
             }
@@ -284,7 +284,7 @@ impl Driver {
             commit_ms = tracing::field::Empty
         );
         let begun = Instant::now();
-        let turned = span.in_scope(|| relay.turn(now, unix_ms()));
+        let turned = span.in_scope(|| unpanicked(|| relay.turn(now, unix_ms())));
         let after = relay.totals();
         if after.commits > before.commits {
             self.committed = Instant::now();
@@ -310,7 +310,11 @@ impl Driver {
                 link.is_waiting = true;
                 continue;
             }
-            let frames = relay.poll_transmit(now, id, link.batch_bytes);
+            let frames = match unpanicked(|| Ok(relay.poll_transmit(now, id, link.batch_bytes))) {
+                Ok(frames) => frames,
+                // The disk may be damaged where it concerns everybody.
+                Err(error) => return self.fail(&error),
+            };
             let batch = Batch { frames, close: relay.poll_close(id) };
             if !batch.is_empty() {
                 link.given_at = Instant::now();
@@ -332,9 +336,13 @@ impl Driver {
         if self.is_folding {
             return;
         }
-        if let Some(input) = relay.poll_compaction() {
-            self.is_folding = true;
-            compactor.fold(input);
+        match unpanicked(|| Ok(relay.poll_compaction())) {
+            Ok(Some(input)) => {
+                self.is_folding = true;
+                compactor.fold(input);
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -383,7 +391,8 @@ impl Driver {
         relay.stop(code, message, |_| retry_after_ms());
         tell_notices(&mut relay, &self.links);
         for (id, link) in &mut self.links {
-            let frames = relay.poll_transmit(now, *id, usize::MAX);
+            let last = unpanicked(|| Ok(relay.poll_transmit(now, *id, usize::MAX)));
+            let frames = last.unwrap_or_default();
             link.end(Batch { frames, close: relay.poll_close(*id) });
         }
     }

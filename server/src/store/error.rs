@@ -13,6 +13,21 @@ pub enum StoreError {
          last commit landed is unknown"
     )]
     Database(#[source] Box<redb::Error>),
+    /// The file is damaged where all of it depends on it.
+    #[error(
+        "the relay's file is damaged; stop the relay, and take out what can still be read with \
+         `rejoin doctor --salvage`, or restore it from a backup"
+    )]
+    Corrupt(#[source] Box<redb::Error>),
+    /// The file is of another program, or of a replica.
+    #[error(
+        "the relay's file holds something else{}; give the relay a folder of its own",
+        if *.is_replica { ": it is a replica's, which `rejoin --replica FILE` works on" } else { "" }
+    )]
+    Foreign {
+        /// Whether it is a replica's.
+        is_replica: bool,
+    },
     /// Something failed before, and what is in memory may not be what is on disk.
     #[error("the relay's database failed before; reopen it")]
     Failed,
@@ -105,6 +120,18 @@ impl StoreError {
         self.document().is_some()
     }
 
+    /// Of a file of which redb said, or did, what makes no sense.
+    pub(crate) fn corrupt(reason: &str) -> Self {
+        Self::Corrupt(Box::new(redb::Error::Corrupted(reason.to_owned())))
+    }
+
+    fn of_redb(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Corrupted(_) => Self::Corrupt(Box::new(error)),
+            error => Self::Database(Box::new(error)),
+        }
+    }
+
     /// The number of the only document that is affected.
     pub(crate) fn document(&self) -> Option<u64> {
         match self {
@@ -121,7 +148,7 @@ macro_rules! from_redb {
     ($($error:ident),*) => {$(
         impl From<redb::$error> for StoreError {
             fn from(error: redb::$error) -> Self {
-                Self::Database(Box::new(error.into()))
+                Self::of_redb(error.into())
             }
         }
     )*};

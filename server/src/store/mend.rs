@@ -12,6 +12,7 @@ use rejoin_core::{DocumentId, HeadsHash, SpaceName};
 
 use assess::{Assessed, Stored};
 
+use super::guard::confined;
 use super::reads::{Rows, own_row};
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, HELD_BACK, INDEX,
@@ -56,14 +57,22 @@ impl ChangeStore {
         }
         let transaction = self.database.begin_read()?;
         let documents: Rows = transaction.open_table(DOCUMENTS)?;
-        let row = match own_row(&documents, number) {
+        let row = match confined(number, || own_row(&documents, number)) {
             Ok(row) => Some(row),
             Err(error) if error.is_confined() => None,
             Err(error) => return Err(error),
         };
         let chunks: Rows = transaction.open_table(CHUNKS)?;
         let parts: Rows = transaction.open_table(SNAPSHOTS)?;
-        let stored = Stored::read(&documents, &chunks, &parts, number, row.as_ref())?;
+        let read = || Stored::read(&documents, &chunks, &parts, number, row.as_ref());
+        let stored = match confined(number, read) {
+            Err(error) if error.is_confined() => {
+                // Whole pages are gone, and writing beside them would make it worse.
+                self.give_up(number, None);
+                return Err(error);
+            }
+            stored => stored?,
+        };
         drop(transaction);
         let Some(mut identity) = self.identify(number, row.as_ref(), &stored)? else {
             self.give_up(number, None);

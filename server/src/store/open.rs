@@ -2,7 +2,7 @@
 
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
-    WriteTransaction,
+    TableHandle, WriteTransaction,
 };
 use rejoin_core::RelayId;
 
@@ -114,6 +114,13 @@ impl Numbers {
 }
 
 fn found(transaction: &ReadTransaction) -> Result<Found, StoreError> {
+    let tables = transaction.list_tables()?;
+    let tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+    let has = |name: &str| tables.iter().any(|table| table == name);
+    if !tables.is_empty() && !has(NUMBERS.name()) {
+        let is_replica = REPLICA_TABLES.iter().any(|name| has(name));
+        return Err(StoreError::Foreign { is_replica });
+    }
     let numbers = match transaction.open_table(NUMBERS) {
         Ok(numbers) => numbers,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Found::Nothing),
@@ -123,6 +130,9 @@ fn found(transaction: &ReadTransaction) -> Result<Found, StoreError> {
     let format = numbers.get("format")?;
     Ok(format.map_or(Found::Nothing, |format| Found::Format(format.value())))
 }
+
+/// Tables of which every replica's file has one.
+const REPLICA_TABLES: [&str; 2] = ["meta-2", "meta-1"];
 
 /// So that no read has to ask whether a table is there.
 pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {

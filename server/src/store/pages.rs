@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use redb::ReadableDatabase;
 use rejoin_core::{CollectionName, DocumentId, ShortHash, SpaceName};
 
+use super::guard::confined;
 use super::reads::{Rows, above, chunk_of, first_after, own_row};
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, FIRST, LATEST, LOG, LatestRow,
@@ -116,7 +117,7 @@ impl ChangeStore {
                 break;
             }
             let room_left = if page.entries.is_empty() { u64::MAX } else { room };
-            match chunks.read(number, position, room_left) {
+            match confined(number, || chunks.read(number, position, room_left)) {
                 Ok(Some((document, chunk))) => {
                     if let LogChunk::Inline(bytes) = &chunk {
                         room = room.saturating_sub(bytes.len() as u64);

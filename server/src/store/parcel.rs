@@ -3,6 +3,7 @@
 use redb::ReadableDatabase;
 use rejoin_core::{DocumentId, SpaceName};
 
+use super::guard::confined;
 use super::reads::{Rows, chunk_of};
 use super::tables::{CHUNKS, ChangeRow, DOCUMENTS, SNAPSHOTS, SnapshotRow};
 use super::{ChangeStore, StoreError};
@@ -38,11 +39,13 @@ impl ChangeStore {
         let is_better = snapshot.is_some() && *first == 0;
         match snapshot {
             Some(snapshot) if takes_document && (is_needed || is_better) => {
-                self.snapshot_and_rest(document, &snapshot, &positions, bytes_max).map(Some)
+                let read = || self.snapshot_and_rest(document, &snapshot, &positions, bytes_max);
+                confined(document, read).map(Some)
             }
             _ if is_needed => Ok(None),
             _ => {
-                let (chunks, taken) = self.chunks_at(document, &positions, bytes_max)?;
+                let read = || self.chunks_at(document, &positions, bytes_max);
+                let (chunks, taken) = confined(document, read)?;
                 Ok(Some(Parcel { chunks, taken, is_document: false }))
             }
         }

@@ -12,6 +12,7 @@ use rejoin_core::{
 };
 
 use super::cache::Held;
+use super::guard::confined;
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, LATEST, LatestRow,
     OWN_ROW, POSITIONS_END, SNAPSHOTS,
@@ -115,9 +116,20 @@ impl ChangeStore {
         here: Option<BegunPiece>,
         bytes_max: usize,
     ) -> Result<Option<Part>, StoreError> {
-        let transaction = self.database.begin_read()?;
         let Some(of_space) = self.space_number(space)? else { return Ok(None) };
         let Some(number) = self.number(of_space, document)? else { return Ok(None) };
+        confined(number, || self.part_of(space, number, from, here, bytes_max)).map(Some)
+    }
+
+    fn part_of(
+        &mut self,
+        space: &SpaceName,
+        number: u64,
+        from: u64,
+        here: Option<BegunPiece>,
+        bytes_max: usize,
+    ) -> Result<Part, StoreError> {
+        let transaction = self.database.begin_read()?;
         let documents = transaction.open_table(DOCUMENTS)?;
         let row = own_row(&documents, number)?;
         let absent = StoreError::Absent { document: number, what: "collection" };
@@ -137,15 +149,7 @@ impl ChangeStore {
             self.verified.snapshot(&parts, number, snapshot)?;
             let bytes = snapshot_piece(&parts, number, offset, bytes_max)?;
             let next = Some(position + 1).filter(|next| *next <= row.last);
-            return Ok(Some(Part::Piece {
-                collection,
-                kind,
-                position,
-                offset,
-                total,
-                bytes,
-                next,
-            }));
+            return Ok(Part::Piece { collection, kind, position, offset, total, bytes, next });
         }
         let chunks = transaction.open_table(CHUNKS)?;
         let (changes, next) = changes_part(&documents, &chunks, number, from, bytes_max)?;
@@ -157,11 +161,11 @@ impl ChangeStore {
                 let piece = self.chunk_piece(number, position, offset, bytes_max)?;
                 let bytes = piece.filter(|bytes| !bytes.is_empty()).ok_or(absent)?;
                 let next = after;
-                Ok(Some(Part::Piece { collection, kind, position, offset, total, bytes, next }))
+                Ok(Part::Piece { collection, kind, position, offset, total, bytes, next })
             }
             next => {
                 let next = next.map(|next| next.position());
-                Ok(Some(Part::Changes { collection, changes, next }))
+                Ok(Part::Changes { collection, changes, next })
             }
         }
     }
@@ -235,7 +239,7 @@ impl ChangeStore {
     /// As [`load`](Self::load), by the document's number.
     pub(super) fn load_number(&mut self, number: u64) -> Result<Option<&mut Held>, StoreError> {
         if !self.cache.contains(number) {
-            let held = self.read_held(number)?;
+            let held = confined(number, || self.read_held(number))?;
             self.graphs_loaded += 1;
             self.cache.insert(held);
             self.evict();

@@ -4,6 +4,7 @@ use redb::{ReadOnlyTable, ReadableDatabase};
 use rejoin_core::ChangeGraph;
 use rejoin_core::change::ChunkSum;
 
+use super::guard::confined;
 use super::reads::{Rows, chunk_of};
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DOCUMENTS, DocumentRow, LATEST, LATEST_BYTES, OWN_ROW, POSITIONS_END,
@@ -81,7 +82,7 @@ impl ChangeStore {
         let mut scrubbed = Scrubbed::default();
         let mut bytes = 0;
         while scrubbed.documents < documents_max && bytes < bytes_max {
-            match scrub.look(&tables) {
+            match confined(scrub.number, || scrub.look(&tables)) {
                 Ok(Looked::Bytes(looked)) => bytes += looked,
                 Ok(Looked::Document) => scrubbed.documents += 1,
                 Ok(Looked::End) => {
@@ -107,7 +108,7 @@ impl ChangeStore {
         let tables = self.scrub_tables()?;
         let mut scrub = Scrub::from(number);
         loop {
-            let looked = scrub.look(&tables)?;
+            let looked = confined(number, || scrub.look(&tables))?;
             if matches!(looked, Looked::Document) && scrub.number == number + 1 {
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rejoin_tests::processes::{Rejoin, Running};
+use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
 
 fn folder() -> (tempfile::TempDir, Rejoin) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -54,6 +54,39 @@ fn a_damaged_replica_is_reported_and_not_written_over() {
     assert!(said.contains("a.redb is damaged"), "{said}");
     assert!(said.contains("restore it from a backup"), "{said}");
     assert_eq!(fs::read(&file).expect("the file"), bytes);
+}
+
+#[test]
+fn an_empty_file_is_no_new_replica_and_no_new_relay() {
+    let (folder, rejoin) = folder();
+    let file = folder.path().join("a.redb");
+    fs::write(&file, "").expect("a file");
+    for command in ["list jobs", "set jobs 1 a=b", "doctor"] {
+        let said = rejoin.refused(words(&format!("--replica a.redb {command}")));
+        assert!(said.contains("a.redb is empty: was it cut short?"), "{command}: {said}");
+    }
+    assert_eq!(fs::metadata(&file).expect("the file").len(), 0);
+    fs::create_dir(folder.path().join("relay")).expect("a folder");
+    let store = folder.path().join("relay/relay.redb");
+    fs::write(&store, "").expect("a file");
+    let said = rejoin.refused(words("relay --listen 127.0.0.1:0 --data relay"));
+    assert!(said.contains("relay.redb is empty: was it cut short?"), "{said}");
+    assert_eq!(fs::metadata(&store).expect("the file").len(), 0);
+}
+
+#[test]
+fn a_file_of_the_other_kind_is_told_as_such() {
+    let (folder, rejoin) = folder();
+    rejoin.ok(words("--replica a.redb set jobs 1 status=booked"));
+    fs::create_dir(folder.path().join("relay")).expect("a folder");
+    let store = folder.path().join("relay/relay.redb");
+    fs::copy(folder.path().join("a.redb"), &store).expect("a copy");
+    let said = rejoin.refused(words("relay --listen 127.0.0.1:0 --data relay"));
+    assert!(said.contains("it is a replica's"), "{said}");
+    fs::remove_file(&store).expect("the copy");
+    drop(RelayProcess::start(folder.path().join("relay")));
+    let said = rejoin.refused(words("--replica relay/relay.redb list jobs"));
+    assert!(said.contains("the file is a relay's"), "{said}");
 }
 
 #[test]

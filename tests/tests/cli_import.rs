@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use rejoin_tests::processes::{Ended, Rejoin};
+use rejoin_tests::processes::{Ended, Rejoin, RelayProcess};
 use serde_json::{Value, json};
 
 /// A folder with a file `jobs.csv` and a replica `a.redb`.
@@ -63,6 +63,46 @@ fn a_second_import_changes_nothing() {
     assert_eq!(second.stdout, "jobs: 2 rows: 0 created, 0 changed, 2 unchanged\n");
     assert_eq!((second.code, second.stderr.as_str()), (0, ""));
     assert_eq!(import.digest(), digest);
+}
+
+/// The file says what is a candidate already, and its importer said it: until somebody decides, that
+/// is nothing new, however often it is imported.
+#[test]
+fn importing_again_while_a_review_is_open_adds_no_candidate() {
+    let import = Import::of("id,phone,floor\n1,100,2\n2,500,1\n");
+    let relay = RelayProcess::start(import.folder.path().join("relay"));
+    let run = |line: &str| import.rejoin.ok(line.split(' '));
+    let meet = || {
+        for device in ["a.redb", "b.redb", "a.redb"] {
+            run(&format!("--replica {device} sync {} --once", relay.url()));
+        }
+    };
+    import.json(0);
+    meet();
+    run("--replica b.redb set jobs 1 phone=300");
+    import.write("id,phone,floor\n1,200,2\n2,500,1\n");
+    assert_eq!(import.json(0)["changed"], 1);
+    meet();
+    let candidates = || {
+        let reviews = import.rejoin.json(["--replica", "a.redb", "reviews"]);
+        assert_eq!(reviews.as_array().expect("reviews").len(), 1, "{reviews}");
+        reviews[0]["candidates"].as_array().expect("candidates").len()
+    };
+    assert_eq!(candidates(), 2);
+    let digest = import.digest();
+    for _ in 0..2 {
+        let taken = import.json(0);
+        assert_eq!((&taken["changed"], &taken["unchanged"]), (&json!(0), &json!(2)));
+    }
+    assert_eq!((candidates(), import.digest()), (2, digest));
+    // What it says anew is one more candidate still.
+    import.write("id,phone,floor\n1,400,2\n2,500,1\n");
+    assert_eq!(import.json(0)["changed"], 1);
+    assert_eq!(candidates(), 3);
+    // And so is what another says.
+    run("--replica b.redb set jobs 1 phone=400");
+    meet();
+    assert_eq!(candidates(), 4);
 }
 
 #[test]

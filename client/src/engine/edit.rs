@@ -2,9 +2,11 @@
 
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
-use rejoin_core::lineage::DELETED;
+use rejoin_core::lineage::{DELETED, Question};
 use rejoin_core::schema::Schema;
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, Path, ReviewId, SpaceName};
+use rejoin_core::{
+    ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, SpaceName,
+};
 use serde_json::{Map, Value};
 
 use super::derive::{Derived, derive};
@@ -159,7 +161,10 @@ impl Engine {
             self.check_right(&schema, &derived, review)?;
             return settle_review(document, &derived, review, decision, why.clone(), turn.unix_s);
         }
-        let (base, ops) = edit_ops(turn, id, edit, document, &derived, &schema)?;
+        let (base, mut ops) = edit_ops(turn, id, edit, document, &derived, &schema)?;
+        if matches!(edit.content, Content::Fields(_)) {
+            ops.retain(|op| !is_said_already(op, &derived, self.identity.as_ref()));
+        }
         let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
         check_writers(&schema, role, &ops)?;
         let base = base.map(|base| to_automerge(&base));
@@ -291,6 +296,32 @@ fn check_writers(schema: &Schema, role: Option<&str>, ops: &[Op]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Whether an operation writes what the same author has written, and what is a candidate of an open
+/// review: whoever imports one file twice has said nothing new, whatever stands meanwhile.
+fn is_said_already(op: &Op, derived: &Derived, author: Option<&Identity>) -> bool {
+    let (path, value) = match op {
+        Op::Set { path, after, .. } => (path, Some(after)),
+        Op::Remove { path } => (path, None),
+        _ => return false,
+    };
+    let place = path.to_string();
+    let of_place =
+        derived.standings().iter().filter(|standing| standing.place.to_string() == place);
+    let mut candidates = of_place
+        .flat_map(|standing| &standing.unsettled)
+        .filter(|unsettled| unsettled.question == Question::Conflict)
+        .flat_map(|unsettled| &unsettled.candidates);
+    let same_author = |candidate: Option<&Identity>| match (candidate, author) {
+        (Some(candidate), Some(author)) => {
+            (&candidate.user, &candidate.role) == (&author.user, &author.role)
+        }
+        (candidate, author) => candidate.is_none() && author.is_none(),
+    };
+    candidates.any(|candidate| {
+        candidate.value.as_ref() == value && same_author(candidate.author.as_ref())
+    })
 }
 
 /// What turns the present fields into the wanted ones. A field that reads the same is not written.

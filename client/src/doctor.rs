@@ -49,7 +49,8 @@ impl Report {
     }
 
     fn damaged(&mut self, reason: &dyn fmt::Display) {
-        let advice = "copy the file, then restore it from a backup or sync a new replica";
+        let advice = "`rejoin doctor --salvage` takes out what can still be read; restore the file \
+                      from a backup, or sync a new replica";
         self.left(format!("the file's structure is damaged ({reason})"), advice);
     }
 

@@ -22,6 +22,7 @@ mod file;
 mod presence;
 mod replica;
 mod review;
+pub mod salvage;
 pub mod schema;
 mod status;
 pub mod store;

@@ -11,6 +11,7 @@ mod migrate;
 mod numbers;
 mod reviews;
 mod rows;
+mod salvage;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use rows::{
     BegunRow, CursorRow, DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow,
 };
 use rows::{decode, encode};
+pub(crate) use salvage::Remains;
 use tables::{
     CHANGES, DIGESTS, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
     VALUES, WAITING, prepare,

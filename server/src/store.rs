@@ -20,6 +20,7 @@ mod open;
 mod pages;
 mod parcel;
 mod reads;
+mod salvage;
 mod scrub;
 mod spaces;
 mod tables;
@@ -39,6 +40,7 @@ pub(crate) use guard::unpanicked;
 pub(crate) use mend::Mended;
 pub use pages::{Latest, LogChunk, LogEntry, LogPage};
 pub use reads::{CollectionContent, SpaceState};
+pub use salvage::{Lost, SalvageError, Salvaged, salvage};
 pub(crate) use scrub::Scrub;
 
 use batch::Batch;

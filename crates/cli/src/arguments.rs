@@ -442,11 +442,16 @@ pub(crate) struct WhoamiArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 0 when nothing is wrong any more, 1 when something is left to do.")]
+Exit code 0 when nothing is wrong any more, or everything was salvaged; 1 when something is left to
+do, or lost.")]
 pub(crate) struct DoctorArguments {
     /// Repair what can be repaired
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Take what can still be read of a damaged replica, or of a relay's file or folder, into a
+    /// fresh one. The damaged one is only read
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"], conflicts_with = "repair")]
+    pub(crate) salvage: Option<Vec<PathBuf>>,
 }
 
 impl Arguments {

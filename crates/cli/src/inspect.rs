@@ -99,6 +99,9 @@ pub(crate) fn doctor(
     arguments: &DoctorArguments,
     output: Output,
 ) -> Result<ExitCode> {
+    if let Some([from, to]) = arguments.salvage.as_deref() {
+        return crate::salvage::run(from, to, output);
+    }
     let file = file(place)?;
     must_exist(file)?;
     let report = doctor::check(file, arguments.repair)?;

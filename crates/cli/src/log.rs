@@ -52,8 +52,15 @@ impl<'writer> FormatFields<'writer> for PrintableFields {
 
 /// Tells of a panic as of an error: its text may be of a document. Where it came from is told if
 /// `RUST_BACKTRACE` asks for it.
+///
+/// The database panics on some damage of its file. That is caught where files are read, and said in
+/// words that help; where in the database it was is for whoever looks closer.
 pub(crate) fn panics_to_stderr() {
     std::panic::set_hook(Box::new(|panic| {
+        if panic.location().is_some_and(|at| at.file().contains("/redb-")) {
+            tracing::debug!(%panic, "the database panicked");
+            return;
+        }
         output::tell(&panic.to_string());
         let trace = Backtrace::capture();
         if trace.status() == BacktraceStatus::Captured {

@@ -24,6 +24,7 @@ mod log;
 mod output;
 mod relay;
 mod reviews;
+mod salvage;
 mod schema;
 mod sync;
 mod values;

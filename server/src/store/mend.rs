@@ -10,7 +10,8 @@ mod assess;
 use redb::{Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use rejoin_core::{DocumentId, HeadsHash, SpaceName};
 
-use assess::{Assessed, Stored};
+use assess::Assessed;
+pub(super) use assess::{Row, Stored};
 
 use super::guard::confined;
 use super::reads::{Rows, own_row};
@@ -32,7 +33,7 @@ pub(crate) struct Mended {
 }
 
 /// Where a document belongs, and how it is counted in.
-struct Identity {
+pub(super) struct Identity {
     space: SpaceName,
     space_number: u32,
     id: DocumentId,
@@ -41,6 +42,18 @@ struct Identity {
     counted: Option<HeadsHash>,
     /// The place of its row in [`LATEST`].
     latest: Option<u64>,
+}
+
+impl Identity {
+    /// Of a document that is not counted in anywhere.
+    pub(super) fn new(
+        space: SpaceName,
+        space_number: u32,
+        id: DocumentId,
+        collection: u32,
+    ) -> Self {
+        Self { space, space_number, id, collection, counted: None, latest: None }
+    }
 }
 
 impl ChangeStore {
@@ -194,7 +207,7 @@ impl ChangeStore {
 }
 
 /// The document's own row as it is now; `None` if nothing is left of it.
-fn document_row(identity: &Identity, assessed: &Assessed<'_>) -> Option<DocumentRow> {
+pub(super) fn document_row(identity: &Identity, assessed: &Assessed<'_>) -> Option<DocumentRow> {
     let Identity { space_number, id, collection, .. } = *identity;
     let (first, last) = (assessed.kept.first()?.position, assessed.kept.last()?.position);
     let covers = assessed.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
@@ -210,7 +223,7 @@ fn document_row(identity: &Identity, assessed: &Assessed<'_>) -> Option<Document
     })
 }
 
-fn write_changes(
+pub(super) fn write_changes(
     transaction: &WriteTransaction,
     number: u64,
     identity: &Identity,

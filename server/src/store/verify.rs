@@ -1,6 +1,6 @@
 //! What was found to be as it was written, so that a long one is not read whole for every piece of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin_core::change::ChunkSum;
 
@@ -74,6 +74,20 @@ pub(super) fn check_snapshot(parts: &Rows, number: u64, bytes: u64) -> Result<()
     } else {
         Err(StoreError::Damaged { document: number, what: "snapshot" })
     }
+}
+
+/// Whether parts that were read before are a whole snapshot.
+pub(super) fn is_snapshot(parts: &BTreeMap<u64, Vec<u8>>, bytes: u64) -> bool {
+    let mut sum = ChunkSum::new();
+    let mut end = 0;
+    for (offset, part) in parts {
+        if *offset != end {
+            return false;
+        }
+        end += part.len() as u64;
+        sum.update(part);
+    }
+    end == bytes && sum.is_sound()
 }
 
 fn note(verified: &mut BTreeSet<(u64, u64)>, key: (u64, u64)) {

@@ -1,45 +1,49 @@
 //! What of a damaged document can be believed.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::WriteTransaction;
 use rejoin_core::change;
 use rejoin_core::{ChangeGraph, GraphEntry};
 
 use super::super::StoreError;
 use super::super::reads::Rows;
-use super::super::tables::{ChangeRow, Chunk, DocumentRow, POSITIONS_END, SnapshotRow};
+use super::super::tables::{CHUNKS, ChangeRow, Chunk, DocumentRow, POSITIONS_END, SnapshotRow};
 use super::super::verify::check_snapshot;
 
 /// A document's rows as they are.
-pub(super) struct Stored {
+pub(in crate::store) struct Stored {
     rows: Vec<Row>,
     /// A snapshot that is sound by itself.
     snapshot: Option<SnapshotRow>,
 }
 
-struct Row {
-    position: u64,
-    bytes: Vec<u8>,
+/// One change's row.
+pub(in crate::store) struct Row {
+    pub(in crate::store) position: u64,
+    pub(in crate::store) bytes: Vec<u8>,
     /// The bytes of a large change.
-    apart: Option<Vec<u8>>,
+    pub(in crate::store) apart: Option<Vec<u8>>,
 }
 
 /// What is left of it.
-pub(super) struct Assessed<'a> {
-    pub(super) graph: ChangeGraph,
+pub(in crate::store) struct Assessed<'a> {
+    pub(in crate::store) graph: ChangeGraph,
     /// In the order of positions, and so of ranks.
-    pub(super) kept: Vec<Kept<'a>>,
+    pub(in crate::store) kept: Vec<Kept<'a>>,
     /// Changes that are sound and build on one that is not, with their positions.
-    pub(super) held_back: Vec<(u64, &'a [u8])>,
+    pub(in crate::store) held_back: Vec<(u64, &'a [u8])>,
     /// How many changes are lost.
-    pub(super) lost: u64,
+    pub(in crate::store) lost: u64,
     lost_at: Vec<u64>,
-    pub(super) snapshot: Option<SnapshotRow>,
+    pub(in crate::store) snapshot: Option<SnapshotRow>,
     /// The snapshot holds a change that nothing else tells of.
     contradicts: bool,
 }
 
-pub(super) struct Kept<'a> {
-    pub(super) position: u64,
-    pub(super) chunk: Chunk<'a>,
+pub(in crate::store) struct Kept<'a> {
+    pub(in crate::store) position: u64,
+    pub(in crate::store) chunk: Chunk<'a>,
 }
 
 impl Stored {
@@ -57,10 +61,14 @@ impl Stored {
             let apart = chunks.get((number, position))?.map(|chunk| chunk.value().to_vec());
             rows.push(Row { position, bytes: value.value().to_vec(), apart });
         }
-        let claimed = match own {
-            Some(own) => own.snapshot.clone(),
-            None => unclaimed(parts, number, &rows)?,
-        };
+        let mut stored_parts = BTreeMap::new();
+        if own.is_none() {
+            for part in parts.range((number, 0)..=(number, u64::MAX))? {
+                let (key, part) = part?;
+                stored_parts.insert(key.value().1, part.value().to_vec());
+            }
+        }
+        let claimed = Self::claimed(number, &rows, own, &stored_parts);
         let sound = claimed
             .map(|snapshot| check_snapshot(parts, number, snapshot.bytes).map(|()| snapshot));
         let snapshot = match sound.transpose() {
@@ -71,6 +79,49 @@ impl Stored {
         Ok(Self { rows, snapshot })
     }
 
+    /// These rows, and a snapshot that is sound by itself.
+    pub(in crate::store) fn of(rows: Vec<Row>, snapshot: Option<SnapshotRow>) -> Self {
+        Self { rows, snapshot }
+    }
+
+    /// The snapshot that a document should have. Where its own row is lost, nothing tells how far the
+    /// snapshot goes but that changes were folded into it.
+    pub(in crate::store) fn claimed(
+        number: u64,
+        rows: &[Row],
+        own: Option<&DocumentRow>,
+        parts: &BTreeMap<u64, Vec<u8>>,
+    ) -> Option<SnapshotRow> {
+        if let Some(own) = own {
+            return own.snapshot.clone();
+        }
+        let is_folded = |row: &&Row| {
+            ChangeRow::decode(number, &row.bytes).is_ok_and(|row| row.chunk == Chunk::Folded)
+        };
+        let folded: Vec<u64> = rows.iter().take_while(is_folded).map(|row| row.position).collect();
+        let (changes, covers) = (folded.len() as u64, *folded.last()?);
+        let bytes = parts.values().map(|part| part.len() as u64).sum();
+        Some(SnapshotRow { covers, changes, bytes, folded: covers })
+    }
+
+    /// Writes the large changes that are kept, where they are not written yet.
+    pub(in crate::store) fn write_apart(
+        &self,
+        transaction: &WriteTransaction,
+        number: u64,
+        assessed: &Assessed<'_>,
+    ) -> Result<(), StoreError> {
+        let kept = assessed.kept.iter().filter(|kept| matches!(kept.chunk, Chunk::Apart(_)));
+        let kept: BTreeSet<u64> = kept.map(|kept| kept.position).collect();
+        let mut chunks = transaction.open_table(CHUNKS)?;
+        for row in self.rows.iter().filter(|row| kept.contains(&row.position)) {
+            if let Some(apart) = &row.apart {
+                chunks.insert((number, row.position), apart.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn last(&self) -> Option<u64> {
         self.rows.last().map(|row| row.position)
     }
@@ -79,7 +130,7 @@ impl Stored {
         self.rows.iter().map(|row| row.position)
     }
 
-    pub(super) fn assess(&self, number: u64) -> Assessed<'_> {
+    pub(in crate::store) fn assess(&self, number: u64) -> Assessed<'_> {
         let assessed = self.assess_with(number, self.snapshot.clone());
         if assessed.contradicts { self.assess_with(number, None) } else { assessed }
     }
@@ -114,22 +165,6 @@ impl Stored {
         assessed.fold();
         assessed
     }
-}
-
-/// The snapshot of a document whose own row is lost: nothing tells how far it goes but that changes
-/// were folded into it.
-fn unclaimed(parts: &Rows, number: u64, rows: &[Row]) -> Result<Option<SnapshotRow>, StoreError> {
-    let is_folded = |row: &&Row| {
-        ChangeRow::decode(number, &row.bytes).is_ok_and(|row| row.chunk == Chunk::Folded)
-    };
-    let folded = rows.iter().take_while(is_folded);
-    let Some((changes, last)) = folded.enumerate().last() else { return Ok(None) };
-    let mut bytes = 0;
-    for part in parts.range((number, 0)..=(number, u64::MAX))? {
-        bytes += part?.1.value().len() as u64;
-    }
-    let covers = last.position;
-    Ok(Some(SnapshotRow { covers, changes: changes as u64 + 1, bytes, folded: covers }))
 }
 
 /// Where the bytes of a change are, if they are anywhere.

@@ -1,0 +1,180 @@
+//! A copy of a damaged file, opened in whichever way still works.
+
+use std::any::Any;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadTransaction, ReadableDatabase, TableHandle};
+
+use super::SalvageError;
+use crate::file::unpanicked;
+
+/// What can be read of a damaged file of Rejoin. It reads a copy, which is gone when this is dropped.
+#[derive(Debug)]
+pub struct DamagedFile {
+    transaction: Option<ReadTransaction>,
+    /// redb ends a transaction with the database that it is of.
+    open: Option<Box<dyn Any>>,
+    tables: Vec<String>,
+    copy: PathBuf,
+}
+
+/// What to try with the header of the copy before it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// As it is.
+    AsItIs,
+    /// As if it had been closed in good order: what was committed last is read without a look at
+    /// every page.
+    Closed,
+    /// The same with the commit before.
+    ClosedBefore,
+    /// As it is, repaired by redb.
+    Repaired,
+    /// As if it had not been closed, repaired by redb.
+    Unclosed,
+}
+
+impl DamagedFile {
+    /// Copies `from` to a file beside `to`, and opens that.
+    ///
+    /// # Errors
+    /// The copy cannot be made, or nothing can be read of it.
+    pub fn open(from: &Path, to: &Path) -> Result<Self, SalvageError> {
+        let copy = beside(to, "copy");
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SalvageError::Io { path, source }
+        };
+        let header = read_header(from).map_err(io(from))?;
+        fs::copy(from, &copy).map_err(io(&copy))?;
+        let mut damaged =
+            Self { transaction: None, open: None, tables: Vec::new(), copy: copy.clone() };
+        let sound = sound_header(&beside(to, "header"));
+        for attempt in [
+            Attempt::AsItIs,
+            Attempt::Closed,
+            Attempt::ClosedBefore,
+            Attempt::Repaired,
+            Attempt::Unclosed,
+        ] {
+            let header = attempt.header(&header, sound.as_deref());
+            write_header(&copy, &header).map_err(io(&copy))?;
+            // Only what opens, and says which tables there are, is of use.
+            if let Ok(Some((open, transaction, tables))) = unpanicked(|| attempt.open(&copy)) {
+                damaged.tables = tables;
+                damaged.transaction = Some(transaction);
+                damaged.open = Some(open);
+                return Ok(damaged);
+            }
+        }
+        Err(SalvageError::Unreadable { path: from.to_owned() })
+    }
+
+    /// Whether it is a relay's.
+    pub fn is_relay(&self) -> bool {
+        self.tables.iter().any(|table| table == "identity-1")
+    }
+
+    /// What is in it.
+    ///
+    /// # Panics
+    /// Never: an open file has it.
+    pub fn transaction(&self) -> &ReadTransaction {
+        self.transaction.as_ref().expect("it is there as long as the file is open")
+    }
+}
+
+impl Drop for DamagedFile {
+    fn drop(&mut self) {
+        // redb looks its pages over when it closes, and these may be damaged.
+        let _ = unpanicked(|| drop((self.transaction.take(), self.open.take())));
+        let _ = fs::remove_file(&self.copy);
+    }
+}
+
+impl Attempt {
+    fn open(self, copy: &Path) -> Option<(Box<dyn Any>, ReadTransaction, Vec<String>)> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let (open, transaction): (Box<dyn Any>, _) = match self {
+            Self::AsItIs | Self::Closed | Self::ClosedBefore => {
+                let database = builder.open_read_only(copy).ok()?;
+                let transaction = database.begin_read().ok()?;
+                (Box::new(database), transaction)
+            }
+            Self::Repaired | Self::Unclosed => {
+                let database = builder.open(copy).ok()?;
+                let transaction = database.begin_read().ok()?;
+                (Box::new(database), transaction)
+            }
+        };
+        let tables = transaction.list_tables().ok()?;
+        let tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+        (!tables.is_empty()).then_some((open, transaction, tables))
+    }
+
+    /// The header for this attempt: what every file of redb begins with is put right.
+    fn header(self, found: &[u8], sound: Option<&[u8]>) -> Vec<u8> {
+        let mut header = found.to_vec();
+        if matches!(self, Self::AsItIs | Self::Repaired) || header.len() < HEADER_BYTES {
+            return header;
+        }
+        if let Some(sound) = sound {
+            header[..FLAGS_AT].copy_from_slice(&sound[..FLAGS_AT]);
+            header[GEOMETRY].copy_from_slice(&sound[GEOMETRY]);
+        }
+        match self {
+            Self::Closed => header[FLAGS_AT] &= !NOT_CLOSED,
+            Self::ClosedBefore => {
+                header[FLAGS_AT] &= !NOT_CLOSED;
+                header[FLAGS_AT] ^= OTHER_COMMIT;
+            }
+            _ => header[FLAGS_AT] |= NOT_CLOSED,
+        }
+        header
+    }
+}
+
+/// A path beside another, for what is not finished.
+pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{what}-{}", std::process::id()));
+    PathBuf::from(beside)
+}
+
+/// What redb writes at the beginning of a new file.
+fn sound_header(scratch: &Path) -> Option<Vec<u8>> {
+    let made = Database::create(scratch).ok().map(drop);
+    let header = made.and_then(|()| read_header(scratch).ok());
+    let _ = fs::remove_file(scratch);
+    header.filter(|header| header.len() == HEADER_BYTES)
+}
+
+fn read_header(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    fs::File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+fn write_header(path: &Path, header: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(header)
+}
+
+/// Bytes of database pages kept in memory.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Bytes at the beginning of a file that every attempt writes anew.
+const HEADER_BYTES: usize = 64;
+
+/// Where redb's flags stand, after its magic number; which of the two commits counts, and whether
+/// the file was not closed in good order.
+const FLAGS_AT: usize = 9;
+const OTHER_COMMIT: u8 = 1;
+const NOT_CLOSED: u8 = 2;
+
+/// Where the sizes of pages and regions stand, which are alike in every file.
+const GEOMETRY: std::ops::Range<usize> = 12..24;

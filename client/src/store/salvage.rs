@@ -1,0 +1,193 @@
+//! Reads of a damaged file, each of which may fail without ending the others.
+
+use std::collections::BTreeMap;
+
+use redb::{Key, Range, ReadTransaction, StorageError, Value};
+use rejoin_core::{ChangeHash, DocumentId};
+
+use super::rows::decode;
+use super::tables::{CHANGES, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS};
+use super::{
+    DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteView, unavailable,
+};
+use crate::file::unpanicked;
+
+/// What is left of a file.
+pub(crate) struct Remains<'a> {
+    txn: &'a ReadTransaction,
+}
+
+impl<'a> Remains<'a> {
+    pub(crate) fn of(txn: &'a ReadTransaction) -> Self {
+        Self { txn }
+    }
+
+    /// Edits that wait for a relay, in their order, and how many could not be read.
+    pub(crate) fn outbox(&self) -> (Vec<OutboxRow>, u64) {
+        let walked = walk(
+            || Ok(self.txn.open_table(OUTBOX)?.range::<u64>(..)?),
+            |key, row| (key, decode::<OutboxRow>(row).ok()),
+        );
+        let next = self.number_in_meta("outbox-next");
+        let found: Vec<u64> = walked.rows.keys().copied().collect();
+        let mut lost = walked.rows.values().filter(|row| row.is_none()).count() as u64;
+        if !walked.is_all {
+            // Keys are given one after the other, and those before the first are acknowledged.
+            let first = found.first().copied().unwrap_or(next);
+            lost += next.saturating_sub(first).saturating_sub(found.len() as u64);
+        }
+        (walked.rows.into_values().flatten().collect(), lost)
+    }
+
+    /// The ids of documents by their numbers.
+    pub(crate) fn names(&self) -> BTreeMap<u64, DocumentId> {
+        let walked = walk(
+            || Ok(self.txn.open_table(NUMBERS)?.range::<[u8; 16]>(..)?),
+            |id, number| (id, number),
+        );
+        let mut names: BTreeMap<u64, DocumentId> =
+            walked.rows.into_iter().map(|(id, number)| (number, DocumentId(id))).collect();
+        let walked = walk(
+            || Ok(self.txn.open_table(DOCUMENTS)?.range::<u64>(..)?),
+            |number, (id, _)| (number, DocumentId(id)),
+        );
+        names.extend(walked.rows);
+        names
+    }
+
+    /// The highest number that a document may have.
+    pub(crate) fn last_number(&self, names: &BTreeMap<u64, DocumentId>) -> u64 {
+        let named = names.last_key_value().map_or(0, |(number, _)| *number);
+        // A damaged row may say anything.
+        let told = self.number_in_meta("documents-next").saturating_sub(1);
+        named.max(told.min(named.saturating_add(UNNAMED_MAX)))
+    }
+
+    /// A document's row; an error if there may be one that cannot be read.
+    pub(crate) fn document(&self, number: u64) -> Result<Option<(DocumentId, DocumentRow)>, ()> {
+        read(|| {
+            let row = self.txn.open_table(DOCUMENTS)?.get(number)?;
+            Ok(row.map(|row| {
+                let (id, row) = row.value();
+                decode(row).map(|row| (DocumentId(id), row)).map_err(drop)
+            }))
+        })?
+        .transpose()
+    }
+
+    /// A document's snapshot; an error if there may be one that cannot be read.
+    pub(crate) fn snapshot(&self, number: u64) -> Result<Option<Vec<u8>>, ()> {
+        read(|| {
+            let row = self.txn.open_table(SNAPSHOTS)?.get(number)?;
+            Ok(row.map(|row| row.value().to_vec()))
+        })
+    }
+
+    /// A document's changes with their places, and whether these are all.
+    pub(crate) fn changes(&self, number: u64) -> (Vec<(u64, Vec<u8>)>, bool) {
+        let walked = walk(
+            || Ok(self.txn.open_table(CHANGES)?.range((number, 0)..=(number, u64::MAX))?),
+            |(_, at), chunk| (at, chunk.to_vec()),
+        );
+        (walked.rows.into_iter().collect(), walked.is_all)
+    }
+
+    /// The changes of a document that could not be applied.
+    pub(crate) fn quarantined(&self, document: &DocumentId) -> Vec<(ChangeHash, QuarantineRow)> {
+        let all = (document.0, [0; 32])..=(document.0, [0xff; 32]);
+        let walked = walk(
+            || Ok(self.txn.open_table(QUARANTINE)?.range(all.clone())?),
+            |(_, hash), row| (hash, decode::<QuarantineRow>(row).ok()),
+        );
+        let rows = walked.rows.into_iter();
+        rows.filter_map(|(hash, row)| Some((ChangeHash(hash), row?))).collect()
+    }
+
+    /// Work that a relay will never take, and how many rows of it could not be read.
+    pub(crate) fn set_aside(&self) -> (Vec<SetAsideRow>, u64) {
+        let walked = walk(
+            || Ok(self.txn.open_table(SET_ASIDE)?.range::<u64>(..)?),
+            |key, row| (key, decode::<SetAsideRow>(row).ok()),
+        );
+        let lost = walked.rows.values().filter(|row| row.is_none()).count() as u64;
+        let lost = lost + u64::from(!walked.is_all);
+        (walked.rows.into_values().flatten().collect(), lost)
+    }
+
+    /// Takes over who acts on this device.
+    pub(crate) fn copy_identity(&self, to: &WriteView) -> Result<(), StoreError> {
+        let identity = read(|| {
+            let row = self.txn.open_table(META)?.get("identity")?;
+            Ok(row.map(|row| row.value().to_vec()))
+        });
+        if let Ok(Some(identity)) = identity {
+            let mut meta = to.txn.open_table(META).map_err(unavailable)?;
+            meta.insert("identity", identity.as_slice()).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// A number of the file itself; 1 if it cannot be read.
+    fn number_in_meta(&self, name: &str) -> u64 {
+        let number = read(|| {
+            let row = self.txn.open_table(META)?.get(name)?;
+            Ok(row.and_then(|row| row.value().try_into().ok().map(u64::from_be_bytes)))
+        });
+        number.ok().flatten().unwrap_or(1)
+    }
+}
+
+impl OutboxRow {
+    /// The places of its changes.
+    pub(crate) fn places(&self) -> std::ops::Range<u64> {
+        self.from..self.from.saturating_add(self.count)
+    }
+}
+
+/// Rows of a table.
+struct Walked<K, T> {
+    rows: BTreeMap<K, T>,
+    /// Whether these are all there are.
+    is_all: bool,
+}
+
+/// Reads rows from the front until one cannot be read, and then from the back until one cannot.
+fn walk<K: Key + 'static, V: Value + 'static, O: Ord, T>(
+    open: impl Fn() -> Result<Range<'static, K, V>, redb::Error>,
+    take: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> (O, T),
+) -> Walked<O, T> {
+    let mut walked = Walked { rows: BTreeMap::new(), is_all: false };
+    for from_back in [false, true] {
+        let Ok(mut range) = read(&open) else { continue };
+        loop {
+            let next = read(|| {
+                let next = if from_back { range.next_back() } else { range.next() };
+                let row =
+                    next.transpose().map_err(|error: StorageError| redb::Error::from(error))?;
+                Ok(row.map(|(key, value)| take(key.value(), value.value())))
+            });
+            match next {
+                Ok(Some((key, row))) => {
+                    // From the back it has come to what was read from the front.
+                    if walked.rows.insert(key, row).is_some() {
+                        return walked;
+                    }
+                }
+                Ok(None) => {
+                    walked.is_all = !from_back;
+                    return walked;
+                }
+                Err(()) => break,
+            }
+        }
+    }
+    walked
+}
+
+/// One read, which may find the file damaged.
+fn read<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, ()> {
+    unpanicked(work).map_err(drop)?.map_err(drop)
+}
+
+/// Numbers beyond the last known document that are tried.
+const UNNAMED_MAX: u64 = 1 << 20;

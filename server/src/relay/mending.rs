@@ -57,7 +57,8 @@ impl Relay {
         for HeldBack { space, collection, document, changes } in self.store.held_back()? {
             let place = Place { space: &space, collection: &collection, document: &document };
             let Self { options, store, counters, .. } = self;
-            let mut intake = Intake::new(options, store, counters, place)?;
+            let mut heads_added = 0;
+            let mut intake = Intake::new(options, store, counters, place, &mut heads_added)?;
             for (_, chunk) in &changes {
                 if let Ok(change) = change::parse(chunk) {
                     intake.take(&change, chunk)?;

@@ -201,15 +201,8 @@ impl World {
         let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
         let cursor = spaces[0].cursor;
-        let opening = Opening {
-            device,
-            token: None,
-            app: None,
-            identity: None,
-            spaces,
-            pushes: 0,
-            upload,
-        };
+        let opening =
+            Opening { device, token: None, app: None, identity: None, spaces, pushes: 0, upload };
         Peer {
             id,
             session: ReplicaSession::new(self.now, opening),

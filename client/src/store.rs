@@ -5,6 +5,7 @@
 //! engine drops what it has loaded, and the file is opened again.
 
 mod arrivals;
+mod error;
 mod identity;
 mod invariants;
 mod migrate;
@@ -13,6 +14,7 @@ mod reviews;
 mod rows;
 mod salvage;
 mod tables;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::{RwLock, RwLockReadGuard};
@@ -22,8 +24,9 @@ use redb::{
     ReadableTableMetadata, TableHandle, WriteTransaction,
 };
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
-use thiserror::Error;
 
+pub use error::StoreError;
+use error::unavailable;
 use migrate::META_BEFORE;
 use numbers::Numbers;
 pub use reviews::{CandidateRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow};
@@ -36,6 +39,7 @@ use tables::{
     CHANGES, DIGESTS, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
     VALUES, WAITING, prepare,
 };
+use values::{decode_value, encode_value};
 
 /// The replica's file, open. Readers on any thread see the last commit; only the engine writes.
 #[derive(Debug)]
@@ -183,7 +187,20 @@ macro_rules! reads {
                 let table = self.txn.open_table(VALUES).map_err(unavailable)?;
                 let key = (document.space.as_str(), document.collection.as_str(), number);
                 let row = table.get(key).map_err(unavailable)?;
-                row.map(|row| decode(row.value().1)).transpose()
+                row.map(|row| decode_value(id, row.value().1)).transpose()
+            }
+
+            /// The same, for whoever can make it anew: nothing if it is damaged.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn sound_value(&self, id: &DocumentId) -> Result<Option<ValueRow>, StoreError> {
+                match self.value(id) {
+                    Err(StoreError::Value { .. } | StoreError::Row { table: "values", .. }) => {
+                        Ok(None)
+                    }
+                    value => value,
+                }
             }
 
             /// The digest of one collection.
@@ -364,7 +381,8 @@ macro_rules! reads {
                 for row in table.range(of(0)..=of(u64::MAX)).map_err(unavailable)? {
                     let (_, value) = row.map_err(unavailable)?;
                     let (id, row) = value.value();
-                    if !each(DocumentId(id), decode(row)?) {
+                    let id = DocumentId(id);
+                    if !each(id, decode_value(&id, row)?) {
                         break;
                     }
                 }
@@ -524,7 +542,7 @@ impl WriteView {
         let number = self.number_or_new(id)?;
         let mut table = self.txn.open_table(VALUES).map_err(unavailable)?;
         let key = (document.space.as_str(), document.collection.as_str(), number);
-        table.insert(key, (id.0, encode(value).as_slice())).map_err(unavailable)?;
+        table.insert(key, (id.0, encode_value(id, value).as_slice())).map_err(unavailable)?;
         Ok(())
     }
 
@@ -639,58 +657,4 @@ const RELAY_TABLE: &str = "identity-1";
 
 fn name(collection: &str) -> Result<CollectionName, StoreError> {
     CollectionName::new(collection).map_err(|_| StoreError::Foreign)
-}
-
-fn unavailable(error: impl Into<redb::Error>) -> StoreError {
-    let error = error.into();
-    match &error {
-        redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::Full,
-        redb::Error::Corrupted(_) => StoreError::Corrupt(Box::new(error)),
-        _ => StoreError::Database(Box::new(error)),
-    }
-}
-
-/// The replica's file could not be read or written.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// No space left.
-    #[error("the disk is full; the edit was not kept: free some space and try again")]
-    Full,
-    /// Not a replica, or one of a version this program does not know.
-    #[error("the file is not a replica of this version; open another one")]
-    Foreign,
-    /// The file of a relay.
-    #[error(
-        "the file is a relay's and not a replica's; give --replica another file, and give this one's \
-         folder to `rejoin relay --data`"
-    )]
-    RelayFile,
-    /// A row that does not read back.
-    #[error("a row of {table} does not read back; run `rejoin doctor` on the file")]
-    Row {
-        /// Which kind of row.
-        table: &'static str,
-        /// What is wrong with it.
-        source: minicbor::decode::Error,
-    },
-    /// redb found the file damaged.
-    #[error(
-        "the file is damaged; `rejoin doctor --salvage` takes out what can still be read, or restore \
-         it from a backup"
-    )]
-    Corrupt(#[source] Box<redb::Error>),
-    /// Anything else.
-    #[error("the file could not be used; check the disk and open it again")]
-    Database(#[source] Box<redb::Error>),
-    /// After a failed commit, until the file is open again.
-    #[error("the file is being opened again after a failed write; try again in a moment")]
-    Reopening,
-}
-
-impl StoreError {
-    /// Of a file of which redb said, or did, what makes no sense.
-    pub(crate) fn corrupt(reason: String) -> Self {
-        Self::Corrupt(Box::new(redb::Error::Corrupted(reason)))
-    }
 }

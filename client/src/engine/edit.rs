@@ -278,7 +278,7 @@ fn current_value(
         return Ok(derived.own_value(document));
     }
     let behind = turn.has_touched(id) || turn.txn.is_stale(id)?;
-    let stored = if behind { None } else { turn.txn.value(id)? };
+    let stored = if behind { None } else { turn.txn.sound_value(id)? };
     match stored {
         Some(row) => Ok(serde_json::from_slice(&row.json)?),
         None => Ok(derived.own_value(document)),

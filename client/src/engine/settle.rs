@@ -91,7 +91,7 @@ impl Engine {
         mut document: LoadedDocument,
         touched: Touched,
     ) -> Result<(), EngineError> {
-        let was = turn.txn.value(id)?;
+        let was = turn.txn.sound_value(id)?;
         let schema = self.schema(&turn.txn, &row)?;
         let uneasy = row.uneasy;
         let derived = derive(id, &mut row, &mut document, &schema, touched.branched)?;
@@ -177,7 +177,7 @@ impl Engine {
             Err(error) => return Err(error),
         };
         txn.put_document(id, &row)?;
-        let was = txn.value(id)?;
+        let was = txn.sound_value(id)?;
         let value = put_value(txn, id, &row, &document, &derived, &schema)?;
         let fields = fields_changed(was.as_ref(), &value);
         let change = |fields| Change {
@@ -325,7 +325,7 @@ pub(crate) fn check_document(
         Err(error) => return Ok(Err(Unsound::Damaged(error.to_string()))),
     };
     let value = value_of(&row, &document, &derived, &schema);
-    let stored = view.value(id)?;
+    let stored = view.sound_value(id)?;
     let right = view.is_stale(id)? || stored.as_ref() == Some(&value);
     Ok(Ok((!right).then_some(value)))
 }

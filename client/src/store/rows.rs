@@ -65,20 +65,15 @@ impl DocumentRow {
 }
 
 /// What people see of one document.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueRow {
     /// The natural key, if the document has one.
-    #[n(0)]
     pub key: Option<String>,
     /// The heads the value was read at.
-    #[n(1)]
     pub heads: Vec<ChangeHash>,
     /// Whether the document was deleted.
-    #[n(2)]
     pub deleted: bool,
     /// The value, as JSON.
-    #[n(3)]
     pub json: ByteVec,
 }
 
@@ -223,9 +218,6 @@ pub(super) trait Row: for<'b> Decode<'b, ()> + Encode<()> {
 
 impl Row for DocumentRow {
     const TABLE: &'static str = "documents";
-}
-impl Row for ValueRow {
-    const TABLE: &'static str = "values";
 }
 impl Row for OutboxRow {
     const TABLE: &'static str = "outbox";

@@ -345,6 +345,28 @@ fn bookings_at_times_that_no_clock_shows_are_told_as_numbers() {
     assert!(review.contains(&told(from)) && review.contains(&told(until)), "{review}");
 }
 
+#[test]
+fn a_time_that_no_clock_shows_is_no_row_for_another_system() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rejoin = Rejoin::in_dir(folder.path());
+    let adapters = "[replica]\ndata = \"adapters\"\n[adapter.a]\ncollection = \"jobs\"\n\
+                    sink = { kind = \"jsonl\", folder = \"out\" }\n[[adapter.a.record]]\n\
+                    name = \"jobs\"\nkey = \"{key}\"\n\
+                    fields = { at = { from = \"at\", type = \"time\" } }\n";
+    fs::write(folder.path().join("adapters.toml"), adapters).expect("a file");
+    let last_ms = 253_402_300_799_000_i64;
+    let rows = |at: i64| {
+        let sample = json!({ "key": "1", "value": { "at": at } }).to_string();
+        fs::write(folder.path().join("job.json"), sample).expect("a file");
+        rejoin.json(["adapters", "lint", "--sample", "job.json"])["rows"][0].clone()
+    };
+    assert_eq!(rows(last_ms)["row"]["at"], "9999-12-31T23:59:59Z");
+    for at in [last_ms + 1000, 1 << 62, -(1 << 62), i64::MAX, i64::MIN] {
+        let row = rows(at);
+        assert!(row["row"].is_null() && row["fault"].is_string(), "{at}: {row}");
+    }
+}
+
 /// Sends a relay something over a connection of its own, and waits until it hangs up.
 async fn send(url: &str, message: &[u8]) -> SocketAddr {
     let mut request = format!("{url}/sync").into_client_request().expect("an address");

@@ -139,7 +139,7 @@ pub const PRESENCES_BYTES_MAX: usize = 64 << 10;
 /// Peers for whom one connection may speak at once, in all its spaces together: a replica is one in
 /// each, and apps of automerge-repo pass on what others behind them do. Beyond it the oldest are
 /// forgotten, so that nobody fills the relay's memory.
-pub const PRESENCE_PEERS_MAX: usize = 256;
+pub const PRESENCE_PEERS_MAX: usize = SESSION_SPACES_MAX;
 
 /// Milliseconds a presence value may live without being renewed.
 pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
@@ -176,7 +176,7 @@ pub const EPHEMERAL_BYTES_MAX: usize = 256 << 10;
 
 /// Sessions of authors whose last ephemeral message is remembered for one connection, at 24 bytes: its
 /// own, and those of whom it passes on messages. Of one that is forgotten a message may pass twice.
-pub const EPHEMERAL_SESSIONS_MAX: usize = 256;
+pub const EPHEMERAL_SESSIONS_MAX: usize = 128;
 
 /// Breaches of the protocol, by connection and kind, that a relay counts apart, at up to 1,200 bytes.
 /// More of them than a person reads about are counted together.
@@ -226,4 +226,3 @@ const _: () = assert!(CHANGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES <= CHANGE_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + 16 <= MESSAGE_BYTES_MAX);
 const _: () = assert!(PRESENCE_BYTES_MAX < FRAME_BYTES_MAX / 16);
-const _: () = assert!(PRESENCE_PEERS_MAX >= SESSION_SPACES_MAX);

@@ -41,7 +41,7 @@ impl EphemeralQueue {
     }
 }
 
-/// The last count of each author's session that came over one connection. Nobody else's count for,
+/// The last count of each author's session that came over one connection. It counts for that one alone,
 /// so that who makes up an author or a count silences nobody but itself.
 #[derive(Debug, Default)]
 pub(super) struct Heard {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use redb::ReadTransaction;
-use rejoin_core::DocumentId;
+use rejoin_core::{DocumentId, SpaceName};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -127,12 +127,15 @@ struct Salvage<'a> {
     remains: Remains<'a>,
     /// Edits of each document that wait for a relay.
     waiting: BTreeMap<DocumentId, Vec<OutboxRow>>,
+    /// Spaces that have documents in the new file.
+    spaces: BTreeSet<SpaceName>,
     salvaged: Salvaged,
 }
 
 impl<'a> Salvage<'a> {
     fn new(remains: Remains<'a>) -> Self {
-        Self { remains, waiting: BTreeMap::new(), salvaged: Salvaged::default() }
+        let (waiting, spaces) = (BTreeMap::new(), BTreeSet::new());
+        Self { remains, waiting, spaces, salvaged: Salvaged::default() }
     }
 
     fn into(
@@ -171,8 +174,8 @@ impl<'a> Salvage<'a> {
         let known: BTreeSet<DocumentId> = names.values().copied().collect();
         let nameless = self.waiting.iter().filter(|(document, _)| !known.contains(document));
         self.salvaged.edits_lost += nameless.map(|(_, edits)| edits.len() as u64).sum::<u64>();
-        for space in txn.spaces()? {
-            recount_digests(&txn, &space)?;
+        for space in &self.spaces {
+            recount_digests(&txn, space)?;
         }
         txn.commit()?;
         Ok(self.salvaged)
@@ -213,6 +216,7 @@ impl<'a> Salvage<'a> {
             && edits.iter().all(|edit| has_all(edit, &changes));
         if is_sound {
             txn.put_document(&document, &row)?;
+            self.spaces.insert(row.space.clone());
             if let Ok(Some(snapshot)) = &snapshot {
                 txn.put_snapshot(&document, snapshot)?;
             }
@@ -249,6 +253,7 @@ impl<'a> Salvage<'a> {
         let mut edits_lost = 0;
         if !changes.is_empty() {
             txn.put_document(document, row)?;
+            self.spaces.insert(row.space.clone());
             for (at, chunk) in (0..).zip(changes) {
                 txn.put_change(document, at, chunk)?;
             }

@@ -17,21 +17,20 @@ pub struct DamagedFile {
     /// redb ends a transaction with the database that it is of.
     open: Option<Box<dyn Any>>,
     tables: Vec<String>,
+    may_be_older: bool,
     copy: PathBuf,
 }
 
 /// What to try with the header of the copy before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
-    /// As it is.
-    AsItIs,
-    /// As if it had been closed in good order: what was committed last is read without a look at
-    /// every page.
+    /// As if it had been closed in good order: what was committed last is read, whatever became of
+    /// pages that nobody asks for.
     Closed,
-    /// The same with the commit before.
-    ClosedBefore,
-    /// As it is, repaired by redb.
+    /// As it is, repaired by redb, which goes back to the commit before if the last one is damaged.
     Repaired,
+    /// As if it had been closed in good order before the last commit.
+    ClosedBefore,
     /// As if it had not been closed, repaired by redb.
     Unclosed,
 }
@@ -49,16 +48,17 @@ impl DamagedFile {
         };
         let header = read_header(from).map_err(io(from))?;
         fs::copy(from, &copy).map_err(io(&copy))?;
-        let mut damaged =
-            Self { transaction: None, open: None, tables: Vec::new(), copy: copy.clone() };
+        let mut damaged = Self {
+            transaction: None,
+            open: None,
+            tables: Vec::new(),
+            may_be_older: false,
+            copy: copy.clone(),
+        };
         let sound = sound_header(&beside(to, "header"));
-        for attempt in [
-            Attempt::AsItIs,
-            Attempt::Closed,
-            Attempt::ClosedBefore,
-            Attempt::Repaired,
-            Attempt::Unclosed,
-        ] {
+        for attempt in
+            [Attempt::Closed, Attempt::Repaired, Attempt::ClosedBefore, Attempt::Unclosed]
+        {
             let header = attempt.header(&header, sound.as_deref());
             write_header(&copy, &header).map_err(io(&copy))?;
             // Only what opens, and says which tables there are, is of use.
@@ -66,6 +66,7 @@ impl DamagedFile {
                 damaged.tables = tables;
                 damaged.transaction = Some(transaction);
                 damaged.open = Some(open);
+                damaged.may_be_older = attempt != Attempt::Closed;
                 return Ok(damaged);
             }
         }
@@ -75,6 +76,12 @@ impl DamagedFile {
     /// Whether it is a relay's.
     pub fn is_relay(&self) -> bool {
         self.tables.iter().any(|table| table == "identity-1")
+    }
+
+    /// Whether the last commit could not be found, so that what was written last may be missing and
+    /// nothing tells of it.
+    pub fn may_be_older(&self) -> bool {
+        self.may_be_older
     }
 
     /// What is in it.
@@ -99,7 +106,7 @@ impl Attempt {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let (open, transaction): (Box<dyn Any>, _) = match self {
-            Self::AsItIs | Self::Closed | Self::ClosedBefore => {
+            Self::Closed | Self::ClosedBefore => {
                 let database = builder.open_read_only(copy).ok()?;
                 let transaction = database.begin_read().ok()?;
                 (Box::new(database), transaction)
@@ -118,7 +125,7 @@ impl Attempt {
     /// The header for this attempt: what every file of redb begins with is put right.
     fn header(self, found: &[u8], sound: Option<&[u8]>) -> Vec<u8> {
         let mut header = found.to_vec();
-        if matches!(self, Self::AsItIs | Self::Repaired) || header.len() < HEADER_BYTES {
+        if self == Self::Repaired || header.len() < HEADER_BYTES {
             return header;
         }
         if let Some(sound) = sound {

@@ -12,8 +12,9 @@ use crate::output::{Output, count};
 
 /// An open replica, and the space the command is about.
 ///
-/// What a command wrote is on disk before it prints, and the file is free for the next process
-/// when this one ends, so only syncing has a reason to [`close`](Self::close).
+/// What a command wrote is on disk before it prints. When this is dropped the file is closed in good
+/// order: of one that was not, the next process has to look at every page before it can begin, and
+/// takes none of it if one is damaged.
 pub(crate) struct Local {
     pub(crate) replica: Replica,
     pub(crate) space: Space,
@@ -125,6 +126,15 @@ impl Local {
     /// Ends the session with a word to the relay, and frees the file.
     pub(crate) async fn close(self) {
         self.replica.close().await;
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // It was closed already where there was a session to end.
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(self.replica.close());
+        });
     }
 }
 

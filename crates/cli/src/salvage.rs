@@ -36,7 +36,14 @@ pub(crate) fn run(from: &Path, to: &Path, output: Output) -> Result<ExitCode> {
         false => of_replica(&salvage::salvage(damaged.transaction(), &to, &mut progress)?),
     };
     bar.finish_and_clear();
-    let Told { mut json, mut lines, is_everything } = told;
+    let Told { mut json, mut lines, mut is_everything } = told;
+    if damaged.may_be_older() {
+        is_everything = false;
+        lines.push(
+            "- the last commit could not be found: what was written last may be missing".to_owned(),
+        );
+    }
+    json["may_be_older"] = json!(damaged.may_be_older());
     json["to"] = json!(to.display().to_string());
     json["everything"] = json!(is_everything);
     lines.push(match damaged.is_relay() {

@@ -179,6 +179,8 @@ impl Engine {
             turn.txn.end_repair(&link.relay, &name)?;
             recount_digests(&turn.txn, &name)?;
             turn.dirty = true;
+            // The relay has nothing new to say by itself, and nobody would hear that all is well.
+            link.session.ask_digests(space);
             return Ok(());
         }
         let name = link.name(space);

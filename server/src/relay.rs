@@ -301,7 +301,9 @@ impl Relay {
                     self.commit_and_tell(unix_ms)?;
                 }
             }
-            if self.connections.get(&connection).is_some_and(|it| it.session.has_events()) {
+            // Nothing is heard any more of one that is being closed.
+            let connected = self.connections.get(&connection);
+            if connected.is_some_and(|it| !it.is_closing() && it.session.has_events()) {
                 self.eventful.insert(connection);
             }
         }

@@ -150,6 +150,29 @@ fn a_turn_gives_each_its_share() {
     }
 }
 
+/// Whoever is closed in the middle of its work leaves nothing that is due for ever.
+#[test]
+fn nothing_is_due_of_who_is_closed() {
+    let mut world = World::new();
+    let (mut rude, mut honest) = (world.connect(None, false), world.connect(None, false));
+    world.drive(&mut [&mut rude, &mut honest]);
+    let mut author = Author::new(1);
+    for n in 1..=3 {
+        rude.push(n, document(1), author.puts(1));
+    }
+    world.send(&mut rude);
+    // Not even a frame, while pushes wait.
+    world.relay.handle_message(rude.id, &[0xff]);
+    honest.push(1, document(2), Author::new(2).puts(1));
+    world.send(&mut honest);
+    world.turn();
+    world.receive(&mut honest, PLENTY);
+    world.receive(&mut rude, PLENTY);
+    assert!(rude.close.is_some());
+    while world.relay.poll_ready().is_some() {}
+    assert!(!world.relay.has_ready());
+}
+
 /// A repair begins with a look at every document of a space. One poll begins no more than one of a
 /// large space, so that others are served between them.
 #[test]

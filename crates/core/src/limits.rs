@@ -73,9 +73,10 @@ pub const DEPTH_MAX: usize = 100;
 /// without hearing of each other.
 pub const HEADS_EASY_MAX: usize = HEADS_MAX / 2;
 
-/// Heads that one connection may add to a document that has more than [`HEADS_EASY_MAX`]: what was
-/// written offline still arrives, and whoever floods a document with heads needs many connections.
-pub const HEADS_ADDED_MAX: u32 = 4;
+/// Heads that one connection may add to a document that has more than [`HEADS_EASY_MAX`]. What was
+/// written offline still arrives, and so does all of a document that a relay lost, which had thousands
+/// of heads before somebody brought them together; no single connection fills a document with heads.
+pub const HEADS_ADDED_MAX: u32 = 1024;
 
 /// Bytes of a space or collection name.
 pub const NAME_BYTES_MAX: usize = 64;

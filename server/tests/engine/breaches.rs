@@ -48,11 +48,16 @@ fn thousands_of_refused_changes_are_one_line_a_minute() {
     assert!(notice.is_first && notice.count >= 200, "{notice:?}");
     send(&mut world);
     assert_eq!(notices(&mut world), []);
-    let due = world.relay.poll_timeout().expect("the count is due");
-    assert_eq!(due, world.now + BREACH_TOLD_EVERY_MS);
-    world.now = due;
-    world.relay.handle_timeout(world.now);
-    let again = notices(&mut world);
+    let told_at = world.now;
+    let again = loop {
+        world.now = world.relay.poll_timeout().expect("the count is due");
+        world.relay.handle_timeout(world.now);
+        let told = notices(&mut world);
+        if !told.is_empty() {
+            break told;
+        }
+    };
+    assert_eq!(world.now, told_at + BREACH_TOLD_EVERY_MS);
     assert_eq!(again.len(), 1, "{again:?}");
     assert_eq!((again[0].is_first, again[0].since_ms), (false, BREACH_TOLD_EVERY_MS));
     assert!(again[0].count > notice.count);

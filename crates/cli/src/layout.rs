@@ -208,6 +208,6 @@ mod tests {
 
     #[test]
     fn documents_cannot_command_the_terminal() {
-        assert_eq!(one_line("a\x1b[2Jb\tc\r\n"), "a [2Jb c");
+        assert_eq!(one_line("a\x1b[2Jb\tc\r\n"), "a\\u{1b}[2Jb c");
     }
 }

@@ -52,6 +52,7 @@ fn thousands_of_refused_changes_are_one_line_a_minute() {
     let again = loop {
         world.now = world.relay.poll_timeout().expect("the count is due");
         world.relay.handle_timeout(world.now);
+        world.turn();
         let told = notices(&mut world);
         if !told.is_empty() {
             break told;

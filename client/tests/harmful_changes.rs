@@ -186,6 +186,19 @@ fn a_document_without_numbers_left_is_not_edited_and_can_be_read() {
     assert_eq!(engine.blame(0, &document()).unwrap().len(), 1);
 }
 
+/// Automerge stores how far times lie apart, and these lie further apart than it can store.
+#[test]
+fn a_change_of_a_time_that_cannot_be_stored_is_quarantined() {
+    let far = |time| ExpandedChange { time, hash: None, ..numbered(2, &first()).decode() };
+    let actor_id = ActorId::from([7; 16]);
+    let mut engine = engine();
+    let early = Change::from(far(i64::MIN));
+    let late = Change::from(ExpandedChange { actor_id, ..far(i64::MAX) });
+    send(&mut engine, &[first(), early, late]);
+    assert_eq!(engine.counters().changes_quarantined, 2);
+    edit(&mut engine, 5).unwrap();
+}
+
 /// A panic stands for what ends a process: what the process noted last is what the next one finds.
 #[test]
 fn a_change_that_ends_the_process_twice_is_quarantined() {

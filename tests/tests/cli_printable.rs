@@ -12,6 +12,7 @@ use redb::Database;
 use rejoin::engine::{Content, Edit, Engine, EngineOptions, Target};
 use rejoin::store::Store;
 use rejoin::{CollectionName, Op, SpaceName, is_hidden};
+use rejoin_core::limits::TIME_S_MAX;
 use rejoin_core::wire::{Bye, ByeCode, Frame, PROTOCOL};
 use rejoin_tests::processes::{Rejoin, RelayProcess};
 use serde_json::{Value, json};
@@ -296,7 +297,7 @@ fn with_clocks_far_off(file: &Path, times_s: &[i64]) {
 #[test]
 fn times_that_no_clock_shows_are_told_as_numbers() {
     let folder = tempfile::tempdir().expect("a folder");
-    let times = [-1, 1 << 62, i64::MAX, i64::MIN, 9_224_318_015_999, 1];
+    let times = [-1, TIME_S_MAX, 1 - TIME_S_MAX, 1 << 50, 9_224_318_015_999, 1];
     with_clocks_far_off(&folder.path().join("a.redb"), &times);
     let rejoin = Rejoin::in_dir(folder.path());
     let mut wide = rejoin.command(["--replica", "a.redb", "history", "jobs", "1"]);
@@ -351,7 +352,7 @@ fn bookings_at_times_that_no_clock_shows_are_told_as_numbers() {
 fn a_time_that_no_clock_shows_is_no_row_for_another_system() {
     let folder = tempfile::tempdir().expect("a folder");
     let rejoin = Rejoin::in_dir(folder.path());
-    let adapters = "[replica]\ndata = \"adapters\"\n[adapter.a]\ncollection = \"jobs\"\n\
+    let adapters = "[replica]\ndata = \"adapters\"\nspace = \"main\"\n[adapter.a]\ncollection = \"jobs\"\n\
                     sink = { kind = \"jsonl\", folder = \"out\" }\n[[adapter.a.record]]\n\
                     name = \"jobs\"\nkey = \"{key}\"\n\
                     fields = { at = { from = \"at\", type = \"time\" } }\n";

@@ -1,7 +1,8 @@
 //! What a relay sends: guarded, admitted, applied behind the panic fence, and written.
 
-use automerge::{Automerge, Change};
+use automerge::{Automerge, Change, ChangeMetadata};
 use rejoin_core::change::{self, Admission, Place, Refusal, admit, check_snapshot};
+use rejoin_core::change::is_storable_time;
 use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
 use thiserror::Error;
@@ -79,7 +80,10 @@ impl Engine {
         let mut changed = false;
         if let Some(snapshot) = received.snapshot.take() {
             let other = open_snapshot(&id, &snapshot)?;
-            if other.get_changes_meta(&[]).iter().any(|change| change.start_op > OP_START_MAX) {
+            let is_unfit = |change: &ChangeMetadata<'_>| {
+                change.start_op > OP_START_MAX || !is_storable_time(change.timestamp)
+            };
+            if other.get_changes_meta(&[]).iter().any(is_unfit) {
                 // Change by change, so that it can be left out.
                 let changes = other.get_changes(&[]).into_iter();
                 let chunks = changes.map(|mut change| change.bytes().into_owned());
@@ -170,6 +174,7 @@ impl Engine {
                     continue;
                 }
                 Ok(Admission::New) if change.start_op() > OP_START_MAX => Some(COUNTERS_USED_UP),
+                Ok(Admission::New) if !is_storable_time(change.time()) => Some(NO_TIME),
                 Ok(Admission::New) => None,
                 Err(Refusal::Missing(deps)) if deps.iter().all(|dep| quarantined.contains(dep)) => {
                     Some(ORPHANED)
@@ -286,6 +291,9 @@ const ORPHANED: &str = "builds on a quarantined change";
 
 /// Why a change is quarantined that a relay of today does not take.
 const COUNTERS_USED_UP: &str = "uses up the operation numbers of the document";
+
+/// Why a change is quarantined whose time Automerge cannot store beside others.
+const NO_TIME: &str = "is of a time that no clock shows";
 
 fn open_snapshot(id: &DocumentId, snapshot: &[u8]) -> Result<Automerge, ReceiveError> {
     check_snapshot(snapshot).map_err(|source| ReceiveError::Snapshot { document: *id, source })?;

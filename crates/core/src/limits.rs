@@ -63,6 +63,10 @@ pub const OP_START_MAX: u64 = (1 << 31) - 1;
 /// backup was restored. Without a limit one change uses up the counters of a document for everybody.
 pub const OP_COUNTER_JUMP_MAX: u64 = 1 << 20;
 
+/// Seconds before or after 1970 that a change may claim to be of. Automerge stores how far two of them
+/// lie apart, which has room in 64 bits only within this.
+pub const TIME_S_MAX: i64 = 1 << 62;
+
 /// Maps, lists and texts inside each other, below the root, that are followed. What is deeper reads as
 /// `null`, and writing there is refused. Real documents have a dozen at most; serde_json reads no
 /// more than 127.

@@ -4,7 +4,7 @@
 //! that holds such a change already must not refuse its own history.
 
 use rejoin_core::ChangeGraph;
-use rejoin_core::change::Change;
+use rejoin_core::change::{Change, is_storable_time};
 use rejoin_core::limits::{
     DEPTH_MAX, HEADS_ADDED_MAX, HEADS_EASY_MAX, HEADS_MAX, OP_COUNTER_JUMP_MAX, OP_START_MAX,
 };
@@ -19,6 +19,8 @@ pub(super) enum OutOfBounds {
          anew under a fresh actor"
     )]
     Counter { start_op: u64, max: u64 },
+    #[error("it is of the time {time_s} s, which no clock shows; set the clock and edit again")]
+    Time { time_s: i64 },
     #[error("it nests {depth} maps and lists, of at most {DEPTH_MAX}; nest less")]
     Depth { depth: usize },
     #[error(
@@ -33,7 +35,7 @@ impl OutOfBounds {
         match self {
             // Its replica makes it anew with other counters.
             Self::Counter { .. } => RefusedClass::ActorReused,
-            Self::Depth { .. } => RefusedClass::Never,
+            Self::Depth { .. } | Self::Time { .. } => RefusedClass::Never,
             Self::Heads { .. } => RefusedClass::Later,
         }
     }
@@ -49,6 +51,9 @@ pub(super) fn check(
     let max = graph.max_op().saturating_add(1 + OP_COUNTER_JUMP_MAX).min(OP_START_MAX);
     if change.start_op() > max {
         return Err(OutOfBounds::Counter { start_op: change.start_op(), max });
+    }
+    if !is_storable_time(change.time()) {
+        return Err(OutOfBounds::Time { time_s: change.time() });
     }
     if change.depth() > DEPTH_MAX {
         return Err(OutOfBounds::Depth { depth: change.depth() });

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use automerge::transaction::Transactable;
 use automerge::{ActorId, Change, ExpandedChange, ObjType, ROOT};
 use rejoin_core::limits::{
-    DEPTH_MAX, HEADS_ADDED_MAX, HEADS_EASY_MAX, OP_COUNTER_JUMP_MAX, OP_START_MAX,
+    DEPTH_MAX, HEADS_ADDED_MAX, HEADS_EASY_MAX, OP_COUNTER_JUMP_MAX, OP_START_MAX, TIME_S_MAX,
 };
 use rejoin_core::wire::RefusedClass;
 
@@ -70,6 +70,22 @@ fn a_change_that_nests_too_deep_is_refused() {
     }
     world.drive(&mut [&mut alice]);
     assert_eq!(alice.refusal(), (RefusedClass::Never, vec![hash(&last)]));
+}
+
+#[test]
+fn a_change_of_a_time_that_cannot_be_stored_is_refused() {
+    let mut world = World::new();
+    let mut alice = world.connect(None, false);
+    world.drive(&mut [&mut alice]);
+    let change = Change::from_bytes(Author::new(1).put("status", "booked")).unwrap().decode();
+    for (n, time) in (1..).zip([i64::MIN, -TIME_S_MAX, 1 - TIME_S_MAX, TIME_S_MAX, i64::MAX]) {
+        let change = Change::from(ExpandedChange { time, hash: None, ..change.clone() });
+        alice.push(n, document(n as u8), vec![change.raw_bytes().to_vec()]);
+    }
+    world.drive(&mut [&mut alice]);
+    let refused: Vec<_> = alice.refused().iter().map(|it| (it.n, it.class)).collect();
+    let never = RefusedClass::Never;
+    assert_eq!(refused, [(1, never), (2, never), (5, never)]);
 }
 
 /// Whoever floods a document with heads is stopped; who comes with an edit of long ago is not, and

@@ -10,6 +10,7 @@ use super::ops::{
 use super::reader::Reader;
 use crate::limits::{
     ACTOR_BYTES_MAX, CHANGE_ACTORS_MAX, CHANGE_DEPS_MAX, MESSAGE_BYTES_MAX, OP_COUNTER_MAX,
+    TIME_S_MAX,
 };
 use crate::{ActorId, ChangeHash, Genesis, KnownChange};
 
@@ -70,6 +71,11 @@ pub fn parse(chunk: &[u8]) -> Result<Change, GuardError> {
     let made = if is_reserved(&actor) { read_made(&ops, &actors) } else { None };
     let (hash, ops, depth) = (chunk.hash, ops.count, ops.depth);
     Ok(Change { hash, deps, actor, seq, start_op, ops, depth, time, message, has_author, made })
+}
+
+/// Whether Automerge can store a time, in seconds since 1970, beside any other such time.
+pub fn is_storable_time(time_s: i64) -> bool {
+    (1 - TIME_S_MAX..=TIME_S_MAX).contains(&time_s)
 }
 
 impl Change {

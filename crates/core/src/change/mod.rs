@@ -62,7 +62,7 @@ pub use birth::{
 };
 pub use chunk::{ChunkKind, chunks, hash_of};
 pub use error::GuardError;
-pub use guard::{AUTHOR_BYTES_MAX, Change, parse};
+pub use guard::{AUTHOR_BYTES_MAX, Change, is_storable_time, parse};
 pub(crate) use reader::Reader;
 pub use snapshot::{SNAPSHOT_INFLATED_BYTES_MAX, check_snapshot};
 pub use sum::ChunkSum;

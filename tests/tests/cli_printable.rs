@@ -222,6 +222,10 @@ fn files_that_cannot_be_taken_are_told_of_in_text_that_may_be_shown() {
 /// Accepts whoever dials, says goodbye to each, and closes with the same words.
 async fn say_goodbye(listener: TcpListener, message: String) {
     while let Ok((socket, _)) = listener.accept().await {
+        #[expect(
+            clippy::result_large_err,
+            reason = "tungstenite wants a whole response as the error"
+        )]
         let protocol = |_: &Request, mut response: Response| {
             let spoken = HeaderValue::from_static(PROTOCOL);
             response.headers_mut().insert("sec-websocket-protocol", spoken);

@@ -1,8 +1,8 @@
 //! What a relay sends: guarded, admitted, applied behind the panic fence, and written.
 
 use automerge::{Automerge, Change, ChangeMetadata};
-use rejoin_core::change::{self, Admission, Place, Refusal, admit, check_snapshot};
 use rejoin_core::change::is_storable_time;
+use rejoin_core::change::{self, Admission, Place, Refusal, admit, check_snapshot};
 use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Genesis, SpaceName};
 use thiserror::Error;

@@ -136,7 +136,8 @@ impl ChangeStore {
             for last in lasts.into_iter().flatten() {
                 let stored = latest.get((space.number, last))?;
                 let stored = stored.map(|stored| LatestRow::decode(stored.value()));
-                found = found.or(stored.filter(|it| it.number == number).map(|it| (last, it)));
+                found =
+                    found.or_else(|| stored.filter(|it| it.number == number).map(|it| (last, it)));
             }
             let at = found.map(|(last, _)| last);
             let identity = match (row, found) {

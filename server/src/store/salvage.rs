@@ -235,7 +235,8 @@ impl<'a> Salvage<'a> {
             return Ok(());
         }
         let named = own.as_ref().map(|own| (own.space, own.id, own.collection));
-        let named = named.or(latest.map(|(space, row)| (space, row.document, row.collection)));
+        let named =
+            named.or_else(|| latest.map(|(space, row)| (space, row.document, row.collection)));
         let Some((space, id, collection)) = named else { return Ok(()) };
         let known = self.spaces.get(&space);
         let Some(space) = known.filter(|it| it.collections.contains_key(&collection)) else {

@@ -32,13 +32,13 @@ impl Formatter for Escaping {
     ) -> io::Result<()> {
         let mut shown = 0;
         for (at, char) in fragment.char_indices().filter(|(_, char)| is_hidden(*char)) {
-            out.write_all(fragment[shown..at].as_bytes())?;
+            out.write_all(&fragment.as_bytes()[shown..at])?;
             for unit in char.encode_utf16(&mut [0; 2]) {
                 write!(out, "\\u{unit:04x}")?;
             }
             shown = at + char.len_utf8();
         }
-        out.write_all(fragment[shown..].as_bytes())
+        out.write_all(&fragment.as_bytes()[shown..])
     }
 }
 

@@ -3,6 +3,7 @@
 use rejoin::{EditError, Link, SpaceName};
 use rejoin_core::change::Place;
 use rejoin_core::heads_hash;
+use rejoin_core::limits::MARK_BYTES;
 
 use super::agenda::{Event, Node};
 use super::faults::Line;
@@ -123,8 +124,10 @@ impl World {
     }
 }
 
-/// What a session costs beside what comes in it: its opening, and what the cut leaves unfinished.
-const SESSION_BYTES: u64 = 2 << 10;
+/// What a session costs beside what comes in it: its opening, and at most what lies between two
+/// marks, which a cut leaves unsaid. A document in one frame may be longer, for which a fifth of all
+/// is allowed.
+const SESSION_BYTES: u64 = MARK_BYTES as u64 + 512;
 
 const NEWCOMER_BYTES_PER_S: u64 = 20_000;
 

@@ -2,6 +2,7 @@
 
 use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{CollectionName, Op, SpaceName};
+use rejoin_core::wire::Backfill;
 use rejoin_tests::meeting::Meeting;
 use serde_json::json;
 
@@ -151,4 +152,55 @@ fn a_relay_that_lost_everything_gets_it_back() {
     meeting.settle(late);
     assert_eq!(digest(&meeting, late), digest(&meeting, desk));
     assert_eq!(meeting.relay.counters().documents_loaded, 0);
+}
+
+/// What is still to be listed, if lists are being compared.
+fn to_be_listed(meeting: &Meeting, replica: usize) -> Option<Backfill> {
+    let view = meeting.replicas[replica].store().read().unwrap();
+    let cursor = view.cursor("ws://table/sync", &SpaceName::new("main").unwrap()).unwrap();
+    cursor.and_then(|cursor| cursor.listing)
+}
+
+/// A document's place in the lists is that of its last change. Somebody who knows nothing of its older
+/// ones writes to it before its turn has come.
+#[test]
+fn a_document_that_is_written_to_leaves_no_gap_in_the_lists() {
+    for by_van_itself in [false, true] {
+        let mut meeting = Meeting::new(9);
+        let options = EngineOptions::default;
+        let (desk, van, bike) =
+            (meeting.join(options()), meeting.join(options()), meeting.join(options()));
+        meeting.edit(desk, vec![set(0, "status", "booked")]);
+        for replica in [desk, van, bike] {
+            meeting.connect(replica);
+        }
+        meeting.settle(desk);
+        meeting.disconnect(van);
+        meeting.disconnect(bike);
+        // The older change comes first, so that its document is the last to be listed.
+        meeting.edit(desk, vec![set(0, "status", "done")]);
+        meeting.settle(desk);
+        meeting.edit(desk, (1..1500).map(|document| set(document, "status", "booked")).collect());
+        meeting.settle(desk);
+        meeting.disconnect(desk);
+        let txn = meeting.replicas[van].store().write().unwrap();
+        txn.put_cursor("ws://table/sync", &SpaceName::new("main").unwrap(), None).unwrap();
+        txn.commit().unwrap();
+
+        meeting.connect(van);
+        while to_be_listed(&meeting, van).is_none_or(|left| left.through > 1_400) {
+            assert!(!meeting.round_trip(van).is_quiet(), "it never lists");
+        }
+        let writer = if by_van_itself { van } else { bike };
+        meeting.edit(writer, vec![set(0, "phone", "555-0100")]);
+        if !by_van_itself {
+            meeting.connect(bike);
+            meeting.round_trip(bike);
+        }
+        meeting.settle(van);
+        assert_eq!(meeting.replicas[van].counters().repairs, 1, "the lists were enough");
+        meeting.connect(desk);
+        meeting.settle(desk);
+        assert_eq!(digest(&meeting, desk), digest(&meeting, van));
+    }
 }

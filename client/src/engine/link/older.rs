@@ -68,7 +68,7 @@ impl Engine {
                 turn.txn.put_begun(&relay, &space, &document, None)?;
                 self.stage_answered(turn, number, &document)?;
             }
-            None => return Ok(()),
+            None => return self.want_what_left_the_list(turn, number, &document),
         }
         turn.dirty = true;
         Ok(())
@@ -105,6 +105,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Somebody wrote to a document while lists are compared. Its last change is beyond what is still
+    /// to be listed now, and something older of it may be missing, so it is wanted by itself.
+    pub(super) fn want_what_left_the_list(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        document: &DocumentId,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let space = &link.spaces[number as usize];
+        if space.cursor.is_none_or(|cursor| cursor.listing.is_none()) {
+            return Ok(());
+        }
+        turn.txn.mark_wanted(&link.relay, &space.name, document, true)?;
+        turn.dirty = true;
+        self.go_on(turn, number)
+    }
+
     /// The relay has answered what was wanted of a document.
     pub(super) fn stage_answered(
         &mut self,
@@ -133,7 +151,8 @@ impl Engine {
         let Some(cursor) = space.listed_to.take().or(space.cursor) else { return Ok(()) };
         info!(space = %space.name, "listing what differs");
         turn.txn.end_repair(&link.relay, &space.name)?;
-        let listing = Backfill::of(0, cursor.position);
+        // What was written since the digests differed is not in order either.
+        let listing = Backfill::of(0, u64::MAX);
         let offered = space.writable.then_some(DocumentId([0; 16]));
         space.cursor = Some(CursorRow { listing, offered, ..cursor });
         turn.dirty = true;

@@ -76,13 +76,20 @@ impl Engine {
         if ticket.refused {
             return Ok(());
         }
+        let mut written = BTreeSet::new();
         for key in ticket.keys {
             let Some(edit) = turn.txn.remove_outbox(key)? else { continue };
             turn.dirty = true;
             let Some(row) = turn.txn.document(&edit.document)? else { continue };
+            let mut spaces = link.spaces.iter().zip(0..);
+            let number = spaces.find(|(space, _)| space.name == row.space);
+            written.extend(number.map(|(_, number)| (number, edit.document)));
             let folded = edit.from..(edit.from + edit.count).min(row.covered);
             turn.txn.remove_changes(&edit.document, folded, |_| false)?;
             self.newly_held.insert(edit.document);
+        }
+        for (number, document) in written {
+            self.want_what_left_the_list(turn, number, &document)?;
         }
         Ok(())
     }

@@ -195,6 +195,7 @@ pub const BREACH_TOLD_EVERY_MS: u64 = 60_000;
 pub const BREACH_LINES_MAX: usize = 60;
 
 const _: () = assert!(PIECE_BYTES <= FRAME_PAYLOAD_BYTES);
+
 /// Bytes of changes that the relay keeps for one device while it pushes them in parts: of one, and of
 /// all together. Enough for a pasted picture, which is then not sent again from its beginning over
 /// every bad connection.

@@ -576,3 +576,27 @@ fn a_replica_that_breaks_the_protocol_is_told_how() {
     assert!(matches!(refused, SessionError::TooManyWanted { .. }));
     assert_eq!(asked, limits::WANTED_MAX);
 }
+
+/// A replica that does not read may take long to be gone.
+#[test]
+fn an_ending_session_keeps_nothing_but_answers() {
+    for answers in [false, true] {
+        let mut session = opened_with(0, Vec::new(), bare(Start::Cursor, 5, 5, None));
+        let documents = (1..=100).map(|n| Wanted { document: document(n), heads: Vec::new() });
+        let documents = documents.collect();
+        let want = Frame::Want(Want { space: 0, documents, answers: false });
+        session.handle_frame(want).unwrap();
+        session.handle_frame(push(1)).unwrap();
+        while session.poll_event().is_some() {}
+        let (class, hashes) = (RefusedClass::Never, vec![ChangeHash([1; 32])]);
+        let (heads, reason, retry_after_ms) = (Vec::new(), String::new(), 0);
+        session.handle_stored(
+            1,
+            StoreOutcome::Refused { class, hashes, heads, retry_after_ms, reason },
+        );
+        let before = session.held_bytes();
+        session.handle_ending(answers);
+        assert!(session.held_bytes() < before / 2, "{} of {before}", session.held_bytes());
+        assert_eq!(session.held_bytes() > 0, answers);
+    }
+}

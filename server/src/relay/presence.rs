@@ -84,6 +84,9 @@ impl Relay {
         let listeners = self.listeners.get(name).cloned().unwrap_or_default();
         for (id, space) in listeners.into_iter().filter(|(id, _)| Some(*id) != from) {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
+            if connection.is_closing() {
+                continue;
+            }
             connection.session.handle_presence(Presence { space, ..presence.clone() });
             self.ready.insert(id);
             self.weigh(id);

@@ -167,17 +167,13 @@ impl Relay {
     ) {
         let ids: Vec<_> = self.connections.keys().copied().collect();
         for id in ids {
-            self.close(id, code, message.to_owned(), retry_after_ms(id));
+            let bye = Bye { code, message: message.to_owned(), retry_after_ms: retry_after_ms(id) };
+            self.end_session(id, bye, true);
             self.end_breaches(id);
         }
         for id in self.peers.ids() {
             self.close_peer(id, code, message);
             self.end_breaches(id);
-        }
-        for connection in self.connections.values_mut() {
-            if let Some(closing) = &mut connection.closing {
-                closing.after_answers = true;
-            }
         }
     }
 
@@ -203,15 +199,18 @@ impl Relay {
         message: String,
         retry_after_ms: u32,
     ) {
+        self.end_session(id, Bye { code, message, retry_after_ms }, false);
+    }
+
+    fn end_session(&mut self, id: ConnectionId, bye: Bye, after_answers: bool) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.is_closing() {
             return;
         }
-        let message = reason(message);
-        let bye = Some(Bye { code, message: message.clone(), retry_after_ms });
-        let close = Close { code, message };
-        connection.closing = Some(Closing { close, bye, after_answers: false });
-        // Nothing but answers is sent to it any more.
+        let bye = Bye { message: reason(bye.message), ..bye };
+        let close = Close { code: bye.code, message: bye.message.clone() };
+        connection.closing = Some(Closing { close, bye: Some(bye), after_answers });
+        connection.session.handle_ending(after_answers);
         self.held_bytes -= std::mem::take(&mut connection.held_bytes);
         self.ready.insert(id);
     }

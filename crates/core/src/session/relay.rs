@@ -376,6 +376,19 @@ impl RelaySession {
             && self.readers.iter().all(Reader::is_drained)
     }
 
+    /// The session is ending: nothing is sent any more but, with `answers`, what pushes were answered.
+    /// All else is let go, for a replica that does not read may take long to be gone.
+    pub fn handle_ending(&mut self, answers: bool) {
+        self.readers.clear();
+        self.events.clear();
+        self.presences.clear();
+        self.presence_bytes = 0;
+        if !answers {
+            self.control.clear();
+            self.control_bytes = 0;
+        }
+    }
+
     /// Bytes kept for this session until its replica reads: at most
     /// [`SESSION_HELD_BYTES_MAX`](limits::SESSION_HELD_BYTES_MAX), or it is to be closed.
     pub fn held_bytes(&self) -> usize {

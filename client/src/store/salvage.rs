@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use redb::{Key, Range, ReadTransaction, StorageError, Value};
+use redb::{Key, Range, ReadTransaction, Value};
+use rejoin_core::remains::{self, Walked};
 use rejoin_core::{ChangeHash, DocumentId};
 
 use super::rows::decode;
@@ -10,7 +11,6 @@ use super::tables::{CHANGES, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_A
 use super::{
     DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteView, unavailable,
 };
-use crate::file::unpanicked;
 
 /// What is left of a file.
 pub(crate) struct Remains<'a> {
@@ -71,7 +71,8 @@ impl<'a> Remains<'a> {
                 let (id, row) = row.value();
                 decode(row).map(|row| (DocumentId(id), row)).map_err(drop)
             }))
-        })?
+        })
+        .ok_or(())?
         .transpose()
     }
 
@@ -81,6 +82,7 @@ impl<'a> Remains<'a> {
             let row = self.txn.open_table(SNAPSHOTS)?.get(number)?;
             Ok(row.map(|row| row.value().to_vec()))
         })
+        .ok_or(())
     }
 
     /// A document's changes with their places, and whether these are all.
@@ -120,7 +122,7 @@ impl<'a> Remains<'a> {
             let row = self.txn.open_table(META)?.get("identity")?;
             Ok(row.map(|row| row.value().to_vec()))
         });
-        if let Ok(Some(identity)) = identity {
+        if let Some(Some(identity)) = identity {
             let mut meta = to.txn.open_table(META).map_err(unavailable)?;
             meta.insert("identity", identity.as_slice()).map_err(unavailable)?;
         }
@@ -133,7 +135,7 @@ impl<'a> Remains<'a> {
             let row = self.txn.open_table(META)?.get(name)?;
             Ok(row.and_then(|row| row.value().try_into().ok().map(u64::from_be_bytes)))
         });
-        number.ok().flatten().unwrap_or(1)
+        number.flatten().unwrap_or(1)
     }
 }
 
@@ -144,49 +146,20 @@ impl OutboxRow {
     }
 }
 
-/// Rows of a table.
-struct Walked<K, T> {
-    rows: BTreeMap<K, T>,
-    /// Whether these are all there are.
-    is_all: bool,
-}
-
-/// Reads rows from the front until one cannot be read, and then from the back until one cannot.
+/// The rows of a range that can be read.
 fn walk<K: Key + 'static, V: Value + 'static, O: Ord, T>(
     open: impl Fn() -> Result<Range<'static, K, V>, redb::Error>,
     take: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> (O, T),
 ) -> Walked<O, T> {
-    let mut walked = Walked { rows: BTreeMap::new(), is_all: false };
-    for from_back in [false, true] {
-        let Ok(mut range) = read(&open) else { continue };
-        loop {
-            let next = read(|| {
-                let next = if from_back { range.next_back() } else { range.next() };
-                let row =
-                    next.transpose().map_err(|error: StorageError| redb::Error::from(error))?;
-                Ok(row.map(|(key, value)| take(key.value(), value.value())))
-            });
-            match next {
-                Ok(Some((key, row))) => {
-                    // From the back it has come to what was read from the front.
-                    if walked.rows.insert(key, row).is_some() {
-                        return walked;
-                    }
-                }
-                Ok(None) => {
-                    walked.is_all = !from_back;
-                    return walked;
-                }
-                Err(()) => break,
-            }
-        }
-    }
-    walked
+    remains::walk(open, |row| {
+        let (key, value) = row?;
+        Ok(take(key.value(), value.value()))
+    })
 }
 
 /// One read, which may find the file damaged.
-fn read<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, ()> {
-    unpanicked(work).map_err(drop)?.map_err(drop)
+fn read<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Option<T> {
+    remains::read(work)
 }
 
 /// Numbers beyond the last known document that are tried.

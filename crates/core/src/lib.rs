@@ -17,6 +17,7 @@
 //! - [`wire`]: the frames of `rejoin.v2`;
 //! - [`session`]: the two ends of a session as state machines;
 //! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one;
+//! - [`remains`]: reads of rows that may be damaged;
 //! - [`printable`]: text from outside as a terminal or a log may show it.
 #![warn(missing_docs)]
 
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod lineage;
 mod path;
 mod printable;
+pub mod remains;
 pub mod repair;
 pub mod schema;
 pub mod session;

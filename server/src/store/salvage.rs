@@ -4,13 +4,12 @@
 //! is another relay with positions of another epoch, so that no replica trusts a mark of the old one:
 //! each compares what it holds, and brings back what is lost here.
 
-mod walk;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability, ReadTransaction, WriteTransaction};
+use redb::{Database, Durability, Key, Range, ReadTransaction, Value, WriteTransaction};
+use rejoin_core::remains::{self, Walked};
 use rejoin_core::{CollectionName, DocumentId, Epoch, SpaceName};
 use thiserror::Error;
 
@@ -23,7 +22,6 @@ use super::tables::{
     SNAPSHOTS, SPACES, SpaceRow, encode,
 };
 use super::verify::is_snapshot;
-use walk::{read, walk};
 
 /// What was taken out of a damaged file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -222,7 +220,7 @@ impl<'a> Salvage<'a> {
             let row = self.from.open_table(DOCUMENTS)?.get((number, OWN_ROW))?;
             Ok(row.and_then(|row| DocumentRow::decode(number, row.value()).ok()))
         });
-        let (is_readable, own) = (own.is_ok(), own.ok().flatten());
+        let (is_readable, own) = (own.is_some(), own.flatten());
         let latest = self.latest.get(&number).copied();
         let rows = self.rows(number);
         if own.is_none() && latest.is_none() {
@@ -301,7 +299,7 @@ impl<'a> Salvage<'a> {
                 let chunk = self.from.open_table(CHUNKS)?.get((number, position))?;
                 Ok(chunk.map(|chunk| chunk.value().to_vec()))
             });
-            Row { position, bytes, apart: apart.ok().flatten() }
+            Row { position, bytes, apart: apart.flatten() }
         });
         Rows { rows: rows.collect(), is_all: walked.is_all }
     }
@@ -354,3 +352,19 @@ struct Rows {
 
 /// Numbers beyond the last known document that are tried.
 const UNNAMED_MAX: u64 = 1 << 20;
+
+/// The rows of a range that can be read.
+fn walk<K: Key + 'static, V: Value + 'static, O: Ord, T>(
+    open: impl Fn() -> Result<Range<'static, K, V>, redb::Error>,
+    take: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> (O, T),
+) -> Walked<O, T> {
+    remains::walk(open, |row| {
+        let (key, value) = row?;
+        Ok(take(key.value(), value.value()))
+    })
+}
+
+/// One read, which may find the file damaged.
+fn read<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Option<T> {
+    remains::read(work)
+}

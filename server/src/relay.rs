@@ -542,8 +542,8 @@ fn kept_as(space: &SpaceName, change: &ChangeHash) -> ChangeHash {
     ChangeHash(hash.finalize().into())
 }
 
-/// Bytes of work that all connections together have in one turn: about a tenth of a second.
-const TURN_WORK_BYTES: usize = 8 << 20;
+/// Bytes of work that all connections together have in one turn: about a twentieth of a second.
+const TURN_WORK_BYTES: usize = 4 << 20;
 
 /// Bytes of work that each connection has at least, however many there are.
 const SHARE_BYTES_MIN: usize = 64 << 10;

@@ -10,9 +10,12 @@ mod connection;
 mod database;
 mod driver;
 mod engine;
+mod fair;
 mod file;
 mod heard;
 mod http;
+mod link;
+mod room;
 #[cfg(test)]
 mod tests;
 mod upgrade;

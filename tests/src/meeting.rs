@@ -108,7 +108,7 @@ impl Meeting {
         while let Some(message) = engine.poll_transmit(self.now).unwrap() {
             exchanged.frames.0 += 1;
             exchanged.bytes.0 += message.len() as u64;
-            self.relay.handle_message(id, &message);
+            self.relay.handle_message(id, message);
         }
         self.relay.turn(self.now, self.now).unwrap();
         loop {
@@ -154,7 +154,7 @@ impl Meeting {
                     break 'session;
                 }
                 through.frames.0 += 1;
-                self.relay.handle_message(id, &message);
+                self.relay.handle_message(id, message);
             }
             self.relay.turn(self.now, self.now).unwrap();
             for message in self.relay.poll_transmit(self.now, id, limits::PIECE_BYTES) {

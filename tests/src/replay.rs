@@ -142,7 +142,7 @@ pub fn push_document(meeting: &mut Meeting, document: &Automerge) -> DocumentId 
             session.push(0, 0, id, collection(), chunks);
         }
         while let Some(frame) = session.poll_transmit() {
-            meeting.relay.handle_message(connection, &frame.encode());
+            meeting.relay.handle_message(connection, frame.encode());
         }
         meeting.relay.turn(0, 0).unwrap();
         for message in meeting.relay.poll_transmit(0, connection, usize::MAX) {

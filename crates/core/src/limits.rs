@@ -171,7 +171,7 @@ pub const REPO_HEADS_DUE_MAX: usize = 4096;
 
 /// Bytes of the changes that a document which a peer of automerge-repo uploads comes to. The largest
 /// known document of one person, a paper of 260,000 keystrokes, comes to 26 MB.
-pub const UPLOADED_CHANGES_BYTES_MAX: usize = 96 << 20;
+pub const UPLOADED_CHANGES_BYTES_MAX: usize = 48 << 20;
 
 /// Storages whose heads one message of automerge-repo may tell of, or one peer may be told of.
 pub const REPO_STORAGES_MAX: usize = 1024;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rejoin_core::automerge_repo::{Conversation, Orphans, RepoFrame, SyncFrame};
+use rejoin_core::change::GuardError;
 use rejoin_core::session::HANDSHAKE_MS_MAX;
 use rejoin_core::wire::{ByeCode, reason};
 use rejoin_core::{DocumentId, SpaceName};
@@ -128,6 +129,8 @@ enum PeerError {
     Unexpected { kind: &'static str },
     #[error("a sync message brings chunks that are neither changes nor documents")]
     Chunk,
+    #[error(transparent)]
+    Chunks(#[from] GuardError),
     #[error("a message of another sender, or for another receiver")]
     Address,
     #[error("more than {max} {what} over one connection")]
@@ -188,7 +191,7 @@ impl Peer {
 
     /// What it is charged for.
     fn bytes(&self) -> usize {
-        self.inbox_bytes + self.talk_bytes
+        self.inbox_bytes + self.talk_bytes + self.ephemeral.bytes()
     }
 
     fn name(&self) -> &str {
@@ -230,14 +233,14 @@ impl Relay {
         }
     }
 
-    pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &[u8]) {
+    pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &Bytes) {
         if self.peers.is_closing(id) {
             return;
         }
         self.counters.frames_in += 1;
         self.counters.bytes_in += message.len() as u64;
         let handled = match RepoFrame::decode(message) {
-            Ok(frame) => self.handle_repo_frame(id, frame),
+            Ok(frame) => self.handle_repo_frame(id, frame, message),
             Err(error) => return self.close_peer_for_protocol(id, &error),
         };
         if let Err(error) = handled {
@@ -274,6 +277,7 @@ impl Relay {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
         self.peers.bytes -= peer.bytes();
         peer.inbox.clear();
+        peer.ephemeral.clear();
         peer.busy.clear();
         peer.talks.values_mut().for_each(|talk| *talk = Talk::default());
         (peer.inbox_bytes, peer.talk_bytes) = (0, 0);
@@ -343,6 +347,7 @@ impl Relay {
         &mut self,
         id: ConnectionId,
         frame: RepoFrame<'_>,
+        message: &Bytes,
     ) -> Result<(), PeerError> {
         let own_name = Arc::clone(&self.repo_name);
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
@@ -364,7 +369,7 @@ impl Relay {
         match frame {
             RepoFrame::Sync(sync) => {
                 is_address(sync.sender, sync.target)?;
-                self.queue_sync(id, &sync)
+                self.queue_sync(id, &sync, message)
             }
             RepoFrame::Ephemeral(ephemeral) => {
                 self.take_ephemeral(id, &ephemeral);
@@ -425,8 +430,13 @@ impl Relay {
         self.close_peer(id, ByeCode::Stopping, "left");
     }
 
-    /// A sync message waits for the turn: it reads the store.
-    fn queue_sync(&mut self, id: ConnectionId, sync: &SyncFrame<'_>) -> Result<(), PeerError> {
+    /// A sync message, which came in this one, waits for the turn: it reads the store.
+    fn queue_sync(
+        &mut self,
+        id: ConnectionId,
+        sync: &SyncFrame<'_>,
+        message: &Bytes,
+    ) -> Result<(), PeerError> {
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
         let bytes = sync.data.len() + MESSAGE_BYTES;
         peer.inbox_bytes += bytes;
@@ -447,7 +457,11 @@ impl Relay {
         let work = Work::Message {
             document: sync.document,
             is_request: sync.is_request,
-            data: Bytes::copy_from_slice(sync.data),
+            data: match sync.data.len() {
+                // It would keep all that was read with it.
+                ..COPIED_BYTES_MAX => Bytes::copy_from_slice(sync.data),
+                _ => message.slice_ref(sync.data),
+            },
         };
         self.queue_work(id, work);
         Ok(())
@@ -459,6 +473,9 @@ const DOCUMENTS_MAX: usize = 100_000;
 
 /// Bytes of messages of one connection that wait to be worked off, uploads included.
 const INBOX_BYTES_MAX: usize = 2 * rejoin_core::limits::REPO_FRAME_BYTES_MAX;
+
+/// Bytes of a message that is copied to wait.
+const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// What a message takes beside its bytes.
 const MESSAGE_BYTES: usize = 256;

@@ -75,7 +75,7 @@ impl Default for RelayOptions {
             sessions_max: 10_000,
             graph_bytes_max: 64 << 20,
             repair_bytes_max: 64 << 20,
-            peer_bytes_max: 128 << 20,
+            peer_bytes_max: 80 << 20,
             held_bytes_max: 64 << 20,
             retry_after_ms: 1000,
             access: Access::Write,

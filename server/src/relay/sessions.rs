@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use bytes::Bytes;
 use rejoin_core::limits::{FRAME_BYTES_MAX, PUSH_BYTES_IN_FLIGHT_MAX, SESSION_HELD_BYTES_MAX};
 use rejoin_core::session::{Opened, RelaySession, SessionError};
 use rejoin_core::wire::{
@@ -90,9 +91,10 @@ impl Relay {
     }
 
     /// A binary message came in.
-    pub fn handle_message(&mut self, id: ConnectionId, message: &[u8]) {
+    pub fn handle_message(&mut self, id: ConnectionId, message: impl Into<Bytes>) {
+        let message = message.into();
         if self.peers.contains(id) {
-            return self.handle_peer_message(id, message);
+            return self.handle_peer_message(id, &message);
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.is_closing() {
@@ -100,7 +102,7 @@ impl Relay {
         }
         self.counters.frames_in += 1;
         self.counters.bytes_in += message.len() as u64;
-        match Frame::decode(message) {
+        match Frame::decode(&message) {
             Ok(Some(frame)) => self.handle_frame(id, frame),
             // A later version may say what this one does not know.
             Ok(None) => {}

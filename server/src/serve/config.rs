@@ -18,8 +18,9 @@ pub struct Config {
     pub options: RelayOptions,
     /// Bytes of database pages kept in memory.
     pub cache_bytes: usize,
-    /// Bytes of messages that may wait for the engine, of all connections together. When they are
-    /// used up, connections are read from no more until a turn is over.
+    /// Bytes of messages that arrive or wait for the engine, of all connections together and beyond
+    /// 32 KiB of each. When they are used up, who sends more is read from no more until a turn is
+    /// over. The longest message of automerge-repo, 64 MiB, always fits.
     pub inbound_bytes_max: usize,
     /// Bytes given to a connection at once. It takes the next when these are written.
     pub batch_bytes: usize,
@@ -47,7 +48,7 @@ impl Config {
             data: data.into(),
             options: RelayOptions::default(),
             cache_bytes: 16 << 20,
-            inbound_bytes_max: 32 << 20,
+            inbound_bytes_max: 68 << 20,
             batch_bytes: 256 << 10,
             handshake_limit: Duration::from_secs(10),
             write_limit: Duration::from_secs(10),

@@ -2,7 +2,8 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -23,8 +24,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tracing::Instrument;
 
 use super::Phase;
-use super::engine::{Batch, Command, EngineHandle, Protocol};
+use super::engine::{Batch, Command, Deed, EngineHandle, Protocol};
 use super::heard::Heard;
+use super::room::Account;
 use crate::relay::{Close, ConnectionId};
 
 /// A message that no session of ours sends.
@@ -70,8 +72,9 @@ impl Pump {
     ) {
         tracing::debug!(?protocol, "connected");
         let (outbox, inbox) = mpsc::channel(1);
-        self.engine.tell(Command::Connected { id, protocol, remote, outbox }).await;
-        let heard = socket.get_ref().flag();
+        let (heard, account) = (socket.get_ref().flag(), socket.get_ref().account());
+        let given = Arc::clone(&account);
+        self.engine.tell(Command::Connected { id, protocol, remote, outbox, account: given }).await;
         let (mut sink, mut stream) = socket.split();
         let mut phases = self.phases.clone();
         let write = async {
@@ -80,29 +83,40 @@ impl Pump {
             end
         };
         let end = tokio::select! {
-            () = self.read(id, &mut stream) => "closed by the other side",
+            () = self.read(id, &account, &mut stream) => "closed by the other side",
+            () = account.gives_way() => "gave way to others",
             end = write => end,
             _ = phases.wait_for(|phase| *phase == Phase::Cut) => "cut",
         };
         tracing::debug!(end, "disconnected");
-        self.engine.tell(Command::Disconnected { id }).await;
+        self.engine.tell(Command::Did { id, deed: Deed::Disconnected }).await;
     }
 
     /// Gives the engine what comes, as fast as it takes it. Returns when the replica has gone.
-    async fn read(&self, id: ConnectionId, stream: &mut SplitStream<WebSocket>) {
+    async fn read(
+        &self,
+        id: ConnectionId,
+        account: &Arc<Account>,
+        stream: &mut SplitStream<WebSocket>,
+    ) {
         while let Some(message) = stream.next().await {
             let violation = match message {
                 Ok(Message::Binary(bytes)) => {
-                    self.engine.give(id, bytes).await;
+                    let deed = Deed::Message { bytes, charge: account.charge() };
+                    self.engine.tell(Command::Did { id, deed }).await;
                     continue;
                 }
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Ok(Message::Ping(said) | Message::Pong(said)) => {
+                    account.pass_over(said.len() + CONTROL_HEADER_BYTES);
+                    continue;
+                }
+                Ok(Message::Frame(_)) => continue,
                 Ok(Message::Close(_)) => return,
                 Ok(Message::Text(_)) => Violation::Text,
                 Err(error) if is_gone(&error) => return,
                 Err(error) => Violation::WebSocket(Box::new(error)),
             };
-            self.engine.tell(Command::Violation { id, violation }).await;
+            self.engine.tell(Command::Did { id, deed: Deed::Violation(violation) }).await;
             // Nothing more is read; the engine says why it hangs up.
             pending::<()>().await;
         }
@@ -160,7 +174,7 @@ async fn write_batch(
     batch: Batch,
 ) -> Result<(), WebSocketError> {
     for frame in batch.frames {
-        feed_in_fragments(sink, frame.into()).await?;
+        feed_in_fragments(sink, frame.into(), &batch.written).await?;
     }
     if let Some(close) = batch.close {
         sink.feed(Message::Close(Some(close_frame(&close)))).await?;
@@ -173,14 +187,16 @@ async fn write_batch(
 async fn feed_in_fragments(
     sink: &mut SplitSink<WebSocket, Message>,
     mut message: Bytes,
+    written: &AtomicUsize,
 ) -> Result<(), WebSocketError> {
     let mut kind = Data::Binary;
     let size = FRAGMENT_BYTES.max(message.len() / FRAGMENTS_MAX);
     loop {
         let fragment = message.split_to(message.len().min(size));
-        let is_last = message.is_empty();
+        let (is_last, bytes) = (message.is_empty(), fragment.len());
         let frame = Frame::message(fragment, OpCode::Data(kind), is_last);
         sink.feed(Message::Frame(frame)).await?;
+        written.fetch_add(bytes, Ordering::Relaxed);
         if is_last {
             return Ok(());
         }
@@ -242,6 +258,9 @@ const FRAGMENT_BYTES: usize = 4000;
 
 /// Fragments of a message, about: Node takes 16,384.
 const FRAGMENTS_MAX: usize = 8192;
+
+/// Bytes before the content of a ping or pong.
+const CONTROL_HEADER_BYTES: usize = 6;
 
 /// How long a replica has to close after a goodbye.
 const LINGER: Duration = Duration::from_secs(1);

@@ -1,26 +1,26 @@
 //! The thread that owns the engine and its store: takes what connections tell, turns, and gives them
 //! what they can take.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
-use std::iter::from_fn;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::wire::{Bye, ByeCode, Frame};
-use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 use tracing::field::display;
 
 use super::ServeError;
 use super::compactor::Compactor;
-use super::engine::{Batch, Command, Health, Protocol};
+use super::engine::{Batch, Command, Deed, Health, Protocol};
+use super::fair::FairQueue;
 use super::file::Written;
+use super::link::Links;
+use super::room::Charge;
 use crate::compaction::CompactionError;
 use crate::relay::{Close, ConnectionId, Counters, Notice, Relay};
 use crate::store::{StoreError, unpanicked};
@@ -37,9 +37,11 @@ pub(super) struct Driver {
     reopening: Reopening,
     compactor: Option<Compactor>,
     is_folding: bool,
-    links: BTreeMap<ConnectionId, Link>,
-    /// Connections that can take more now and could not when there was something.
-    resumed: Vec<ConnectionId>,
+    links: Links,
+    /// What connections did and is not handled.
+    unhandled: FairQueue<Deed>,
+    /// Who can take something, and may have something to take.
+    untold: FairQueue<()>,
     started: Instant,
     /// When the disk last took something.
     committed: Instant,
@@ -55,22 +57,6 @@ enum Stage {
     Serving,
     Leaving,
     Stopped,
-}
-
-/// A connection, as the engine's thread knows it.
-struct Link {
-    remote: SocketAddr,
-    outbox: Sender<Batch>,
-    /// Its last batch is written.
-    is_writable: bool,
-    /// There was something for it while it was not writable.
-    is_waiting: bool,
-    /// What it is given last, when it is writable.
-    last: Option<Batch>,
-    /// Bytes it is given at once: as its line takes them, so that what is new need not wait long
-    /// behind what is old.
-    batch_bytes: usize,
-    given_at: Instant,
 }
 
 /// When to try and open the store again.
@@ -96,8 +82,9 @@ impl Driver {
             reopening: Reopening { at: now, delay: REOPEN_DELAY_MIN },
             compactor,
             is_folding: false,
-            links: BTreeMap::new(),
-            resumed: Vec::new(),
+            links: Links::default(),
+            unhandled: FairQueue::default(),
+            untold: FairQueue::default(),
             started: now,
             committed: now,
             batch_bytes,
@@ -115,12 +102,13 @@ impl Driver {
 
     async fn run(mut self) {
         while self.stage != Stage::Stopped {
-            let permits = self.receive().await;
+            self.receive().await;
+            let charges = self.handle_some();
             self.turn();
             self.transmit();
             self.fold_next();
             self.tell_notices();
-            drop(permits);
+            drop(charges);
             if self.told.elapsed() > TOLD_EVERY {
                 self.tell_stored();
             }
@@ -149,53 +137,76 @@ impl Driver {
         tell_notices(relay, &self.links);
     }
 
-    /// Waits for something to do and takes all there is, within reason. What messages it took may
-    /// be forgotten when the permits are dropped.
-    async fn receive(&mut self) -> Vec<OwnedSemaphorePermit> {
+    /// Waits for something to do and takes all there is, within reason.
+    async fn receive(&mut self) {
         let due = self.due();
-        let mut permits = Vec::new();
         tokio::select! {
             biased;
             command = self.queue.recv() => match command {
-                Some(command) => self.handle(command, &mut permits),
+                Some(command) => self.handle(command),
                 None => self.stage = Stage::Stopped,
             },
             () = wait_until(due) => {}
         }
         for _ in 0..TURN_COMMANDS_MAX {
             let Ok(command) = self.queue.try_recv() else { break };
-            self.handle(command, &mut permits);
+            self.handle(command);
         }
-        permits
+    }
+
+    /// Handles what connections did, for a part of a turn. What is charged for messages may be free
+    /// again when the turn is over.
+    fn handle_some(&mut self) -> Vec<Charge> {
+        let begun = Instant::now();
+        let (mut now, mut charges) = (begun, Vec::new());
+        while now - begun < TURN_HANDLES_FOR
+            && let Some((id, deed)) = self.unhandled.pop()
+        {
+            charges.extend(self.handle_deed(id, deed));
+            let before = std::mem::replace(&mut now, Instant::now());
+            self.unhandled.took(id, now - before);
+        }
+        charges
+    }
+
+    fn handle_deed(&mut self, id: ConnectionId, deed: Deed) -> Option<Charge> {
+        match deed {
+            Deed::Message { bytes, charge } => {
+                self.with_relay(|relay| relay.handle_message(id, bytes));
+                return Some(charge);
+            }
+            Deed::Violation(violation) => {
+                self.with_relay(|relay| relay.handle_violation(id, &violation));
+            }
+            Deed::Disconnected => {
+                self.with_relay(|relay| relay.handle_disconnected(id));
+                self.tell_notices();
+                self.links.remove(id);
+                self.unhandled.forget(id);
+                self.untold.forget(id);
+            }
+        }
+        None
     }
 
     /// When there is something to do even if nothing is received.
     fn due(&self) -> Option<Instant> {
         match &self.relay {
-            Some(relay) if relay.has_ready() => Some(self.started),
+            _ if !self.unhandled.is_empty() => Some(self.started),
+            Some(relay) if relay.has_ready() || !self.untold.is_empty() => Some(self.started),
             Some(relay) => relay.poll_timeout().map(|ms| self.started + Duration::from_millis(ms)),
             None => (self.stage == Stage::Serving).then_some(self.reopening.at),
         }
     }
 
-    fn handle(&mut self, command: Command, permits: &mut Vec<OwnedSemaphorePermit>) {
+    fn handle(&mut self, command: Command) {
         match command {
-            Command::Connected { id, protocol, remote, outbox } => {
-                self.connected(id, protocol, remote, outbox);
+            Command::Connected { id, protocol, remote, outbox, account } => {
+                self.links.add(id, remote, outbox, account);
+                self.connected(id, protocol);
             }
             Command::Writable { id } => self.writable(id),
-            Command::Message { id, bytes, permit } => {
-                permits.push(permit);
-                self.with_relay(|relay| relay.handle_message(id, &bytes));
-            }
-            Command::Violation { id, violation } => {
-                self.with_relay(|relay| relay.handle_violation(id, &violation));
-            }
-            Command::Disconnected { id } => {
-                self.with_relay(|relay| relay.handle_disconnected(id));
-                self.tell_notices();
-                self.links.remove(&id);
-            }
+            Command::Did { id, deed } => self.unhandled.push(id, deed),
             Command::Compacted(result) => {
                 self.is_folding = false;
                 self.with_relay(|relay| relay.handle_compacted(result));
@@ -215,48 +226,30 @@ impl Driver {
         }
     }
 
-    fn connected(
-        &mut self,
-        id: ConnectionId,
-        protocol: Protocol,
-        remote: SocketAddr,
-        outbox: Sender<Batch>,
-    ) {
+    fn connected(&mut self, id: ConnectionId, protocol: Protocol) {
         let now = self.now();
-        let mut link = Link {
-            remote,
-            outbox,
-            is_writable: true,
-            is_waiting: false,
-            last: None,
-            batch_bytes: PIECE_BYTES,
-            given_at: Instant::now(),
-        };
         match (&mut self.relay, protocol) {
             (Some(relay), Protocol::Rejoin) => relay.handle_connected(now, id),
             (Some(relay), Protocol::AutomergeRepo(space)) => {
                 relay.handle_peer_connected(now, id, space);
             }
             (None, protocol) if self.stage == Stage::Serving => {
-                link.end(farewell(&protocol, UNAVAILABLE));
+                self.links.end(id, farewell(&protocol, UNAVAILABLE));
             }
-            (None, protocol) => link.end(farewell(&protocol, STOPPING)),
+            (None, protocol) => self.links.end(id, farewell(&protocol, STOPPING)),
         }
-        self.links.insert(id, link);
     }
 
     fn writable(&mut self, id: ConnectionId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.is_writable = true;
-        link.batch_bytes = match link.given_at.elapsed() {
+        let Some(took) = self.links.written(id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
+        link.batch_bytes = match took {
             took if took < WRITTEN_FAST => (link.batch_bytes * 2).min(self.batch_bytes),
             took if took > WRITTEN_SLOWLY => PIECE_BYTES.min(self.batch_bytes),
             _ => link.batch_bytes,
         };
-        if let Some(last) = link.last.take() {
-            link.give(last);
-        } else if std::mem::take(&mut link.is_waiting) {
-            self.resumed.push(id);
+        if std::mem::take(&mut link.is_waiting) {
+            self.untold.push(id, ());
         }
     }
 
@@ -298,28 +291,38 @@ impl Driver {
         }
     }
 
-    /// Gives every connection that can take more what there is for it.
+    /// Gives connections that can take more what there is for them, for a part of a turn.
     fn transmit(&mut self) {
         let now = self.now();
         let Some(relay) = &mut self.relay else { return };
-        let mut ids = std::mem::take(&mut self.resumed);
-        ids.extend(from_fn(|| relay.poll_ready()));
-        for id in ids {
-            let Some(link) = self.links.get_mut(&id) else { continue };
-            if !link.is_writable {
+        while let Some(id) = relay.poll_ready() {
+            let Some(link) = self.links.get_mut(id) else { continue };
+            if !link.is_writable() {
                 link.is_waiting = true;
-                continue;
+            } else if !self.untold.contains(id) {
+                self.untold.push(id, ());
             }
+        }
+        let begun = Instant::now();
+        let mut passed = begun;
+        while passed - begun < TURN_TELLS_FOR
+            && let Some((id, ())) = self.untold.pop()
+        {
+            let Some(link) = self.links.get(id) else { continue };
             let frames = match unpanicked(|| Ok(relay.poll_transmit(now, id, link.batch_bytes))) {
                 Ok(frames) => frames,
                 // The disk may be damaged where it concerns everybody.
                 Err(error) => return self.fail(&error),
             };
-            let batch = Batch { frames, close: relay.poll_close(id) };
+            let batch = Batch { frames, close: relay.poll_close(id), ..Batch::default() };
             if !batch.is_empty() {
-                link.given_at = Instant::now();
-                link.give(batch);
+                self.links.give(id, batch);
             }
+            for id in self.links.give_up_slowest() {
+                tracing::debug!(conn = id.0, "given up: it takes much more slowly than others");
+            }
+            let before = std::mem::replace(&mut passed, Instant::now());
+            self.untold.took(id, passed - before);
         }
     }
 
@@ -377,6 +380,9 @@ impl Driver {
 
     /// The relay stops: what was pushed is still committed and answered, then everyone goes.
     fn leave(&mut self) {
+        while !self.unhandled.is_empty() {
+            drop(self.handle_some());
+        }
         self.turn();
         self.part(STOPPING);
         self.stage = Stage::Leaving;
@@ -390,32 +396,15 @@ impl Driver {
         let Some(mut relay) = self.relay.take() else { return };
         relay.stop(code, message, |_| retry_after_ms());
         tell_notices(&mut relay, &self.links);
-        for (id, link) in &mut self.links {
-            let last = unpanicked(|| Ok(relay.poll_transmit(now, *id, usize::MAX)));
+        for id in self.links.ids() {
+            let last = unpanicked(|| Ok(relay.poll_transmit(now, id, usize::MAX)));
             let frames = last.unwrap_or_default();
-            link.end(Batch { frames, close: relay.poll_close(*id) });
+            self.links.end(id, Batch { frames, close: relay.poll_close(id), ..Batch::default() });
         }
     }
 
     fn now(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
-    }
-}
-
-impl Link {
-    fn give(&mut self, batch: Batch) {
-        self.is_writable = false;
-        // There is room for one, and it has none: it said that it is writable. If it is gone
-        // meanwhile, it will say that too.
-        let _ = self.outbox.try_send(batch);
-    }
-
-    fn end(&mut self, last: Batch) {
-        if self.is_writable {
-            self.give(last);
-        } else {
-            self.last = Some(last);
-        }
     }
 }
 
@@ -425,10 +414,10 @@ impl Batch {
     }
 }
 
-fn tell_notices(relay: &mut Relay, links: &BTreeMap<ConnectionId, Link>) {
+fn tell_notices(relay: &mut Relay, links: &Links) {
     while let Some(notice) = relay.poll_notice() {
         let Notice { connection, device, peer, breach, what, count, since_ms, is_first } = notice;
-        let remote = connection.and_then(|id| links.get(&id)).map(|link| display(link.remote));
+        let remote = connection.and_then(|id| links.get(id)).map(|link| display(link.remote));
         let (conn, device) = (connection.map(|id| id.0), device.map(display));
         let (breach, seconds) = (breach.name(), since_ms / 1000);
         if is_first {
@@ -457,7 +446,7 @@ fn farewell(protocol: &Protocol, (code, message): (ByeCode, &'static str)) -> Ba
         // Peers dial again whatever they are told.
         Protocol::AutomergeRepo(_) => Vec::new(),
     };
-    Batch { frames, close: Some(Close { code, message }) }
+    Batch { frames, close: Some(Close { code, message }), ..Batch::default() }
 }
 
 /// Spreads the return of those who were sent away together.
@@ -483,6 +472,13 @@ const STOPPING: (ByeCode, &str) = (ByeCode::Stopping, "the relay stops; dial aga
 
 /// How often the log is told what was stored.
 const TOLD_EVERY: Duration = Duration::from_secs(3600);
+
+/// How long what connections did is handled before a turn, beside the last that was begun: an edit
+/// waits no longer before it is stored.
+const TURN_HANDLES_FOR: Duration = Duration::from_millis(10);
+
+/// How long connections are told something after a turn, beside the last that was begun.
+const TURN_TELLS_FOR: Duration = Duration::from_millis(10);
 
 /// Commands taken before a turn.
 const TURN_COMMANDS_MAX: usize = 1024;

@@ -3,13 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use rejoin_core::SpaceName;
+use rejoin_core::limits::REPO_FRAME_BYTES_MAX;
 use tokio::sync::mpsc::{self, Sender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -18,6 +20,7 @@ use super::connection::Violation;
 use super::database::DataFolder;
 use super::driver::{Driver, OpenStore};
 use super::file::Written;
+use super::room::{Account, Charge, Room};
 use super::{Config, ServeError};
 use crate::compaction::{Compacted, CompactionError};
 use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
@@ -26,15 +29,17 @@ use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
 #[derive(Debug)]
 pub(super) enum Command {
     /// A connection was upgraded; what it is to write goes to `outbox`.
-    Connected { id: ConnectionId, protocol: Protocol, remote: SocketAddr, outbox: Sender<Batch> },
+    Connected {
+        id: ConnectionId,
+        protocol: Protocol,
+        remote: SocketAddr,
+        outbox: Sender<Batch>,
+        account: Arc<Account>,
+    },
     /// It can take a batch.
     Writable { id: ConnectionId },
-    /// A binary message came. The permit counts its bytes until the turn is over.
-    Message { id: ConnectionId, bytes: Bytes, permit: OwnedSemaphorePermit },
-    /// It broke a rule of WebSockets or of ours about them.
-    Violation { id: ConnectionId, violation: Violation },
-    /// It is gone.
-    Disconnected { id: ConnectionId },
+    /// It did something. What each does is handled in its order.
+    Did { id: ConnectionId, deed: Deed },
     /// A document was folded, or not.
     Compacted(Result<Compacted, CompactionError>),
     /// A document was taken apart, or not.
@@ -45,6 +50,17 @@ pub(super) enum Command {
     Goodbye,
     /// End, whoever is left.
     Stop,
+}
+
+/// Something that a connection did.
+#[derive(Debug)]
+pub(super) enum Deed {
+    /// It sent a binary message. The charge counts its bytes until the turn is over.
+    Message { bytes: Bytes, charge: Charge },
+    /// It broke a rule of WebSockets or of ours about them.
+    Violation(Violation),
+    /// It is gone.
+    Disconnected,
 }
 
 /// What a connection speaks.
@@ -60,6 +76,8 @@ pub(super) enum Protocol {
 pub(super) struct Batch {
     pub(super) frames: Outgoing,
     pub(super) close: Option<Close>,
+    /// How many bytes of the frames are written.
+    pub(super) written: Arc<AtomicUsize>,
 }
 
 /// How things stand.
@@ -72,9 +90,8 @@ pub(super) struct Health {
 #[derive(Debug, Clone)]
 pub(super) struct EngineHandle {
     commands: Sender<Command>,
-    /// Bytes of messages that may wait.
-    room: Arc<Semaphore>,
-    room_bytes: u32,
+    /// Memory for messages.
+    room: Room,
 }
 
 impl EngineHandle {
@@ -83,12 +100,9 @@ impl EngineHandle {
         let _ = self.commands.send(command).await;
     }
 
-    /// Gives the engine a message, as soon as it has room for so many bytes.
-    pub(super) async fn give(&self, id: ConnectionId, bytes: Bytes) {
-        let wanted = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(self.room_bytes);
-        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(wanted).await {
-            self.tell(Command::Message { id, bytes, permit }).await;
-        }
+    /// Memory for what a connection sends.
+    pub(super) fn account(&self) -> Arc<Account> {
+        self.room.account()
     }
 
     /// How things stand; `None` if the engine does not answer or its store does not commit.
@@ -137,9 +151,8 @@ impl Engine {
         let compactor = compactor.transpose().map_err(ServeError::Thread)?;
         let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes, written);
         let thread = driver.spawn().map_err(ServeError::Thread)?;
-        let room_bytes = u32::try_from(config.inbound_bytes_max).unwrap_or(u32::MAX);
-        let room = Arc::new(Semaphore::new(room_bytes as usize));
-        Ok(Self { handle: EngineHandle { commands, room, room_bytes }, thread })
+        let room = Room::new(config.inbound_bytes_max.max(REPO_FRAME_BYTES_MAX));
+        Ok(Self { handle: EngineHandle { commands, room }, thread })
     }
 
     pub(super) fn handle(&self) -> EngineHandle {

@@ -1,29 +1,50 @@
-//! A socket that tells whether anything came, were it a part of a message.
+//! A socket that tells whether anything came, were it a part of a message, and reads only what there is
+//! room for.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::room::Account;
+
 /// Notes every byte that comes. A long message over a slow link takes minutes, and no pong can pass
 /// it: without this, who sends one would be taken for dead.
-#[derive(Debug)]
 pub(super) struct Heard<S> {
     socket: S,
     heard: Arc<AtomicBool>,
+    account: Arc<Account>,
+    /// It waits for room.
+    waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl<S> Heard<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, heard: Arc::new(AtomicBool::new(true)) }
+    pub(super) fn new(socket: S, account: Arc<Account>) -> Self {
+        Self { socket, heard: Arc::new(AtomicBool::new(true)), account, waits: None }
     }
 
     /// Set whenever something came; for others to reset.
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heard)
+    }
+
+    /// What is charged for what comes.
+    pub(super) fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.account)
+    }
+
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.waits.is_none() && self.account.has_to_wait() {
+            self.waits = Some(Box::pin(Arc::clone(&self.account).has_room()));
+        }
+        if let Some(waits) = &mut self.waits {
+            ready!(waits.as_mut().poll(context));
+            self.waits = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -33,10 +54,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.poll_room(context));
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
             self.heard.store(true, Ordering::Relaxed);
+            self.account.arrive(bytes);
         }
         polled
     }

@@ -174,7 +174,8 @@ fn upgrade(
     };
     if upgrade.is_old() {
         tracing::info!(remote = %accepted.remote, "a replica of the version before was told to update");
-        return upgrade.respond(move |socket| async move {
+        let account = shared.pump.engine.account();
+        return upgrade.respond(account, move |socket| async move {
             say_old_bye(socket).await;
             drop(accepted);
         });
@@ -184,7 +185,7 @@ fn upgrade(
     if protocol != Protocol::Rejoin {
         pump.ping_interval = peer_ping_interval;
     }
-    upgrade.respond(move |socket| async move {
+    upgrade.respond(pump.engine.account(), move |socket| async move {
         pump.run(id, protocol, accepted.remote, socket).await;
         drop((accepted, alive));
     })

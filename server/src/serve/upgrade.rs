@@ -3,6 +3,7 @@
 //! By hand rather than by axum, whose WebSocket cannot be written in fragments.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -23,6 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::connection::WebSocket;
 use super::engine::Protocol;
 use super::heard::Heard;
+use super::room::Account;
 
 /// A request that asks for a session, and may have one.
 pub(super) struct Upgrade {
@@ -88,7 +90,11 @@ impl Upgrade {
     }
 
     /// Answers the request, and runs `serve` with the WebSocket once the answer is sent.
-    pub(super) fn respond<F>(self, serve: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response
+    pub(super) fn respond<F>(
+        self,
+        account: Arc<Account>,
+        serve: impl FnOnce(WebSocket) -> F + Send + 'static,
+    ) -> Response
     where
         F: Future<Output = ()> + Send,
     {
@@ -97,7 +103,7 @@ impl Upgrade {
         tokio::spawn(async move {
             match connection.await {
                 Ok(upgraded) => {
-                    let io = Heard::new(TokioIo::new(upgraded));
+                    let io = Heard::new(TokioIo::new(upgraded), account);
                     serve(WebSocket::from_raw_socket(io, Role::Server, Some(config)).await).await;
                 }
                 Err(error) => {
@@ -145,4 +151,4 @@ fn config(message_bytes_max: usize) -> WebSocketConfig {
 
 /// Bytes read at once, and of small messages that are written together. An idle connection keeps
 /// as much of either.
-const SOCKET_BUFFER_BYTES: usize = 4 << 10;
+pub(super) const SOCKET_BUFFER_BYTES: usize = 4 << 10;

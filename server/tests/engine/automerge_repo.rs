@@ -296,7 +296,7 @@ fn ephemeral_messages_reach_each_peer_once_with_their_author() {
     drive(&mut world, &mut [&mut anna, &mut ben, &mut carl]);
     for (session, count) in [("s", 1), ("s", 1), ("s", 3), ("s", 2), ("t", 1)] {
         let frame = ephemeral(&anna, session, count);
-        world.relay.handle_message(anna.id, &frame);
+        world.relay.handle_message(anna.id, frame);
     }
     drive(&mut world, &mut [&mut anna, &mut ben, &mut carl]);
     let heard: Vec<_> = ben
@@ -329,7 +329,7 @@ fn ephemeral_messages_reach_each_peer_once_with_their_author() {
     assert_eq!(heard.data, b"\x63def");
     // JavaScript passes on what it hears to all its peers, and so to where it came from.
     let passed_on = Ephemeral { target: &ben.relay, ..heard };
-    world.relay.handle_message(ben.id, &RepoFrame::Ephemeral(passed_on).encode());
+    world.relay.handle_message(ben.id, RepoFrame::Ephemeral(passed_on).encode());
     let heard = anna.others.len();
     drive(&mut world, &mut [&mut anna, &mut ben]);
     world.drive(&mut [&mut replica]);
@@ -402,7 +402,7 @@ fn authors_are_checked_if_asked() {
     anna.put(document(1), "title", "a job");
     ben.doc(document(1));
     drive(&mut world, &mut [&mut anna, &mut ben]);
-    world.relay.handle_message(anna.id, &ephemeral(&anna, "s", 1));
+    world.relay.handle_message(anna.id, ephemeral(&anna, "s", 1));
     drive(&mut world, &mut [&mut anna, &mut ben]);
     assert!(ben.others.is_empty());
     assert!(anna.close.is_none());
@@ -419,7 +419,7 @@ fn who_subscribes_to_a_storage_is_told_how_far_it_has_come() {
         add: vec!["storage of anna"],
         remove: vec![],
     };
-    world.relay.handle_message(ben.id, &change.encode());
+    world.relay.handle_message(ben.id, change.encode());
     anna.put(document(1), "title", "a job");
     drive(&mut world, &mut [&mut anna, &mut ben]);
     let heads = anna.heads(document(1));
@@ -434,7 +434,7 @@ fn who_subscribes_to_a_storage_is_told_how_far_it_has_come() {
     let told = ben.others.len();
     let remove = vec!["storage of anna"];
     let change = RepoFrame::RemoteSubscriptionChange { sender: "ben", add: vec![], remove };
-    world.relay.handle_message(ben.id, &change.encode());
+    world.relay.handle_message(ben.id, change.encode());
     world.unix_ms += 1;
     anna.put(document(1), "title", "another");
     drive(&mut world, &mut [&mut anna, &mut ben]);

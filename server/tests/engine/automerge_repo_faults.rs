@@ -49,7 +49,7 @@ fn a_message_that_is_none_ends_its_connection_and_no_other() {
     ];
     for (message, why) in cases {
         let mut peer = RepoPeer::join(&mut world, "p");
-        world.relay.handle_message(peer.id, message);
+        world.relay.handle_message(peer.id, message.to_vec());
         let why = if why == "senderId" { "no type of message" } else { why };
         assert_closes(&mut world, &mut peer, why);
     }
@@ -59,17 +59,17 @@ fn a_message_that_is_none_ends_its_connection_and_no_other() {
 fn the_handshake_comes_first_and_once() {
     let mut world = World::new();
     let mut peer = RepoPeer::connect(&mut world, space(), "p");
-    world.relay.handle_message(peer.id, &RepoFrame::Leave { sender: "p" }.encode());
+    world.relay.handle_message(peer.id, RepoFrame::Leave { sender: "p" }.encode());
     assert_closes(&mut world, &mut peer, "join");
 
     let mut peer = RepoPeer::join(&mut world, "p");
-    world.relay.handle_message(peer.id, &peer.join_frame());
+    world.relay.handle_message(peer.id, peer.join_frame());
     assert_closes(&mut world, &mut peer, "joined already");
 
     let mut peer = RepoPeer::connect(&mut world, space(), "p");
     let join =
         RepoFrame::Join { sender: "p", storage: None, is_ephemeral: true, speaks_version_1: false };
-    world.relay.handle_message(peer.id, &join.encode());
+    world.relay.handle_message(peer.id, join.encode());
     assert_closes(&mut world, &mut peer, "version");
 
     let mut peer = RepoPeer::connect(&mut world, space(), "p");

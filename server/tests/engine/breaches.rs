@@ -74,7 +74,7 @@ fn what_a_replica_breaks_is_told_with_its_device() {
     let mut world = World::new();
     let mut alice = world.connect_device(7);
     world.drive(&mut [&mut alice]);
-    world.relay.handle_message(alice.id, b"no frame");
+    world.relay.handle_message(alice.id, &b"no frame"[..]);
     let told = notices(&mut world);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((told[0].connection, told[0].breach), (Some(alice.id), Breach::Protocol));

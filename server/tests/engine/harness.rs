@@ -229,7 +229,7 @@ impl World {
     pub(crate) fn send(&mut self, peer: &mut Peer) -> bool {
         let mut sent = false;
         while let Some(frame) = peer.session.poll_transmit() {
-            self.relay.handle_message(peer.id, &frame.encode());
+            self.relay.handle_message(peer.id, frame.encode());
             sent = true;
         }
         sent

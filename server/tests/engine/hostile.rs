@@ -162,7 +162,7 @@ fn nothing_is_due_of_who_is_closed() {
     }
     world.send(&mut rude);
     // Not even a frame, while pushes wait.
-    world.relay.handle_message(rude.id, &[0xff]);
+    world.relay.handle_message(rude.id, vec![0xff]);
     honest.push(1, document(2), Author::new(2).puts(1));
     world.send(&mut honest);
     world.turn();

@@ -134,14 +134,14 @@ fn listened(world: &mut World, peer: &mut RepoPeer) -> Vec<(String, u64)> {
 fn nobody_is_silenced_by_messages_in_its_name() {
     let mut world = World::new();
     let [anna, mut ben, eve] = peers(&mut world, ["anna", "ben", "eve"]);
-    world.relay.handle_message(anna.id, &message(&anna, ("anna", "s", 1), b"\x61a"));
+    world.relay.handle_message(anna.id, message(&anna, ("anna", "s", 1), b"\x61a"));
     assert_eq!(listened(&mut world, &mut ben), [("anna".to_owned(), 1)]);
     for (session, count) in [("s", u64::MAX), ("s", 2), ("t", u64::MAX), ("", 0)] {
-        world.relay.handle_message(eve.id, &message(&eve, ("anna", session, count), b"\x61e"));
+        world.relay.handle_message(eve.id, message(&eve, ("anna", session, count), b"\x61e"));
         assert_eq!(listened(&mut world, &mut ben), []);
     }
     for count in 2..5 {
-        world.relay.handle_message(anna.id, &message(&anna, ("anna", "s", count), b"\x61a"));
+        world.relay.handle_message(anna.id, message(&anna, ("anna", "s", count), b"\x61a"));
         assert_eq!(listened(&mut world, &mut ben), [("anna".to_owned(), count)]);
     }
     // Nor is the relay itself, which tells of replicas.
@@ -154,7 +154,7 @@ fn nobody_is_silenced_by_messages_in_its_name() {
     let frame = ben.others.last().expect("presence is told").clone();
     let RepoFrame::Ephemeral(told) = RepoFrame::decode(&frame).unwrap() else { panic!() };
     let forged = Ephemeral { target: &eve.relay, count: u64::MAX, ..told };
-    world.relay.handle_message(eve.id, &RepoFrame::Ephemeral(forged).encode());
+    world.relay.handle_message(eve.id, RepoFrame::Ephemeral(forged).encode());
     listened(&mut world, &mut ben);
     present(&mut replica, id, Some("2"));
     world.drive(&mut [&mut replica]);
@@ -167,16 +167,16 @@ fn who_is_behind_a_peer_is_not_silenced_by_another_peer() {
     let mut world = World::new();
     let [ben, mut carl, eve] = peers(&mut world, ["ben", "carl", "eve"]);
     let zoe = |count| ("zoe", "s", count);
-    world.relay.handle_message(ben.id, &message(&ben, zoe(1), b"\x61z"));
-    world.relay.handle_message(eve.id, &message(&eve, zoe(u64::MAX), b"\x61e"));
+    world.relay.handle_message(ben.id, message(&ben, zoe(1), b"\x61z"));
+    world.relay.handle_message(eve.id, message(&eve, zoe(u64::MAX), b"\x61e"));
     for n in 0..=EPHEMERAL_SESSIONS_MAX {
         let session = format!("made up {n}");
-        world.relay.handle_message(eve.id, &message(&eve, ("zoe", &session, 1), b"\x61e"));
+        world.relay.handle_message(eve.id, message(&eve, ("zoe", &session, 1), b"\x61e"));
     }
     listened(&mut world, &mut carl);
     for count in 2..5 {
         for _ in 0..2 {
-            world.relay.handle_message(ben.id, &message(&ben, zoe(count), b"\x61z"));
+            world.relay.handle_message(ben.id, message(&ben, zoe(count), b"\x61z"));
         }
         assert_eq!(listened(&mut world, &mut carl), [("zoe".to_owned(), count)], "each once");
     }
@@ -189,7 +189,7 @@ fn presence_of_peers_is_not_said_or_cleared_by_others() {
     let [mut desk, mut mallory] = [1, 2].map(|device| world.connect_device(device));
     world.drive(&mut [&mut desk, &mut mallory]);
     let speak = |world: &mut World, peer: &RepoPeer, name: &str, count| {
-        world.relay.handle_message(peer.id, &message(peer, (name, "s", count), b"\x61a"));
+        world.relay.handle_message(peer.id, message(peer, (name, "s", count), b"\x61a"));
     };
     speak(&mut world, &anna, "anna", 1);
     world.drive(&mut [&mut desk, &mut mallory]);
@@ -225,7 +225,7 @@ fn a_message_that_is_too_long_is_told_of_once() {
     let [anna, mut ben] = peers(&mut world, ["anna", "ben"]);
     let long = vec![0; EPHEMERAL_BYTES_MAX + 1];
     for count in 0..100 {
-        world.relay.handle_message(anna.id, &message(&anna, ("anna", "s", count), &long));
+        world.relay.handle_message(anna.id, message(&anna, ("anna", "s", count), &long));
     }
     assert_eq!(listened(&mut world, &mut ben), []);
     let notice = world.relay.poll_notice().expect("it is told of");

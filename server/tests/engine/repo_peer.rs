@@ -39,7 +39,7 @@ impl RepoPeer {
 
     pub(crate) fn join_to(world: &mut World, space: SpaceName, name: &str) -> Self {
         let mut peer = Self::connect(world, space, name);
-        world.relay.handle_message(peer.id, &peer.join_frame());
+        world.relay.handle_message(peer.id, peer.join_frame());
         peer.receive(world);
         assert_ne!(peer.relay, "", "the relay answers a join");
         peer
@@ -132,7 +132,7 @@ impl RepoPeer {
     ) {
         let (sender, target) = (&*self.name, &*self.relay);
         let frame = RepoFrame::Sync(SyncFrame { sender, target, document, is_request, data });
-        world.relay.handle_message(self.id, &frame.encode());
+        world.relay.handle_message(self.id, frame.encode());
     }
 
     pub(crate) fn send(&mut self, world: &mut World) -> bool {

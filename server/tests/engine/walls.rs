@@ -170,7 +170,7 @@ fn answers(held: &Secrets, named: &Secrets, script: &[Said]) -> Vec<Vec<u8>> {
     let mut n = 0;
     let frames = script.iter().map(|said| frame(said, named, &mut n));
     for frame in std::iter::once(hello(named)).chain(frames.collect::<Vec<_>>()) {
-        world.relay.handle_message(id, &frame.encode());
+        world.relay.handle_message(id, frame.encode());
         world.turn();
         answers.extend(world.relay.poll_transmit(world.now, id, PLENTY));
     }

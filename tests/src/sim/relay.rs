@@ -252,7 +252,7 @@ impl World {
             match incoming {
                 Incoming::Connected => process.relay.handle_connected(now, ConnectionId(id)),
                 Incoming::Parcel(Parcel::Message(message)) => {
-                    process.relay.handle_message(ConnectionId(id), &message);
+                    process.relay.handle_message(ConnectionId(id), message);
                 }
                 Incoming::Parcel(Parcel::Closed(_)) => gone.push(id),
             }

@@ -85,10 +85,8 @@ impl<'a> SyncMessage<'a> {
     /// Whether a message brings a whole document. Automerge puts all it has into one, what it sent
     /// before included.
     pub fn is_document(bytes: &'a [u8]) -> bool {
-        let holds_document = |item: &&[u8]| {
-            let chunks = chunks(item).unwrap_or_default();
-            chunks.iter().any(|(kind, _)| *kind == ChunkKind::Document)
-        };
+        let holds_document =
+            |item: &&[u8]| chunks(item).any(|chunk| matches!(chunk, Ok((ChunkKind::Document, _))));
         bytes.first() == Some(&V2)
             && Self::decode(bytes).is_ok_and(|message| message.changes.iter().any(holds_document))
     }

@@ -60,29 +60,36 @@ pub enum ChunkKind {
     Other,
 }
 
-/// Takes bytes apart into the chunks they are made of, without a look into them.
-///
-/// # Errors
-/// They are no row of chunks.
-pub fn chunks(mut bytes: &[u8]) -> Result<Vec<(ChunkKind, &[u8])>, GuardError> {
-    let mut chunks = Vec::new();
-    while !bytes.is_empty() {
-        let mut reader = Reader::new(bytes);
-        if reader.array::<4>("magic")? != MAGIC {
-            return Err(GuardError::Magic);
+/// Takes bytes apart into the chunks they are made of, one after the other and without a look into
+/// them. An error is the last item: the bytes are no row of chunks.
+pub fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = Result<(ChunkKind, &[u8]), GuardError>> {
+    std::iter::from_fn(move || {
+        let taken = std::mem::take(&mut bytes);
+        if taken.is_empty() {
+            return None;
         }
-        reader.array::<4>("checksum")?;
-        let kind = match reader.array("chunk type")? {
-            [CHANGE | DEFLATED] => ChunkKind::Change,
-            [DOCUMENT] => ChunkKind::Document,
-            _ => ChunkKind::Other,
-        };
-        reader.prefixed("chunk content")?;
-        let (chunk, rest) = bytes.split_at(bytes.len() - reader.rest().len());
-        chunks.push((kind, chunk));
-        bytes = rest;
+        Some(first_chunk(taken).map(|(kind, len)| {
+            let (chunk, rest) = taken.split_at(len);
+            bytes = rest;
+            (kind, chunk)
+        }))
+    })
+}
+
+/// The kind of the chunk that bytes begin with, and how many of them it has.
+fn first_chunk(bytes: &[u8]) -> Result<(ChunkKind, usize), GuardError> {
+    let mut reader = Reader::new(bytes);
+    if reader.array::<4>("magic")? != MAGIC {
+        return Err(GuardError::Magic);
     }
-    Ok(chunks)
+    reader.array::<4>("checksum")?;
+    let kind = match reader.array("chunk type")? {
+        [CHANGE | DEFLATED] => ChunkKind::Change,
+        [DOCUMENT] => ChunkKind::Document,
+        _ => ChunkKind::Other,
+    };
+    reader.prefixed("chunk content")?;
+    Ok((kind, bytes.len() - reader.rest().len()))
 }
 
 /// Inflates at most `max` bytes, growing with what is really there.

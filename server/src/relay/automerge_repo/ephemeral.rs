@@ -7,7 +7,7 @@ use minicbor::bytes::ByteVec;
 use rejoin_core::automerge_repo::{Ephemeral, RepoFrame};
 use rejoin_core::limits::{EPHEMERAL_BYTES_MAX, EPHEMERAL_SESSIONS_MAX, PRESENCE_BYTES_MAX};
 use rejoin_core::wire::Presence;
-use rejoin_core::{PeerId, SpaceName};
+use rejoin_core::{DocumentId, PeerId, SpaceName};
 use sha2::{Digest, Sha256};
 
 use super::super::breaches::Breach;
@@ -17,27 +17,68 @@ use super::super::{ConnectionId, Relay};
 /// was going on a while ago.
 #[derive(Debug, Default)]
 pub(super) struct EphemeralQueue {
-    frames: VecDeque<Vec<u8>>,
+    messages: VecDeque<Arc<Waiting>>,
     bytes: usize,
+}
+
+/// A message, the same for all for whom it waits: a frame of their own is made when it is sent, for many
+/// of them may never read.
+#[derive(Debug)]
+struct Waiting {
+    sender: String,
+    session: String,
+    count: u64,
+    document: DocumentId,
+    data: Vec<u8>,
 }
 
 impl EphemeralQueue {
     pub(super) fn len(&self) -> usize {
-        self.frames.len()
+        self.messages.len()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
-        let frame = self.frames.pop_front()?;
-        self.bytes -= frame.len();
-        Some(frame)
+    /// What a peer is charged for it, although others may share it.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    fn push(&mut self, frame: Vec<u8>) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
-        while self.frames.len() > QUEUE_MAX || self.bytes > QUEUE_BYTES_MAX {
-            self.pop();
+    /// The next message, as a frame for its peer.
+    pub(super) fn pop(&mut self, target: &str) -> Option<Vec<u8>> {
+        let message = self.drop_oldest()?;
+        let Waiting { sender, session, count, document, data } = &*message;
+        let (count, document) = (*count, *document);
+        let message = Ephemeral { sender, target, session, count, document, data };
+        Some(RepoFrame::Ephemeral(message).encode())
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn push(&mut self, message: Arc<Waiting>) {
+        self.bytes += message.bytes();
+        self.messages.push_back(message);
+        while self.messages.len() > QUEUE_MAX || self.bytes > QUEUE_BYTES_MAX {
+            self.drop_oldest();
         }
+    }
+
+    fn drop_oldest(&mut self) -> Option<Arc<Waiting>> {
+        let oldest = self.messages.pop_front()?;
+        self.bytes -= oldest.bytes();
+        Some(oldest)
+    }
+}
+
+impl Waiting {
+    fn of(ephemeral: &Ephemeral<'_>) -> Self {
+        let Ephemeral { sender, session, count, document, data, .. } = *ephemeral;
+        let (sender, session) = (sender.to_owned(), session.to_owned());
+        Self { sender, session, count, document, data: data.to_vec() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.len() + self.sender.len() + self.session.len() + WAITING_BYTES
     }
 }
 
@@ -122,11 +163,15 @@ impl Relay {
     ) {
         let key = (space.clone(), ephemeral.document);
         let Some(open) = self.peers.open.get(&key) else { return };
+        let message = Arc::new(Waiting::of(ephemeral));
         for id in open.iter().filter(|id| Some(**id) != from) {
             let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
-            let frame = RepoFrame::Ephemeral(Ephemeral { target: peer.name(), ..*ephemeral });
-            let frame = frame.encode();
-            peer.ephemeral.push(frame);
+            if peer.closing.is_some() {
+                continue;
+            }
+            let before = peer.ephemeral.bytes();
+            peer.ephemeral.push(Arc::clone(&message));
+            self.peers.bytes = self.peers.bytes + peer.ephemeral.bytes() - before;
             self.ready.insert(*id);
         }
     }
@@ -178,4 +223,7 @@ const PRESENCE_TTL_MS: u32 = 30_000;
 
 /// Messages, and their bytes, that may wait for one peer.
 const QUEUE_MAX: usize = 256;
-const QUEUE_BYTES_MAX: usize = 1 << 20;
+const QUEUE_BYTES_MAX: usize = 320 << 10;
+
+/// What a message takes beside its bytes.
+const WAITING_BYTES: usize = 256;

@@ -121,8 +121,14 @@ impl Relay {
             // They take turns, so that neither holds up the other.
             let hears = peer.hears_next || peer.dirty.is_empty();
             peer.hears_next = !hears;
-            if hears && let Some(frame) = peer.ephemeral.pop() {
-                return Ok(Some(frame));
+            if hears {
+                let before = peer.ephemeral.bytes();
+                let name = peer.joined.as_ref().map_or("", |joined| &joined.name);
+                let frame = peer.ephemeral.pop(name);
+                self.peers.bytes = self.peers.bytes + peer.ephemeral.bytes() - before;
+                if frame.is_some() {
+                    return Ok(frame);
+                }
             }
             let Some(document) = peer.next_dirty() else { return Ok(self.heads_frame(id)) };
             if let Some(frame) =

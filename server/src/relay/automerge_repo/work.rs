@@ -101,8 +101,10 @@ impl Relay {
 
     /// Works off what peers sent, each for its share of a turn.
     pub(in crate::relay) fn work_peers(&mut self, unix_ms: u64) -> Result<(), StoreError> {
-        for id in std::mem::take(&mut self.peers.eventful) {
-            let mut share = CHANGES_PER_TURN;
+        let eventful = std::mem::take(&mut self.peers.eventful);
+        let of_each = (CHANGES_PER_TURN / eventful.len().max(1)).max(CHANGES_PER_SHARE_MIN);
+        for id in eventful {
+            let mut share = of_each;
             while share > 0
                 && let Some(work) = self.next_work(id)
             {
@@ -177,49 +179,45 @@ impl Relay {
             return Ok(());
         }
         let mut changes = VecDeque::new();
-        let mut documents: Vec<&[u8]> = Vec::new();
+        let mut whole: Option<&[u8]> = None;
         for item in &message.changes {
-            let split = match chunks(item) {
-                Ok(split) => split,
-                Err(error) => {
+            for chunk in chunks(item) {
+                let taken = match chunk {
+                    Ok((ChunkKind::Change, _)) if changes.len() >= REPO_CHANGES_MAX => {
+                        let (what, max) = ("changes in a message", REPO_CHANGES_MAX);
+                        Err(PeerError::TooMuch { what, max })
+                    }
+                    Ok((ChunkKind::Change, chunk)) => {
+                        changes.push_back(data.slice_ref(chunk));
+                        Ok(())
+                    }
+                    Ok((ChunkKind::Document, chunk)) if whole.is_none() => {
+                        whole = Some(chunk);
+                        Ok(())
+                    }
+                    Ok((ChunkKind::Document, _)) => {
+                        Err(PeerError::TooMuch { what: "documents in a message", max: 1 })
+                    }
+                    Ok((_, _)) => Err(PeerError::Chunk),
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = taken {
                     self.close_peer_for_protocol(id, &error);
                     return Ok(());
                 }
-            };
-            for (kind, chunk) in split {
-                match kind {
-                    ChunkKind::Document => documents.push(chunk),
-                    ChunkKind::Change => changes.push_back(data.slice_ref(chunk)),
-                    _ => {
-                        self.close_peer_for_protocol(id, &PeerError::Chunk);
-                        return Ok(());
-                    }
-                }
             }
-        }
-        if changes.len() > REPO_CHANGES_MAX {
-            let (what, max) = ("changes in a message", REPO_CHANGES_MAX);
-            self.close_peer_for_protocol(id, &PeerError::TooMuch { what, max });
-            return Ok(());
         }
         let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
         let beside = changes.len() * CHUNK_BYTES;
         peer.inbox_bytes += beside;
         self.peers.bytes += beside;
         bytes += beside;
-        let whole = documents.pop();
-        let is_single = documents.is_empty();
         let message = SyncMessage { changes: Vec::new(), ..message };
         let connection = id;
         let incoming =
             Incoming { connection, document, is_request, message, changes, whole: None, bytes };
         match whole {
             None => self.take_changes(id, incoming, share, unix_ms),
-            Some(_) if !is_single => {
-                let error = PeerError::TooMuch { what: "documents in a message", max: 1 };
-                self.close_peer_for_protocol(id, &error);
-                Ok(())
-            }
             Some(whole) => {
                 self.begin_upload(whole, incoming);
                 Ok(())
@@ -467,8 +465,11 @@ fn cost(chunk: &[u8]) -> usize {
     1 + chunk.len() / 4096 + if is_deflated { DEFLATED_COST } else { 0 }
 }
 
-/// Changes a peer may have checked in one turn, so that others' wait for milliseconds at most.
+/// Changes that peers may have checked in one turn, so that others' wait for milliseconds at most.
 const CHANGES_PER_TURN: usize = 2048;
+
+/// Changes that each peer may have checked in one turn at least, however many there are.
+const CHANGES_PER_SHARE_MIN: usize = 64;
 
 /// Changes that a deflated one counts for.
 const DEFLATED_COST: usize = 32;

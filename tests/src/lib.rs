@@ -2,6 +2,7 @@ pub mod adapters;
 pub mod delivery;
 pub mod foreign;
 pub mod fresh;
+pub mod hostile;
 pub mod line;
 pub mod live;
 pub mod meeting;

@@ -3,6 +3,7 @@
 //! Whatever is started here ends with the value that holds it, by its id.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -114,11 +115,23 @@ impl RelayProcess {
         Self::start_at(data.as_ref(), "127.0.0.1:0")
     }
 
+    /// The same, with what it logs in the file `relay.log` beside its data: who is attacked logs much.
+    pub fn start_logging(data: impl AsRef<Path>) -> Self {
+        let data = data.as_ref();
+        let log = File::create(data.with_file_name("relay.log")).expect("a folder to write in");
+        Self::start_with(data, "127.0.0.1:0", log.into())
+    }
+
     fn start_at(data: &Path, address: &str) -> Self {
+        Self::start_with(data, address, Stdio::inherit())
+    }
+
+    fn start_with(data: &Path, address: &str, log: Stdio) -> Self {
         let folder = data.parent().expect("a folder in a folder");
         let arguments = ["relay", "--listen", address, "--data"].map(OsStr::new);
-        let command =
+        let mut command =
             Rejoin::in_dir(folder).command(arguments.into_iter().chain([data.as_os_str()]));
+        command.stderr(log);
         let mut running = Running::start(command);
         let line = running.line().expect("the relay listens; what it said is above");
         let address = line
@@ -136,6 +149,11 @@ impl RelayProcess {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.running.id()
+    }
+
+    /// Whether the process still runs.
+    pub fn lives(&mut self) -> bool {
+        self.running.lives()
     }
 
     /// Ends it as a power cut would.
@@ -190,6 +208,11 @@ impl Running {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().expect("a process of ours can be asked for").is_none()
     }
 
     /// Sends SIGKILL. What was printed before can still be read with [`line`](Self::line).

@@ -1,10 +1,11 @@
-//! The words developers and CI share: `cargo xtask check`, `test`, `sim`, `fuzz` and
-//! `bench`.
+//! The words developers and CI share: `cargo xtask check`, `test`, `sim`, `fuzz`,
+//! `siege` and `bench`.
 
 mod fuzz;
 mod node;
 mod peers;
 mod python;
+mod siege;
 mod steps;
 mod tools;
 
@@ -36,6 +37,8 @@ enum Task {
     Sim(Sim),
     /// Inputs from outside, searched by what they reach, against what reads them
     Fuzz(fuzz::Options),
+    /// Hostile peers against a relay, and what honest ones notice of them
+    Siege(siege::Options),
     /// Benchmarks, all of them or those whose name contains NAME; `scale` only when it is named
     Bench(Bench),
 }
@@ -78,6 +81,7 @@ fn main() -> Result<ExitCode> {
         Task::Node => node::install().map(|()| ExitCode::SUCCESS),
         Task::Sim(options) => sim(&options),
         Task::Fuzz(options) => Ok(fuzz(&options)),
+        Task::Siege(options) => Ok(siege(&options)),
         Task::Bench(Bench { name, peers }) if peers.peers => Ok(bench_peers(&name, &peers)),
         Task::Bench(Bench { name, .. }) => match name.split_first() {
             Some((scale, sizes)) if scale == "scale" => Ok(bench_scale(sizes)),
@@ -92,6 +96,14 @@ fn fuzz(options: &fuzz::Options) -> ExitCode {
         for target in options.targets() {
             steps.run(target.name(), || options.attempt(target));
         }
+    }
+    steps.finish()
+}
+
+fn siege(options: &siege::Options) -> ExitCode {
+    let mut steps = Steps::of("siege");
+    if steps.run("build", siege::build) {
+        steps.run("siege", || options.play());
     }
     steps.finish()
 }
@@ -226,6 +238,14 @@ mod tests {
         let passed = sim("xtask sim --merge --seeds 3").expect("a complete command line");
         assert_eq!(passed, ["--merge", "--seeds", "3"]);
         assert_eq!(sim("xtask sim --seed 7").expect("one seed is enough"), ["--seed", "7"]);
+    }
+
+    #[test]
+    fn siege_passes_on_what_it_was_given() {
+        let line = "--minutes 2 --seed 7 --only wants --json";
+        let siege = Arguments::try_parse_from(format!("xtask siege {line}").split(' '));
+        let Ok(Arguments { task: Task::Siege(options) }) = siege else { panic!("a command line") };
+        assert_eq!(options.to_arguments().join(" "), line);
     }
 
     #[test]

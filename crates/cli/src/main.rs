@@ -33,6 +33,12 @@ mod watch;
 
 use std::process::ExitCode;
 
+/// A relay runs for months, and what a crowd of clients made it take has to go back to the system once
+/// they are gone. The system's own allocator keeps most of it.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;

@@ -101,7 +101,8 @@ fn heading() -> String {
 
 fn as_lines(name: &str, outcome: &Outcome) -> String {
     let latencies = &outcome.latencies;
-    let measured = |figure: Option<f64>| figure.map_or("-".to_owned(), |it| format!("{it:.1}"));
+    let measured =
+        |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |it| format!("{it:.1}"));
     let figures = [
         measured(Some(milliseconds(latencies.p50))),
         measured(Some(milliseconds(latencies.p99))),

@@ -122,7 +122,8 @@ impl Ear {
         loop {
             match self.stream.next().await?.ok()? {
                 Message::Binary(bytes) => {
-                    self.farewell = farewell(self.language, &bytes).or(self.farewell.take());
+                    self.farewell =
+                        farewell(self.language, &bytes).or_else(|| self.farewell.take());
                     return Some(bytes);
                 }
                 Message::Close(_) => return None,

@@ -78,7 +78,7 @@ impl Pump {
         let (mut sink, mut stream) = socket.split();
         let mut phases = self.phases.clone();
         let write = async {
-            let end = self.write(id, &mut sink, inbox, &heard).await;
+            let end = self.write(id, &mut sink, inbox, &heard, &account).await;
             linger(end).await;
             end
         };
@@ -129,6 +129,7 @@ impl Pump {
         sink: &mut SplitSink<WebSocket, Message>,
         mut inbox: mpsc::Receiver<Batch>,
         heard: &AtomicBool,
+        account: &Account,
     ) -> &'static str {
         let mut silent = 0;
         let mut ping_at = self.next_ping();
@@ -145,7 +146,9 @@ impl Pump {
                     }
                 }
                 () = sleep_until(ping_at) => {
-                    silent = if heard.swap(false, Ordering::Relaxed) { 0 } else { silent + 1 };
+                    // Who is not read from cannot be heard.
+                    let is_heard = heard.swap(false, Ordering::Relaxed) || account.has_to_wait();
+                    silent = if is_heard { 0 } else { silent + 1 };
                     if silent >= SILENT_PINGS_MAX {
                         return "silent";
                     }

@@ -309,7 +309,8 @@ impl Driver {
             && let Some((id, ())) = self.untold.pop()
         {
             let Some(link) = self.links.get(id) else { continue };
-            let frames = match unpanicked(|| Ok(relay.poll_transmit(now, id, link.batch_bytes))) {
+            let budget = self.links.batch_bytes(link);
+            let frames = match unpanicked(|| Ok(relay.poll_transmit(now, id, budget))) {
                 Ok(frames) => frames,
                 // The disk may be damaged where it concerns everybody.
                 Err(error) => return self.fail(&error),

@@ -17,8 +17,9 @@ use crate::relay::ConnectionId;
 #[derive(Debug, Default)]
 pub(super) struct Links {
     by_id: BTreeMap<ConnectionId, Link>,
-    /// Bytes that were given to them and are not written.
-    given_bytes: usize,
+    /// Bytes of large batches that were given to them and are not written, and of all others.
+    large_bytes: usize,
+    small_bytes: usize,
 }
 
 /// A connection.
@@ -77,20 +78,35 @@ impl Links {
 
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if let Some(link) = self.by_id.remove(&id) {
-            self.given_bytes -= link.given_bytes();
+            self.forget(link.given_bytes());
         }
+    }
+
+    /// Bytes that a connection is given at once: less where much was given to all of them and is not
+    /// written.
+    pub(super) fn batch_bytes(&self, link: &Link) -> usize {
+        if self.small_bytes > GIVEN_BYTES_MAX { PIECE_BYTES } else { link.batch_bytes }
+    }
+
+    fn sum_of(&mut self, bytes: usize) -> &mut usize {
+        if bytes > LARGE_BYTES { &mut self.large_bytes } else { &mut self.small_bytes }
+    }
+
+    /// What was given once is written, or counts no more.
+    fn forget(&mut self, bytes: usize) {
+        *self.sum_of(bytes) -= bytes;
     }
 
     /// Gives a connection that is writable something to write.
     pub(super) fn give(&mut self, id: ConnectionId, batch: Batch) {
         let Some(link) = self.by_id.get_mut(&id) else { return };
         let bytes = batch.frames.iter().map(Vec::len).sum();
-        self.given_bytes += bytes;
         let written = Arc::clone(&batch.written);
         link.given = Some(Given { at: Instant::now(), bytes, written });
         // There is room for one, and it has none: it said that it is writable. If it is gone
         // meanwhile, it will say that too.
         let _ = link.outbox.try_send(batch);
+        *self.sum_of(bytes) += bytes;
     }
 
     /// Gives a connection what it is given last, at once or when it is writable.
@@ -105,32 +121,33 @@ impl Links {
     /// it was given its last now.
     pub(super) fn written(&mut self, id: ConnectionId) -> Option<Duration> {
         let link = self.by_id.get_mut(&id)?;
-        let given = link.given.take()?;
-        self.given_bytes -= given.bytes;
-        match link.last.take() {
+        let (given, last) = (link.given.take()?, link.last.take());
+        self.forget(given.bytes);
+        match last {
             Some(last) => self.give(id, last),
             None => return Some(given.at.elapsed()),
         }
         None
     }
 
-    /// Gives up the slowest of those who were given much, until what is not written is little enough.
+    /// Gives up the slowest of those who were given much at once, until that is little enough.
     /// Messages of automerge-repo hold whole documents, and whoever never reads them would fill the
     /// memory otherwise. Returns whom.
     pub(super) fn give_up_slowest(&mut self) -> Vec<ConnectionId> {
         let mut given_up = Vec::new();
         let now = Instant::now();
-        while self.given_bytes > GIVEN_BYTES_MAX {
+        while self.large_bytes > GIVEN_BYTES_MAX {
             let large = self.by_id.iter().filter_map(|(id, link)| Some((*id, link.speed(now)?)));
             let large: Vec<_> = large.collect();
             // One alone has all the time it needs, whatever it was given.
             let slowest = large.iter().min_by(|a, b| a.1.total_cmp(&b.1));
             let Some((id, _)) = slowest.copied().filter(|_| large.len() > 1) else { break };
             let Some(link) = self.by_id.get_mut(&id) else { break };
-            self.given_bytes -= link.given_bytes();
+            let bytes = link.given_bytes();
             // It counts for nothing from now on, and is given nothing more.
             link.given = Some(Given { at: now, bytes: 0, written: Arc::default() });
             link.account.give_way();
+            self.forget(bytes);
             given_up.push(id);
         }
         given_up
@@ -156,8 +173,8 @@ impl Link {
     }
 }
 
-/// Bytes that may be given and not written, of all connections together. One message may be longer, and
-/// then whoever is given it has to take it.
+/// Bytes of large batches that may be given and not written, of all connections together; one alone may
+/// be longer. When all others come to as much, they become short.
 const GIVEN_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of a batch that counts as large: more than a replica is ever given at once.
@@ -194,13 +211,13 @@ mod tests {
             let small = Batch { frames: vec![vec![0; 1000]], ..Batch::default() };
             links.give(ConnectionId(100 + id), small);
             given_up.extend(links.give_up_slowest());
-            assert!(links.given_bytes <= GIVEN_BYTES_MAX);
+            assert!(links.large_bytes <= GIVEN_BYTES_MAX);
         }
-        assert_eq!(given_up.len(), 17);
+        assert_eq!(given_up.len(), 16);
         assert!(given_up.iter().all(|id| (1..20).contains(&id.0)), "{given_up:?}");
         // One that was given up ends in its own time, and is forgotten then.
         links.ids().into_iter().for_each(|id| links.remove(id));
-        assert_eq!((links.len(), links.given_bytes), (0, 0));
+        assert_eq!((links.len(), links.large_bytes, links.small_bytes), (0, 0, 0));
     }
 
     #[test]
@@ -222,6 +239,35 @@ mod tests {
     }
 
     #[test]
+    fn many_who_do_not_read_are_given_little_and_cut_nobody() {
+        let (mut links, room) = (Links::default(), Room::new(1));
+        let mut inboxes = Vec::new();
+        let mut give = |links: &mut Links, id, bytes| {
+            let (outbox, inbox) = mpsc::channel(1);
+            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), outbox, room.account());
+            inboxes.push(inbox);
+            links.get_mut(ConnectionId(id)).unwrap().batch_bytes = bytes;
+            let bytes = links.batch_bytes(links.get(ConnectionId(id)).unwrap());
+            links
+                .give(ConnectionId(id), Batch { frames: vec![vec![0; bytes]], ..Batch::default() });
+            bytes
+        };
+        let given: Vec<_> = (0..200).map(|id| give(&mut links, id, 256 << 10)).collect();
+        assert_eq!(given.iter().filter(|bytes| **bytes == 256 << 10).count(), 129);
+        assert!(given.ends_with(&[PIECE_BYTES; 71]));
+        for id in 200..203 {
+            give_large(&mut links, &room, id);
+        }
+        assert_eq!(links.give_up_slowest(), []);
+    }
+
+    fn give_large(links: &mut Links, room: &Room, id: u64) {
+        let (outbox, _) = mpsc::channel(1);
+        links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), outbox, room.account());
+        links.give(ConnectionId(id), Batch { frames: vec![vec![0; 8 << 20]], ..Batch::default() });
+    }
+
+    #[test]
     fn the_last_batch_waits_for_the_one_before() {
         let mut links = Links::default();
         let (outbox, mut inbox) = mpsc::channel(1);
@@ -232,6 +278,6 @@ mod tests {
         links.end(id, batch(2));
         assert_eq!(inbox.try_recv().unwrap().frames, [vec![0; 1]]);
         assert!(links.written(id).is_none() && inbox.try_recv().unwrap().frames[0].len() == 2);
-        assert!(links.written(id).is_some() && links.given_bytes == 0);
+        assert!(links.written(id).is_some() && links.small_bytes == 0);
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Room {
 struct Arriving {
     accounts: BTreeMap<u64, Weak<Account>>,
     next: u64,
-    /// When one was last made to give way.
+    /// When one was last looked for that gives way.
     ended_at: Option<Instant>,
 }
 
@@ -101,16 +101,19 @@ impl Room {
     /// Nothing has become free for a while: whoever brings its message most slowly gives way.
     fn end_slowest(&self) {
         let now = Instant::now();
-        let mut arriving = self.arriving();
-        if arriving.ended_at.is_some_and(|at| now < at + PATIENCE / 4) {
-            // What the one before had may not be free yet.
-            return;
-        }
-        let accounts = arriving.accounts.values().filter_map(Weak::upgrade);
-        let slow = accounts.filter_map(|account| Some((account.speed(now)?, account)));
+        let accounts: Vec<_> = {
+            let mut arriving = self.arriving();
+            if arriving.ended_at.is_some_and(|at| now < at + PATIENCE / 4) {
+                // What the one before had may not be free yet.
+                return;
+            }
+            arriving.ended_at = Some(now);
+            arriving.accounts.values().filter_map(Weak::upgrade).collect()
+        };
+        // An account whose connection ends meanwhile is dropped here, and takes the lock then.
+        let slow = accounts.iter().filter_map(|account| Some((account.speed(now)?, account)));
         if let Some((_, slowest)) = slow.min_by(|a, b| a.0.total_cmp(&b.0)) {
             slowest.give_way();
-            arriving.ended_at = Some(now);
         }
     }
 

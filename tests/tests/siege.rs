@@ -7,6 +7,9 @@ use rejoin_tests::hostile::{Attack, Outcome, Plan, Scale, besiege};
 /// Bytes of memory that a relay may come to, whoever attacks it.
 const MEMORY_MAX: u64 = 256 << 20;
 
+/// Sieges of one attack at most.
+const SIEGES_MAX: usize = 10;
+
 const PLAN: Plan =
     Plan { lasts: Duration::from_secs(1), rest: Duration::ZERO, seed: 1, scale: Scale::SMALL };
 
@@ -23,13 +26,16 @@ fn harms_nobody(attacks: &[Attack]) -> Outcome {
     outcome
 }
 
+/// Whoever breaks the protocol is closed. On a busy machine the second may be over before the relay has
+/// read so far, so the siege is played until it has.
 #[track_caller]
 fn alone(attack: Attack) {
-    let outcome = harms_nobody(&[attack]);
-    if attack.is_to_be_closed() {
+    let is_closed = (0..SIEGES_MAX).any(|_| {
+        let outcome = harms_nobody(&[attack]);
         let closed = outcome.answers.keys().any(|answer| answer.contains(": closed"));
-        assert!(closed, "{:#?}", outcome.answers);
-    }
+        closed || !attack.is_to_be_closed()
+    });
+    assert!(is_closed, "{} was never closed", attack.name());
 }
 
 #[test]

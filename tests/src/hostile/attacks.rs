@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use rand::{Rng, RngExt};
 
 use super::chunks;
+use super::connection::{Connection, either};
 use super::frames::{SPACE, numbered, store};
 use super::ground::Ground;
 use super::siege::Scale;
@@ -146,6 +147,24 @@ impl Attack {
 /// So many who do the same.
 async fn several<F: Future<Output = ()>>(count: usize, one: impl Fn(usize) -> F) {
     join_all((0..count).map(one)).await;
+}
+
+/// Sends these frames in any order, each with some bytes changed, until the connection ends.
+async fn say_mutated(
+    ground: &Ground,
+    connection: &mut Connection,
+    frames: &[Vec<u8>],
+    mut random: impl Rng,
+) -> Option<()> {
+    let Connection { mouth, ear } = connection;
+    let say = async {
+        loop {
+            ground.count()?;
+            let frame = &frames[random.random_range(0..frames.len())];
+            mouth.say(mutated(frame, &mut random)).await?;
+        }
+    };
+    either(say, ear.hear_all()).await
 }
 
 /// Changes some bytes of a frame.

@@ -12,7 +12,7 @@ use rejoin_core::wire::{Backfill, Frame, Listing, Offer, Presence, Repair};
 use rejoin_core::{DocumentId, PeerId};
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::mutated;
+use super::say_mutated;
 use crate::hostile::chunks;
 use crate::hostile::connection::{Language, again, either};
 use crate::hostile::frames::{SPACE, enter, hello, numbered, push, space, unknown, want};
@@ -212,16 +212,8 @@ pub(super) async fn mutations(ground: &Ground) {
     let seeds = std::cell::RefCell::new(ChaCha8Rng::seed_from_u64(ground.seed));
     again(ground, "mutations", Language::Rejoin, async |connection| {
         enter(connection, [space(SPACE)]).await?;
-        let (mouth, ear) = (&mut connection.mouth, &mut connection.ear);
-        let mut random = ChaCha8Rng::seed_from_u64(seeds.borrow_mut().random());
-        let say = async {
-            loop {
-                ground.count()?;
-                let frame = &frames[random.random_range(0..frames.len())];
-                mouth.say(mutated(frame, &mut random)).await?;
-            }
-        };
-        either(say, ear.hear_all()).await
+        let random = ChaCha8Rng::seed_from_u64(seeds.borrow_mut().random());
+        say_mutated(ground, connection, &frames, random).await
     })
     .await;
 }

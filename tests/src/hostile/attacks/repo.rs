@@ -10,7 +10,7 @@ use rejoin_core::limits::EPHEMERAL_BYTES_MAX;
 use rejoin_core::{ChangeHash, DocumentId};
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::mutated;
+use super::say_mutated;
 use crate::hostile::chunks::{self, Expanding};
 use crate::hostile::connection::{Language, again, either};
 use crate::hostile::frames::{bring, join, numbered, open, sync, unknown};
@@ -140,7 +140,7 @@ pub(super) async fn mutations(ground: &Ground) {
     let seeds = std::cell::RefCell::new(ChaCha8Rng::seed_from_u64(ground.seed ^ 1));
     again(ground, "mutant peer", Language::AutomergeRepo, async |connection| {
         let relay = join(connection, &me).await?;
-        let mut random = ChaCha8Rng::seed_from_u64(seeds.borrow_mut().random());
+        let random = ChaCha8Rng::seed_from_u64(seeds.borrow_mut().random());
         let (sender, target, document) = (me.as_str(), relay.as_str(), numbered(1));
         let heads = StorageHeads { heads: vec![ChangeHash([1; 32])], timestamp: 1 };
         let heads = BTreeMap::from([("a storage", heads)]);
@@ -158,15 +158,7 @@ pub(super) async fn mutations(ground: &Ground) {
                 .encode(),
             subscribe.encode(),
         ];
-        let (mouth, ear) = (&mut connection.mouth, &mut connection.ear);
-        let say = async {
-            loop {
-                ground.count()?;
-                let frame = &frames[random.random_range(0..frames.len())];
-                mouth.say(mutated(frame, &mut random)).await?;
-            }
-        };
-        either(say, ear.hear_all()).await
+        say_mutated(ground, connection, &frames, random).await
     })
     .await;
 }

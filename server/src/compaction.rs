@@ -68,6 +68,16 @@ pub enum CompactionError {
     /// There is nobody to do it.
     #[error("no worker is configured or free, and documents are taken apart by one only")]
     NoWorker,
+    /// A document and its changes take more memory than the relay gives to all uploads together.
+    #[error(
+        "the document and its changes come to {bytes} bytes, of at most {max}; send it as changes"
+    )]
+    TooLarge {
+        /// What they come to.
+        bytes: usize,
+        /// The limit, `RelayOptions::peer_bytes_max`.
+        max: usize,
+    },
     /// The worker ended without a result.
     #[error("the compaction worker failed ({status}); at the level debug the log has what it said")]
     Failed {

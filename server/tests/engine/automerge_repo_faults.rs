@@ -310,6 +310,34 @@ fn what_cannot_be_taken_apart_comes_change_by_change_over_the_next_connection() 
 }
 
 #[test]
+fn a_document_too_large_beside_its_changes_comes_as_changes_over_the_next_connection() {
+    let mut options = RelayOptions::default();
+    options.peer_bytes_max = 800_000;
+    let mut world = World::with(options);
+    let mut anna = RepoPeer::join(&mut world, "anna");
+    // What cannot be compressed is as long in the document as in its changes.
+    let mut state = 1_u32;
+    let noise: String = (0..400_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b' ' + (state >> 24) as u8 % 90)
+        })
+        .collect();
+    anna.put(document(1), "photo", &noise);
+    (0..1500).for_each(|n| anna.put(document(1), "n", &n.to_string()));
+    drive(&mut world, &mut [&mut anna]);
+    let upload = world.relay.poll_upload().expect("the history is long");
+    let changes = AutoCommit::load(&upload.bytes).unwrap().get_changes(&[]);
+    let changes = changes.iter().map(|change| change.raw_bytes().to_vec()).collect();
+    world.relay.handle_taken_apart(upload.id, Ok(changes));
+    assert_closes(&mut world, &mut anna, "taken apart");
+    let mut anna = anna.rejoin(&mut world);
+    drive(&mut world, &mut [&mut anna]);
+    assert!(world.relay.poll_upload().is_none());
+    assert_eq!(anna.told(document(1)), anna.heads(document(1)));
+}
+
+#[test]
 fn a_peer_that_goes_takes_its_uploads_with_it() {
     let mut world = World::new();
     let anna = long_history(&mut world, "anna", &[1, 2]);

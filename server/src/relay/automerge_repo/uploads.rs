@@ -104,13 +104,21 @@ impl Relay {
         };
         let Some(mut incoming) = at_worker else { return };
         let UploadId { connection, document } = id;
-        match result {
-            Ok(changes) => {
+        let max = self.options.peer_bytes_max;
+        let weighed = result.and_then(|changes| {
+            let bytes: usize = changes.iter().map(|chunk| chunk.len() + CHUNK_BYTES).sum();
+            match incoming.bytes + bytes {
+                // It would be closed for that whenever it comes back, and send the same again.
+                bytes if bytes > max => Err(CompactionError::TooLarge { bytes, max }),
+                _ => Ok((changes, bytes)),
+            }
+        });
+        match weighed {
+            Ok((changes, bytes)) => {
                 let Some(peer) = self.peers.by_connection.get_mut(&connection) else { return };
                 if peer.closing.is_some() {
                     return;
                 }
-                let bytes: usize = changes.iter().map(|chunk| chunk.len() + CHUNK_BYTES).sum();
                 incoming.bytes += bytes;
                 peer.inbox_bytes += bytes;
                 self.peers.bytes += bytes;

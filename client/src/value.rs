@@ -61,7 +61,8 @@
 //!   elsewhere have such depths, and following them would overflow the stack.
 //!
 //! Where devices put a scalar and a container at one key at once, the container is what reads, as
-//! everything written into it would otherwise be hidden.
+//! everything written into it would otherwise be hidden. Of two containers that programs other than
+//! this made at one key at once, the one that Automerge shows reads, and a review shows the other.
 
 mod at;
 mod effective;
@@ -73,7 +74,7 @@ use std::ops::{Deref, DerefMut};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use at::{At, Held, shown_items, to_effective_json, to_json};
+pub(crate) use at::{At, Held, content, shown_items, to_effective_json, to_json};
 pub(crate) use effective::Effective;
 pub(crate) use marker::{Marker, from_scalar, normal, plain, same, to_scalar};
 

@@ -10,7 +10,7 @@
 //!   inside an ordinary change, and is never deleted or overwritten. Exceptions are containers
 //!   inside a list item that this very edit inserts (nobody else can know that item), documents
 //!   of others that have no genesis, and containers that others deleted, whose birth cannot be
-//!   made again.
+//!   made again. A decision about containers that one hides deletes those it hides.
 //! - A scalar is deleted in a change of its own before a container is born in its place: a birth
 //!   overwrites nothing.
 //! - No change holds more than [`OPS_PER_CHANGE`] operations, [`BYTES_PER_CHANGE`] of values, or
@@ -39,9 +39,10 @@ use crate::diff::Op;
 use crate::value::{Effective, Marker};
 pub(crate) use again::{Again, Written};
 use carry_out::carry_out;
-pub(crate) use decide::decide;
+pub(crate) use decide::{decide, found, object};
 use gather::gather;
 use plan::Plan;
+pub(crate) use restore::bury;
 use rejoin_core::Path;
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.

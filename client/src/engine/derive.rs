@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use automerge::{Automerge, ReadDoc};
 use minicbor::bytes::ByteVec;
-use rejoin_core::lineage::{Candidate, FieldPath, Question, Settled, Standing};
+use rejoin_core::change::ObjectId;
+use rejoin_core::lineage::{Candidate, FieldPath, Question, Settled, Standing, Unsettled};
 use rejoin_core::schema::Schema;
 use rejoin_core::{CollectionName, DocumentId, ReviewId, Segment};
 use serde_json::Value;
 
+use super::loaded::fenced;
 use super::{EngineError, LoadedDocument};
 use crate::review::REVIEWS;
 use crate::store::{
     CandidateRow, DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow,
 };
-use crate::value::{Effective, to_effective_json, to_json};
+use crate::value::{At, Effective, Held, content, to_effective_json, to_json};
+use crate::write::{found, object};
 
 /// What follows from a lineage.
 #[derive(Debug, Default)]
@@ -40,9 +44,14 @@ pub(super) fn derive(
         return Ok(Derived::default());
     }
     let lineage = document.lineage(id, schema)?;
-    let standings = lineage.standings();
+    let mut standings = lineage.standings();
     let effective = Effective::new(lineage, &standings);
     let settled = lineage.settled();
+    let read = fenced(|| {
+        standings.iter_mut().for_each(|it| read_containers(&document.doc, &effective, it));
+        Ok(())
+    });
+    read.map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
     row.uneasy = !standings.is_empty() || !effective.is_empty();
     Ok(Derived { looked: true, effective, standings, settled })
 }
@@ -116,6 +125,53 @@ impl Derived {
     }
 }
 
+/// Reads what stands where a container hides something that is asked about, and what hidden
+/// containers hold. One that holds nothing, or the same as what is seen, is not asked about.
+fn read_containers(doc: &Automerge, effective: &Effective, standing: &mut Standing) {
+    let is_about_containers =
+        |unsettled: &Unsettled| unsettled.question == Question::Containers;
+    let is_about_one = standing.unsettled.iter().any(is_about_containers);
+    if !is_about_one && (!standing.holds_container || standing.unsettled.is_empty()) {
+        return;
+    }
+    let shown = found(doc, standing).and_then(|(object, prop)| {
+        let held = At::new(doc, None).held(&object, prop)?;
+        content(doc, effective, held)
+    });
+    let read = |container: &ObjectId| {
+        let id = object(container);
+        let kind = doc.object_type(&id).ok()?;
+        content(doc, effective, Held::Object(kind, id))
+    };
+    for unsettled in standing.unsettled.iter_mut().filter(|it| is_about_containers(it)) {
+        let candidates = std::mem::take(&mut unsettled.candidates).into_iter();
+        let containers = std::mem::take(&mut unsettled.containers);
+        for (mut candidate, container) in candidates.zip(containers) {
+            candidate.value = candidate.value.or_else(|| read(&container));
+            if says_more(candidate.value.as_ref(), shown.as_ref()) {
+                unsettled.candidates.push(candidate);
+                unsettled.containers.push(container);
+            }
+        }
+    }
+    standing.unsettled.retain(|it| !is_about_containers(it) || !it.candidates.is_empty());
+    if standing.holds_container {
+        standing.value = shown;
+    }
+}
+
+/// Whether a hidden container holds anything that is not seen anyway.
+fn says_more(hidden: Option<&Value>, shown: Option<&Value>) -> bool {
+    let is_empty = match hidden {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(value) => *value == Value::from(0),
+    };
+    !is_empty && hidden != shown
+}
+
 /// The collection under whose name changes of reviews are told.
 pub(super) fn reviews_collection() -> CollectionName {
     CollectionName::new(REVIEWS).expect("the name is short and plain")
@@ -128,6 +184,7 @@ fn kind(question: Question) -> ReviewKind {
         Question::Refused => ReviewKind::RefusedWrite,
         Question::Removal => ReviewKind::Removal,
         Question::Hidden => ReviewKind::Hidden,
+        Question::Containers => ReviewKind::Containers,
     }
 }
 

@@ -159,7 +159,8 @@ impl Engine {
         };
         if let Content::Decide { review, decision, why } = &edit.content {
             self.check_right(&schema, &derived, review)?;
-            return settle_review(document, &derived, review, decision, why.clone(), turn.unix_s);
+            let (why, time_s) = (why.clone(), turn.unix_s);
+            return settle_review(id, document, &derived, review, decision, why, time_s);
         }
         let (base, mut ops) = edit_ops(turn, id, edit, document, &derived, &schema)?;
         if matches!(edit.content, Content::Fields(_)) {

@@ -141,8 +141,11 @@ fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
         OpType::Make(ObjType::Text) => Action::MakeText,
         OpType::Make(_) => Action::Make,
         // A counter is born, and then counts; nobody writes over it.
-        OpType::Put(automerge::ScalarValue::Counter(_)) => Action::MakeCounter,
-        OpType::Increment(_) | OpType::MarkBegin(..) | OpType::MarkEnd(_) => Action::Touch,
+        OpType::Put(automerge::ScalarValue::Counter(count)) => {
+            Action::MakeCounter(i64::from(&count))
+        }
+        OpType::Increment(by) => Action::Count(by),
+        OpType::MarkBegin(..) | OpType::MarkEnd(_) => Action::Touch,
         OpType::Put(scalar) => Action::Put(from_scalar(&scalar)),
         OpType::Delete => Action::Delete,
     };

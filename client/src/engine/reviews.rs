@@ -1,14 +1,18 @@
 //! Settling reviews.
 
-use automerge::Change;
+use std::collections::BTreeMap;
+
+use automerge::{Change, ObjType, ReadDoc};
 use rejoin_core::lineage::{Question, Standing, Unsettled};
 use rejoin_core::schema::Schema;
-use rejoin_core::{ChangeHash, ReviewId, Settlement};
-use serde_json::Value;
+use rejoin_core::{ChangeHash, DocumentId, ReviewId, Settlement};
+use serde_json::{Value, json};
 
 use super::derive::Derived;
-use super::{Decision, EditError, Engine, LoadedDocument, to_automerge};
-use crate::write::decide;
+use super::view::path_of;
+use super::{Decision, EditError, Engine, LoadedDocument, Op, to_automerge};
+use crate::value::{Effective, shown_items};
+use crate::write::{WriteOptions, bury, decide, object, write};
 
 impl Engine {
     /// Refuses to settle a review about a field that only other roles may write.
@@ -30,6 +34,7 @@ impl Engine {
 
 /// Writes a decision as a change that names what was decided between.
 pub(super) fn settle_review(
+    id: &DocumentId,
     document: &mut LoadedDocument,
     derived: &Derived,
     review: &ReviewId,
@@ -64,8 +69,58 @@ pub(super) fn settle_review(
         why,
     };
     let (message, between) = (settlement.to_message(), to_automerge(&between));
+    if unsettled.question == Question::Containers {
+        let effective = derived.effective();
+        let taken = match decision {
+            Decision::Take(change) => as_made(document, unsettled, change),
+            _ => value.cloned(),
+        };
+        let mut written = match decision {
+            Decision::Dismiss => Vec::new(),
+            _ => write_seen(id, document, effective, standing, taken, time_s)?,
+        };
+        let hidden = &unsettled.containers;
+        written.extend(bury(&mut document.doc, standing, hidden, time_s, &message)?);
+        return Ok(written);
+    }
     let written = decide(&mut document.doc, standing, &between, value, time_s, &message)?;
     if written.is_empty() { Err(EditError::NotPlain) } else { Ok(written) }
+}
+
+/// What a hidden container holds, as it is written: a text and a counter as such.
+fn as_made(document: &LoadedDocument, unsettled: &Unsettled, change: &ChangeHash) -> Option<Value> {
+    let mut made = unsettled.candidates.iter().zip(&unsettled.containers);
+    let (candidate, container) = made.find(|(candidate, _)| candidate.change == *change)?;
+    let value = candidate.value.clone()?;
+    Some(match document.doc.object_type(object(container)) {
+        Ok(ObjType::Text) => json!({ "$text": value }),
+        Ok(_) => value,
+        Err(_) => json!({ "$counter": value }),
+    })
+}
+
+/// Writes into the container that is seen what somebody decided that it holds.
+fn write_seen(
+    id: &DocumentId,
+    document: &mut LoadedDocument,
+    effective: Option<&Effective>,
+    standing: &Standing,
+    value: Option<Value>,
+    time_s: i64,
+) -> Result<Vec<Change>, EditError> {
+    let items = match standing.place.path() {
+        Some(_) => BTreeMap::new(),
+        None => shown_items(&document.doc, effective),
+    };
+    let Some(path) = path_of(&standing.place, &standing.ops, &items) else {
+        return Err(EditError::Contained);
+    };
+    let op = match value {
+        None => Op::Remove { path },
+        Some(after) => Op::Set { path, before: standing.value.clone(), after },
+    };
+    let options = WriteOptions { base: None, time_s, message: None, effective };
+    Ok(write(&mut document.doc, id, &[op], &options)?)
 }
 
 fn find<'a>(

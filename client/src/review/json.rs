@@ -85,6 +85,7 @@ impl ReviewKind {
             Self::DoubleBooking => "double_booking",
             Self::Duplicate => "duplicate",
             Self::Hidden => "hidden",
+            Self::Containers => "containers",
         }
     }
 }

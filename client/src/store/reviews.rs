@@ -74,6 +74,9 @@ pub enum ReviewKind {
     /// A value cannot be seen, as a text, list, map or counter was made in its place meanwhile.
     #[n(6)]
     Hidden,
+    /// A text, list, map or counter cannot be seen, as another one was made in its place meanwhile.
+    #[n(7)]
+    Containers,
 }
 
 /// A document that a review names.

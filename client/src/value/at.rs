@@ -50,6 +50,11 @@ pub(crate) fn to_effective_json(
     Value::Object(at.map(&ROOT, 0))
 }
 
+/// What one place of a document reads as, and of a container what is in it.
+pub(crate) fn content(doc: &Automerge, effective: &Effective, held: Held) -> Option<Value> {
+    At::new(doc, None).with(Some(effective)).json(held, 0)
+}
+
 /// The indices of the list items that show, by the operations that Automerge names them by.
 pub(crate) fn shown_items(
     doc: &Automerge,

@@ -23,10 +23,7 @@ pub(crate) fn decide(
     time_s: i64,
     message: &str,
 ) -> Result<Vec<Change>, WriteError> {
-    let object = match &standing.object {
-        ObjectId::Root => ObjId::Root,
-        ObjectId::Op { counter, actor } => ObjId::Id(*counter, actor.0.clone().into(), 0),
-    };
+    let object = object(&standing.object);
     let scalar = match value.map(to_scalar) {
         Some(None) => return Ok(Vec::new()),
         scalar => scalar.flatten(),
@@ -57,6 +54,26 @@ pub(crate) fn decide(
     })?;
     changes.extend(hash.and_then(|hash| doc.get_change_by_hash(&hash)));
     Ok(changes)
+}
+
+/// Where a field stands in the document as Automerge shows it now; nothing if it is a list item that
+/// was deleted.
+pub(crate) fn found(doc: &Automerge, standing: &Standing) -> Option<(ObjId, Prop)> {
+    let object = object(&standing.object);
+    let prop = match standing.place.0.last()? {
+        Step::Key(key) => Prop::Map(key.clone()),
+        Step::Item { .. } => Prop::Seq(index(doc, &object, standing, None)?),
+    };
+    Some((object, prop))
+}
+
+/// As Automerge names it. It finds a container by counter and actor; the last field is only where it
+/// looks for the actor first.
+pub(crate) fn object(id: &ObjectId) -> ObjId {
+    match id {
+        ObjectId::Root => ObjId::Root,
+        ObjectId::Op { counter, actor } => ObjId::Id(*counter, actor.0.clone().into(), 0),
+    }
 }
 
 /// Where an item stands in its list; nothing if it was deleted.

@@ -1,8 +1,10 @@
-//! A decision about a list item that was deleted, such as by somebody without the right.
+//! Decisions about what Automerge does not show: a list item that was deleted, such as by somebody
+//! without the right, and containers that another one hides.
 //!
 //! Automerge lets nobody write at an item it does not show. But somebody who had not heard of the
 //! deletion could have written there, and then the item would show again. The change made here
-//! writes the same, and knows of the deletion.
+//! writes the same, and knows of the deletion. Likewise it deletes everything at a field or nothing,
+//! where the change made here deletes only what is hidden.
 
 use std::num::NonZeroU64;
 
@@ -11,6 +13,7 @@ use automerge::transaction::CommitOptions;
 use automerge::{Automerge, Change, ChangeHash, ExpandedChange, ReadDoc, ScalarValue};
 use rejoin_core::ActorId;
 use rejoin_core::change::ObjectId;
+use rejoin_core::lineage::{Standing, Step};
 
 use super::WriteError;
 
@@ -22,6 +25,63 @@ pub(super) fn restore(
     value: Option<ScalarValue>,
     time_s: i64,
     message: &str,
+) -> Result<Vec<Change>, WriteError> {
+    let key = || Key::Seq(ElementId::Id(OpId(item.0, item.1.0.clone().into())));
+    let op = |action, pred: Vec<OpId>| Op {
+        action,
+        obj: object(list),
+        key: key(),
+        pred: pred.into(),
+        insert: false,
+    };
+    next_change(doc, time_s, message, |first| match value {
+        Some(value) => vec![op(OpType::Put(value), Vec::new())],
+        // A deletion needs something to delete.
+        None => {
+            vec![op(OpType::Put(ScalarValue::Null), Vec::new()), op(OpType::Delete, vec![first])]
+        }
+    })
+}
+
+/// Deletes containers and counters that others hide at a field, and nothing else that stands there.
+pub(crate) fn bury(
+    doc: &mut Automerge,
+    standing: &Standing,
+    hidden: &[ObjectId],
+    time_s: i64,
+    message: &str,
+) -> Result<Vec<Change>, WriteError> {
+    let key = match standing.place.0.last() {
+        Some(Step::Key(key)) => Key::Map(key.as_str().into()),
+        Some(Step::Item { counter, actor }) => {
+            Key::Seq(ElementId::Id(OpId(*counter, actor.0.clone().into())))
+        }
+        None => return Ok(Vec::new()),
+    };
+    let made = |made: &ObjectId| match made {
+        ObjectId::Root => None,
+        ObjectId::Op { counter, actor } => Some(OpId(*counter, actor.0.clone().into())),
+    };
+    let pred: Vec<OpId> = hidden.iter().filter_map(made).collect();
+    let obj = object(&standing.object);
+    let op = Op { action: OpType::Delete, obj, key, pred: pred.into(), insert: false };
+    next_change(doc, time_s, message, |_| vec![op])
+}
+
+fn object(id: &ObjectId) -> Object {
+    match id {
+        ObjectId::Root => Object::Root,
+        ObjectId::Op { counter, actor } => Object::Id(OpId(*counter, actor.0.clone().into())),
+    }
+}
+
+/// Applies a change of the document's actor that knows all there is and holds these operations. They
+/// are made from the name that the first of them will have.
+fn next_change(
+    doc: &mut Automerge,
+    time_s: i64,
+    message: &str,
+    operations: impl FnOnce(OpId) -> Vec<Op>,
 ) -> Result<Vec<Change>, WriteError> {
     let mut changes = Vec::new();
     let actor = doc.get_actor().clone();
@@ -41,26 +101,8 @@ pub(super) fn restore(
         deps.push(last);
         deps.sort_unstable();
     }
-    let op = |action, pred: Vec<OpId>| Op {
-        action,
-        obj: match list {
-            ObjectId::Root => Object::Root,
-            ObjectId::Op { counter, actor } => Object::Id(OpId(*counter, actor.0.clone().into())),
-        },
-        key: Key::Seq(ElementId::Id(OpId(item.0, item.1.0.clone().into()))),
-        pred: pred.into(),
-        insert: false,
-    };
-    let operations = match value {
-        Some(value) => vec![op(OpType::Put(value), Vec::new())],
-        // A deletion needs something to delete.
-        None => vec![
-            op(OpType::Put(ScalarValue::Null), Vec::new()),
-            op(OpType::Delete, vec![OpId(start_op.get(), actor.clone())]),
-        ],
-    };
     let change = Change::from(ExpandedChange {
-        operations,
+        operations: operations(OpId(start_op.get(), actor.clone())),
         actor_id: actor,
         hash: None,
         seq: seq + 1,

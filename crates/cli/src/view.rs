@@ -132,6 +132,7 @@ fn state_json(state: &FieldState) -> Value {
                 Question::Refused => "refused_write",
                 Question::Removal => "removal",
                 Question::Hidden => "hidden",
+                Question::Containers => "containers",
             };
             json!({
                 "state": "conflict",

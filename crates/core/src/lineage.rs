@@ -30,6 +30,7 @@
 
 mod blame;
 mod clock;
+mod containers;
 mod decide;
 mod field_path;
 mod left;
@@ -55,6 +56,7 @@ use crate::limits::DEPTH_MAX;
 use crate::schema::{Rule, Schema};
 use crate::{ActorId, ChangeHash, DocumentId, Identity, Settlement};
 use clock::{Ancestors, Clock};
+use containers::{Holds, Made};
 use left::Touched;
 use register::{Register, Write};
 
@@ -80,6 +82,8 @@ pub struct Lineage {
     several: BTreeSet<u32>,
     /// Registers that say that the map around them, or the document, was removed.
     removals: BTreeSet<u32>,
+    /// Registers where somebody decided about containers that nobody saw.
+    containers_met: BTreeSet<u32>,
 }
 
 /// One change, as the lineage takes it. Everything it depends on was taken before.
@@ -138,9 +142,11 @@ pub enum Action {
     Make,
     /// Makes a text.
     MakeText,
-    /// Makes a counter.
-    MakeCounter,
-    /// Counts, or marks a part of a text.
+    /// Makes a counter that begins here.
+    MakeCounter(i64),
+    /// Counts, in all counters it takes for its predecessors.
+    Count(i64),
+    /// Marks a part of a text.
     Touch,
 }
 
@@ -203,6 +209,7 @@ impl Lineage {
             register_by_key: BTreeMap::new(),
             several: BTreeSet::new(),
             removals: BTreeSet::new(),
+            containers_met: BTreeSet::new(),
         }
     }
 
@@ -360,10 +367,19 @@ impl Lineage {
                 None => return,
             },
         };
-        if self.containers[container as usize].is_only_noted || op.action == Action::Touch {
+        let only_touches = matches!(op.action, Action::Touch | Action::Count(_));
+        let preds = op.preds.into_iter();
+        let preds = preds.filter_map(|(counter, by)| Some((counter, *self.actors.get(&by)?)));
+        let preds: Vec<OpId> = preds.collect();
+        if self.containers[container as usize].is_only_noted || only_touches {
             self.touch(container, change);
             if matches!(op.action, Action::Make | Action::MakeText) {
                 self.container_by_op.insert(id, container);
+            }
+            if let Action::Count(by) = op.action
+                && let Some(register) = self.register_by_key.get(&(container, key)).copied()
+            {
+                self.count(register, change, by, &preds);
             }
             return;
         }
@@ -377,13 +393,15 @@ impl Lineage {
             None if says_removed => {}
             _ => self.touch(container, change),
         }
-        let preds = op.preds.into_iter();
-        let preds = preds.filter_map(|(counter, by)| Some((counter, *self.actors.get(&by)?)));
-        let preds: Vec<OpId> = preds.collect();
+        if op.action == Action::Delete && self.bury(register, change, &preds) {
+            self.note_several(register);
+            return;
+        }
         let held = &mut self.registers[register as usize];
         let before = held.merging.len();
-        held.merging.retain(|held| !preds.contains(held));
+        held.merging.retain(|held| !preds.contains(&held.op));
         held.lost_merging |= held.merging.len() < before;
+        let made = |holds| Made { op: id, change, holds, buried: Vec::new() };
         match op.action {
             Action::Put(value) => written.entry(register).or_default().put(id, value),
             Action::Delete => written.entry(register).or_default().delete(id, preds),
@@ -392,13 +410,16 @@ impl Lineage {
                 let is_only_noted = op.action == Action::MakeText || depth > DEPTH_MAX;
                 let at = self.containers.len() as u32;
                 let (made_by, held_by, touched) = (Some(id), Some(register), Vec::new());
-                let made = Container { made_by, is_only_noted, depth, held_by, touched };
-                self.containers.push(made);
-                self.registers[register as usize].merging.push(id);
+                let container = Container { made_by, is_only_noted, depth, held_by, touched };
+                self.containers.push(container);
+                self.registers[register as usize].merging.push(made(Holds::Container(at)));
                 self.container_by_op.insert(id, at);
             }
-            Action::MakeCounter => self.registers[register as usize].merging.push(id),
-            Action::Touch => {}
+            Action::MakeCounter(count) => {
+                let holds = Holds::Counter { count, counted: Vec::new() };
+                self.registers[register as usize].merging.push(made(holds));
+            }
+            Action::Count(_) | Action::Touch => {}
         }
         self.note_several(register);
     }

@@ -1,16 +1,16 @@
 //! A device compared with the fold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin::store::{CandidateRow, ReviewKind, ReviewRow, SettledRow};
-use rejoin::{Candidate, FieldPath, FieldState, Path, Question, ReviewId};
+use rejoin::{Candidate, ChangeHash, FieldPath, FieldState, Path, Question, ReviewId};
 use rejoin_core::schema::{Kind, Rule, Schema};
 use serde_json::Value;
 
 use super::device::{DOCUMENTS, Device, JOB, SCHEMA, collection, id, space};
-use super::fold::{Asked, Fold};
+use super::fold::{Asked, Choice, Fold};
 use super::history::{History, Place, Set};
-use super::reading::{Read, lost, read};
+use super::reading::{Read, hidden, is_out_of_sight, lost, read};
 
 /// What is compared, and what did not match.
 pub type Check = Result<(), String>;
@@ -72,7 +72,7 @@ impl Checker {
             self.check_view(&at, device, &read)?;
             device.catch_up();
             at.check_stored(device, &read.value)?;
-            self.expect_reviews(&at, &mut rows);
+            self.expect_reviews(&at, &read, &mut rows);
         }
         self.folds.insert(device.known[SCHEMA].clone(), folds);
         let view = device.engine.store().read().map_err(|error| error.to_string())?;
@@ -104,7 +104,12 @@ impl Checker {
         same_entries("the fields", &shown, &fields)
     }
 
-    fn expect_reviews(&mut self, at: &At<'_>, rows: &mut BTreeMap<ReviewId, ReviewRow>) {
+    fn expect_reviews(
+        &mut self,
+        at: &At<'_>,
+        read: &Read,
+        rows: &mut BTreeMap<ReviewId, ReviewRow>,
+    ) {
         // Of several decisions the one with the smallest hash tells how it was settled.
         let mut settled = BTreeMap::new();
         for place in at.history.places() {
@@ -127,15 +132,30 @@ impl Checker {
                 settled.insert((said.review, std::cmp::Reverse((change.hash, path))), row);
             }
         }
+        for place in at.history.places_buried() {
+            for burial in at.fold.buried(at.history, place, at.set) {
+                let change = &at.history.changes[burial];
+                let Some(said) = &change.said else { continue };
+                *self.found.entry("settled").or_default() += 1;
+                let by = row(&at.candidate(burial, None));
+                let (dismissed, why) = (said.dismissed, said.why.clone());
+                let path = at.history.path(place);
+                let row = ReviewRow {
+                    settled: Some(SettledRow { by, dismissed, why }),
+                    ..at.row(Question::Containers, &path)
+                };
+                settled.insert((said.review, std::cmp::Reverse((change.hash, path))), row);
+            }
+        }
         rows.extend(settled.into_iter().map(|((review, _), row)| (review, row)));
         for (place, asked) in at.questions() {
+            let standing = at.standing(&place, read);
             let is_open = |write: &usize| at.fold.judged(&place, *write).goes_back;
             let open = at.fold.open(at.history, &place, at.set);
             let back = open.iter().filter(|write| is_open(write)).count();
             *self.found.entry("steps back").or_default() += back as u64;
             for asked in asked {
                 *self.found.entry(called(asked.question)).or_default() += 1;
-                let standing = at.fold.value(at.history, &place, at.set);
                 let row = ReviewRow {
                     standing: standing.as_ref().map(bytes),
                     candidates: at.candidates(&asked).iter().map(row).collect(),
@@ -156,21 +176,45 @@ struct At<'a> {
     set: &'a Set,
 }
 
+/// What stands at fields of one name, and what was written to them by which change.
+type Blamed = (BTreeSet<Option<String>>, BTreeMap<ChangeHash, rejoin::BlamedWrite>);
+
 type Fields = BTreeMap<String, (Option<Value>, Vec<FieldState>)>;
 
 impl At<'_> {
     fn questions(&self) -> Vec<(Place, Vec<Asked>)> {
         let asked = |place: &Place| {
-            let asked = self.fold.asked(self.history, place, self.set);
+            if is_out_of_sight(self.history, self.set, place) {
+                return None;
+            }
+            let mut asked = self.fold.asked(self.history, place, self.set);
+            let candidates = self.hidden(place);
+            if !candidates.is_empty() {
+                asked.insert(0, Asked { question: Question::Containers, candidates });
+            }
             (!asked.is_empty()).then(|| (place.clone(), asked))
         };
-        self.history.places().filter_map(asked).collect()
+        let history = self.history;
+        let places: BTreeSet<&Place> = history.places().chain(history.places_made_twice()).collect();
+        places.into_iter().filter_map(asked).collect()
+    }
+
+    fn hidden(&self, place: &Place) -> Vec<Choice> {
+        hidden(self.history, self.fold, self.set, place)
+    }
+
+    /// What stands at a field: of containers the one that reads, whatever else is there.
+    fn standing(&self, place: &Place, read: &Read) -> Option<Value> {
+        match self.history.holds_merging(place, self.set) {
+            true => read.at(&self.history.path(place)).cloned(),
+            false => self.fold.value(self.history, place, self.set),
+        }
     }
 
     /// What a field reads as; what stands there, if it does not show.
     fn held(&self, place: &Place, read: &Read) -> Option<Value> {
         let shown = read.at(&self.history.path(place)).cloned();
-        shown.or_else(|| self.fold.value(self.history, place, self.set))
+        shown.or_else(|| self.standing(place, read))
     }
 
     fn state(&self, place: &Place, asked: &Asked) -> FieldState {
@@ -183,8 +227,10 @@ impl At<'_> {
     }
 
     fn candidates(&self, asked: &Asked) -> Vec<Candidate> {
-        let candidates = asked.candidates.iter();
-        let candidates = candidates.map(|(change, value)| self.candidate(*change, value.clone()));
+        let candidates = asked.candidates.iter().map(|choice| Candidate {
+            change: self.history.changes[choice.change].hash,
+            ..self.candidate(choice.by, choice.value.clone())
+        });
         let mut candidates: Vec<_> = candidates.collect();
         candidates.sort_by_key(|candidate| candidate.change);
         candidates
@@ -209,6 +255,7 @@ impl At<'_> {
             Question::Refused => ReviewKind::RefusedWrite,
             Question::Removal => ReviewKind::Removal,
             Question::Hidden => ReviewKind::Hidden,
+            Question::Containers => ReviewKind::Containers,
         };
         let document = rejoin::ReviewedDocument {
             document: id(self.document),
@@ -274,9 +321,12 @@ impl At<'_> {
                 write.superseded.sort();
                 (write.write.change, write)
             });
-            told.insert(blame.place, (blame.value, writes.collect::<BTreeMap<_, _>>()));
+            // Two maps at one key have fields of the same name.
+            let told: &mut Blamed = told.entry(blame.place).or_default();
+            told.0.insert(blame.value.map(|value| value.to_string()));
+            told.1.extend(writes);
         }
-        let mut expected = BTreeMap::new();
+        let mut expected: BTreeMap<_, Blamed> = BTreeMap::new();
         for place in self.history.places() {
             let open = self.fold.open(self.history, place, self.set);
             let stands = self.fold.stands(self.history, place, self.set);
@@ -302,7 +352,9 @@ impl At<'_> {
             }
             if !writes.is_empty() {
                 let value = self.fold.value(self.history, place, self.set);
-                expected.insert(self.history.path(place), (value, writes));
+                let expected = expected.entry(self.history.path(place)).or_default();
+                expected.0.insert(value.map(|value| value.to_string()));
+                expected.1.extend(writes);
             }
         }
         for (place, (value, writes)) in &expected {
@@ -335,6 +387,7 @@ fn called(question: Question) -> &'static str {
         Question::Refused => "refused",
         Question::Removal => "removals",
         Question::Hidden => "hidden values",
+        Question::Containers => "hidden containers",
     }
 }
 
@@ -359,7 +412,7 @@ where
     K: Ord + std::fmt::Debug,
     V: PartialEq + std::fmt::Debug,
 {
-    let keys: std::collections::BTreeSet<&K> = got.keys().chain(expected.keys()).collect();
+    let keys: BTreeSet<&K> = got.keys().chain(expected.keys()).collect();
     for key in keys {
         same(&format!("{what} at {key:?}"), &got.get(key), &expected.get(key))?;
     }

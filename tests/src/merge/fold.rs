@@ -37,8 +37,25 @@ pub struct Judged {
 pub struct Asked {
     /// What.
     pub question: Question,
-    /// The changes to choose from, and what they wrote.
-    pub candidates: Vec<(usize, Option<Value>)>,
+    /// What there is to choose from.
+    pub candidates: Vec<Choice>,
+}
+
+/// Something to choose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The change that wrote or made it.
+    pub change: usize,
+    /// The change that tells by whom and when.
+    pub by: usize,
+    /// What it wrote.
+    pub value: Option<Value>,
+}
+
+impl Choice {
+    fn of(change: usize, value: Option<Value>) -> Self {
+        Self { change, by: change, value }
+    }
 }
 
 impl Fold {
@@ -241,7 +258,7 @@ impl Fold {
         let open = self.open(history, place, set);
         let (refused, proper): (BTreeSet<usize>, BTreeSet<usize>) =
             open.iter().partition(|at| self.judged[place][**at].refused);
-        let written = |at: &usize| (writes[*at].change, writes[*at].value.clone());
+        let written = |at: &usize| Choice::of(writes[*at].change, writes[*at].value.clone());
         let mut asked = Vec::new();
         let candidates = self.candidates(history, place, &proper);
         let hides = history.holds_merging(place, set);
@@ -268,7 +285,7 @@ impl Fold {
             }
             let removals = removals(history, place, &proper);
             let candidates = removals.iter().map(written);
-            let candidates = candidates.chain(last.into_values().map(|change| (change, None)));
+            let candidates = candidates.chain(last.into_values().map(|change| Choice::of(change, None)));
             asked.push(Asked { question: Question::Removal, candidates: candidates.collect() });
         }
         if !refused.is_empty() {
@@ -292,7 +309,22 @@ impl Fold {
         let settled = writes.filter(|(write, judged)| {
             set.contains(&write.change) && judged.settles == Some(question)
         });
-        self.named(history, place, question, settled.count())
+        let buried = match question {
+            Question::Containers => self.buried(history, place, set).len(),
+            _ => 0,
+        };
+        self.named(history, place, question, settled.count() + buried)
+    }
+
+    /// Decisions about containers at a place that settle what was asked.
+    pub fn buried(&self, history: &History, place: &Place, set: &Set) -> BTreeSet<usize> {
+        let burials = history.burials(place, set).into_iter().map(|(change, _)| change);
+        let settles = |burial: &usize| {
+            let change = &history.changes[*burial];
+            let review = self.review(history, place, Question::Containers, &change.ancestors);
+            change.said.as_ref().is_some_and(|said| said.review == review)
+        };
+        burials.filter(settles).collect()
     }
 
     /// The name of a review that was settled so often before.

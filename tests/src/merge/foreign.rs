@@ -50,7 +50,9 @@ impl Foreign {
             let keys: Vec<String> = transaction.keys(map).collect();
             let plain: Vec<&String> =
                 keys.iter().filter(|key| is_plain(transaction.get(map, key.as_str()))).collect();
-            if let Some(list) = list_of(&transaction, map, &keys)
+            if random.chance(120) {
+                make(&mut transaction, map, random);
+            } else if let Some(list) = list_of(&transaction, map, &keys)
                 && random.chance(300)
             {
                 write_in_list(&mut transaction, &list, random);
@@ -95,6 +97,27 @@ impl Foreign {
         let review = format!("{:032x}", random.below(2));
         let said = json!({ "settles": review, "closes": names[..names.len().min(40)].join(" ") });
         Some(said.to_string())
+    }
+}
+
+/// Makes a text, list, map or counter where it sees none, as people's devices do elsewhere.
+fn make(doc: &mut impl Transactable, map: &ObjId, random: &mut Random) {
+    let key = ["notes", "parts", "tags", "memo", "extra", "used"][random.index(6)];
+    if !matches!(doc.get(map, key), Ok(None)) {
+        return;
+    }
+    let kinds = [ObjType::Text, ObjType::List, ObjType::Map];
+    let Some(kind) = kinds.get(random.index(4)) else {
+        doc.put(map, key, ScalarValue::counter(random.below(3) as i64)).expect("a new counter");
+        return;
+    };
+    let made = doc.put_object(map, key, *kind).expect("a new container");
+    let word = ["a", "b", "c", "d"][random.index(4)];
+    match kind {
+        _ if random.chance(200) => {}
+        ObjType::Text => doc.splice_text(&made, 0, 0, word).expect("a place in the text"),
+        ObjType::List => doc.insert(&made, 0, word).expect("a place in the list"),
+        _ => doc.put(&made, "by", word).expect("a key of the map"),
     }
 }
 

@@ -55,6 +55,28 @@ pub struct History {
     pub left_over: u64,
     /// The changes that wrote inside a container, by the operation that made it.
     inside: BTreeMap<Option<OpId>, Set>,
+    /// Decisions that deleted containers and counters which others hid: the change, and what it
+    /// deleted.
+    burials: BTreeMap<Place, Vec<(usize, Vec<OpId>)>>,
+    /// What every change added to counters, by how much and to which.
+    counts: BTreeMap<Place, Vec<(usize, i64, Vec<OpId>)>>,
+}
+
+/// A container or counter that was made somewhere.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The change.
+    pub change: usize,
+    /// The operation.
+    pub op: OpId,
+    /// What was made; nothing for a counter.
+    pub kind: Option<ObjType>,
+    /// The changes that wrote in it.
+    pub written: Set,
+    /// The decisions that deleted it.
+    pub buried: Set,
+    /// What a counter came to.
+    pub count: i64,
 }
 
 /// One change.
@@ -111,6 +133,8 @@ struct Row {
     plain: Option<Value>,
     puts: bool,
     takes: Vec<OpId>,
+    /// Where a counter begins.
+    count: i64,
 }
 
 impl History {
@@ -196,12 +220,26 @@ impl History {
         }
         let is_write = plain.is_some() || op.action == OpType::Delete;
         let puts = matches!(op.action, OpType::Put(_) | OpType::Make(_));
+        let takes: Vec<OpId> = op.pred.iter().map(named).collect();
+        if let OpType::Increment(by) = op.action {
+            self.counts.entry(place.clone()).or_default().push((change, by, takes.clone()));
+        }
+        let is_burial = op.action == OpType::Delete
+            && self.changes[change].said.is_some()
+            && !takes.is_empty()
+            && takes.iter().all(|taken| self.is_merging(&place, taken));
+        if is_burial {
+            self.burials.entry(place.clone()).or_default().push((change, takes.clone()));
+        }
         if puts || is_write {
-            let takes = op.pred.iter().map(named).collect();
-            let row = Row { change, id: id.clone(), plain: plain.clone(), puts, takes };
+            let count = match &op.action {
+                OpType::Put(ScalarValue::Counter(count)) => i64::from(count),
+                _ => 0,
+            };
+            let row = Row { change, id: id.clone(), plain: plain.clone(), puts, takes, count };
             self.rows.entry(place.clone()).or_default().push(row);
         }
-        if is_write && !self.changes[change].reserved {
+        if is_write && !is_burial && !self.changes[change].reserved {
             let is_deletion = plain.is_none();
             let value = plain.or_else(|| self.left_over(change, &place));
             self.left_over += u64::from(is_deletion && value.is_some());
@@ -211,6 +249,62 @@ impl History {
                 _ => writes.push(Write { change, op: id, value }),
             }
         }
+    }
+
+    fn is_merging(&self, place: &Place, op: &OpId) -> bool {
+        let rows = self.rows.get(place).map_or(&[][..], Vec::as_slice);
+        rows.iter().any(|row| row.id == *op && row.puts && row.plain.is_none())
+    }
+
+    /// Places at which more than one container or counter was made.
+    pub fn places_made_twice(&self) -> impl Iterator<Item = &Place> {
+        let merging = |row: &&Row| row.puts && row.plain.is_none();
+        let rows = self.rows.iter();
+        rows.filter(move |(_, rows)| rows.iter().filter(merging).count() > 1)
+            .map(|(place, _)| place)
+    }
+
+    /// The containers and counters at a place where these changes are known, but for those that
+    /// something else than a decision about them took the place of.
+    pub fn made_at(&self, place: &Place, set: &Set) -> Vec<Made> {
+        let rows = self.rows.get(place).map_or(&[][..], Vec::as_slice).iter();
+        let rows: Vec<&Row> = rows.filter(|row| set.contains(&row.change)).collect();
+        let burials = self.burials(place, set);
+        let is_gone = |row: &Row| {
+            let mut others = rows.iter().filter(|other| other.takes.contains(&row.id));
+            others.any(|other| !burials.iter().any(|(change, _)| *change == other.change))
+        };
+        let merging = rows.iter().filter(|row| row.puts && row.plain.is_none());
+        let made = merging.filter(|row| !is_gone(row)).map(|row| {
+            let kind = self.containers.get(&row.id).map(|(kind, _)| *kind);
+            let counts = self.counts.get(place).map_or(&[][..], Vec::as_slice).iter();
+            let counts =
+                counts.filter(|(change, _, of)| set.contains(change) && of.contains(&row.id));
+            let counts: Vec<_> = counts.collect();
+            let inside = self.inside(Some(&row.id)).intersection(set).copied().collect();
+            let counted = counts.iter().map(|(change, ..)| *change).collect();
+            let mine = burials.iter().filter(|(_, taken)| taken.contains(&row.id));
+            Made {
+                change: row.change,
+                op: row.id.clone(),
+                kind,
+                written: if kind.is_some() { inside } else { counted },
+                buried: mine.map(|(change, _)| *change).collect(),
+                count: row.count + counts.iter().map(|(_, by, _)| by).sum::<i64>(),
+            }
+        });
+        made.collect()
+    }
+
+    /// Decisions about containers at a place, and what each deleted, where these changes are known.
+    pub fn burials(&self, place: &Place, set: &Set) -> Vec<(usize, Vec<OpId>)> {
+        let burials = self.burials.get(place).map_or(&[][..], Vec::as_slice).iter();
+        burials.filter(|(change, _)| set.contains(change)).cloned().collect()
+    }
+
+    /// Places at which somebody decided about containers.
+    pub fn places_buried(&self) -> impl Iterator<Item = &Place> {
+        self.burials.keys()
     }
 
     /// What a change leaves at a field by deleting: nothing, or the winner of the values it did

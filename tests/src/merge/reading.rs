@@ -9,8 +9,8 @@ use rejoin::{ActorId, FieldPath, Path, Segment, Step};
 use rejoin_core::schema::{Rule, Schema};
 use serde_json::{Map, Value, json};
 
-use super::fold::Fold;
-use super::history::{History, OpId, Place, Set, Slot, json_of};
+use super::fold::{Choice, Fold};
+use super::history::{History, Made, OpId, Place, Set, Slot, json_of};
 
 /// What a document reads as.
 #[derive(Debug)]
@@ -73,10 +73,65 @@ pub fn lost(history: &History, set: &Set) -> Vec<String> {
         };
         let Slot::Key(key) = &place.slot else { return true };
         let there = history.doc.get_all_at(&map, key.as_str(), &heads).unwrap_or_default();
-        set.contains(change) && !there.iter().any(|(_, there)| named(there).as_ref() == Some(id))
+        let is_decided =
+            || history.burials(place, set).iter().any(|(_, buried)| buried.contains(id));
+        set.contains(change)
+            && !there.iter().any(|(_, there)| named(there).as_ref() == Some(id))
+            && !is_decided()
     };
     let lost = history.births().iter().filter(lost);
     lost.map(|(_, _, place)| history.path(place).to_string()).collect()
+}
+
+/// What containers and counters at a place hold that nobody sees: of all but the one that reads, and of
+/// those that were decided about while others wrote in them.
+pub fn hidden(history: &History, fold: &Fold, set: &Set, place: &Place) -> Vec<Choice> {
+    let heads = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
+    let (shown, lists) = Default::default();
+    let reading = Reading { history, fold, set, heads, shown, lists };
+    let made = history.made_at(place, set);
+    let reads = made.iter().filter(|made| made.buried.is_empty());
+    let reads = reads.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
+    let read = reads.and_then(|made| reading.made(made));
+    let choice = |made: &Made| {
+        let is_overlooked = |change: &usize| {
+            made.buried.iter().all(|burial| history.concurrent(*burial, *change))
+        };
+        let is_hidden = match made.buried.is_empty() {
+            true => reads.is_some_and(|reads| reads.op != made.op),
+            false => made.written.iter().any(is_overlooked),
+        };
+        let nothing = [json!(""), json!([]), json!({}), json!(0), Value::Null];
+        let value = reading.made(made).filter(|value| !nothing.contains(value))?;
+        let last = |change: &&usize| {
+            let change = &history.changes[**change];
+            (change.time_s, change.hash)
+        };
+        let by = match history.changes[made.change].reserved {
+            true => *made.written.iter().max_by_key(last)?,
+            false => made.change,
+        };
+        let is_asked = is_hidden && Some(&value) != read.as_ref();
+        is_asked.then_some(Choice { change: made.change, by, value: Some(value) })
+    };
+    made.iter().filter_map(choice).collect()
+}
+
+/// Whether a field is in a container that another one hides, or that was deleted by who decided so.
+pub fn is_out_of_sight(history: &History, set: &Set, place: &Place) -> bool {
+    let mut object = place.object.as_ref();
+    while let Some(op) = object {
+        let around = history.place_of(op);
+        let made = history.made_at(around, set);
+        let seen = made.iter().filter(|made| made.buried.is_empty());
+        let seen = seen.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
+        let is_there = made.iter().any(|made| made.op == *op);
+        if is_there && seen.is_none_or(|seen| seen.op != *op) {
+            return true;
+        }
+        object = around.object.as_ref();
+    }
+    false
 }
 
 struct Reading<'a> {
@@ -102,6 +157,13 @@ impl Reading<'_> {
             Some((key.to_owned(), value?))
         };
         keys.filter_map(entry).collect()
+    }
+
+    fn made(&self, made: &Made) -> Option<Value> {
+        let Some(kind) = made.kind else { return Some(json!(made.count)) };
+        let (counter, actor) = &made.op;
+        let id = ObjId::Id(*counter, actor.0.clone().into(), 0);
+        self.merging((Stored::Object(kind), id))
     }
 
     fn merging(&self, merging: (Stored<'_>, ObjId)) -> Option<Value> {

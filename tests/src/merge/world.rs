@@ -214,7 +214,9 @@ impl World {
             let outcome = match result {
                 Ok(edited) => format!("{:?}", edited.changes),
                 Err(EditError::Write(error)) => error.to_string(),
-                Err(error @ EditError::NotAllowed { .. }) => error.to_string(),
+                Err(error @ (EditError::NotAllowed { .. } | EditError::Contained)) => {
+                    error.to_string()
+                }
                 Err(error) => return Err(format!("{told} at device {at}: {error}")),
             };
             self.note(format!("device {at}: {told}: {outcome}"));
@@ -447,6 +449,7 @@ impl World {
         document: usize,
         decision: Decision,
     ) -> Check {
+        let is_last = decision == Decision::Dismiss;
         for role in ["dispatch", "crm", "tech"] {
             self.devices[at].act_as(Some(Identity::user("Eve").with_role(role)));
             let why = None;
@@ -455,6 +458,10 @@ impl World {
             let result = self.devices[at].turn(self.now_s, vec![edit(document, content)]).remove(0);
             match result {
                 Err(EditError::NotAllowed { .. }) => continue,
+                // What is seen may be of another kind than what is hidden.
+                Err(EditError::Write(_) | EditError::Contained) if !is_last => {
+                    return self.settle(at, review, document, Decision::Dismiss);
+                }
                 Err(error) => return Err(format!("{told} at device {at}: {error}")),
                 Ok(_) => {
                     self.note(format!("device {at}: {told}"));

@@ -1,7 +1,7 @@
 //! `rejoin settle` and `rejoin assign`.
 
 use anyhow::{Context, Result, bail, ensure};
-use rejoin::{Decision, Review, ReviewCandidate, ReviewState};
+use rejoin::{Decision, Review, ReviewCandidate, ReviewKind, ReviewState};
 use serde_json::{Value, json};
 
 use super::show::decided;
@@ -103,6 +103,9 @@ fn taken<'a>(take: &str, candidates: &[&'a ReviewCandidate]) -> Option<&'a Revie
 fn gone(review: &Review, all: &[Review]) -> String {
     let id = short_id(&review.id);
     let how = match &review.state {
+        ReviewState::Settled { by, why } if review.kind == ReviewKind::Containers => {
+            format!("settled {}", decided(Some(by), why.as_deref()))
+        }
         ReviewState::Settled { by, why } => {
             let value = one_line(&shown(by.value.as_ref()));
             format!("settled with {value} {}", decided(Some(by), why.as_deref()))

@@ -87,6 +87,9 @@ fn headline(review: &Review, field: &str) -> Text {
                 "{field} of {about} holds something that merges, which hides what else was written"
             )
         }
+        (ReviewKind::Containers, _) => {
+            format!("{field} of {about} was made more than once, and only one of them can be seen")
+        }
         (ReviewKind::Disagreement, _) => {
             format!("{field} of {about} was decided in different ways")
         }
@@ -191,7 +194,9 @@ fn stands(review: &Review) -> Vec<String> {
         }
         ReviewState::Settled { by, why } => {
             say("settled", &decided(Some(by), why.as_deref()));
-            say("value", &value(review, by));
+            if review.kind != ReviewKind::Containers {
+                say("value", &value(review, by));
+            }
         }
         ReviewState::Dismissed { by, why } => {
             say("left", &decided(by.as_ref(), why.as_deref()));

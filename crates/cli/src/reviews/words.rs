@@ -26,6 +26,9 @@ pub(crate) fn name(named: &ReviewedDocument) -> String {
 pub(super) fn question(review: &Review) -> String {
     let values: Vec<_> =
         review.numbered().iter().map(|candidate| shown(candidate.value.as_ref())).collect();
+    if review.kind == ReviewKind::Containers && !review.is_open() {
+        return "decided".to_owned();
+    }
     if let ReviewState::Settled { by, .. } = &review.state {
         return format!("decided: {}", shown(by.value.as_ref()));
     }
@@ -43,6 +46,7 @@ pub(super) fn question(review: &Review) -> String {
         },
         ReviewKind::Duplicate => "the same twice".to_owned(),
         ReviewKind::Removal => "removed, and edited meanwhile".to_owned(),
+        ReviewKind::Containers => format!("made twice, not seen: {}", values.join(", ")),
         ReviewKind::Hidden => format!("cannot be seen: {}", values.join(", ")),
         ReviewKind::RefusedWrite if !values.is_empty() => {
             format!("not allowed: {}", values.join(", "))

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::clock::{Ancestors, Clock};
 use super::decide::{Contender, decide, furthest, may_follow};
+use super::containers::{Burial, Made};
 use super::{Key, Lineage, OpId, Question};
 use crate::schema::Rule;
 
@@ -18,9 +19,13 @@ pub(super) struct Register {
     pub(super) writes: Vec<Write>,
     /// The writes that nothing closes, by index.
     pub(super) open: Vec<u32>,
-    /// The operations that made containers and counters in it, and that nothing took the place of.
-    /// Beside those plain values cannot be seen.
-    pub(super) merging: Vec<OpId>,
+    /// The containers and counters made in it that nothing took the place of. Beside those plain
+    /// values cannot be seen.
+    pub(super) merging: Vec<Made>,
+    /// Those that a decision deleted as nobody saw them.
+    pub(super) buried: Vec<Made>,
+    /// Those decisions.
+    pub(super) burials: Vec<Burial>,
     /// Whether one of those was taken away: where that was a counter, Automerge does not show the
     /// plain value that is left.
     pub(super) lost_merging: bool,
@@ -66,21 +71,40 @@ struct Last {
 
 impl Register {
     pub(super) fn new(container: u32, key: Key) -> Self {
-        let (writes, open, last) = (Vec::new(), Vec::new(), Vec::new());
+        let (writes, open) = (Vec::new(), Vec::new());
         let settlements = Default::default();
         let (merging, lost_merging) = (Vec::new(), false);
-        Self { container, key, writes, open, merging, lost_merging, settlements, last }
+        let (buried, burials) = (Vec::new(), Vec::new());
+        let last = Vec::new();
+        Self {
+            container,
+            key,
+            writes,
+            open,
+            merging,
+            buried,
+            burials,
+            lost_merging,
+            settlements,
+            last,
+        }
     }
 
     /// Forgets what was derived from the writes.
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last.clear();
+        let burials = self.settlements[Question::Containers as usize];
         self.settlements = Default::default();
+        self.settlements[Question::Containers as usize] = burials;
     }
 
     /// Whether one write says it all, and is seen.
     pub(super) fn is_plain(&self) -> bool {
+        self.merging.len() < 2 && self.says_one_thing()
+    }
+
+    fn says_one_thing(&self) -> bool {
         match self.open[..] {
             [] => self.writes.is_empty(),
             [only] => {

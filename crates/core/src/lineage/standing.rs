@@ -1,5 +1,7 @@
 //! What stands at every field that is not plainly one write, and what people are asked about it.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -34,6 +36,9 @@ pub struct Unsettled {
     pub question: Question,
     /// What there is to choose from, in the order of the changes' hashes.
     pub candidates: Vec<Candidate>,
+    /// With [`Question::Containers`], what each candidate is: the operation that made it. What it
+    /// holds is read from the document; only a counter's candidate has a value here.
+    pub containers: Vec<ObjectId>,
 }
 
 /// What is asked about a field.
@@ -50,12 +55,21 @@ pub enum Question {
     /// What becomes of a value that cannot be seen, as a container was made in its place by somebody
     /// who did not know of it, or the other way round.
     Hidden,
+    /// What becomes of a text, list, map or counter that cannot be seen, as another one was made in
+    /// the same place by somebody who did not know of it.
+    Containers,
 }
 
 impl Question {
     /// Every question.
-    pub const ALL: [Self; 5] =
-        [Self::Conflict, Self::Disagreement, Self::Refused, Self::Removal, Self::Hidden];
+    pub const ALL: [Self; 6] = [
+        Self::Conflict,
+        Self::Disagreement,
+        Self::Refused,
+        Self::Removal,
+        Self::Hidden,
+        Self::Containers,
+    ];
 
     /// What stands for it in a [`ReviewId`], for ever.
     fn tag(self) -> u8 {
@@ -65,6 +79,7 @@ impl Question {
             Self::Refused => 2,
             Self::Removal => 3,
             Self::Hidden => 4,
+            Self::Containers => 5,
         }
     }
 }
@@ -107,15 +122,21 @@ impl Lineage {
     pub fn settled(&self) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (register, at) in self.registers.iter().zip(0u32..) {
-            for write in &register.writes {
-                let Some(question) = write.settles else { continue };
-                let change = &self.changes[write.change as usize];
+            let writes = register.writes.iter();
+            let writes = writes.map(|it| (it.settles, it.change, it.value.clone()));
+            let burials = register.burials.iter();
+            let burials = burials
+                .map(|it| (it.settles.then_some(Question::Containers), it.change, None));
+            for (question, change, value) in writes.chain(burials) {
+                let Some(question) = question else { continue };
+                let by = self.candidate(change, value);
+                let change = &self.changes[change as usize];
                 let Some(settlement) = change.settlement.as_deref() else { continue };
                 settled.push(Settled {
                     review: settlement.review,
                     question,
                     place: self.place(at),
-                    by: self.candidate(write.change, write.value.clone()),
+                    by,
                     dismissed: settlement.dismissed,
                     why: settlement.why.clone(),
                 });
@@ -131,10 +152,20 @@ impl Lineage {
     /// The fields that are not plainly what one write says, in the order of their places. All
     /// others are as Automerge shows them.
     pub fn standings(&self) -> Vec<Standing> {
-        let standings = self.several.union(&self.removals).map(|at| (at, self.standing(*at)));
+        let uneasy: BTreeSet<u32> = self.several.union(&self.removals).copied().collect();
+        let uneasy = uneasy.union(&self.containers_met);
+        let standings = uneasy.map(|at| (at, self.standing(*at)));
         let uneasy = standings
             .filter(|(at, standing)| self.several.contains(at) || !standing.unsettled.is_empty());
-        let mut standings: Vec<_> = uneasy.map(|(_, standing)| standing).collect();
+        let mut standings: Vec<_> = uneasy
+            .map(|(at, mut standing)| {
+                if self.is_out_of_sight(*at) {
+                    // Nobody sees what it is about; the container itself is asked about.
+                    standing.unsettled.clear();
+                }
+                standing
+            })
+            .collect();
         standings.sort_by(|one, other| one.place.cmp(&other.place));
         standings
     }
@@ -144,10 +175,16 @@ impl Lineage {
         let rule = self.rule_of(at);
         let (refused, open) = self.refused(at, &register.open);
         let mut unsettled = Vec::new();
-        let mut ask = |question, candidates| {
+        let mut ask_about = |question, candidates, containers| {
             let review = self.review(at, question, register.settlements[question as usize]);
-            unsettled.push(Unsettled { review, question, candidates });
+            unsettled.push(Unsettled { review, question, candidates, containers });
         };
+        let (candidates, containers): (Vec<_>, Vec<_>) =
+            self.hidden_containers(at).into_iter().unzip();
+        if !candidates.is_empty() {
+            ask_about(Question::Containers, candidates, containers);
+        }
+        let mut ask = |question, candidates| ask_about(question, candidates, Vec::new());
         let hidden: Vec<u32> = register.hidden().filter(|write| open.contains(write)).collect();
         match self.decided(at, rule, &open) {
             _ if !hidden.is_empty() => ask(Question::Hidden, self.candidates(at, &hidden)),
@@ -240,7 +277,14 @@ impl Lineage {
         let writes = &self.registers[at as usize].writes;
         let settled = |asked: Question| {
             let settled = writes.iter().filter(|write| write.settles == Some(asked));
-            settled.filter(is_known).count() as u32
+            let burials = match asked {
+                Question::Containers => self.burials_known(at, |burial| {
+                    let burial = &self.changes[burial as usize];
+                    ancestors.get(burial.chain) >= burial.place
+                }),
+                _ => 0,
+            };
+            settled.filter(is_known).count() as u32 + burials
         };
         let asks = |asked: Question, settled: u32| self.review(at, asked, settled) == *review;
         let mut now = Question::ALL.into_iter().filter(|asked| asks(*asked, settled(*asked)));

@@ -73,8 +73,8 @@ impl Lineage {
         let mut steps = container.held_by.map_or_else(Vec::new, |around| self.place(around).0);
         steps.push(step);
         let wrote = match &op.action {
-            Action::Make | Action::MakeText | Action::MakeCounter => Wrote::Container,
-            Action::Touch => Wrote::Count,
+            Action::Make | Action::MakeText | Action::MakeCounter(_) => Wrote::Container,
+            Action::Count(_) | Action::Touch => Wrote::Count,
             Action::Put(value) => self.wrote(register, change, Some(value)),
             Action::Delete => self.wrote(register, change, None),
         };

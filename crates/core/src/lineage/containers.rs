@@ -1,0 +1,193 @@
+//! Texts, lists, maps and counters that stand at one key, because their makers did not know of each
+//! other.
+//!
+//! One of them is seen: a container before a counter, and of several alike the one Automerge shows.
+//! What the others hold is in nobody's sight, so a person decides. The decision is a change with a
+//! [`Settlement`](crate::Settlement) that deletes the hidden ones; whoever wrote in one of those
+//! without knowing of the decision is asked about again.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Candidate, Lineage, OpId, Question};
+use crate::change::ObjectId;
+
+/// A container or counter that was made at a field.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    /// The operation that made it.
+    pub(super) op: OpId,
+    /// The change of that operation.
+    pub(super) change: u32,
+    pub(super) holds: Holds,
+    /// The decisions that deleted it.
+    pub(super) buried: Vec<u32>,
+}
+
+/// What was made.
+#[derive(Debug, Clone)]
+pub(super) enum Holds {
+    /// The container with this index.
+    Container(u32),
+    Counter {
+        count: i64,
+        /// The changes that counted.
+        counted: Vec<u32>,
+    },
+}
+
+/// A change with a settlement that deletes hidden containers.
+#[derive(Debug, Clone)]
+pub(super) struct Burial {
+    pub(super) change: u32,
+    /// Whether it settles the question that was open to its author.
+    pub(super) settles: bool,
+}
+
+impl Lineage {
+    /// Notes that a change decides about containers by deleting these. Nothing is noted, and the
+    /// answer is `false`, if it decides nothing or deletes something else.
+    pub(super) fn bury(&mut self, at: u32, change: u32, preds: &[OpId]) -> bool {
+        let Some(settlement) = self.changes[change as usize].settlement.as_deref() else {
+            return false;
+        };
+        let review = settlement.review;
+        let register = &mut self.registers[at as usize];
+        let is_made = |op: &OpId| {
+            let mut made = register.merging.iter().chain(&register.buried);
+            made.any(|made| made.op == *op)
+        };
+        if preds.is_empty() || !preds.iter().all(is_made) {
+            return false;
+        }
+        let is_taken = |made: &mut Made| preds.contains(&made.op);
+        let taken: Vec<Made> = register.merging.extract_if(.., is_taken).collect();
+        register.buried.extend(taken);
+        for made in register.buried.iter_mut().filter(|made| preds.contains(&made.op)) {
+            made.buried.push(change);
+        }
+        let settles = self.question(at, change, &review) == Some(Question::Containers);
+        let register = &mut self.registers[at as usize];
+        if register.burials.last().is_none_or(|last| last.change != change) {
+            register.settlements[Question::Containers as usize] += u32::from(settles);
+            register.burials.push(Burial { change, settles });
+        }
+        self.containers_met.insert(at);
+        true
+    }
+
+    /// Counts, in every counter that the operation adds to.
+    pub(super) fn count(&mut self, at: u32, change: u32, by: i64, preds: &[OpId]) {
+        let register = &mut self.registers[at as usize];
+        for made in register.merging.iter_mut().chain(&mut register.buried) {
+            if let Holds::Counter { count, counted } = &mut made.holds
+                && preds.contains(&made.op)
+            {
+                *count = count.wrapping_add(by);
+                counted.push(change);
+            }
+        }
+    }
+
+    /// What somebody made or wrote in, and nobody sees: each with what it is and, where that is a
+    /// counter, its count.
+    pub(super) fn hidden_containers(&self, at: u32) -> Vec<(Candidate, ObjectId)> {
+        let register = &self.registers[at as usize];
+        let shown = self.shown(at).map(|made| made.op);
+        let hidden = register.merging.iter().filter(|made| Some(made.op) != shown);
+        let hidden = hidden.chain(register.buried.iter().filter(|made| self.is_overlooked(made)));
+        let mut candidates: Vec<_> = hidden.filter_map(|made| self.hidden_container(made)).collect();
+        candidates.sort_by_key(|(candidate, _)| candidate.change);
+        candidates
+    }
+
+    /// A container in which nobody ever wrote hides nothing.
+    fn hidden_container(&self, made: &Made) -> Option<(Candidate, ObjectId)> {
+        let (written, value) = match &made.holds {
+            Holds::Container(container) => {
+                let touched = self.containers[*container as usize].touched.iter();
+                (self.last_of(touched.flat_map(|(first, last)| *first..=*last)), None)
+            }
+            Holds::Counter { count, counted } => {
+                let written = self.last_of(counted.iter().copied()).or(Some(made.change));
+                (written, Some(Value::from(*count)))
+            }
+        };
+        // A birth says nothing of who wrote, or when.
+        let is_birth = self.changes[made.change as usize].reserved;
+        let by = if is_birth { written? } else { written.and(Some(made.change))? };
+        let hash = self.changes[made.change as usize].hash;
+        let candidate = Candidate { change: hash, ..self.candidate(by, value) };
+        let actor = self.actor_ids[made.op.1 as usize].clone();
+        Some((candidate, ObjectId::Op { counter: made.op.0, actor }))
+    }
+
+    /// The last of these by their clocks, the same in whatever order they came.
+    fn last_of(&self, changes: impl Iterator<Item = u32>) -> Option<u32> {
+        let changes = changes.filter(|change| !self.changes[*change as usize].reserved);
+        changes.max_by_key(|change| {
+            let known = &self.changes[*change as usize];
+            (known.time_s, known.hash)
+        })
+    }
+
+    /// Whether somebody wrote in a deleted container who knew of no decision to delete it, nor was
+    /// known to any.
+    fn is_overlooked(&self, made: &Made) -> bool {
+        let knows = |one: u32, other: u32| {
+            let other = &self.changes[other as usize];
+            self.ancestors(one).get(other.chain) >= other.place
+        };
+        let is_overlooked = |change: u32| {
+            let apart = |buried: &u32| {
+                *buried != change && !knows(*buried, change) && !knows(change, *buried)
+            };
+            made.buried.iter().all(apart)
+        };
+        match &made.holds {
+            Holds::Container(container) => {
+                let touched = self.containers[*container as usize].touched.iter();
+                touched.flat_map(|(first, last)| *first..=*last).any(is_overlooked)
+            }
+            Holds::Counter { counted, .. } => counted.iter().copied().any(is_overlooked),
+        }
+    }
+
+    /// Whether a field stands in a container that another one hides, or in one within such a
+    /// container.
+    pub(super) fn is_out_of_sight(&self, at: u32) -> bool {
+        let mut container = self.registers[at as usize].container;
+        while let Some(around) = self.containers[container as usize].held_by {
+            let register = &self.registers[around as usize];
+            let op = self.containers[container as usize].made_by;
+            let is_it = |made: &&Made| Some(made.op) == op;
+            let is_hidden = register.merging.iter().any(|made| is_it(&made))
+                && self.shown(around).map(|made| made.op) != op;
+            if is_hidden || register.buried.iter().any(|made| is_it(&made)) {
+                return true;
+            }
+            container = register.container;
+        }
+        false
+    }
+
+    /// What is seen of the containers and counters at a field.
+    fn shown(&self, at: u32) -> Option<&Made> {
+        let rank = |made: &&Made| {
+            let is_container = matches!(made.holds, Holds::Container(_));
+            (is_container, made.op.0, &self.actor_ids[made.op.1 as usize])
+        };
+        self.registers[at as usize].merging.iter().max_by_key(rank)
+    }
+
+    /// How often the question about containers was settled here, as far as these changes are known.
+    pub(super) fn burials_known(&self, at: u32, is_known: impl Fn(u32) -> bool) -> u32 {
+        let burials = self.registers[at as usize].burials.iter();
+        let known: BTreeSet<u32> = burials
+            .filter(|burial| burial.settles && is_known(burial.change))
+            .map(|burial| burial.change)
+            .collect();
+        known.len() as u32
+    }
+}

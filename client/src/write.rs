@@ -42,8 +42,8 @@ use carry_out::carry_out;
 pub(crate) use decide::{decide, found, object};
 use gather::gather;
 use plan::Plan;
-pub(crate) use restore::bury;
 use rejoin_core::Path;
+pub(crate) use restore::bury;
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.

@@ -34,7 +34,7 @@ fn message(bytes: &[u8]) {
     let mut graph = ChangeGraph::new();
     let mut orphans = Orphans::default();
     let _ = SyncMessage::is_document(bytes);
-    let chunks = message.changes.iter().filter_map(|item| change::chunks(item).ok()).flatten();
+    let chunks = message.changes.iter().flat_map(|item| change::chunks(item).map_while(Result::ok));
     let came = chunks.filter_map(|(_, chunk)| {
         let change = change::parse(chunk).ok()?;
         Some((change, chunk.to_vec()))

@@ -78,10 +78,15 @@ impl Meeting {
 
     /// Opens a connection; nothing is sent yet.
     pub fn connect(&mut self, replica: usize) {
+        self.connect_to(replica, "ws://table/sync");
+    }
+
+    /// Opens a connection by an address of the relay.
+    pub fn connect_to(&mut self, replica: usize, address: &str) {
         self.connections_made += 1;
         let id = ConnectionId(self.connections_made);
         self.relay.handle_connected(self.now, id);
-        self.replicas[replica].handle_connected(self.now, "ws://table/sync", None).unwrap();
+        self.replicas[replica].handle_connected(self.now, address, None).unwrap();
         self.connections[replica] = Some(id);
     }
 

@@ -192,7 +192,7 @@ fn lists_maps_and_counters_are_asked_about_too() {
         let (mut table, _) = made(fill);
         assert_eq!(table.value()[key], seen, "{key}");
         let (review, row, values) = table.asked();
-        assert_eq!(values, [hidden.clone()], "{key}");
+        assert_eq!(values, std::slice::from_ref(&hidden), "{key}");
         let taken = table.settle(review, Decision::Take(row.candidates[0].change));
         if key == "x" {
             assert!(matches!(taken, Err(EditError::Write(_))), "a map is no counter: {taken:?}");

@@ -75,8 +75,12 @@ struct Cost {
 
 /// Connects the van again and counts until both hold everything.
 fn come_back(meeting: &mut Meeting, van: usize) -> Cost {
+    come_back_to(meeting, van, "ws://table/sync")
+}
+
+fn come_back_to(meeting: &mut Meeting, van: usize, address: &str) -> Cost {
     let before = meeting.replicas[van].counters();
-    meeting.connect(van);
+    meeting.connect_to(van, address);
     let mut round_trips = 0;
     let mut bytes = 0;
     while meeting.replicas[van].status().link != rejoin::Link::Safe {
@@ -122,6 +126,39 @@ fn a_device_that_was_away_pays_for_what_changed() {
 
     let counters = meeting.relay.counters();
     assert_eq!(counters.documents_loaded, 0, "the relay loads no document");
+}
+
+#[test]
+fn another_address_of_the_same_relay_costs_no_more() {
+    let mut meeting = Meeting::new(10);
+    let (desk, van) =
+        (meeting.join(EngineOptions::default()), meeting.join(EngineOptions::default()));
+    let fields = json!({ "status": "booked" });
+    let create = |document| edit(document, Content::Fields(fields.as_object().unwrap().clone()));
+    meeting.edit(desk, (0..300).map(create).collect());
+    meeting.connect(desk);
+    meeting.connect(van);
+    meeting.settle(van);
+    meeting.disconnect(van);
+    meeting.edit(desk, vec![set(5, "status", "done")]);
+    meeting.settle(desk);
+    meeting.disconnect(desk);
+    let cost = come_back_to(&mut meeting, van, "wss://relay.example/sync");
+    assert_eq!((cost.round_trips, cost.overhead < 512), (1, true), "{} bytes", cost.overhead);
+    assert_eq!(meeting.replicas[van].counters().repairs, 0);
+    meeting.disconnect(van);
+
+    // Another relay at either address has another store, in which positions mean something else.
+    meeting.replace_relay();
+    meeting.connect_to(van, "ws://table/sync");
+    meeting.settle(van);
+    meeting.connect(desk);
+    meeting.settle(desk);
+    assert_eq!(digest(&meeting, desk), digest(&meeting, van));
+    let late = meeting.join(EngineOptions::default());
+    meeting.connect(late);
+    meeting.settle(late);
+    assert_eq!(digest(&meeting, desk), digest(&meeting, late), "the new relay has everything");
 }
 
 #[test]

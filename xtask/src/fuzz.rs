@@ -79,6 +79,18 @@ pub(crate) fn build() -> Result<()> {
     run(&mut cargo("build"))
 }
 
+/// Looks at the targets without building what they are linked with, which takes a C++ compiler.
+///
+/// # Errors
+/// When they do not compile, or could be better.
+pub(crate) fn lint() -> Result<()> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["clippy", "--locked", "--manifest-path"]).arg(sources().join("Cargo.toml"));
+    command.arg("--target-dir").arg(folder()).env("CUSTOM_LIBFUZZER_PATH", folder().join("none"));
+    command.args(["--all-targets", "--", "-D", "warnings"]);
+    run(&mut command)
+}
+
 /// The target is named, so that the flags are not for build scripts and macros.
 fn cargo(task: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

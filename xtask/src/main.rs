@@ -114,6 +114,7 @@ fn check() -> ExitCode {
     steps.run("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     });
+    steps.run("lints of fuzz targets", fuzz::lint);
     if cargo_has("deny") {
         steps.run("dependencies", || cargo(&["deny", "check", "bans", "licenses", "sources"]));
         steps.run("advisories", || cargo(&["deny", "check", "advisories"]));

@@ -128,8 +128,7 @@ impl Derived {
 /// Reads what stands where a container hides something that is asked about, and what hidden
 /// containers hold. One that holds nothing, or the same as what is seen, is not asked about.
 fn read_containers(doc: &Automerge, effective: &Effective, standing: &mut Standing) {
-    let is_about_containers =
-        |unsettled: &Unsettled| unsettled.question == Question::Containers;
+    let is_about_containers = |unsettled: &Unsettled| unsettled.question == Question::Containers;
     let is_about_one = standing.unsettled.iter().any(is_about_containers);
     if !is_about_one && (!standing.holds_container || standing.unsettled.is_empty()) {
         return;
@@ -167,7 +166,7 @@ fn says_more(hidden: Option<&Value>, shown: Option<&Value>) -> bool {
         Some(Value::String(text)) => text.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
         Some(Value::Object(map)) => map.is_empty(),
-        Some(value) => *value == Value::from(0),
+        Some(value) => *value == 0,
     };
     !is_empty && hidden != shown
 }

@@ -120,7 +120,7 @@ impl Engine {
         let starts: Result<Vec<_>, StoreError> = names
             .iter()
             .map(|name| {
-                let cursor = view.cursor(relay, name)?;
+                let cursor = view.cursor_to_begin(relay, name)?;
                 let begun = match cursor {
                     Some(_) => view.begun(relay, name, limits::BEGUN_MAX)?,
                     None => Vec::new(),

@@ -27,6 +27,39 @@ macro_rules! reads {
                 row.map(|row| decode(row.value())).transpose()
             }
 
+            /// The marks to begin a session with. Positions belong to a relay's store and not to its
+            /// address, so what came over another address counts too, where nothing that began
+            /// there is unfinished: which store answers, the relay finds out from the epoch.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn cursor_to_begin(
+                &self,
+                relay: &str,
+                space: &SpaceName,
+            ) -> Result<Option<CursorRow>, StoreError> {
+                let mut best = self.cursor(relay, space)?;
+                let table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+                for row in table.iter().map_err(unavailable)? {
+                    let (key, row) = row.map_err(unavailable)?;
+                    let (address, name) = key.value();
+                    let row: CursorRow = decode(row.value())?;
+                    let goes_further = best.is_none_or(|best| {
+                        best.is_whole() && best.epoch == row.epoch && best.position < row.position
+                    });
+                    if address != relay
+                        && name == space.as_str()
+                        && goes_further
+                        && row.is_whole()
+                        && self.wanted(address, space, 1)?.is_empty()
+                        && self.begun(address, space, 1)?.is_empty()
+                    {
+                        best = Some(row);
+                    }
+                }
+                Ok(best)
+            }
+
             /// Whether a relay held documents before that have not all come from it.
             ///
             /// # Errors

@@ -195,7 +195,8 @@ impl At<'_> {
             (!asked.is_empty()).then(|| (place.clone(), asked))
         };
         let history = self.history;
-        let places: BTreeSet<&Place> = history.places().chain(history.places_made_twice()).collect();
+        let places: BTreeSet<&Place> =
+            history.places().chain(history.places_made_twice()).collect();
         places.into_iter().filter_map(asked).collect()
     }
 

@@ -285,7 +285,8 @@ impl Fold {
             }
             let removals = removals(history, place, &proper);
             let candidates = removals.iter().map(written);
-            let candidates = candidates.chain(last.into_values().map(|change| Choice::of(change, None)));
+            let candidates =
+                candidates.chain(last.into_values().map(|change| Choice::of(change, None)));
             asked.push(Asked { question: Question::Removal, candidates: candidates.collect() });
         }
         if !refused.is_empty() {

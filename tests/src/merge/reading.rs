@@ -94,9 +94,8 @@ pub fn hidden(history: &History, fold: &Fold, set: &Set, place: &Place) -> Vec<C
     let reads = reads.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
     let read = reads.and_then(|made| reading.made(made));
     let choice = |made: &Made| {
-        let is_overlooked = |change: &usize| {
-            made.buried.iter().all(|burial| history.concurrent(*burial, *change))
-        };
+        let is_overlooked =
+            |change: &usize| made.buried.iter().all(|burial| history.concurrent(*burial, *change));
         let is_hidden = match made.buried.is_empty() {
             true => reads.is_some_and(|reads| reads.op != made.op),
             false => made.written.iter().any(is_overlooked),

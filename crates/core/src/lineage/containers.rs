@@ -97,7 +97,8 @@ impl Lineage {
         let shown = self.shown(at).map(|made| made.op);
         let hidden = register.merging.iter().filter(|made| Some(made.op) != shown);
         let hidden = hidden.chain(register.buried.iter().filter(|made| self.is_overlooked(made)));
-        let mut candidates: Vec<_> = hidden.filter_map(|made| self.hidden_container(made)).collect();
+        let mut candidates: Vec<_> =
+            hidden.filter_map(|made| self.hidden_container(made)).collect();
         candidates.sort_by_key(|(candidate, _)| candidate.change);
         candidates
     }

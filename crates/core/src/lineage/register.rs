@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::clock::{Ancestors, Clock};
-use super::decide::{Contender, decide, furthest, may_follow};
 use super::containers::{Burial, Made};
+use super::decide::{Contender, decide, furthest, may_follow};
 use super::{Key, Lineage, OpId, Question};
 use crate::schema::Rule;
 

@@ -125,8 +125,8 @@ impl Lineage {
             let writes = register.writes.iter();
             let writes = writes.map(|it| (it.settles, it.change, it.value.clone()));
             let burials = register.burials.iter();
-            let burials = burials
-                .map(|it| (it.settles.then_some(Question::Containers), it.change, None));
+            let burials =
+                burials.map(|it| (it.settles.then_some(Question::Containers), it.change, None));
             for (question, change, value) in writes.chain(burials) {
                 let Some(question) = question else { continue };
                 let by = self.candidate(change, value);

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::document::Document;
-use crate::engine::{Content, Edit, EditError, Edited, Target};
+use crate::engine::{Content, Edit, EditError, Edited, Row, Target};
 use crate::replica::{Replica, Space};
 use crate::store::ValueRow;
 use crate::watch::Watcher;
@@ -28,8 +28,19 @@ pub struct Entry {
     pub key: Option<String>,
     /// Its heads.
     pub heads: Vec<ChangeHash>,
+    /// Whether it was deleted.
+    pub deleted: bool,
     /// Its value: a JSON object. Texts are strings, counters numbers.
     pub value: Value,
+}
+
+/// Which document a row of a file is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowKey {
+    /// The one with this natural key.
+    Natural(String),
+    /// The one with this id, as files have it of documents without a natural key.
+    Id(DocumentId),
 }
 
 impl Collection {
@@ -110,6 +121,39 @@ impl Collection {
         self.replica.edits(edits.collect()).await
     }
 
+    /// Takes rows of a file in one commit, each for the document with this natural key, or with this id
+    /// where the file names documents so. [`Edited::row`] tells what became of each. The results are
+    /// in the order of the rows; an error of one leaves the others alone.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn import(
+        &self,
+        rows: Vec<(RowKey, Row)>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        self.replica.edits(self.row_edits(rows)).await
+    }
+
+    /// What [`import`](Self::import) would do with rows. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// The replica was closed, or its file cannot be written.
+    pub async fn preview(
+        &self,
+        rows: Vec<(RowKey, Row)>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let edits = self.row_edits(rows);
+        Ok(self.replica.ask(move |engine, now| engine.preview(now, 0, edits)).await??)
+    }
+
+    fn row_edits(&self, rows: Vec<(RowKey, Row)>) -> Vec<Edit> {
+        let target = |key| match key {
+            RowKey::Natural(key) => Target::Key(key),
+            RowKey::Id(id) => Target::Document(id),
+        };
+        rows.into_iter().map(|(key, row)| self.edit(target(key), Content::Row(row))).collect()
+    }
+
     /// The value of the document with this key; `None` if there is none or it is deleted.
     ///
     /// # Errors
@@ -170,7 +214,7 @@ impl Collection {
 
 pub(crate) fn entry(document: DocumentId, row: ValueRow) -> Result<Entry, serde_json::Error> {
     let value = serde_json::from_slice(&row.json)?;
-    Ok(Entry { document, key: row.key, heads: row.heads, value })
+    Ok(Entry { document, key: row.key, heads: row.heads, deleted: row.deleted, value })
 }
 
 fn fields<T: Serialize>(value: &T) -> Result<Map<String, Value>, EditError> {

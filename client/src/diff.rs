@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::value::{Marker, normal, plain, same};
 use rejoin_core::limits::DEPTH_MAX;
+use rejoin_core::lineage::DELETED;
 use rejoin_core::{Path, Segment};
 pub(crate) use runs::text_edits;
 
@@ -81,12 +82,20 @@ pub enum Op {
         /// How much; negative counts down.
         by: i64,
     },
+    /// Deletes the document: it leaves lists, and keeps its history.
+    Delete,
+    /// Brings a deleted document back.
+    Restore,
 }
 
 impl Op {
     /// What it is about: the value, or for items the list.
     pub fn path(&self) -> &Path {
         match self {
+            Self::Delete | Self::Restore => {
+                static DOCUMENT: Path = Path::ROOT;
+                &DOCUMENT
+            }
             Self::Set { path, .. }
             | Self::Remove { path }
             | Self::Insert { path, .. }
@@ -97,8 +106,20 @@ impl Op {
         }
     }
 
+    /// The value it writes, if it writes one.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Set { after: value, .. } | Self::Insert { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
     /// The places it writes at: for a map, those of the entries that differ.
     pub(crate) fn places(&self) -> Vec<Path> {
+        if matches!(self, Self::Delete | Self::Restore) {
+            // As schemas would name it.
+            return vec![Path::from([DELETED])];
+        }
         let Self::Set { path, before, after: Value::Object(after) } = self else {
             return vec![self.path().clone()];
         };

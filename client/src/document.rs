@@ -1,6 +1,6 @@
 //! One document: read, edit, watch, look back.
 
-use rejoin_core::lineage::{Blame, DELETED};
+use rejoin_core::lineage::Blame;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,7 +66,7 @@ impl Document {
     /// # Errors
     /// The file could not be read, or the value does not fit the type.
     pub async fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError> {
-        let entry = self.read().await?.filter(|entry| !is_deleted(&entry.value));
+        let entry = self.read().await?.filter(|entry| !entry.deleted);
         Ok(entry.map(|entry| serde_json::from_value(entry.value)).transpose()?)
     }
 
@@ -195,7 +195,7 @@ impl Document {
     /// # Errors
     /// See [`EditError`].
     pub async fn delete(&self) -> Result<Edited, EditError> {
-        self.set(Path::from([DELETED]), true).await
+        self.apply(vec![Op::Delete]).await
     }
 
     /// Waits until a relay holds every edit of this replica made so far durably.
@@ -271,8 +271,4 @@ pub(crate) fn edit_value<T: Serialize + DeserializeOwned>(
         return Err(EditError::NotAMap);
     }
     Ok((held.heads, diff(&before, &after)))
-}
-
-fn is_deleted(value: &Value) -> bool {
-    value.get(DELETED) == Some(&Value::Bool(true))
 }

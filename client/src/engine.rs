@@ -13,6 +13,7 @@ mod derive;
 mod edit;
 mod error;
 mod history;
+mod import;
 mod invariants;
 mod lineage;
 mod link;
@@ -38,6 +39,7 @@ use derive::reviews_collection;
 pub use edit::{Content, Decision, Edit, Edited, Target};
 pub use error::{EditError, EngineError};
 pub use history::{HistoryEntry, Kind};
+pub use import::{Cell, Misfit, Row, RowOutcome};
 use link::LinkState;
 pub(crate) use link::recount_digests;
 pub use link::{Closing, MessageError};
@@ -292,6 +294,27 @@ impl Engine {
             self.forget();
         }
         turned
+    }
+
+    /// What edits would come to, one after the other. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn preview(
+        &mut self,
+        now: u64,
+        unix_s: i64,
+        edits: Vec<Edit>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
+        let previewed = catch_unwind(AssertUnwindSafe(|| {
+            let txn = self.store.write()?;
+            let (effects, touched) = (Vec::new(), BTreeMap::new());
+            let mut turn = Turn { txn, now, unix_s, effects, touched, dirty: false };
+            Ok(edits.into_iter().map(|edit| self.stage_edit(&mut turn, edit)).collect())
+        }));
+        // What is loaded holds the edits now.
+        self.loaded.clear();
+        previewed.unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }))
     }
 
     /// Whether messages wait for the next [`turn`](Self::turn).

@@ -32,12 +32,13 @@ mod watch;
 mod write;
 
 pub use booking::{Booked, Booking, BookingState};
-pub use collection::{Collection, Entry};
+pub use collection::{Collection, Entry, RowKey};
 pub use dial::AddressError;
 pub use diff::{Op, diff};
 pub use document::Document;
 pub use engine::{
-    Counters, Decision, EditError, Edited, EngineOptions, HistoryEntry, Kind, WriteError,
+    Cell, Counters, Decision, EditError, Edited, EngineOptions, HistoryEntry, Kind, Misfit, Row,
+    RowOutcome, WriteError,
 };
 pub use file::{Holder, OpenError};
 pub use rejoin_core::invariant::{look_up, time_ms};
@@ -52,7 +53,9 @@ pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
 pub use status::{Link, Progress, Status};
 pub use store::{ReviewKind, ReviewedDocument};
-pub use value::{Bytes, Counter, Text, Timestamp};
+pub use value::{
+    Bytes, Counter, InexactNumber, JsonError, Text, Timestamp, exact_json, shown, spreadsheet_safe,
+};
 pub use view::{FieldState, FieldView, View};
 pub use watch::{Change, WatchEvent, Watcher};
 pub use write::ValueKind;

@@ -7,6 +7,7 @@
 mod arrivals;
 mod error;
 mod identity;
+mod imported;
 mod invariants;
 mod migrate;
 mod numbers;
@@ -27,6 +28,7 @@ use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, S
 
 pub use error::StoreError;
 use error::unavailable;
+pub(crate) use imported::ImportedRow;
 use migrate::META_BEFORE;
 use numbers::Numbers;
 pub use reviews::{CandidateRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow};

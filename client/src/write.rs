@@ -32,6 +32,7 @@ use std::fmt;
 
 use automerge::{Automerge, AutomergeError, Change, ChangeHash, LoadChangeError};
 use rejoin_core::DocumentId;
+use rejoin_core::lineage::Marks;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -62,8 +63,9 @@ pub(crate) fn write(
     options: &WriteOptions<'_>,
 ) -> Result<Vec<Change>, WriteError> {
     let base = older_heads(doc, options.base)?;
-    let mut plan = Plan::new(doc, document, base.as_deref(), options.effective);
+    let mut plan = Plan::new(doc, document, base.as_deref(), options.effective, options.marks);
     for op in ops {
+        plan.check_names(op)?;
         plan.add(op)?;
     }
     let edit = plan.finish();
@@ -76,7 +78,7 @@ pub(crate) fn write(
 }
 
 /// How an edit is written.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteOptions<'a> {
     /// What the editor saw: heads of the document, or nothing for the current ones. Older heads
     /// make the edit concurrent with everything since, so that it merges with it.
@@ -87,6 +89,15 @@ pub(crate) struct WriteOptions<'a> {
     pub(crate) message: Option<&'a str>,
     /// What the editor saw at the base where that is not what Automerge shows.
     pub(crate) effective: Option<&'a Effective>,
+    /// How the document says that something was removed.
+    pub(crate) marks: &'static Marks,
+}
+
+impl Default for WriteOptions<'_> {
+    fn default() -> Self {
+        let (base, message, effective) = (None, None, None);
+        Self { base, time_s: 0, message, effective, marks: Marks::OURS }
+    }
 }
 
 /// The base, unless it is what the document stands at anyway.
@@ -145,6 +156,15 @@ pub enum WriteError {
         delete: usize,
         /// Code points in the text.
         len: usize,
+    },
+    /// The name says in this document that something was removed.
+    #[error(
+        "{} is how a document says that something was removed; give the field another name, \
+         and delete or restore by the commands of that name", named(.path)
+    )]
+    Reserved {
+        /// The field.
+        path: Path,
     },
     /// A counter would leave the range of 64 bits.
     #[error("the counter {} would leave the range of 64-bit integers; count in larger units", named(.path))]

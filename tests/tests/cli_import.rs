@@ -161,7 +161,8 @@ fn bad_rows_are_reported_with_their_lines_and_good_rows_kept() {
             "3 3 fields where the header has 2",
             "4 1 fields where the header has 2",
             "6 column \"id\" is empty, and it is the key",
-            "7 column \"task\" is not UTF-8 (byte 0xe9); save the file as UTF-8",
+            "7 column \"task\" is not UTF-8 (byte 0xe9); save the file as UTF-8, or give \
+             --encoding windows-1252 if it comes from an older spreadsheet",
             "8 the key \"1\" is that of line 2 too",
             "11 the key has 600 bytes; use at most 512",
         ]

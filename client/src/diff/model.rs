@@ -34,6 +34,7 @@ pub(crate) fn apply(value: &mut Value, op: &Op) {
             let count = at(value, path);
             *count = Value::from(count.as_i64().unwrap_or(0) + by);
         }
+        Op::Delete | Op::Restore => unreachable!("an edit of a value does neither"),
     }
 }
 

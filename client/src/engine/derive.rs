@@ -48,7 +48,8 @@ pub(super) fn derive(
     let effective = Effective::new(lineage, &standings);
     let settled = lineage.settled();
     let read = fenced(|| {
-        standings.iter_mut().for_each(|it| read_containers(&document.doc, &effective, it));
+        let at = At::new(&document.doc, None, document.marks());
+        standings.iter_mut().for_each(|it| read_containers(&document.doc, at, &effective, it));
         Ok(())
     });
     read.map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
@@ -75,8 +76,8 @@ impl Derived {
     /// The same without what the schema puts where nothing is.
     pub(super) fn own_value(&self, document: &LoadedDocument) -> Value {
         match self.effective.is_empty() {
-            true => to_json(&document.doc, None),
-            false => to_effective_json(&document.doc, None, &self.effective),
+            true => to_json(&document.doc, None, document.marks()),
+            false => to_effective_json(&document.doc, None, &self.effective, document.marks()),
         }
     }
 
@@ -127,20 +128,19 @@ impl Derived {
 
 /// Reads what stands where a container hides something that is asked about, and what hidden
 /// containers hold. One that holds nothing, or the same as what is seen, is not asked about.
-fn read_containers(doc: &Automerge, effective: &Effective, standing: &mut Standing) {
+fn read_containers(doc: &Automerge, at: At<'_>, effective: &Effective, standing: &mut Standing) {
+    let as_read = at.with(Some(effective));
     let is_about_containers = |unsettled: &Unsettled| unsettled.question == Question::Containers;
     let is_about_one = standing.unsettled.iter().any(is_about_containers);
     if !is_about_one && (!standing.holds_container || standing.unsettled.is_empty()) {
         return;
     }
-    let shown = found(doc, standing).and_then(|(object, prop)| {
-        let held = At::new(doc, None).held(&object, prop)?;
-        content(doc, effective, held)
-    });
+    let shown =
+        found(doc, standing).and_then(|(object, prop)| content(as_read, at.held(&object, prop)?));
     let read = |container: &ObjectId| {
         let id = object(container);
         let kind = doc.object_type(&id).ok()?;
-        content(doc, effective, Held::Object(kind, id))
+        content(as_read, Held::Object(kind, id))
     };
     for unsettled in standing.unsettled.iter_mut().filter(|it| is_about_containers(it)) {
         let candidates = std::mem::take(&mut unsettled.candidates).into_iter();

@@ -1,8 +1,10 @@
 //! Local edits: from what a person asked to changes in the store and the outbox.
 
+use std::sync::Arc;
+
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
-use rejoin_core::lineage::{DELETED, Question};
+use rejoin_core::lineage::{Marks, Question};
 use rejoin_core::schema::Schema;
 use rejoin_core::{
     ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, SpaceName,
@@ -10,11 +12,12 @@ use rejoin_core::{
 use serde_json::{Map, Value};
 
 use super::derive::{Derived, derive};
+use super::import::{self, Row, RowOutcome};
 use super::loaded::fenced;
 use super::reviews::settle_review;
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
-use crate::store::{DocumentRow, OutboxRow};
+use crate::store::{DocumentRow, ImportedRow, OutboxRow};
 use crate::write::{WriteOptions, older_heads, write};
 
 /// One edit of one document.
@@ -57,6 +60,8 @@ pub enum Content {
     /// These values for these fields, where they differ from what the document holds. `null`
     /// removes a field. Other fields are left alone.
     Fields(Map<String, Value>),
+    /// What a row of a file says.
+    Row(Row),
     /// A decision that settles a review of the document.
     Decide {
         /// Which review.
@@ -99,6 +104,8 @@ pub struct Edited {
     pub created: bool,
     /// The edit's key in the outbox, if it changed anything.
     pub outbox: Option<u64>,
+    /// Of a [row](Content::Row) what else became of it.
+    pub row: Option<Box<RowOutcome>>,
 }
 
 impl Engine {
@@ -126,19 +133,95 @@ impl Engine {
         }
         let identity = self.identity.as_ref();
         document.ensure_actor(identity, || self.loaded.actor(&id, &mut self.random));
-        changes.extend(self.write_content(turn, &id, &row, &mut document, &edit)?);
-        if changes.is_empty() {
-            let heads = document.heads();
-            self.loaded.put(turn.now, id, document);
-            let changes = Vec::new();
-            return Ok(Edited { document: id, heads, changes, created: false, outbox: None });
+        let mut imported = None;
+        let (written, outcome) = match &edit.content {
+            Content::Row(said) => {
+                let imported = imported.insert(turn.txn.imported(&id)?);
+                let before = imported.clone();
+                let written = self.write_row(turn, &id, &row, &mut document, said, imported)?;
+                turn.dirty |= *imported != before;
+                written
+            }
+            _ => (self.write_content(turn, &id, &row, &mut document, &edit)?, None),
+        };
+        changes.extend(written);
+        let (heads, changes, outbox) = match changes.is_empty() {
+            true => {
+                let heads = document.heads();
+                self.loaded.put(turn.now, id, document);
+                (heads, Vec::new(), None)
+            }
+            false => {
+                let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
+                let row =
+                    self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Local)?;
+                self.loaded.put(turn.now, id, document);
+                let changes = changes.iter().map(|change| ChangeHash(change.hash().0));
+                (row.heads, changes.collect(), outbox)
+            }
+        };
+        if let Some(imported) = imported {
+            turn.txn.put_imported(&id, &imported)?;
         }
-        let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
-        let row = self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Local)?;
-        self.loaded.put(turn.now, id, document);
-        let (heads, created) = (row.heads, before.is_none());
-        let changes = changes.iter().map(|change| ChangeHash(change.hash().0)).collect();
-        Ok(Edited { document: id, heads, changes, created, outbox })
+        let created = before.is_none() && !changes.is_empty();
+        Ok(Edited { document: id, heads, changes, created, outbox, row: outcome })
+    }
+
+    /// Writes what a row says that the document does not, and that its file did not say before.
+    fn write_row(
+        &mut self,
+        turn: &Turn,
+        id: &DocumentId,
+        row: &DocumentRow,
+        document: &mut LoadedDocument,
+        said: &Row,
+        imported: &mut ImportedRow,
+    ) -> Result<(Vec<Change>, Option<Box<RowOutcome>>), EditError> {
+        let schema = self.schema(&turn.txn, row)?;
+        let derived = self.derived(turn, id, row, document, &schema)?;
+        let current = current_value(turn, id, document, &derived, &schema)?;
+        let mut plan = import::plan(said, &current, imported, &schema, document.marks())?;
+        plan.ops.retain(|op| !is_said_already(op, &derived, self.identity.as_ref()));
+        if !plan.ops.is_empty() && row.next > 0 {
+            import::note_reviews(&self.store.read()?, &row.space, id, &mut plan)?;
+        }
+        let written = self.write_ops(turn, id, document, &plan.ops, &derived, &schema)?;
+        Ok((written, Some(Box::new(plan.outcome))))
+    }
+
+    /// What follows from a document's lineage where it may not read as Automerge shows it.
+    fn derived(
+        &self,
+        turn: &Turn,
+        id: &DocumentId,
+        row: &DocumentRow,
+        document: &mut LoadedDocument,
+        schema: &Arc<Schema>,
+    ) -> Result<Derived, EditError> {
+        let mut row = row.clone();
+        row.uneasy |= turn.has_branched(id);
+        match row.uneasy {
+            true => Ok(derive(id, &mut row, document, schema, true)?),
+            false => Ok(Derived::default()),
+        }
+    }
+
+    /// Writes what somebody did who sees the document as it is.
+    fn write_ops(
+        &self,
+        turn: &Turn,
+        id: &DocumentId,
+        document: &mut LoadedDocument,
+        ops: &[Op],
+        derived: &Derived,
+        schema: &Schema,
+    ) -> Result<Vec<Change>, EditError> {
+        let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
+        check_writers(schema, role, ops)?;
+        let effective = derived.effective();
+        let (time_s, marks) = (turn.unix_s, document.marks());
+        let options = WriteOptions { base: None, time_s, message: None, effective, marks };
+        Ok(write(&mut document.doc, id, ops, &options)?)
     }
 
     /// Writes what an edit says into the document.
@@ -151,12 +234,9 @@ impl Engine {
         edit: &Edit,
     ) -> Result<Vec<Change>, EditError> {
         let schema = self.schema(&turn.txn, row)?;
+        let derived = self.derived(turn, id, row, document, &schema)?;
         let mut row = row.clone();
         row.uneasy |= turn.has_branched(id);
-        let derived = match row.uneasy {
-            true => derive(id, &mut row, document, &schema, true)?,
-            false => Derived::default(),
-        };
         if let Content::Decide { review, decision, why } = &edit.content {
             self.check_right(&schema, &derived, review)?;
             let (why, time_s) = (why.clone(), turn.unix_s);
@@ -180,6 +260,7 @@ impl Engine {
             time_s: turn.unix_s,
             message: None,
             effective: seen.as_ref().or_else(|| derived.effective()),
+            marks: document.marks(),
         };
         Ok(write(&mut document.doc, id, &ops, &options)?)
     }
@@ -259,10 +340,10 @@ fn edit_ops(
 ) -> Result<BaseAndOps, EditError> {
     match &edit.content {
         Content::Ops { base, ops } => Ok((base.clone(), ops.clone())),
-        Content::Decide { .. } => Ok((None, Vec::new())),
+        Content::Decide { .. } | Content::Row(_) => Ok((None, Vec::new())),
         Content::Fields(fields) => {
             let current = current_value(turn, id, document, derived, schema)?;
-            Ok((None, field_ops(&current, fields, edit.create)))
+            Ok((None, field_ops(&current, fields, edit.create, document.marks())))
         }
     }
 }
@@ -326,7 +407,7 @@ fn is_said_already(op: &Op, derived: &Derived, author: Option<&Identity>) -> boo
 }
 
 /// What turns the present fields into the wanted ones. A field that reads the same is not written.
-fn field_ops(current: &Value, fields: &Map<String, Value>, revive: bool) -> Vec<Op> {
+fn field_ops(current: &Value, fields: &Map<String, Value>, revive: bool, marks: &Marks) -> Vec<Op> {
     let mut ops = Vec::new();
     for (name, wanted) in fields {
         let path = Path::from([name.as_str()]);
@@ -343,8 +424,8 @@ fn field_ops(current: &Value, fields: &Map<String, Value>, revive: bool) -> Vec<
             }
         }
     }
-    if revive && current.get(DELETED) == Some(&Value::Bool(true)) {
-        ops.push(Op::Remove { path: Path::from([DELETED]) });
+    if revive && current.get(marks.deleted) == Some(&Value::Bool(true)) {
+        ops.push(Op::Restore);
     }
     ops
 }

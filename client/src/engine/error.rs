@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::WriteError;
 use crate::store::StoreError;
+use crate::value::InexactNumber;
 
 /// The engine cannot go on as it is.
 #[derive(Debug, Error)]
@@ -79,6 +80,15 @@ pub enum EditError {
     /// A review about two documents is settled by changing one of them.
     #[error("the review is about two documents; change or cancel one of them, or dismiss it")]
     ChangeOne,
+    /// A number that would be rounded.
+    #[error("{field} cannot hold this: {number}")]
+    Inexact {
+        /// The field.
+        field: String,
+        /// The number, and what to do.
+        #[source]
+        number: InexactNumber,
+    },
     /// What others may be writing in is never taken away.
     #[error(
         "the field holds something that merges, which stays; write the value into it or elsewhere, \

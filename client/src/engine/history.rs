@@ -77,7 +77,7 @@ impl Engine {
             let mut in_lists = in_lists.filter(|written| written.path.is_none()).peekable();
             if in_lists.peek().is_some() {
                 let effective = Effective::new(lineage, &lineage.standings());
-                let items = shown_items(&document.doc, Some(&effective));
+                let items = shown_items(&document.doc, Some(&effective), document.marks());
                 in_lists.for_each(|written| written.path = path_of(&written.place, &[], &items));
             }
             Ok(entries)
@@ -102,7 +102,9 @@ impl Engine {
                 return Err(EditError::NotFound);
             }
             let effective = document.effective_at(id, row, schema, &heads)?;
-            Ok(with_defaults(to_effective_json(&document.doc, Some(&heads), &effective), schema))
+            let marks = document.marks();
+            let value = to_effective_json(&document.doc, Some(&heads), &effective, marks);
+            Ok(with_defaults(value, schema))
         })
     }
 

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::{Author, Automerge, Change};
-use rejoin_core::change::is_reserved_bytes;
+use rejoin_core::change::{ACTOR_PREFIX, is_reserved_bytes};
 use rejoin_core::limits::OP_START_MAX;
-use rejoin_core::lineage::{DELETED, Lineage};
+use rejoin_core::lineage::{Lineage, Marks};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange};
 
 use super::{EngineError, lineage};
@@ -219,7 +219,19 @@ impl LoadedDocument {
     }
 
     pub(super) fn is_deleted(&self) -> bool {
-        At::new(&self.doc, None).held(&automerge::ROOT, DELETED).is_some_and(|held| held.is_true())
+        let at = At::new(&self.doc, None, self.marks());
+        at.held(&automerge::ROOT, at.marks().deleted).is_some_and(|held| held.is_true())
+    }
+
+    /// How it says that something was removed: by our names if it begins with our genesis, as one
+    /// does that is being made. Everything builds on that which has such an actor.
+    pub(super) fn marks(&self) -> &'static Marks {
+        let first = self.last.range(ActorId(ACTOR_PREFIX.to_vec())..).next();
+        let is_new = self.last.is_empty();
+        match is_new || first.is_some_and(|(actor, _)| is_reserved_bytes(&actor.0)) {
+            true => Marks::OURS,
+            false => Marks::THEIRS,
+        }
     }
 
     pub(super) fn heads(&self) -> Vec<ChangeHash> {

@@ -110,7 +110,7 @@ fn write_seen(
 ) -> Result<Vec<Change>, EditError> {
     let items = match standing.place.path() {
         Some(_) => BTreeMap::new(),
-        None => shown_items(&document.doc, effective),
+        None => shown_items(&document.doc, effective, document.marks()),
     };
     let Some(path) = path_of(&standing.place, &standing.ops, &items) else {
         return Err(EditError::Contained);
@@ -119,7 +119,8 @@ fn write_seen(
         None => Op::Remove { path },
         Some(after) => Op::Set { path, before: standing.value.clone(), after },
     };
-    let options = WriteOptions { base: None, time_s, message: None, effective };
+    let marks = document.marks();
+    let options = WriteOptions { base: None, time_s, message: None, effective, marks };
     Ok(write(&mut document.doc, id, &[op], &options)?)
 }
 

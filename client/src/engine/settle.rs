@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use rejoin_core::lineage::DELETED;
 use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
@@ -285,7 +284,7 @@ fn value_of(
     schema: &Schema,
 ) -> ValueRow {
     let json = derived.value(document, schema);
-    let deleted = json.get(DELETED) == Some(&serde_json::Value::Bool(true));
+    let deleted = json.get(document.marks().deleted) == Some(&serde_json::Value::Bool(true));
     let bytes = serde_json::to_vec(&json).expect("JSON with text keys always serialises");
     ValueRow { key: row.key.clone(), heads: document.heads(), deleted, json: bytes.into() }
 }

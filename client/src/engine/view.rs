@@ -28,7 +28,7 @@ impl Engine {
         let heads: Vec<ChangeHash> = document.heads();
         let is_in_list = |standing: &Standing| standing.place.path().is_none();
         let items = match derived.standings().iter().any(is_in_list) {
-            true => shown_items(&document.doc, derived.effective()),
+            true => shown_items(&document.doc, derived.effective(), document.marks()),
             false => Items::new(),
         };
         self.loaded.put(now, *id, document);
@@ -47,7 +47,7 @@ impl Engine {
             let lineage = document.lineage(id, schema)?;
             let effective = Effective::new(lineage, &lineage.standings());
             let mut blames = lineage.blame();
-            let items = shown_items(&document.doc, Some(&effective));
+            let items = shown_items(&document.doc, Some(&effective), document.marks());
             for blame in blames.iter_mut().filter(|blame| blame.path.is_none()) {
                 let ops: Vec<_> = blame.writes.iter().map(|write| write.op.clone()).collect();
                 blame.path = path_of(&blame.place, &ops, &items);
@@ -186,7 +186,7 @@ fn state(unsettled: &Unsettled) -> FieldState {
 }
 
 /// Why a value is not what the schema says.
-fn misfit(field: &Field, value: &Value) -> Option<String> {
+pub(super) fn misfit(field: &Field, value: &Value) -> Option<String> {
     let wanted = match &field.merge {
         Rule::Text => Some(Kind::String),
         Rule::Counter => Some(Kind::Integer),

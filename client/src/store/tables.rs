@@ -138,6 +138,11 @@ pub(super) const UNIQUE: TableDefinition<'_, ([u8; 16], &str), &str> =
 /// Value: `u64`      # the relay's position
 pub(super) const HELD: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("held-1");
 
+/// Table: what files said of documents when they were last imported here
+/// Key:   `u64`   # the document's number
+/// Value: `&[u8]` # for each column 4 bytes of its name's hash and 8 of its cell's, sorted
+pub(super) const IMPORTED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("imported-1");
+
 /// Table: the file itself
 /// Key:   `&str`  # "device": 16 random bytes; "outbox-next", "documents-next": u64, big-endian;
 ///                # "identity": CBOR
@@ -172,6 +177,7 @@ macro_rules! open_all {
             $txn.open_table(REVIEWS)?;
             $txn.open_multimap_table(REVIEWED)?;
             $txn.open_table(HELD)?;
+            $txn.open_table(IMPORTED)?;
             $txn.open_table(META)?;
             Ok(())
         })()

@@ -8,7 +8,7 @@ use automerge::{
 };
 use rejoin_core::ActorId;
 use rejoin_core::limits::DEPTH_MAX;
-use rejoin_core::lineage::REMOVED;
+use rejoin_core::lineage::Marks;
 use serde_json::{Map, Value};
 
 use super::effective::{Effective, Item};
@@ -19,6 +19,7 @@ use super::marker::from_scalar;
 pub(crate) struct At<'a> {
     doc: &'a Automerge,
     heads: Option<&'a [ChangeHash]>,
+    marks: &'static Marks,
     /// What does not read as Automerge shows it.
     effective: Option<&'a Effective>,
 }
@@ -35,8 +36,12 @@ pub(crate) enum Held {
 }
 
 /// The document as JSON: see [the rules](crate::value).
-pub(crate) fn to_json(doc: &Automerge, heads: Option<&[ChangeHash]>) -> Value {
-    let at = At::new(doc, heads);
+pub(crate) fn to_json(
+    doc: &Automerge,
+    heads: Option<&[ChangeHash]>,
+    marks: &'static Marks,
+) -> Value {
+    let at = At::new(doc, heads, marks);
     Value::Object(at.map(&ROOT, 0))
 }
 
@@ -45,30 +50,36 @@ pub(crate) fn to_effective_json(
     doc: &Automerge,
     heads: Option<&[ChangeHash]>,
     effective: &Effective,
+    marks: &'static Marks,
 ) -> Value {
-    let at = At::new(doc, heads).with(Some(effective));
+    let at = At::new(doc, heads, marks).with(Some(effective));
     Value::Object(at.map(&ROOT, 0))
 }
 
 /// What one place of a document reads as, and of a container what is in it.
-pub(crate) fn content(doc: &Automerge, effective: &Effective, held: Held) -> Option<Value> {
-    At::new(doc, None).with(Some(effective)).json(held, 0)
+pub(crate) fn content(at: At<'_>, held: Held) -> Option<Value> {
+    at.json(held, 0)
 }
 
 /// The indices of the list items that show, by the operations that Automerge names them by.
 pub(crate) fn shown_items(
     doc: &Automerge,
     effective: Option<&Effective>,
+    marks: &'static Marks,
 ) -> BTreeMap<(u64, ActorId), usize> {
     let mut numbers = BTreeMap::new();
-    let at = At::new(doc, None).with(effective);
+    let at = At::new(doc, None, marks).with(effective);
     at.number(Held::Object(ObjType::Map, ROOT), 0, &mut numbers);
     numbers
 }
 
 impl<'a> At<'a> {
-    pub(crate) fn new(doc: &'a Automerge, heads: Option<&'a [ChangeHash]>) -> Self {
-        Self { doc, heads, effective: None }
+    pub(crate) fn new(
+        doc: &'a Automerge,
+        heads: Option<&'a [ChangeHash]>,
+        marks: &'static Marks,
+    ) -> Self {
+        Self { doc, heads, marks, effective: None }
     }
 
     /// The same, reading what is effective.
@@ -197,9 +208,14 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Whether a map holds `removed: true`.
+    /// How the document says that something was removed.
+    pub(crate) fn marks(&self) -> &'static Marks {
+        self.marks
+    }
+
+    /// Whether a map says that it was removed.
     pub(crate) fn is_removed(&self, map: &ObjId) -> bool {
-        self.held(map, REMOVED).is_some_and(|held| held.is_true())
+        self.held(map, self.marks.removed).is_some_and(|held| held.is_true())
     }
 
     fn map(&self, map: &ObjId, depth: usize) -> Map<String, Value> {
@@ -226,7 +242,8 @@ impl<'a> At<'a> {
             }
             ObjType::Map | ObjType::Table => {
                 let map = self.map(&id, depth + 1);
-                if map.get(REMOVED) == Some(&Value::Bool(true)) { None } else { Some(map.into()) }
+                let is_removed = map.get(self.marks.removed) == Some(&Value::Bool(true));
+                (!is_removed).then_some(Value::Object(map))
             }
         }
     }

@@ -14,6 +14,7 @@ use super::{ValueKind, WriteError};
 use crate::diff::Op;
 use crate::value::{At, Effective};
 use rejoin_core::limits::DEPTH_MAX;
+use rejoin_core::lineage::Marks;
 use rejoin_core::{Path, Segment};
 
 /// An edit as far as its steps were added. Nothing is written yet.
@@ -33,9 +34,10 @@ impl<'a> Plan<'a> {
         document: &DocumentId,
         base: Option<&'a [ChangeHash]>,
         effective: Option<&'a Effective>,
+        marks: &'static Marks,
     ) -> Self {
         Self {
-            tree: Tree::new(At::new(doc, base).with(effective)),
+            tree: Tree::new(At::new(doc, base, marks).with(effective)),
             births: Births::new(doc, *document, base),
             clears: Vec::new(),
             actions: Vec::new(),
@@ -74,7 +76,56 @@ impl<'a> Plan<'a> {
                 Ok(())
             }
             Op::Increment { path, by } => self.increment_path(path, *by),
+            Op::Delete => {
+                let place = Place::new(ROOT_NODE, self.tree.marks().deleted);
+                self.set(place, None, &Value::Bool(true), &Path::ROOT)
+            }
+            Op::Restore => {
+                let place = Place::new(ROOT_NODE, self.tree.marks().deleted);
+                self.remove(&place, &Path::ROOT)
+            }
         }
+    }
+
+    /// Refuses names by which a document says that something was removed: whoever uses one for a field
+    /// would see things vanish.
+    pub(super) fn check_names(&self, op: &Op) -> Result<(), WriteError> {
+        let marks = self.tree.marks();
+        let is_taken = |depth: usize, key: &str| match depth {
+            0 => key == marks.deleted,
+            _ => key == marks.removed,
+        };
+        let refused = |path: Path| Err(WriteError::Reserved { path });
+        let mut at = Path::ROOT;
+        for (depth, segment) in op.path().segments().iter().enumerate() {
+            at = at.join(segment.clone());
+            if let Segment::Key(key) = segment
+                && is_taken(depth, key)
+            {
+                return refused(at);
+            }
+        }
+        let mut values: Vec<(Path, &Value)> =
+            op.value().map(|value| (at, value)).into_iter().collect();
+        while let Some((path, value)) = values.pop() {
+            match value {
+                Value::Object(map) => {
+                    for (key, value) in map {
+                        let inner = path.join(key.as_str());
+                        if is_taken(path.segments().len(), key) {
+                            return refused(inner);
+                        }
+                        values.push((inner, value));
+                    }
+                }
+                Value::Array(items) => {
+                    let items = items.iter().enumerate();
+                    values.extend(items.map(|(index, item)| (path.join(index), item)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn set_path(

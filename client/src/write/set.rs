@@ -12,7 +12,6 @@ use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteErro
 use crate::diff::{diff_at, text_edits};
 use crate::value::{plain, same, to_scalar};
 use rejoin_core::limits::DEPTH_MAX;
-use rejoin_core::lineage::REMOVED;
 use rejoin_core::{Path, Segment};
 
 /// Writing a value.
@@ -320,7 +319,12 @@ impl Plan<'_> {
         let Some(slot) = self.tree.slot(place) else { return Ok(()) };
         match slot {
             Slot::Node(node) if self.tree.kind(node) == ValueKind::Map => {
-                return self.set(Place::new(node, REMOVED), None, &Value::Bool(true), path);
+                return self.set(
+                    Place::new(node, self.tree.marks().removed),
+                    None,
+                    &Value::Bool(true),
+                    path,
+                );
             }
             Slot::Node(node) if place.index().is_none() => return self.empty(node, path),
             Slot::Counter { count, .. } if place.index().is_none() => {
@@ -355,7 +359,7 @@ impl Plan<'_> {
     /// Writes again into a map that was removed.
     pub(super) fn revive(&mut self, node: NodeId, path: &Path) -> Result<(), WriteError> {
         if self.tree.is_removed(node) {
-            self.remove(&Place::new(node, REMOVED), path)?;
+            self.remove(&Place::new(node, self.tree.marks().removed), path)?;
         }
         Ok(())
     }

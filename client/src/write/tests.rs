@@ -61,7 +61,7 @@ fn become_value(doc: &mut Automerge, after: &Value) -> Vec<Change> {
 }
 
 fn read(doc: &Automerge) -> Value {
-    to_json(doc, None)
+    to_json(doc, None, Marks::OURS)
 }
 
 fn exchange(one: &mut Automerge, other: &mut Automerge) {

@@ -9,7 +9,7 @@ use super::ValueKind;
 use super::text::Text;
 use crate::value::{At, Held};
 use rejoin_core::Segment;
-use rejoin_core::lineage::REMOVED;
+use rejoin_core::lineage::Marks;
 
 /// A map, list or text in a [`Tree`].
 pub(super) type NodeId = usize;
@@ -98,6 +98,11 @@ impl<'a> Tree<'a> {
         tree
     }
 
+    /// How the document says that something was removed.
+    pub(super) fn marks(&self) -> &'static Marks {
+        self.at.marks()
+    }
+
     /// Adds an empty container that this edit makes.
     pub(super) fn add(&mut self, object: Object, kind: ValueKind, parent: NodeId) -> NodeId {
         let body = match kind {
@@ -112,7 +117,7 @@ impl<'a> Tree<'a> {
         let node = &mut self.nodes[place.node];
         match (&place.segment, &mut node.body) {
             (Segment::Key(key), Body::Map(entries)) => {
-                if key == REMOVED && place.node != ROOT_NODE {
+                if key == self.at.marks().removed && place.node != ROOT_NODE {
                     node.removed = slot == Some(Slot::Scalar(Value::Bool(true)));
                     self.any_removed |= node.removed;
                 }
@@ -202,9 +207,10 @@ impl<'a> Tree<'a> {
             }
             _ => {
                 let entries = self.entries(node).into_iter();
+                let removed = self.marks().removed;
                 let visible = entries
                     .filter_map(|(key, slot)| Some((key, self.slot_json(slot)?)))
-                    .filter(|(key, value)| key != REMOVED || *value != Value::Bool(true));
+                    .filter(|(key, value)| key != removed || *value != Value::Bool(true));
                 Value::Object(visible.collect())
             }
         }

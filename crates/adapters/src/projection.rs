@@ -21,6 +21,8 @@ pub struct Source<'a> {
     pub document: &'a DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<&'a str>,
+    /// Whether it was deleted, so that it has no rows.
+    pub deleted: bool,
     /// Its effective value.
     pub value: &'a Value,
     /// The fields that people have not agreed on.
@@ -75,7 +77,7 @@ pub enum Misfit {
 /// document where it has none.
 pub fn project(mapping: &Mapping, source: &Source<'_>) -> BTreeMap<Record, Result<Row, Misfit>> {
     let mut rows = BTreeMap::new();
-    if source.value.get("deleted") == Some(&Value::Bool(true)) {
+    if source.deleted {
         return rows;
     }
     for record in &mapping.records {

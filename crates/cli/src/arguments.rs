@@ -15,6 +15,7 @@ pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments, Rec
 
 use crate::clock::{self, Since};
 use crate::identity::{self, Acting};
+use crate::import::{Rename, delimiter, encoding};
 use crate::output::Output;
 use crate::values::{Assignment, Condition, NewValue};
 use crate::{
@@ -39,7 +40,7 @@ pub(crate) struct Arguments {
 }
 
 /// Which documents a command is about.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct PlaceArguments {
     /// The file with this device's copy
     #[arg(long, global = true, env = "REJOIN_REPLICA", value_name = "FILE", help_heading = GLOBAL)]
@@ -166,14 +167,21 @@ pub(crate) struct SyncArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each row becomes the document whose key is in the key column; each other cell becomes a string in
-the field its column names. Importing again writes only cells that differ, so a second time changes
-nothing. An empty cell is an absent field: it is removed if the document has it.
+Each row becomes the document whose key is in the key column. A cell becomes what the schema says of
+its field, or what the field holds already: a number, true or false, a list or a map as JSON; and is
+text otherwise. Cells of a column called NAME:json are JSON. What `rejoin export --format csv` wrote
+is taken back without a change.
 
-Rows that cannot be taken are reported with their line: a wrong number of fields, bytes that are not
-UTF-8, no key, a key that an earlier row had. The good rows are kept, and the exit code is 1.")]
+Only cells are written that say something new: other than the document, and other than what a file
+said of it when it was last imported here. So importing a file again changes nothing, and undoes
+nothing that people decided meanwhile. An empty cell is an absent field: it is removed if the
+document has it. Documents that were deleted are left so, unless --revive is given.
+
+Rows that cannot be taken are reported with their line: a wrong number of fields, a quote that is
+never closed, bytes that are not in the encoding, no key, a key that an earlier row had. The good
+rows are kept, and the exit code is 1.")]
 pub(crate) struct ImportArguments {
-    /// The CSV file, UTF-8, with a header; - reads standard input
+    /// The CSV file with a header; - reads standard input
     pub(crate) file: PathBuf,
     /// The collection to put the rows in
     #[arg(long, value_name = "NAME")]
@@ -181,14 +189,31 @@ pub(crate) struct ImportArguments {
     /// The column that holds each row's key
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: String,
+    /// Say what would happen, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Bring back documents that were deleted
+    #[arg(long)]
+    pub(crate) revive: bool,
+    /// Give a column another name in the documents; repeat for more
+    #[arg(long, value_name = "COLUMN=FIELD")]
+    pub(crate) rename: Vec<Rename>,
+    /// What separates the columns: , or ; or tab (found out from the header, or a line sep=;)
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    pub(crate) delimiter: Option<u8>,
+    /// The encoding, such as windows-1252, if it is not UTF-8, or UTF-16 that says so
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    pub(crate) encoding: Option<&'static encoding_rs::Encoding>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 json: an array with one document a line, each {\"key\", \"id\", \"value\"}.
-csv:  one column for every field that any document has; maps and lists as JSON. If a field holds
-      each document's key, that is the first column; otherwise the first is _key.
-      `rejoin import` takes it back with that column as --key.
+csv:  one column for every field that any document has. If a field holds each document's key, that is
+      the first column; otherwise the first is _key, with the id of documents that have no key.
+      Fields that hold something else than text anywhere are JSON, in a column called NAME:json.
+      _disputed names the fields of a document that are under review, if any document has some.
+      `rejoin import` takes it back with the first column as --key, and changes nothing.
 Documents come in the order of their ids, which is the same on every replica.")]
 pub(crate) struct ExportArguments {
     /// A kind of document, such as jobs
@@ -196,6 +221,10 @@ pub(crate) struct ExportArguments {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub(crate) format: Format,
+    /// CSV that spreadsheets open right: marked as UTF-8, and with a ' before what they would take for a
+    /// formula
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) for_spreadsheets: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::arguments::{
     AddArguments, AppendArguments, DocumentArguments, GetArguments, PlaceArguments, SetArguments,
 };
-use crate::local::{DELETED, Local, is_deleted, is_id, named};
+use crate::local::{Local, is_id, named};
 use crate::output::{Output, count};
 use crate::reviews;
 use crate::values::{Assignment, entry_json, new_fields};
@@ -64,8 +64,8 @@ async fn assign(
         return Ok(collection.put(&document.key, fields).await?);
     };
     let mut ops: Vec<Op> = assignments.iter().cloned().map(Assignment::into_op).collect();
-    if is_deleted(&entry) {
-        ops.push(Op::Remove { path: DELETED.into() });
+    if entry.deleted {
+        ops.push(Op::Restore);
     }
     Ok(handle.apply(ops).await?)
 }

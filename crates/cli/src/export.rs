@@ -1,32 +1,35 @@
 //! `rejoin export`: every document of a collection, streamed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stdout};
 
 use anyhow::{Result, bail};
 use csv::Writer;
-use rejoin::{Collection, Entry, printable};
+use rejoin::{Collection, DocumentId, Entry, printable, shown, spreadsheet_safe};
+use serde_json::Value;
 
 use crate::arguments::{ExportArguments, Format, PlaceArguments};
+use crate::import::{DISPUTED, JSON, KEY};
 use crate::local::Local;
 use crate::output::{Output, write_json};
-use crate::values::{entry_json, plain};
+use crate::values::entry_json;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
     arguments: &ExportArguments,
     output: Output,
 ) -> Result<()> {
-    if output.is_json() && arguments.format == Format::Csv {
+    let is_csv = arguments.format == Format::Csv || arguments.for_spreadsheets;
+    if output.is_json() && is_csv {
         bail!("--json and --format csv contradict each other; give one of them");
     }
     let local = Local::open(place).await?;
     let collection = local.collection(&arguments.collection)?;
     local.caught_up(output).await?;
-    match arguments.format {
-        Format::Json => json(&collection, output).await,
-        Format::Csv => csv(&collection, output).await,
+    match is_csv {
+        false => json(&collection, output).await,
+        true => csv(&local, &collection, arguments, output).await,
     }
 }
 
@@ -46,33 +49,74 @@ async fn json(collection: &Collection, output: Output) -> Result<()> {
 
 /// Two passes: the header is known only when every document was looked at. A file gets all values as
 /// they are, and a terminal what it can show.
-async fn csv(collection: &Collection, output: Output) -> Result<()> {
+async fn csv(
+    local: &Local,
+    collection: &Collection,
+    arguments: &ExportArguments,
+    output: Output,
+) -> Result<()> {
+    let disputed = disputed(local).await?;
     let mut columns = Columns::default();
     each(collection, |entry| {
         columns.see(entry);
+        columns.disputed |= disputed.contains_key(&entry.document);
         Ok(())
     })
     .await?;
-    let shown: fn(&str) -> Cow<'_, str> = match stdout().is_terminal() {
-        true => printable,
-        false => |text| Cow::Borrowed(text),
+    let for_spreadsheets = arguments.for_spreadsheets;
+    let is_seen = stdout().is_terminal();
+    let cell = |text: &str| -> Vec<u8> {
+        let text = if for_spreadsheets { spreadsheet_safe(text) } else { Cow::Borrowed(text) };
+        let text = if is_seen { printable(&text) } else { text };
+        text.as_bytes().to_vec()
     };
-    let mut writer = Writer::from_writer(output.stream());
-    let (first, columns) = columns.in_order();
-    let first = first.as_deref().unwrap_or(KEY);
-    let header = std::iter::once(first).chain(columns.iter().map(String::as_str)).map(shown);
-    writer.write_record(header.map(Cow::into_owned).map(String::into_bytes))?;
+    let mut out = output.stream();
+    if for_spreadsheets {
+        out.write_all(BOM)?;
+    }
+    let mut writer = Writer::from_writer(out);
+    let columns = columns.in_order();
+    let named = columns.fields.iter().map(|(name, is_json)| match is_json {
+        true => format!("{name}{JSON}"),
+        false => name.clone(),
+    });
+    let first = columns.key.clone().unwrap_or_else(|| KEY.to_owned());
+    let last = columns.disputed.then(|| DISPUTED.to_owned());
+    let header = std::iter::once(first).chain(named).chain(last);
+    writer.write_record(header.map(|name| cell(&name)))?;
     each(collection, |entry| {
-        let cells = columns.iter().map(|name| entry.value.get(name).map(plain).unwrap_or_default());
-        let key = entry.key.as_deref().unwrap_or_default();
-        writer.write_field(shown(key).as_bytes())?;
-        for cell in cells {
-            writer.write_field(shown(&cell).as_bytes())?;
+        let key = entry.key.clone().unwrap_or_else(|| entry.document.to_string());
+        writer.write_field(cell(&key))?;
+        for (name, is_json) in &columns.fields {
+            let text = match entry.value.get(name) {
+                None | Some(Value::Null) => Cow::Borrowed(""),
+                Some(value) if *is_json => Cow::Owned(value.to_string()),
+                Some(value) => shown(value),
+            };
+            writer.write_field(cell(&text))?;
+        }
+        if columns.disputed {
+            let fields = disputed.get(&entry.document).map(|fields| fields.join(", "));
+            writer.write_field(cell(&fields.unwrap_or_default()))?;
         }
         Ok(writer.write_record(None::<&[u8]>)?)
     })
     .await?;
     Ok(writer.flush()?)
+}
+
+/// The fields of documents that are under review.
+async fn disputed(local: &Local) -> Result<BTreeMap<DocumentId, Vec<String>>> {
+    let mut disputed: BTreeMap<DocumentId, Vec<String>> = BTreeMap::new();
+    for review in local.space.reviews().open().await? {
+        for named in &review.documents {
+            let fields = disputed.entry(named.document).or_default();
+            if !fields.contains(&review.field) {
+                fields.push(review.field.clone());
+            }
+        }
+    }
+    Ok(disputed)
 }
 
 /// Hands over one document after the other and keeps none.
@@ -92,17 +136,33 @@ async fn each(collection: &Collection, mut take: impl FnMut(&Entry) -> Result<()
 #[derive(Debug, Default)]
 struct Columns {
     documents: u64,
-    names: BTreeSet<String>,
+    /// Whether a field holds something that text alone does not say.
+    names: BTreeMap<String, bool>,
     /// In how many documents a field holds the document's key.
     keys: BTreeMap<String, u64>,
+    /// Whether a document has fields under review.
+    disputed: bool,
+}
+
+/// The columns of a file.
+#[derive(Debug, PartialEq)]
+struct InOrder {
+    /// The field that is every document's key, if there is one.
+    key: Option<String>,
+    /// The other fields, and whether their cells are JSON.
+    fields: Vec<(String, bool)>,
+    disputed: bool,
 }
 
 impl Columns {
     fn see(&mut self, entry: &Entry) {
         self.documents += 1;
         for (name, value) in entry.value.as_object().into_iter().flatten() {
-            if !self.names.contains(name) {
-                self.names.insert(name.clone());
+            // An empty text is something else than nothing, which is what an empty cell says.
+            let is_text = value.is_null() || value.as_str().is_some_and(|text| !text.is_empty());
+            match self.names.get_mut(name) {
+                Some(is_json) => *is_json |= !is_text,
+                None => drop(self.names.insert(name.clone(), !is_text || is_special(name))),
             }
             if entry.key.as_deref().is_some_and(|key| value.as_str() == Some(key)) {
                 *self.keys.entry(name.clone()).or_default() += 1;
@@ -110,46 +170,63 @@ impl Columns {
         }
     }
 
-    /// The field that is every document's key, if there is one, and the others.
-    fn in_order(mut self) -> (Option<String>, BTreeSet<String>) {
-        let key = self.keys.into_iter().find(|(_, documents)| *documents == self.documents);
-        let key = key.map(|(name, _)| name);
+    fn in_order(mut self) -> InOrder {
+        let is_key =
+            |(name, documents): &(String, u64)| *documents == self.documents && !is_special(name);
+        let key = self.keys.into_iter().find(is_key).map(|(name, _)| name);
         if let Some(key) = &key {
             self.names.remove(key);
         }
-        (key, self.names)
+        InOrder { key, fields: self.names.into_iter().collect(), disputed: self.disputed }
     }
 }
 
-/// The column for keys that no field holds.
-const KEY: &str = "_key";
+/// Whether a column of this name would be taken for something else than the field.
+fn is_special(name: &str) -> bool {
+    name == KEY || name == DISPUTED || name.ends_with(JSON)
+}
+
+/// What tells spreadsheets that a file is in UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]
 mod tests {
-    use rejoin::DocumentId;
     use serde_json::json;
 
     use super::*;
 
-    fn order(values: &[(Option<&str>, serde_json::Value)]) -> (Option<String>, Vec<String>) {
+    fn order(values: &[(Option<&str>, Value)]) -> (Option<String>, Vec<(String, bool)>) {
         let mut columns = Columns::default();
         for (key, value) in values {
             let key = key.map(ToOwned::to_owned);
             let value = value.clone();
-            columns.see(&Entry { document: DocumentId([0; 16]), key, heads: Vec::new(), value });
+            columns.see(&Entry {
+                document: DocumentId([0; 16]),
+                key,
+                heads: Vec::new(),
+                deleted: false,
+                value,
+            });
         }
-        let (key, names) = columns.in_order();
-        (key, names.into_iter().collect())
+        let InOrder { key, fields, .. } = columns.in_order();
+        (key, fields)
     }
 
     #[test]
     fn a_field_that_holds_every_key_is_the_key_column() {
+        let column = |name: &str, is_json| (name.to_owned(), is_json);
         let documents = [
             (Some("1"), json!({ "id": "1", "a": "1", "b": 2 })),
             (Some("2"), json!({ "id": "2", "a": "1" })),
         ];
-        assert_eq!(order(&documents), (Some("id".into()), vec!["a".into(), "b".into()]));
-        assert_eq!(order(&[(Some("3"), json!({ "a": "1" }))]), (None, vec!["a".into()]));
-        assert_eq!(order(&[(None, json!({ "a": null }))]), (None, vec!["a".into()]));
+        let expected = vec![column("a", false), column("b", true)];
+        assert_eq!(order(&documents), (Some("id".into()), expected));
+        assert_eq!(order(&[(Some("3"), json!({ "a": "1" }))]), (None, vec![column("a", false)]));
+        assert_eq!(order(&[(None, json!({ "a": null }))]), (None, vec![column("a", false)]));
+        assert_eq!(order(&[(None, json!({ "a": "" }))]), (None, vec![column("a", true)]));
+        assert_eq!(
+            order(&[(Some("1"), json!({ "_key": "1" }))]),
+            (None, vec![column("_key", true)])
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! `rejoin import`: rows of a CSV file become documents.
 
+mod header;
 mod rows;
+mod source;
+mod taken;
+mod tap;
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, stderr, stdin};
@@ -9,15 +13,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, Edited, EngineOptions};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use rejoin::{Collection, EditError, EngineOptions, Row, RowKey};
+use tempfile::TempDir;
 
 use crate::arguments::{ImportArguments, PlaceArguments};
-use crate::layout::one_line;
-use crate::local::Local;
-use crate::output::{Output, count};
-use rows::{Fault, Item, Row, Rows};
+use crate::local::{Local, file};
+use crate::output::Output;
+pub(crate) use header::{DISPUTED, JSON, KEY, Rename};
+use rows::{Fault, Item, Line, Rows};
+use source::{Said, Source};
+pub(crate) use source::{delimiter, encoding};
+use taken::Taken;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -25,26 +31,47 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<ExitCode> {
     let (file, bytes) = open(&arguments.file)?;
+    let shown = arguments.file.display();
+    let ImportArguments { key, delimiter, encoding, rename, dry_run, .. } = arguments;
+    let said = Said { delimiter: *delimiter, encoding: *encoding, key };
     // A header that is no good must not leave an empty replica behind.
-    let mut rows = Rows::new(file, &arguments.key)
-        .with_context(|| format!("{} cannot be imported", arguments.file.display()))?;
+    let wrong = || format!("{shown} cannot be imported");
+    let source = Source::new(file, said).with_context(wrong)?;
+    source.notes.iter().for_each(|note| output.note(&format!("{shown}: {note}")));
+    let mut rows = Rows::new(source, key, rename).with_context(wrong)?;
+    if let Some(column) = rows.header().left_out() {
+        output
+            .note(&format!("{shown}: the column {column} is what an export says, and is left out"));
+    }
     // Each document is met once.
     let options = EngineOptions { documents_loaded_max: 1, ..EngineOptions::default() };
-    let local = Local::open_or_create_with(place, options).await?;
+    let (place, _pretended) = match *dry_run {
+        true => existing_or_pretended(place)?,
+        false => (place.clone(), None),
+    };
+    let local = Local::open_or_create_with(&place, options).await?;
     let collection = local.space.collection(&arguments.collection)?;
     let progress = progress(bytes, output);
-    let taken = take_all(&mut rows, &collection, &progress).await;
+    let importing =
+        Importing { collection: &collection, revive: arguments.revive, is_dry: *dry_run };
+    let taken = importing.take_all(&mut rows, &progress).await;
     progress.finish_and_clear();
     let taken = taken?;
-    for fault in &taken.faults {
-        output.note(&one_line(&format!("{}: {fault}", arguments.file.display())));
+    taken.faults_in_lines(&shown.to_string()).iter().for_each(|line| output.note(line));
+    output.result(&taken.to_json(&arguments.collection, *dry_run), || {
+        taken.to_text(&arguments.collection, *dry_run)
+    })?;
+    Ok(if taken.is_all() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The replica, or in the place of one that does not exist yet an empty one, which goes with the folder.
+fn existing_or_pretended(place: &PlaceArguments) -> Result<(PlaceArguments, Option<TempDir>)> {
+    if file(place)?.exists() {
+        return Ok((place.clone(), None));
     }
-    if taken.bad > taken.faults.len() as u64 {
-        output.note(&format!("... and {} more", taken.bad - taken.faults.len() as u64));
-    }
-    let summary = Summary { collection: &arguments.collection, taken: &taken };
-    output.result(&summary, || taken.to_text(&arguments.collection))?;
-    Ok(if taken.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let folder = TempDir::new()?;
+    let replica = Some(folder.path().join("pretended.redb"));
+    Ok((PlaceArguments { replica, ..place.clone() }, Some(folder)))
 }
 
 /// The file, and how long it is if that is known.
@@ -73,74 +100,43 @@ fn progress(bytes: Option<u64>, output: Output) -> ProgressBar {
     bar.with_style(style)
 }
 
-/// What became of the rows.
-#[derive(Debug, Default, Serialize)]
-struct Taken {
-    rows: u64,
-    created: u64,
-    changed: u64,
-    unchanged: u64,
-    bad: u64,
-    /// The first of the bad ones.
-    faults: Vec<Fault>,
+/// Where rows go.
+struct Importing<'a> {
+    collection: &'a Collection,
+    revive: bool,
+    is_dry: bool,
 }
 
-#[derive(Serialize)]
-struct Summary<'a> {
-    collection: &'a str,
-    #[serde(flatten)]
-    taken: &'a Taken,
-}
-
-async fn take_all(
-    rows: &mut Rows<Box<dyn Read>>,
-    collection: &Collection,
-    progress: &ProgressBar,
-) -> Result<Taken> {
-    let mut taken = Taken::default();
-    let mut batch = Batch::default();
-    while let Some(item) = rows.next() {
-        match item {
-            Item::Row(row) => batch.push(row),
-            Item::Fault(fault) => taken.fault(fault),
+impl Importing<'_> {
+    async fn take_all(&self, rows: &mut Rows, progress: &ProgressBar) -> Result<Taken> {
+        let mut taken = Taken::default();
+        let mut batch = Batch::default();
+        while let Some(item) = rows.next() {
+            match item {
+                Item::Row(line) => batch.push(line, self.revive),
+                Item::Fault(fault) => taken.fault(fault),
+            }
+            if batch.is_full() {
+                self.put(std::mem::take(&mut batch), &mut taken).await?;
+                progress.set_position(rows.bytes_read());
+            }
         }
-        if batch.is_full() {
-            batch.put(collection, &mut taken).await?;
-            progress.set_position(rows.bytes_read());
-        }
-    }
-    batch.put(collection, &mut taken).await?;
-    Ok(taken)
-}
-
-/// Rows for one commit.
-#[derive(Debug, Default)]
-struct Batch {
-    lines: Vec<u64>,
-    documents: Vec<(String, Map<String, Value>)>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn push(&mut self, row: Row) {
-        self.bytes += row.bytes;
-        self.lines.push(row.line);
-        self.documents.push((row.key, row.fields));
+        self.put(batch, &mut taken).await?;
+        Ok(taken)
     }
 
-    fn is_full(&self) -> bool {
-        self.documents.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
-    }
-
-    async fn put(&mut self, collection: &Collection, taken: &mut Taken) -> Result<()> {
-        let Self { lines, documents, .. } = std::mem::take(self);
-        if documents.is_empty() {
+    async fn put(&self, batch: Batch, taken: &mut Taken) -> Result<()> {
+        let Batch { lines, rows, .. } = batch;
+        if rows.is_empty() {
             return Ok(());
         }
-        let results = collection.put_all(documents).await?;
+        let results = match self.is_dry {
+            true => self.collection.preview(rows).await?,
+            false => self.collection.import(rows).await?,
+        };
         for (line, result) in lines.into_iter().zip(results) {
             match result {
-                Ok(edited) => taken.row(&edited),
+                Ok(edited) => taken.row(line, &edited),
                 Err(error @ (EditError::Store(_) | EditError::NotKept(_) | EditError::Closed)) => {
                     return Err(error).with_context(|| {
                         format!("stopped at line {line}; import again to take the rest")
@@ -156,40 +152,26 @@ impl Batch {
     }
 }
 
-impl Taken {
-    fn row(&mut self, edited: &Edited) {
-        self.rows += 1;
-        match edited {
-            Edited { created: true, .. } => self.created += 1,
-            edited if edited.changed() => self.changed += 1,
-            _ => self.unchanged += 1,
-        }
+/// Rows for one commit.
+#[derive(Debug, Default)]
+struct Batch {
+    lines: Vec<u64>,
+    rows: Vec<(RowKey, Row)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, line: Line, revive: bool) {
+        self.bytes += line.bytes;
+        self.lines.push(line.line);
+        self.rows.push((line.key, Row { cells: line.cells, revive }));
     }
 
-    fn fault(&mut self, fault: Fault) {
-        self.rows += 1;
-        self.bad += 1;
-        if self.faults.len() < FAULTS_SHOWN {
-            self.faults.push(fault);
-        }
-    }
-
-    fn to_text(&self, collection: &str) -> String {
-        let Self { rows, created, changed, unchanged, bad, .. } = self;
-        let bad = match bad {
-            0 => String::new(),
-            bad => format!(", {bad} not taken (see above)"),
-        };
-        let rows = count(*rows, "row");
-        format!(
-            "{collection}: {rows}: {created} created, {changed} changed, {unchanged} unchanged{bad}"
-        )
+    fn is_full(&self) -> bool {
+        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 }
 
 /// Rows, and bytes of rows, that make one commit. All of their documents are in memory then.
 const BATCH_ROWS: usize = 512;
 const BATCH_BYTES: usize = 256 << 10;
-
-/// Bad rows that are shown; the rest is counted.
-const FAULTS_SHOWN: usize = 20;

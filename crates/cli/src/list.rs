@@ -168,6 +168,7 @@ mod tests {
             document: DocumentId([0; 16]),
             key: Some(format!("job-{number}")),
             heads: Vec::new(),
+            deleted: false,
             value: value.clone(),
         };
         values.iter().enumerate().map(entry).collect()

@@ -111,7 +111,7 @@ impl Local {
         let DocumentArguments { collection: name, key } = arguments;
         let document = named(&self.collection(name)?, key)?;
         match document.read().await? {
-            Some(entry) if is_deleted(&entry) => bail!(
+            Some(entry) if entry.deleted => bail!(
                 "{name} {key:?} is deleted; `rejoin set` one of its fields to bring it back, or \
                  look at `rejoin history`"
             ),
@@ -191,10 +191,6 @@ pub(crate) fn must_exist(file: &Path) -> Result<()> {
         ),
         Err(error) => Err(error).with_context(|| format!("{} cannot be looked at", file.display())),
     }
-}
-
-pub(crate) fn is_deleted(entry: &Entry) -> bool {
-    entry.value.get(DELETED) == Some(&serde_json::Value::Bool(true))
 }
 
 /// So many documents are looked at within a second.

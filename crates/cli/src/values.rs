@@ -1,10 +1,10 @@
 //! Values as they are typed and shown.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 
 use anyhow::Context;
-use rejoin::{Entry, Op, Path, Segment};
+pub(crate) use rejoin::shown as plain;
+use rejoin::{Entry, JsonError, Op, Path, Segment, exact_json};
 use serde_json::{Map, Value, json};
 
 /// One `FIELD=TEXT` or `FIELD:=JSON`.
@@ -51,8 +51,12 @@ fn text_value(text: &str) -> Option<Value> {
 }
 
 fn json_value(text: &str) -> anyhow::Result<Option<Value>> {
-    let value: Value = serde_json::from_str(text)
-        .with_context(|| format!("{text:?} after := is not JSON; for plain text write = alone"))?;
+    let value = match exact_json(text) {
+        Err(JsonError::Syntax(error)) => Err(error).with_context(|| {
+            format!("{text:?} after := is not JSON; for plain text write = alone")
+        })?,
+        read => read?,
+    };
     Ok(Some(value).filter(|value| !value.is_null()))
 }
 
@@ -119,15 +123,6 @@ pub(crate) fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
         Segment::Key(key) => value.get(key),
         Segment::Index(index) => value.get(index),
     })
-}
-
-/// A value as text: strings as they are, everything else as JSON, nothing for null.
-pub(crate) fn plain(value: &Value) -> Cow<'_, str> {
-    match value {
-        Value::Null => Cow::Borrowed(""),
-        Value::String(text) => Cow::Borrowed(text),
-        value => Cow::Owned(value.to_string()),
-    }
 }
 
 /// A document as JSON prints it.
@@ -203,6 +198,7 @@ mod tests {
             document: rejoin::DocumentId([0; 16]),
             key: None,
             heads: Vec::new(),
+            deleted: false,
             value: json!({ "status": "done", "parts": 3, "visit": { "tags": ["a"] } }),
         };
         let met = |text: &str| text.parse::<Condition>().expect(text).is_met(&entry);

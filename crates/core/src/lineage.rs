@@ -21,7 +21,7 @@
 //!
 //! Of several writes of a field in one change the last counts.
 //!
-//! A map and a document are removed by a field in them, [`REMOVED`] and [`DELETED`]. Where that is
+//! A map and a document are removed by a field in them, which [`Marks`] name. Where that is
 //! agreed, and somebody wrote in there whom none of those who removed it knew of, nor they of any
 //! of those, a person decides; until then the field keeps the value it had before the removal.
 //!
@@ -34,6 +34,7 @@ mod containers;
 mod decide;
 mod field_path;
 mod left;
+mod marks;
 mod register;
 mod removal;
 mod standing;
@@ -47,6 +48,7 @@ use serde_json::Value;
 
 pub use blame::{Blame, BlamedWrite};
 pub use field_path::{FieldPath, Step};
+pub use marks::{DELETED, Marks, REMOVED};
 pub use standing::{Candidate, Question, Settled, Standing, Unsettled};
 pub use twins::Twins;
 pub use written::{Written, Wrote};
@@ -64,6 +66,8 @@ use register::{Register, Write};
 #[derive(Debug, Clone)]
 pub struct Lineage {
     document: DocumentId,
+    /// How it says that something was removed.
+    marks: &'static Marks,
     schema: Arc<Schema>,
     actors: BTreeMap<ActorId, u32>,
     actor_ids: Vec<ActorId>,
@@ -196,6 +200,7 @@ impl Lineage {
         let root = Container { made_by, is_only_noted: false, depth: 0, held_by, touched };
         Self {
             document,
+            marks: Marks::THEIRS,
             schema,
             actors: BTreeMap::new(),
             actor_ids: Vec::new(),
@@ -226,6 +231,10 @@ impl Lineage {
             self.identities[actor as usize] = Some(Identity::from_author(author));
         }
         let reserved = is_reserved(change.actor);
+        if reserved && self.changes.is_empty() {
+            // What begins with our genesis, or a birth, which builds on one.
+            self.marks = Marks::OURS;
+        }
         let settlement = change.message.filter(|_| !reserved).and_then(Settlement::from_message);
         let index = u32::try_from(self.changes.len()).expect("a document has under 2^32 changes");
         self.by_hash.insert(change.hash, index);
@@ -448,7 +457,7 @@ impl Lineage {
         let index = self.registers.len() as u32;
         let is_root = container == 0;
         if let Key::Map(name) = &key
-            && (&**name == if is_root { DELETED } else { REMOVED })
+            && (&**name == if is_root { self.marks.deleted } else { self.marks.removed })
         {
             self.removals.insert(index);
         }
@@ -495,9 +504,3 @@ impl Lineage {
         self.schema.rule(&self.place(register).pattern())
     }
 }
-
-/// The key at which a document says that it was deleted.
-pub const DELETED: &str = "deleted";
-
-/// The key at which a map says that it was removed.
-pub const REMOVED: &str = "removed";

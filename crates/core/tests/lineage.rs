@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rejoin_core::change::ObjectId;
-use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey, Question, Standing};
+use rejoin_core::lineage::{Action, Lineage, Marks, NewChange, Op, OpKey, Question, Standing};
 use rejoin_core::schema::{Field, Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Identity, ReviewId, Settlement};
 use serde_json::{Value, json};
@@ -293,7 +293,7 @@ fn two_who_delete_do_not_outvote_who_wrote_on() {
     let mut job = Job::new(Schema::new());
     let first = job.put(ANN, &[], "100");
     for who in [ANN, BO] {
-        let op = job.op(ObjectId::Root, "deleted", Action::Put(json!(true)));
+        let op = job.op(ObjectId::Root, Marks::THEIRS.deleted, Action::Put(json!(true)));
         job.change(who, &[first], How::default(), vec![op]);
     }
     job.put(CY, &[first], "200");

@@ -198,8 +198,8 @@ fn extra(random: &mut Random) -> Op {
 /// Deletes the document or brings it back.
 fn document(value: &Value, random: &mut Random) -> Op {
     match value["deleted"] == true || random.chance(200) {
-        true => Op::Remove { path: path("deleted") },
-        false => set(path("deleted"), json!(true)),
+        true => Op::Restore,
+        false => Op::Delete,
     }
 }
 

@@ -249,7 +249,7 @@ impl World {
 
     fn change_schema(&mut self, at: usize) -> Check {
         let content = match self.random.below(10) {
-            0 => Content::Fields(json_map(json!({ "deleted": true }))),
+            0 => Content::Ops { base: None, ops: vec![Op::Delete] },
             _ => {
                 let schema: Schema = schemas::any(&mut self.random);
                 *self.checker.found.entry("schema changes").or_default() += 1;

@@ -194,11 +194,7 @@ impl World {
             }
             _ => {
                 let deleted = value.get("deleted") == Some(&json!(true));
-                let path = Path::from(["deleted"]);
-                ops.push(match deleted {
-                    true => Op::Remove { path },
-                    false => Op::Set { path, before: None, after: json!(true) },
-                });
+                ops.push(if deleted { Op::Restore } else { Op::Delete });
                 Effect::Deleted
             }
         };

@@ -132,3 +132,52 @@ fn a_counter_beside_a_text_is_not_counted_over_it() {
     edit(&mut bob, &[append("x", "!")]);
     assert_eq!(bob.get_all(ROOT, "x").unwrap().len(), 2, "both are still there");
 }
+
+#[test]
+fn names_by_which_things_are_removed_are_ours_in_our_documents_only() {
+    let reserved = |op: Op, doc: &mut Automerge| {
+        let refused = try_edit(doc, &[op]).unwrap_err();
+        assert!(matches!(refused, WriteError::Reserved { .. }), "{refused}");
+        refused.to_string()
+    };
+    let mut doc = device(1);
+    let refused = reserved(set("deleted", json!(true)), &mut doc);
+    assert!(refused.contains("`deleted`") && refused.contains("another name"), "{refused}");
+    reserved(Op::Remove { path: "deleted".into() }, &mut doc);
+    reserved(set("parts", json!([{ "part": "pump", "removed": true }])), &mut doc);
+    let refused = reserved(set("visit", json!({ "a": { "removed": 1 } })), &mut doc);
+    assert!(refused.contains("`visit.a.removed`"), "{refused}");
+    reserved(append("visit.removed", "x"), &mut doc);
+    // They say nothing in other places.
+    edit(&mut doc, &[set("removed", json!(true)), set("visit.deleted", json!(true))]);
+    assert_eq!(read(&doc), json!({ "removed": true, "visit": { "deleted": true } }));
+    edit(&mut doc, &[Op::Delete]);
+    assert_eq!(read(&doc)["deleted"], json!(true));
+    edit(&mut doc, &[Op::Restore]);
+    assert_eq!(read(&doc).get("deleted"), None);
+
+    let mut doc = foreign();
+    let theirs = |doc: &mut Automerge, ops: &[Op]| {
+        let options = WriteOptions { marks: Marks::THEIRS, ..WriteOptions::default() };
+        write(doc, &DOCUMENT, ops, &options)
+    };
+    let read = |doc: &Automerge| to_json(doc, None, Marks::THEIRS);
+    let own = json!({ "a": { "removed": true }, "b": { "c": 1 }, "deleted": true });
+    let fields = own.as_object().unwrap().iter();
+    let fields: Vec<Op> = fields.map(|(name, value)| set(name, value.clone())).collect();
+    theirs(&mut doc, &fields).unwrap();
+    assert_eq!(read(&doc), own, "they are fields like others");
+    let refused = theirs(&mut doc, &[set("b.rejoin.gone", json!(1))]);
+    assert!(refused.is_ok(), "a map in a map: {refused:?}");
+    for name in ["rejoin.deleted", "b"] {
+        let path = match name {
+            "b" => Path::from(["b", "rejoin.removed"]),
+            name => Path::from([name]),
+        };
+        let refused = theirs(&mut doc, &[Op::Set { path, before: None, after: json!(true) }]);
+        assert!(matches!(refused, Err(WriteError::Reserved { .. })), "{refused:?}");
+    }
+    theirs(&mut doc, &[Op::Delete, Op::Remove { path: "b".into() }]).unwrap();
+    let gone = json!({ "a": { "removed": true }, "deleted": true, "rejoin.deleted": true });
+    assert_eq!(read(&doc), gone);
+}

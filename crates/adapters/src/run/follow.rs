@@ -275,6 +275,7 @@ pub(super) async fn projected(
     let source = projection::Source {
         document: &id,
         key: entry.key.as_deref(),
+        deleted: entry.deleted,
         value: &entry.value,
         asked: &asked,
         salt,

@@ -63,6 +63,7 @@ async fn fields(
     let source = projection::Source {
         document: &id,
         key: entry.key.as_deref(),
+        deleted: entry.deleted,
         value: &entry.value,
         asked: &asked,
         salt: &adapter.salt,

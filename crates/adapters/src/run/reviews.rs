@@ -27,8 +27,14 @@ fn one(mapping: &Mapping, salt: &str, review: &Review, schema: &[ChangeHash]) ->
     let mut document = DocumentId([0; 16]);
     document.0.iter_mut().zip(review.id.0).for_each(|(byte, of_review)| *byte = of_review);
     let (key, value, asked) = (review.id.to_string(), review.to_json(), BTreeSet::new());
-    let source =
-        Source { document: &document, key: Some(&key), value: &value, asked: &asked, salt };
+    let source = Source {
+        document: &document,
+        key: Some(&key),
+        deleted: false,
+        value: &value,
+        asked: &asked,
+        salt,
+    };
     let rows = project(mapping, &source);
     let changes: BTreeSet<_> = review.candidates.iter().map(|candidate| candidate.change).collect();
     let (heads, schema) = (changes.into_iter().collect(), schema.to_vec());

@@ -14,6 +14,7 @@ use rejoin_adapters::sink;
 use serde_json::{Value, json};
 
 use crate::arguments::LintArguments;
+use crate::local::DELETED;
 use crate::output::{Output, count};
 
 pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Result<ExitCode> {
@@ -101,7 +102,8 @@ fn sampled(config: &Config, path: &Path) -> Result<Vec<Value>> {
             None => String::new(),
         };
         let (document, asked) = (DocumentId([0; 16]), BTreeSet::new());
-        let source = Source { document: &document, key, value, asked: &asked, salt: &salt };
+        let (deleted, asked) = (value.get(DELETED) == Some(&Value::Bool(true)), &asked);
+        let source = Source { document: &document, key, deleted, value, asked, salt: &salt };
         for (record, row) in project(mapping, &source) {
             let (row, fault) = match row {
                 Ok(row) => (Some(row), None),

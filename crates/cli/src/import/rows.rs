@@ -3,28 +3,31 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read};
+use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use csv::{ByteRecord, Reader, ReaderBuilder};
+use rejoin::{Cell, RowKey, exact_json};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::layout::one_line;
+use super::header::{Column, Header, KEY, Rename};
+use super::source::Source;
+use super::tap::Tap;
+use crate::local::is_id;
 
 /// What stands on a line.
 #[derive(Debug)]
 pub(super) enum Item {
-    Row(Row),
+    Row(Line),
     Fault(Fault),
 }
 
-/// One row as a document: `null` for an empty cell.
+/// One row, about one document.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct Line {
     pub(super) line: u64,
-    pub(super) key: String,
-    pub(super) fields: Map<String, Value>,
+    pub(super) key: RowKey,
+    pub(super) cells: Vec<(String, Cell)>,
     pub(super) bytes: usize,
 }
 
@@ -42,34 +45,43 @@ impl fmt::Display for Fault {
 }
 
 /// Reads rows. Of those that are gone it keeps a hash of each key, to know it again.
-pub(super) struct Rows<R> {
-    reader: Reader<Tap<R>>,
-    columns: Vec<String>,
-    key_column: usize,
+pub(super) struct Rows {
+    reader: Reader<Tap<Box<dyn Read>>>,
+    header: Header,
     keys: Keys,
     record: ByteRecord,
+    /// The line before the first that the reader sees.
+    before: u64,
+    is_decoded: bool,
     /// The file cannot be read any further.
     ended: bool,
 }
 
-impl<R: Read> Rows<R> {
+impl Rows {
     /// Reads the header.
-    pub(super) fn new(file: R, key_column: &str) -> Result<Self> {
+    pub(super) fn new(source: Source, key: &str, renames: &[Rename]) -> Result<Self> {
+        let Source { bytes, delimiter, line, is_decoded, notes: _ } = source;
         let mut reader = ReaderBuilder::new()
             .flexible(true)
             .has_headers(false)
+            .delimiter(delimiter)
             .buffer_capacity(64 << 10)
-            .from_reader(Tap::new(file));
+            .from_reader(Tap::new(bytes, delimiter, line));
         let mut record = ByteRecord::new();
-        if !reader.read_byte_record(&mut record).context("line 1: the header cannot be read")? {
-            bail!("line 1: the file is empty; its first line must name the columns");
+        let is_read = reader.read_byte_record(&mut record);
+        if !is_read.with_context(|| format!("line {line}: the header cannot be read"))? {
+            bail!("line {line}: the file is empty; its first line must name the columns");
         }
-        let columns = columns(&record)?;
-        let Some(key_column) = columns.iter().position(|column| column == key_column) else {
-            let columns = one_line(&columns.join(", "));
-            bail!("line 1: no column is called {key_column:?}; the columns are {columns}");
-        };
-        Ok(Self { reader, columns, key_column, keys: Keys::default(), record, ended: false })
+        if let Some(line) = reader.get_ref().open_quote() {
+            bail!("line {line}: {OPEN_QUOTE}");
+        }
+        let header = Header::new(&record, key, renames, line)?;
+        let (keys, before) = (Keys::default(), line - 1);
+        Ok(Self { reader, header, keys, record, before, is_decoded, ended: false })
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
     }
 
     pub(super) fn next(&mut self) -> Option<Item> {
@@ -77,10 +89,17 @@ impl<R: Read> Rows<R> {
             return None;
         }
         let start = self.reader.position().byte();
-        let line_before = self.reader.position().line();
-        self.reader.get_mut().record_start = start;
+        let line_before = self.reader.position().line() + self.before;
+        self.reader.get_mut().begin_record(start);
         match self.reader.read_byte_record(&mut self.record) {
-            Ok(true) => Some(self.row(self.line()).map_or_else(Item::Fault, Item::Row)),
+            Ok(true) => {
+                if let Some(line) = self.reader.get_ref().open_quote() {
+                    // Whatever follows the quote is one cell, and was not meant to be.
+                    self.ended = true;
+                    return Some(Item::Fault(Fault { line, reason: OPEN_QUOTE.to_owned() }));
+                }
+                Some(self.row(self.line()).map_or_else(Item::Fault, Item::Row))
+            }
             Ok(false) => None,
             Err(error) => {
                 self.ended = true;
@@ -101,57 +120,65 @@ impl<R: Read> Rows<R> {
         let within = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
         let position = self.reader.position();
         let ended = self.reader.get_ref().byte_before(position.byte()) == Some(b'\n');
-        position.line() - within - u64::from(ended)
+        position.line() + self.before - within - u64::from(ended)
     }
 
-    fn row(&mut self, line: u64) -> Result<Row, Fault> {
+    fn row(&mut self, line: u64) -> Result<Line, Fault> {
         let wrong = |reason: String| Fault { line, reason };
-        let (found, expected) = (self.record.len(), self.columns.len());
+        let (found, expected) = (self.record.len(), self.header.columns.len());
         if found != expected {
             return Err(wrong(format!("{found} fields where the header has {expected}")));
         }
-        let mut fields = Map::new();
-        for (column, cell) in self.columns.iter().zip(&self.record) {
+        let mut cells = Vec::with_capacity(expected);
+        let mut key = "";
+        for (number, cell) in self.record.iter().enumerate() {
+            let name = &self.header.names[number];
             let text = str::from_utf8(cell).map_err(|error| {
                 let byte = cell[error.valid_up_to()];
                 wrong(format!(
-                    "column {column:?} is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8"
+                    "column {name:?} is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8, or give \
+                     --encoding windows-1252 if it comes from an older spreadsheet"
                 ))
             })?;
-            let value = if text.is_empty() { Value::Null } else { Value::from(text) };
-            fields.insert(column.clone(), value);
+            if self.is_decoded && text.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(wrong(format!(
+                    "column {name:?} has bytes that mean nothing in this encoding; give the right one \
+                     with --encoding"
+                )));
+            }
+            if number == self.header.key {
+                key = text;
+            }
+            let (field, cell) = match &self.header.columns[number] {
+                Column::Aside => continue,
+                Column::Text(field) | Column::Json(field) if text.is_empty() => {
+                    (field, Cell::Empty)
+                }
+                Column::Text(field) => (field, Cell::Text(text.to_owned())),
+                Column::Json(field) => match exact_json(text) {
+                    Ok(value) => (field, Cell::Json(value)),
+                    Err(error) => return Err(wrong(format!("column {name:?}: {error}"))),
+                },
+            };
+            cells.push((field.clone(), cell));
         }
-        let column = &self.columns[self.key_column];
-        let Some(Value::String(key)) = fields.get(column) else {
+        let column = &self.header.names[self.header.key];
+        if key.is_empty() {
             return Err(wrong(format!("column {column:?} is empty, and it is the key")));
-        };
+        }
         if let Some(earlier) = self.keys.insert(key, line) {
             return Err(wrong(format!("the key {key:?} is that of line {earlier} too")));
         }
-        Ok(Row { line, key: key.clone(), bytes: self.record.as_slice().len(), fields })
+        let key = match column == KEY && is_id(key) {
+            true => RowKey::Id(key.parse().map_err(|_| wrong(format!("{key:?} is no id")))?),
+            false => RowKey::Natural(key.to_owned()),
+        };
+        Ok(Line { line, key, bytes: self.record.as_slice().len(), cells })
     }
 }
 
-fn columns(header: &ByteRecord) -> Result<Vec<String>> {
-    let mut columns: Vec<String> = Vec::with_capacity(header.len());
-    for (place, name) in header.iter().enumerate() {
-        let number = place + 1;
-        let Ok(name) = str::from_utf8(name) else {
-            bail!("line 1: the name of column {number} is not UTF-8; save the file as UTF-8");
-        };
-        if name.is_empty() {
-            bail!("line 1: column {number} has no name; give it one");
-        }
-        if let Some(earlier) = columns.iter().position(|column| column == name) {
-            bail!(
-                "line 1: columns {} and {number} are both called {name:?}; rename one",
-                earlier + 1
-            );
-        }
-        columns.push(name.to_owned());
-    }
-    Ok(columns)
-}
+const OPEN_QUOTE: &str = "a quote opens here and is never closed, so nothing from here on is taken; \
+                          close it, or write it twice where it is meant";
 
 /// Keys seen, as hashes of 128 bits: a file of any length costs a few bytes a row, and two keys
 /// that are taken for one are out of the question.
@@ -170,70 +197,57 @@ impl Keys {
     }
 }
 
-/// Looks at the bytes the CSV reader is given: what ended a record, and whether one goes on without
-/// end, as after a quote that is not closed.
-#[derive(Debug)]
-struct Tap<R> {
-    inner: R,
-    /// What was read last, and at which byte it starts. The reader takes no more before it is done
-    /// with that, so whatever ends a record is in here.
-    chunk: Vec<u8>,
-    chunk_start: u64,
-    record_start: u64,
-}
-
-impl<R> Tap<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, chunk: Vec::new(), chunk_start: 0, record_start: 0 }
-    }
-
-    fn byte_before(&self, byte: u64) -> Option<u8> {
-        let place = byte.checked_sub(self.chunk_start + 1)?;
-        self.chunk.get(usize::try_from(place).ok()?).copied()
-    }
-}
-
-impl<R: Read> Read for Tap<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.chunk_start + self.chunk.len() as u64;
-        if end - self.record_start > ROW_BYTES_MAX {
-            let mib = ROW_BYTES_MAX >> 20;
-            let reason = format!("the row is longer than {mib} MiB; is a quote not closed?");
-            return Err(io::Error::other(reason));
-        }
-        let read = self.inner.read(buffer)?;
-        if read > 0 {
-            self.chunk_start = end;
-            self.chunk.clear();
-            self.chunk.extend_from_slice(&buffer[..read]);
-        }
-        Ok(read)
-    }
-}
-
-/// Bytes of the longest row. Rows are held in memory one batch at a time.
-const ROW_BYTES_MAX: u64 = 4 << 20;
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use serde_json::json;
+
+    use super::super::source::Said;
     use super::*;
 
-    /// Each row's line and key, or line and reason.
-    fn read(file: &[u8]) -> Vec<(u64, String)> {
-        let mut rows = Rows::new(file, "id").expect("a header with the column id");
+    fn rows(file: impl Read + 'static, said: Said<'_>) -> Result<Rows> {
+        Rows::new(Source::new(file, said)?, said.key, &[])
+    }
+
+    fn of_id(file: &[u8]) -> Rows {
+        let said = Said { key: "id", ..Said::default() };
+        rows(io::Cursor::new(file.to_vec()), said).expect("a header with the column id")
+    }
+
+    fn rest(rows: &mut Rows) -> Vec<(u64, String)> {
         let items = std::iter::from_fn(|| rows.next()).map(|item| match item {
-            Item::Row(row) => (row.line, row.key),
+            Item::Row(Line { line, key: RowKey::Natural(key), .. }) => (line, key),
+            Item::Row(Line { line, key: RowKey::Id(id), .. }) => (line, id.to_string()),
             Item::Fault(fault) => (fault.line, fault.reason),
         });
         items.collect()
+    }
+
+    /// Each row's line and key, or line and reason.
+    fn read(file: &[u8]) -> Vec<(u64, String)> {
+        rest(&mut of_id(file))
     }
 
     fn lines(file: &[u8]) -> Vec<u64> {
         read(file).into_iter().map(|(line, _)| line).collect()
     }
 
+    fn cells(rows: &mut Rows) -> Vec<(String, Cell)> {
+        match rows.next() {
+            Some(Item::Row(line)) => line.cells,
+            other => panic!("no row: {other:?}"),
+        }
+    }
+
+    fn text(field: &str, text: &str) -> (String, Cell) {
+        (field.to_owned(), Cell::Text(text.to_owned()))
+    }
+
     fn refused(file: &[u8]) -> String {
-        Rows::new(file, "id").err().map(|error| error.to_string()).expect("not a header")
+        let said = Said { key: "id", ..Said::default() };
+        let refused = rows(io::Cursor::new(file.to_vec()), said).err();
+        refused.map(|error| error.to_string()).expect("not a header")
     }
 
     #[test]
@@ -277,7 +291,8 @@ mod tests {
                 "2 1",
                 "3 1 fields where the header has 2",
                 "4 column \"id\" is empty, and it is the key",
-                "5 column \"a\" is not UTF-8 (byte 0xff); save the file as UTF-8",
+                "5 column \"a\" is not UTF-8 (byte 0xff); save the file as UTF-8, or give \
+                 --encoding windows-1252 if it comes from an older spreadsheet",
                 "6 the key \"1\" is that of line 2 too",
                 "7 3 fields where the header has 2",
                 "8 5",
@@ -286,21 +301,88 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_cell_is_no_field() {
-        let mut rows = Rows::new(&b"id,a,b\n1,,x\n"[..], "id").expect("a header");
-        let Some(Item::Row(row)) = rows.next() else { panic!("one row") };
-        assert_eq!(Value::from(row.fields), serde_json::json!({ "id": "1", "a": null, "b": "x" }));
+    fn cells_are_text_unless_their_column_says_json() {
+        let mut rows = of_id(b"id,a,b,n:json,l:json,_disputed\n1,,x,5,\"[1,\"\"y\"\"]\",b\n");
+        let expected = [
+            text("id", "1"),
+            ("a".to_owned(), Cell::Empty),
+            text("b", "x"),
+            ("n".to_owned(), Cell::Json(json!(5))),
+            ("l".to_owned(), Cell::Json(json!([1, "y"]))),
+        ];
+        assert_eq!(cells(&mut rows), expected);
+        assert_eq!(rows.header().left_out(), Some("_disputed"));
+        let read = read(b"id,n:json\n1,five\n2,12345678901234567890123\n3,3\n");
+        assert!(read[0].1.contains("not JSON") && read[1].1.contains("more digits"), "{read:?}");
+        assert_eq!(read[2], (4, "3".to_owned()));
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_told_where_it_opened() {
+        let read = read(b"id,a\n1,x\n2,\"y\ny\"\n3,\"z\n4,w\n5,v\n");
+        assert_eq!(read[..2], [(2, "1".to_owned()), (3, "2".to_owned())]);
+        let [(5, reason)] = &read[2..] else { panic!("{read:?}") };
+        assert!(reason.contains("never closed"), "{reason}");
+        // Quotes that are meant, and those within a cell that none opened, open nothing.
+        assert_eq!(lines(b"id,a\n1,\"x\"\"\"\n2,y\"y\n3,\"\"\"z\"\n"), [2, 3, 4]);
+        assert!(refused(b"id,\"a\n1,x\n").contains("line 1: a quote opens here"));
     }
 
     #[test]
     fn a_quote_that_is_not_closed_does_not_take_the_memory() {
         let file = b"id,a\n1,x\n2,\"y\n".chain(io::repeat(b'z').take(1 << 40));
-        let mut rows = Rows::new(file, "id").expect("a header");
+        let said = Said { key: "id", ..Said::default() };
+        let mut rows = rows(file, said).expect("a header");
         assert!(matches!(rows.next(), Some(Item::Row(_))));
         let Some(Item::Fault(fault)) = rows.next() else { panic!("an endless row was taken") };
         assert_eq!(fault.line, 3);
-        assert!(fault.reason.contains("is a quote not closed?"), "{fault}");
+        assert!(fault.reason.contains("is the quote of line 3 not closed?"), "{fault}");
         assert!(rows.next().is_none());
+    }
+
+    #[test]
+    fn what_separates_columns_is_found_out() {
+        for file in ["id;a\n1;x,y\n", "sep=;\r\nid;a\r\n1;x,y\r\n", "\u{feff}sep=;\nid;a\n1;x,y\n"]
+        {
+            let mut rows = of_id(file.as_bytes());
+            assert_eq!(cells(&mut rows), [text("id", "1"), text("a", "x,y")], "{file:?}");
+        }
+        assert_eq!(
+            read(b"sep=;\nid;a\n1;x\n2;y;z\n")[1],
+            (4, "3 fields where the header has 2".into())
+        );
+        assert_eq!(cells(&mut of_id(b"id\ta,b\n1\tx\n")), [text("id", "1"), text("a,b", "x")]);
+        // The key is a column by one of them only.
+        assert_eq!(cells(&mut of_id(b"id,a;b;c\n1,x\n")), [text("id", "1"), text("a;b;c", "x")]);
+        let said = Said { key: "id", delimiter: Some(b'/'), ..Said::default() };
+        let mut other = rows(&b"id/a\n1/x\n"[..], said).expect("a header");
+        assert_eq!(cells(&mut other), [text("id", "1"), text("a", "x")]);
+    }
+
+    #[test]
+    fn files_in_other_encodings_are_taken() {
+        let windows = Some(encoding_rs::WINDOWS_1252);
+        let said = Said { key: "id", encoding: windows, ..Said::default() };
+        let mut older = rows(&b"id;Stra\xdfe\n1;caf\xe9 \x80\n"[..], said).expect("a header");
+        assert_eq!(cells(&mut older), [text("id", "1"), text("Stra\u{df}e", "caf\u{e9} \u{20ac}")]);
+        let utf16: Vec<u8> =
+            "\u{feff}id\ta\n1\t\u{e9}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(cells(&mut of_id(&utf16)), [text("id", "1"), text("a", "\u{e9}")]);
+        let said = Said { key: "id", encoding: Some(encoding_rs::EUC_KR), ..Said::default() };
+        let mut wrong = rows(&b"id,a\n1,\xff\xff\n"[..], said).expect("a header");
+        let Some(Item::Fault(fault)) = wrong.next() else { panic!("bytes that mean nothing") };
+        assert!(fault.reason.contains("mean nothing in this encoding"), "{fault}");
+    }
+
+    #[test]
+    fn columns_get_other_names() {
+        let renames = ["deleted=is_deleted".parse().expect("a renaming")];
+        let said = Said { key: "id", ..Said::default() };
+        let source = Source::new(&b"id,deleted\n1,x\n"[..], said).expect("a file");
+        let mut rows = Rows::new(source, "id", &renames).expect("a header");
+        assert_eq!(cells(&mut rows), [text("id", "1"), text("is_deleted", "x")]);
+        let refused = refused(b"id,deleted\n1,x\n");
+        assert!(refused.contains("--rename deleted=is_deleted"), "{refused}");
     }
 
     #[test]
@@ -308,7 +390,8 @@ mod tests {
         assert!(refused(b"").contains("empty"));
         assert!(refused(b"key,a\n").contains("no column is called \"id\"; the columns are key, a"));
         assert!(refused(b"id,a,a\n").contains("columns 2 and 3 are both called \"a\""));
+        assert!(refused(b"id,a,a:json\n").contains("both the field \"a\""));
         assert!(refused(b"id,,b\n").contains("column 2 has no name"));
-        assert!(refused(b"\xff\xfei\0d\0").contains("not UTF-8"));
+        assert!(refused(b"id,\xe9\n").contains("--encoding windows-1252"));
     }
 }

@@ -1,0 +1,219 @@
+//! Rows of files: what a cell says, against what the document holds and what the file said before.
+
+use rejoin_core::invariant::{FaultyBooking, booking};
+use rejoin_core::lineage::Marks;
+use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
+use rejoin_core::{DocumentId, Path, SpaceName};
+use serde_json::{Value, json};
+
+use super::view::misfit;
+use super::{EditError, Op};
+use crate::store::{ImportedRow, ReadView};
+use crate::value::{exact_number, shown, spreadsheet_safe};
+
+/// A row of a file, which says what fields of one document hold. Fields that it does not name are left
+/// alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Row {
+    /// What it says, by the name of the field.
+    pub cells: Vec<(String, Cell)>,
+    /// Whether it brings back a document that was deleted, which is left alone otherwise.
+    pub revive: bool,
+}
+
+/// What a row says of one field.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Nothing is there.
+    Empty,
+    /// This text. It becomes what the schema says of the field, or what the field holds already: a
+    /// number, a truth value, a list or a map; and is a text otherwise.
+    Text(String),
+    /// This value, of which the file says what it is.
+    Json(Value),
+}
+
+/// What became of a row, beside what was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowOutcome {
+    /// The document is deleted, and was left so.
+    pub left_deleted: bool,
+    /// The document was deleted, and is no more.
+    pub revived: bool,
+    /// Fields it writes that people had decided about.
+    pub decided: Vec<String>,
+    /// Fields it writes that are under review: what it says is one more candidate.
+    pub under_review: Vec<String>,
+    /// What it says that the schema does not allow. It is kept as it is, and shown to people.
+    pub misfits: Vec<Misfit>,
+}
+
+/// A value that is not what the schema says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Which field.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a row comes to.
+#[derive(Debug, Default)]
+pub(super) struct RowPlan {
+    pub(super) ops: Vec<Op>,
+    pub(super) outcome: RowOutcome,
+}
+
+/// Compares a row with what a document holds, and with what files said of it before. `current` is
+/// nothing for a document that is made by it.
+pub(super) fn plan(
+    row: &Row,
+    current: &Value,
+    imported: &mut ImportedRow,
+    schema: &Schema,
+    marks: &Marks,
+) -> Result<RowPlan, EditError> {
+    let mut plan = RowPlan::default();
+    if current.get(marks.deleted) == Some(&Value::Bool(true)) {
+        if !row.revive {
+            plan.outcome.left_deleted = true;
+            return Ok(plan);
+        }
+        plan.outcome.revived = true;
+        plan.ops.push(Op::Restore);
+    }
+    let mut after = current.clone();
+    for (name, cell) in &row.cells {
+        let path = Path::from([name.as_str()]);
+        let now = current.get(name);
+        let said_before = imported.says(name, &text_of(cell));
+        if said_before || reads_like(cell, now) {
+            continue;
+        }
+        let Some(value) = value_of(cell, now, schema.field(&path), name)? else {
+            plan.ops.push(Op::Remove { path });
+            after.as_object_mut().map(|after| after.remove(name));
+            continue;
+        };
+        if let Some(after) = after.as_object_mut() {
+            let plain = crate::value::plain(&value).into_owned();
+            after.insert(name.clone(), plain);
+        }
+        plan.ops.push(Op::Set { path, before: now.cloned(), after: value });
+    }
+    plan.outcome.misfits = misfits(row, &after, schema);
+    Ok(plan)
+}
+
+/// Notes which of the fields that are written are under review, or were decided about.
+pub(super) fn note_reviews(
+    view: &ReadView,
+    space: &SpaceName,
+    id: &DocumentId,
+    plan: &mut RowPlan,
+) -> Result<(), EditError> {
+    let written: Vec<String> =
+        plan.ops.iter().flat_map(Op::places).map(|path| path.to_string()).collect();
+    for review in view.reviews_of(id)? {
+        let Some(row) = view.review(space, &review)? else { continue };
+        let fields = match row.settled {
+            Some(_) => &mut plan.outcome.decided,
+            None => &mut plan.outcome.under_review,
+        };
+        if written.contains(&row.field) && !fields.contains(&row.field) {
+            fields.push(row.field);
+        }
+    }
+    Ok(())
+}
+
+/// What a row says that the schema does not allow, and times by which it cannot be told what is
+/// booked.
+fn misfits(row: &Row, after: &Value, schema: &Schema) -> Vec<Misfit> {
+    let mut misfits = Vec::new();
+    for (name, _) in &row.cells {
+        let path = Path::from([name.as_str()]);
+        if let (Some(field), Some(value)) = (schema.field(&path), after.get(name))
+            && let Some(reason) = misfit(field, value)
+        {
+            misfits.push(Misfit { field: path.to_string(), reason });
+        }
+    }
+    for invariant in &schema.invariants {
+        let Err(faulty) = booking(after, invariant) else { continue };
+        let field = match (&faulty, invariant) {
+            (FaultyBooking::NotATime { field }, _) => field.to_string(),
+            (_, Invariant::NoOverlap { start, .. }) => start.to_string(),
+            _ => continue,
+        };
+        if !misfits.iter().any(|known| known.field == field) {
+            misfits.push(Misfit { field, reason: faulty.to_string() });
+        }
+    }
+    misfits
+}
+
+/// A cell as it is remembered.
+fn text_of(cell: &Cell) -> String {
+    match cell {
+        Cell::Empty => String::new(),
+        Cell::Text(text) => text.clone(),
+        Cell::Json(value) => format!("\0{value}"),
+    }
+}
+
+/// Whether a field reads like a cell already.
+fn reads_like(cell: &Cell, now: Option<&Value>) -> bool {
+    let now = now.unwrap_or(&Value::Null);
+    match cell {
+        Cell::Empty => shown(now).is_empty(),
+        Cell::Json(value) => crate::value::same(now, value),
+        Cell::Text(text) => {
+            let shown = shown(now);
+            shown == text.as_str() || spreadsheet_safe(&shown) == text.as_str()
+        }
+    }
+}
+
+/// What a cell is as a value; nothing if it is empty.
+fn value_of(
+    cell: &Cell,
+    now: Option<&Value>,
+    field: Option<&Field>,
+    name: &str,
+) -> Result<Option<Value>, EditError> {
+    let text = match cell {
+        Cell::Empty => return Ok(None),
+        Cell::Json(value) => return Ok(Some(value.clone()).filter(|value| !value.is_null())),
+        Cell::Text(text) => text,
+    };
+    let inexact = |number| EditError::Inexact { field: name.to_owned(), number };
+    let number = || exact_number(text).map(|number| number.map(Value::Number)).map_err(inexact);
+    let json = || serde_json::from_str::<Value>(text).ok();
+    let truth = || match text.to_ascii_lowercase().as_str() {
+        "true" => Some(Value::Bool(true)),
+        "false" => Some(Value::Bool(false)),
+        _ => None,
+    };
+    let merge = field.map(|field| &field.merge);
+    let kind = field.and_then(|field| field.kind);
+    let read = match (merge, kind, now) {
+        (Some(Rule::Text), ..) if now.is_none() => Some(json!({ "$text": text })),
+        (Some(Rule::Counter), ..) if now.is_none() => {
+            number()?.filter(Value::is_i64).map(|count| json!({ "$counter": count }))
+        }
+        (Some(Rule::Set | Rule::List), ..) | (_, Some(Kind::List), _) => {
+            json().filter(Value::is_array)
+        }
+        (Some(Rule::Map), ..) | (_, Some(Kind::Map), _) => json().filter(Value::is_object),
+        (_, Some(Kind::Integer | Kind::Number), _) => number()?,
+        (_, Some(Kind::Boolean), _) => truth(),
+        (_, Some(_), _) => None,
+        (_, None, Some(Value::Number(_))) => number()?,
+        (_, None, Some(Value::Bool(_))) => truth(),
+        (_, None, Some(Value::Array(_))) => json().filter(Value::is_array),
+        (_, None, Some(Value::Object(_))) => json().filter(Value::is_object),
+        _ => None,
+    };
+    Ok(Some(read.unwrap_or_else(|| Value::from(text.as_str()))))
+}

@@ -1,0 +1,66 @@
+//! What files said of documents when they were last imported here, so that a file that says nothing new
+//! writes nothing, whatever people decided meanwhile.
+
+use std::collections::BTreeMap;
+
+use redb::ReadableTable;
+use rejoin_core::DocumentId;
+use sha2::{Digest, Sha256};
+
+use super::tables::IMPORTED;
+use super::{StoreError, WriteView, unavailable};
+
+/// The cells of one row as hashes, by a hash of their column's name. Two that are taken for one are
+/// out of the question within a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ImportedRow(BTreeMap<[u8; 4], [u8; 8]>);
+
+impl ImportedRow {
+    /// Notes what a column says, and tells whether it said so before.
+    pub(crate) fn says(&mut self, column: &str, cell: &str) -> bool {
+        let now = hash(cell);
+        self.0.insert(hash(column), now) == Some(now)
+    }
+}
+
+fn hash<const N: usize>(text: &str) -> [u8; N] {
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    *hash.first_chunk().expect("N is at most 32")
+}
+
+impl WriteView {
+    /// What files said of a document so far.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub(crate) fn imported(&self, id: &DocumentId) -> Result<ImportedRow, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(ImportedRow::default()) };
+        let table = self.txn.open_table(IMPORTED).map_err(unavailable)?;
+        let row = table.get(number).map_err(unavailable)?;
+        let Some(row) = row else { return Ok(ImportedRow::default()) };
+        // A row that is cut short, as on a damaged disk, only means that cells are compared again.
+        let (cells, _) = row.value().as_chunks::<12>();
+        let cell = |cell: &[u8; 12]| {
+            let (column, said) = (cell.first_chunk::<4>(), cell.last_chunk::<8>());
+            Some((*column?, *said?))
+        };
+        Ok(ImportedRow(cells.iter().filter_map(cell).collect()))
+    }
+
+    /// Keeps what files said of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub(crate) fn put_imported(
+        &self,
+        id: &DocumentId,
+        row: &ImportedRow,
+    ) -> Result<(), StoreError> {
+        let number = self.number_or_new(id)?;
+        let bytes: Vec<u8> =
+            row.0.iter().flat_map(|(column, said)| column.iter().chain(said)).copied().collect();
+        let mut table = self.txn.open_table(IMPORTED).map_err(unavailable)?;
+        table.insert(number, bytes.as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+}

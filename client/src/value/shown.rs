@@ -1,0 +1,22 @@
+//! A value as one text, as tables and files of cells have it.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+/// A value as text: strings as they are, everything else as JSON, nothing for null.
+pub fn shown(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::Null => Cow::Borrowed(""),
+        Value::String(text) => Cow::Borrowed(text),
+        value => Cow::Owned(value.to_string()),
+    }
+}
+
+/// A text that no spreadsheet takes for a formula: with a `'` before it, if it begins as one does.
+pub fn spreadsheet_safe(text: &str) -> Cow<'_, str> {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => Cow::Owned(format!("'{text}")),
+        false => Cow::Borrowed(text),
+    }
+}

@@ -127,6 +127,7 @@ impl Replica {
 
     blocking! {
         fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
+        fn act_until_closed(&self, identity: Identity) -> Result<(), EditError>;
         fn disconnect(&self) -> ();
         fn caught_up(&self) -> Result<(), EditError>;
         fn saved(&self) -> Result<(), SaveError>;

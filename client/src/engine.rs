@@ -251,7 +251,8 @@ impl Engine {
     /// # Errors
     /// As [`turn`](Self::turn).
     pub fn act_as(&mut self, identity: Option<Identity>) -> Result<(), EngineError> {
-        if self.identity == identity {
+        if self.store.read()?.identity()? == identity {
+            self.act_until_closed(identity);
             return Ok(());
         }
         let txn = self.store.write()?;
@@ -261,9 +262,17 @@ impl Engine {
             return Err(error.into());
         }
         self.counters.commits += 1;
-        self.identity = identity;
-        self.loaded.forget_actors();
+        self.act_until_closed(identity);
         Ok(())
+    }
+
+    /// Edits as somebody from now on, without a word of it in the file: the next engine over the
+    /// store edits as whoever is kept there.
+    pub fn act_until_closed(&mut self, identity: Option<Identity>) {
+        if self.identity != identity {
+            self.identity = identity;
+            self.loaded.forget_actors();
+        }
     }
 
     /// Makes one commit of these edits and of the messages taken since the last turn. The results

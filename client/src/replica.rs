@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rejoin_core::{
     CollectionName, DeviceId, DocumentId, Identity, NameError, SetDigest, SpaceName,
@@ -63,6 +63,8 @@ struct Inner {
     status: watch::Receiver<Status>,
     /// What was warned of, so that it is warned of once.
     noted: Mutex<BTreeSet<String>>,
+    /// As whom it edits until it is closed, if that is not whoever the file names.
+    acting: Mutex<Option<Identity>>,
 }
 
 impl Replica {
@@ -88,8 +90,13 @@ impl Replica {
         driver::spawn(path.into(), options, received, done).map_err(OpenError::Runtime)?;
         let gone = || OpenError::Runtime(std::io::Error::other("the thread ended"));
         let opened = opened.await.map_err(|_| gone())??;
-        let noted = Mutex::default();
-        let inner = Inner { commands, store: opened.store, status: opened.status, noted };
+        let inner = Inner {
+            commands,
+            store: opened.store,
+            status: opened.status,
+            noted: Mutex::default(),
+            acting: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -112,7 +119,21 @@ impl Replica {
     /// # Errors
     /// The file could not be written.
     pub async fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError> {
-        Ok(self.ask(move |engine, _| engine.act_as(identity)).await??)
+        self.ask(move |engine, _| engine.act_as(identity)).await??;
+        *self.acting() = None;
+        Ok(())
+    }
+
+    /// The same until the replica is closed: the file goes on to name whoever it named. Whoever opens
+    /// it next edits as them.
+    ///
+    /// # Errors
+    /// The replica was closed.
+    pub async fn act_until_closed(&self, identity: Identity) -> Result<(), EditError> {
+        let acting = identity.clone();
+        self.ask(move |engine, _| engine.act_until_closed(Some(identity))).await?;
+        *self.acting() = Some(acting);
+        Ok(())
     }
 
     /// What only a person can decide about the documents of all spaces.
@@ -125,7 +146,13 @@ impl Replica {
     /// # Errors
     /// The file could not be read.
     pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
-        self.read(ReadView::identity)
+        let acting = self.acting().clone();
+        acting.map_or_else(|| self.read(ReadView::identity), |acting| Ok(Some(acting)))
+    }
+
+    fn acting(&self) -> MutexGuard<'_, Option<Identity>> {
+        // An identity is put there whole, even if somebody panicked beside it.
+        self.inner.acting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Dials a relay, now and for ever: after every loss again, with exponential delays and full

@@ -6,7 +6,7 @@ use redb::Database;
 use redb::backends::InMemoryBackend;
 use rejoin::engine::{Content, Edit, Edited, Engine, EngineOptions, Target};
 use rejoin::store::Store;
-use rejoin::{CollectionName, Op, SpaceName, WatchEvent};
+use rejoin::{CollectionName, Identity, Op, SpaceName, WatchEvent};
 use serde_json::{Value, json};
 
 fn engine() -> Engine {
@@ -151,4 +151,17 @@ fn documents_that_a_schema_left_behind_are_counted_while_they_are_derived() {
     // Written anew, the same schema leaves nothing behind.
     turn(&mut engine, vec![schema(4), schema(3)]);
     assert_eq!(engine.status().behind, 0);
+}
+
+#[test]
+fn whoever_acts_until_the_replica_is_closed_is_not_kept() {
+    let mut engine = engine();
+    engine.act_as(Some(Identity::user("Ann"))).unwrap();
+    engine.act_until_closed(Some(Identity::user("Bo")));
+    assert_eq!(engine.identity().map(|acting| &*acting.user), Some("Bo"));
+    let reopened = Engine::new(engine.store().clone(), EngineOptions::default(), || [9; 16]);
+    assert_eq!(reopened.unwrap().identity().map(|kept| &*kept.user), Some("Ann"));
+    // Whoever is kept already may be said again to act.
+    engine.act_as(Some(Identity::user("Ann"))).unwrap();
+    assert_eq!(engine.identity().map(|acting| &*acting.user), Some("Ann"));
 }

@@ -127,18 +127,31 @@ fn a_replica_acts_as_somebody_and_keeps_it() {
     assert_eq!((&kept["role"], &kept["device"]), (&json!("dispatch"), &json!("desk")));
     assert_eq!(whoami(&["--role", ""])["role"], Value::Null);
 
-    // --as and REJOIN_AS say the user and role; the device stays what it is.
+    // --as and REJOIN_AS say the user and role for one command; the device stays what it is.
+    let before = whoami(&[]);
     rejoin.ok("--replica a.redb --as Bo:technician set jobs 1 a=b".split(' '));
-    let bo = whoami(&[]);
-    assert_eq!((&bo["user"], &bo["role"]), (&json!("Bo"), &json!("technician")));
-    assert_eq!(bo["device"], "desk");
     let mut command = rejoin.command("--replica a.redb set jobs 1 a=c".split(' '));
     assert!(command.env("REJOIN_AS", "Cy").status().expect("rejoin starts").success());
-    assert_eq!(whoami(&[])["user"], "Cy");
+    rejoin.ok("--replica a.redb set jobs 1 a=d".split(' '));
+    let bo = whoami(&["--as", "Bo:technician"]);
+    assert_eq!((&bo["user"], &bo["role"]), (&json!("Bo"), &json!("technician")));
+    assert_eq!(bo["device"], "desk");
+    let acting = rejoin.json("--replica a.redb --as Bo status".split(' '));
+    assert_eq!(acting["acts_as"]["user"], "Bo");
+    assert_eq!(whoami(&[]), before, "only whoami keeps who acts");
     let history = rejoin.json("--replica a.redb history jobs 1".split(' '));
     let authors: Vec<_> =
         history.as_array().expect("changes").iter().map(|it| &it["author"]["user"]).collect();
-    assert_eq!(authors, [&Value::Null, &json!("Bo"), &json!("Cy")]);
+    assert_eq!(authors, [&Value::Null, &json!("Bo"), &json!("Cy"), &json!("Ann")]);
+    assert_eq!(history[1]["author"]["device"], "desk");
+
+    // What is kept builds on what was kept.
+    let kept = whoami(&["--role", "dispatch", "--as", "Bo:technician"]);
+    assert_eq!((&kept["user"], &kept["role"]), (&json!("Ann"), &json!("dispatch")));
+    assert_eq!(whoami(&[]), kept);
+    // A replica that --as makes keeps nobody.
+    rejoin.ok("--replica b.redb --as Bo:technician set jobs 1 a=b".split(' '));
+    assert_eq!(rejoin.json("--replica b.redb whoami".split(' '))["user"], Value::Null);
 
     assert_eq!(whoami(&["--nobody"])["user"], Value::Null);
     assert!(rejoin.ok("--replica a.redb whoami".split(' ')).contains("nobody in particular"));

@@ -48,7 +48,7 @@ pub(crate) struct PlaceArguments {
     /// The space: what is shared together
     #[arg(long, global = true, default_value = DEFAULT_SPACE, value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) space: String,
-    /// As whom to edit from now on; the replica keeps it, as after `rejoin whoami --user`
+    /// As whom this command acts; `rejoin whoami --user` says it for all that follow
     #[arg(long = "as", global = true, env = "REJOIN_AS", value_name = "USER[:ROLE]", help_heading = GLOBAL)]
     pub(crate) acts_as: Option<Acting>,
 }

@@ -48,13 +48,18 @@ pub(crate) async fn run(
     let WhoamiArguments { user, role, device, nobody } = arguments;
     let sets = *nobody || user.is_some() || role.is_some() || device.is_some();
     let local = match sets {
-        true => Local::open_or_create(place).await?,
+        // What is kept builds on what was kept, and not on whoever acts in one command.
+        true => Local::open_or_create(&PlaceArguments { acts_as: None, ..place.clone() }).await?,
         false => Local::open(place).await?,
     };
     let mut identity = local.replica.identity()?;
     if sets {
         identity = if *nobody { None } else { Some(changed(identity, arguments)?) };
         local.replica.act_as(identity.clone()).await?;
+        if let Some(acting) = &place.acts_as {
+            let acting = person(Some(&acting.on_the_device_of(None)));
+            output.note(&format!("kept; where --as or REJOIN_AS says {acting}, they act instead"));
+        }
     }
     let mut json = json!({ "user": null, "role": null, "device": null });
     if let Some(identity) = &identity {

@@ -35,7 +35,8 @@ impl Local {
         let space = replica.space(&place.space).context("--space is not a name")?;
         if let Some(acting) = &place.acts_as {
             let known = replica.identity()?;
-            replica.act_as(Some(acting.on_the_device_of(known))).await?;
+            // What is kept is changed by `rejoin whoami` alone.
+            replica.act_until_closed(acting.on_the_device_of(known)).await?;
         }
         Ok(Self { replica, space })
     }

@@ -522,7 +522,10 @@ impl Engine {
             self.status.set_aside = view.set_aside()?.len() as u64;
         }
         if waiting > self.status.waiting || unix_s.is_none() {
-            self.status.edited_at_s = unix_s.or_else(|| oldest.first().map(|(_, row)| row.time_s));
+            self.status.edited_at_s = match unix_s {
+                Some(now_s) => Some(now_s),
+                None => view.outbox_last()?.map(|row| row.time_s),
+            };
         }
         self.status.waiting = waiting;
         if waiting == 0 {

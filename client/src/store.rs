@@ -259,6 +259,16 @@ macro_rules! reads {
                 .collect()
             }
 
+            /// The latest edit in the outbox.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn outbox_last(&self) -> Result<Option<OutboxRow>, StoreError> {
+                let table = self.txn.open_table(OUTBOX).map_err(unavailable)?;
+                let row = table.last().map_err(unavailable)?;
+                row.map(|(_, row)| decode(row.value())).transpose()
+            }
+
             /// How many edits wait in the outbox.
             ///
             /// # Errors

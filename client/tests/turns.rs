@@ -154,6 +154,17 @@ fn documents_that_a_schema_left_behind_are_counted_while_they_are_derived() {
 }
 
 #[test]
+fn the_latest_edit_that_waits_is_known_after_a_restart() {
+    let mut engine = engine();
+    engine.turn(0, 100, vec![put(json!({ "status": "booked" }))]).unwrap();
+    engine.turn(0, 200, vec![put(json!({ "status": "done" }))]).unwrap();
+    assert_eq!(engine.status().edited_at_s, Some(200));
+    let store = engine.store().clone();
+    let engine = Engine::new(store, EngineOptions::default(), || [9; 16]).unwrap();
+    assert_eq!((engine.status().waiting, engine.status().edited_at_s), (2, Some(200)));
+}
+
+#[test]
 fn whoever_acts_until_the_replica_is_closed_is_not_kept() {
     let mut engine = engine();
     engine.act_as(Some(Identity::user("Ann"))).unwrap();

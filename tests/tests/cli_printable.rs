@@ -301,25 +301,25 @@ fn with_clocks_far_off(file: &Path, times_s: &[i64]) {
 #[test]
 fn times_that_no_clock_shows_are_told_as_numbers() {
     let folder = tempfile::tempdir().expect("a folder");
-    let times = [-1, TIME_S_MAX, 1 - TIME_S_MAX, 1 << 50, 9_224_318_015_999, 1];
+    let times = [1, -1, TIME_S_MAX, 1 - TIME_S_MAX, 1 << 50, 9_224_318_015_999];
     with_clocks_far_off(&folder.path().join("a.redb"), &times);
     let rejoin = Rejoin::in_dir(folder.path());
     let mut wide = rejoin.command(["--replica", "a.redb", "history", "jobs", "1"]);
     let history = wide.env("COLUMNS", "200").output().expect("rejoin starts").stdout;
     let history = String::from_utf8(history).expect("text");
     let told = |time: &i64| format!("{time} s, which no clock shows");
-    for time in &times[..5] {
+    for time in &times[1..] {
         assert!(history.contains(&told(time)), "{time} in {history}");
     }
     assert!(history.contains("1970-01-01 00:00:01Z"), "{history}");
     let all = "--replica a.redb blame jobs 1 --all".split(' ');
     let blame = rejoin.ok(all).replace(['\n', ' '], "");
-    for time in &times[..5] {
+    for time in &times[1..] {
         assert!(blame.contains(&told(time).replace(' ', "")), "{time} in {blame}");
     }
     let audit = rejoin.ok(["--replica", "a.redb", "audit"]);
     let lines: Vec<Value> = audit.lines().map(assert_json).collect();
-    for time in &times[..5] {
+    for time in &times[1..] {
         let line = lines.iter().find(|line| line["time_s"] == *time).expect("a line");
         assert_eq!(line["time"], Value::Null);
     }

@@ -29,8 +29,8 @@ use crate::engine::{EditError, Edited, HistoryEntry};
 use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
-    Blame, Booked, Booking, ConnectError, Counters, Decision, Entry, Identity, Listed, Op,
-    OpenError, Path, Review, ReviewId, SaveError, Status, View, Watcher,
+    Blame, Booked, Booking, Candidate, ConnectError, Counters, Decision, Entry, Identity, Listed,
+    Op, OpenError, Path, Review, ReviewId, SaveError, Status, Unsent, View, Watcher,
 };
 
 /// [`crate::Replica`], blocking.
@@ -125,6 +125,14 @@ impl Replica {
         &self.0
     }
 
+    /// As [`crate::Replica::unsent`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unsent(&self) -> Result<Vec<Unsent>, StoreError> {
+        self.0.unsent()
+    }
+
     blocking! {
         fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
         fn act_until_closed(&self, identity: Identity) -> Result<(), EditError>;
@@ -217,6 +225,7 @@ impl Collection {
         fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError>;
         fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError>;
         fn list(&self) -> Result<Vec<Entry>, EditError>;
+        fn deleted(&self) -> Result<Vec<Entry>, EditError>;
         fn booked(&self, whose: &Value, start_ms: i64, end_ms: i64) -> Result<Vec<Booked>, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;
     }
@@ -294,8 +303,11 @@ impl Document {
         fn apply(&self, ops: Vec<Op>) -> Result<Edited, EditError>;
         fn apply_at(&self, base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Result<Edited, EditError>;
         fn delete(&self) -> Result<Edited, EditError>;
+        fn restore(&self) -> Result<Edited, EditError>;
+        fn deletion(&self) -> Result<Option<Candidate>, EditError>;
         fn saved(&self) -> Result<(), SaveError>;
         fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
+        fn unsent(&self) -> Result<Vec<HistoryEntry>, EditError>;
         fn view(&self) -> Result<View, EditError>;
         fn bookings(&self) -> Result<Vec<Booking>, EditError>;
         fn blame(&self) -> Result<Vec<Blame>, EditError>;

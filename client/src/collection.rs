@@ -162,6 +162,16 @@ impl Collection {
         self.document(key)?.get().await
     }
 
+    /// All documents that are deleted, with what they hold; otherwise as [`filter`](Self::filter).
+    /// [`Document::deletion`] tells of each who deleted it.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn deleted(&self) -> Result<Vec<Entry>, EditError> {
+        let entries = self.rows(|row| row.deleted).await?;
+        Ok(entries.collect::<Result<_, _>>()?)
+    }
+
     /// The documents that are not deleted and that `keep` wants, without loading any of them but
     /// some whose schema has just changed; where those are many, [`Replica::caught_up`] waits for what
     /// follows from it. In the order of their ids, which is the same on every device.
@@ -172,11 +182,21 @@ impl Collection {
         &self,
         mut keep: impl FnMut(&Entry) -> bool,
     ) -> Result<Vec<Entry>, EditError> {
+        let entries = self.rows(|row| !row.deleted).await?;
+        let kept = entries.filter(|entry| entry.as_ref().map_or(true, &mut keep));
+        Ok(kept.collect::<Result<_, _>>()?)
+    }
+
+    /// The documents whose stored rows are wanted, each read when it is asked for.
+    async fn rows(
+        &self,
+        wanted: impl Fn(&ValueRow) -> bool,
+    ) -> Result<impl Iterator<Item = Result<Entry, serde_json::Error>>, EditError> {
         self.replica.refresh_listed().await?;
         let mut rows = Vec::new();
         self.replica.read(|view| {
             view.each_value(&self.space, &self.name, |document, row| {
-                if !row.deleted {
+                if wanted(&row) {
                     rows.push((document, row));
                 }
                 true
@@ -184,9 +204,7 @@ impl Collection {
         })?;
         // The same on every device, whatever came there first.
         rows.sort_unstable_by_key(|(document, _)| *document);
-        let entries = rows.into_iter().map(|(document, row)| entry(document, row));
-        let kept = entries.filter(|entry| entry.as_ref().map_or(true, &mut keep));
-        Ok(kept.collect::<Result<_, _>>()?)
+        Ok(rows.into_iter().map(|(document, row)| entry(document, row)))
     }
 
     /// All documents that are not deleted; otherwise as [`filter`](Self::filter).

@@ -1,6 +1,6 @@
 //! One document: read, edit, watch, look back.
 
-use rejoin_core::lineage::Blame;
+use rejoin_core::lineage::{Blame, Candidate, Marks};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -190,12 +190,42 @@ impl Document {
     }
 
     /// Deletes the document: it leaves lists, keeps its history, and is back when its key is
-    /// created again.
+    /// created again, or when somebody [`restore`](Self::restore)s it.
     ///
     /// # Errors
     /// See [`EditError`].
     pub async fn delete(&self) -> Result<Edited, EditError> {
         self.apply(vec![Op::Delete]).await
+    }
+
+    /// Takes a deletion back: the document is in lists again, with all it holds. An ordinary edit,
+    /// which syncs and may be taken back in turn.
+    ///
+    /// # Errors
+    /// There is no such document, it is not deleted, or see [`EditError`].
+    pub async fn restore(&self) -> Result<Edited, EditError> {
+        let held = self.read().await?.ok_or(EditError::NotFound)?;
+        if !held.deleted {
+            return Err(EditError::NotDeleted);
+        }
+        self.apply(vec![Op::Restore]).await
+    }
+
+    /// The write that deleted the document: who, when, in which change. Nothing if it is not deleted.
+    ///
+    /// # Errors
+    /// There is no such document, or it does not load.
+    pub async fn deletion(&self) -> Result<Option<Candidate>, EditError> {
+        let blames = self.blame().await?;
+        // A field of another program may be called as ours are in documents that we made.
+        let marks = [Marks::THEIRS, Marks::OURS].map(|marks| Path::from([marks.deleted]));
+        let says_so = |place: &Path| {
+            let blames = blames.iter().filter(|blame| blame.path.as_ref() == Some(place));
+            let mut writes = blames.flat_map(|blame| &blame.writes);
+            let stands = writes.find(|blamed| blamed.stands).map(|blamed| blamed.write.clone());
+            stands.filter(|write| write.value == Some(Value::Bool(true)))
+        };
+        Ok(marks.iter().find_map(says_so))
     }
 
     /// Waits until a relay holds every edit of this replica made so far durably.
@@ -213,6 +243,15 @@ impl Document {
     pub async fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError> {
         let id = self.id;
         self.replica.ask(move |engine, now| engine.history(now, &id, max)).await?
+    }
+
+    /// The changes that no relay has acknowledged, oldest first.
+    ///
+    /// # Errors
+    /// There is no such document, or it could not be read.
+    pub async fn unsent(&self) -> Result<Vec<HistoryEntry>, EditError> {
+        let id = self.id;
+        self.replica.ask(move |engine, now| engine.unsent_history(now, &id)).await?
     }
 
     /// The value at any point of the history.

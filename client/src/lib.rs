@@ -26,6 +26,7 @@ pub mod salvage;
 pub mod schema;
 mod status;
 pub mod store;
+mod unsent;
 mod value;
 mod view;
 mod watch;
@@ -53,6 +54,7 @@ pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
 pub use status::{Link, Progress, Status};
 pub use store::{ReviewKind, ReviewedDocument};
+pub use unsent::Unsent;
 pub use value::{
     Bytes, Counter, InexactNumber, JsonError, Text, Timestamp, exact_json, shown, spreadsheet_safe,
 };

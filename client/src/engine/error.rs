@@ -40,6 +40,9 @@ pub enum EditError {
     /// Nothing to edit.
     #[error("there is no such document; create it first")]
     NotFound,
+    /// A deletion that is to be taken back, where there is none.
+    #[error("the document is not deleted; there is nothing to bring back")]
+    NotDeleted,
     /// A name or key that cannot be one.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -69,18 +69,32 @@ impl Engine {
         self.look(now, id, |document, _, schema| {
             let unreadable = |reason| EditError::Unreadable { document: *id, reason };
             let changes = fenced(|| Ok(last_changes(&document.doc, max))).map_err(unreadable)?;
-            document.lineage(id, schema)?;
-            let Some(lineage) = &document.lineage else { return Ok(Vec::new()) };
-            let entry = |change: &Change| entry(&document.doc, lineage, id, change);
-            let mut entries: Vec<_> = changes.iter().map(entry).collect();
-            let in_lists = entries.iter_mut().flat_map(|entry| &mut entry.writes);
-            let mut in_lists = in_lists.filter(|written| written.path.is_none()).peekable();
-            if in_lists.peek().is_some() {
-                let effective = Effective::new(lineage, &lineage.standings());
-                let items = shown_items(&document.doc, Some(&effective), document.marks());
-                in_lists.for_each(|written| written.path = path_of(&written.place, &[], &items));
+            document.entries(id, schema, &changes)
+        })
+    }
+
+    /// The changes of a document that wait for a relay, oldest first.
+    ///
+    /// # Errors
+    /// There is no such document, or it does not load.
+    pub fn unsent_history(
+        &mut self,
+        now: u64,
+        id: &DocumentId,
+    ) -> Result<Vec<HistoryEntry>, EditError> {
+        let view = self.store.read()?;
+        let mut chunks = Vec::new();
+        for key in view.waiting(id)? {
+            for (_, row) in view.outbox(key, 1)? {
+                chunks.extend(view.changes_in(id, row.from..row.from + row.count)?);
             }
-            Ok(entries)
+        }
+        drop(view);
+        self.look(now, id, |document, _, schema| {
+            let unreadable = |reason| EditError::Unreadable { document: *id, reason };
+            let read = || chunks.into_iter().map(|chunk| Ok(Change::from_bytes(chunk)?)).collect();
+            let changes: Vec<_> = fenced(read).map_err(unreadable)?;
+            document.entries(id, schema, &changes)
         })
     }
 
@@ -133,6 +147,27 @@ impl Engine {
 }
 
 impl LoadedDocument {
+    /// What is known of some of its changes.
+    fn entries(
+        &mut self,
+        id: &DocumentId,
+        schema: &Arc<Schema>,
+        changes: &[Change],
+    ) -> Result<Vec<HistoryEntry>, EditError> {
+        self.lineage(id, schema)?;
+        let Some(lineage) = &self.lineage else { return Ok(Vec::new()) };
+        let entry = |change: &Change| entry(&self.doc, lineage, id, change);
+        let mut entries: Vec<_> = changes.iter().map(entry).collect();
+        let in_lists = entries.iter_mut().flat_map(|entry| &mut entry.writes);
+        let mut in_lists = in_lists.filter(|written| written.path.is_none()).peekable();
+        if in_lists.peek().is_some() {
+            let effective = Effective::new(lineage, &lineage.standings());
+            let items = shown_items(&self.doc, Some(&effective), self.marks());
+            in_lists.for_each(|written| written.path = path_of(&written.place, &[], &items));
+        }
+        Ok(entries)
+    }
+
     /// The top-level fields that differ between two heads.
     pub(super) fn fields_between(
         &self,

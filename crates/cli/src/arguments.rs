@@ -19,8 +19,8 @@ use crate::import::{Rename, delimiter, encoding};
 use crate::output::Output;
 use crate::values::{Assignment, Condition, NewValue};
 use crate::{
-    audit, blame, demo, documents, export, history, import, inspect, list, relay, reviews, schema,
-    sync, watch,
+    audit, blame, deleted, demo, documents, export, history, import, inspect, list, relay, reviews,
+    schema, sync, watch,
 };
 
 /// Edit documents offline, and let them meet again at a relay.
@@ -86,8 +86,10 @@ pub(crate) enum Command {
     Append(AppendArguments),
     /// Add to a counter
     Add(AddArguments),
-    /// Delete a document; setting one of its fields brings it back
+    /// Delete a document; `restore` brings it back
     Delete(DocumentArguments),
+    /// Bring a deleted document back; `list --deleted` shows which there are
+    Restore(DocumentArguments),
     /// Say how the fields of collections merge, and look at what was said
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -110,7 +112,7 @@ pub(crate) enum Command {
     /// Show or set as whom this replica edits
     Whoami(WhoamiArguments),
     /// Show what is in the replica and what waits for a relay
-    Status,
+    Status(StatusArguments),
     /// Print the digest of the space: equal on two replicas exactly when their documents are
     Digest,
     /// Look the replica's file over
@@ -246,6 +248,9 @@ pub(crate) struct ListArguments {
     /// Show these fields
     #[arg(long, value_name = "FIELD,...", value_delimiter = ',', value_parser = path)]
     pub(crate) fields: Vec<Path>,
+    /// Show those that were deleted instead, and by whom and when
+    #[arg(long)]
+    pub(crate) deleted: bool,
 }
 
 #[derive(Debug, Args)]
@@ -470,6 +475,13 @@ pub(crate) struct WhoamiArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// List the edits that wait for a relay instead: what was edited, when and by whom
+    #[arg(long)]
+    pub(crate) unsent: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Exit code 0 when nothing is wrong any more, or everything was salvaged; 1 when something is left to
 do, or lost.")]
@@ -502,6 +514,7 @@ impl Arguments {
             Command::Append(arguments) => documents::append(place, &arguments, output).await,
             Command::Add(arguments) => documents::add(place, &arguments, output).await,
             Command::Delete(arguments) => documents::delete(place, &arguments, output).await,
+            Command::Restore(arguments) => deleted::restore(place, &arguments, output).await,
             Command::Watch(arguments) => watch::run(place, &arguments, output).await,
             Command::Reviews(arguments) => reviews::list(place, &arguments, output).await,
             Command::Review(arguments) => reviews::show(place, &arguments, output).await,
@@ -510,7 +523,7 @@ impl Arguments {
             Command::Whoami(arguments) => identity::run(place, &arguments, output).await,
             Command::Blame(arguments) => blame::run(place, &arguments, output).await,
             Command::History(arguments) => history::run(place, &arguments, output).await,
-            Command::Status => inspect::status(place, output).await,
+            Command::Status(arguments) => inspect::status(place, &arguments, output).await,
             Command::Digest => inspect::digest(place, output).await,
             Command::CompactWorker => relay::compact(),
         }?;

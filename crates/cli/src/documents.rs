@@ -108,7 +108,7 @@ pub(crate) async fn delete(
 
 /// Says what an edit came to, how much is now on this device only, and what people have to decide
 /// because of it.
-async fn report(
+pub(crate) async fn report(
     local: &Local,
     document: &DocumentArguments,
     done: &str,

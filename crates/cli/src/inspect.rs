@@ -8,15 +8,23 @@ use rejoin::Identity;
 use rejoin::doctor::{self, Report};
 use serde_json::{Value, json};
 
-use crate::arguments::{DoctorArguments, PlaceArguments};
+use crate::arguments::{DoctorArguments, PlaceArguments, StatusArguments};
 use crate::clock::utc;
 use crate::identity::{author_json, person, whole};
 use crate::layout::one_line;
 use crate::local::{Local, file, must_exist};
 use crate::output::{Output, count};
 use crate::sync::status_json;
+use crate::unsent;
 
-pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()> {
+pub(crate) async fn status(
+    place: &PlaceArguments,
+    arguments: &StatusArguments,
+    output: Output,
+) -> Result<()> {
+    if arguments.unsent {
+        return unsent::run(place, output).await;
+    }
     let local = Local::open(place).await?;
     let status = local.replica.status();
     let aside = local.replica.set_aside()?;
@@ -56,7 +64,7 @@ pub(crate) async fn status(place: &PlaceArguments, output: Output) -> Result<()>
         }));
         lines.push(match status.edited_at_s {
             Some(time_s) => format!(
-                "to send     {}, the last of {}; `rejoin sync` sends them",
+                "to send     {}, the last of {}; --unsent lists them, `rejoin sync` sends them",
                 count(status.waiting, "edit"),
                 utc(time_s)
             ),

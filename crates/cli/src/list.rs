@@ -7,6 +7,7 @@ use rejoin::{DocumentId, Entry, Path};
 use serde_json::Value;
 
 use crate::arguments::{ListArguments, PlaceArguments};
+use crate::deleted;
 use crate::layout::{Table, one_line, width};
 use crate::local::Local;
 use crate::output::{Output, count};
@@ -20,6 +21,9 @@ pub(crate) async fn run(
     let local = Local::open(place).await?;
     let collection = local.collection(&arguments.collection)?;
     local.caught_up(output).await?;
+    if arguments.deleted {
+        return deleted::list(&collection, arguments, output).await;
+    }
     let met = |entry: &Entry| arguments.conditions.iter().all(|condition| condition.is_met(entry));
     let mut entries = collection.filter(met).await?;
     entries.sort_by(|one, other| one.key.cmp(&other.key));
@@ -29,15 +33,15 @@ pub(crate) async fn run(
     if entries.is_empty() {
         return output.line(format!("no documents{}", having(arguments)));
     }
-    let fields = if arguments.fields.is_empty() {
-        choose_fields(&entries, &arguments.conditions, width())
-    } else {
-        arguments.fields.clone()
-    };
+    let fields = fields_of(&entries, arguments, width());
     let open = local.space.reviews().open().await?;
     let asked: BTreeSet<DocumentId> =
         open.iter().flat_map(|review| &review.documents).map(|named| named.document).collect();
-    output.line(table(&entries, &fields, &asked).fit(width()))?;
+    let rows = entries.iter().map(|entry| {
+        let mark = if asked.contains(&entry.document) { " *" } else { "" };
+        (entry, mark, Vec::new())
+    });
+    output.line(table(&[], &fields, rows).fit(width()))?;
     let marked = entries.iter().filter(|entry| asked.contains(&entry.document)).count();
     let reviews = match marked {
         0 => String::new(),
@@ -47,23 +51,39 @@ pub(crate) async fn run(
     output.line(format!("{documents}{}{reviews}", having(arguments)))
 }
 
-fn having(arguments: &ListArguments) -> &'static str {
+/// The fields that were asked for, or else those that fit.
+pub(crate) fn fields_of(entries: &[Entry], arguments: &ListArguments, width: usize) -> Vec<Path> {
+    if arguments.fields.is_empty() {
+        return choose_fields(entries, &arguments.conditions, width);
+    }
+    let mut fields = arguments.fields.clone();
+    if key_width(entries) + fields.len() * CUT_MIN > width {
+        // Those that come last will have no room.
+        fields.sort_by_key(|field| !is_status(field));
+    }
+    fields
+}
+
+pub(crate) fn having(arguments: &ListArguments) -> &'static str {
     if arguments.conditions.is_empty() { "" } else { " match" }
 }
 
-fn table(entries: &[Entry], fields: &[Path], asked: &BTreeSet<DocumentId>) -> Table {
-    let heading = std::iter::once("key".to_owned());
-    // Cut, it names nothing any more.
-    let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string))).keeping(1);
-    for entry in entries {
-        let mut key = key(entry);
-        if asked.contains(&entry.document) {
-            key += " *";
-        }
+/// A row for each document: its key with a mark behind it, what else is known of it below `more`, and
+/// its fields.
+pub(crate) fn table<'a>(
+    more: &[&str],
+    fields: &[Path],
+    rows: impl Iterator<Item = (&'a Entry, &'static str, Vec<String>)>,
+) -> Table {
+    let heading = std::iter::once("key").chain(more.iter().copied()).map(ToOwned::to_owned);
+    let kept = 1 + usize::from(more.is_empty() && fields.first().is_some_and(is_status));
+    let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string))).keeping(kept);
+    for (entry, mark, more) in rows {
+        let key = key(entry) + mark;
         let cells = fields
             .iter()
             .map(|field| at(&entry.value, field).map(plain).unwrap_or_default().into_owned());
-        table.row(std::iter::once(key).chain(cells));
+        table.row(std::iter::once(key).chain(more).chain(cells));
     }
     table
 }
@@ -71,6 +91,12 @@ fn table(entries: &[Entry], fields: &[Path], asked: &BTreeSet<DocumentId>) -> Ta
 /// What other commands take for the document.
 fn key(entry: &Entry) -> String {
     entry.key.clone().unwrap_or_else(|| entry.document.to_string())
+}
+
+/// Whether people look at a field first, by its name.
+fn is_status(field: &Path) -> bool {
+    let name = field.to_string().to_lowercase();
+    name == "status" || name == "state"
 }
 
 /// What is known of a field after looking at every document.
@@ -83,8 +109,8 @@ struct Field {
     widest: usize,
 }
 
-/// The fields worth their room: those that most documents have and that tell documents apart come
-/// first, long texts last; then as many as fit.
+/// The fields worth their room: a status comes first, then those that most documents have and that
+/// tell documents apart, long texts last; then as many as fit.
 fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> Vec<Path> {
     let fields = survey(entries);
     let asked =
@@ -96,18 +122,24 @@ fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> V
         .map(|(name, field)| (field.rank(name, entries.len()), *name, field))
         .collect();
     worth.sort_by_key(|(rank, name, _)| (*rank, *name));
-    let key = entries.iter().map(|entry| key(entry).chars().count()).max().unwrap_or(0);
-    let mut left = width.saturating_sub(key.max("key".len()) + MARK);
+    let mut left = width.saturating_sub(key_width(entries));
     let mut chosen = Vec::new();
     for (_, name, field) in worth {
         let needs =
             2 + field.widest.clamp(name.chars().count(), CELL_MAX.max(name.chars().count()));
-        if needs <= left {
-            left -= needs;
-            chosen.push(Path::from([name]));
+        let field = Path::from([name]);
+        if needs <= left || is_status(&field) {
+            left = left.saturating_sub(needs);
+            chosen.push(field);
         }
     }
     chosen
+}
+
+/// Columns of the keys with the mark behind them.
+fn key_width(entries: &[Entry]) -> usize {
+    let key = entries.iter().map(|entry| key(entry).chars().count()).max().unwrap_or(0);
+    key.max("key".len()) + MARK
 }
 
 fn survey(entries: &[Entry]) -> BTreeMap<&str, Field> {
@@ -135,18 +167,23 @@ fn survey(entries: &[Entry]) -> BTreeMap<&str, Field> {
 
 impl Field {
     /// Lower is better.
-    fn rank(&self, name: &str, documents: usize) -> (bool, bool, bool, usize) {
+    fn rank(&self, name: &str, documents: usize) -> (bool, bool, bool, bool, usize) {
+        let other = !is_status(&Path::from([name]));
         let rare = self.filled * 2 < documents;
         let tells_nothing = documents > 1 && self.distinct.len() < 2;
         let average = self.characters / self.filled.max(1);
         // Few values are a status or a kind, many are numbers and times.
         let many = self.distinct.len() > KINDS_MAX;
-        (rare || tells_nothing, average > CELL_MAX, many, average.max(name.chars().count()))
+        let width = average.max(name.chars().count());
+        (other, rare || tells_nothing, average > CELL_MAX, many, width)
     }
 }
 
 /// Columns of the mark behind a key.
 const MARK: usize = 2;
+
+/// Columns of a cell that is cut as far as it may be, and of what is between it and the one before.
+const CUT_MIN: usize = 10;
 
 /// Columns of a cell beyond which it is cut rather than others left out.
 const CELL_MAX: usize = 28;
@@ -179,7 +216,8 @@ mod tests {
         let mut entries = entries(&[json!({ "status": "open", "notes": "on and on ".repeat(9) })]);
         entries[0].key = None;
         let fields = choose_fields(&entries, &[], 60);
-        let table = table(&entries, &fields, &BTreeSet::new()).fit(60);
+        let rows = entries.iter().map(|entry| (entry, "", Vec::new()));
+        let table = table(&[], &fields, rows).fit(60);
         let table = table.as_str();
         assert!(table.contains(&entries[0].document.to_string()), "{table}");
         assert!(table.lines().all(|line| console::measure_text_width(line) <= 60), "{table}");
@@ -195,9 +233,9 @@ mod tests {
         ]);
         let chosen = choose_fields(&entries, &[], 80);
         let names: Vec<_> = chosen.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["zip", "status", "rare", "agency", "notes"]);
+        assert_eq!(names, ["status", "zip", "rare", "agency", "notes"]);
         let narrow = choose_fields(&entries, &[], 20);
-        assert_eq!(narrow, [Path::from("zip"), Path::from("status")]);
+        assert_eq!(narrow, [Path::from("status"), Path::from("zip")]);
         let asked = ["status=done".parse().expect("a condition")];
         assert!(!choose_fields(&entries, &asked, 80).contains(&Path::from("status")));
     }

@@ -113,8 +113,8 @@ impl Local {
         let document = named(&self.collection(name)?, key)?;
         match document.read().await? {
             Some(entry) if entry.deleted => bail!(
-                "{name} {key:?} is deleted; `rejoin set` one of its fields to bring it back, or \
-                 look at `rejoin history`"
+                "{name} {key:?} is deleted; `rejoin restore` brings it back, `rejoin history` tells \
+                 who deleted it"
             ),
             Some(entry) => Ok((document, entry)),
             None => bail!(

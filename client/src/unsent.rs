@@ -1,0 +1,74 @@
+//! What waits for a relay.
+
+use std::collections::BTreeMap;
+
+use rejoin_core::{CollectionName, DocumentId, SpaceName};
+
+use crate::replica::Replica;
+use crate::store::{OutboxRow, ReadView, StoreError};
+
+/// A document with edits that no relay has acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsent {
+    /// The space it is in.
+    pub space: SpaceName,
+    /// The collection it is in.
+    pub collection: CollectionName,
+    /// Which document.
+    pub document: DocumentId,
+    /// Its natural key, if it has one.
+    pub key: Option<String>,
+    /// How many edits wait; [`Document::unsent`](crate::Document::unsent) tells what they wrote.
+    pub edits: u64,
+    /// When the latest of them was made, in seconds since 1970 by the device's clock.
+    pub edited_at_s: i64,
+    /// Whether the first of them made the document.
+    pub created: bool,
+}
+
+impl Replica {
+    /// The documents with edits that no relay has acknowledged, the one that was edited last first.
+    /// It loads none of them.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn unsent(&self) -> Result<Vec<Unsent>, StoreError> {
+        self.read(unsent)
+    }
+}
+
+fn unsent(view: &ReadView) -> Result<Vec<Unsent>, StoreError> {
+    let mut waiting: BTreeMap<DocumentId, Waiting> = BTreeMap::new();
+    for (key, row) in view.outbox(0, usize::MAX)? {
+        waiting.entry(row.document).or_default().count(key, &row);
+    }
+    let mut unsent = Vec::with_capacity(waiting.len());
+    for (document, Waiting { edits, edited_at_s, created, last }) in waiting {
+        let Some(row) = view.document(&document)? else { continue };
+        let (space, collection, key) = (row.space, row.collection, row.key);
+        let of_it = Unsent { space, collection, document, key, edits, edited_at_s, created };
+        unsent.push((last, of_it));
+    }
+    unsent.sort_unstable_by_key(|(last, _)| std::cmp::Reverse(*last));
+    Ok(unsent.into_iter().map(|(_, unsent)| unsent).collect())
+}
+
+/// What the outbox has of one document.
+#[derive(Debug, Default)]
+struct Waiting {
+    edits: u64,
+    edited_at_s: i64,
+    created: bool,
+    /// The key of its latest edit in the outbox, where clocks do not matter.
+    last: u64,
+}
+
+impl Waiting {
+    fn count(&mut self, key: u64, row: &OutboxRow) {
+        self.edits += 1;
+        self.edited_at_s = self.edited_at_s.max(row.time_s);
+        // What is at the first place is what the document begins with.
+        self.created |= row.from == 0;
+        self.last = key;
+    }
+}

@@ -1,0 +1,140 @@
+//! `rejoin status --unsent`: the edits that wait for a relay.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use anyhow::Result;
+use rejoin::{Document, EditError, Entry, HistoryEntry, Kind, Unsent};
+use serde_json::{Value, json};
+
+use crate::arguments::PlaceArguments;
+use crate::clock::utc;
+use crate::identity::{author_json, person};
+use crate::layout::{Table, width};
+use crate::local::{DELETED, Local};
+use crate::output::{Output, Text, count, write_json};
+
+pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
+    let local = Local::open(place).await?;
+    let unsent = local.replica.unsent()?;
+    if output.is_json() {
+        return json(&local, &unsent, output).await;
+    }
+    if unsent.is_empty() {
+        return output.line("nothing waits: a relay holds every edit made here");
+    }
+    let mut table = Table::new(["collection", "key", "what", "last edit", "by"]).keeping(2);
+    for unsent in unsent.iter().take(SHOWN_MAX) {
+        let waiting = Waiting::of(&local, unsent).await?;
+        let of_another = unsent.space != *local.space.name();
+        let space = if of_another { format!("{}/", unsent.space) } else { String::new() };
+        let key = unsent.key.clone().unwrap_or_else(|| unsent.document.to_string());
+        table.row([
+            format!("{space}{}", unsent.collection),
+            key,
+            waiting.what(unsent),
+            utc(unsent.edited_at_s),
+            waiting.people(),
+        ]);
+    }
+    let mut lines = vec![table.fit(width())];
+    if let Some(more) = unsent.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+        lines.push(format!("... and {more} more; --json lists them all").into());
+    }
+    let edits = count(unsent.iter().map(|unsent| unsent.edits).sum::<u64>(), "edit");
+    let documents = count(unsent.len(), "document");
+    lines.push(format!("{edits} of {documents} to send; `rejoin sync` sends them").into());
+    output.line(Text::lines(lines))
+}
+
+/// One array, one document a line. One document at a time is in memory.
+async fn json(local: &Local, unsent: &[Unsent], output: Output) -> Result<()> {
+    let mut out = output.stream();
+    let mut start = "[\n";
+    for unsent in unsent {
+        let waiting = Waiting::of(local, unsent).await?;
+        out.write_all(start.as_bytes())?;
+        start = ",\n";
+        write_json(&mut out, &waiting.json(unsent))?;
+    }
+    out.write_all(if start == "[\n" { b"[]\n" } else { b"\n]\n" })?;
+    Ok(out.flush()?)
+}
+
+/// What waits of one document.
+struct Waiting {
+    /// The edits; what every device makes alike says nothing.
+    changes: Vec<HistoryEntry>,
+    deleted: bool,
+}
+
+impl Waiting {
+    async fn of(local: &Local, unsent: &Unsent) -> Result<Self> {
+        let space = local.replica.space(unsent.space.as_str())?;
+        let collection = space.collection(unsent.collection.as_str())?;
+        let document: Document = collection.document_by_id(unsent.document);
+        let mut changes = match document.unsent().await {
+            // `rejoin doctor` tells of it, and the others are listed all the same.
+            Err(EditError::Unreadable { .. }) => Vec::new(),
+            changes => changes?,
+        };
+        changes.retain(|change| change.kind == Kind::Edit);
+        let entry: Option<Entry> = document.read().await?;
+        Ok(Self { changes, deleted: entry.is_some_and(|entry| entry.deleted) })
+    }
+
+    fn fields(&self) -> BTreeSet<&str> {
+        self.changes.iter().flat_map(|change| &change.fields).map(String::as_str).collect()
+    }
+
+    /// What happened to the document: that it was made, that it was deleted or brought back, and
+    /// which fields of one that a relay knows were written.
+    fn what(&self, unsent: &Unsent) -> String {
+        let mut fields = self.fields();
+        let mut what = Vec::new();
+        if unsent.created {
+            what.push("created");
+        }
+        match (fields.remove(DELETED), self.deleted) {
+            (true, true) => what.push("deleted"),
+            (true, false) if !unsent.created => what.push("restored"),
+            _ => {}
+        }
+        if !unsent.created {
+            what.extend(fields);
+        }
+        what.join(", ")
+    }
+
+    fn people(&self) -> String {
+        let people = self.changes.iter().filter_map(|change| change.author.as_ref());
+        let people: BTreeSet<_> = people.map(|author| person(Some(author))).collect();
+        people.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
+    fn json(&self, unsent: &Unsent) -> Value {
+        let changes = self.changes.iter().map(|change| {
+            json!({
+                "change": change.hash.to_string(),
+                "fields": change.fields,
+                "author": author_json(change.author.as_ref()),
+                "time_s": change.time_s,
+            })
+        });
+        json!({
+            "space": unsent.space.as_str(),
+            "collection": unsent.collection.as_str(),
+            "key": unsent.key,
+            "id": unsent.document.to_string(),
+            "edits": unsent.edits,
+            "edited_at_s": unsent.edited_at_s,
+            "created": unsent.created,
+            "deleted": self.deleted,
+            "fields": self.fields(),
+            "changes": Value::from_iter(changes),
+        })
+    }
+}
+
+/// Documents that a person is shown. Each is loaded, and nobody reads more.
+const SHOWN_MAX: usize = 50;

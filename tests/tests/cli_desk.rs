@@ -1,0 +1,177 @@
+//! What a desk asks all day: what waits to be sent, what was deleted and by whom, and the way back.
+
+use rejoin_tests::processes::{Rejoin, RelayProcess};
+use serde_json::{Value, json};
+
+struct Desk {
+    rejoin: Rejoin,
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { rejoin: Rejoin::in_dir(folder.path()), folder }
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        self.rejoin.json(["--replica", "a.redb"].into_iter().chain(line.split(' ')))
+    }
+
+    #[track_caller]
+    fn text(&self, line: &str) -> String {
+        self.rejoin.ok(["--replica", "a.redb"].into_iter().chain(line.split(' ')))
+    }
+
+    #[track_caller]
+    fn refused(&self, line: &str) -> String {
+        self.rejoin.refused(["--replica", "a.redb"].into_iter().chain(line.split(' ')))
+    }
+}
+
+/// The row of the document with this key.
+#[track_caller]
+fn row<'a>(rows: &'a Value, key: &str) -> &'a Value {
+    let mut rows = rows.as_array().expect("rows").iter();
+    rows.find(|row| row["key"] == key).unwrap_or_else(|| panic!("{key} is not there"))
+}
+
+#[test]
+fn what_waits_is_listed_until_a_relay_has_it() {
+    let desk = Desk::new();
+    let relay = RelayProcess::start(desk.folder.path().join("relay"));
+    let sync = format!("sync {} --once", relay.url());
+    for key in ["1", "2", "3", "4"] {
+        desk.json(&format!("set jobs {key} status=booked phone=555"));
+    }
+    desk.json("delete jobs 3");
+    desk.json(&sync);
+    assert_eq!(desk.json("status --unsent"), json!([]));
+    assert!(desk.text("status --unsent").contains("nothing waits"));
+
+    desk.json("set jobs 1 status=done --as Timo:technician");
+    desk.json("append jobs 1 notes hello --as Dora:dispatch");
+    desk.json("delete jobs 2 --as Dora:dispatch");
+    desk.json("restore jobs 3");
+    desk.json("set customers 9 name=Ann");
+    desk.json("set jobs 5 status=booked --space other");
+    assert!(desk.text("status").contains("--unsent"));
+
+    let unsent = desk.json("status --unsent");
+    assert_eq!(unsent.as_array().map(Vec::len), Some(5), "{unsent}");
+    // What was edited last comes first.
+    assert_eq!((&unsent[0]["space"], &unsent[0]["key"]), (&json!("other"), &json!("5")));
+    let edited = row(&unsent, "1");
+    assert_eq!((&edited["collection"], &edited["edits"]), (&json!("jobs"), &json!(2)));
+    assert_eq!(edited["fields"], json!(["notes", "status"]));
+    assert_eq!((&edited["created"], &edited["deleted"]), (&json!(false), &json!(false)));
+    let changes = edited["changes"].as_array().expect("changes");
+    let by: Vec<_> = changes.iter().map(|it| (&it["author"]["user"], &it["fields"])).collect();
+    let (status, notes) = (json!(["status"]), json!(["notes"]));
+    assert_eq!(by, [(&json!("Timo"), &status), (&json!("Dora"), &notes)]);
+    assert!(changes.iter().all(|change| change["time_s"].as_u64() > Some(0)), "{edited}");
+    assert_eq!((&row(&unsent, "2")["deleted"]), &json!(true));
+    assert_eq!((&row(&unsent, "9")["created"]), &json!(true));
+
+    let table = desk.text("status --unsent");
+    let line = |key: &str| {
+        let found = table.lines().find(|line| line.split_whitespace().nth(1) == Some(key));
+        found.unwrap_or_else(|| panic!("{key} is not in {table}"))
+    };
+    assert!(line("1").contains("notes, status") && line("1").contains("Dora (dispatch), T"));
+    assert!(line("2").contains("deleted") && line("2").ends_with("Dora (dispatch)"), "{table}");
+    assert!(line("3").contains("restored") && line("9").contains("created"), "{table}");
+    assert!(line("5").starts_with("other/jobs"), "{table}");
+    assert!(table.contains("6 edits of 5 documents"), "{table}");
+
+    desk.json(&sync);
+    assert_eq!(desk.json("status --unsent"), json!([]));
+}
+
+#[test]
+fn of_much_that_waits_people_see_the_last_and_programs_all() {
+    let desk = Desk::new();
+    let csv: String = (0..80).map(|row| format!("{row:03},a job\n")).collect();
+    let import = "--replica a.redb import - --collection jobs --key id".split(' ');
+    let ended = desk.rejoin.run_with_input(import, format!("id,task\n{csv}").as_bytes());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let table = desk.text("status --unsent");
+    assert!(table.contains("... and 30 more; --json lists them all"), "{table}");
+    assert!(table.contains("80 edits of 80 documents to send"), "{table}");
+    assert_eq!(table.lines().count(), 1 + 50 + 2, "{table}");
+    assert_eq!(desk.json("status --unsent").as_array().map(Vec::len), Some(80));
+}
+
+#[test]
+fn deleted_documents_are_listed_and_come_back() {
+    let desk = Desk::new();
+    desk.json("set jobs 1 status=booked phone=555");
+    desk.json("set jobs 2 status=done phone=556");
+    desk.json("set jobs 3 status=booked phone=557");
+    assert_eq!(desk.json("list jobs --deleted"), json!([]));
+    assert!(desk.text("list jobs --deleted").contains("no deleted documents"));
+    desk.json("delete jobs 1 --as Dora:dispatch");
+    desk.json("delete jobs 2");
+
+    let deleted = desk.json("list jobs --deleted");
+    assert_eq!(deleted.as_array().map(Vec::len), Some(2), "{deleted}");
+    assert_eq!(deleted[0]["value"]["phone"], "555");
+    assert_eq!(deleted[0]["deleted"]["author"]["role"], "dispatch");
+    assert!(deleted[0]["deleted"]["time_s"].as_u64() > Some(0), "{deleted}");
+    assert_eq!(deleted[1]["deleted"]["author"], Value::Null);
+    let done = desk.json("list jobs --deleted --where status=done");
+    assert_eq!((done.as_array().map(Vec::len), &done[0]["key"]), (Some(1), &json!("2")));
+    let table = desk.text("list jobs --deleted --fields phone");
+    let first = table.lines().nth(1).expect("a row");
+    assert!(first.starts_with("1 ") && first.contains("Dora (dispatch)"), "{table}");
+    assert!(first.ends_with("555") && table.contains("2 deleted documents"), "{table}");
+
+    let gone = desk.refused("get jobs 1");
+    assert!(gone.contains("rejoin restore"), "{gone}");
+    let restored = desk.json("restore jobs 1 --as Timo:technician");
+    assert_eq!((&restored["changed"], &restored["created"]), (&json!(true), &json!(false)));
+    let value = json!({ "status": "booked", "phone": "555" });
+    assert_eq!(desk.json("get jobs 1")["value"], value);
+    assert_eq!(desk.json("list jobs --deleted")[0]["key"], "2");
+    assert_eq!(desk.json("list jobs").as_array().map(Vec::len), Some(2));
+    let history = desk.json("history jobs 1 --last 1");
+    assert_eq!(history[0]["author"]["user"], "Timo");
+    assert_eq!(history[0]["fields"], json!(["deleted"]));
+    // Deleted again, it is whoever did it last.
+    desk.json("delete jobs 1 --as Cy");
+    assert_eq!(desk.json("list jobs --deleted")[0]["deleted"]["author"]["user"], "Cy");
+}
+
+#[test]
+fn what_is_not_deleted_is_not_brought_back() {
+    let desk = Desk::new();
+    desk.json("set jobs 1 status=booked");
+    let said = desk.refused("restore jobs 1");
+    assert!(said.contains("is not deleted") && said.contains("rejoin get jobs 1"), "{said}");
+    let said = desk.refused("restore jobs 2");
+    assert!(said.contains("there is no document") && said.contains("--deleted"), "{said}");
+    let said = desk.refused("restore nothing 1");
+    assert!(said.contains("there is no collection"), "{said}");
+    assert_eq!(desk.json("status")["waiting"], 1);
+}
+
+#[test]
+fn a_deletion_that_somebody_wrote_into_is_for_a_person() {
+    let desk = Desk::new();
+    let relay = RelayProcess::start(desk.folder.path().join("relay"));
+    let sync = |replica: &str| {
+        desk.rejoin.ok(["--replica", replica, "sync", &relay.url(), "--once"]);
+    };
+    desk.json("set jobs 1 status=booked");
+    sync("a.redb");
+    sync("b.redb");
+    desk.json("delete jobs 1");
+    desk.rejoin.ok("--replica b.redb set jobs 1 status=done".split(' '));
+    for replica in ["a.redb", "b.redb", "a.redb"] {
+        sync(replica);
+    }
+    let review = desk.json("reviews")[0]["id"].as_str().expect("a review").to_owned();
+    let said = desk.refused("restore jobs 1");
+    assert!(said.contains("not agreed") && said.contains(&review[..8]), "{said}");
+}

@@ -31,6 +31,8 @@ pub(crate) fn to_stderr(arguments: &Arguments) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(console::colors_enabled_stderr())
+        // Of a standard error that is gone it would complain there, and panic.
+        .log_internal_errors(false)
         .init();
 }
 

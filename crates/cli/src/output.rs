@@ -4,6 +4,7 @@ mod json;
 mod text;
 
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -53,8 +54,8 @@ impl Output {
 
     /// Standard output, for long results: of [`write_json`], or of data that a file is to hold as
     /// they are. Flush it at the end.
-    pub(crate) fn stream(self) -> BufWriter<StdoutLock<'static>> {
-        BufWriter::with_capacity(64 << 10, io::stdout().lock())
+    pub(crate) fn stream(self) -> BufWriter<Standard> {
+        BufWriter::with_capacity(64 << 10, Standard::output())
     }
 
     /// Tells a person something beside the result. Programs are not told.
@@ -86,9 +87,37 @@ fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Standard output, which notes when nobody reads it any more.
+pub(crate) struct Standard(StdoutLock<'static>);
+
+impl Standard {
+    fn output() -> Self {
+        Self(io::stdout().lock())
+    }
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect_err(note_closed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().inspect_err(note_closed)
+    }
+}
+
+fn note_closed(error: &io::Error) {
+    if error.kind() == ErrorKind::BrokenPipe {
+        NOBODY_READS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether standard output was found closed.
+static NOBODY_READS: AtomicBool = AtomicBool::new(false);
+
 /// Writes a line to standard output, and lets whoever reads see it at once.
 fn print(line: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Standard::output();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }
@@ -102,14 +131,22 @@ fn whole(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether the error is that nobody reads any more, as after `| head`.
+/// Whether the error is that nobody reads standard output any more, as after `| head`, and not that a
+/// connection to somebody else broke. Whoever writes JSON or CSV wraps the error of the pipe in one
+/// of its own, and does not always name it as the cause.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>();
-        let json =
-            cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-        io.map(io::Error::kind).or(json) == Some(ErrorKind::BrokenPipe)
-    })
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        if let Some(json) = cause.downcast_ref::<serde_json::Error>() {
+            return json.io_error_kind();
+        }
+        match cause.downcast_ref::<csv::Error>().map(csv::Error::kind) {
+            Some(csv::ErrorKind::Io(io)) => Some(io.kind()),
+            Some(_) => None,
+            None => cause.downcast_ref::<io::Error>().map(io::Error::kind),
+        }
+    };
+    let is_broken = error.chain().any(|cause| kind(cause) == Some(ErrorKind::BrokenPipe));
+    is_broken && NOBODY_READS.load(Ordering::Relaxed)
 }
 
 /// A number with the right form of a noun: `1 edit`, `2 edits`.

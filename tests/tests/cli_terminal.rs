@@ -1,0 +1,115 @@
+//! What is printed fits who reads it, and be it nobody at all.
+
+use std::io::pipe;
+use std::process::{Command, Stdio};
+
+use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
+
+/// A company with many jobs, in a folder of its own.
+struct Company {
+    rejoin: Rejoin,
+    folder: tempfile::TempDir,
+}
+
+impl Company {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rejoin = Rejoin::in_dir(folder.path());
+        let statuses = ["booked", "en_route", "done"];
+        let rows = (0..300).map(|row| {
+            let (status, notes) = (statuses[row % 3], "ring twice and wait ".repeat(9));
+            format!("2026-{row:05},T{},{notes}!,{row} Long Avenue of the City,{status}\n", row % 7)
+        });
+        let csv = format!("id,technician,notes,address,status\n{}", rows.collect::<String>());
+        let import = "--replica a.redb import - --collection jobs --key id".split(' ');
+        assert_eq!(rejoin.run_with_input(import, csv.as_bytes()).code, 0);
+        rejoin.ok("--replica a.redb delete jobs 2026-00007".split(' '));
+        Self { rejoin, folder }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = self.rejoin.command(line.split(' '));
+        command.env("REJOIN_REPLICA", "a.redb");
+        command
+    }
+}
+
+/// Standard output, or error, that nobody reads any more.
+fn gone() -> Stdio {
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn no_command_fails_because_nobody_reads() {
+    let company = Company::new();
+    let relay = RelayProcess::start(company.folder.path().join("relay"));
+    let url = relay.url();
+    let lines = [
+        "list jobs",
+        "list jobs --json",
+        "list jobs --deleted",
+        "export jobs",
+        "export jobs --json",
+        "export jobs --format csv",
+        "get jobs 2026-00001",
+        "history jobs 2026-00001",
+        "history jobs 2026-00001 --json",
+        "blame jobs 2026-00001",
+        "audit",
+        "reviews",
+        "reviews --json",
+        "status",
+        "status --unsent",
+        "status --unsent --json",
+        "whoami",
+        "digest",
+        "doctor",
+        "schema show",
+        "set jobs 2026-00001 status=done",
+        "--help",
+        "--version",
+        "help list",
+        "demo",
+        &format!("sync {url} --once"),
+        &format!("watch jobs --json --connect {url}"),
+    ];
+    for line in lines {
+        let mut command = company.command(line);
+        let output = command.env("RUST_LOG", "error").stdout(gone()).output();
+        let output = output.expect("rejoin starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{line}");
+    }
+}
+
+#[test]
+fn errors_that_nobody_reads_are_still_errors() {
+    let company = Company::new();
+    for (line, code) in [
+        ("get jobs none", 1),
+        ("get jobs none --json", 1),
+        ("restore jobs 2026-00001", 1),
+        ("nonsense", 2),
+        ("nonsense --json", 2),
+    ] {
+        let status = company.command(line).stdout(gone()).stderr(gone()).status();
+        assert_eq!(status.expect("rejoin starts").code(), Some(code), "{line}");
+    }
+}
+
+#[test]
+fn a_relay_goes_on_when_nobody_reads_its_log() {
+    let company = Company::new();
+    let mut command = company.command("relay --listen 127.0.0.1:0 --data relay --json");
+    command.env("RUST_LOG", "trace").stderr(gone());
+    let mut relay = Running::start(command);
+    let line = relay.line().expect("the relay listens");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+    let url = line["url"].as_str().expect("an address");
+    for replica in ["a.redb", "b.redb"] {
+        company.rejoin.ok(["--replica", replica, "sync", url, "--once"]);
+    }
+    assert!(relay.lives());
+}

@@ -1,4 +1,4 @@
-//! What is printed fits who reads it, and be it nobody at all.
+//! What is printed fits who reads it: a narrow terminal, a pipe, and nobody at all.
 
 use std::io::pipe;
 use std::process::{Command, Stdio};
@@ -31,6 +31,18 @@ impl Company {
         let mut command = self.rejoin.command(line.split(' '));
         command.env("REJOIN_REPLICA", "a.redb");
         command
+    }
+
+    /// What is printed in a terminal of so many columns, or into a pipe.
+    fn shown(&self, line: &str, columns: Option<usize>) -> String {
+        let mut command = self.command(line);
+        match columns {
+            Some(columns) => command.env("COLUMNS", columns.to_string()),
+            None => command.env_remove("COLUMNS"),
+        };
+        let output = command.output().expect("rejoin starts");
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
     }
 }
 
@@ -112,4 +124,61 @@ fn a_relay_goes_on_when_nobody_reads_its_log() {
         company.rejoin.ok(["--replica", replica, "sync", url, "--once"]);
     }
     assert!(relay.lives());
+}
+
+#[test]
+fn a_narrow_table_keeps_keys_and_the_status() {
+    let company = Company::new();
+    for columns in [40, 80] {
+        let list = company.shown("list jobs", Some(columns));
+        let mut lines = list.lines();
+        let heading = lines.next().expect("a heading");
+        assert!(heading.starts_with("KEY         STATUS"), "{heading}");
+        assert!(list.contains("2026-00001  en_route"), "{list}");
+        assert!(list.lines().all(|line| line.chars().count() <= columns), "{list}");
+
+        let asked = "list jobs --fields status,notes,address,technician,id";
+        let list = company.shown(asked, Some(columns));
+        assert!(list.contains("2026-00001  en_route"), "{list}");
+        assert!(list.lines().all(|line| line.chars().count() <= columns), "{list}");
+
+        for (line, seen) in [
+            ("list jobs --deleted", "2026-00007"),
+            ("status --unsent", "jobs        2026-00299"),
+            ("history jobs 2026-00007", "edit"),
+        ] {
+            let table = company.shown(line, Some(columns));
+            assert!(table.contains(seen), "{table}");
+            // The last line of some is a sentence, which a terminal breaks.
+            let rows = table.lines().take_while(|line| !line.contains('`'));
+            assert!(rows.clone().count() > 1, "{table}");
+            assert!(rows.clone().all(|line| line.chars().count() <= columns), "{table}");
+        }
+    }
+}
+
+#[test]
+fn a_pipe_gets_whole_values() {
+    let company = Company::new();
+    let list = company.shown("list jobs", None);
+    let whole = format!("{}!", "ring twice and wait ".repeat(9));
+    assert_eq!(list.matches(&whole).count(), 299, "{}", &list[..2000]);
+    assert!(list.contains("1 Long Avenue of the City") && !list.contains('…'));
+}
+
+#[test]
+fn help_breaks_between_words() {
+    let company = Company::new();
+    let helps = ["--help", "list --help", "set --help", "relay --help", "adapters run --help"];
+    for line in helps {
+        let words = |columns| {
+            let help = company.shown(line, Some(columns));
+            // How a command is typed stays in one line.
+            let mut lines = help.lines().filter(|line| !line.starts_with("Usage:"));
+            let fits = lines.all(|line| line.chars().count() <= columns);
+            assert!(fits, "{line} in {columns} columns:\n{help}");
+            help.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(words(40), words(100), "{line}: the same words at any width");
+    }
 }

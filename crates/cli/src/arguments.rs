@@ -124,7 +124,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --adapters, `rejoin adapters --config FILE ...` looks after them as it does after those of
+With --adapters, `rejoin adapters --config FILE ...` looks after them as it does after those of \
 `rejoin adapters run`. What goes wrong with them is logged and tried again; the relay goes on.")]
 pub(crate) struct RelayArguments {
     /// Where to listen; port 0 takes a free one, and the first line printed says which
@@ -154,7 +154,7 @@ pub(crate) struct RelayArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --once, syncs until Ctrl-C and prints how it stands.
-With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and
+With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and \
 the reason if that takes longer than the timeout or the relay refused an edit for good.")]
 pub(crate) struct SyncArguments {
     /// The relay, as ws://HOST:PORT
@@ -169,18 +169,18 @@ pub(crate) struct SyncArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each row becomes the document whose key is in the key column. A cell becomes what the schema says of
-its field, or what the field holds already: a number, true or false, a list or a map as JSON; and is
-text otherwise. Cells of a column called NAME:json are JSON. What `rejoin export --format csv` wrote
-is taken back without a change.
+Each row becomes the document whose key is in the key column. A cell becomes what the schema says \
+of its field, or what the field holds already: a number, true or false, a list or a map as JSON; \
+and is text otherwise. Cells of a column called NAME:json are JSON. What `rejoin export --format \
+csv` wrote is taken back without a change.
 
-Only cells are written that say something new: other than the document, and other than what a file
-said of it when it was last imported here. So importing a file again changes nothing, and undoes
-nothing that people decided meanwhile. An empty cell is an absent field: it is removed if the
+Only cells are written that say something new: other than the document, and other than what a file \
+said of it when it was last imported here. So importing a file again changes nothing, and undoes \
+nothing that people decided meanwhile. An empty cell is an absent field: it is removed if the \
 document has it. Documents that were deleted are left so, unless --revive is given.
 
-Rows that cannot be taken are reported with their line: a wrong number of fields, a quote that is
-never closed, bytes that are not in the encoding, no key, a key that an earlier row had. The good
+Rows that cannot be taken are reported with their line: a wrong number of fields, a quote that is \
+never closed, bytes that are not in the encoding, no key, a key that an earlier row had. The good \
 rows are kept, and the exit code is 1.")]
 pub(crate) struct ImportArguments {
     /// The CSV file with a header; - reads standard input
@@ -211,11 +211,11 @@ pub(crate) struct ImportArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 json: an array with one document a line, each {\"key\", \"id\", \"value\"}.
-csv:  one column for every field that any document has. If a field holds each document's key, that is
-      the first column; otherwise the first is _key, with the id of documents that have no key.
-      Fields that hold something else than text anywhere are JSON, in a column called NAME:json.
-      _disputed names the fields of a document that are under review, if any document has some.
-      `rejoin import` takes it back with the first column as --key, and changes nothing.
+csv: one column for every field that any document has. If a field holds each document's key, that \
+is the first column; otherwise the first is _key, with the id of documents that have no key. Fields \
+that hold something else than text anywhere are JSON, in a column called NAME:json. _disputed names \
+the fields of a document that are under review, if any document has some. `rejoin import` takes it \
+back with the first column as --key, and changes nothing.
 Documents come in the order of their ids, which is the same on every replica.")]
 pub(crate) struct ExportArguments {
     /// A kind of document, such as jobs
@@ -237,8 +237,9 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the fields that fit the width of the terminal (80 when there is none; COLUMNS overrides), those
-first that most documents have and that tell them apart. --json prints everything.")]
+Shows the fields that fit the width of the terminal (COLUMNS overrides it): a status first, then \
+those that most documents have and that tell them apart. A pipe or a file gets whole values, in \
+lines of any length. --json prints everything.")]
 pub(crate) struct ListArguments {
     /// A kind of document, such as jobs
     pub(crate) collection: String,
@@ -273,8 +274,8 @@ pub(crate) struct GetArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 FIELD=TEXT   sets a string. FIELD= removes the field; a text or list is emptied.
-FIELD:=JSON  sets any value: 5, true, [\"roof\"], {\"$text\": \"two may write here at once\"},
-             {\"$counter\": 0}, \"\" for an empty string, null to remove.
+FIELD:=JSON  sets any value: 5, true, [\"roof\"], {\"$text\": \"two may write here at once\"}, \
+{\"$counter\": 0}, \"\" for an empty string, null to remove.
 A field may be a path: customer.address.city, parts[0].name, [\"a.b\"] for a name with a dot.")]
 pub(crate) struct SetArguments {
     #[command(flatten)]
@@ -286,7 +287,7 @@ pub(crate) struct SetArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What several people append at once is all kept. The text is taken as it is: end it with a space or
+What several people append at once is all kept. The text is taken as it is: end it with a space or \
 a line break of your own. A field that is not there yet becomes a text.")]
 pub(crate) struct AppendArguments {
     #[command(flatten)]
@@ -325,7 +326,7 @@ A schema is a TOML file with tables for each collection:
     [[jobs.invariants]]
     unique = [\"phone\"]
 
-merge is text, counter, set, list, map, review, order, owner, max, min, latest or any; a field without
+merge is text, counter, set, list, map, review, order, owner, max, min, latest or any; a field without \
 it, and one that is not named, merges by review. Applied, it is shared like any document.")]
 pub(crate) enum SchemaCommand {
     /// Find what is wrong in a schema file, each with its line and column
@@ -381,9 +382,9 @@ pub(crate) struct ReviewArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("decision").required(true), after_help = "\
 A decision is an ordinary edit, made offline, too. Two that differ are a new review.
---value takes a value as `set` does behind the name of the field: TEXT sets a string, :=JSON any plain
+--value takes a value as `set` does behind the name of the field: TEXT sets a string, :=JSON any plain \
 value, and nothing ('') clears the field.
-Reviews about two documents, such as double bookings, are settled by changing one of them, or
+Reviews about two documents, such as double bookings, are settled by changing one of them, or \
 dismissed.")]
 pub(crate) struct SettleArguments {
     /// Which review; the first characters of its id do
@@ -445,7 +446,7 @@ pub(crate) struct BlameArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Always prints JSON, one object a line, document by document. The README says what is in it.
---since goes by the clocks of those who made the changes. Changes that every device makes alike, when
+--since goes by the clocks of those who made the changes. Changes that every device makes alike, when \
 a document or a text begins, have no time and are left out then.")]
 pub(crate) struct AuditArguments {
     /// Only this collection
@@ -457,7 +458,7 @@ pub(crate) struct AuditArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The replica keeps it, and everything edited from then on carries it: history, reviews and blame name
+The replica keeps it, and everything edited from then on carries it: history, reviews and blame name \
 people. Until a relay verifies identities, it is a claim.")]
 pub(crate) struct WhoamiArguments {
     /// The user, as people know them
@@ -483,7 +484,7 @@ pub(crate) struct StatusArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 0 when nothing is wrong any more, or everything was salvaged; 1 when something is left to
+Exit code 0 when nothing is wrong any more, or everything was salvaged; 1 when something is left to \
 do, or lost.")]
 pub(crate) struct DoctorArguments {
     /// Repair what can be repaired

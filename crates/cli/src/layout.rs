@@ -2,18 +2,25 @@
 
 mod side_by_side;
 
+use std::ops::RangeInclusive;
+
 use console::{Alignment, Style, measure_text_width, pad_str, truncate_str};
 use rejoin::printable;
 
 use crate::output::Text;
 pub(crate) use side_by_side::SideBySide;
 
-/// Columns that text may take: what COLUMNS says, what the terminal has, or else 80.
+/// Columns that text may take: what COLUMNS says or the terminal has. A pipe or a file takes lines of
+/// any length, and whoever reads it wants whole values.
 pub(crate) fn width() -> usize {
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
-    asked.or_else(terminal).filter(|columns| *columns >= WIDTH_MIN).unwrap_or(80)
+    let known = asked.or_else(terminal);
+    known.map_or(UNLIMITED, |columns| if columns >= WIDTH_MIN { columns } else { 80 })
 }
+
+/// The width where there is no terminal that has one.
+const UNLIMITED: usize = usize::MAX;
 
 /// A table: a heading, and rows of as many cells.
 #[derive(Debug, Default)]
@@ -22,14 +29,14 @@ pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// Where the table begins, in characters from the left.
     indent: usize,
-    /// How many columns, from the left, are not cut.
-    whole: usize,
+    /// How many columns, from the left, are worth more than the others.
+    kept: usize,
 }
 
 impl Table {
     pub(crate) fn new(heading: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let heading = heading.into_iter().map(|name| one_line(&name.into())).collect();
-        Self { heading, rows: Vec::new(), indent: 0, whole: 0 }
+        Self { heading, rows: Vec::new(), indent: 0, kept: 0 }
     }
 
     pub(crate) fn indented(mut self, indent: usize) -> Self {
@@ -37,9 +44,10 @@ impl Table {
         self
     }
 
-    /// Cuts nothing in these columns from the left, as long as there is room.
+    /// Lets the other columns give way before these ones from the left, and never cuts the first: a
+    /// name that was cut names nothing.
     pub(crate) fn keeping(mut self, columns: usize) -> Self {
-        self.whole = columns;
+        self.kept = columns;
         self
     }
 
@@ -47,28 +55,68 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| one_line(&cell.into())).collect());
     }
 
-    /// The table in at most `width` columns. The widest columns give way first, and what is cut
-    /// ends in `…`.
+    /// The table in at most `width` columns, if what names its rows is not wider. The widest columns
+    /// give way first, and what is cut ends in `…`. Columns for which there is no room at all are
+    /// left out, the last ones first, and `…` in the heading says so.
     pub(crate) fn fit(&self, width: usize) -> Text {
-        let available =
-            width.saturating_sub(self.indent + GAP * self.heading.len().saturating_sub(1));
-        let widths = self.share(available);
+        if width == UNLIMITED {
+            // One long text must not make every line as long as it is.
+            let widths = self.widths().into_iter().map(|width| width.min(ALIGNED_MAX));
+            return self.lines(width, &widths.collect::<Vec<_>>(), pad);
+        }
+        let widths = self.share(width.saturating_sub(self.indent));
+        self.lines(width, &widths, |cell, width| pad(&truncate_str(cell, width, "…"), width))
+    }
+
+    fn lines(&self, width: usize, widths: &[usize], cell: impl Fn(&str, usize) -> String) -> Text {
+        let line = |cells: &[String]| {
+            let cells = cells.iter().zip(widths).map(|(text, width)| cell(text, *width));
+            let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
+            format!("{:indent$}{}", "", line.trim_end(), indent = self.indent)
+        };
         let heading: Vec<_> = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
-        let heading = Text::styled(&self.line(&heading, &widths), &Style::new().bold());
-        let rows = self.rows.iter().map(|row| self.line(row, &widths).into());
+        let mut heading = line(&heading);
+        let has_room = measure_text_width(&heading) + GAP < width;
+        if widths.len() < self.heading.len() && has_room {
+            heading += "  …";
+        }
+        let heading = Text::styled(&heading, &Style::new().bold());
+        let rows = self.rows.iter().map(|row| line(row).into());
         Text::lines(std::iter::once(heading).chain(rows))
     }
 
+    /// How wide each column is that has room, from the left.
     fn share(&self, available: usize) -> Vec<usize> {
-        let mut widths = self.widths();
-        let others = widths.split_off(self.whole.min(widths.len()));
+        let natural = self.widths();
+        let least = |kept: usize| {
+            let least = |(at, width): (usize, &usize)| match at < kept {
+                true => *width,
+                false => COLUMN_MIN.min(*width),
+            };
+            natural.iter().enumerate().map(least).collect::<Vec<_>>()
+        };
+        let room = |columns: usize| {
+            // What is left out is marked, but not in the place of what is worth more.
+            let is_marked = (self.kept + 1..natural.len()).contains(&columns);
+            let mark = if is_marked { GAP + 1 } else { 0 };
+            available.saturating_sub(GAP * columns.saturating_sub(1) + mark)
+        };
+        let last_that_fits = |least: &[usize], columns: RangeInclusive<usize>| {
+            columns.rev().find(|columns| least[..*columns].iter().sum::<usize>() <= room(*columns))
+        };
+        let columns = last_that_fits(&least(self.kept), self.kept.max(1)..=natural.len())
+            .or_else(|| last_that_fits(&least(self.kept.min(1)), 1..=self.kept))
+            .unwrap_or(1);
+        let mut widths = natural[..columns].to_vec();
+        let others = widths.split_off(self.kept.min(columns));
         let taken: usize = widths.iter().sum();
-        let least = others.len() * COLUMN_MIN;
-        if taken + least > available {
-            widths.extend(others);
-            return share(widths, available);
+        let mut over = taken.saturating_sub(room(columns));
+        for width in widths.iter_mut().skip(1).rev() {
+            let cut = over.min(width.saturating_sub(COLUMN_MIN));
+            *width -= cut;
+            over -= cut;
         }
-        widths.extend(share(others, available - taken));
+        widths.extend(share(others, room(columns).saturating_sub(taken)));
         widths
     }
 
@@ -80,12 +128,6 @@ impl Table {
             cells.max().unwrap_or(0).max(measure_text_width(heading))
         };
         self.heading.iter().enumerate().map(widest).collect()
-    }
-
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
-        let cells = cells.iter().zip(widths).map(|(cell, width)| fit_cell(cell, *width));
-        let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
-        format!("{:indent$}{}", "", line.trim_end(), indent = self.indent)
     }
 }
 
@@ -101,8 +143,8 @@ fn share(mut widths: Vec<usize>, available: usize) -> Vec<usize> {
     widths
 }
 
-fn fit_cell(cell: &str, width: usize) -> String {
-    pad_str(&truncate_str(cell, width, "…"), width, Alignment::Left, None).into_owned()
+fn pad(cell: &str, width: usize) -> String {
+    pad_str(cell, width, Alignment::Left, None).into_owned()
 }
 
 /// Text in one line of printable characters, where a line break would break a table or look like
@@ -148,8 +190,11 @@ fn pieces(word: &str, width: usize) -> Vec<String> {
 /// Spaces between columns.
 const GAP: usize = 2;
 
-/// A column narrower than this says nothing.
-const COLUMN_MIN: usize = 4;
+/// Columns are aligned up to this width where lines may have any length.
+const ALIGNED_MAX: usize = 60;
+
+/// A column that is cut to less than this says nothing.
+const COLUMN_MIN: usize = 8;
 
 /// A terminal narrower than this is not one.
 const WIDTH_MIN: usize = 20;
@@ -186,7 +231,30 @@ mod tests {
         let mut table = Table::new(["time", "what", "fields"]).keeping(1);
         table.row(["2026-11-20 22:03:11Z", "settles 3f2a9c01", "phone, status"]);
         assert_eq!(lines(&table, 40)[1], "2026-11-20 22:03:11Z  settles…  phone, …");
-        assert_eq!(lines(&table, 20)[1], "2026-…  sett…  phon…");
+        assert_eq!(lines(&table, 30), ["TIME  …", "2026-11-20 22:03:11Z"]);
+        let both = Table { kept: 2, ..table };
+        assert_eq!(lines(&both, 48)[1], "2026-11-20 22:03:11Z  settles 3f2a9c01  phone, …");
+        assert_eq!(lines(&both, 40)[1], "2026-11-20 22:03:11Z  settles 3f2a9c01");
+        assert_eq!(lines(&both, 35)[1], "2026-11-20 22:03:11Z  settles 3f2a…");
+    }
+
+    #[test]
+    fn what_names_a_row_is_never_cut() {
+        let mut table = Table::new(["key", "status"]).keeping(2);
+        table.row(["automerge:3658aGZFKdSq3VYRcYkDCpQVrPMc", "booked"]);
+        let shown = lines(&table, 20);
+        assert!(shown[1].ends_with("CpQVrPMc") && !shown[1].contains("bo"), "{shown:?}");
+    }
+
+    #[test]
+    fn where_lines_have_any_length_nothing_is_cut_and_short_cells_are_aligned() {
+        let mut table = Table::new(["key", "notes", "status"]);
+        let long = "on and on ".repeat(20);
+        table.row(["1", &long, "booked"]);
+        table.row(["2", "short", "done"]);
+        let lines = lines(&table, UNLIMITED);
+        assert_eq!(lines[1], format!("1    {}  booked", long.trim_end()));
+        assert_eq!(lines[2].find("done"), Some("key".len() + GAP + ALIGNED_MAX + GAP));
     }
 
     #[test]

@@ -61,17 +61,20 @@ fn nothing(arguments: &ReviewsArguments) -> String {
 fn table(reviews: &[Review], with_state: bool) -> Table {
     let assigned = reviews.iter().any(|review| review.assignee.is_some());
     let due = reviews.iter().any(|review| review.due.is_some());
-    let mut heading = vec!["review", "about", "field", "question"];
-    let optional = [(with_state, "state"), (assigned, "for"), (due, "due")];
+    let mut heading = vec!["review"];
+    if with_state {
+        heading.push("state");
+    }
+    heading.extend(["about", "field", "question"]);
+    let optional = [(assigned, "for"), (due, "due")];
     heading.extend(optional.iter().filter(|(is, _)| *is).map(|(_, name)| *name));
-    let mut table = Table::new(heading).keeping(1);
+    let mut table = Table::new(heading).keeping(1 + usize::from(with_state));
     for review in reviews {
-        let about = words::about(review);
-        let mut cells =
-            vec![short_id(&review.id), about, review.field.clone(), words::question(review)];
+        let mut cells = vec![short_id(&review.id)];
         if with_state {
             cells.push(review.state.name().to_owned());
         }
+        cells.extend([words::about(review), review.field.clone(), words::question(review)]);
         if assigned {
             cells.push(review.assignee.clone().unwrap_or_default());
         }

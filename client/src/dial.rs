@@ -61,7 +61,9 @@ pub enum AddressError {
     },
     /// TLS is not there yet.
     #[error(
-        "{address:?} asks for TLS, which this version does not have; use ws:// on this machine"
+        "{address:?} asks for TLS, which this version does not have; if the relay is on another \
+         machine, forward a port of this one to it with `ssh -N -L 4455:127.0.0.1:4455 HOST`, and \
+         give ws://127.0.0.1:4455"
     )]
     Tls {
         /// What was given.

@@ -102,7 +102,9 @@ pub enum ServeError {
     /// Nothing checks who connects yet.
     #[error(
         "{address} can be reached from other machines, and the relay cannot yet tell who may do \
-         what; listen on 127.0.0.1 or [::1]"
+         what; listen on 127.0.0.1 or [::1]. Another machine comes in through a tunnel: with \
+         `ssh -N -L 4455:127.0.0.1:{} HOST` on that one, its relay is ws://127.0.0.1:4455",
+        address.port()
     )]
     NotLoopback {
         /// The address that was to be listened on.

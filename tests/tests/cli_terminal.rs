@@ -182,3 +182,19 @@ fn help_breaks_between_words() {
         assert_eq!(words(40), words(100), "{line}: the same words at any width");
     }
 }
+
+#[test]
+fn what_is_not_there_yet_is_refused_with_what_works() {
+    let company = Company::new();
+    let relay = RelayProcess::start(company.folder.path().join("relay"));
+    let tls = relay.url().replace("ws://", "wss://");
+    for line in [format!("sync {tls} --once"), format!("watch jobs --connect {tls}")] {
+        let output = company.command(&line).output().expect("rejoin starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("TLS") && said.contains("ssh -N -L"), "{said}");
+    }
+    let open = "relay --listen 0.0.0.0:0 --data open".split(' ');
+    let said = company.rejoin.refused(open);
+    assert!(said.contains("other machines") && said.contains("ssh -N -L"), "{said}");
+}

@@ -127,7 +127,8 @@ pub(crate) enum Command {
 With --adapters, `rejoin adapters --config FILE ...` looks after them as it does after those of \
 `rejoin adapters run`. What goes wrong with them is logged and tried again; the relay goes on.")]
 pub(crate) struct RelayArguments {
-    /// Where to listen; port 0 takes a free one, and the first line printed says which
+    /// Where to listen, on a loopback address; port 0 takes a free one, and the first line printed
+    /// says which
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4455")]
     pub(crate) listen: SocketAddr,
     /// The folder it stores everything in, made if there is none
@@ -157,7 +158,7 @@ Without --once, syncs until Ctrl-C and prints how it stands.
 With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and \
 the reason if that takes longer than the timeout or the relay refused an edit for good.")]
 pub(crate) struct SyncArguments {
-    /// The relay, as ws://HOST:PORT
+    /// The relay, as ws://HOST:PORT; behind an SSH tunnel, as ws://127.0.0.1:PORT
     pub(crate) url: String,
     /// End when both sides hold everything
     #[arg(long)]

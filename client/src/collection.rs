@@ -39,7 +39,7 @@ pub struct Entry {
 pub enum RowKey {
     /// The one with this natural key.
     Natural(String),
-    /// The one with this id, as files have it of documents without a natural key.
+    /// The one with this id, as files have it of documents without a natural key. It is not made.
     Id(DocumentId),
 }
 
@@ -147,11 +147,14 @@ impl Collection {
     }
 
     fn row_edits(&self, rows: Vec<(RowKey, Row)>) -> Vec<Edit> {
-        let target = |key| match key {
-            RowKey::Natural(key) => Target::Key(key),
-            RowKey::Id(id) => Target::Document(id),
+        let edit = |(key, row)| match key {
+            RowKey::Natural(key) => self.edit(Target::Key(key), Content::Row(row)),
+            // Another program may have made it, which a new one here would change the meaning of.
+            RowKey::Id(id) => {
+                Edit { create: false, ..self.edit(Target::Document(id), Content::Row(row)) }
+            }
         };
-        rows.into_iter().map(|(key, row)| self.edit(target(key), Content::Row(row))).collect()
+        rows.into_iter().map(edit).collect()
     }
 
     /// The value of the document with this key; `None` if there is none or it is deleted.

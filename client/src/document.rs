@@ -216,6 +216,9 @@ impl Document {
     /// # Errors
     /// There is no such document, or it does not load.
     pub async fn deletion(&self) -> Result<Option<Candidate>, EditError> {
+        if !self.read().await?.ok_or(EditError::NotFound)?.deleted {
+            return Ok(None);
+        }
         let blames = self.blame().await?;
         // A field of another program may be called as ours are in documents that we made.
         let marks = [Marks::THEIRS, Marks::OURS].map(|marks| Path::from([marks.deleted]));

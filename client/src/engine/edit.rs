@@ -127,6 +127,12 @@ impl Engine {
             None if edit.create => new_document(&id, &edit, genesis.as_ref())?,
             None => return Err(EditError::NotFound),
         };
+        if matches!(edit.content, Content::Row(_))
+            && (&row.space, &row.collection) != (&edit.space, &edit.collection)
+        {
+            self.loaded.put(turn.now, id, document);
+            return Err(EditError::Elsewhere { space: row.space, collection: row.collection });
+        }
         if !document.has_room() {
             self.loaded.put(turn.now, id, document);
             return Err(EditError::NoRoom { document: id });

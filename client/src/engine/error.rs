@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rejoin_core::change::GuardError;
-use rejoin_core::{DocumentId, NameError, ReviewId};
+use rejoin_core::{CollectionName, DocumentId, NameError, ReviewId, SpaceName};
 use thiserror::Error;
 
 use super::WriteError;
@@ -40,6 +40,14 @@ pub enum EditError {
     /// Nothing to edit.
     #[error("there is no such document; create it first")]
     NotFound,
+    /// The document is another one than it was taken for.
+    #[error("the document is in collection {collection} of space {space}; import it there")]
+    Elsewhere {
+        /// Its space.
+        space: SpaceName,
+        /// Its collection.
+        collection: CollectionName,
+    },
     /// A deletion that is to be taken back, where there is none.
     #[error("the document is not deleted; there is nothing to bring back")]
     NotDeleted,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::view::misfit;
 use super::{EditError, Op};
 use crate::store::{ImportedRow, ReadView};
-use crate::value::{exact_number, shown, spreadsheet_safe};
+use crate::value::{JsonError, exact_json, exact_number, shown, spreadsheet_safe};
 
 /// A row of a file, which says what fields of one document hold. Fields that it does not name are left
 /// alone.
@@ -184,12 +184,23 @@ fn value_of(
 ) -> Result<Option<Value>, EditError> {
     let text = match cell {
         Cell::Empty => return Ok(None),
-        Cell::Json(value) => return Ok(Some(value.clone()).filter(|value| !value.is_null())),
+        Cell::Json(Value::Null) => return Ok(None),
+        Cell::Json(value) => {
+            let read = match field.filter(|_| now.is_none()).map(|field| &field.merge) {
+                Some(Rule::Text) if value.is_string() => json!({ "$text": value }),
+                Some(Rule::Counter) if value.is_i64() => json!({ "$counter": value }),
+                _ => value.clone(),
+            };
+            return Ok(Some(read));
+        }
         Cell::Text(text) => text,
     };
     let inexact = |number| EditError::Inexact { field: name.to_owned(), number };
     let number = || exact_number(text).map(|number| number.map(Value::Number)).map_err(inexact);
-    let json = || serde_json::from_str::<Value>(text).ok();
+    let json = || match exact_json(text) {
+        Err(JsonError::Inexact(number)) => Err(inexact(number)),
+        read => Ok(read.ok()),
+    };
     let truth = || match text.to_ascii_lowercase().as_str() {
         "true" => Some(Value::Bool(true)),
         "false" => Some(Value::Bool(false)),
@@ -203,16 +214,16 @@ fn value_of(
             number()?.filter(Value::is_i64).map(|count| json!({ "$counter": count }))
         }
         (Some(Rule::Set | Rule::List), ..) | (_, Some(Kind::List), _) => {
-            json().filter(Value::is_array)
+            json()?.filter(Value::is_array)
         }
-        (Some(Rule::Map), ..) | (_, Some(Kind::Map), _) => json().filter(Value::is_object),
+        (Some(Rule::Map), ..) | (_, Some(Kind::Map), _) => json()?.filter(Value::is_object),
         (_, Some(Kind::Integer | Kind::Number), _) => number()?,
         (_, Some(Kind::Boolean), _) => truth(),
         (_, Some(_), _) => None,
         (_, None, Some(Value::Number(_))) => number()?,
         (_, None, Some(Value::Bool(_))) => truth(),
-        (_, None, Some(Value::Array(_))) => json().filter(Value::is_array),
-        (_, None, Some(Value::Object(_))) => json().filter(Value::is_object),
+        (_, None, Some(Value::Array(_))) => json()?.filter(Value::is_array),
+        (_, None, Some(Value::Object(_))) => json()?.filter(Value::is_object),
         _ => None,
     };
     Ok(Some(read.unwrap_or_else(|| Value::from(text.as_str()))))

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::{Author, Automerge, Change};
-use rejoin_core::change::{ACTOR_PREFIX, is_reserved_bytes};
+use rejoin_core::change::is_reserved_bytes;
 use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::lineage::{Lineage, Marks};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange};
@@ -223,12 +223,10 @@ impl LoadedDocument {
         at.held(&automerge::ROOT, at.marks().deleted).is_some_and(|held| held.is_true())
     }
 
-    /// How it says that something was removed: by our names if it begins with our genesis, as one
-    /// does that is being made. Everything builds on that which has such an actor.
+    /// How it says that something was removed: by our names if our genesis is in it, as in one that is
+    /// being made. Births are in documents of others, too.
     pub(super) fn marks(&self) -> &'static Marks {
-        let first = self.last.range(ActorId(ACTOR_PREFIX.to_vec())..).next();
-        let is_new = self.last.is_empty();
-        match is_new || first.is_some_and(|(actor, _)| is_reserved_bytes(&actor.0)) {
+        match self.last.is_empty() || self.tips.has_genesis {
             true => Marks::OURS,
             false => Marks::THEIRS,
         }
@@ -247,6 +245,8 @@ struct Tips {
     branched: bool,
     /// Whether something came that every device would make alike.
     born: bool,
+    /// Whether our genesis is among them: of what every device makes alike only that builds on nothing.
+    has_genesis: bool,
 }
 
 impl Tips {
@@ -259,7 +259,10 @@ impl Tips {
         self.heads.retain(|head| !deps.contains(head));
         // What every device would make says nothing against anybody, but it can hide a value.
         match is_reserved_bytes(actor.to_bytes()) {
-            true => self.born = true,
+            true => {
+                self.born = true;
+                self.has_genesis |= deps.is_empty();
+            }
             false => self.branched |= !self.heads.is_empty(),
         }
         self.heads.push(hash);

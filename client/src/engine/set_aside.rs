@@ -34,6 +34,8 @@ impl Engine {
         let history = document.doc.get_changes(&[]);
         let refused: BTreeSet<_> = refused.iter().copied().collect();
         let (aside, kept) = part(history, &refused);
+        // What a file said and a relay refused is news when the file says it again.
+        turn.txn.forget_imported(id)?;
         if aside.is_empty() {
             self.loaded.put(turn.now, *id, document);
             return Ok(false);

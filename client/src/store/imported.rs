@@ -47,6 +47,17 @@ impl WriteView {
         Ok(ImportedRow(cells.iter().filter_map(cell).collect()))
     }
 
+    /// Forgets what files said of a document.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub(crate) fn forget_imported(&self, id: &DocumentId) -> Result<(), StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(()) };
+        let mut table = self.txn.open_table(IMPORTED).map_err(unavailable)?;
+        table.remove(number).map_err(unavailable)?;
+        Ok(())
+    }
+
     /// Keeps what files said of a document.
     ///
     /// # Errors

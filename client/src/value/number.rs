@@ -100,7 +100,8 @@ fn digits(number: &str) -> Option<(bool, String, i64)> {
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let all = format!("{whole}{fraction}");
     let kept = all.trim_end_matches('0');
-    let exponent = exponent - fraction.len() as i64 + (all.len() - kept.len()) as i64;
+    let moved = (all.len() - kept.len()) as i64 - fraction.len() as i64;
+    let exponent = exponent.saturating_add(moved);
     let kept = kept.trim_start_matches('0');
     (!kept.is_empty()).then(|| (is_negative, kept.to_owned(), exponent))
 }

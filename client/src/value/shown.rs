@@ -13,9 +13,13 @@ pub fn shown(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// A text that no spreadsheet takes for a formula: with a `'` before it, if it begins as one does.
+/// A text that no spreadsheet takes for a formula: with a `'` before it, if it begins as one does. What
+/// is only a number, or one to call, is none.
 pub fn spreadsheet_safe(text: &str) -> Cow<'_, str> {
-    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+    let begins_like_one = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_number =
+        |rest: &str| rest.chars().all(|char| matches!(char, '0'..='9' | '.' | ',' | ' ' | '/'));
+    match begins_like_one && !text.strip_prefix(['+', '-']).is_some_and(is_number) {
         true => Cow::Owned(format!("'{text}")),
         false => Cow::Borrowed(text),
     }

@@ -95,6 +95,7 @@ impl<'a> Plan<'a> {
             0 => key == marks.deleted,
             _ => key == marks.removed,
         };
+        let holds_more = |value: &Value| value.is_object() || value.is_array();
         let refused = |path: Path| Err(WriteError::Reserved { path });
         let mut at = Path::ROOT;
         for (depth, segment) in op.path().segments().iter().enumerate() {
@@ -111,15 +112,16 @@ impl<'a> Plan<'a> {
             match value {
                 Value::Object(map) => {
                     for (key, value) in map {
-                        let inner = path.join(key.as_str());
                         if is_taken(path.segments().len(), key) {
-                            return refused(inner);
+                            return refused(path.join(key.as_str()));
                         }
-                        values.push((inner, value));
+                        if holds_more(value) {
+                            values.push((path.join(key.as_str()), value));
+                        }
                     }
                 }
                 Value::Array(items) => {
-                    let items = items.iter().enumerate();
+                    let items = items.iter().enumerate().filter(|(_, item)| holds_more(item));
                     values.extend(items.map(|(index, item)| (path.join(index), item)));
                 }
                 _ => {}

@@ -16,6 +16,7 @@ use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Standing, Step};
 
 use super::WriteError;
+use super::gather::gather;
 
 /// Puts `value` at a deleted item of a list, which brings it back, or deletes it once more.
 pub(super) fn restore(
@@ -65,7 +66,9 @@ pub(crate) fn bury(
     let pred: Vec<OpId> = hidden.iter().filter_map(made).collect();
     let obj = object(&standing.object);
     let op = Op { action: OpType::Delete, obj, key, pred: pred.into(), insert: false };
-    next_change(doc, time_s, message, |_| vec![op])
+    let (mut changes, _) = gather(doc, None, time_s)?;
+    changes.extend(next_change(doc, time_s, message, |_| vec![op])?);
+    Ok(changes)
 }
 
 fn object(id: &ObjectId) -> Object {

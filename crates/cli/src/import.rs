@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::arguments::{ImportArguments, PlaceArguments};
 use crate::local::{Local, file};
-use crate::output::Output;
+use crate::output::{Output, is_closed_pipe};
 pub(crate) use header::{DISPUTED, JSON, KEY, Rename};
 use rows::{Fault, Item, Line, Rows};
 use source::{Said, Source};
@@ -58,10 +58,15 @@ pub(crate) async fn run(
     progress.finish_and_clear();
     let taken = taken?;
     taken.faults_in_lines(&shown.to_string()).iter().for_each(|line| output.note(line));
-    output.result(&taken.to_json(&arguments.collection, *dry_run), || {
+    let told = output.result(&taken.to_json(&arguments.collection, *dry_run), || {
         taken.to_text(&arguments.collection, *dry_run)
-    })?;
-    Ok(if taken.is_all() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    });
+    match told {
+        // Rows that were not taken are told by the exit code, whether or not anybody reads the rest.
+        Err(error) if !(is_closed_pipe(&error) && !taken.is_all()) => Err(error),
+        _ if taken.is_all() => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
+    }
 }
 
 /// The replica, or in the place of one that does not exist yet an empty one, which goes with the folder.

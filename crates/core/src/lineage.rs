@@ -231,9 +231,8 @@ impl Lineage {
             self.identities[actor as usize] = Some(Identity::from_author(author));
         }
         let reserved = is_reserved(change.actor);
-        if reserved && self.changes.is_empty() {
-            // What begins with our genesis, or a birth, which builds on one.
-            self.marks = Marks::OURS;
+        if reserved && change.deps.is_empty() {
+            self.begin_with_genesis();
         }
         let settlement = change.message.filter(|_| !reserved).and_then(Settlement::from_message);
         let index = u32::try_from(self.changes.len()).expect("a document has under 2^32 changes");
@@ -379,7 +378,7 @@ impl Lineage {
         let only_touches = matches!(op.action, Action::Touch | Action::Count(_));
         let preds = op.preds.into_iter();
         let preds = preds.filter_map(|(counter, by)| Some((counter, *self.actors.get(&by)?)));
-        let preds: Vec<OpId> = preds.collect();
+        let preds: BTreeSet<OpId> = preds.collect();
         if self.containers[container as usize].is_only_noted || only_touches {
             self.touch(container, change);
             if matches!(op.action, Action::Make | Action::MakeText) {
@@ -410,10 +409,16 @@ impl Lineage {
         let before = held.merging.len();
         held.merging.retain(|held| !preds.contains(&held.op));
         held.lost_merging |= held.merging.len() < before;
+        held.buried.retain(|held| !preds.contains(&held.op));
+        if matches!(op.action, Action::Make | Action::MakeText | Action::MakeCounter(_)) {
+            held.made.insert(id);
+        }
         let made = |holds| Made { op: id, change, holds, buried: Vec::new() };
         match op.action {
             Action::Put(value) => written.entry(register).or_default().put(id, value),
-            Action::Delete => written.entry(register).or_default().delete(id, preds),
+            Action::Delete => {
+                written.entry(register).or_default().delete(id, preds.into_iter().collect());
+            }
             Action::Make | Action::MakeText => {
                 let depth = self.containers[container as usize].depth + 1;
                 let is_only_noted = op.action == Action::MakeText || depth > DEPTH_MAX;
@@ -450,15 +455,28 @@ impl Lineage {
         }
     }
 
+    /// Names what was removed as documents with our genesis do, of which it is the first change but for
+    /// what somebody forged.
+    fn begin_with_genesis(&mut self) {
+        self.marks = Marks::OURS;
+        let says_removed = |at: &u32| {
+            let register = &self.registers[*at as usize];
+            self.is_mark(register.container, &register.key)
+        };
+        self.removals = (0..self.registers.len() as u32).filter(says_removed).collect();
+    }
+
+    fn is_mark(&self, container: u32, key: &Key) -> bool {
+        let mark = if container == 0 { self.marks.deleted } else { self.marks.removed };
+        matches!(key, Key::Map(name) if &**name == mark)
+    }
+
     fn register(&mut self, container: u32, key: Key) -> u32 {
         if let Some(known) = self.register_by_key.get(&(container, key.clone())) {
             return *known;
         }
         let index = self.registers.len() as u32;
-        let is_root = container == 0;
-        if let Key::Map(name) = &key
-            && (&**name == if is_root { self.marks.deleted } else { self.marks.removed })
-        {
+        if self.is_mark(container, &key) {
             self.removals.insert(index);
         }
         self.register_by_key.insert((container, key.clone()), index);

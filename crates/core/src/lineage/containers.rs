@@ -48,24 +48,23 @@ pub(super) struct Burial {
 impl Lineage {
     /// Notes that a change decides about containers by deleting these. Nothing is noted, and the
     /// answer is `false`, if it decides nothing or deletes something else.
-    pub(super) fn bury(&mut self, at: u32, change: u32, preds: &[OpId]) -> bool {
+    pub(super) fn bury(&mut self, at: u32, change: u32, preds: &BTreeSet<OpId>) -> bool {
         let Some(settlement) = self.changes[change as usize].settlement.as_deref() else {
             return false;
         };
         let review = settlement.review;
         let register = &mut self.registers[at as usize];
-        let is_made = |op: &OpId| {
-            let mut made = register.merging.iter().chain(&register.buried);
-            made.any(|made| made.op == *op)
-        };
-        if preds.is_empty() || !preds.iter().all(is_made) {
+        // Whatever else took their place meanwhile: what a change is must not depend on what came first.
+        if preds.is_empty() || !preds.iter().all(|op| register.made.contains(op)) {
             return false;
         }
         let is_taken = |made: &mut Made| preds.contains(&made.op);
         let taken: Vec<Made> = register.merging.extract_if(.., is_taken).collect();
         register.buried.extend(taken);
         for made in register.buried.iter_mut().filter(|made| preds.contains(&made.op)) {
-            made.buried.push(change);
+            if made.buried.last() != Some(&change) {
+                made.buried.push(change);
+            }
         }
         let settles = self.question(at, change, &review) == Some(Question::Containers);
         let register = &mut self.registers[at as usize];
@@ -78,7 +77,7 @@ impl Lineage {
     }
 
     /// Counts, in every counter that the operation adds to.
-    pub(super) fn count(&mut self, at: u32, change: u32, by: i64, preds: &[OpId]) {
+    pub(super) fn count(&mut self, at: u32, change: u32, by: i64, preds: &BTreeSet<OpId>) {
         let register = &mut self.registers[at as usize];
         for made in register.merging.iter_mut().chain(&mut register.buried) {
             if let Holds::Counter { count, counted } = &mut made.holds

@@ -22,7 +22,9 @@ pub(super) struct Register {
     /// The containers and counters made in it that nothing took the place of. Beside those plain
     /// values cannot be seen.
     pub(super) merging: Vec<Made>,
-    /// Those that a decision deleted as nobody saw them.
+    /// The operations that ever made one in it.
+    pub(super) made: BTreeSet<OpId>,
+    /// Those that a decision deleted as nobody saw them, and that nothing else took the place of.
     pub(super) buried: Vec<Made>,
     /// Those decisions.
     pub(super) burials: Vec<Burial>,
@@ -82,6 +84,7 @@ impl Register {
             writes,
             open,
             merging,
+            made: BTreeSet::new(),
             buried,
             burials,
             lost_merging,
@@ -94,9 +97,9 @@ impl Register {
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last.clear();
-        let burials = self.settlements[Question::Containers as usize];
+        let settling = self.burials.iter().filter(|burial| burial.settles).count();
         self.settlements = Default::default();
-        self.settlements[Question::Containers as usize] = burials;
+        self.settlements[Question::Containers as usize] = settling as u32;
     }
 
     /// Whether one write says it all, and is seen.

@@ -45,7 +45,7 @@ impl Desk {
         let documents = self.json(replica, "export jobs");
         let documents = documents.as_array().expect("an array").iter();
         let named = documents.map(|it| {
-            let name = it["key"].as_str().or(it["id"].as_str()).expect("a name");
+            let name = it["key"].as_str().or_else(|| it["id"].as_str()).expect("a name");
             (name.to_owned(), it["value"].clone())
         });
         Value::Object(named.collect())
@@ -73,7 +73,14 @@ fn what_is_exported_is_taken_back_without_a_change() {
     desk.edit(
         "a",
         "3",
-        &["name=-5", "done=yes", "_key=x", "x:json=y", "big:=18446744073709551615"],
+        &[
+            "name=-5",
+            "at:={\"lat\":97.45424510282939}",
+            "done=yes",
+            "_key=x",
+            "x:json=y",
+            "big:=18446744073709551615",
+        ],
     );
     desk.ok("a", "add jobs 1 used 3");
     desk.ok("a", "append jobs 2 notes Two\u{a0}dogs,\u{a0}\"big\"");

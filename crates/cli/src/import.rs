@@ -63,7 +63,7 @@ pub(crate) async fn run(
     });
     match told {
         // Rows that were not taken are told by the exit code, whether or not anybody reads the rest.
-        Err(error) if !(is_closed_pipe(&error) && !taken.is_all()) => Err(error),
+        Err(error) if taken.is_all() || !is_closed_pipe(&error) => Err(error),
         _ if taken.is_all() => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),
     }

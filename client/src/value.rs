@@ -76,7 +76,7 @@ use std::ops::{Deref, DerefMut};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use at::{At, Held, content, shown_items, to_effective_json, to_json};
+pub(crate) use at::{At, Held, shown_items, to_effective_json, to_json};
 pub(crate) use effective::Effective;
 pub(crate) use marker::{Marker, from_scalar, normal, plain, same, to_scalar};
 pub(crate) use number::exact_number;

@@ -18,11 +18,11 @@
 
 mod again;
 mod births;
+mod by_hand;
 mod carry_out;
 mod decide;
 mod gather;
 mod plan;
-mod restore;
 mod set;
 mod text;
 mod transact;
@@ -39,12 +39,12 @@ use thiserror::Error;
 use crate::diff::Op;
 use crate::value::{Effective, Marker};
 pub(crate) use again::{Again, Written};
+pub(crate) use by_hand::discard;
 use carry_out::carry_out;
 pub(crate) use decide::{decide, found, object};
 use gather::gather;
 use plan::Plan;
 use rejoin_core::Path;
-pub(crate) use restore::bury;
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.

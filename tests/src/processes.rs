@@ -17,6 +17,63 @@ pub struct Rejoin {
     folder: PathBuf,
 }
 
+/// A desk with one replica, `a.redb`, in a folder of its own.
+#[derive(Debug)]
+pub struct Desk {
+    /// Its commands.
+    pub rejoin: Rejoin,
+    /// Where everything is, for as long as the desk is there.
+    pub folder: tempfile::TempDir,
+}
+
+impl Desk {
+    /// A desk without anything on it.
+    ///
+    /// # Panics
+    /// There is no place for a folder.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { rejoin: Rejoin::in_dir(folder.path()), folder }
+    }
+
+    /// What a command about the replica prints for programs.
+    ///
+    /// # Panics
+    /// It failed.
+    #[track_caller]
+    pub fn json(&self, line: &str) -> Value {
+        self.rejoin.json(Self::arguments(line))
+    }
+
+    /// What it prints for people.
+    ///
+    /// # Panics
+    /// It failed.
+    #[track_caller]
+    pub fn text(&self, line: &str) -> String {
+        self.rejoin.ok(Self::arguments(line))
+    }
+
+    /// Why it failed.
+    ///
+    /// # Panics
+    /// It did not.
+    #[track_caller]
+    pub fn refused(&self, line: &str) -> String {
+        self.rejoin.refused(Self::arguments(line))
+    }
+
+    fn arguments(line: &str) -> impl Iterator<Item = &str> {
+        ["--replica", "a.redb"].into_iter().chain(line.split(' '))
+    }
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// How a process ended, and what it printed.
 #[derive(Debug)]
 pub struct Ended {

@@ -1,34 +1,7 @@
 //! What a desk asks all day: what waits to be sent, what was deleted and by whom, and the way back.
 
-use rejoin_tests::processes::{Rejoin, RelayProcess};
+use rejoin_tests::processes::{Desk, RelayProcess};
 use serde_json::{Value, json};
-
-struct Desk {
-    rejoin: Rejoin,
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self { rejoin: Rejoin::in_dir(folder.path()), folder }
-    }
-
-    #[track_caller]
-    fn json(&self, line: &str) -> Value {
-        self.rejoin.json(["--replica", "a.redb"].into_iter().chain(line.split(' ')))
-    }
-
-    #[track_caller]
-    fn text(&self, line: &str) -> String {
-        self.rejoin.ok(["--replica", "a.redb"].into_iter().chain(line.split(' ')))
-    }
-
-    #[track_caller]
-    fn refused(&self, line: &str) -> String {
-        self.rejoin.refused(["--replica", "a.redb"].into_iter().chain(line.split(' ')))
-    }
-}
 
 /// The row of the document with this key.
 #[track_caller]

@@ -128,17 +128,40 @@ fn a_device_that_was_away_pays_for_what_changed() {
     assert_eq!(counters.documents_loaded, 0, "the relay loads no document");
 }
 
-#[test]
-fn another_address_of_the_same_relay_costs_no_more() {
-    let mut meeting = Meeting::new(10);
+fn create(document: usize) -> Edit {
+    let fields = json!({ "status": "booked" });
+    edit(document, Content::Fields(fields.as_object().unwrap().clone()))
+}
+
+/// Two replicas that hold 300 documents, all of them at the relay.
+fn three_hundred_documents(seed: u64) -> (Meeting, usize, usize) {
+    let mut meeting = Meeting::new(seed);
     let (desk, van) =
         (meeting.join(EngineOptions::default()), meeting.join(EngineOptions::default()));
-    let fields = json!({ "status": "booked" });
-    let create = |document| edit(document, Content::Fields(fields.as_object().unwrap().clone()));
     meeting.edit(desk, (0..300).map(create).collect());
     meeting.connect(desk);
     meeting.connect(van);
     meeting.settle(van);
+    (meeting, desk, van)
+}
+
+/// The relay loses everything; who was there brings it back, and who comes late gets it.
+fn a_new_relay_gets_everything(meeting: &mut Meeting, desk: usize, van: usize) {
+    meeting.replace_relay();
+    meeting.connect(van);
+    meeting.settle(van);
+    meeting.connect(desk);
+    meeting.settle(desk);
+    assert_eq!(digest(meeting, desk), digest(meeting, van));
+    let late = meeting.join(EngineOptions::default());
+    meeting.connect(late);
+    meeting.settle(late);
+    assert_eq!(digest(meeting, desk), digest(meeting, late));
+}
+
+#[test]
+fn another_address_of_the_same_relay_costs_no_more() {
+    let (mut meeting, desk, van) = three_hundred_documents(10);
     meeting.disconnect(van);
     meeting.edit(desk, vec![set(5, "status", "done")]);
     meeting.settle(desk);
@@ -149,45 +172,19 @@ fn another_address_of_the_same_relay_costs_no_more() {
     meeting.disconnect(van);
 
     // Another relay at either address has another store, in which positions mean something else.
-    meeting.replace_relay();
-    meeting.connect_to(van, "ws://table/sync");
-    meeting.settle(van);
-    meeting.connect(desk);
-    meeting.settle(desk);
-    assert_eq!(digest(&meeting, desk), digest(&meeting, van));
-    let late = meeting.join(EngineOptions::default());
-    meeting.connect(late);
-    meeting.settle(late);
-    assert_eq!(digest(&meeting, desk), digest(&meeting, late), "the new relay has everything");
+    a_new_relay_gets_everything(&mut meeting, desk, van);
 }
 
 #[test]
 fn a_relay_that_lost_everything_gets_it_back() {
-    let mut meeting = Meeting::new(8);
-    let (desk, van) =
-        (meeting.join(EngineOptions::default()), meeting.join(EngineOptions::default()));
-    let fields = json!({ "status": "booked" });
-    let create = |document| edit(document, Content::Fields(fields.as_object().unwrap().clone()));
-    meeting.edit(desk, (0..300).map(create).collect());
-    meeting.connect(desk);
-    meeting.connect(van);
-    meeting.settle(desk);
+    let (mut meeting, desk, van) = three_hundred_documents(8);
     meeting.disconnect(desk);
     meeting.disconnect(van);
     meeting.edit(van, (290..310).map(create).collect());
     meeting.edit(van, vec![set(5, "status", "done")]);
     meeting.edit(desk, vec![set(6, "status", "done")]);
 
-    meeting.replace_relay();
-    meeting.connect(van);
-    meeting.settle(van);
-    meeting.connect(desk);
-    meeting.settle(desk);
-    assert_eq!(digest(&meeting, desk), digest(&meeting, van));
-    let late = meeting.join(EngineOptions::default());
-    meeting.connect(late);
-    meeting.settle(late);
-    assert_eq!(digest(&meeting, late), digest(&meeting, desk));
+    a_new_relay_gets_everything(&mut meeting, desk, van);
     assert_eq!(meeting.relay.counters().documents_loaded, 0);
 }
 

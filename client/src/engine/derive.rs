@@ -17,7 +17,7 @@ use crate::review::REVIEWS;
 use crate::store::{
     CandidateRow, DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow,
 };
-use crate::value::{At, Effective, Held, content, to_effective_json, to_json};
+use crate::value::{At, Effective, Held, to_effective_json, to_json};
 use crate::write::{found, object};
 
 /// What follows from a lineage.
@@ -136,11 +136,11 @@ fn read_containers(doc: &Automerge, at: At<'_>, effective: &Effective, standing:
         return;
     }
     let shown =
-        found(doc, standing).and_then(|(object, prop)| content(as_read, at.held(&object, prop)?));
+        found(doc, standing).and_then(|(object, prop)| as_read.content(at.held(&object, prop)?));
     let read = |container: &ObjectId| {
         let id = object(container);
         let kind = doc.object_type(&id).ok()?;
-        content(as_read, Held::Object(kind, id))
+        as_read.content(Held::Object(kind, id))
     };
     for unsettled in standing.unsettled.iter_mut().filter(|it| is_about_containers(it)) {
         let candidates = std::mem::take(&mut unsettled.candidates).into_iter();

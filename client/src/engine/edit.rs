@@ -1,7 +1,5 @@
 //! Local edits: from what a person asked to changes in the store and the outbox.
 
-use std::sync::Arc;
-
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
 use rejoin_core::lineage::{Marks, Question};
@@ -139,17 +137,8 @@ impl Engine {
         }
         let identity = self.identity.as_ref();
         document.ensure_actor(identity, || self.loaded.actor(&id, &mut self.random));
-        let mut imported = None;
-        let (written, outcome) = match &edit.content {
-            Content::Row(said) => {
-                let imported = imported.insert(turn.txn.imported(&id)?);
-                let before = imported.clone();
-                let written = self.write_row(turn, &id, &row, &mut document, said, imported)?;
-                turn.dirty |= *imported != before;
-                written
-            }
-            _ => (self.write_content(turn, &id, &row, &mut document, &edit)?, None),
-        };
+        let Written { changes: written, row: outcome, imported } =
+            self.write_content(turn, &id, &row, &mut document, &edit)?;
         changes.extend(written);
         let (heads, changes, outbox) = match changes.is_empty() {
             true => {
@@ -168,66 +157,10 @@ impl Engine {
         };
         if let Some(imported) = imported {
             turn.txn.put_imported(&id, &imported)?;
+            turn.dirty = true;
         }
         let created = before.is_none() && !changes.is_empty();
         Ok(Edited { document: id, heads, changes, created, outbox, row: outcome })
-    }
-
-    /// Writes what a row says that the document does not, and that its file did not say before.
-    fn write_row(
-        &mut self,
-        turn: &Turn,
-        id: &DocumentId,
-        row: &DocumentRow,
-        document: &mut LoadedDocument,
-        said: &Row,
-        imported: &mut ImportedRow,
-    ) -> Result<(Vec<Change>, Option<Box<RowOutcome>>), EditError> {
-        let schema = self.schema(&turn.txn, row)?;
-        let derived = self.derived(turn, id, row, document, &schema)?;
-        let current = current_value(turn, id, document, &derived, &schema)?;
-        let mut plan = import::plan(said, &current, imported, &schema, document.marks())?;
-        plan.ops.retain(|op| !is_said_already(op, &derived, self.identity.as_ref()));
-        if !plan.ops.is_empty() && row.next > 0 {
-            import::note_reviews(&self.store.read()?, &row.space, id, &mut plan)?;
-        }
-        let written = self.write_ops(turn, id, document, &plan.ops, &derived, &schema)?;
-        Ok((written, Some(Box::new(plan.outcome))))
-    }
-
-    /// What follows from a document's lineage where it may not read as Automerge shows it.
-    fn derived(
-        &self,
-        turn: &Turn,
-        id: &DocumentId,
-        row: &DocumentRow,
-        document: &mut LoadedDocument,
-        schema: &Arc<Schema>,
-    ) -> Result<Derived, EditError> {
-        let mut row = row.clone();
-        row.uneasy |= turn.has_branched(id);
-        match row.uneasy {
-            true => Ok(derive(id, &mut row, document, schema, true)?),
-            false => Ok(Derived::default()),
-        }
-    }
-
-    /// Writes what somebody did who sees the document as it is.
-    fn write_ops(
-        &self,
-        turn: &Turn,
-        id: &DocumentId,
-        document: &mut LoadedDocument,
-        ops: &[Op],
-        derived: &Derived,
-        schema: &Schema,
-    ) -> Result<Vec<Change>, EditError> {
-        let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
-        check_writers(schema, role, ops)?;
-        let effective = derived.effective();
-        let (time_s, marks) = (turn.unix_s, document.marks());
-        let options = WriteOptions { base: None, time_s, message: None, effective, marks };
-        Ok(write(&mut document.doc, id, ops, &options)?)
     }
 
     /// Writes what an edit says into the document.
@@ -238,19 +171,40 @@ impl Engine {
         row: &DocumentRow,
         document: &mut LoadedDocument,
         edit: &Edit,
-    ) -> Result<Vec<Change>, EditError> {
+    ) -> Result<Written, EditError> {
         let schema = self.schema(&turn.txn, row)?;
-        let derived = self.derived(turn, id, row, document, &schema)?;
         let mut row = row.clone();
         row.uneasy |= turn.has_branched(id);
+        let derived = match row.uneasy {
+            true => derive(id, &mut row, document, &schema, true)?,
+            false => Derived::default(),
+        };
         if let Content::Decide { review, decision, why } = &edit.content {
             self.check_right(&schema, &derived, review)?;
             let (why, time_s) = (why.clone(), turn.unix_s);
-            return settle_review(id, document, &derived, review, decision, why, time_s);
+            let changes = settle_review(id, document, &derived, review, decision, why, time_s)?;
+            return Ok(Written { changes, ..Written::default() });
         }
-        let (base, mut ops) = edit_ops(turn, id, edit, document, &derived, &schema)?;
-        if matches!(edit.content, Content::Fields(_)) {
+        let mut written = Written::default();
+        let (base, mut ops) = match &edit.content {
+            Content::Row(said) => {
+                let current = current_value(turn, id, document, &derived, &schema)?;
+                let before = turn.txn.imported(id)?;
+                let mut imported = before.clone();
+                let plan = import::plan(said, &current, &mut imported, &schema, document.marks())?;
+                written.imported = Some(imported).filter(|imported| *imported != before);
+                written.row = Some(Box::new(plan.outcome));
+                (None, plan.ops)
+            }
+            _ => edit_ops(turn, id, edit, document, &derived, &schema)?,
+        };
+        if matches!(edit.content, Content::Fields(_) | Content::Row(_)) {
             ops.retain(|op| !is_said_already(op, &derived, self.identity.as_ref()));
+        }
+        // A document that is being made has no reviews.
+        let may_be_reviewed = row.next > 0 && !ops.is_empty();
+        if let Some(outcome) = written.row.as_deref_mut().filter(|_| may_be_reviewed) {
+            import::note_reviews(&self.store.read()?, &row.space, id, &ops, outcome)?;
         }
         let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
         check_writers(&schema, role, &ops)?;
@@ -268,7 +222,8 @@ impl Engine {
             effective: seen.as_ref().or_else(|| derived.effective()),
             marks: document.marks(),
         };
-        Ok(write(&mut document.doc, id, &ops, &options)?)
+        written.changes = write(&mut document.doc, id, &ops, &options)?;
+        Ok(written)
     }
 
     /// Writes local changes and their place in the outbox.
@@ -313,6 +268,15 @@ impl Engine {
         }
         Ok(Some(turn.txn.push_outbox(row)?))
     }
+}
+
+/// What an edit wrote into a document, and what is to be remembered of its file.
+#[derive(Debug, Default)]
+struct Written {
+    changes: Vec<Change>,
+    row: Option<Box<RowOutcome>>,
+    /// What files said of the document, if that is something new.
+    imported: Option<ImportedRow>,
 }
 
 /// A document made by this edit, with its genesis.

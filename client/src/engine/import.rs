@@ -110,15 +110,16 @@ pub(super) fn note_reviews(
     view: &ReadView,
     space: &SpaceName,
     id: &DocumentId,
-    plan: &mut RowPlan,
+    ops: &[Op],
+    outcome: &mut RowOutcome,
 ) -> Result<(), EditError> {
     let written: Vec<String> =
-        plan.ops.iter().flat_map(Op::places).map(|path| path.to_string()).collect();
+        ops.iter().flat_map(Op::places).map(|path| path.to_string()).collect();
     for review in view.reviews_of(id)? {
         let Some(row) = view.review(space, &review)? else { continue };
         let fields = match row.settled {
-            Some(_) => &mut plan.outcome.decided,
-            None => &mut plan.outcome.under_review,
+            Some(_) => &mut outcome.decided,
+            None => &mut outcome.under_review,
         };
         if written.contains(&row.field) && !fields.contains(&row.field) {
             fields.push(row.field);

@@ -12,7 +12,7 @@ use super::derive::Derived;
 use super::view::path_of;
 use super::{Decision, EditError, Engine, LoadedDocument, Op, to_automerge};
 use crate::value::{Effective, shown_items};
-use crate::write::{WriteOptions, bury, decide, object, write};
+use crate::write::{WriteOptions, decide, discard, object, write};
 
 impl Engine {
     /// Refuses to settle a review about a field that only other roles may write.
@@ -80,7 +80,7 @@ pub(super) fn settle_review(
             _ => write_seen(id, document, effective, standing, taken, time_s)?,
         };
         let hidden = &unsettled.containers;
-        written.extend(bury(&mut document.doc, standing, hidden, time_s, &message)?);
+        written.extend(discard(&mut document.doc, standing, hidden, time_s, &message)?);
         return Ok(written);
     }
     let written = decide(&mut document.doc, standing, &between, value, time_s, &message)?;

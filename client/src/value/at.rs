@@ -56,11 +56,6 @@ pub(crate) fn to_effective_json(
     Value::Object(at.map(&ROOT, 0))
 }
 
-/// What one place of a document reads as, and of a container what is in it.
-pub(crate) fn content(at: At<'_>, held: Held) -> Option<Value> {
-    at.json(held, 0)
-}
-
 /// The indices of the list items that show, by the operations that Automerge names them by.
 pub(crate) fn shown_items(
     doc: &Automerge,
@@ -221,6 +216,11 @@ impl<'a> At<'a> {
     fn map(&self, map: &ObjId, depth: usize) -> Map<String, Value> {
         let entries = self.entries(map).into_iter();
         entries.filter_map(|(key, held)| Some((key, self.json(held, depth)?))).collect()
+    }
+
+    /// What is held as JSON, with what is in it; nothing for a removed map.
+    pub(crate) fn content(&self, held: Held) -> Option<Value> {
+        self.json(held, 0)
     }
 
     /// The value, unless it is a removed map.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{
-    ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, Prop, ReadDoc,
-    ScalarValue,
+    Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, Prop, ReadDoc, ScalarValue,
 };
-use rejoin_core::change::{Birth, ObjectId};
+use rejoin_core::change::Birth;
 
+use super::decide::object;
 use super::transact::transact;
 use super::tree::{NodeId, Object, Place};
 use super::{BIRTHS_PER_CHANGE, BYTES_PER_CHANGE, OPS_PER_CHANGE, WriteError, WriteOptions};
@@ -122,9 +122,9 @@ impl Writer<'_> {
             }
         }
         self.doc.apply_changes(new.iter().cloned())?;
-        for (id, object) in self.ids.iter_mut().zip(&self.edit.objects) {
-            if let Object::Born(number) = object {
-                *id = born_id(&self.edit.births[*number]);
+        for (id, made) in self.ids.iter_mut().zip(&self.edit.objects) {
+            if let Object::Born(number) = made {
+                *id = Some(object(&self.edit.births[*number].object()));
             }
         }
         Ok(new)
@@ -320,13 +320,4 @@ fn hash(birth: &Birth) -> ChangeHash {
 fn change(birth: &Birth) -> Result<Change, WriteError> {
     Change::from_bytes(birth.encode())
         .map_err(|source| WriteError::Birth { key: birth.key.clone(), source: Box::new(source) })
-}
-
-/// The container a birth made. Automerge finds it by counter and actor; the last field is only
-/// where it looks for the actor first.
-fn born_id(birth: &Birth) -> Option<ObjId> {
-    match birth.object() {
-        ObjectId::Root => None,
-        ObjectId::Op { counter, actor } => Some(ObjId::Id(counter, ActorId::from(actor.0), 0)),
-    }
 }

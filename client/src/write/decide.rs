@@ -7,9 +7,9 @@ use rejoin_core::lineage::{Standing, Step};
 use serde_json::Value;
 
 use super::WriteError;
+use super::by_hand::restore;
 use super::carry_out::{delete, put};
 use super::gather::gather;
-use super::restore::restore;
 use super::transact::transact;
 use crate::value::to_scalar;
 

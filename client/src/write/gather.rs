@@ -6,7 +6,7 @@ use automerge::{Automerge, Change, ChangeHash, ReadDoc};
 use rejoin_core::limits::HEADS_EASY_MAX;
 
 use super::WriteError;
-use super::restore::last_of;
+use super::by_hand::last_of;
 
 /// Writes changes that build on these heads, or on the current ones, many at a time, until few are
 /// left. Gives the changes, and what is left of `heads`.

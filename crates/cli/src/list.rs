@@ -11,7 +11,7 @@ use crate::deleted;
 use crate::layout::{Table, one_line, width};
 use crate::local::Local;
 use crate::output::{Output, count};
-use crate::values::{Condition, at, entry_json, plain};
+use crate::values::{Condition, at, entry_json};
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -80,9 +80,9 @@ pub(crate) fn table<'a>(
     let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string))).keeping(kept);
     for (entry, mark, more) in rows {
         let key = key(entry) + mark;
-        let cells = fields
-            .iter()
-            .map(|field| at(&entry.value, field).map(plain).unwrap_or_default().into_owned());
+        let cells = fields.iter().map(|field| {
+            at(&entry.value, field).map(rejoin::shown).unwrap_or_default().into_owned()
+        });
         table.row(std::iter::once(key).chain(more).chain(cells));
     }
     table
@@ -146,7 +146,7 @@ fn survey(entries: &[Entry]) -> BTreeMap<&str, Field> {
     let mut fields: BTreeMap<&str, Field> = BTreeMap::new();
     for entry in entries {
         for (name, value) in entry.value.as_object().into_iter().flatten() {
-            let text = plain(value);
+            let text = rejoin::shown(value);
             if text.is_empty() {
                 continue;
             }

@@ -3,8 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::Context;
-pub(crate) use rejoin::shown as plain;
-use rejoin::{Entry, JsonError, Op, Path, Segment, exact_json};
+use rejoin::{Entry, JsonError, Op, Path, Segment, exact_json, shown};
 use serde_json::{Map, Value, json};
 
 /// One `FIELD=TEXT` or `FIELD:=JSON`.
@@ -113,7 +112,7 @@ impl FromStr for Condition {
 impl Condition {
     /// Whether the field reads like this. An absent field reads like an empty one.
     pub(crate) fn is_met(&self, entry: &Entry) -> bool {
-        at(&entry.value, &self.field).map(plain).as_deref().unwrap_or_default() == self.value
+        at(&entry.value, &self.field).map(shown).as_deref().unwrap_or_default() == self.value
     }
 }
 

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::identity::author_json;
 use crate::layout::one_line;
 use crate::reviews::{is_about_two, name, short_id, shown};
-use crate::values::plain;
 
 /// One line for each field; what does not fit in a line stands below its name, and so does what
 /// about it is not agreed.
@@ -26,7 +25,7 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
             Some(value @ (Value::Object(_) | Value::Array(_))) => {
                 serde_json::to_string_pretty(value).unwrap_or_default()
             }
-            Some(value) => plain(value).into_owned(),
+            Some(value) => rejoin::shown(value).into_owned(),
         };
         let below = format!("\n{:width$}  ", "");
         let label = one_line(name);

@@ -1,7 +1,7 @@
 //! `rejoin watch`: changes as they come.
 
 use anyhow::Result;
-use rejoin::{Change, Collection, Status, WatchEvent};
+use rejoin::{Change, Collection, Status, WatchEvent, shown};
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 
@@ -10,7 +10,6 @@ use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::Output;
 use crate::sync::{StatusLine, status_json};
-use crate::values::plain;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -106,7 +105,7 @@ fn text(change: &Change, value: &Value) -> String {
         return format!("{key}: deleted");
     }
     let field = |name: &String| match value.get(name) {
-        Some(now) => one_line(&format!("{name}={}", plain(now))),
+        Some(now) => one_line(&format!("{name}={}", shown(now))),
         None => one_line(&format!("{name} removed")),
     };
     let fields: Vec<_> = change.fields.iter().map(field).collect();

@@ -401,7 +401,7 @@ impl Lineage {
             None if says_removed => {}
             _ => self.touch(container, change),
         }
-        if op.action == Action::Delete && self.bury(register, change, &preds) {
+        if op.action == Action::Delete && self.discard(register, change, &preds) {
             self.note_several(register);
             return;
         }
@@ -409,11 +409,11 @@ impl Lineage {
         let before = held.merging.len();
         held.merging.retain(|held| !preds.contains(&held.op));
         held.lost_merging |= held.merging.len() < before;
-        held.buried.retain(|held| !preds.contains(&held.op));
+        held.discarded.retain(|held| !preds.contains(&held.op));
         if matches!(op.action, Action::Make | Action::MakeText | Action::MakeCounter(_)) {
             held.made.insert(id);
         }
-        let made = |holds| Made { op: id, change, holds, buried: Vec::new() };
+        let made = |holds| Made { op: id, change, holds, discarded: Vec::new() };
         match op.action {
             Action::Put(value) => written.entry(register).or_default().put(id, value),
             Action::Delete => {

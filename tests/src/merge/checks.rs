@@ -132,12 +132,12 @@ impl Checker {
                 settled.insert((said.review, std::cmp::Reverse((change.hash, path))), row);
             }
         }
-        for place in at.history.places_buried() {
-            for burial in at.fold.buried(at.history, place, at.set) {
-                let change = &at.history.changes[burial];
+        for place in at.history.places_discarded() {
+            for discard in at.fold.discarded(at.history, place, at.set) {
+                let change = &at.history.changes[discard];
                 let Some(said) = &change.said else { continue };
                 *self.found.entry("settled").or_default() += 1;
-                let by = row(&at.candidate(burial, None));
+                let by = row(&at.candidate(discard, None));
                 let (dismissed, why) = (said.dismissed, said.why.clone());
                 let path = at.history.path(place);
                 let row = ReviewRow {

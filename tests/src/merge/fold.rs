@@ -310,22 +310,22 @@ impl Fold {
         let settled = writes.filter(|(write, judged)| {
             set.contains(&write.change) && judged.settles == Some(question)
         });
-        let buried = match question {
-            Question::Containers => self.buried(history, place, set).len(),
+        let discarded = match question {
+            Question::Containers => self.discarded(history, place, set).len(),
             _ => 0,
         };
-        self.named(history, place, question, settled.count() + buried)
+        self.named(history, place, question, settled.count() + discarded)
     }
 
     /// Decisions about containers at a place that settle what was asked.
-    pub fn buried(&self, history: &History, place: &Place, set: &Set) -> BTreeSet<usize> {
-        let burials = history.burials(place, set).into_iter().map(|(change, _)| change);
-        let settles = |burial: &usize| {
-            let change = &history.changes[*burial];
+    pub fn discarded(&self, history: &History, place: &Place, set: &Set) -> BTreeSet<usize> {
+        let discards = history.discards(place, set).into_iter().map(|(change, _)| change);
+        let settles = |discard: &usize| {
+            let change = &history.changes[*discard];
             let review = self.review(history, place, Question::Containers, &change.ancestors);
             change.said.as_ref().is_some_and(|said| said.review == review)
         };
-        burials.filter(settles).collect()
+        discards.filter(settles).collect()
     }
 
     /// The name of a review that was settled so often before.

@@ -57,7 +57,7 @@ pub struct History {
     inside: BTreeMap<Option<OpId>, Set>,
     /// Decisions that deleted containers and counters which others hid: the change, and what it
     /// deleted.
-    burials: BTreeMap<Place, Vec<(usize, Vec<OpId>)>>,
+    discards: BTreeMap<Place, Vec<(usize, Vec<OpId>)>>,
     /// What every change added to counters, by how much and to which.
     counts: BTreeMap<Place, Vec<(usize, i64, Vec<OpId>)>>,
 }
@@ -74,7 +74,7 @@ pub struct Made {
     /// The changes that wrote in it.
     pub written: Set,
     /// The decisions that deleted it.
-    pub buried: Set,
+    pub discarded: Set,
     /// What a counter came to.
     pub count: i64,
 }
@@ -224,12 +224,12 @@ impl History {
         if let OpType::Increment(by) = op.action {
             self.counts.entry(place.clone()).or_default().push((change, by, takes.clone()));
         }
-        let is_burial = op.action == OpType::Delete
+        let is_discard = op.action == OpType::Delete
             && self.changes[change].said.is_some()
             && !takes.is_empty()
             && takes.iter().all(|taken| self.is_merging(&place, taken));
-        if is_burial {
-            self.burials.entry(place.clone()).or_default().push((change, takes.clone()));
+        if is_discard {
+            self.discards.entry(place.clone()).or_default().push((change, takes.clone()));
         }
         if puts || is_write {
             let count = match &op.action {
@@ -239,7 +239,7 @@ impl History {
             let row = Row { change, id: id.clone(), plain: plain.clone(), puts, takes, count };
             self.rows.entry(place.clone()).or_default().push(row);
         }
-        if is_write && !is_burial && !self.changes[change].reserved {
+        if is_write && !is_discard && !self.changes[change].reserved {
             let is_deletion = plain.is_none();
             let value = plain.or_else(|| self.left_over(change, &place));
             self.left_over += u64::from(is_deletion && value.is_some());
@@ -269,10 +269,10 @@ impl History {
     pub fn made_at(&self, place: &Place, set: &Set) -> Vec<Made> {
         let rows = self.rows.get(place).map_or(&[][..], Vec::as_slice).iter();
         let rows: Vec<&Row> = rows.filter(|row| set.contains(&row.change)).collect();
-        let burials = self.burials(place, set);
+        let discards = self.discards(place, set);
         let is_gone = |row: &Row| {
             let mut others = rows.iter().filter(|other| other.takes.contains(&row.id));
-            others.any(|other| !burials.iter().any(|(change, _)| *change == other.change))
+            others.any(|other| !discards.iter().any(|(change, _)| *change == other.change))
         };
         let merging = rows.iter().filter(|row| row.puts && row.plain.is_none());
         let made = merging.filter(|row| !is_gone(row)).map(|row| {
@@ -283,13 +283,13 @@ impl History {
             let counts: Vec<_> = counts.collect();
             let inside = self.inside(Some(&row.id)).intersection(set).copied().collect();
             let counted = counts.iter().map(|(change, ..)| *change).collect();
-            let mine = burials.iter().filter(|(_, taken)| taken.contains(&row.id));
+            let mine = discards.iter().filter(|(_, taken)| taken.contains(&row.id));
             Made {
                 change: row.change,
                 op: row.id.clone(),
                 kind,
                 written: if kind.is_some() { inside } else { counted },
-                buried: mine.map(|(change, _)| *change).collect(),
+                discarded: mine.map(|(change, _)| *change).collect(),
                 count: row.count + counts.iter().map(|(_, by, _)| by).sum::<i64>(),
             }
         });
@@ -297,14 +297,14 @@ impl History {
     }
 
     /// Decisions about containers at a place, and what each deleted, where these changes are known.
-    pub fn burials(&self, place: &Place, set: &Set) -> Vec<(usize, Vec<OpId>)> {
-        let burials = self.burials.get(place).map_or(&[][..], Vec::as_slice).iter();
-        burials.filter(|(change, _)| set.contains(change)).cloned().collect()
+    pub fn discards(&self, place: &Place, set: &Set) -> Vec<(usize, Vec<OpId>)> {
+        let discards = self.discards.get(place).map_or(&[][..], Vec::as_slice).iter();
+        discards.filter(|(change, _)| set.contains(change)).cloned().collect()
     }
 
     /// Places at which somebody decided about containers.
-    pub fn places_buried(&self) -> impl Iterator<Item = &Place> {
-        self.burials.keys()
+    pub fn places_discarded(&self) -> impl Iterator<Item = &Place> {
+        self.discards.keys()
     }
 
     /// What a change leaves at a field by deleting: nothing, or the winner of the values it did

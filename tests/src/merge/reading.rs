@@ -74,7 +74,7 @@ pub fn lost(history: &History, set: &Set) -> Vec<String> {
         let Slot::Key(key) = &place.slot else { return true };
         let there = history.doc.get_all_at(&map, key.as_str(), &heads).unwrap_or_default();
         let is_decided =
-            || history.burials(place, set).iter().any(|(_, buried)| buried.contains(id));
+            || history.discards(place, set).iter().any(|(_, discarded)| discarded.contains(id));
         set.contains(change)
             && !there.iter().any(|(_, there)| named(there).as_ref() == Some(id))
             && !is_decided()
@@ -90,13 +90,14 @@ pub fn hidden(history: &History, fold: &Fold, set: &Set, place: &Place) -> Vec<C
     let (shown, lists) = Default::default();
     let reading = Reading { history, fold, set, heads, shown, lists };
     let made = history.made_at(place, set);
-    let reads = made.iter().filter(|made| made.buried.is_empty());
+    let reads = made.iter().filter(|made| made.discarded.is_empty());
     let reads = reads.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
     let read = reads.and_then(|made| reading.made(made));
     let choice = |made: &Made| {
-        let is_overlooked =
-            |change: &usize| made.buried.iter().all(|burial| history.concurrent(*burial, *change));
-        let is_hidden = match made.buried.is_empty() {
+        let is_overlooked = |change: &usize| {
+            made.discarded.iter().all(|discard| history.concurrent(*discard, *change))
+        };
+        let is_hidden = match made.discarded.is_empty() {
             true => reads.is_some_and(|reads| reads.op != made.op),
             false => made.written.iter().any(is_overlooked),
         };
@@ -122,7 +123,7 @@ pub fn is_out_of_sight(history: &History, set: &Set, place: &Place) -> bool {
     while let Some(op) = object {
         let around = history.place_of(op);
         let made = history.made_at(around, set);
-        let seen = made.iter().filter(|made| made.buried.is_empty());
+        let seen = made.iter().filter(|made| made.discarded.is_empty());
         let seen = seen.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
         let is_there = made.iter().any(|made| made.op == *op);
         if is_there && seen.is_none_or(|seen| seen.op != *op) {

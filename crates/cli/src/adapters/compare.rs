@@ -8,7 +8,6 @@ use crate::arguments::ReconcileArguments;
 use crate::clock::{utc, utc_of_ms};
 use crate::layout::{Table, one_line, width, wrap};
 use crate::output::{Text, count};
-use crate::values::plain;
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().map_or(&[], Vec::as_slice)
@@ -58,7 +57,11 @@ pub(super) fn plan(answer: &Value) -> Text {
             };
             if let Some(fields) = example["change"].as_object() {
                 for (field, values) in fields {
-                    say(field, plain(&values[0]).into_owned(), plain(&values[1]).into_owned());
+                    say(
+                        field,
+                        rejoin::shown(&values[0]).into_owned(),
+                        rejoin::shown(&values[1]).into_owned(),
+                    );
                 }
             } else if let Some(fault) = example["misfit"].as_str() {
                 say("(no row)", String::new(), fault.to_owned());

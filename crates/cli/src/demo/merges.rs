@@ -118,5 +118,5 @@ async fn scalar(device: &Device) -> Result<Merge> {
 }
 
 fn plain(value: &Value) -> String {
-    crate::values::plain(value).into_owned()
+    rejoin::shown(value).into_owned()
 }

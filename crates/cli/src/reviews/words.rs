@@ -4,7 +4,6 @@ use rejoin::{Review, ReviewKind, ReviewState, ReviewedDocument};
 use serde_json::Value;
 
 use crate::clock::utc_of_ms;
-use crate::values::plain;
 
 /// Whether it is settled by changing one of two documents.
 pub(crate) fn is_about_two(review: &Review) -> bool {
@@ -78,6 +77,6 @@ pub(crate) fn shown(value: Option<&Value>) -> String {
     match value {
         None => "(none)".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "(empty)".to_owned(),
-        Some(value) => plain(value).into_owned(),
+        Some(value) => rejoin::shown(value).into_owned(),
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Made {
     pub(super) change: u32,
     pub(super) holds: Holds,
     /// The decisions that deleted it.
-    pub(super) buried: Vec<u32>,
+    pub(super) discarded: Vec<u32>,
 }
 
 /// What was made.
@@ -39,7 +39,7 @@ pub(super) enum Holds {
 
 /// A change with a settlement that deletes hidden containers.
 #[derive(Debug, Clone)]
-pub(super) struct Burial {
+pub(super) struct Discard {
     pub(super) change: u32,
     /// Whether it settles the question that was open to its author.
     pub(super) settles: bool,
@@ -48,7 +48,7 @@ pub(super) struct Burial {
 impl Lineage {
     /// Notes that a change decides about containers by deleting these. Nothing is noted, and the
     /// answer is `false`, if it decides nothing or deletes something else.
-    pub(super) fn bury(&mut self, at: u32, change: u32, preds: &BTreeSet<OpId>) -> bool {
+    pub(super) fn discard(&mut self, at: u32, change: u32, preds: &BTreeSet<OpId>) -> bool {
         let Some(settlement) = self.changes[change as usize].settlement.as_deref() else {
             return false;
         };
@@ -60,17 +60,17 @@ impl Lineage {
         }
         let is_taken = |made: &mut Made| preds.contains(&made.op);
         let taken: Vec<Made> = register.merging.extract_if(.., is_taken).collect();
-        register.buried.extend(taken);
-        for made in register.buried.iter_mut().filter(|made| preds.contains(&made.op)) {
-            if made.buried.last() != Some(&change) {
-                made.buried.push(change);
+        register.discarded.extend(taken);
+        for made in register.discarded.iter_mut().filter(|made| preds.contains(&made.op)) {
+            if made.discarded.last() != Some(&change) {
+                made.discarded.push(change);
             }
         }
         let settles = self.question(at, change, &review) == Some(Question::Containers);
         let register = &mut self.registers[at as usize];
-        if register.burials.last().is_none_or(|last| last.change != change) {
+        if register.discards.last().is_none_or(|last| last.change != change) {
             register.settlements[Question::Containers as usize] += u32::from(settles);
-            register.burials.push(Burial { change, settles });
+            register.discards.push(Discard { change, settles });
         }
         self.containers_met.insert(at);
         true
@@ -79,7 +79,7 @@ impl Lineage {
     /// Counts, in every counter that the operation adds to.
     pub(super) fn count(&mut self, at: u32, change: u32, by: i64, preds: &BTreeSet<OpId>) {
         let register = &mut self.registers[at as usize];
-        for made in register.merging.iter_mut().chain(&mut register.buried) {
+        for made in register.merging.iter_mut().chain(&mut register.discarded) {
             if let Holds::Counter { count, counted } = &mut made.holds
                 && preds.contains(&made.op)
             {
@@ -95,7 +95,8 @@ impl Lineage {
         let register = &self.registers[at as usize];
         let shown = self.shown(at).map(|made| made.op);
         let hidden = register.merging.iter().filter(|made| Some(made.op) != shown);
-        let hidden = hidden.chain(register.buried.iter().filter(|made| self.is_overlooked(made)));
+        let hidden =
+            hidden.chain(register.discarded.iter().filter(|made| self.is_overlooked(made)));
         let mut candidates: Vec<_> =
             hidden.filter_map(|made| self.hidden_container(made)).collect();
         candidates.sort_by_key(|(candidate, _)| candidate.change);
@@ -140,10 +141,10 @@ impl Lineage {
             self.ancestors(one).get(other.chain) >= other.place
         };
         let is_overlooked = |change: u32| {
-            let apart = |buried: &u32| {
-                *buried != change && !knows(*buried, change) && !knows(change, *buried)
+            let apart = |discarded: &u32| {
+                *discarded != change && !knows(*discarded, change) && !knows(change, *discarded)
             };
-            made.buried.iter().all(apart)
+            made.discarded.iter().all(apart)
         };
         match &made.holds {
             Holds::Container(container) => {
@@ -164,7 +165,7 @@ impl Lineage {
             let is_it = |made: &&Made| Some(made.op) == op;
             let is_hidden = register.merging.iter().any(|made| is_it(&made))
                 && self.shown(around).map(|made| made.op) != op;
-            if is_hidden || register.buried.iter().any(|made| is_it(&made)) {
+            if is_hidden || register.discarded.iter().any(|made| is_it(&made)) {
                 return true;
             }
             container = register.container;
@@ -182,12 +183,9 @@ impl Lineage {
     }
 
     /// How often the question about containers was settled here, as far as these changes are known.
-    pub(super) fn burials_known(&self, at: u32, is_known: impl Fn(u32) -> bool) -> u32 {
-        let burials = self.registers[at as usize].burials.iter();
-        let known: BTreeSet<u32> = burials
-            .filter(|burial| burial.settles && is_known(burial.change))
-            .map(|burial| burial.change)
-            .collect();
-        known.len() as u32
+    pub(super) fn discards_known(&self, at: u32, is_known: impl Fn(u32) -> bool) -> u32 {
+        let discards = self.registers[at as usize].discards.iter();
+        let settling = discards.filter(|discard| discard.settles && is_known(discard.change));
+        settling.count() as u32
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::clock::{Ancestors, Clock};
-use super::containers::{Burial, Made};
+use super::containers::{Discard, Made};
 use super::decide::{Contender, decide, furthest, may_follow};
 use super::{Key, Lineage, OpId, Question};
 use crate::schema::Rule;
@@ -25,9 +25,9 @@ pub(super) struct Register {
     /// The operations that ever made one in it.
     pub(super) made: BTreeSet<OpId>,
     /// Those that a decision deleted as nobody saw them, and that nothing else took the place of.
-    pub(super) buried: Vec<Made>,
+    pub(super) discarded: Vec<Made>,
     /// Those decisions.
-    pub(super) burials: Vec<Burial>,
+    pub(super) discards: Vec<Discard>,
     /// Whether one of those was taken away: where that was a counter, Automerge does not show the
     /// plain value that is left.
     pub(super) lost_merging: bool,
@@ -76,7 +76,7 @@ impl Register {
         let (writes, open) = (Vec::new(), Vec::new());
         let settlements = Default::default();
         let (merging, lost_merging) = (Vec::new(), false);
-        let (buried, burials) = (Vec::new(), Vec::new());
+        let (discarded, discards) = (Vec::new(), Vec::new());
         let last = Vec::new();
         Self {
             container,
@@ -85,8 +85,8 @@ impl Register {
             open,
             merging,
             made: BTreeSet::new(),
-            buried,
-            burials,
+            discarded,
+            discards,
             lost_merging,
             settlements,
             last,
@@ -97,7 +97,7 @@ impl Register {
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last.clear();
-        let settling = self.burials.iter().filter(|burial| burial.settles).count();
+        let settling = self.discards.iter().filter(|discard| discard.settles).count();
         self.settlements = Default::default();
         self.settlements[Question::Containers as usize] = settling as u32;
     }

@@ -124,10 +124,10 @@ impl Lineage {
         for (register, at) in self.registers.iter().zip(0u32..) {
             let writes = register.writes.iter();
             let writes = writes.map(|it| (it.settles, it.change, it.value.clone()));
-            let burials = register.burials.iter();
-            let burials =
-                burials.map(|it| (it.settles.then_some(Question::Containers), it.change, None));
-            for (question, change, value) in writes.chain(burials) {
+            let discards = register.discards.iter();
+            let discards =
+                discards.map(|it| (it.settles.then_some(Question::Containers), it.change, None));
+            for (question, change, value) in writes.chain(discards) {
                 let Some(question) = question else { continue };
                 let by = self.candidate(change, value);
                 let change = &self.changes[change as usize];
@@ -277,14 +277,14 @@ impl Lineage {
         let writes = &self.registers[at as usize].writes;
         let settled = |asked: Question| {
             let settled = writes.iter().filter(|write| write.settles == Some(asked));
-            let burials = match asked {
-                Question::Containers => self.burials_known(at, |burial| {
-                    let burial = &self.changes[burial as usize];
-                    ancestors.get(burial.chain) >= burial.place
+            let discards = match asked {
+                Question::Containers => self.discards_known(at, |discard| {
+                    let discard = &self.changes[discard as usize];
+                    ancestors.get(discard.chain) >= discard.place
                 }),
                 _ => 0,
             };
-            settled.filter(is_known).count() as u32 + burials
+            settled.filter(is_known).count() as u32 + discards
         };
         let asks = |asked: Question, settled: u32| self.review(at, asked, settled) == *review;
         let mut now = Question::ALL.into_iter().filter(|asked| asks(*asked, settled(*asked)));

@@ -45,7 +45,7 @@ pub(super) fn restore(
 }
 
 /// Deletes containers and counters that others hide at a field, and nothing else that stands there.
-pub(crate) fn bury(
+pub(crate) fn discard(
     doc: &mut Automerge,
     standing: &Standing,
     hidden: &[ObjectId],

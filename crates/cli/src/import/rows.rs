@@ -7,7 +7,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use csv::{ByteRecord, Reader, ReaderBuilder};
-use rejoin::{Cell, RowKey, exact_json};
+use rejoin::{Cell, RowKey, exact_json, spreadsheet_safe};
 use serde::Serialize;
 
 use super::header::{Column, Header, KEY, Rename};
@@ -76,6 +76,19 @@ impl Rows {
             bail!("line {line}: {OPEN_QUOTE}");
         }
         let header = Header::new(&record, key, renames, line)?;
+        if is_decoded && header.names.iter().any(|name| name.contains(char::REPLACEMENT_CHARACTER))
+        {
+            bail!(
+                "line {line}: the name of a column has bytes that mean nothing in this encoding; give \
+                 the right one with --encoding"
+            );
+        }
+        if let Some(name) = header.names.iter().find(|name| is_guarded(name)) {
+            bail!(
+                "line {line}: column {name:?} has the ' with which `export --for-spreadsheets` guards \
+                 it; import what `export --format csv` writes"
+            );
+        }
         let (keys, before) = (Keys::default(), line - 1);
         Ok(Self { reader, header, keys, record, before, is_decoded, ended: false })
     }
@@ -166,6 +179,13 @@ impl Rows {
         if key.is_empty() {
             return Err(wrong(format!("column {column:?} is empty, and it is the key")));
         }
+        if is_guarded(key) {
+            // Taken as it is, it would be another document.
+            return Err(wrong(format!(
+                "the key {key:?} has the ' with which `export --for-spreadsheets` guards it; import \
+                 what `export --format csv` writes"
+            )));
+        }
         if let Some(earlier) = self.keys.insert(key, line) {
             return Err(wrong(format!("the key {key:?} is that of line {earlier} too")));
         }
@@ -175,6 +195,11 @@ impl Rows {
         };
         Ok(Line { line, key, bytes: self.record.as_slice().len(), cells })
     }
+}
+
+/// Whether a text is as [`spreadsheet_safe`] makes it of one that spreadsheets take for a formula.
+fn is_guarded(text: &str) -> bool {
+    text.strip_prefix('\'').is_some_and(|inner| spreadsheet_safe(inner) == text)
 }
 
 const OPEN_QUOTE: &str = "a quote opens here and is never closed, so nothing from here on is taken; \
@@ -372,6 +397,13 @@ mod tests {
         let mut wrong = rows(&b"id,a\n1,\xff\xff\n"[..], said).expect("a header");
         let Some(Item::Fault(fault)) = wrong.next() else { panic!("bytes that mean nothing") };
         assert!(fault.reason.contains("mean nothing in this encoding"), "{fault}");
+    }
+
+    #[test]
+    fn a_key_that_was_guarded_for_spreadsheets_makes_no_other_document() {
+        let read = read(b"id,a\n'=1,x\n-5,y\n'tis,z\n");
+        assert!(read[0].1.contains("--for-spreadsheets"), "{read:?}");
+        assert_eq!(read[1..], [(3, "-5".to_owned()), (4, "'tis".to_owned())]);
     }
 
     #[test]

@@ -120,6 +120,12 @@ impl Replica {
         self.0.identity()
     }
 
+    /// As [`crate::Replica::acting_as`].
+    #[must_use]
+    pub fn acting_as(&self, author: Identity) -> Self {
+        Self(self.0.acting_as(author))
+    }
+
     /// The async handle to the same replica.
     pub fn as_async(&self) -> &crate::Replica {
         &self.0
@@ -135,7 +141,6 @@ impl Replica {
 
     blocking! {
         fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
-        fn act_until_closed(&self, identity: Identity) -> Result<(), EditError>;
         fn disconnect(&self) -> ();
         fn caught_up(&self) -> Result<(), EditError>;
         fn saved(&self) -> Result<(), SaveError>;

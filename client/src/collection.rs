@@ -142,7 +142,8 @@ impl Collection {
         &self,
         rows: Vec<(RowKey, Row)>,
     ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
-        let edits = self.row_edits(rows);
+        let edits =
+            self.row_edits(rows).into_iter().map(|edit| self.replica.signed(edit)).collect();
         Ok(self.replica.ask(move |engine, now| engine.preview(now, 0, edits)).await??)
     }
 
@@ -229,7 +230,7 @@ impl Collection {
 
     fn edit(&self, target: Target, content: Content) -> Edit {
         let (space, collection) = (self.space.clone(), self.name.clone());
-        Edit { space, collection, target, create: true, content }
+        Edit { space, collection, target, create: true, author: None, content }
     }
 }
 

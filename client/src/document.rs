@@ -130,6 +130,7 @@ impl Document {
                 collection: self.collection.clone(),
                 target: Target::Document(self.id),
                 create: false,
+                author: None,
                 content: Content::Ops { base, ops },
             })
             .await

@@ -256,6 +256,7 @@ impl Driver {
                 self.backoff = Backoff::default();
                 self.link = LinkPhase::Waiting(self.now());
                 self.engine.set_dialling(true, None);
+                self.publish();
             }
             Command::Disconnect => {
                 self.hang_up("disconnected");

@@ -252,7 +252,6 @@ impl Engine {
     /// As [`turn`](Self::turn).
     pub fn act_as(&mut self, identity: Option<Identity>) -> Result<(), EngineError> {
         if self.store.read()?.identity()? == identity {
-            self.act_until_closed(identity);
             return Ok(());
         }
         let txn = self.store.write()?;
@@ -262,17 +261,8 @@ impl Engine {
             return Err(error.into());
         }
         self.counters.commits += 1;
-        self.act_until_closed(identity);
+        self.identity = identity;
         Ok(())
-    }
-
-    /// Edits as somebody from now on, without a word of it in the file: the next engine over the
-    /// store edits as whoever is kept there.
-    pub fn act_until_closed(&mut self, identity: Option<Identity>) {
-        if self.identity != identity {
-            self.identity = identity;
-            self.loaded.forget_actors();
-        }
     }
 
     /// Makes one commit of these edits and of the messages taken since the last turn. The results

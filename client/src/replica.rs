@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rejoin_core::{
     CollectionName, DeviceId, DocumentId, Identity, NameError, SetDigest, SpaceName,
@@ -54,6 +54,8 @@ use crate::store::{ReadView, SetAsideRow, Store, StoreError, space_digest};
 #[derive(Debug, Clone)]
 pub struct Replica {
     inner: Arc<Inner>,
+    /// As whom this handle edits, if not as whoever the file names.
+    author: Option<Arc<Identity>>,
 }
 
 #[derive(Debug)]
@@ -63,8 +65,6 @@ struct Inner {
     status: watch::Receiver<Status>,
     /// What was warned of, so that it is warned of once.
     noted: Mutex<BTreeSet<String>>,
-    /// As whom it edits until it is closed, if that is not whoever the file names.
-    acting: Mutex<Option<Identity>>,
 }
 
 impl Replica {
@@ -90,14 +90,9 @@ impl Replica {
         driver::spawn(path.into(), options, received, done).map_err(OpenError::Runtime)?;
         let gone = || OpenError::Runtime(std::io::Error::other("the thread ended"));
         let opened = opened.await.map_err(|_| gone())??;
-        let inner = Inner {
-            commands,
-            store: opened.store,
-            status: opened.status,
-            noted: Mutex::default(),
-            acting: Mutex::default(),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner =
+            Inner { commands, store: opened.store, status: opened.status, noted: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner), author: None })
     }
 
     /// A space by name. Give it to [`connect`](Self::connect) to sync it while it is empty here.
@@ -119,21 +114,14 @@ impl Replica {
     /// # Errors
     /// The file could not be written.
     pub async fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError> {
-        self.ask(move |engine, _| engine.act_as(identity)).await??;
-        *self.acting() = None;
-        Ok(())
+        Ok(self.ask(move |engine, _| engine.act_as(identity)).await??)
     }
 
-    /// The same until the replica is closed: the file goes on to name whoever it named. Whoever opens
-    /// it next edits as them.
-    ///
-    /// # Errors
-    /// The replica was closed.
-    pub async fn act_until_closed(&self, identity: Identity) -> Result<(), EditError> {
-        let acting = identity.clone();
-        self.ask(move |engine, _| engine.act_until_closed(Some(identity))).await?;
-        *self.acting() = Some(acting);
-        Ok(())
+    /// A handle to the same replica whose edits, and those of the spaces, collections and documents
+    /// got from it, are somebody's. Other handles edit as before, and the file names whoever it named.
+    #[must_use]
+    pub fn acting_as(&self, author: Identity) -> Self {
+        Self { inner: Arc::clone(&self.inner), author: Some(Arc::new(author)) }
     }
 
     /// What only a person can decide about the documents of all spaces.
@@ -141,23 +129,20 @@ impl Replica {
         Reviews::new(self.clone(), None)
     }
 
-    /// As whom the replica edits, if somebody said.
+    /// As whom this handle edits, if somebody said.
     ///
     /// # Errors
     /// The file could not be read.
     pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
-        let acting = self.acting().clone();
-        acting.map_or_else(|| self.read(ReadView::identity), |acting| Ok(Some(acting)))
-    }
-
-    fn acting(&self) -> MutexGuard<'_, Option<Identity>> {
-        // An identity is put there whole, even if somebody panicked beside it.
-        self.inner.acting.lock().unwrap_or_else(PoisonError::into_inner)
+        match &self.author {
+            Some(author) => Ok(Some(Identity::clone(author))),
+            None => self.read(ReadView::identity),
+        }
     }
 
     /// Dials a relay, now and for ever: after every loss again, with exponential delays and full
-    /// jitter. Returns at once; [`status`](Self::status) tells how it goes. `spaces` are synced
-    /// besides those that have documents.
+    /// jitter. Returns at once; [`status`](Self::status) tells how it goes from here on, and nothing
+    /// of a session before. `spaces` are synced besides those that have documents.
     ///
     /// # Errors
     /// The address is not one, or the replica is closed.
@@ -167,7 +152,9 @@ impl Replica {
         self.ask(move |engine, _| names.iter().for_each(|name| engine.want_space(name)))
             .await
             .map_err(|_| ConnectError::Closed)?;
-        self.send(Command::Connect(relay)).await.map_err(|_| ConnectError::Closed)
+        self.send(Command::Connect(relay)).await.map_err(|_| ConnectError::Closed)?;
+        // Commands are handled in the order in which they come.
+        self.ask(|_, _| ()).await.map_err(|_| ConnectError::Closed)
     }
 
     /// Ends the session and dials no more.
@@ -276,7 +263,7 @@ impl Replica {
 
     pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {
         let (reply, edited) = oneshot::channel();
-        self.send(Command::Edit(Box::new(edit), reply)).await?;
+        self.send(Command::Edit(Box::new(self.signed(edit)), reply)).await?;
         edited.await.map_err(|_| EditError::Closed)?
     }
 
@@ -285,8 +272,14 @@ impl Replica {
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
         let (reply, edited) = oneshot::channel();
+        let edits = edits.into_iter().map(|edit| self.signed(edit)).collect();
         self.send(Command::Edits(edits, reply)).await?;
         edited.await.map_err(|_| EditError::Closed)
+    }
+
+    /// An edit by whoever this handle edits as.
+    pub(crate) fn signed(&self, edit: Edit) -> Edit {
+        Edit { author: self.author.as_deref().cloned(), ..edit }
     }
 
     /// Asks the engine on its thread.

@@ -249,6 +249,7 @@ impl Reviews {
                         collection,
                         target: Target::Document(document),
                         create: false,
+                        author: None,
                         content: Content::Decide { review, decision, why },
                     })
                     .await
@@ -290,6 +291,7 @@ impl Reviews {
                 collection: CollectionName::new(REVIEWS)?,
                 target: Target::Key(key),
                 create: true,
+                author: None,
                 content: Content::Fields(fields),
             })
             .await

@@ -59,6 +59,7 @@ fn append(text: &str) -> Edit {
         collection: CollectionName::new("jobs").unwrap(),
         target: Target::Key("1".to_owned()),
         create: true,
+        author: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }

@@ -97,6 +97,7 @@ fn edit(engine: &mut Engine, value: u64) -> Result<(), EditError> {
         collection: jobs(),
         target: Target::Document(document()),
         create: false,
+        author: None,
         content: Content::Ops { base: None, ops: vec![op] },
     };
     engine.turn(0, 0, vec![edit]).unwrap().remove(0).map(|_| ())

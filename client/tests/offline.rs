@@ -305,6 +305,7 @@ fn unused_documents_leave_memory() {
         collection: rejoin::CollectionName::new("jobs").unwrap(),
         target: rejoin::engine::Target::Key("1".to_owned()),
         create: true,
+        author: None,
         content: rejoin::engine::Content::Fields(serde_json::Map::new()),
     };
     engine.turn(1_000, 0, vec![edit]).unwrap().remove(0).unwrap();

@@ -26,6 +26,7 @@ fn edit(content: Content) -> Edit {
         collection: CollectionName::new("jobs").unwrap(),
         target: Target::Key("1".to_owned()),
         create: true,
+        author: None,
         content,
     }
 }
@@ -165,14 +166,17 @@ fn the_latest_edit_that_waits_is_known_after_a_restart() {
 }
 
 #[test]
-fn whoever_acts_until_the_replica_is_closed_is_not_kept() {
+fn the_author_of_one_edit_is_not_that_of_others() {
     let mut engine = engine();
     engine.act_as(Some(Identity::user("Ann"))).unwrap();
-    engine.act_until_closed(Some(Identity::user("Bo")));
-    assert_eq!(engine.identity().map(|acting| &*acting.user), Some("Bo"));
+    let value = |status: &str| put(json!({ "status": status }));
+    let by_bo = Edit { author: Some(Identity::user("Bo")), ..value("done") };
+    engine.turn(0, 1, vec![value("booked"), by_bo, value("paid")]).unwrap();
+    assert_eq!(engine.identity().map(|acting| &*acting.user), Some("Ann"));
+    let document = turn(&mut engine, vec![value("paid")])[0].document;
+    let history = engine.history(0, &document, 10).unwrap();
+    let authors = history.iter().filter_map(|change| change.author.as_ref());
+    assert_eq!(authors.map(|it| &*it.user).collect::<Vec<_>>(), ["Ann", "Bo", "Ann"]);
     let reopened = Engine::new(engine.store().clone(), EngineOptions::default(), || [9; 16]);
     assert_eq!(reopened.unwrap().identity().map(|kept| &*kept.user), Some("Ann"));
-    // Whoever is kept already may be said again to act.
-    engine.act_as(Some(Identity::user("Ann"))).unwrap();
-    assert_eq!(engine.identity().map(|acting| &*acting.user), Some("Ann"));
 }

@@ -80,6 +80,7 @@ fn edit(base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Edit {
         collection: collection(),
         target: Target::Key("paper".to_owned()),
         create: false,
+        author: None,
         content: Content::Ops { base, ops },
     }
 }

@@ -22,6 +22,7 @@ fn set(key: &str, field: &str, value: serde_json::Value) -> Edit {
         collection: jobs(),
         target: Target::Key(key.to_owned()),
         create: true,
+        author: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }
@@ -128,6 +129,7 @@ fn a_large_document_comes_in_short_sessions() {
             collection: jobs(),
             target: Target::Key("2".to_owned()),
             create: true,
+            author: None,
             content: Content::Ops { base: None, ops: vec![op] },
         };
         meeting.edit(writer, vec![edit]);

@@ -290,6 +290,7 @@ fn with_clocks_far_off(file: &Path, times_s: &[i64]) {
             collection: CollectionName::new("jobs").expect("a name"),
             target: Target::Key("1".to_owned()),
             create: true,
+            author: None,
             content: Content::Ops { base: None, ops: vec![op] },
         };
         let edited = engine.turn(0, *time_s, vec![edit]).expect("a commit");

@@ -58,6 +58,7 @@ fn set(key: &str, field: &str, value: String) -> Edit {
         collection: CollectionName::new("jobs").unwrap(),
         target: Target::Key(key.to_owned()),
         create: true,
+        author: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }

@@ -12,6 +12,7 @@ fn set(key: &str, field: &str, value: serde_json::Value) -> Edit {
         collection: CollectionName::new("jobs").unwrap(),
         target: Target::Key(key.to_owned()),
         create: true,
+        author: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }

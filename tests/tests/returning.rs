@@ -15,6 +15,7 @@ fn edit(document: usize, content: Content) -> Edit {
         collection: CollectionName::new("jobs").unwrap(),
         target: Target::Key(format!("job-{document}")),
         create: true,
+        author: None,
         content,
     }
 }

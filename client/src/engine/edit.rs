@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::derive::{Derived, derive};
 use super::import::{self, Row, RowOutcome};
 use super::loaded::fenced;
-use super::reviews::settle_review;
+use super::reviews::{check_right, settle_review};
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, ImportedRow, OutboxRow};
@@ -29,8 +29,17 @@ pub struct Edit {
     pub target: Target,
     /// Whether to make the document if it does not exist; clears a deletion.
     pub create: bool,
+    /// As whom, if not as whoever the replica edits as.
+    pub author: Option<Identity>,
     /// What to write.
     pub content: Content,
+}
+
+impl Edit {
+    /// The role of its author.
+    fn role(&self) -> Option<&str> {
+        self.author.as_ref().and_then(|author| author.role.as_deref())
+    }
 }
 
 /// Which document an edit is for.
@@ -109,7 +118,12 @@ pub struct Edited {
 impl Engine {
     /// Writes one edit into the transaction. On error nothing of it is in there, and the document
     /// is loaded anew when it is next needed.
-    pub(super) fn stage_edit(&mut self, turn: &mut Turn, edit: Edit) -> Result<Edited, EditError> {
+    pub(super) fn stage_edit(
+        &mut self,
+        turn: &mut Turn,
+        mut edit: Edit,
+    ) -> Result<Edited, EditError> {
+        edit.author = edit.author.or_else(|| self.identity.clone());
         let genesis = match &edit.target {
             Target::Key(key) => Some(Genesis::first(key.clone())?),
             _ => None,
@@ -135,8 +149,8 @@ impl Engine {
             self.loaded.put(turn.now, id, document);
             return Err(EditError::NoRoom { document: id });
         }
-        let identity = self.identity.as_ref();
-        document.ensure_actor(identity, || self.loaded.actor(&id, &mut self.random));
+        let author = edit.author.as_ref();
+        document.ensure_actor(author, || self.loaded.actor(&id, author, &mut self.random));
         let Written { changes: written, row: outcome, imported } =
             self.write_content(turn, &id, &row, &mut document, &edit)?;
         changes.extend(written);
@@ -180,7 +194,7 @@ impl Engine {
             false => Derived::default(),
         };
         if let Content::Decide { review, decision, why } = &edit.content {
-            self.check_right(&schema, &derived, review)?;
+            check_right(&schema, &derived, review, edit.role())?;
             let (why, time_s) = (why.clone(), turn.unix_s);
             let changes = settle_review(id, document, &derived, review, decision, why, time_s)?;
             return Ok(Written { changes, ..Written::default() });
@@ -199,15 +213,14 @@ impl Engine {
             _ => edit_ops(turn, id, edit, document, &derived, &schema)?,
         };
         if matches!(edit.content, Content::Fields(_) | Content::Row(_)) {
-            ops.retain(|op| !is_said_already(op, &derived, self.identity.as_ref()));
+            ops.retain(|op| !is_said_already(op, &derived, edit.author.as_ref()));
         }
         // A document that is being made has no reviews.
         let may_be_reviewed = row.next > 0 && !ops.is_empty();
         if let Some(outcome) = written.row.as_deref_mut().filter(|_| may_be_reviewed) {
             import::note_reviews(&self.store.read()?, &row.space, id, &ops, outcome)?;
         }
-        let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
-        check_writers(&schema, role, &ops)?;
+        check_writers(&schema, edit.role(), &ops)?;
         let base = base.map(|base| to_automerge(&base));
         let base = older_heads(&document.doc, base.as_deref())?;
         // Edits name places and values as the editor saw them.

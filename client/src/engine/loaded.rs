@@ -18,9 +18,10 @@ use crate::value::At;
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     documents: BTreeMap<DocumentId, LoadedDocument>,
-    /// The actor of each document edited in this process, kept when the document is unloaded. Gone
-    /// after a failed commit, for then nobody knows which sequence numbers were used.
-    actors: BTreeMap<DocumentId, ActorId>,
+    /// The actor of each document edited in this process, and for whom it was drawn, kept when the
+    /// document is unloaded. Gone after a failed commit, for then nobody knows which sequence numbers
+    /// were used.
+    actors: BTreeMap<DocumentId, (Option<Identity>, ActorId)>,
     clock: u64,
 }
 
@@ -32,8 +33,8 @@ pub(super) struct LoadedDocument {
     /// Who wrote what over what, once somebody asked.
     pub(super) lineage: Option<Box<Lineage>>,
     tips: Tips,
-    /// Whether the actor of `doc` is one drawn for this process.
-    has_actor: bool,
+    /// For whom the actor of `doc` was drawn, once one was in this process.
+    actor_of: Option<Option<Identity>>,
     changes: u64,
     /// The highest counter of an operation.
     max_op: u64,
@@ -60,18 +61,24 @@ impl Loaded {
         self.documents.get(id)
     }
 
-    pub(super) fn actor(&mut self, id: &DocumentId, fresh: impl FnOnce() -> [u8; 16]) -> ActorId {
-        self.actors.entry(*id).or_insert_with(|| ActorId(fresh().to_vec())).clone()
+    /// The actor of a document for an author; when somebody else has edited it since, another one.
+    pub(super) fn actor(
+        &mut self,
+        id: &DocumentId,
+        author: Option<&Identity>,
+        fresh: impl FnOnce() -> [u8; 16],
+    ) -> ActorId {
+        let known = self.actors.get(id).filter(|(of, _)| of.as_ref() == author);
+        if let Some((_, actor)) = known {
+            return actor.clone();
+        }
+        let actor = ActorId(fresh().to_vec());
+        self.actors.insert(*id, (author.cloned(), actor.clone()));
+        actor
     }
 
     pub(super) fn forget_actor(&mut self, id: &DocumentId) {
         self.actors.remove(id);
-    }
-
-    /// Somebody else edits from now on: every document gets another actor.
-    pub(super) fn forget_actors(&mut self) {
-        self.actors.clear();
-        self.documents.values_mut().for_each(|document| document.has_actor = false);
     }
 
     pub(super) fn clear(&mut self) {
@@ -125,7 +132,7 @@ impl LoadedDocument {
             last,
             lineage: None,
             tips,
-            has_actor: false,
+            actor_of: None,
             changes,
             max_op,
             bytes,
@@ -180,10 +187,10 @@ impl LoadedDocument {
         author: Option<&Identity>,
         actor: impl FnOnce() -> ActorId,
     ) {
-        if !self.has_actor {
+        if self.actor_of.as_ref().map(Option::as_ref) != Some(author) {
             self.doc.set_author(author.map(|author| Author::from(author.to_author())));
             self.doc.set_actor(automerge::ActorId::from(actor().0));
-            self.has_actor = true;
+            self.actor_of = Some(author.cloned());
         }
     }
 

@@ -10,26 +10,23 @@ use serde_json::{Value, json};
 
 use super::derive::Derived;
 use super::view::path_of;
-use super::{Decision, EditError, Engine, LoadedDocument, Op, to_automerge};
+use super::{Decision, EditError, LoadedDocument, Op, to_automerge};
 use crate::value::{Effective, shown_items};
 use crate::write::{WriteOptions, decide, discard, object, write};
 
-impl Engine {
-    /// Refuses to settle a review about a field that only other roles may write.
-    pub(super) fn check_right(
-        &self,
-        schema: &Schema,
-        derived: &Derived,
-        review: &ReviewId,
-    ) -> Result<(), EditError> {
-        let (standing, _) = find(derived, review)?;
-        let Some(writers) = schema.writers(&standing.place.pattern()) else { return Ok(()) };
-        let role = self.identity.as_ref().and_then(|identity| identity.role.as_deref());
-        if role.is_some_and(|role| writers.contains(role)) {
-            return Ok(());
-        }
-        Err(EditError::not_allowed(standing.place.to_string(), role, writers))
+/// Refuses to settle a review about a field that only other roles may write.
+pub(super) fn check_right(
+    schema: &Schema,
+    derived: &Derived,
+    review: &ReviewId,
+    role: Option<&str>,
+) -> Result<(), EditError> {
+    let (standing, _) = find(derived, review)?;
+    let Some(writers) = schema.writers(&standing.place.pattern()) else { return Ok(()) };
+    if role.is_some_and(|role| writers.contains(role)) {
+        return Ok(());
     }
+    Err(EditError::not_allowed(standing.place.to_string(), role, writers))
 }
 
 /// Writes a decision as a change that names what was decided between.

@@ -69,6 +69,7 @@ fn edit(content: Content) -> Edit {
         collection: "jobs".parse().expect("a name"),
         target: Target::Key("1".to_owned()),
         create: true,
+        author: None,
         content,
     }
 }

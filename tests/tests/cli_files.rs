@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
+use rejoin_tests::processes::{Rejoin, RelayProcess};
 
 fn folder() -> (tempfile::TempDir, Rejoin) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -12,20 +12,6 @@ fn folder() -> (tempfile::TempDir, Rejoin) {
 
 fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_second_process_is_told_which_one_holds_the_file() {
-    let (_folder, rejoin) = folder();
-    rejoin.ok(words("--replica a.redb set jobs 1 status=booked"));
-    let mut watching = Running::start(rejoin.command(words("--replica a.redb watch jobs --json")));
-    assert!(watching.line().is_some_and(|line| line.contains("watching")));
-    let said = rejoin.refused(words("--replica a.redb list jobs"));
-    let holder = format!("a.redb is open in process {}", watching.id());
-    assert!(said.contains(&holder), "{said}");
-    watching.kill9();
-    rejoin.ok(words("--replica a.redb list jobs"));
 }
 
 #[test]

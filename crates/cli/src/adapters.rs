@@ -137,7 +137,7 @@ async fn asked(opened: &Opened, ask: &Ask) -> Result<Value> {
         answered => return Ok(answered?),
     }
     let adapters = Adapters::open(&opened.config, &opened.folder)?;
-    let file = opened.data().join("replica.redb");
+    let file = opened.data().join(REPLICA);
     if !file.exists() {
         return Ok(adapters.operator(None).ask(ask).await?);
     }
@@ -147,3 +147,6 @@ async fn asked(opened: &Opened, ask: &Ask) -> Result<Value> {
     replica.close().await;
     Ok(answer?)
 }
+
+/// The replica of adapters, in their data folder.
+const REPLICA: &str = "replica.redb";

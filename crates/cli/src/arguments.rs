@@ -19,8 +19,8 @@ use crate::import::{Rename, delimiter, encoding};
 use crate::output::Output;
 use crate::values::{Assignment, Condition, NewValue};
 use crate::{
-    audit, blame, deleted, demo, documents, export, history, import, inspect, list, relay, reviews,
-    schema, sync, watch,
+    audit, beside, blame, deleted, demo, documents, export, history, import, inspect, list, relay,
+    reviews, schema, sync, watch,
 };
 
 /// Edit documents offline, and let them meet again at a relay.
@@ -354,8 +354,8 @@ pub(crate) struct SchemaShowArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A replica is open in one process at a time, so what changes while this runs comes from a relay:
-give --connect.")]
+Shows what others send and what commands beside this one change. When the process that has the replica \
+open ends, this goes on by itself and says `watching` again: list then what may have changed meanwhile.")]
 pub(crate) struct WatchArguments {
     /// A kind of document, such as jobs
     pub(crate) collection: String,
@@ -498,38 +498,81 @@ pub(crate) struct DoctorArguments {
 }
 
 impl Arguments {
-    pub(crate) async fn run(self, output: Output) -> Result<ExitCode> {
+    /// Carries the command out, or has it carried out by whoever has the replica open.
+    pub(crate) async fn run(&self, output: Output) -> Result<ExitCode> {
+        match self.command.is_about_a_replica() {
+            true => beside::run(self, output).await,
+            false => self.carry_out(output).await,
+        }
+    }
+
+    /// Carries it out in this process.
+    pub(crate) async fn carry_out(&self, output: Output) -> Result<ExitCode> {
         let place = &self.place;
-        match self.command {
+        match &self.command {
             Command::Demo => return demo::run(output).await,
-            Command::Import(arguments) => return import::run(place, &arguments, output).await,
-            Command::Schema(command) => return schema::run(place, &command, output).await,
-            Command::Doctor(arguments) => return inspect::doctor(place, &arguments, output),
-            Command::Adapters(arguments) => return crate::adapters::run(&arguments, output).await,
-            Command::Audit(arguments) => return audit::run(place, &arguments, output).await,
-            Command::Relay(arguments) => relay::run(&arguments, output).await,
-            Command::Sync(arguments) => sync::run(place, &arguments, output).await,
-            Command::Export(arguments) => export::run(place, &arguments, output).await,
-            Command::List(arguments) => list::run(place, &arguments, output).await,
-            Command::Get(arguments) => documents::get(place, &arguments, output).await,
-            Command::Set(arguments) => documents::set(place, &arguments, output).await,
-            Command::Append(arguments) => documents::append(place, &arguments, output).await,
-            Command::Add(arguments) => documents::add(place, &arguments, output).await,
-            Command::Delete(arguments) => documents::delete(place, &arguments, output).await,
-            Command::Restore(arguments) => deleted::restore(place, &arguments, output).await,
-            Command::Watch(arguments) => watch::run(place, &arguments, output).await,
-            Command::Reviews(arguments) => reviews::list(place, &arguments, output).await,
-            Command::Review(arguments) => reviews::show(place, &arguments, output).await,
-            Command::Settle(arguments) => reviews::settle(place, &arguments, output).await,
-            Command::Assign(arguments) => reviews::assign(place, &arguments, output).await,
-            Command::Whoami(arguments) => identity::run(place, &arguments, output).await,
-            Command::Blame(arguments) => blame::run(place, &arguments, output).await,
-            Command::History(arguments) => history::run(place, &arguments, output).await,
-            Command::Status(arguments) => inspect::status(place, &arguments, output).await,
+            Command::Import(arguments) => return import::run(place, arguments, output).await,
+            Command::Schema(command) => return schema::run(place, command, output).await,
+            Command::Doctor(arguments) => return inspect::doctor(place, arguments, output),
+            Command::Adapters(arguments) => return crate::adapters::run(arguments, output).await,
+            Command::Audit(arguments) => return audit::run(place, arguments, output).await,
+            Command::Relay(arguments) => relay::run(arguments, output).await,
+            Command::Sync(arguments) => sync::run(place, arguments, output).await,
+            Command::Export(arguments) => export::run(place, arguments, output).await,
+            Command::List(arguments) => list::run(place, arguments, output).await,
+            Command::Get(arguments) => documents::get(place, arguments, output).await,
+            Command::Set(arguments) => documents::set(place, arguments, output).await,
+            Command::Append(arguments) => documents::append(place, arguments, output).await,
+            Command::Add(arguments) => documents::add(place, arguments, output).await,
+            Command::Delete(arguments) => documents::delete(place, arguments, output).await,
+            Command::Restore(arguments) => deleted::restore(place, arguments, output).await,
+            Command::Watch(arguments) => watch::run(place, arguments, output).await,
+            Command::Reviews(arguments) => reviews::list(place, arguments, output).await,
+            Command::Review(arguments) => reviews::show(place, arguments, output).await,
+            Command::Settle(arguments) => reviews::settle(place, arguments, output).await,
+            Command::Assign(arguments) => reviews::assign(place, arguments, output).await,
+            Command::Whoami(arguments) => identity::run(place, arguments, output).await,
+            Command::Blame(arguments) => blame::run(place, arguments, output).await,
+            Command::History(arguments) => history::run(place, arguments, output).await,
+            Command::Status(arguments) => inspect::status(place, arguments, output).await,
             Command::Digest => inspect::digest(place, output).await,
             Command::CompactWorker => relay::compact(),
         }?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Command {
+    /// Whether it opens the replica that the command line names, and others may do so beside it.
+    fn is_about_a_replica(&self) -> bool {
+        !matches!(
+            self,
+            Self::Demo
+                | Self::Relay(_)
+                | Self::Adapters(_)
+                | Self::Schema(SchemaCommand::Lint(_))
+                // It has the file alone, and finds it as nobody else leaves it.
+                | Self::Doctor(_)
+                | Self::CompactWorker
+        )
+    }
+
+    /// Whether it goes on until it is interrupted.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self, Self::Watch(_) | Self::Sync(SyncArguments { once: false, .. }))
+    }
+
+    /// Whether it may change what is in the replica.
+    pub(crate) fn edits(&self) -> bool {
+        match self {
+            Self::Import(arguments) => !arguments.dry_run,
+            Self::Schema(command) => matches!(command, SchemaCommand::Apply(_)),
+            Self::Set(_) | Self::Append(_) | Self::Add(_) | Self::Delete(_) | Self::Restore(_) => {
+                true
+            }
+            Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
+            _ => false,
+        }
     }
 }
 

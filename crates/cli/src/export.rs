@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write, stdout};
+use std::io::Write;
 
 use anyhow::{Result, bail};
 use csv::Writer;
@@ -10,6 +10,7 @@ use rejoin::{Collection, DocumentId, Entry, printable, shown, spreadsheet_safe};
 use serde_json::Value;
 
 use crate::arguments::{ExportArguments, Format, PlaceArguments};
+use crate::caller::Terminal;
 use crate::import::{DISPUTED, JSON, KEY};
 use crate::local::Local;
 use crate::output::{Output, write_json};
@@ -64,7 +65,7 @@ async fn csv(
     })
     .await?;
     let for_spreadsheets = arguments.for_spreadsheets;
-    let is_seen = stdout().is_terminal();
+    let is_seen = Terminal::current().is_terminal;
     let cell = |text: &str| -> Vec<u8> {
         let text = if for_spreadsheets { spreadsheet_safe(text) } else { Cow::Borrowed(text) };
         let text = if is_seen { printable(&text) } else { text };

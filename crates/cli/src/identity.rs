@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use rejoin::Identity;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::arguments::{PlaceArguments, WhoamiArguments};
@@ -12,7 +13,7 @@ use crate::local::Local;
 use crate::output::Output;
 
 /// `USER[:ROLE]`, as `--as` has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Acting {
     user: String,
     role: Option<String>,

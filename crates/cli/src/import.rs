@@ -6,8 +6,6 @@ mod source;
 mod taken;
 mod tap;
 
-use std::fs::File;
-use std::io::{IsTerminal, Read, stderr, stdin};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,7 +15,8 @@ use rejoin::{Collection, EditError, EngineOptions, Row, RowKey};
 use tempfile::TempDir;
 
 use crate::arguments::{ImportArguments, PlaceArguments};
-use crate::local::{Local, file};
+use crate::caller::{Input, sees_motion};
+use crate::local::Local;
 use crate::output::{Output, is_closed_pipe};
 pub(crate) use header::{DISPUTED, JSON, KEY, Rename};
 use rows::{Fault, Item, Line, Rows};
@@ -30,7 +29,11 @@ pub(crate) async fn run(
     arguments: &ImportArguments,
     output: Output,
 ) -> Result<ExitCode> {
-    let (file, bytes) = open(&arguments.file)?;
+    // Each document is met once.
+    let options = EngineOptions { documents_loaded_max: 1, ..EngineOptions::default() };
+    // Whether it is open elsewhere is known before the file is read, which may be standard input.
+    let there = Local::open_if_there(place, options.clone()).await?;
+    let Input { facts, bytes: file } = open(&arguments.file)?;
     let shown = arguments.file.display();
     let ImportArguments { key, delimiter, encoding, rename, dry_run, .. } = arguments;
     let said = Said { delimiter: *delimiter, encoding: *encoding, key };
@@ -43,15 +46,16 @@ pub(crate) async fn run(
         output
             .note(&format!("{shown}: the column {column} is what an export says, and is left out"));
     }
-    // Each document is met once.
-    let options = EngineOptions { documents_loaded_max: 1, ..EngineOptions::default() };
-    let (place, _pretended) = match *dry_run {
-        true => existing_or_pretended(place)?,
+    let (place, _pretended) = match *dry_run && there.is_none() {
+        true => pretended(place)?,
         false => (place.clone(), None),
     };
-    let local = Local::open_or_create_with(&place, options).await?;
+    let local = match there {
+        Some(local) => local,
+        None => Local::open_or_create_with(&place, options).await?,
+    };
     let collection = local.space.collection(&arguments.collection)?;
-    let progress = progress(bytes, output);
+    let progress = progress(facts.len, output);
     let importing =
         Importing { collection: &collection, revive: arguments.revive, is_dry: *dry_run };
     let taken = importing.take_all(&mut rows, &progress).await;
@@ -69,32 +73,25 @@ pub(crate) async fn run(
     }
 }
 
-/// The replica, or in the place of one that does not exist yet an empty one, which goes with the folder.
-fn existing_or_pretended(place: &PlaceArguments) -> Result<(PlaceArguments, Option<TempDir>)> {
-    if file(place)?.exists() {
-        return Ok((place.clone(), None));
-    }
+/// In the place of a replica that does not exist yet an empty one, which goes with the folder.
+fn pretended(place: &PlaceArguments) -> Result<(PlaceArguments, Option<TempDir>)> {
     let folder = TempDir::new()?;
     let replica = Some(folder.path().join("pretended.redb"));
     Ok((PlaceArguments { replica, ..place.clone() }, Some(folder)))
 }
 
-/// The file, and how long it is if that is known.
-fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>)> {
-    if path == Path::new("-") {
-        return Ok((Box::new(stdin()), None));
-    }
-    let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
+fn open(path: &Path) -> Result<Input> {
+    let input =
+        Input::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    if input.facts.is_folder {
         bail!("{} is a folder; name a CSV file", path.display());
     }
-    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+    Ok(input)
 }
 
 /// A bar on a terminal; nothing where nobody looks.
 fn progress(bytes: Option<u64>, output: Output) -> ProgressBar {
-    if output.is_json() || !stderr().is_terminal() {
+    if output.is_json() || !sees_motion() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match bytes {

@@ -9,6 +9,7 @@ use rejoin::doctor::{self, Report};
 use serde_json::{Value, json};
 
 use crate::arguments::{DoctorArguments, PlaceArguments, StatusArguments};
+use crate::beside;
 use crate::clock::utc;
 use crate::identity::{author_json, person, whole};
 use crate::layout::one_line;
@@ -112,7 +113,13 @@ pub(crate) fn doctor(
     }
     let file = file(place)?;
     must_exist(file)?;
-    let report = doctor::check(file, arguments.repair)?;
+    let report = doctor::check(file, arguments.repair).map_err(|error| {
+        let error = anyhow::Error::from(error);
+        match beside::is_held(&error) {
+            true => error.context("`rejoin doctor` needs the file alone"),
+            false => error,
+        }
+    })?;
     let mut json = serde_json::to_value(&report)?;
     json["sound"] = Value::from(report.is_sound());
     output.result(&json, || examined(&report))?;

@@ -7,16 +7,16 @@ use std::ops::RangeInclusive;
 use console::{Alignment, Style, measure_text_width, pad_str, truncate_str};
 use rejoin::printable;
 
+use crate::caller::Terminal;
 use crate::output::Text;
 pub(crate) use side_by_side::SideBySide;
 
 /// Columns that text may take: what COLUMNS says or the terminal has. A pipe or a file takes lines of
 /// any length, and whoever reads it wants whole values.
 pub(crate) fn width() -> usize {
-    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let terminal = || console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
-    let known = asked.or_else(terminal);
-    known.map_or(UNLIMITED, |columns| if columns >= WIDTH_MIN { columns } else { 80 })
+    Terminal::current()
+        .columns
+        .map_or(UNLIMITED, |columns| if columns >= WIDTH_MIN { columns } else { 80 })
 }
 
 /// The width where there is no terminal that has one.

@@ -1,12 +1,15 @@
 //! The replica on this device that a command works on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, EngineOptions, Entry, Replica, Space};
+use rejoin::{Collection, EditError, EngineOptions, Entry, Replica, Space, SpaceName};
 
 use crate::arguments::{DEFAULT_SPACE, DocumentArguments, PlaceArguments};
+use crate::beside::{Holding, Host};
+use crate::caller::{Terminal, guest, sees_motion};
 use crate::layout::one_line;
 use crate::output::{Output, count};
 
@@ -18,7 +21,15 @@ use crate::output::{Output, count};
 pub(crate) struct Local {
     pub(crate) replica: Replica,
     pub(crate) space: Space,
+    host: Arc<Host>,
+    /// Nothing where the replica is not this command's, but open already in the process that carries
+    /// it out for somebody.
+    own: Option<Own>,
+    is_connected: bool,
 }
+
+/// A replica that a command of this process has opened, and has to close.
+struct Own(Option<Holding>);
 
 impl Local {
     /// Opens the replica, or makes a new one.
@@ -31,20 +42,58 @@ impl Local {
         place: &PlaceArguments,
         options: EngineOptions,
     ) -> Result<Self> {
-        let replica = Replica::open_with(file(place)?, options).await?;
-        let space = replica.space(&place.space).context("--space is not a name")?;
+        SpaceName::new(place.space.as_str()).context("--space is not a name")?;
+        let (host, own) = match guest() {
+            Some(guest) => (Arc::clone(&guest.host), None),
+            None => {
+                let file = file(place)?;
+                let host = Arc::new(Host::new(Replica::open_with(file, options).await?));
+                let holding = Holding::listen(Arc::clone(&host), file);
+                (host, Some(Own(holding)))
+            }
+        };
+        let (replica, is_connected) = (host.replica.clone(), false);
+        let space = replica.space(&place.space)?;
+        let mut local = Self { replica, space, host, own, is_connected };
         if let Some(acting) = &place.acts_as {
-            let known = replica.identity()?;
             // What is kept is changed by `rejoin whoami` alone.
-            replica.act_until_closed(acting.on_the_device_of(known)).await?;
+            let known = local.replica.identity()?;
+            local.replica = local.replica.acting_as(acting.on_the_device_of(known));
+            local.space = local.replica.space(&place.space)?;
         }
-        Ok(Self { replica, space })
+        Ok(local)
+    }
+
+    /// The same, if there is a replica.
+    pub(crate) async fn open_if_there(
+        place: &PlaceArguments,
+        options: EngineOptions,
+    ) -> Result<Option<Self>> {
+        match guest().is_some() || file(place)?.exists() {
+            true => Self::open_or_create_with(place, options).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Opens the replica. Whoever only looks does not want a new, empty one.
     pub(crate) async fn open(place: &PlaceArguments) -> Result<Self> {
-        must_exist(file(place)?)?;
+        // One that is open is there, wherever its file is by now.
+        if guest().is_none() {
+            must_exist(file(place)?)?;
+        }
         Self::open_or_create(place).await
+    }
+
+    /// Syncs the space with a relay until this is closed.
+    pub(crate) async fn connect(&mut self, relay: &str) -> Result<()> {
+        self.host.connect(relay, &self.space).await?;
+        self.is_connected = true;
+        Ok(())
+    }
+
+    /// Whether this command or another one syncs the replica with a relay.
+    pub(crate) async fn is_connected(&self) -> bool {
+        self.host.is_connected().await
     }
 
     /// Waits until every document was looked at again whose schema changed, and shows how far that
@@ -55,7 +104,8 @@ impl Local {
             let documents = count(all, "document");
             output.note(&format!("looking at {documents} again, as their schema changed"));
         }
-        let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new(all) };
+        let is_seen = !output.is_json() && sees_motion();
+        let bar = if is_seen { ProgressBar::new(all) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len}, {eta} left");
         let bar = bar.with_style(style.expect("the template is well formed"));
         let shown = async {
@@ -124,8 +174,20 @@ impl Local {
         }
     }
 
-    /// Ends the session with a word to the relay, and frees the file.
-    pub(crate) async fn close(self) {
+    /// Ends the session with a word to the relay, and frees the file. One that is not of this process
+    /// stays as it was.
+    pub(crate) async fn close(mut self) {
+        self.let_go().await;
+    }
+
+    async fn let_go(&mut self) {
+        if std::mem::take(&mut self.is_connected) && self.own.is_none() {
+            self.host.disconnect().await;
+        }
+        let Some(Own(holding)) = self.own.take() else { return };
+        if let Some(holding) = holding {
+            holding.end().await;
+        }
         self.replica.close().await;
     }
 }
@@ -134,7 +196,7 @@ impl Drop for Local {
     fn drop(&mut self) {
         // It was closed already where there was a session to end.
         tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(self.replica.close());
+            tokio::runtime::Handle::current().block_on(self.let_go());
         });
     }
 }
@@ -155,7 +217,7 @@ pub(crate) fn is_id(key: &str) -> bool {
 /// How to type a command about the same place: `rejoin --replica van.redb`.
 pub(crate) fn command_line(place: &PlaceArguments) -> String {
     let mut line = "rejoin".to_owned();
-    let from_environment = std::env::var_os("REJOIN_REPLICA").map(PathBuf::from);
+    let from_environment = Terminal::current().replica.map(PathBuf::from);
     if let Some(file) =
         place.replica.as_ref().filter(|file| from_environment.as_ref() != Some(file))
     {

@@ -2,13 +2,16 @@
 //!
 //! Every command is a file, or a group of related ones is: it takes its arguments as [`arguments`]
 //! declares them and prints through [`Output`](output::Output), as text for people or as JSON for
-//! programs. Replicas are opened in [`local`]. What goes to standard error by another way than that,
+//! programs. Replicas are opened in [`local`], and commands about one that another process has open are
+//! carried out there by [`beside`]. What goes to standard error by another way than that,
 //! such as the log of [`log`], shows text from outside as it does.
 
 mod adapters;
 mod arguments;
 mod audit;
+mod beside;
 mod blame;
+mod caller;
 mod clock;
 mod deleted;
 mod demo;
@@ -55,7 +58,12 @@ fn main() -> ExitCode {
         Err(error) => return refuse_usage(&error),
     };
     let output = Output::new(arguments.json);
-    match run(arguments, output) {
+    told(run(arguments, output), output)
+}
+
+/// The exit code of a command. What went wrong is told.
+fn told(ended: Result<ExitCode>, output: Output) -> ExitCode {
+    match ended {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

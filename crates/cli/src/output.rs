@@ -4,6 +4,7 @@ mod json;
 mod text;
 
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
@@ -14,8 +15,10 @@ use json::to_json;
 pub(crate) use json::write_json;
 pub(crate) use text::Text;
 
+use crate::caller::{Guest, Stream, guest};
+
 /// Where a command prints, and in which of the two forms. Results go to standard output; notes and
-/// errors to standard error.
+/// errors to standard error: those of whoever typed the command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -84,25 +87,41 @@ pub(crate) fn tell(text: &str) {
 
 /// Writes a line to standard error, if anybody still reads it.
 fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let line = format!("{line}\n");
+    let _ = match guest() {
+        Some(guest) => guest.line.print(Stream::Error, line.as_bytes()),
+        None => io::stderr().lock().write_all(line.as_bytes()),
+    };
 }
 
 /// Standard output, which notes when nobody reads it any more.
-pub(crate) struct Standard(StdoutLock<'static>);
+pub(crate) enum Standard {
+    Own(StdoutLock<'static>),
+    Guest(Arc<Guest>),
+}
 
 impl Standard {
     fn output() -> Self {
-        Self(io::stdout().lock())
+        guest().map_or_else(|| Self::Own(io::stdout().lock()), Self::Guest)
     }
 }
 
 impl Write for Standard {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).inspect_err(note_closed)
+        match self {
+            Self::Own(out) => out.write(bytes).inspect_err(note_closed),
+            Self::Guest(guest) => {
+                let printed = guest.print(bytes).map(|()| bytes.len());
+                printed.inspect_err(|_| guest.nobody_reads.store(true, Ordering::Relaxed))
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().inspect_err(note_closed)
+        match self {
+            Self::Own(out) => out.flush().inspect_err(note_closed),
+            Self::Guest(_) => Ok(()),
+        }
     }
 }
 
@@ -112,13 +131,19 @@ fn note_closed(error: &io::Error) {
     }
 }
 
-/// Whether standard output was found closed.
+/// Whether standard output of this process was found closed.
 static NOBODY_READS: AtomicBool = AtomicBool::new(false);
+
+/// Whether standard output of whoever typed the command was.
+fn nobody_reads() -> bool {
+    let own = || NOBODY_READS.load(Ordering::Relaxed);
+    guest().map_or_else(own, |guest| guest.nobody_reads.load(Ordering::Relaxed))
+}
 
 /// Writes a line to standard output, and lets whoever reads see it at once.
 fn print(line: &str) -> Result<()> {
     let mut out = Standard::output();
-    writeln!(out, "{line}")?;
+    out.write_all(format!("{line}\n").as_bytes())?;
     Ok(out.flush()?)
 }
 
@@ -146,7 +171,7 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
         }
     };
     let is_broken = error.chain().any(|cause| kind(cause) == Some(ErrorKind::BrokenPipe));
-    is_broken && NOBODY_READS.load(Ordering::Relaxed)
+    is_broken && nobody_reads()
 }
 
 /// A number with the right form of a noun: `1 edit`, `2 edits`.

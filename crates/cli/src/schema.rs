@@ -1,7 +1,6 @@
 //! `rejoin schema`: how the fields of collections merge, from a file to the space and back.
 
-use std::fs;
-use std::io::{Read, stdin};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use rejoin::schema::{
     Change, Difference, Finding, Parsed, Part, Schema, Schemas, Severity, diff, parse, to_toml,
 };
-use rejoin::{CollectionName, Space};
+use rejoin::{CollectionName, EngineOptions, Space};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{PlaceArguments, SchemaCommand};
+use crate::caller::Input;
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
@@ -39,15 +39,13 @@ struct File {
 
 impl File {
     fn read(path: &Path) -> Result<Self> {
-        let (name, bytes) = if path == Path::new("-") {
-            let mut bytes = Vec::new();
-            stdin().read_to_end(&mut bytes)?;
-            ("standard input".to_owned(), bytes)
-        } else {
-            let name = path.display().to_string();
-            let bytes = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
-            (name, bytes)
+        let name = match path == Path::new("-") {
+            true => "standard input".to_owned(),
+            false => path.display().to_string(),
         };
+        let mut bytes = Vec::new();
+        let read = Input::open(path).and_then(|mut input| input.bytes.read_to_end(&mut bytes));
+        read.with_context(|| format!("{name} cannot be read"))?;
         let text = String::from_utf8(bytes)
             .with_context(|| format!("{name} is not UTF-8; save it as UTF-8"))?;
         let parsed = parse(&text);
@@ -137,8 +135,13 @@ async fn show(
 }
 
 async fn apply(place: &PlaceArguments, file: &Path, output: Output) -> Result<()> {
+    // Whether it is open elsewhere is known before the file is read, which may be standard input.
+    let there = Local::open_if_there(place, EngineOptions::default()).await?;
     let schemas = File::sound(file, output)?;
-    let local = Local::open_or_create(place).await?;
+    let local = match there {
+        Some(local) => local,
+        None => Local::open_or_create(place).await?,
+    };
     let steps = steps(&local.space, &schemas).await?;
     let mut changed = false;
     for (name, schema) in &schemas {
@@ -154,8 +157,8 @@ async fn apply(place: &PlaceArguments, file: &Path, output: Output) -> Result<()
 }
 
 async fn compare(place: &PlaceArguments, file: &Path, output: Output) -> Result<()> {
-    let schemas = File::sound(file, output)?;
     let local = Local::open(place).await?;
+    let schemas = File::sound(file, output)?;
     let steps = steps(&local.space, &schemas).await?;
     let same = steps.iter().all(|step| !step.is_new && step.differences.is_empty());
     let json = json!({ "same": same, "collections": to_json(&steps) });

@@ -8,10 +8,10 @@ use anyhow::{Result, bail};
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar};
 use rejoin::{Link, Progress, Status};
 use serde_json::{Value, json};
-use tokio::signal::ctrl_c;
 use tokio::time::timeout;
 
 use crate::arguments::{PlaceArguments, SyncArguments};
+use crate::caller::{interrupted, sees_motion};
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
@@ -21,14 +21,14 @@ pub(crate) async fn run(
     arguments: &SyncArguments,
     output: Output,
 ) -> Result<()> {
-    let local = Local::open_or_create(place).await?;
-    local.replica.connect(&arguments.url, &[&local.space]).await?;
+    let mut local = Local::open_or_create(place).await?;
+    local.connect(&arguments.url).await?;
     let synced = if arguments.once {
         once(&local, arguments.timeout, output).await
     } else {
         tokio::select! {
             shown = show_all(&local, output) => shown,
-            interrupted = ctrl_c() => Ok(interrupted?),
+            interrupted = interrupted() => Ok(interrupted?),
         }
     };
     // Also when it failed: what arrived so far need not come again.
@@ -83,9 +83,9 @@ struct Shown {
 
 impl Shown {
     fn new(output: Output) -> Self {
-        let bar = match output.is_json() {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new_spinner(),
+        let bar = match !output.is_json() && sees_motion() {
+            true => ProgressBar::new_spinner(),
+            false => ProgressBar::hidden(),
         };
         Self { bar, began: Cell::new(None), output }
     }

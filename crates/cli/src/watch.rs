@@ -3,9 +3,9 @@
 use anyhow::Result;
 use rejoin::{Change, Collection, Status, WatchEvent, shown};
 use serde_json::{Value, json};
-use tokio::signal::ctrl_c;
 
 use crate::arguments::{PlaceArguments, WatchArguments};
+use crate::caller::interrupted;
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::Output;
@@ -16,7 +16,7 @@ pub(crate) async fn run(
     arguments: &WatchArguments,
     output: Output,
 ) -> Result<()> {
-    let local = match &arguments.connect {
+    let mut local = match &arguments.connect {
         // A device that only watches begins with an empty replica.
         Some(_) => Local::open_or_create(place).await?,
         None => Local::open(place).await?,
@@ -24,8 +24,9 @@ pub(crate) async fn run(
     let collection = local.space.collection(&arguments.collection)?;
     let watcher = collection.watch().await?;
     match &arguments.connect {
-        Some(url) => local.replica.connect(url, &[&local.space]).await?,
-        None => output.note("not connected: nothing will come; give --connect URL"),
+        Some(url) => local.connect(url).await?,
+        None if local.is_connected().await => {}
+        None => output.note("not connected: only edits made here will come; give --connect URL"),
     }
     output.note(&format!("watching {}; Ctrl-C ends", arguments.collection));
     if output.is_json() {
@@ -33,7 +34,7 @@ pub(crate) async fn run(
     }
     let shown = tokio::select! {
         shown = show_all(&local, &collection, watcher, output) => shown,
-        interrupted = ctrl_c() => Ok(interrupted?),
+        interrupted = interrupted() => Ok(interrupted?),
     };
     local.close().await;
     shown

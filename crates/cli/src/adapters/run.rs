@@ -1,6 +1,7 @@
 //! `rejoin adapters run`, and adapters in the process of a relay.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::error;
 
-use super::Opened;
+use super::{Opened, REPLICA};
+use crate::beside::{Holding, Host};
 use crate::output::Output;
 use crate::relay::stopped;
 
@@ -60,7 +62,7 @@ pub(crate) async fn beside(
 /// Adapters that have everything they need.
 struct Ready {
     adapters: Adapters,
-    replica: Replica,
+    host: Arc<Host>,
     space: Space,
     data: PathBuf,
     metrics: Option<TcpListener>,
@@ -83,11 +85,12 @@ impl Ready {
             })?),
             None => None,
         };
-        let replica = Replica::open(data.join("replica.redb")).await?;
+        let replica = Replica::open(data.join(REPLICA)).await?;
         let space = replica.space(config.space.as_str())?;
-        replica.connect(relay, &[&space]).await?;
+        let host = Arc::new(Host::new(replica));
+        host.connect(relay, &space).await?;
         let names = opened.config.adapters.keys().cloned().collect();
-        Ok(Self { adapters, replica, space, data, metrics, names, relay: relay.to_owned() })
+        Ok(Self { adapters, host, space, data, metrics, names, relay: relay.to_owned() })
     }
 
     /// Lines that a script can wait for.
@@ -109,7 +112,8 @@ impl Ready {
 
     /// Runs until somebody wants it to end, and ends in order.
     async fn run(self, stopped: impl Future<Output = ()>) -> Result<()> {
-        let operator = || self.adapters.operator(Some((&self.replica, &self.space)));
+        let operator = || self.adapters.operator(Some((&self.host.replica, &self.space)));
+        let holding = Holding::listen(Arc::clone(&self.host), &self.data.join(REPLICA));
         let socket = control::socket(&self.data);
         let served = async {
             match self.metrics {
@@ -131,7 +135,10 @@ impl Ready {
                 running.await.map_err(Into::into)
             }
         };
-        self.replica.close().await;
+        if let Some(holding) = holding {
+            holding.end().await;
+        }
+        self.host.replica.close().await;
         // Nobody answers there any more.
         let _ = std::fs::remove_file(socket);
         ended

@@ -3,6 +3,8 @@
 use console::Style;
 use rejoin::printable;
 
+use crate::caller::guest;
+
 /// Text that does nothing to a terminal. Whatever becomes one passes [`printable`], as documents,
 /// relays and files may hold anything; only [`Text::styled`] adds to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +13,10 @@ pub(crate) struct Text(String);
 impl Text {
     /// Text in a style, where the terminal has styles and whoever looks wants them.
     pub(crate) fn styled(text: &str, style: &Style) -> Self {
+        let style = match guest() {
+            Some(guest) => style.clone().force_styling(guest.terminal.has_styles),
+            None => style.clone(),
+        };
         Self(style.apply_to(printable(text)).to_string())
     }
 

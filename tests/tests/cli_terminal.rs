@@ -133,7 +133,7 @@ fn a_narrow_table_keeps_keys_and_the_status() {
         let list = company.shown("list jobs", Some(columns));
         let mut lines = list.lines();
         let heading = lines.next().expect("a heading");
-        assert!(heading.starts_with("KEY         STATUS"), "{heading}");
+        assert!(heading.starts_with("KEY         status"), "{heading}");
         assert!(list.contains("2026-00001  en_route"), "{list}");
         assert!(list.lines().all(|line| line.chars().count() <= columns), "{list}");
 

@@ -2,6 +2,7 @@
 
 mod adapters;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use crate::clock::{self, Since};
 use crate::identity::{self, Acting};
 use crate::import::{Rename, delimiter, encoding};
 use crate::output::Output;
-use crate::values::{Assignment, Condition, NewValue};
+use crate::values::{self, Assignment, Condition, Fields, NewValue};
 use crate::{
     audit, beside, blame, deleted, demo, documents, export, history, import, inspect, list, relay,
     reviews, schema, sync, watch,
@@ -190,7 +191,7 @@ pub(crate) struct ImportArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) collection: String,
     /// The column that holds each row's key
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", value_parser = column)]
     pub(crate) key: String,
     /// Say what would happen, and do nothing
     #[arg(long)]
@@ -248,8 +249,8 @@ pub(crate) struct ListArguments {
     #[arg(long = "where", value_name = "FIELD=VALUE")]
     pub(crate) conditions: Vec<Condition>,
     /// Show these fields
-    #[arg(long, value_name = "FIELD,...", value_delimiter = ',', value_parser = path)]
-    pub(crate) fields: Vec<Path>,
+    #[arg(long, value_name = "FIELD,...")]
+    pub(crate) fields: Vec<Fields>,
     /// Show those that were deleted instead, and by whom and when
     #[arg(long)]
     pub(crate) deleted: bool,
@@ -277,7 +278,8 @@ pub(crate) struct GetArguments {
 FIELD=TEXT   sets a string. FIELD= removes the field; a text or list is emptied.
 FIELD:=JSON  sets any value: 5, true, [\"roof\"], {\"$text\": \"two may write here at once\"}, \
 {\"$counter\": 0}, \"\" for an empty string, null to remove.
-A field may be a path: customer.address.city, parts[0].name, [\"a.b\"] for a name with a dot.")]
+A field may be a path: customer.address.city, parts[0].name. A name with a dot, a comma or an = is printed \
+and typed in brackets and quotes: '[\"a.b\"]'.")]
 pub(crate) struct SetArguments {
     #[command(flatten)]
     pub(crate) document: DocumentArguments,
@@ -581,6 +583,11 @@ fn path(text: &str) -> Result<Path, String> {
         return Err("name a field".to_owned());
     }
     Ok(Path::from(text))
+}
+
+/// The name of a column.
+fn column(text: &str) -> Result<String, Infallible> {
+    Ok(values::name(text))
 }
 
 /// A size with its unit.

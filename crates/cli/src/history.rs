@@ -11,6 +11,7 @@ use crate::layout::{Table, width};
 use crate::local::{Local, named};
 use crate::output::Output;
 use crate::reviews::short_id;
+use crate::values::field;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -36,7 +37,7 @@ async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
     output.result(&Value::from_iter(changes.iter().map(change_json)), || {
         let mut table = Table::new(["time", "change", "what", "by", "fields"]).keeping(3);
         for change in &changes {
-            let mut fields = change.fields.iter().cloned().collect::<Vec<_>>().join(", ");
+            let mut fields = fields(change).join(", ");
             if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {
                 fields += &format!(": {why}");
             }
@@ -86,6 +87,11 @@ fn what(change: &HistoryEntry) -> String {
     format!("{verb} {}", short_id(review))
 }
 
+/// The fields that a change wrote.
+pub(crate) fn fields(change: &HistoryEntry) -> Vec<String> {
+    change.fields.iter().map(|name| field(name)).collect()
+}
+
 fn change_json(change: &HistoryEntry) -> Value {
     let settles = change.settles.as_ref().map(|Settlement { review, dismissed, why, .. }| {
         json!({ "review": review.to_string(), "dismissed": dismissed, "why": why })
@@ -99,7 +105,7 @@ fn change_json(change: &HistoryEntry) -> Value {
         "time_s": change.time_s,
         "kind": kind(change.kind),
         "merges": change.merges,
-        "fields": change.fields,
+        "fields": fields(change),
         "settles": settles,
     })
 }

@@ -35,8 +35,15 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(heading: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let heading = heading.into_iter().map(|name| one_line(&name.into())).collect();
+        let heading =
+            heading.into_iter().map(|name| one_line(&name.into()).to_uppercase()).collect();
         Self { heading, rows: Vec::new(), indent: 0, kept: 0 }
+    }
+
+    /// More columns, each of a field: it is called what commands take.
+    pub(crate) fn and_fields(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.heading.extend(names.into_iter().map(|name| one_line(&name)));
+        self
     }
 
     pub(crate) fn indented(mut self, indent: usize) -> Self {
@@ -74,8 +81,7 @@ impl Table {
             let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
             format!("{:indent$}{}", "", line.trim_end(), indent = self.indent)
         };
-        let heading: Vec<_> = self.heading.iter().map(|cell| cell.to_uppercase()).collect();
-        let mut heading = line(&heading);
+        let mut heading = line(&self.heading);
         let has_room = measure_text_width(&heading) + GAP < width;
         if widths.len() < self.heading.len() && has_room {
             heading += "  …";

@@ -53,10 +53,11 @@ pub(crate) async fn run(
 
 /// The fields that were asked for, or else those that fit.
 pub(crate) fn fields_of(entries: &[Entry], arguments: &ListArguments, width: usize) -> Vec<Path> {
-    if arguments.fields.is_empty() {
+    let asked = arguments.fields.iter().flat_map(|fields| &fields.0);
+    let mut fields: Vec<Path> = asked.cloned().collect();
+    if fields.is_empty() {
         return choose_fields(entries, &arguments.conditions, width);
     }
-    let mut fields = arguments.fields.clone();
     if key_width(entries) + fields.len() * CUT_MIN > width {
         // Those that come last will have no room.
         fields.sort_by_key(|field| !is_status(field));
@@ -77,7 +78,8 @@ pub(crate) fn table<'a>(
 ) -> Table {
     let heading = std::iter::once("key").chain(more.iter().copied()).map(ToOwned::to_owned);
     let kept = 1 + usize::from(more.is_empty() && fields.first().is_some_and(is_status));
-    let mut table = Table::new(heading.chain(fields.iter().map(ToString::to_string))).keeping(kept);
+    let mut table =
+        Table::new(heading).and_fields(fields.iter().map(ToString::to_string)).keeping(kept);
     for (entry, mark, more) in rows {
         let key = key(entry) + mark;
         let cells = fields.iter().map(|field| {
@@ -125,12 +127,12 @@ fn choose_fields(entries: &[Entry], conditions: &[Condition], width: usize) -> V
     let mut left = width.saturating_sub(key_width(entries));
     let mut chosen = Vec::new();
     for (_, name, field) in worth {
-        let needs =
-            2 + field.widest.clamp(name.chars().count(), CELL_MAX.max(name.chars().count()));
-        let field = Path::from([name]);
-        if needs <= left || is_status(&field) {
+        let path = Path::from([name]);
+        let title = path.to_string().chars().count();
+        let needs = 2 + field.widest.clamp(title, CELL_MAX.max(title));
+        if needs <= left || is_status(&path) {
             left = left.saturating_sub(needs);
-            chosen.push(field);
+            chosen.push(path);
         }
     }
     chosen

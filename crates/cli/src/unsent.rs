@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::PlaceArguments;
 use crate::clock::utc;
+use crate::history;
 use crate::identity::{author_json, person};
 use crate::layout::{Table, width};
 use crate::local::{DELETED, Local};
@@ -83,8 +84,8 @@ impl Waiting {
         Ok(Self { changes, deleted: entry.is_some_and(|entry| entry.deleted) })
     }
 
-    fn fields(&self) -> BTreeSet<&str> {
-        self.changes.iter().flat_map(|change| &change.fields).map(String::as_str).collect()
+    fn fields(&self) -> BTreeSet<String> {
+        self.changes.iter().flat_map(history::fields).collect()
     }
 
     /// What happened to the document: that it was made, that it was deleted or brought back, and
@@ -93,11 +94,11 @@ impl Waiting {
         let mut fields = self.fields();
         let mut what = Vec::new();
         if unsent.created {
-            what.push("created");
+            what.push("created".to_owned());
         }
         match (fields.remove(DELETED), self.deleted) {
-            (true, true) => what.push("deleted"),
-            (true, false) if !unsent.created => what.push("restored"),
+            (true, true) => what.push("deleted".to_owned()),
+            (true, false) if !unsent.created => what.push("restored".to_owned()),
             _ => {}
         }
         if !unsent.created {
@@ -116,7 +117,7 @@ impl Waiting {
         let changes = self.changes.iter().map(|change| {
             json!({
                 "change": change.hash.to_string(),
-                "fields": change.fields,
+                "fields": history::fields(change),
                 "author": author_json(change.author.as_ref()),
                 "time_s": change.time_s,
             })

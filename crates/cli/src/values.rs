@@ -93,6 +93,43 @@ fn enter<'a>(map: &'a mut Value, segment: &Segment) -> Option<&'a mut Value> {
     Some(map.as_object_mut()?.entry(key.as_str()).or_insert_with(|| json!({})))
 }
 
+/// Fields with commas between them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fields(pub(crate) Vec<Path>);
+
+impl FromStr for Fields {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let mut rest = Some(text);
+        let mut fields = Vec::new();
+        while let Some(text) = rest {
+            let (field, after) = match Path::split_written(text, ',') {
+                Some((field, after)) => (field, Some(after)),
+                None => (text, None),
+            };
+            anyhow::ensure!(!field.is_empty(), "name a field");
+            fields.push(Path::from(field));
+            rest = after;
+        }
+        Ok(Self(fields))
+    }
+}
+
+/// The name of a field, or of a column of a file, as it is typed: as it is, or as a path of that one
+/// name, which is how it is printed if it would be taken for something else.
+pub(crate) fn name(text: &str) -> String {
+    match (text.starts_with("[\""), Path::from(text).segments()) {
+        (true, [Segment::Key(name)]) => name.clone(),
+        _ => text.to_owned(),
+    }
+}
+
+/// The name of a field as commands take it.
+pub(crate) fn field(name: &str) -> String {
+    Path::from([name]).to_string()
+}
+
 /// One `FIELD=VALUE` that a document is to meet.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Condition {
@@ -129,17 +166,9 @@ pub(crate) fn entry_json(entry: &Entry) -> Value {
     json!({ "key": entry.key, "id": entry.document.to_string(), "value": entry.value })
 }
 
-/// Splits at the first `=` that is not inside a quoted part of a path.
 fn split_at_sign(text: &str) -> anyhow::Result<(&str, &str)> {
-    let mut quoted = false;
-    let sign = text.char_indices().find(|&(place, char)| {
-        if char == '"' && (quoted || text[..place].ends_with('[')) {
-            quoted = !quoted;
-        }
-        char == '=' && !quoted
-    });
-    let (place, _) = sign.with_context(|| format!("{text:?} has no =; write FIELD=VALUE"))?;
-    Ok((&text[..place], &text[place + 1..]))
+    let split = Path::split_written(text, '=');
+    split.with_context(|| format!("{text:?} has no =; write FIELD=VALUE"))
 }
 
 fn named(field: &str) -> anyhow::Result<Path> {
@@ -167,7 +196,8 @@ mod tests {
             ("note:=null", "note", None),
             ("formula=a=b", "formula", Some(json!("a=b"))),
             ("visit.site.floor=2", "visit.site.floor", Some(json!("2"))),
-            ("[\"a=b\"]=c", "a=b", Some(json!("c"))),
+            ("[\"a=b\"]=c", "[\"a=b\"]", Some(json!("c"))),
+            ("[\"say \\\"=\\\"\"]=c", "[\"say \\\"=\\\"\"]", Some(json!("c"))),
             ("Unique Key=1", "Unique Key", Some(json!("1"))),
         ] {
             assert_eq!(assignment(text), (field.to_owned(), value), "{text}");
@@ -203,5 +233,17 @@ mod tests {
         let met = |text: &str| text.parse::<Condition>().expect(text).is_met(&entry);
         assert!(met("status=done") && met("parts=3") && met("visit.tags[0]=a") && met("gone="));
         assert!(!met("status=Done") && !met("parts=") && !met("visit.tags[1]=a"));
+    }
+
+    #[test]
+    fn names_are_typed_as_they_are_or_as_they_are_printed() {
+        for odd in ["Geo.Lat", "a,b", "x=y", "say \"hi\"", "[0]", "", "-v", "due:", "a\nb", "plain"]
+        {
+            assert_eq!(name(&field(odd)), odd);
+            let both = format!("{},status", field(odd)).parse::<Fields>().expect("fields");
+            assert_eq!(both, Fields(vec![Path::from([odd]), Path::from("status")]));
+        }
+        assert_eq!((name("Geo.Lat"), name("[0]")), ("Geo.Lat".into(), "[0]".into()));
+        assert!("a,,b".parse::<Fields>().is_err() && "".parse::<Fields>().is_err());
     }
 }

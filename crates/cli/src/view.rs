@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::identity::author_json;
 use crate::layout::one_line;
 use crate::reviews::{is_about_two, name, short_id, shown};
+use crate::values::field;
 
 /// One line for each field; what does not fit in a line stands below its name, and so does what
 /// about it is not agreed.
@@ -16,7 +17,7 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
     let fields = view.value.as_object().unwrap_or(&empty);
     let marks = marks(view);
     let names: Vec<&String> = fields.keys().chain(marks.keys()).collect();
-    let width = names.iter().map(|name| console::measure_text_width(&one_line(name))).max();
+    let width = names.iter().map(|name| console::measure_text_width(&field(name))).max();
     let width = width.unwrap_or(0);
     let mut lines = BTreeMap::new();
     for name in names {
@@ -28,7 +29,7 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
             Some(value) => rejoin::shown(value).into_owned(),
         };
         let below = format!("\n{:width$}  ", "");
-        let label = one_line(name);
+        let label = field(name);
         let label = console::pad_str(&label, width, console::Alignment::Left, None);
         let mut line = format!("{label}  {}", text.trim_end().replace('\n', &below));
         for mark in marks.get(name).into_iter().flatten() {
@@ -45,16 +46,19 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
 /// What there is to say about fields that are not agreed, by the top-level field they are in.
 fn marks(view: &View) -> BTreeMap<String, Vec<String>> {
     let mut marks: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, field) in &view.fields {
+    for (path, stands) in &view.fields {
         // Items of lists are named by who made them, which is no path.
-        let around = path.split("[#").next().unwrap_or(path);
+        let around = match path.starts_with('[') {
+            true => path,
+            false => path.split("[#").next().unwrap_or(path),
+        };
         let top = match Path::from(around).segments().first() {
             Some(Segment::Key(key)) => key.clone(),
             _ => continue,
         };
-        let is_top = Path::from([top.as_str()]).to_string() == *path;
+        let is_top = field(&top) == *path;
         let inside = if is_top { String::new() } else { format!("{path}: ") };
-        for state in &field.states {
+        for state in &stands.states {
             if let Some(mark) = mark(state) {
                 let marks = marks.entry(top.clone()).or_default();
                 marks.push(one_line(&format!("{inside}{mark}")));

@@ -10,6 +10,7 @@ use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::Output;
 use crate::sync::{StatusLine, status_json};
+use crate::values::field;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -89,7 +90,7 @@ async fn show(collection: &Collection, event: WatchEvent, output: Output) -> Res
         "event": "changed",
         "key": change.key,
         "id": change.document.to_string(),
-        "fields": change.fields,
+        "fields": Value::from_iter(change.fields.iter().map(|name| field(name))),
         "local": change.local,
         "remote": change.remote,
         "deleted": change.deleted,
@@ -105,11 +106,11 @@ fn text(change: &Change, value: &Value) -> String {
     if change.deleted {
         return format!("{key}: deleted");
     }
-    let field = |name: &String| match value.get(name) {
-        Some(now) => one_line(&format!("{name}={}", shown(now))),
-        None => one_line(&format!("{name} removed")),
+    let reads = |name: &String| match (field(name), value.get(name)) {
+        (field, Some(now)) => one_line(&format!("{field}={}", shown(now))),
+        (field, None) => format!("{field} removed"),
     };
-    let fields: Vec<_> = change.fields.iter().map(field).collect();
+    let fields: Vec<_> = change.fields.iter().map(reads).collect();
     let origin = if change.remote { "" } else { " (here)" };
     format!(
         "{key}: {}{origin}",

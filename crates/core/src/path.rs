@@ -1,13 +1,18 @@
 //! Where something stands in a document.
 
-use std::fmt;
+use std::fmt::{self, Write};
+
+use crate::is_hidden;
 
 /// Where something stands in a document: keys of maps and indices of lists, from the root.
 ///
-/// Written `customer.address.street` or `parts[2].name`. Only `.`, `[`, `]` and `"` are special; a
-/// key that holds one of them, or is empty, stands in brackets and quotes, with `\"` and `\\` for
-/// those two characters: `["weird.key"].x`. Everything else is an ordinary key, also
-/// `X Coordinate (State Plane)`.
+/// Written `customer.address.street` or `parts[2].name`. A key that would be read as something else
+/// stands in brackets and quotes: `["weird.key"].x`. Those are the empty one; one with `.`, `[`, `]`,
+/// `"`, or with `=` or `,`, which end a path on a command line; one that begins with `-`, ends with `:`,
+/// or has a space at either end; and one with a character that cannot be seen. In quotes `\"` and
+/// `\\` stand for those two characters, and `\u{1b}` for one by its number. Everything else is an
+/// ordinary key, also `X Coordinate (State Plane)`. What is written so is read again as the same path,
+/// and when it is printed it stays as it is.
 ///
 /// ```
 /// use rejoin_core::{Path, Segment};
@@ -47,6 +52,23 @@ impl Path {
     /// The steps from the root.
     pub fn segments(&self) -> &[Segment] {
         &self.0
+    }
+
+    /// What is before and behind the first `sign` that is not in the quotes of a key, as where a list of
+    /// paths or a path and a value are written in one word.
+    pub fn split_written(text: &str, sign: char) -> Option<(&str, &str)> {
+        let mut quoted_to = 0;
+        let place = text.char_indices().find(|&(place, char)| {
+            if char == '['
+                && place >= quoted_to
+                && let Some((_, after)) = bracketed(&text[place..])
+            {
+                quoted_to = text.len() - after.len();
+            }
+            char == sign && place >= quoted_to
+        });
+        let (place, sign) = place?;
+        Some((&text[..place], &text[place + sign.len_utf8()..]))
     }
 
     /// Whether this is the document itself.
@@ -136,7 +158,13 @@ impl fmt::Display for Path {
                     write!(f, "{dot}{key}")?;
                 }
                 Segment::Key(key) => {
-                    write!(f, "[\"{}\"]", key.replace('\\', r"\\").replace('"', "\\\""))?;
+                    f.write_str("[\"")?;
+                    key.chars().try_for_each(|char| match char {
+                        '"' | '\\' => write!(f, "\\{char}"),
+                        char if is_hidden(char) => write!(f, "{}", char.escape_unicode()),
+                        char => f.write_char(char),
+                    })?;
+                    f.write_str("\"]")?;
                 }
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
@@ -146,7 +174,10 @@ impl fmt::Display for Path {
 }
 
 fn is_ordinary(key: &str) -> bool {
-    !key.is_empty() && !key.contains(['.', '[', ']', '"'])
+    let is_special = |char| matches!(char, '.' | '[' | ']' | '"' | '=' | ',') || is_hidden(char);
+    let has_space = key.starts_with(char::is_whitespace) || key.ends_with(char::is_whitespace);
+    let is_taken_for_another = key.starts_with('-') || key.ends_with(':') || has_space;
+    !key.is_empty() && !is_taken_for_another && !key.contains(is_special)
 }
 
 /// `[2]` or `["key"]` at the start of `text`, and what follows it.
@@ -167,7 +198,13 @@ fn quoted_key(text: &str) -> Option<(Segment, &str)> {
     let mut chars = text.char_indices();
     while let Some((place, char)) = chars.next() {
         match char {
-            '\\' => key.push(chars.next()?.1),
+            '\\' => match numbered(&text[place..]) {
+                Some((char, len)) => {
+                    key.push(char);
+                    chars.by_ref().take(len - 1).for_each(drop);
+                }
+                None => key.push(chars.next()?.1),
+            },
             '"' => {
                 let after = text[place + 1..].strip_prefix(']')?;
                 return Some((Segment::Key(key), after));
@@ -176,6 +213,16 @@ fn quoted_key(text: &str) -> Option<(Segment, &str)> {
         }
     }
     None
+}
+
+/// The character that is written by its number at the start of `text`, as `\u{1b}`, and how many
+/// characters that takes.
+fn numbered(text: &str) -> Option<(char, usize)> {
+    let (digits, _) = text.strip_prefix("\\u{")?.split_once('}')?;
+    let is_number =
+        (1..=6).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_hexdigit());
+    let number = u32::from_str_radix(digits, 16).ok().filter(|_| is_number)?;
+    Some((char::from_u32(number)?, digits.len() + 4))
 }
 
 /// The plain key at the start of `text`, and what follows it. Takes at least one character unless
@@ -220,6 +267,41 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_a_command_would_take_for_something_else_are_quoted() {
+        for (key, written) in [
+            ("Geo.Lat", r#"["Geo.Lat"]"#),
+            ("a=b", r#"["a=b"]"#),
+            ("a,b", r#"["a,b"]"#),
+            ("-v", r#"["-v"]"#),
+            ("due:", r#"["due:"]"#),
+            (" a", r#"[" a"]"#),
+            ("", r#"[""]"#),
+            ("a\nb\u{1b}\u{202e}", r#"["a\u{a}b\u{1b}\u{202e}"]"#),
+            (r"\u{1b}", r"\u{1b}"),
+            (r"\u{1b}.", r#"["\\u{1b}."]"#),
+            ("X (State: Plane)*", "X (State: Plane)*"),
+        ] {
+            assert_eq!(Path::from([key]).to_string(), written);
+            check(written, &[key.into()]);
+        }
+        check(r#"["\u{110000}\u{}\u"]"#, &["u{110000}u{}u".into()]);
+    }
+
+    #[test]
+    fn what_ends_a_path_is_found_behind_its_quotes() {
+        for (text, split) in [
+            ("a=b=c", Some(("a", "b=c"))),
+            (r#"["a=\"=].\\"]=b"#, Some((r#"["a=\"=].\\"]"#, "b"))),
+            (r#"a["b=c"].d:=["="]"#, Some((r#"a["b=c"].d:"#, r#"["="]"#))),
+            (r#"["a=b"#, Some((r#"["a"#, "b"))),
+            (r#"["a=b"]"#, None),
+            ("", None),
+        ] {
+            assert_eq!(Path::split_written(text, '='), split, "{text}");
+        }
+    }
+
+    #[test]
     fn brackets_that_say_nothing_belong_to_the_key() {
         for odd in
             ["a[x]", "a[", "[]", "a]b", "[-1]", "[1", r#"["open"#, "[99999999999999999999999]"]
@@ -233,14 +315,20 @@ mod tests {
         fn what_is_written_is_read_again(
             segments in prop::collection::vec(
                 prop_oneof![
-                    "[a-z.\\[\\]\"\\\\ ()é]{0,6}".prop_map(Segment::Key),
+                    "[a-z.\\[\\]\"\\\\ ()é=,:*'u{}0-9\n\t\u{1b}\u{202e}-]{0,6}".prop_map(Segment::Key),
+                    any::<String>().prop_map(Segment::Key),
                     any::<usize>().prop_map(Segment::Index),
                 ],
                 0..6,
             ),
         ) {
             let path: Path = segments.into_iter().collect();
-            prop_assert_eq!(Path::from(path.to_string()), path);
+            let written = path.to_string();
+            prop_assert_eq!(crate::printable(&written), written.as_str());
+            let (assignment, list) = (format!("{written}=a=b"), format!("{written},b"));
+            prop_assert_eq!(Path::split_written(&assignment, '='), Some((&*written, "a=b")));
+            prop_assert_eq!(Path::split_written(&list, ','), Some((&*written, "b")));
+            prop_assert_eq!(Path::from(written), path);
         }
     }
 }

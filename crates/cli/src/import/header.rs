@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use csv::ByteRecord;
+use rejoin::Path;
 
-use crate::layout::one_line;
 use crate::local::DELETED;
+use crate::values::{self, name};
 
 /// What a column is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +39,9 @@ impl std::str::FromStr for Rename {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.split_once('=') {
+        match Path::split_written(text, '=') {
             Some((old, new)) if !old.is_empty() && !new.is_empty() => {
-                Ok(Self { old: old.to_owned(), new: new.to_owned() })
+                Ok(Self { old: name(old), new: name(new) })
             }
             _ => bail!("{text:?} is not COLUMN=FIELD"),
         }
@@ -57,7 +58,7 @@ impl Header {
     ) -> Result<Self> {
         let names = names(record, line)?;
         if let Some(rename) = renames.iter().find(|rename| !names.contains(&rename.old)) {
-            let (old, all) = (&rename.old, one_line(&names.join(", ")));
+            let (old, all) = (&rename.old, listed(&names));
             bail!("line {line}: no column is called {old:?}, to be renamed; the columns are {all}");
         }
         let renamed = |name: &String| match renames.iter().find(|rename| rename.old == *name) {
@@ -66,7 +67,7 @@ impl Header {
         };
         let is_key = |name: &String| name == key || renamed(name) == key;
         let Some(key) = names.iter().position(is_key) else {
-            let columns = one_line(&names.join(", "));
+            let columns = listed(&names);
             bail!("line {line}: no column is called {key:?}; the columns are {columns}");
         };
         let columns: Vec<_> = names.iter().map(|name| column(renamed(name))).collect();
@@ -84,7 +85,10 @@ impl Header {
                 );
             }
             if let Some(earlier) = seen.insert(field, name) {
-                bail!("line {line}: columns {earlier:?} and {name:?} are both the field {field:?}");
+                bail!(
+                    "line {line}: columns {earlier:?} and {name:?} are both the field {}",
+                    values::field(field)
+                );
             }
         }
         Ok(Self { columns, names, key })
@@ -94,6 +98,11 @@ impl Header {
     pub(super) fn left_out(&self) -> Option<&str> {
         self.names.iter().map(String::as_str).find(|name| *name == DISPUTED)
     }
+}
+
+/// Columns as --key and --rename take them.
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| values::field(name)).collect::<Vec<_>>().join(", ")
 }
 
 fn column(name: String) -> Column {

@@ -165,8 +165,8 @@ fn documents_reach_the_target_once_whatever_is_killed() {
     for file in ["out", "adapters"] {
         for entry in std::fs::read_dir(company.folder.path().join(file)).expect("a folder") {
             let path = entry.expect("a file").path();
-            if path.file_name().is_some_and(|name| name == "replica.redb" || name == "control.sock")
-            {
+            let is_socket = path.extension().is_some_and(|end| end == "sock");
+            if is_socket || path.file_name().is_some_and(|name| name == "replica.redb") {
                 continue;
             }
             let bytes = std::fs::read(&path).expect("bytes");

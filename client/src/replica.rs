@@ -239,8 +239,7 @@ impl Replica {
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.send(Command::Close(done)).await.is_ok() {
-            // The thread drops the sender when it ends for another reason.
-            let _ = closed.await;
+            let _ = self.answer(closed).await;
         }
     }
 
@@ -264,7 +263,7 @@ impl Replica {
     pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {
         let (reply, edited) = oneshot::channel();
         self.send(Command::Edit(Box::new(self.signed(edit)), reply)).await?;
-        edited.await.map_err(|_| EditError::Closed)?
+        self.answer(edited).await?
     }
 
     pub(crate) async fn edits(
@@ -274,7 +273,7 @@ impl Replica {
         let (reply, edited) = oneshot::channel();
         let edits = edits.into_iter().map(|edit| self.signed(edit)).collect();
         self.send(Command::Edits(edits, reply)).await?;
-        edited.await.map_err(|_| EditError::Closed)
+        self.answer(edited).await
     }
 
     /// An edit by whoever this handle edits as.
@@ -290,7 +289,7 @@ impl Replica {
         let (reply, answer) = oneshot::channel();
         let ask = Box::new(move |engine: &mut Engine, now| drop(reply.send(question(engine, now))));
         self.send(Command::Ask(ask)).await?;
-        answer.await.map_err(|_| EditError::Closed)
+        self.answer(answer).await
     }
 
     /// Brings values up to date that are written late because they are large.
@@ -318,6 +317,16 @@ impl Replica {
 
     async fn send(&self, command: Command) -> Result<(), EditError> {
         self.inner.commands.send(command).await.map_err(|_| EditError::Closed)
+    }
+
+    /// Waits for the answer to a command. One that was sent in the moment in which the thread ended
+    /// stands in the channel for as long as a handle does, and nobody will answer it.
+    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, EditError> {
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer.map_err(|_| EditError::Closed),
+            () = self.inner.commands.closed() => answer.try_recv().map_err(|_| EditError::Closed),
+        }
     }
 }
 

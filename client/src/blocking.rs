@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::document::edit_value;
-use crate::engine::{EditError, Edited, HistoryEntry};
+use crate::engine::{EditError, Edited, Foreseen, HistoryEntry};
 use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
@@ -189,6 +189,7 @@ impl Space {
 
     blocking! {
         fn apply_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Edited, SchemaError>;
+        fn foresee_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Foreseen, SchemaError>;
         fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError>;
         fn schemas(&self) -> Result<Schemas, EditError>;
     }
@@ -328,6 +329,7 @@ impl Reviews {
         fn list(&self) -> Result<Vec<Review>, EditError>;
         fn open(&self) -> Result<Vec<Review>, EditError>;
         fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError>;
+        fn settle_all(&self, decisions: Vec<(ReviewId, Decision)>, why: Option<&str>) -> Result<Vec<Result<Edited, EditError>>, EditError>;
         fn settle(&self, id: &ReviewId, decision: Decision, why: Option<&str>) -> Result<Edited, EditError>;
         fn assign(&self, id: &ReviewId, assignee: Option<&str>, due: Option<&str>) -> Result<Edited, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;

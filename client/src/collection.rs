@@ -32,6 +32,16 @@ pub struct Entry {
     pub deleted: bool,
     /// Its value: a JSON object. Texts are strings, counters numbers.
     pub value: Value,
+    /// Its value as far as it counts, if that is another: without what only people wrote who may not.
+    /// It is what goes to others.
+    pub agreed: Option<Value>,
+}
+
+impl Entry {
+    /// Its value as far as it counts.
+    pub fn agreed(&self) -> &Value {
+        self.agreed.as_ref().unwrap_or(&self.value)
+    }
 }
 
 /// Which document a row of a file is about.
@@ -102,8 +112,11 @@ impl Collection {
     /// # Errors
     /// See [`EditError`]. Nothing was written then.
     pub async fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError> {
-        let edit = self.edit(Target::Key(key.to_owned()), Content::Fields(fields));
-        self.replica.edit(edit).await
+        self.replica.edit(self.put_edit(key, fields)).await
+    }
+
+    pub(crate) fn put_edit(&self, key: &str, fields: Map<String, Value>) -> Edit {
+        self.edit(Target::Key(key.to_owned()), Content::Fields(fields))
     }
 
     /// [`put`](Self::put) for many documents in one commit. The results are in their order; an
@@ -115,9 +128,7 @@ impl Collection {
         &self,
         rows: Vec<(String, Map<String, Value>)>,
     ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
-        let edits = rows
-            .into_iter()
-            .map(|(key, fields)| self.edit(Target::Key(key), Content::Fields(fields)));
+        let edits = rows.into_iter().map(|(key, fields)| self.put_edit(&key, fields));
         self.replica.edits(edits.collect()).await
     }
 
@@ -235,8 +246,10 @@ impl Collection {
 }
 
 pub(crate) fn entry(document: DocumentId, row: ValueRow) -> Result<Entry, serde_json::Error> {
-    let value = serde_json::from_slice(&row.json)?;
-    Ok(Entry { document, key: row.key, heads: row.heads, deleted: row.deleted, value })
+    let ValueRow { key, heads, deleted, json, agreed } = row;
+    let value = serde_json::from_slice(&json)?;
+    let agreed = agreed.map(|agreed| serde_json::from_slice(&agreed)).transpose()?;
+    Ok(Entry { document, key, heads, deleted, value, agreed })
 }
 
 fn fields<T: Serialize>(value: &T) -> Result<Map<String, Value>, EditError> {

@@ -12,6 +12,7 @@ mod apply;
 mod derive;
 mod edit;
 mod error;
+mod foresee;
 mod history;
 mod import;
 mod invariants;
@@ -38,6 +39,7 @@ pub use crate::write::WriteError;
 use derive::reviews_collection;
 pub use edit::{Content, Decision, Edit, Edited, Target};
 pub use error::{EditError, EngineError};
+pub use foresee::Foreseen;
 pub use history::{HistoryEntry, Kind};
 pub use import::{Cell, Misfit, Row, RowOutcome};
 use link::LinkState;
@@ -54,7 +56,7 @@ use tracing::warn;
 use crate::diff::Op;
 use crate::presence::Presences;
 use crate::status::{Link, Status};
-use crate::store::{DocumentRow, ReadView, Store, WriteView};
+use crate::store::{DocumentRow, ReadView, Store, StoreError, WriteView};
 use crate::watch::{Change, Filter, Watcher, Watchers};
 
 /// A replica, driven from outside.
@@ -82,6 +84,9 @@ pub struct Engine {
     newly_held: BTreeSet<DocumentId>,
     /// Documents whose schema changed, so that their values and reviews are to be derived anew.
     behind: BTreeSet<DocumentId>,
+    /// Whether some of them are because another version of the rules derived them: what was plain by
+    /// those need not be so by these.
+    derives_anew: bool,
     /// How much of a long change the relay had when it was last asked.
     uploaded: Option<(ChangeHash, u64)>,
     /// What is being applied, for a process that comes after this one.
@@ -185,6 +190,13 @@ struct Turn {
     dirty: bool,
 }
 
+impl Turn {
+    fn begin(store: &Store, now: u64, unix_s: i64) -> Result<Self, StoreError> {
+        let (effects, touched) = (Vec::new(), BTreeMap::new());
+        Ok(Self { txn: store.write()?, now, unix_s, effects, touched, dirty: false })
+    }
+}
+
 /// What is told when the commit is durable.
 enum Effect {
     Changed { space: SpaceName, collection: CollectionName, change: Change },
@@ -219,6 +231,7 @@ impl Engine {
             unknown_fields: BTreeSet::new(),
             newly_held: BTreeSet::new(),
             behind: BTreeSet::new(),
+            derives_anew: false,
             uploaded: None,
             notes: Notes::none(),
             is_lost: false,
@@ -229,6 +242,7 @@ impl Engine {
         engine.identity = view.identity()?;
         // Of what a changed schema left behind only some may have been derived anew.
         engine.behind.extend(view.stale()?);
+        engine.derives_anew = view.is_derived_otherwise()?;
         drop(view);
         engine.recount(None)?;
         Ok(engine)
@@ -306,9 +320,7 @@ impl Engine {
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
         let previewed = catch_unwind(AssertUnwindSafe(|| {
-            let txn = self.store.write()?;
-            let (effects, touched) = (Vec::new(), BTreeMap::new());
-            let mut turn = Turn { txn, now, unix_s, effects, touched, dirty: false };
+            let mut turn = Turn::begin(&self.store, now, unix_s)?;
             Ok(edits.into_iter().map(|edit| self.stage_edit(&mut turn, edit)).collect())
         }));
         // What is loaded holds the edits now.
@@ -468,9 +480,7 @@ impl Engine {
         unix_s: i64,
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EngineError> {
-        let txn = self.store.write()?;
-        let (effects, touched) = (Vec::new(), BTreeMap::new());
-        let mut turn = Turn { txn, now, unix_s, effects, touched, dirty: false };
+        let mut turn = Turn::begin(&self.store, now, unix_s)?;
         let mut results = Vec::with_capacity(edits.len());
         for edit in edits {
             let result = self.stage_edit(&mut turn, edit);
@@ -538,10 +548,17 @@ impl Engine {
             self.rederive(&txn, now, id, row, &mut effects)?;
             dirty = true;
         }
+        let is_left = |behind: &DocumentId| !documents.contains(behind);
+        let ends = self.derives_anew && !self.behind.iter().any(is_left);
+        if ends {
+            txn.put_derived()?;
+            dirty = true;
+        }
         if dirty {
             txn.commit()?;
             self.counters.commits += 1;
         }
+        self.derives_anew &= !ends;
         documents.iter().for_each(|id| _ = self.behind.remove(id));
         self.status.behind = self.behind.len() as u64;
         self.tell(effects);

@@ -38,13 +38,13 @@ pub use dial::AddressError;
 pub use diff::{Op, diff};
 pub use document::Document;
 pub use engine::{
-    Cell, Counters, Decision, EditError, Edited, EngineOptions, HistoryEntry, Kind, Misfit, Row,
-    RowOutcome, WriteError,
+    Cell, Counters, Decision, EditError, Edited, EngineOptions, Foreseen, HistoryEntry, Kind,
+    Misfit, Row, RowOutcome, WriteError,
 };
 pub use file::{Holder, OpenError};
 pub use rejoin_core::invariant::{look_up, time_ms};
 pub use rejoin_core::lineage::{
-    Blame, BlamedWrite, Candidate, FieldPath, Question, Step, Written, Wrote,
+    Blame, BlamedWrite, Candidate, DERIVATION, FieldPath, Question, Step, Written, Wrote,
 };
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,

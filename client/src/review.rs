@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::{Content, Decision, Edit, EditError, Edited, Target};
 use crate::replica::Replica;
-use crate::store::{CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument, StoreError};
+use crate::store::{
+    CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument, SettledRow, StoreError,
+};
 use crate::watch::Watcher;
 
 /// The collection of what people note about reviews: whose they are, until when, and why one was
@@ -86,6 +88,14 @@ pub enum ReviewState {
         /// Why.
         why: Option<String>,
     },
+    /// Of a review about two documents: an edit of one of them ended it. Known where the review was
+    /// open before; what the documents are now does not tell it.
+    Resolved {
+        /// What the edit wrote, by whom and when.
+        by: ReviewCandidate,
+        /// Which of the two it changed.
+        document: DocumentId,
+    },
 }
 
 /// The reviews of a space, or of all spaces of a replica.
@@ -107,7 +117,7 @@ impl Reviews {
         Self { replica, space }
     }
 
-    /// All reviews, open ones first, then the newest first. Loads no document but some whose schema
+    /// All reviews, also decided ones, open ones first, then the newest first. Loads no document but some whose schema
     /// has just changed; where those are many, [`Replica::caught_up`] waits for their reviews.
     ///
     /// # Errors
@@ -130,7 +140,8 @@ impl Reviews {
     }
 
     fn of_space(&self, space: &SpaceName) -> Result<Vec<Review>, EditError> {
-        let rows = self.replica.read(|view| view.reviews(space))?;
+        let mut rows = self.replica.read(|view| view.reviews(space))?;
+        rows.extend(self.replica.read(|view| view.resolved(space))?);
         let mut notes = BTreeMap::new();
         let collection = CollectionName::new(REVIEWS)?;
         self.replica.read(|view| {
@@ -144,7 +155,7 @@ impl Reviews {
         for (id, row) in rows {
             let note = notes.remove(&id.to_string()).unwrap_or_default();
             let held_first = match row.kind {
-                ReviewKind::DoubleBooking => {
+                ReviewKind::DoubleBooking if row.settled.is_none() => {
                     self.replica.read(|view| held_first(view, &row.documents))?
                 }
                 _ => None,
@@ -231,30 +242,32 @@ impl Reviews {
     ) -> Result<Edited, EditError> {
         let review = self.get(id).await?.filter(Review::is_open);
         let review = review.ok_or(EditError::NoReview(*id))?;
-        match review.kind {
-            ReviewKind::DoubleBooking | ReviewKind::Duplicate => match decision {
-                Decision::Dismiss => {
-                    let why = why.unwrap_or("no reason given");
-                    self.note(&review, json!({ DISMISSED: why })).await
-                }
-                _ => Err(EditError::ChangeOne),
-            },
-            _ => {
-                let document = review.documents.first().ok_or(EditError::NoReview(*id))?.document;
-                let (space, collection) = (review.space, review.collection);
-                let (review, why) = (*id, why.map(str::to_owned));
-                self.replica
-                    .edit(Edit {
-                        space,
-                        collection,
-                        target: Target::Document(document),
-                        create: false,
-                        author: None,
-                        content: Content::Decide { review, decision, why },
-                    })
-                    .await
-            }
-        }
+        self.replica.edit(decide(&review, decision, why)?).await
+    }
+
+    /// [`settle`](Self::settle) for many reviews in one commit. The results are in their order; an error
+    /// of one leaves the others alone.
+    ///
+    /// # Errors
+    /// The file could not be read, or the replica was closed.
+    pub async fn settle_all(
+        &self,
+        decisions: Vec<(ReviewId, Decision)>,
+        why: Option<&str>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let open: BTreeMap<ReviewId, Review> =
+            self.open().await?.into_iter().map(|review| (review.id, review)).collect();
+        let edit = |(id, decision)| {
+            let review = open.get(&id).ok_or(EditError::NoReview(id))?;
+            decide(review, decision, why)
+        };
+        let edits: Vec<Result<Edit, EditError>> = decisions.into_iter().map(edit).collect();
+        let written = edits.iter().filter_map(|edit| edit.as_ref().ok()).cloned().collect();
+        let mut written = self.replica.edits(written).await?.into_iter();
+        let result = |edit: Result<Edit, EditError>| {
+            edit.and_then(|_| written.next().unwrap_or(Err(EditError::Closed)))
+        };
+        Ok(edits.into_iter().map(result).collect())
     }
 
     /// Gives a review to somebody, with a time by which it is due if there is one.
@@ -268,7 +281,7 @@ impl Reviews {
         due: Option<&str>,
     ) -> Result<Edited, EditError> {
         let review = self.get(id).await?.ok_or(EditError::NoReview(*id))?;
-        self.note(&review, json!({ "assignee": assignee, "due": due })).await
+        self.replica.edit(note(&review, json!({ "assignee": assignee, "due": due }))?).await
     }
 
     /// Tells whenever a review opens, changes or is settled, and by which document. List them
@@ -280,35 +293,57 @@ impl Reviews {
         let space = self.space.clone();
         self.replica.ask(move |engine, _| engine.watch_reviews(space)).await
     }
+}
 
-    /// Writes what people note about a review.
-    async fn note(&self, review: &Review, note: Value) -> Result<Edited, EditError> {
-        let Value::Object(fields) = note else { return Err(EditError::NotAMap) };
-        let key = review.id.to_string();
-        self.replica
-            .edit(Edit {
+/// The edit that decides a review.
+fn decide(review: &Review, decision: Decision, why: Option<&str>) -> Result<Edit, EditError> {
+    match (review.kind, &decision) {
+        (ReviewKind::DoubleBooking | ReviewKind::Duplicate, Decision::Dismiss) => {
+            note(review, json!({ DISMISSED: why.unwrap_or("no reason given") }))
+        }
+        (ReviewKind::DoubleBooking | ReviewKind::Duplicate, _) => Err(EditError::ChangeOne),
+        _ => {
+            let document = review.documents.first().ok_or(EditError::NoReview(review.id))?.document;
+            let why = why.map(str::to_owned);
+            Ok(Edit {
                 space: review.space.clone(),
-                collection: CollectionName::new(REVIEWS)?,
-                target: Target::Key(key),
-                create: true,
+                collection: review.collection.clone(),
+                target: Target::Document(document),
+                create: false,
                 author: None,
-                content: Content::Fields(fields),
+                content: Content::Decide { review: review.id, decision, why },
             })
-            .await
+        }
     }
+}
+
+/// The edit that writes what people note about a review.
+fn note(review: &Review, note: Value) -> Result<Edit, EditError> {
+    let Value::Object(fields) = note else { return Err(EditError::NotAMap) };
+    Ok(Edit {
+        space: review.space.clone(),
+        collection: CollectionName::new(REVIEWS)?,
+        target: Target::Key(review.id.to_string()),
+        create: true,
+        author: None,
+        content: Content::Fields(fields),
+    })
 }
 
 fn review(space: &SpaceName, id: ReviewId, row: ReviewRow, note: &Map<String, Value>) -> Review {
     let text = |name: &str| note.get(name).and_then(Value::as_str).map(str::to_owned);
+    let dismissed =
+        || text(DISMISSED).map(|why| ReviewState::Dismissed { by: None, why: Some(why) });
     let state = match row.settled {
+        Some(SettledRow { by, document: Some(document), .. }) => {
+            let by = candidate(by);
+            dismissed().unwrap_or(ReviewState::Resolved { by, document })
+        }
         Some(settled) if settled.dismissed => {
             ReviewState::Dismissed { by: Some(candidate(settled.by)), why: settled.why }
         }
         Some(settled) => ReviewState::Settled { by: candidate(settled.by), why: settled.why },
-        None => match text(DISMISSED) {
-            Some(why) => ReviewState::Dismissed { by: None, why: Some(why) },
-            None => ReviewState::Open,
-        },
+        None => dismissed().unwrap_or(ReviewState::Open),
     };
     Review {
         id,

@@ -31,7 +31,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::collection::Collection;
-use crate::engine::{EditError, Edited};
+use crate::engine::{EditError, Edited, Foreseen};
 use crate::replica::Space;
 
 /// The collection that holds the schemas of a space. The key of each is the name of the collection
@@ -73,6 +73,33 @@ impl Space {
         collection: &CollectionName,
         schema: &Schema,
     ) -> Result<Edited, SchemaError> {
+        let parts = self.schema_parts(collection, schema).await?;
+        Ok(self.schema_documents()?.put(collection.as_str(), parts).await?)
+    }
+
+    /// What [`apply_schema`](Self::apply_schema) would come to for the documents that are here.
+    /// Nothing of it is kept. It looks at every document of the collection, some hundred microseconds
+    /// each, and edits wait meanwhile.
+    ///
+    /// # Errors
+    /// As [`apply_schema`](Self::apply_schema).
+    pub async fn foresee_schema(
+        &self,
+        collection: &CollectionName,
+        schema: &Schema,
+    ) -> Result<Foreseen, SchemaError> {
+        let parts = self.schema_parts(collection, schema).await?;
+        let edit = self.schema_documents()?.put_edit(collection.as_str(), parts);
+        let foreseen = self.replica().ask(move |engine, now| engine.foresee(now, edit)).await?;
+        Ok(foreseen?)
+    }
+
+    /// What a schema's document is to hold.
+    async fn schema_parts(
+        &self,
+        collection: &CollectionName,
+        schema: &Schema,
+    ) -> Result<Map<String, Value>, SchemaError> {
         let reserved = || SchemaError::Reserved { collection: collection.clone() };
         if collection.as_str().starts_with(RESERVED) {
             return Err(reserved());
@@ -82,15 +109,14 @@ impl Space {
         if !faults.is_empty() {
             return Err(SchemaError::Contradictory { collection: collection.clone(), faults });
         }
-        let schemas = self.schema_documents()?;
-        let stored: Option<Map<_, _>> = schemas.get(collection.as_str()).await?;
+        let stored: Option<Map<_, _>> = self.schema_documents()?.get(collection.as_str()).await?;
         let mut parts = stored.unwrap_or_default();
         // A part that is there no longer is removed.
         parts.values_mut().for_each(|part| *part = Value::Null);
         if let Value::Object(wanted) = schema.to_value() {
             parts.extend(wanted);
         }
-        Ok(schemas.put(collection.as_str(), parts).await?)
+        Ok(parts)
     }
 
     /// The schema of a collection, if it has one. What this version does not understand of it is

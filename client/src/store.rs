@@ -5,6 +5,7 @@
 //! engine drops what it has loaded, and the file is opened again.
 
 mod arrivals;
+mod derivation;
 mod error;
 mod identity;
 mod imported;
@@ -26,11 +27,13 @@ use redb::{
 };
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
 
+use derivation::mark_derived_otherwise;
 pub use error::StoreError;
 use error::unavailable;
 pub(crate) use imported::ImportedRow;
 use migrate::META_BEFORE;
 use numbers::Numbers;
+pub(crate) use reviews::ReviewsPut;
 pub use reviews::{CandidateRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow};
 pub use rows::{
     BegunRow, CursorRow, DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow,
@@ -67,6 +70,7 @@ impl Store {
             return Err(if is_relay { StoreError::RelayFile } else { StoreError::Foreign });
         }
         let device = prepare(&database, fresh)?;
+        mark_derived_otherwise(&database)?;
         Ok(Self { database: RwLock::new(Some(database)), device })
     }
 

@@ -52,7 +52,8 @@ pub enum FieldState {
         /// What the schema says.
         reason: String,
     },
-    /// Somebody wrote it who may not: what they wrote does not count until somebody takes it.
+    /// Somebody wrote it who may not: what they wrote does not count until somebody takes it who may.
+    /// Where nobody else ever wrote the field, it is the value that is seen.
     Refused {
         /// The review that asks.
         review: ReviewId,

@@ -6,12 +6,14 @@
 //!   sets of ancestors;
 //! - [`meant`]: what an index in an edit must have meant;
 //! - [`device`], [`people`], [`foreign`], [`schemas`]: what happens, through real engines;
+//! - [`golden`]: worlds that are kept, and what they come to;
 //! - [`world`]: one history from a seed; [`checks`]: devices against the fold.
 
 pub mod checks;
 pub mod device;
 pub mod fold;
 pub mod foreign;
+pub mod golden;
 pub mod history;
 pub mod meant;
 pub mod people;

@@ -63,6 +63,14 @@ impl Desk {
         self.rejoin.refused(Self::arguments(line))
     }
 
+    /// Puts a file into its folder.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).expect("a file");
+    }
+
     fn arguments(line: &str) -> impl Iterator<Item = &str> {
         ["--replica", "a.redb"].into_iter().chain(line.split(' '))
     }

@@ -179,6 +179,26 @@ fn documents_reach_the_target_once_whatever_is_killed() {
     assert_eq!(company.status()["documents"], 6, "it can be looked at without running");
 }
 
+/// A rule that comes late takes nothing out of sight, and nothing that does not count goes out.
+#[test]
+fn what_only_somebody_wrote_who_may_not_is_not_delivered() {
+    let company = Company::new();
+    company.set("1", &["status=done", "phone=0731 999999"]);
+    let rule = "[jobs.fields]\nphone = { writers = [\"dispatch\"] }\n";
+    company.write("rule.toml", rule);
+    company.rejoin.ok(["--replica", "desk.redb", "schema", "apply", "rule.toml", "--yes"]);
+    company.sync();
+    let mut running = company.run();
+    company.wait("the row", |company| company.rows().contains_key("1"));
+    assert_eq!(company.rows()["1"], json!({ "status": "CLOSED", "phone": null }));
+    let command = ["--replica", "desk.redb", "--as", "bea:dispatch", "set", "jobs", "1"];
+    company.rejoin.ok(command.iter().chain(&["phone=0731 999999"]));
+    company.sync();
+    let phone = json!("*******9999");
+    company.wait("what counts now", |company| company.rows()["1"]["phone"] == phone);
+    assert_eq!(running.terminate(), Some(0));
+}
+
 #[test]
 fn what_is_no_row_waits_for_the_mapping_and_stops_nothing_else() {
     let company = Company::new();

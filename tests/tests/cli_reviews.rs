@@ -422,7 +422,12 @@ fn a_double_booking_says_what_to_do_instead() {
     company.meet();
     assert!(company.reviews().is_empty());
     let gone = company.refused(VAN, &["settle", short, "--dismiss", "both"]);
-    assert!(gone.contains("no review begins with"), "{gone}");
+    assert!(gone.contains("was resolved by Dora (dispatch)"), "{gone}");
+    assert!(gone.contains("call: status cancelled"), "{gone}");
+    // Where it was seen open it tells what ended it.
+    let all = company.ok(VAN, &["reviews", "--all"]);
+    let told = all.lines().find(|line| line.contains(short)).expect("it is listed");
+    assert!(told.contains("resolved") && told.contains("call: status cancelled"), "{all}");
 }
 
 #[test]

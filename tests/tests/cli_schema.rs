@@ -157,7 +157,11 @@ fn programs_are_told_the_same() {
     let added = json!({
         "change": "added", "part": "field", "name": "notes", "before": null, "after": notes,
     });
-    let collections = json!({ "jobs": { "new": true, "differences": [added] } });
+    let touches = json!({
+        "documents": 0, "read_otherwise": 0, "count_less": 0, "reviews_opened": 0, "reviews_ended": 0,
+    });
+    let collections =
+        json!({ "jobs": { "new": true, "differences": [added], "touches": touches } });
     let diff = folder.rejoin.run("--replica a.redb schema diff jobs.toml".split(' '));
     assert!(diff.stderr.contains("there is no replica at a.redb"), "{}", diff.stderr);
     assert_eq!(

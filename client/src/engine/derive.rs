@@ -27,8 +27,16 @@ pub(super) struct Derived {
     /// its reviews are those it had.
     looked: bool,
     effective: Effective,
+    /// Where something is seen that does not count, what does, and what edits are written against.
+    uncounted: Option<Box<Uncounted>>,
     standings: Vec<Standing>,
     settled: Vec<Settled>,
+}
+
+#[derive(Debug)]
+struct Uncounted {
+    agreed: Effective,
+    for_edit: Effective,
 }
 
 /// Looks at the lineage of a document where it may differ from what Automerge shows: if it did so
@@ -45,22 +53,36 @@ pub(super) fn derive(
     }
     let lineage = document.lineage(id, schema)?;
     let mut standings = lineage.standings();
-    let effective = Effective::new(lineage, &standings);
+    let effective = Effective::seen(lineage, &standings);
+    let counts = |standing: &Standing| standing.value == standing.agreed;
+    let uncounted = (!standings.iter().all(counts)).then(|| Uncounted {
+        agreed: Effective::agreed(lineage, &standings),
+        for_edit: Effective::for_edit(lineage, &standings),
+    });
+    let uncounted = uncounted.map(Box::new);
     let settled = lineage.settled();
-    let read = fenced(|| {
+    let containers = fenced(|| {
         let at = At::new(&document.doc, None, document.marks());
         standings.iter_mut().for_each(|it| read_containers(&document.doc, at, &effective, it));
         Ok(())
     });
-    read.map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
+    containers.map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
     row.uneasy = !standings.is_empty() || !effective.is_empty();
-    Ok(Derived { looked: true, effective, standings, settled })
+    Ok(Derived { looked: true, effective, uncounted, standings, settled })
 }
 
 impl Derived {
     /// What does not read as Automerge shows it, if anything.
     pub(super) fn effective(&self) -> Option<&Effective> {
         Some(&self.effective).filter(|effective| !effective.is_empty())
+    }
+
+    /// The same for whoever edits it.
+    pub(super) fn effective_for_edit(&self) -> Option<&Effective> {
+        match &self.uncounted {
+            Some(uncounted) => Some(&uncounted.for_edit),
+            None => self.effective(),
+        }
     }
 
     /// The fields with several open values.
@@ -70,15 +92,20 @@ impl Derived {
 
     /// The document as people should see it.
     pub(super) fn value(&self, document: &LoadedDocument, schema: &Schema) -> Value {
-        with_defaults(self.own_value(document), schema)
+        with_defaults(read(document, &self.effective), schema)
     }
 
-    /// The same without what the schema puts where nothing is.
-    pub(super) fn own_value(&self, document: &LoadedDocument) -> Value {
-        match self.effective.is_empty() {
-            true => to_json(&document.doc, None, document.marks()),
-            false => to_effective_json(&document.doc, None, &self.effective, document.marks()),
-        }
+    /// The document as far as it counts, where that is not what people see.
+    pub(super) fn agreed(&self, document: &LoadedDocument, schema: &Schema) -> Option<Value> {
+        let uncounted = self.uncounted.as_ref()?;
+        Some(with_defaults(read(document, &uncounted.agreed), schema))
+    }
+
+    /// What an edit is compared with: without what the schema puts where nothing is, and what does not
+    /// count.
+    pub(super) fn value_for_edit(&self, document: &LoadedDocument) -> Value {
+        let effective = self.uncounted.as_ref().map(|uncounted| &uncounted.for_edit);
+        read(document, effective.unwrap_or(&self.effective))
     }
 
     /// The reviews of the document's own fields; nothing if they are those it had.
@@ -108,14 +135,14 @@ impl Derived {
             let (dismissed, why) = (settled.dismissed, settled.why.clone());
             let by = candidate_row(&settled.by);
             reviews.entry(settled.review).or_insert_with(|| ReviewRow {
-                settled: Some(SettledRow { by, dismissed, why }),
+                settled: Some(SettledRow { by, dismissed, why, document: None }),
                 ..review(settled.question, &settled.place)
             });
         }
         for standing in &self.standings {
             for unsettled in &standing.unsettled {
                 let row = ReviewRow {
-                    standing: standing.value.as_ref().map(json_bytes),
+                    standing: standing.stays(unsettled.question).map(json_bytes),
                     candidates: unsettled.candidates.iter().map(candidate_row).collect(),
                     ..review(unsettled.question, &standing.place)
                 };
@@ -155,7 +182,15 @@ fn read_containers(doc: &Automerge, at: At<'_>, effective: &Effective, standing:
     }
     standing.unsettled.retain(|it| !is_about_containers(it) || !it.candidates.is_empty());
     if standing.holds_container {
+        standing.agreed.clone_from(&shown);
         standing.value = shown;
+    }
+}
+
+fn read(document: &LoadedDocument, effective: &Effective) -> Value {
+    match effective.is_empty() {
+        true => to_json(&document.doc, None, document.marks()),
+        false => to_effective_json(&document.doc, None, effective, document.marks()),
     }
 }
 

@@ -16,6 +16,7 @@ use super::reviews::{check_right, settle_review};
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, ImportedRow, OutboxRow};
+use crate::value::Effective;
 use crate::write::{WriteOptions, older_heads, write};
 
 /// One edit of one document.
@@ -225,14 +226,16 @@ impl Engine {
         let base = older_heads(&document.doc, base.as_deref())?;
         // Edits name places and values as the editor saw them.
         let seen = match &base {
-            Some(base) => Some(document.effective_at(id, &row, &schema, base)?),
+            Some(base) => {
+                Some(document.effective_at(id, &row, &schema, base, Effective::for_edit)?)
+            }
             None => None,
         };
         let options = WriteOptions {
             base: base.as_deref(),
             time_s: turn.unix_s,
             message: None,
-            effective: seen.as_ref().or_else(|| derived.effective()),
+            effective: seen.as_ref().or_else(|| derived.effective_for_edit()),
             marks: document.marks(),
         };
         written.changes = write(&mut document.doc, id, &ops, &options)?;
@@ -340,13 +343,13 @@ fn current_value(
 ) -> Result<Value, EditError> {
     if schema.fields.values().any(|field| field.default.is_some()) {
         // Whoever writes what is the default says so, whatever it will be.
-        return Ok(derived.own_value(document));
+        return Ok(derived.value_for_edit(document));
     }
     let behind = turn.has_touched(id) || turn.txn.is_stale(id)?;
     let stored = if behind { None } else { turn.txn.sound_value(id)? };
     match stored {
-        Some(row) => Ok(serde_json::from_slice(&row.json)?),
-        None => Ok(derived.own_value(document)),
+        Some(row) if row.agreed.is_none() => Ok(serde_json::from_slice(&row.json)?),
+        _ => Ok(derived.value_for_edit(document)),
     }
 }
 
@@ -376,7 +379,7 @@ fn is_said_already(op: &Op, derived: &Derived, author: Option<&Identity>) -> boo
         derived.standings().iter().filter(|standing| standing.place.to_string() == place);
     let mut candidates = of_place
         .flat_map(|standing| &standing.unsettled)
-        .filter(|unsettled| unsettled.question == Question::Conflict)
+        .filter(|it| matches!(it.question, Question::Conflict | Question::Refused))
         .flat_map(|unsettled| &unsettled.candidates);
     let same_author = |candidate: Option<&Identity>| match (candidate, author) {
         (Some(candidate), Some(author)) => {

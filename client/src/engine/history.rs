@@ -115,7 +115,7 @@ impl Engine {
             if !heads.iter().all(known) {
                 return Err(EditError::NotFound);
             }
-            let effective = document.effective_at(id, row, schema, &heads)?;
+            let effective = document.effective_at(id, row, schema, &heads, Effective::seen)?;
             let marks = document.marks();
             let value = to_effective_json(&document.doc, Some(&heads), &effective, marks);
             Ok(with_defaults(value, schema))
@@ -161,7 +161,7 @@ impl LoadedDocument {
         let in_lists = entries.iter_mut().flat_map(|entry| &mut entry.writes);
         let mut in_lists = in_lists.filter(|written| written.path.is_none()).peekable();
         if in_lists.peek().is_some() {
-            let effective = Effective::new(lineage, &lineage.standings());
+            let effective = Effective::seen(lineage, &lineage.standings());
             let items = shown_items(&self.doc, Some(&effective), self.marks());
             in_lists.for_each(|written| written.path = path_of(&written.place, &[], &items));
         }

@@ -26,7 +26,7 @@ pub(super) fn stage_invariants(
     if schema.invariants.is_empty() {
         return Ok(());
     }
-    let json = serde_json::from_slice(&value.json).unwrap_or_default();
+    let json = serde_json::from_slice(value.agreed()).unwrap_or_default();
     for invariant in &schema.invariants {
         let staged = Staged { txn, id, row, name: invariant.name() };
         match invariant {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use automerge::legacy::{ElementId, Key, ObjectId as Object, OpType};
 use automerge::{Change, ObjType, ReadDoc};
 use rejoin_core::change::ObjectId;
-use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey};
+use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey, Standing};
 use rejoin_core::schema::{Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Settlement};
 
@@ -41,13 +41,14 @@ impl LoadedDocument {
     /// What people saw where that is not what Automerge shows, when these older heads were all.
     ///
     /// Places in lists and values are meant as their author saw them, so this is what every edit at
-    /// older heads is read against.
+    /// older heads is read against: `new` is [`Effective::for_edit`] then.
     pub(super) fn effective_at(
         &self,
         id: &DocumentId,
         row: &DocumentRow,
         schema: &Arc<Schema>,
         heads: &[automerge::ChangeHash],
+        new: impl Fn(&Lineage, &[Standing]) -> Effective,
     ) -> Result<Effective, EngineError> {
         let effective = || {
             if !self.may_have_read_otherwise(row, schema, heads) {
@@ -59,7 +60,7 @@ impl LoadedDocument {
             let changes = self.doc.get_changes(&[]);
             let known = changes.iter().filter(|change| !later.contains(&change.hash()));
             known.for_each(|change| add(&mut lineage, change));
-            Ok(Effective::new(&lineage, &lineage.standings()))
+            Ok(new(&lineage, &lineage.standings()))
         };
         fenced(effective).map_err(|reason| EngineError::Unreadable { document: *id, reason })
     }

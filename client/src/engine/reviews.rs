@@ -49,7 +49,7 @@ pub(super) fn settle_review(
         Decision::Value(value) => value.as_ref(),
         // What is hidden goes.
         Decision::Dismiss if unsettled.question == Question::Hidden => None,
-        Decision::Dismiss => standing.value.as_ref(),
+        Decision::Dismiss => standing.stays(unsettled.question),
     };
     if unsettled.question == Question::Hidden && value.is_some() {
         return Err(EditError::Contained);

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, heads_hash};
+use serde_json::Value;
 use tracing::warn;
 
 use super::derive::{Derived, derive, reviews_collection};
@@ -14,7 +16,10 @@ use super::loaded::{LoadedDocument, fenced};
 use super::schemas::stored_schema;
 use super::{Effect, Engine, EngineError, Turn};
 use crate::schema::SCHEMAS;
-use crate::store::{DocumentRow, ReadView, StoreError, ValueRow, WriteView};
+use crate::store::{
+    CandidateRow, DocumentRow, ReadView, ReviewRow, ReviewsPut, SettledRow, StoreError, ValueRow,
+    WriteView,
+};
 use crate::watch::Change;
 
 /// Where changes came from.
@@ -93,7 +98,8 @@ impl Engine {
         let was = turn.txn.sound_value(id)?;
         let schema = self.schema(&turn.txn, &row)?;
         let uneasy = row.uneasy;
-        let derived = derive(id, &mut row, &mut document, &schema, touched.branched)?;
+        let branched = touched.branched || self.derives_anew;
+        let derived = derive(id, &mut row, &mut document, &schema, branched)?;
         if row.uneasy != uneasy {
             turn.txn.put_document(id, &row)?;
         }
@@ -113,7 +119,18 @@ impl Engine {
             stage_invariants(&turn.txn, id, &row, now, &schema, position, reviews)?;
         }
         let reviews_changed = match &reviews {
-            Some(reviews) => turn.txn.put_reviews(&row.space, id, reviews)?,
+            Some(reviews) => {
+                let put = turn.txn.put_reviews(&row.space, id, reviews)?;
+                if let (false, Some(now)) = (put.ended.is_empty(), &now) {
+                    let by =
+                        ended_by(id, &mut document, &schema, &touched.before, was.as_ref(), now)?;
+                    for (review, ended) in put.ended {
+                        let ended = ReviewRow { settled: by.clone(), ..ended };
+                        turn.txn.put_resolved(&row.space, &review, &ended)?;
+                    }
+                }
+                put.changed
+            }
             None => false,
         };
         if let Some(now) = &now {
@@ -163,16 +180,20 @@ impl Engine {
         id: &DocumentId,
         mut row: DocumentRow,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<ReviewsPut, EngineError> {
         let schema = self.schema(txn, &row)?;
         let derived = self.load(txn, id, &row).and_then(|mut document| {
-            let derived = derive(id, &mut row, &mut document, &schema, false)?;
+            let derived = derive(id, &mut row, &mut document, &schema, self.derives_anew)?;
             Ok((document, derived))
         });
         let (document, derived) = match derived {
             Ok(derived) => derived,
             // Its value stays behind; those of others need not.
-            Err(EngineError::Unreadable { .. }) => return Ok(()),
+            Err(EngineError::Unreadable { .. }) => {
+                row.uneasy |= self.derives_anew;
+                txn.put_document(id, &row)?;
+                return Ok(ReviewsPut::default());
+            }
             Err(error) => return Err(error),
         };
         txn.put_document(id, &row)?;
@@ -189,9 +210,11 @@ impl Engine {
             remote: false,
             deleted: value.deleted,
         };
+        let mut put = ReviewsPut::default();
         if let Some(mut reviews) = derived.reviews(&row, id) {
             stage_invariants(txn, id, &row, &value, &schema, None, &mut reviews)?;
-            if txn.put_reviews(&row.space, id, &reviews)? {
+            put = txn.put_reviews(&row.space, id, &reviews)?;
+            if put.changed {
                 let (space, collection) = (row.space.clone(), reviews_collection());
                 effects.push(Effect::Changed {
                     space,
@@ -208,7 +231,7 @@ impl Engine {
         }
         txn.mark_stale(id, false)?;
         self.loaded.put(now, *id, document);
-        Ok(())
+        Ok(put)
     }
 }
 
@@ -263,6 +286,33 @@ impl Turn {
     }
 }
 
+/// Who ended reviews of a document since these heads, and by which values.
+fn ended_by(
+    id: &DocumentId,
+    document: &mut LoadedDocument,
+    schema: &Arc<Schema>,
+    before: &[ChangeHash],
+    was: Option<&ValueRow>,
+    now: &ValueRow,
+) -> Result<Option<SettledRow>, EngineError> {
+    let time_s = |head: &ChangeHash| {
+        let change = document.doc.get_change_meta_by_hash(&automerge::ChangeHash(head.0));
+        change.map(|change| change.timestamp)
+    };
+    let new = now.heads.iter().filter(|head| !before.contains(head));
+    let last = new.filter_map(|head| Some((time_s(head)?, *head))).max();
+    let Some((time_s, change)) = last else { return Ok(None) };
+    let author = document.lineage(id, schema)?.author(&change).cloned();
+    let mut value: Value = serde_json::from_slice(&now.json).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        let changed = fields_changed(was, now);
+        fields.retain(|field, _| changed.contains(field));
+    }
+    let value = serde_json::to_vec(&value).ok().map(Into::into);
+    let by = CandidateRow { change, value, author, time_s, settles: None };
+    Ok(Some(SettledRow { by, dismissed: false, why: None, document: Some(*id) }))
+}
+
 /// Writes the value people see, as the document now has it.
 fn put_value(
     txn: &WriteView,
@@ -284,9 +334,15 @@ fn value_of(
     schema: &Schema,
 ) -> ValueRow {
     let json = derived.value(document, schema);
-    let deleted = json.get(document.marks().deleted) == Some(&serde_json::Value::Bool(true));
-    let bytes = serde_json::to_vec(&json).expect("JSON with text keys always serialises");
-    ValueRow { key: row.key.clone(), heads: document.heads(), deleted, json: bytes.into() }
+    let deleted = json.get(document.marks().deleted) == Some(&Value::Bool(true));
+    let bytes = |json| serde_json::to_vec(&json).expect("JSON with text keys always serialises");
+    ValueRow {
+        key: row.key.clone(),
+        heads: document.heads(),
+        deleted,
+        json: bytes(json).into(),
+        agreed: derived.agreed(document, schema).map(|json| bytes(json).into()),
+    }
 }
 
 /// What is wrong with a stored document.
@@ -385,15 +441,22 @@ fn is_among(places: &[Range<u64>], at: u64) -> bool {
     places.get(first).is_some_and(|places| places.contains(&at))
 }
 
-/// The top-level fields in which two values differ.
+/// The top-level fields in which two values differ, in what is seen or in what counts.
 fn fields_changed(was: Option<&ValueRow>, now: &ValueRow) -> BTreeSet<String> {
-    let parse = |row: &ValueRow| -> serde_json::Map<String, serde_json::Value> {
-        serde_json::from_slice(&row.json).unwrap_or_default()
+    let parse = |json: &[u8]| -> serde_json::Map<String, Value> {
+        serde_json::from_slice(json).unwrap_or_default()
     };
-    let was = was.map(parse).unwrap_or_default();
-    let now = parse(now);
-    let names = was.keys().chain(now.keys());
-    names.filter(|name| was.get(*name) != now.get(*name)).cloned().collect()
+    let mut changed = BTreeSet::new();
+    let mut compare = |was: Option<&[u8]>, now: &[u8]| {
+        let (was, now) = (was.map(parse).unwrap_or_default(), parse(now));
+        let names = was.keys().chain(now.keys());
+        changed.extend(names.filter(|name| was.get(*name) != now.get(*name)).cloned());
+    };
+    compare(was.map(|was| was.json.as_slice()), &now.json);
+    if now.agreed.is_some() || was.is_some_and(|was| was.agreed.is_some()) {
+        compare(was.map(ValueRow::agreed), now.agreed());
+    }
+    changed
 }
 
 /// Bytes of changes after which a document may get a new snapshot.

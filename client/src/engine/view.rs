@@ -45,7 +45,7 @@ impl Engine {
     pub fn blame(&mut self, now: u64, id: &DocumentId) -> Result<Vec<Blame>, EditError> {
         self.look(now, id, |document, _, schema| {
             let lineage = document.lineage(id, schema)?;
-            let effective = Effective::new(lineage, &lineage.standings());
+            let effective = Effective::seen(lineage, &lineage.standings());
             let mut blames = lineage.blame();
             let items = shown_items(&document.doc, Some(&effective), document.marks());
             for blame in blames.iter_mut().filter(|blame| blame.path.is_none()) {

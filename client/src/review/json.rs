@@ -30,6 +30,11 @@ impl Review {
             ReviewState::Open => (None, None),
             ReviewState::Settled { by, why } => (Some(by), why.as_ref()),
             ReviewState::Dismissed { by, why } => (by.as_ref(), why.as_ref()),
+            ReviewState::Resolved { by, .. } => (Some(by), None),
+        };
+        let resolved_in = match &self.state {
+            ReviewState::Resolved { document, .. } => Some(document.to_string()),
+            _ => None,
         };
         json!({
             "id": self.id.to_string(),
@@ -42,6 +47,7 @@ impl Review {
             "candidates": Value::from_iter(candidates),
             "state": self.state.name(),
             "settled_by": by.map(ReviewCandidate::to_json),
+            "resolved_in": resolved_in,
             "why": why,
             "assignee": self.assignee,
             "due": self.due,
@@ -64,12 +70,13 @@ impl ReviewCandidate {
 }
 
 impl ReviewState {
-    /// In one word: `open`, `settled` or `dismissed`.
+    /// In one word: `open`, `settled`, `dismissed` or `resolved`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Settled { .. } => "settled",
             Self::Dismissed { .. } => "dismissed",
+            Self::Resolved { .. } => "resolved",
         }
     }
 }

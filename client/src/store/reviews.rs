@@ -22,6 +22,13 @@ pub(super) const REVIEWS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> =
 pub(super) const REVIEWED: MultimapTableDefinition<'_, [u8; 16], [u8; 16]> =
     MultimapTableDefinition::new("reviewed-1");
 
+/// Table: reviews about two documents that an edit ended while they were open here. What follows from
+/// the documents as they are now does not tell of them
+/// Key:   `(&str, [u8; 16])` # (space, [`ReviewId`])
+/// Value: `&[u8]`            # [`ReviewRow`], CBOR
+pub(super) const RESOLVED: TableDefinition<'_, (&str, [u8; 16]), &[u8]> =
+    TableDefinition::new("resolved-1");
+
 /// One review, as derived from documents.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
@@ -128,10 +135,44 @@ pub struct SettledRow {
     /// Why.
     #[n(2)]
     pub why: Option<String>,
+    /// Of a review about two documents the one whose edit ended it.
+    #[n(3)]
+    pub document: Option<DocumentId>,
 }
 
 impl Row for ReviewRow {
     const TABLE: &'static str = "reviews";
+}
+
+impl ReviewRow {
+    fn is_open(&self) -> bool {
+        self.settled.is_none()
+    }
+
+    /// Whether it is about two documents that get in each other's way.
+    fn is_about_two(&self) -> bool {
+        matches!(self.kind, ReviewKind::DoubleBooking | ReviewKind::Duplicate)
+    }
+
+    /// Whether it asks the same of the same documents, though perhaps at another time of day.
+    fn goes_on_as(&self, other: &Self) -> bool {
+        let documents =
+            |row: &Self| row.documents.iter().map(|named| named.document).collect::<Vec<_>>();
+        self.kind == other.kind && self.field == other.field && documents(self) == documents(other)
+    }
+}
+
+/// What became of the reviews of a document.
+#[derive(Debug, Default)]
+pub(crate) struct ReviewsPut {
+    /// Whether any differs from before.
+    pub(crate) changed: bool,
+    /// How many are open that were not.
+    pub(crate) opened: u64,
+    /// How many were open and are gone or decided.
+    pub(crate) closed: u64,
+    /// Those about two documents that do not get in each other's way any more.
+    pub(crate) ended: Vec<(ReviewId, ReviewRow)>,
 }
 
 impl ReadView {
@@ -140,7 +181,23 @@ impl ReadView {
     /// # Errors
     /// As [`StoreError`].
     pub fn reviews(&self, space: &SpaceName) -> Result<Vec<(ReviewId, ReviewRow)>, StoreError> {
-        let table = self.txn.open_table(REVIEWS).map_err(unavailable)?;
+        self.reviews_in(REVIEWS, space)
+    }
+
+    /// The reviews of a space that an edit ended.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn resolved(&self, space: &SpaceName) -> Result<Vec<(ReviewId, ReviewRow)>, StoreError> {
+        self.reviews_in(RESOLVED, space)
+    }
+
+    fn reviews_in(
+        &self,
+        table: TableDefinition<'_, (&str, [u8; 16]), &[u8]>,
+        space: &SpaceName,
+    ) -> Result<Vec<(ReviewId, ReviewRow)>, StoreError> {
+        let table = self.txn.open_table(table).map_err(unavailable)?;
         let name = space.as_str();
         let rows = table.range((name, [0; 16])..=(name, [0xff; 16])).map_err(unavailable)?;
         rows.map(|row| {
@@ -176,47 +233,66 @@ impl ReadView {
 }
 
 impl WriteView {
-    /// Writes the reviews that name a document, and removes those that no longer do. Returns
-    /// whether any differs from before.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn put_reviews(
+    /// Writes the reviews that name a document, and removes those that no longer do.
+    pub(crate) fn put_reviews(
         &self,
         space: &SpaceName,
         id: &DocumentId,
         reviews: &BTreeMap<ReviewId, ReviewRow>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<ReviewsPut, StoreError> {
         let mut table = self.txn.open_table(REVIEWS).map_err(unavailable)?;
         let mut reviewed = self.txn.open_multimap_table(REVIEWED).map_err(unavailable)?;
         let mut before = BTreeSet::new();
         for known in reviewed.get(id.0).map_err(unavailable)? {
             before.insert(ReviewId(known.map_err(unavailable)?.value()));
         }
-        let mut changed = false;
+        let mut put = ReviewsPut::default();
         for gone in before.iter().filter(|known| !reviews.contains_key(known)) {
-            changed = true;
+            put.changed = true;
             let row = table.remove((space.as_str(), gone.0)).map_err(unavailable)?;
             let row: Option<ReviewRow> = row.map(|row| decode(row.value())).transpose()?;
+            put.closed += u64::from(row.as_ref().is_some_and(ReviewRow::is_open));
             for named in row.iter().flat_map(|row| &row.documents) {
                 reviewed.remove(named.document.0, gone.0).map_err(unavailable)?;
             }
             reviewed.remove(id.0, gone.0).map_err(unavailable)?;
+            let ended = row.filter(ReviewRow::is_about_two);
+            let ended = ended.filter(|row| !reviews.values().any(|now| now.goes_on_as(row)));
+            put.ended.extend(ended.map(|row| (*gone, row)));
         }
+        let mut resolved = self.txn.open_table(RESOLVED).map_err(unavailable)?;
         for (review, row) in reviews {
             let key = (space.as_str(), review.0);
             let bytes = encode(row);
-            let same =
-                table.get(key).map_err(unavailable)?.is_some_and(|held| held.value() == bytes);
-            if same {
+            let held = table.get(key).map_err(unavailable)?;
+            if held.as_ref().is_some_and(|held| held.value() == bytes) {
                 continue;
             }
-            changed = true;
+            put.changed = true;
+            let held = held.map(|held| decode::<ReviewRow>(held.value())).transpose()?;
+            let was_open = held.is_some_and(|held| held.is_open());
+            put.opened += u64::from(row.is_open() && !was_open);
+            put.closed += u64::from(was_open && !row.is_open());
+            if row.is_about_two() {
+                resolved.remove(key).map_err(unavailable)?;
+            }
             table.insert(key, bytes.as_slice()).map_err(unavailable)?;
             for named in &row.documents {
                 reviewed.insert(named.document.0, review.0).map_err(unavailable)?;
             }
         }
-        Ok(changed)
+        Ok(put)
+    }
+
+    /// Keeps a review that an edit ended.
+    pub(crate) fn put_resolved(
+        &self,
+        space: &SpaceName,
+        id: &ReviewId,
+        row: &ReviewRow,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(RESOLVED).map_err(unavailable)?;
+        table.insert((space.as_str(), id.0), encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
     }
 }

@@ -75,6 +75,15 @@ pub struct ValueRow {
     pub deleted: bool,
     /// The value, as JSON.
     pub json: ByteVec,
+    /// The value as far as it counts, as JSON, if that is another.
+    pub agreed: Option<ByteVec>,
+}
+
+impl ValueRow {
+    /// The value as far as it counts, as JSON.
+    pub fn agreed(&self) -> &[u8] {
+        self.agreed.as_ref().unwrap_or(&self.json)
+    }
 }
 
 /// One local edit that waits for a relay: changes at consecutive places of a document.

@@ -7,7 +7,7 @@ use redb::{
 use rejoin_core::DeviceId;
 
 use super::migrate::{is_before, migrate};
-use super::reviews::{REVIEWED, REVIEWS};
+use super::reviews::{RESOLVED, REVIEWED, REVIEWS};
 use super::{StoreError, unavailable};
 
 /// Table: the numbers of documents
@@ -145,7 +145,7 @@ pub(super) const IMPORTED: TableDefinition<'_, u64, &[u8]> = TableDefinition::ne
 
 /// Table: the file itself
 /// Key:   `&str`  # "device": 16 random bytes; "outbox-next", "documents-next": u64, big-endian;
-///                # "identity": CBOR
+///                # "identity": CBOR; "derived", "derived-marked": u32, big-endian
 /// Value: `&[u8]`
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-2");
 
@@ -176,6 +176,7 @@ macro_rules! open_all {
             $txn.open_table(UNIQUE)?;
             $txn.open_table(REVIEWS)?;
             $txn.open_multimap_table(REVIEWED)?;
+            $txn.open_table(RESOLVED)?;
             $txn.open_table(HELD)?;
             $txn.open_table(IMPORTED)?;
             $txn.open_table(META)?;

@@ -23,13 +23,15 @@ struct SummedRow {
     /// Versions before wrote none.
     #[n(4)]
     sum: Option<u32>,
+    #[n(5)]
+    agreed: Option<ByteVec>,
 }
 
 /// The row of a document as it is stored.
 pub(super) fn encode_value(id: &DocumentId, value: &ValueRow) -> Vec<u8> {
-    let ValueRow { key, heads, deleted, json } = value.clone();
+    let ValueRow { key, heads, deleted, json, agreed } = value.clone();
     let sum = Some(sum(id, value));
-    let row = SummedRow { key, heads, deleted, json, sum };
+    let row = SummedRow { key, heads, deleted, json, sum, agreed };
     minicbor::to_vec(row).expect("encoding into a Vec cannot fail")
 }
 
@@ -37,8 +39,8 @@ pub(super) fn encode_value(id: &DocumentId, value: &ValueRow) -> Vec<u8> {
 pub(super) fn decode_value(id: &DocumentId, bytes: &[u8]) -> Result<ValueRow, StoreError> {
     let row: SummedRow =
         minicbor::decode(bytes).map_err(|source| StoreError::Row { table: "values", source })?;
-    let SummedRow { key, heads, deleted, json, sum: stored } = row;
-    let value = ValueRow { key, heads, deleted, json };
+    let SummedRow { key, heads, deleted, json, sum: stored, agreed } = row;
+    let value = ValueRow { key, heads, deleted, json, agreed };
     match stored {
         Some(stored) if stored != sum(id, &value) => Err(StoreError::Value { document: *id }),
         _ => Ok(value),
@@ -57,5 +59,9 @@ fn sum(id: &DocumentId, value: &ValueRow) -> u32 {
     sum.update(&(key.len() as u64).to_le_bytes());
     sum.update(key.as_bytes());
     sum.update(&value.json);
+    if let Some(agreed) = &value.agreed {
+        sum.update(&(value.json.len() as u64).to_le_bytes());
+        sum.update(agreed);
+    }
     sum.sum()
 }

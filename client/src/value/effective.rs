@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use automerge::ObjId;
 use rejoin_core::ActorId;
 use rejoin_core::change::ObjectId;
-use rejoin_core::lineage::{Lineage, Standing, Step};
+use rejoin_core::lineage::{Lineage, Reading, Standing, Step};
 use serde_json::Value;
 
 /// The effective values of fields with several open values, and the items of sets that do not show.
@@ -30,24 +30,40 @@ pub(crate) enum Item {
 }
 
 impl Effective {
-    pub(crate) fn new(lineage: &Lineage, standings: &[Standing]) -> Self {
+    /// What people see.
+    pub(crate) fn seen(lineage: &Lineage, standings: &[Standing]) -> Self {
+        Self::new(lineage, standings, Reading::Seen, Reading::Seen)
+    }
+
+    /// What counts.
+    pub(crate) fn agreed(lineage: &Lineage, standings: &[Standing]) -> Self {
+        Self::new(lineage, standings, Reading::Agreed, Reading::Agreed)
+    }
+
+    /// As whoever edits it takes it: items are counted as they are seen, but a field that does not
+    /// count yet can be given the very value that is seen.
+    pub(crate) fn for_edit(lineage: &Lineage, standings: &[Standing]) -> Self {
+        Self::new(lineage, standings, Reading::Agreed, Reading::Seen)
+    }
+
+    fn new(lineage: &Lineage, standings: &[Standing], keys: Reading, items: Reading) -> Self {
         let mut effective = Self::default();
         for standing in standings.iter().filter(|standing| !standing.holds_container) {
             match standing.place.0.last() {
                 Some(Step::Key(key)) => {
                     let object = object(&standing.object);
-                    let keys = effective.keys.entry(object).or_default();
-                    keys.insert(key.clone(), standing.value.clone());
+                    let held = effective.keys.entry(object).or_default();
+                    held.insert(key.clone(), standing.read(keys).cloned());
                 }
                 Some(Step::Item { .. }) => {
-                    let item = standing.value.clone().map_or(Item::Hidden, Item::Value);
+                    let item = standing.read(items).cloned().map_or(Item::Hidden, Item::Value);
                     let ops = standing.ops.iter().cloned();
                     effective.items.extend(ops.map(|op| (op, item.clone())));
                 }
                 None => {}
             }
         }
-        let twins = lineage.twins().into_iter().flat_map(|twins| twins.items);
+        let twins = lineage.twins(items).into_iter().flat_map(|twins| twins.items);
         effective.items.extend(twins.flatten().map(|op| (op, Item::Twin)));
         effective
     }

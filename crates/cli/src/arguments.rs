@@ -337,7 +337,7 @@ pub(crate) enum SchemaCommand {
     /// Print the schemas of the space as such a file
     Show(SchemaShowArguments),
     /// Make the schemas of a file those of the space; collections not in the file are left alone
-    Apply(SchemaFileArguments),
+    Apply(SchemaApplyArguments),
     /// Show what applying a file would change
     Diff(SchemaFileArguments),
 }
@@ -346,6 +346,16 @@ pub(crate) enum SchemaCommand {
 pub(crate) struct SchemaFileArguments {
     /// The schema file; - reads standard input
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaApplyArguments {
+    #[command(flatten)]
+    pub(crate) file: SchemaFileArguments,
+    /// Apply it also where documents that are there would read otherwise or open reviews, without
+    /// asking
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -387,13 +397,26 @@ pub(crate) struct ReviewArguments {
 A decision is an ordinary edit, made offline, too. Two that differ are a new review.
 --value takes a value as `set` does behind the name of the field: TEXT sets a string, :=JSON any plain \
 value, and nothing ('') clears the field.
+Many at once: `settle --field Status --where City=Bern --take newest` takes in each review what was written \
+last, `mine` what you wrote, `standing` what stands until somebody decides.
 Reviews about two documents, such as double bookings, are settled by changing one of them, or \
 dismissed.")]
 pub(crate) struct SettleArguments {
     /// Which review; the first characters of its id do
-    pub(crate) id: String,
-    /// Take what this change wrote, or what stands under this number in `rejoin review`
-    #[arg(long, value_name = "CHANGE|N", group = "decision")]
+    #[arg(required_unless_present = "field")]
+    pub(crate) id: Option<String>,
+    /// All open reviews about this field instead, a settlement each
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["id", "value"])]
+    pub(crate) field: Option<String>,
+    /// Of those only the ones about documents with this value in this field; repeat for more
+    #[arg(long = "where", value_name = "FIELD=VALUE", requires = "field")]
+    pub(crate) conditions: Vec<Condition>,
+    /// Of those only the ones about documents of this collection
+    #[arg(long, value_name = "COLLECTION", requires = "field")]
+    pub(crate) collection: Option<CollectionName>,
+    /// Take what this change wrote, or what stands under this number in `rejoin review`; for many
+    /// reviews `newest`, `mine` or `standing`
+    #[arg(long, value_name = "CHANGE|N|WHICH", group = "decision")]
     pub(crate) take: Option<String>,
     /// Write this value instead
     #[arg(long, value_name = "VALUE", group = "decision", allow_hyphen_values = true)]

@@ -88,7 +88,9 @@ pub(crate) struct Terminal {
     pub(crate) columns: Option<usize>,
     /// Whether the standard output is a terminal.
     pub(crate) is_terminal: bool,
-    /// Whether it shows styles, and whoever looks wants them.
+    /// Whether somebody types the standard input, and so can be asked.
+    pub(crate) is_typed: bool,
+    /// Whether the standard output shows styles, and whoever looks wants them.
     pub(crate) has_styles: bool,
     /// The replica that the environment names.
     pub(crate) replica: Option<OsString>,
@@ -106,6 +108,7 @@ impl Terminal {
         Self {
             columns: asked.or_else(known),
             is_terminal: io::stdout().is_terminal(),
+            is_typed: io::stdin().is_terminal(),
             has_styles: console::colors_enabled(),
             replica: std::env::var_os("REJOIN_REPLICA"),
         }

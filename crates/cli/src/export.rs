@@ -207,6 +207,7 @@ mod tests {
                 heads: Vec::new(),
                 deleted: false,
                 value,
+                agreed: None,
             });
         }
         let InOrder { key, fields, .. } = columns.in_order();

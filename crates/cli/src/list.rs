@@ -209,6 +209,7 @@ mod tests {
             heads: Vec::new(),
             deleted: false,
             value: value.clone(),
+            agreed: None,
         };
         values.iter().enumerate().map(entry).collect()
     }

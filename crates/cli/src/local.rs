@@ -96,13 +96,13 @@ impl Local {
         self.host.is_connected().await
     }
 
-    /// Waits until every document was looked at again whose schema changed, and shows how far that
-    /// is: half a minute for 100,000 documents.
+    /// Waits until every document was looked at again whose schema changed, or all of them after an
+    /// update that changed the rules, and shows how far that is: half a minute for 100,000 documents.
     pub(crate) async fn caught_up(&self, output: Output) -> Result<()> {
         let all = self.replica.status().behind;
         if all >= BEHIND_TOLD {
             let documents = count(all, "document");
-            output.note(&format!("looking at {documents} again, as their schema changed"));
+            output.note(&format!("looking at {documents} again, as the rules about them changed"));
         }
         let is_seen = !output.is_json() && sees_motion();
         let bar = if is_seen { ProgressBar::new(all) } else { ProgressBar::hidden() };

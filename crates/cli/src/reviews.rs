@@ -1,6 +1,7 @@
 //! `rejoin reviews`, `review`, `settle` and `assign`: what only a person can decide.
 
 mod decide;
+mod many;
 mod show;
 mod two;
 mod words;
@@ -100,7 +101,7 @@ fn find<'a>(reviews: &'a [Review], prefix: &str) -> Result<&'a Review> {
         [review] => Ok(review),
         [] => bail!(
             "no review begins with {prefix:?}; `rejoin reviews --all` lists them. One about two \
-             documents is gone as soon as they no longer get in each other's way"
+             documents that got out of each other's way is listed where it was seen open"
         ),
         _ => {
             let shown = ID_SHOWN.max(wanted.len() + 4);

@@ -1,18 +1,19 @@
 //! `rejoin schema`: how the fields of collections merge, from a file to the space and back.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use indicatif::HumanCount;
 use rejoin::schema::{
     Change, Difference, Finding, Parsed, Part, Schema, Schemas, Severity, diff, parse, to_toml,
 };
-use rejoin::{CollectionName, EngineOptions, Space};
+use rejoin::{CollectionName, EngineOptions, Foreseen};
 use serde_json::{Map, Value, json};
 
-use crate::arguments::{PlaceArguments, SchemaCommand};
-use crate::caller::Input;
+use crate::arguments::{PlaceArguments, SchemaApplyArguments, SchemaCommand};
+use crate::caller::{Input, Terminal};
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
@@ -25,7 +26,7 @@ pub(crate) async fn run(
     match command {
         SchemaCommand::Lint(arguments) => return lint(&File::read(&arguments.file)?, output),
         SchemaCommand::Show(arguments) => show(place, arguments.collection.as_ref(), output).await,
-        SchemaCommand::Apply(arguments) => apply(place, &arguments.file, output).await,
+        SchemaCommand::Apply(arguments) => apply(place, arguments, output).await,
         SchemaCommand::Diff(arguments) => compare(place, &arguments.file, output).await,
     }?;
     Ok(ExitCode::SUCCESS)
@@ -134,15 +135,22 @@ async fn show(
     })
 }
 
-async fn apply(place: &PlaceArguments, file: &Path, output: Output) -> Result<()> {
+async fn apply(
+    place: &PlaceArguments,
+    arguments: &SchemaApplyArguments,
+    output: Output,
+) -> Result<()> {
     // Whether it is open elsewhere is known before the file is read, which may be standard input.
     let there = Local::open_if_there(place, EngineOptions::default()).await?;
-    let schemas = File::sound(file, output)?;
+    let schemas = File::sound(&arguments.file.file, output)?;
     let local = match there {
         Some(local) => local,
         None => Local::open_or_create(place).await?,
     };
-    let steps = steps(&local.space, &schemas).await?;
+    let steps = steps(&local, &schemas, output).await?;
+    if !arguments.yes && steps.iter().any(|step| step.foreseen.touches_anything()) {
+        ask(&steps, output)?;
+    }
     let mut changed = false;
     for (name, schema) in &schemas {
         changed |= local.space.apply_schema(name, schema).await?.changed();
@@ -159,10 +167,28 @@ async fn apply(place: &PlaceArguments, file: &Path, output: Output) -> Result<()
 async fn compare(place: &PlaceArguments, file: &Path, output: Output) -> Result<()> {
     let local = Local::open(place).await?;
     let schemas = File::sound(file, output)?;
-    let steps = steps(&local.space, &schemas).await?;
+    let steps = steps(&local, &schemas, output).await?;
     let same = steps.iter().all(|step| !step.is_new && step.differences.is_empty());
     let json = json!({ "same": same, "collections": to_json(&steps) });
     output.result(&json, || to_text(&steps))
+}
+
+/// Asks whether documents that are there shall become others.
+fn ask(steps: &[Step], output: Output) -> Result<()> {
+    let touched = steps.iter().filter(|step| step.foreseen.touches_anything());
+    let touched: Vec<_> =
+        touched.map(|step| format!("{}: {}", step.collection, told(step))).collect();
+    let touched = touched.join("; ");
+    if output.is_json() || !Terminal::current().is_typed {
+        bail!("{touched}. Nothing was applied; `rejoin schema diff` shows it, --yes applies it");
+    }
+    output.note(&format!("{}\nApply it? [y/N]", to_text(steps)));
+    let mut answer = String::new();
+    BufReader::new(Input::open(Path::new("-"))?.bytes).read_line(&mut answer)?;
+    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        bail!("nothing was applied");
+    }
+    Ok(())
 }
 
 /// What a file would change for one collection.
@@ -171,28 +197,64 @@ struct Step {
     /// Whether it has no schema yet.
     is_new: bool,
     differences: Vec<Difference>,
+    /// What the documents that are here would come to.
+    foreseen: Foreseen,
 }
 
-async fn steps(space: &Space, schemas: &Schemas) -> Result<Vec<Step>> {
-    let stored = space.schemas().await?;
+async fn steps(local: &Local, schemas: &Schemas, output: Output) -> Result<Vec<Step>> {
+    local.caught_up(output).await?;
+    let stored = local.space.schemas().await?;
     let nothing = Schema::new();
-    let steps = schemas.iter().map(|(name, schema)| {
+    let mut steps = Vec::new();
+    for (name, schema) in schemas {
         let before = stored.get(name);
         let differences = diff(before.unwrap_or(&nothing), schema);
-        Step { collection: name.clone(), is_new: before.is_none(), differences }
-    });
-    Ok(steps.collect())
+        let foreseen = match differences.is_empty() {
+            true => Foreseen::default(),
+            false => local.space.foresee_schema(name, schema).await?,
+        };
+        steps.push(Step {
+            collection: name.clone(),
+            is_new: before.is_none(),
+            differences,
+            foreseen,
+        });
+    }
+    Ok(steps)
+}
+
+/// What the documents that are here would come to, in words.
+fn told(step: &Step) -> String {
+    let Foreseen { documents, read_otherwise, count_less, opened, ended } = step.foreseen;
+    let mut said = vec![format!("of {} here", count(documents, "document"))];
+    let mut say = |number: u64, what: &str| {
+        if number > 0 {
+            said.push(format!("{} {what}", HumanCount(number)));
+        }
+    };
+    say(read_otherwise, "would read otherwise");
+    say(count_less, "would show values that do not count until somebody takes them who may");
+    let mut said = said.join(", ");
+    for (number, what) in [(opened, "would open"), (ended, "would end")] {
+        if number > 0 {
+            said += &format!("; {} {what}", count(number, "review"));
+        }
+    }
+    said
 }
 
 fn to_text(steps: &[Step]) -> String {
     let lines = steps.iter().flat_map(|step| {
-        let Step { collection, is_new, differences } = step;
+        let Step { collection, is_new, differences, .. } = step;
         let heading = match (is_new, differences.len()) {
             (true, _) => format!("{collection}: new"),
             (false, 0) => format!("{collection}: the same"),
             (false, some) => format!("{collection}: {}", count(some as u64, "difference")),
         };
-        std::iter::once(heading).chain(differences.iter().map(|it| format!("  {it}")))
+        let foreseen = Some(step).filter(|step| step.foreseen.touches_anything());
+        let foreseen = foreseen.map(|step| format!("  {}", told(step)));
+        let differences = differences.iter().map(|it| format!("  {it}"));
+        std::iter::once(heading).chain(differences).chain(foreseen)
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -200,7 +262,18 @@ fn to_text(steps: &[Step]) -> String {
 fn to_json(steps: &[Step]) -> Value {
     let collections = steps.iter().map(|step| {
         let differences: Value = step.differences.iter().map(difference_json).collect();
-        let json = json!({ "new": step.is_new, "differences": differences });
+        let Foreseen { documents, read_otherwise, count_less, opened, ended } = step.foreseen;
+        let json = json!({
+            "new": step.is_new,
+            "differences": differences,
+            "touches": {
+                "documents": documents,
+                "read_otherwise": read_otherwise,
+                "count_less": count_less,
+                "reviews_opened": opened,
+                "reviews_ended": ended,
+            },
+        });
         (step.collection.to_string(), json)
     });
     Value::Object(collections.collect())

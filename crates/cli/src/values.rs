@@ -229,6 +229,7 @@ mod tests {
             heads: Vec::new(),
             deleted: false,
             value: json!({ "status": "done", "parts": 3, "visit": { "tags": ["a"] } }),
+            agreed: None,
         };
         let met = |text: &str| text.parse::<Condition>().expect(text).is_met(&entry);
         assert!(met("status=done") && met("parts=3") && met("visit.tags[0]=a") && met("gone="));

@@ -59,7 +59,7 @@ fn marks(view: &View) -> BTreeMap<String, Vec<String>> {
         let is_top = field(&top) == *path;
         let inside = if is_top { String::new() } else { format!("{path}: ") };
         for state in &stands.states {
-            if let Some(mark) = mark(state) {
+            if let Some(mark) = mark(state, stands.value.as_ref()) {
                 let marks = marks.entry(top.clone()).or_default();
                 marks.push(one_line(&format!("{inside}{mark}")));
             }
@@ -68,7 +68,8 @@ fn marks(view: &View) -> BTreeMap<String, Vec<String>> {
     marks
 }
 
-fn mark(state: &FieldState) -> Option<String> {
+fn mark(state: &FieldState, seen: Option<&Value>) -> Option<String> {
+    let is_seen = |candidate: &Candidate| candidate.value.as_ref() == seen;
     match state {
         FieldState::Agreed => None,
         FieldState::Conflict { review, question: Question::Removal, .. } => {
@@ -78,6 +79,10 @@ fn mark(state: &FieldState) -> Option<String> {
         FieldState::Conflict { review, candidates, .. } => {
             let id = short_id(review);
             Some(format!("not agreed: {}; `rejoin review {id}`", values(candidates, " or ")))
+        }
+        FieldState::Refused { review, candidates } if candidates.iter().any(is_seen) => {
+            let id = short_id(review);
+            Some(format!("by somebody who may not, so it does not count; `rejoin review {id}`"))
         }
         FieldState::Refused { review, candidates } => {
             let (id, values) = (short_id(review), values(candidates, ", "));

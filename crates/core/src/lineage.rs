@@ -10,13 +10,16 @@
 //!   agreement, and so are equal ones.)
 //! - Otherwise it closes those its [`Settlement`] names, and no other. A write that names none is
 //!   one more candidate.
-//! - A write that [`Rule::Order`] does not allow closes only what it names. One by somebody without
-//!   the right closes nothing but what they wrote without the right before.
+//! - A write that [`Rule::Order`] does not allow closes only what it names. Behind what they wrote
+//!   themselves people may go back, to where others had left the field.
+//! - A write by somebody without the right closes nothing but what they wrote without the right before.
+//!   Where nothing else was in sight, the next write by somebody with the right closes it.
 //! - The deletion of a list item closes all values its author knew: nobody can bring it back.
 //!
 //! What nothing closes is open. One open value is the field's value. Of several the rule may choose
 //! one; if it does not, they are a conflict, and the field keeps the value it had where the
-//! ancestors of all candidates meet, or none. A value that went back in an order is for a person
+//! ancestors of all candidates meet, or none. What somebody wrote without the right is seen where
+//! nobody with the right wrote anything, and counts for nothing. A value that went back in an order is for a person
 //! to decide for as long as it is open, whatever comes beside it.
 //!
 //! Of several writes of a field in one change the last counts.
@@ -49,7 +52,7 @@ use serde_json::Value;
 pub use blame::{Blame, BlamedWrite};
 pub use field_path::{FieldPath, Step};
 pub use marks::{DELETED, Marks, REMOVED};
-pub use standing::{Candidate, Question, Settled, Standing, Unsettled};
+pub use standing::{Candidate, Question, Reading, Settled, Standing, Unsettled};
 pub use twins::Twins;
 pub use written::{Written, Wrote};
 
@@ -61,6 +64,13 @@ use clock::{Ancestors, Clock};
 use containers::{Holds, Made};
 use left::Touched;
 use register::{Register, Write};
+
+/// The version of these rules. What a replica stores was derived by one version and is derived anew by
+/// another, so every change of what any history comes to raises it.
+///
+/// 1: before there was a number. 2: containers made at one key are asked about; values without the
+/// right are seen; people may correct themselves in an order.
+pub const DERIVATION: u32 = 2;
 
 /// The writes of one document.
 #[derive(Debug, Clone)]
@@ -500,8 +510,8 @@ impl Lineage {
         let writers = self.schema.writers(&place.pattern());
         let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
         let refused = writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)));
-        let (closes, settles, goes_back) = (Vec::new(), None, false);
-        let write = Write { change, op, value, takes, closes, refused, settles, goes_back };
+        let (closes, settles, goes_back, floor) = (Vec::new(), None, false, None);
+        let write = Write { change, op, value, takes, closes, refused, settles, goes_back, floor };
         self.add_write(register, &rule, write);
         self.note_several(register);
     }

@@ -267,7 +267,11 @@ fn a_role_is_claimed_at_the_first_change_or_never() {
     let first = job.put(BO, &[], "timo");
     job.put_as(BO, &[first], How { author: Some(&bo), ..How::default() }, "ana");
     let (stands, question, values) = job.asked();
-    assert_eq!((stands, question, values), (None, Question::Refused, vec![json!("ana")]));
+    assert_eq!(
+        (stands, question, values),
+        (Some(json!("ana")), Question::Refused, vec![json!("ana")])
+    );
+    assert_eq!(job.standing().agreed, None, "it is seen, and counts for nothing");
     assert_eq!(job.lineage.author(&first), None);
 }
 
@@ -285,7 +289,49 @@ fn a_role_in_bytes_of_another_program_is_none() {
         message: None,
     };
     job.lineage.add(&change, [op]);
-    assert_eq!(job.asked(), (None, Question::Refused, vec![json!("ana")]));
+    assert_eq!(job.asked(), (Some(json!("ana")), Question::Refused, vec![json!("ana")]));
+    assert_eq!(job.standing().agreed, None, "it is seen, and counts for nothing");
+}
+
+/// What was there before a rule said who may write stays in sight, and is nobody's agreement.
+#[test]
+fn a_value_does_not_disappear_because_a_rule_came() {
+    let ann = Identity::user("Ann").with_role("dispatch");
+    let mut job = Job::new(Schema::new());
+    let first = job.put(BO, &[], "timo");
+    let second = job.put(CY, &[first], "ana");
+    job.lineage.set_schema(Arc::new(dispatch_only()));
+    let (stands, question, values) = job.asked();
+    assert_eq!((stands, question), (Some(json!("ana")), Question::Refused), "the last is seen");
+    assert_eq!(values, [json!("ana"), json!("timo")]);
+    assert_eq!(job.standing().agreed, None);
+    let standing = job.standing();
+    assert_eq!(standing.stays(Question::Refused), None, "who dismisses it does not take it");
+
+    job.put_as(ANN, &[second], How { author: Some(&ann), ..How::default() }, "bo");
+    assert_eq!(job.agreed(), Some(json!("bo")), "who may write has seen it, and decided");
+}
+
+#[test]
+fn people_correct_themselves_in_an_order_and_undo_nobody_else() {
+    let order = || Rule::order(["booked", "en_route", "done"]);
+    let by = |who: &'static str| Identity::user(who);
+    let (ann, bo) = (by("Ann"), by("Bo"));
+    let as_ann = || How { author: Some(&ann), ..How::default() };
+    let as_bo = || How { author: Some(&bo), ..How::default() };
+    let mut job = Job::new(Schema::new().with("field", order()));
+    let booked = job.put_as(ANN, &[], as_ann(), "booked");
+    let done = job.put_as(BO, &[booked], as_bo(), "done");
+    let back = job.put_as(BO, &[done], How::default(), "booked");
+    assert_eq!(job.agreed(), Some(json!("booked")), "Bo corrects himself");
+    let on = job.put_as(ANN, &[back], How::default(), "en_route");
+    let done = job.put_as(BO, &[on], How::default(), "done");
+    let back = job.put_as(BO, &[done], How::default(), "en_route");
+    assert_eq!(job.agreed(), Some(json!("en_route")), "and may come back to what Ann left");
+    job.put_as(BO, &[back], How::default(), "booked");
+    let (stands, question, _) = job.asked();
+    assert_eq!(stands, Some(json!("en_route")));
+    assert_eq!(question, Question::Conflict, "behind that somebody decides");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::device::{DOCUMENTS, Device, JOB, SCHEMA, collection, id, space};
 use super::fold::{Asked, Choice, Fold};
 use super::history::{History, Place, Set};
-use super::reading::{Read, hidden, is_out_of_sight, lost, read};
+use super::reading::{Read, counted, hidden, is_out_of_sight, lost, read};
 
 /// What is compared, and what did not match.
 pub type Check = Result<(), String>;
@@ -71,7 +71,7 @@ impl Checker {
             at.check_blame(device)?;
             self.check_view(&at, device, &read)?;
             device.catch_up();
-            at.check_stored(device, &read.value)?;
+            at.check_stored(device, &read.value, &counted(at.history, at.fold, at.set))?;
             self.expect_reviews(&at, &read, &mut rows);
         }
         self.folds.insert(device.known[SCHEMA].clone(), folds);
@@ -126,7 +126,7 @@ impl Checker {
                 let (dismissed, why) = (said.dismissed, said.why.clone());
                 let path = at.history.path(place);
                 let row = ReviewRow {
-                    settled: Some(SettledRow { by, dismissed, why }),
+                    settled: Some(SettledRow { by, dismissed, why, document: None }),
                     ..at.row(question, &path)
                 };
                 settled.insert((said.review, std::cmp::Reverse((change.hash, path))), row);
@@ -141,7 +141,7 @@ impl Checker {
                 let (dismissed, why) = (said.dismissed, said.why.clone());
                 let path = at.history.path(place);
                 let row = ReviewRow {
-                    settled: Some(SettledRow { by, dismissed, why }),
+                    settled: Some(SettledRow { by, dismissed, why, document: None }),
                     ..at.row(Question::Containers, &path)
                 };
                 settled.insert((said.review, std::cmp::Reverse((change.hash, path))), row);
@@ -156,6 +156,13 @@ impl Checker {
             *self.found.entry("steps back").or_default() += back as u64;
             for asked in asked {
                 *self.found.entry(called(asked.question)).or_default() += 1;
+                // What somebody wrote who may not stands nowhere.
+                let standing = match asked.question {
+                    Question::Refused if !at.history.holds_merging(&place, at.set) => {
+                        at.fold.counted(at.history, &place, at.set)
+                    }
+                    _ => standing.clone(),
+                };
                 let row = ReviewRow {
                     standing: standing.as_ref().map(bytes),
                     candidates: at.candidates(&asked).iter().map(row).collect(),
@@ -368,12 +375,14 @@ impl At<'_> {
         same("the fields that were written", &told.len(), &expected.len())
     }
 
-    fn check_stored(&self, device: &Device, value: &Value) -> Check {
+    fn check_stored(&self, device: &Device, value: &Value, counted: &Value) -> Check {
         let view = device.engine.store().read().map_err(|error| error.to_string())?;
         let stored = view.value(&id(self.document)).map_err(|error| error.to_string())?;
         let stored = stored.ok_or("no value is stored")?;
         let json: Value = serde_json::from_slice(&stored.json).map_err(|it| it.to_string())?;
         same("the stored value", &json, value)?;
+        let agreed = serde_json::from_slice(stored.agreed()).map_err(|it| it.to_string())?;
+        same("what of it counts", &agreed, counted)?;
         same("what is stored of a deletion", &stored.deleted, &(value["deleted"] == true))?;
         let mut heads = stored.heads;
         heads.sort_unstable();

@@ -149,12 +149,16 @@ impl Device {
             automerge::Change::from_bytes(chunk).expect("it was one before")
         };
         whole.apply_changes(some.iter().map(change)).expect("they fit");
-        let bytes = whole.save();
+        self.receive_saved(document, &whole.save());
+        self.known[document].extend(some);
+    }
+
+    /// Hands over a document as Automerge saves it. [`turn`](Self::turn) takes it.
+    pub fn receive_saved(&mut self, document: usize, bytes: &[u8]) {
         let (offset, total) = (0, bytes.len() as u64);
         let (kind, position) = (PieceOf::Snapshot, 1);
-        let piece = Piece { kind, position, offset, total, bytes: bytes.into() };
+        let piece = Piece { kind, position, offset, total, bytes: bytes.to_vec().into() };
         self.hand_changes(document, Some(piece), Vec::new());
-        self.known[document].extend(some);
     }
 
     fn hand_changes(

@@ -30,6 +30,8 @@ pub struct Judged {
     pub settles: Option<Question>,
     /// It stands before something its author knew and did not close, in an order.
     pub goes_back: bool,
+    /// Where in an order others had left the field when its author began to write it.
+    pub left_at: Option<usize>,
 }
 
 /// Something that people are asked about a field.
@@ -105,7 +107,7 @@ impl Fold {
                     || by(at).identity.is_some() && by(at).identity == change.identity
             };
             closes.extend(improper.into_iter().filter(own));
-            return Judged { refused, closes, settles: None, goes_back: false };
+            return Judged { refused, closes, settles: None, goes_back: false, left_at: None };
         }
         if let Some(said) = &change.said {
             let name = |at: &usize| hex(&history.changes[writes[*at].change].hash);
@@ -113,14 +115,39 @@ impl Fold {
         }
         let said = change.said.as_ref().filter(|_| !closes.is_empty());
         let settles = said.and_then(|said| self.settles(history, place, change, said));
+        if proper.is_empty() && !history.is_removal(place) {
+            // What could be seen was decided about.
+            closes.extend(&improper);
+        }
         let rule = self.rule(history, place);
         let is_item = matches!(place.slot, Slot::Item(_));
         let candidates = self.candidates(history, place, &proper);
-        match agreed(rule, &candidates) {
-            // Nobody can bring a deleted item back, so there is nothing left to ask.
-            _ if is_item && write.value.is_none() => closes.extend(&proper),
-            Some(before) if may_follow(rule, &before.value, &write.value) => closes.extend(&proper),
-            _ => {}
+        let by_same = |at: &usize| {
+            let by = &history.changes[writes[*at].change];
+            by.actor == change.actor || by.identity.is_some() && by.identity == change.identity
+        };
+        // One's own values one may take back, those of others not.
+        let left_at = match rule {
+            Rule::Order(order) => proper
+                .iter()
+                .map(|at| match by_same(at) {
+                    true => {
+                        self.judged[place][*at].left_at.min(place_in(order, &writes[*at].value))
+                    }
+                    false => place_in(order, &writes[*at].value),
+                })
+                .max()
+                .flatten(),
+            _ => None,
+        };
+        let follows = match rule {
+            Rule::Order(order) => left_at <= place_in(order, &write.value),
+            _ => true,
+        };
+        // Nobody can bring a deleted item back, so there is nothing left to ask.
+        let is_deleted_item = is_item && write.value.is_none();
+        if is_deleted_item || agreed(rule, &candidates).is_some() && follows {
+            closes.extend(&proper);
         }
         let goes_back = match rule {
             Rule::Order(order) => proper
@@ -128,7 +155,7 @@ impl Fold {
                 .any(|at| place_in(order, &writes[*at].value) > place_in(order, &write.value)),
             _ => false,
         };
-        Judged { refused, closes, settles, goes_back }
+        Judged { refused, closes, settles, goes_back, left_at }
     }
 
     /// What was asked that a change settles. One that names what was never asked about this field
@@ -193,14 +220,28 @@ impl Fold {
         open.into_iter().filter(|at| !self.judged[place][*at].refused).collect()
     }
 
-    /// The effective value of a field where these changes are known.
+    /// The value that people see at a field where these changes are known.
     pub fn value(&self, history: &History, place: &Place, set: &Set) -> Option<Value> {
         history.writes(place)[self.stands(history, place, set)?].value.clone()
     }
 
-    /// The write whose value a field has where these changes are known.
+    /// The value that counts there.
+    pub fn counted(&self, history: &History, place: &Place, set: &Set) -> Option<Value> {
+        let stands = self.stands(history, place, set)?;
+        let counts = !self.judged[place][stands].refused;
+        history.writes(place)[stands].value.clone().filter(|_| counts)
+    }
+
+    /// The write whose value people see at a field where these changes are known.
     pub fn stands(&self, history: &History, place: &Place, set: &Set) -> Option<usize> {
         let proper = self.proper(history, place, set);
+        if proper.is_empty() {
+            // What was written stays in sight, whoever may write it now.
+            let open = self.open(history, place, set).into_iter();
+            return open
+                .filter(|_| !history.is_removal(place))
+                .max_by_key(|at| history.writes(place)[*at].op.clone());
+        }
         let candidates = self.candidates(history, place, &proper);
         let write =
             |op: &OpId| proper.iter().copied().find(|at| history.writes(place)[*at].op == *op);
@@ -364,13 +405,6 @@ impl Fold {
 fn removals(history: &History, place: &Place, of: &BTreeSet<usize>) -> BTreeSet<usize> {
     let says_so = |at: &usize| history.writes(place)[*at].value == Some(Value::Bool(true));
     of.iter().copied().filter(says_so).collect()
-}
-
-fn may_follow(rule: &Rule, before: &Option<Value>, after: &Option<Value>) -> bool {
-    match rule {
-        Rule::Order(order) => place_in(order, before) <= place_in(order, after),
-        _ => true,
-    }
 }
 
 /// The first eight bytes of a hash, as settlements name changes.

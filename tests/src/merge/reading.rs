@@ -55,9 +55,16 @@ impl Read {
 
 /// What a document reads as where these changes are known.
 pub fn read(history: &History, fold: &Fold, set: &Set) -> Read {
-    let heads = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
-    let (shown, lists) = Default::default();
-    let reading = Reading { history, fold, set, heads, shown, lists };
+    read_as(history, fold, set, false)
+}
+
+/// What of it counts.
+pub fn counted(history: &History, fold: &Fold, set: &Set) -> Value {
+    read_as(history, fold, set, true).value
+}
+
+fn read_as(history: &History, fold: &Fold, set: &Set, counts: bool) -> Read {
+    let reading = Reading { counts, ..Reading::new(history, fold, set) };
     let mut value = Value::Object(reading.map(&ObjId::Root));
     put_defaults(&mut value, fold.schema());
     Read { value, shown: reading.shown.into_inner(), lists: reading.lists.into_inner() }
@@ -86,9 +93,7 @@ pub fn lost(history: &History, set: &Set) -> Vec<String> {
 /// What containers and counters at a place hold that nobody sees: of all but the one that reads, and of
 /// those that were decided about while others wrote in them.
 pub fn hidden(history: &History, fold: &Fold, set: &Set, place: &Place) -> Vec<Choice> {
-    let heads = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
-    let (shown, lists) = Default::default();
-    let reading = Reading { history, fold, set, heads, shown, lists };
+    let reading = Reading::new(history, fold, set);
     let made = history.made_at(place, set);
     let reads = made.iter().filter(|made| made.discarded.is_empty());
     let reads = reads.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
@@ -139,11 +144,26 @@ struct Reading<'a> {
     fold: &'a Fold,
     set: &'a Set,
     heads: Vec<ChangeHash>,
+    /// Whether only what counts is read.
+    counts: bool,
     shown: RefCell<BTreeMap<OpId, usize>>,
     lists: RefCell<BTreeMap<OpId, Vec<OpId>>>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(history: &'a History, fold: &'a Fold, set: &'a Set) -> Self {
+        let heads = history.heads(set).iter().map(|head| ChangeHash(head.0)).collect();
+        let (shown, lists) = Default::default();
+        Self { history, fold, set, heads, counts: false, shown, lists }
+    }
+
+    fn plain(&self, place: &Place) -> Option<Value> {
+        match self.counts {
+            true => self.fold.counted(self.history, place, self.set),
+            false => self.fold.value(self.history, place, self.set),
+        }
+    }
+
     fn map(&self, map: &ObjId) -> Map<String, Value> {
         let object = named(map);
         let keys = self.history.keys(object.as_ref()).into_iter();
@@ -152,7 +172,7 @@ impl Reading<'_> {
             let stored = self.history.doc.get_all_at(map, key, &self.heads).ok()?;
             let value = match greatest_merging(stored) {
                 Some(merging) => self.merging(merging),
-                None => self.fold.value(self.history, &place(key), self.set),
+                None => self.plain(&place(key)),
             };
             Some((key.to_owned(), value?))
         };
@@ -199,7 +219,7 @@ impl Reading<'_> {
                 continue;
             }
             let place = Place { object: object.clone(), slot: Slot::Item(item.clone()) };
-            let Some(value) = self.fold.value(self.history, &place, self.set) else { continue };
+            let Some(value) = self.plain(&place) else { continue };
             if is_set {
                 let first = first.entry(value.to_string()).or_insert_with(|| item.clone());
                 *first = item.clone().min(first.clone());

@@ -62,6 +62,11 @@ impl World {
         }
     }
 
+    /// What was written: to the job, and to the schema.
+    pub fn histories(&self) -> &[History; 2] {
+        &self.histories
+    }
+
     /// What came of it.
     pub fn report(&self) -> Report {
         let mut found = self.checker.found.clone();

@@ -1,7 +1,9 @@
 //! What an adapter carries: the documents of a collection, or the reviews about them.
 
 use rejoin::schema::SCHEMAS;
-use rejoin::{ChangeHash, Collection, Document, DocumentId, EditError, NameError, Space};
+use rejoin::{
+    ChangeHash, Collection, DERIVATION, Document, DocumentId, EditError, NameError, Space,
+};
 
 use crate::mapping::Mapping;
 
@@ -23,8 +25,14 @@ impl Carried {
         Ok(self.space.collection(SCHEMAS)?.document(self.collection.name().as_str())?)
     }
 
+    /// By what documents become rows, beside their own heads: those of the schema, and which version of
+    /// the rules it is.
     pub(crate) async fn schema_heads(&self) -> Result<Vec<ChangeHash>, EditError> {
-        Ok(self.schema()?.read().await?.map(|entry| entry.heads).unwrap_or_default())
+        let mut heads = self.schema()?.read().await?.map(|entry| entry.heads).unwrap_or_default();
+        let mut version = [0; 32];
+        version[..4].copy_from_slice(&DERIVATION.to_be_bytes());
+        heads.push(ChangeHash(version));
+        Ok(heads)
     }
 
     pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {

@@ -276,7 +276,7 @@ pub(super) async fn projected(
         document: &id,
         key: entry.key.as_deref(),
         deleted: entry.deleted,
-        value: &entry.value,
+        value: entry.agreed(),
         asked: &asked,
         salt,
     };

@@ -64,7 +64,7 @@ async fn fields(
         document: &id,
         key: entry.key.as_deref(),
         deleted: entry.deleted,
-        value: &entry.value,
+        value: entry.agreed(),
         asked: &asked,
         salt: &adapter.salt,
     };

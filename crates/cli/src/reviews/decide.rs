@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::show::decided;
 use super::two::Two;
-use super::words::{about, shown};
-use super::{find, is_about_two, short_id};
+use super::words::{about, changed, shown};
+use super::{find, is_about_two, many, short_id};
 use crate::arguments::{AssignArguments, PlaceArguments, SettleArguments};
 use crate::history::HASH_SHOWN;
 use crate::layout::one_line;
@@ -21,9 +21,10 @@ pub(crate) async fn settle(
 ) -> Result<()> {
     let local = Local::open(place).await?;
     local.caught_up(output).await?;
+    let Some(id) = &arguments.id else { return many::settle(&local, arguments, output).await };
     let reviews = local.space.reviews();
     let all = reviews.list().await?;
-    let review = find(&all, &arguments.id)?;
+    let review = find(&all, id)?;
     if !review.is_open() {
         let whole = reviews.get(&review.id).await?;
         bail!(gone(whole.as_ref().unwrap_or(review), &all));
@@ -112,6 +113,10 @@ fn gone(review: &Review, all: &[Review]) -> String {
         }
         ReviewState::Dismissed { by, why } => {
             format!("dismissed {}", decided(by.as_ref(), why.as_deref()))
+        }
+        ReviewState::Resolved { by, document } => {
+            let changed = one_line(&changed(review, by, document));
+            format!("resolved {}: {changed}", decided(Some(by), None))
         }
         ReviewState::Open => "opened again".to_owned(),
     };

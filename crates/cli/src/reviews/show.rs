@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::find;
 use super::two::Two;
-use super::words::shown;
+use super::words::{changed, shown};
 use crate::arguments::{PlaceArguments, ReviewArguments};
 use crate::clock::{utc, utc_of_ms};
 use crate::history::{HASH_SHOWN, short};
@@ -188,6 +188,9 @@ fn stands(review: &Review) -> Vec<String> {
             let standing = match (review.kind, &review.standing) {
                 (ReviewKind::Removal, _) => "it is still there".to_owned(),
                 (ReviewKind::Hidden, _) => "what merges".to_owned(),
+                (ReviewKind::RefusedWrite, None) => {
+                    "nothing; what was written is seen, and does not count".to_owned()
+                }
                 (_, value) => shown(value.as_ref()),
             };
             say("stands", &format!("{standing}, until somebody decides"));
@@ -200,6 +203,10 @@ fn stands(review: &Review) -> Vec<String> {
         }
         ReviewState::Dismissed { by, why } => {
             say("left", &decided(by.as_ref(), why.as_deref()));
+        }
+        ReviewState::Resolved { by, document } => {
+            say("ended", &decided(Some(by), None));
+            say("by", &changed(review, by, document));
         }
     }
     if let Some(assignee) = &review.assignee {

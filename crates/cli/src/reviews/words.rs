@@ -1,9 +1,10 @@
 //! Reviews in words.
 
-use rejoin::{Review, ReviewKind, ReviewState, ReviewedDocument};
+use rejoin::{DocumentId, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument};
 use serde_json::Value;
 
 use crate::clock::utc_of_ms;
+use crate::local::DELETED;
 
 /// Whether it is settled by changing one of two documents.
 pub(crate) fn is_about_two(review: &Review) -> bool {
@@ -31,6 +32,9 @@ pub(super) fn question(review: &Review) -> String {
     if let ReviewState::Settled { by, .. } = &review.state {
         return format!("decided: {}", shown(by.value.as_ref()));
     }
+    if let ReviewState::Resolved { by, document } = &review.state {
+        return changed(review, by, document);
+    }
     match review.kind {
         ReviewKind::DoubleBooking => match times(review) {
             Some((from_ms, until_ms)) => {
@@ -53,6 +57,20 @@ pub(super) fn question(review: &Review) -> String {
         _ if values.is_empty() => "left as it was".to_owned(),
         _ => values.join(" or "),
     }
+}
+
+/// What an edit of one of two documents wrote, so that they are out of each other's way: `W-203:
+/// starts_at 2026-05-04T17:00:00Z`.
+pub(super) fn changed(review: &Review, by: &ReviewCandidate, document: &DocumentId) -> String {
+    let named = review.documents.iter().find(|named| named.document == *document);
+    let named = named.map_or_else(|| document.to_string(), name);
+    let fields = by.value.as_ref().and_then(Value::as_object);
+    let fields = fields.into_iter().flatten();
+    let written = fields.map(|(field, value)| match (field.as_str(), value) {
+        (DELETED, Value::Bool(true)) => "deleted".to_owned(),
+        _ => format!("{field} {}", shown(Some(value))),
+    });
+    format!("{named}: {}", written.collect::<Vec<_>>().join(", "))
 }
 
 /// The time that both bookings take.

@@ -13,7 +13,7 @@ pub struct Blame {
     /// Where it stands now, list items by their index; nothing if such an item does not show any
     /// more. A lineage knows this only of places without list items.
     pub path: Option<Path>,
-    /// Its effective value; nothing if it has none.
+    /// The value that people see; nothing if it has none.
     pub value: Option<Value>,
     /// Its writes; each comes after those it knew of.
     pub writes: Vec<BlamedWrite>,
@@ -30,9 +30,9 @@ pub struct BlamedWrite {
     pub superseded: Vec<ChangeHash>,
     /// Whether no later write took its place.
     pub open: bool,
-    /// Whether it is the one whose value the field has.
+    /// Whether it is the one whose value people see.
     pub stands: bool,
-    /// Whether its author had no right to it, so that it never counted.
+    /// Whether its author had no right to it, so that it never counted, even where it is seen.
     pub refused: bool,
 }
 
@@ -55,7 +55,7 @@ impl Lineage {
             let change = register.writes[*write as usize].change;
             self.changes[change as usize].hash
         };
-        let stands = self.standing_write(at);
+        let stands = self.standing_write(at).map(|stands| stands.write);
         let writes = register.writes.iter().zip(0u32..).map(|(write, index)| BlamedWrite {
             write: self.candidate(write.change, write.value.clone()),
             op: (write.op.0, self.actor_ids[write.op.1 as usize].clone()),

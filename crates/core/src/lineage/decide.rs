@@ -50,11 +50,14 @@ pub(super) fn decide(rule: &Rule, candidates: &[Contender<'_>]) -> Option<usize>
     }
 }
 
-/// Whether a value that takes another's place goes where the rule allows it.
-pub(super) fn may_follow(rule: &Rule, before: Option<&Value>, after: Option<&Value>) -> bool {
+/// Where a value stands in an order; nothing if it is not in it.
+pub(super) type Place = Option<usize>;
+
+/// Where a value stands by a rule: where there is no order, all stand at one place.
+pub(super) fn place_in(rule: &Rule, value: Option<&Value>) -> Place {
     match rule {
-        Rule::Order(order) => place(order, before) <= place(order, after),
-        _ => true,
+        Rule::Order(order) => place(order, value),
+        _ => None,
     }
 }
 
@@ -65,8 +68,7 @@ pub(super) fn furthest(order: &[String], candidates: &[Contender<'_>]) -> Option
     (0..candidates.len()).filter_map(|at| placed(&at)).max_by_key(key).map(|(_, at)| at)
 }
 
-/// Where a value stands in an order.
-fn place(order: &[String], value: Option<&Value>) -> Option<usize> {
+fn place(order: &[String], value: Option<&Value>) -> Place {
     let value = value?.as_str()?;
     order.iter().position(|known| known == value)
 }

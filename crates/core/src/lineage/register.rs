@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::clock::{Ancestors, Clock};
 use super::containers::{Discard, Made};
-use super::decide::{Contender, decide, furthest, may_follow};
+use super::decide::{Contender, Place, decide, furthest, place_in};
 use super::{Key, Lineage, OpId, Question};
 use crate::schema::Rule;
 
@@ -54,11 +54,22 @@ pub(super) struct Write {
     pub(super) settles: Option<Question>,
     /// Whether it stands before something its author knew and did not close, in an order.
     pub(super) goes_back: bool,
+    /// Where others left the field in an order before its author took it over: so far back that author
+    /// may go again.
+    pub(super) floor: Place,
 }
 
 /// The writes where the value is to be looked for, if nothing stands among the present ones: where
 /// their ancestors meet.
 type Before = Vec<u32>;
+
+/// The write that stands at a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stands {
+    pub(super) write: u32,
+    /// Whether somebody wrote it who may.
+    pub(super) is_agreed: bool,
+}
 
 /// The last write of one chain.
 #[derive(Debug, Clone)]
@@ -169,22 +180,36 @@ impl Lineage {
         let settlement = settlement.filter(|_| !closes.is_empty());
         write.settles =
             settlement.and_then(|settlement| self.question(at, write.change, &settlement.review));
+        if standing.is_empty() && !self.removals.contains(&at) {
+            // Nothing else was in sight, so who may write has decided about it.
+            closes.extend(&refused);
+        }
         let is_item = matches!(self.registers[at as usize].key, Key::Item(_));
+        write.floor = self.floor(at, rule, write.change, &standing);
         if is_item && write.value.is_none() {
             // Automerge cannot bring a deleted item back, so there is nothing left to decide for
             // those who knew all its values.
             closes.extend(&standing);
-        } else if let Some(stands) = self.decided(at, rule, &standing) {
-            let before = writes[stands as usize].value.as_ref();
-            if may_follow(rule, before, write.value.as_ref()) {
-                closes.extend(&standing);
-            }
+        } else if self.decided(at, rule, &standing).is_some()
+            && write.floor <= place_in(rule, write.value.as_ref())
+        {
+            closes.extend(&standing);
         }
+        let place_of = |open: &u32| place_in(rule, writes[*open as usize].value.as_ref());
         let mut left = standing.iter().filter(|open| !closes.contains(open));
-        write.goes_back = left.any(|open| {
-            !may_follow(rule, writes[*open as usize].value.as_ref(), write.value.as_ref())
-        });
+        write.goes_back = left.any(|open| place_of(open) > place_in(rule, write.value.as_ref()));
         write.closes = closes.into_iter().collect();
+    }
+
+    /// How far back a write may go in an order: to where others left the field. What they wrote
+    /// themselves, people may correct.
+    fn floor(&self, at: u32, rule: &Rule, change: u32, standing: &[u32]) -> Place {
+        let place = |open: &u32| {
+            let open = &self.registers[at as usize].writes[*open as usize];
+            let place = place_in(rule, open.value.as_ref());
+            if self.is_same_author(open.change, change) { place.min(open.floor) } else { place }
+        };
+        standing.iter().filter_map(place).max()
     }
 
     fn is_same_author(&self, one: u32, other: u32) -> bool {
@@ -266,20 +291,40 @@ impl Lineage {
         open.map(|(_, at)| at).collect()
     }
 
-    /// The write whose value a field has where these are the open writes by people with the right.
-    pub(super) fn standing_among(&self, at: u32, rule: &Rule, open: &[u32]) -> Option<u32> {
-        let mut stands = self.stands(at, rule, open, |_| u64::MAX);
+    /// The write whose value people see. Where nobody with the right ever wrote, that is what others
+    /// wrote last: a value does not disappear because a rule came after it. It counts for nothing.
+    pub(super) fn standing_write(&self, at: u32) -> Option<Stands> {
+        let rule = self.rule_of(at);
+        let (mut refused, open) = self.refused(at, &self.registers[at as usize].open);
+        let mut stands = self.stands(at, rule, &open, |_| u64::MAX);
         loop {
             match stands {
-                Ok(stands) => return Some(stands),
-                Err(before) if before.is_empty() => return None,
+                Ok(write) => return Some(Stands { write, is_agreed: true }),
+                Err(before) if before.is_empty() => {
+                    let write = self.latest(at, &refused)?;
+                    return Some(Stands { write, is_agreed: false });
+                }
                 Err(before) => {
                     let meet = self.meet(at, &before);
-                    let (_, open) = self.refused(at, &self.open_in(at, |chain| meet.get(chain)));
+                    let open;
+                    (refused, open) = self.refused(at, &self.open_in(at, |chain| meet.get(chain)));
                     stands = self.stands(at, rule, &open, |chain| meet.get(chain));
                 }
             }
         }
+    }
+
+    /// The last of these writes, as Automerge orders them. That something was removed is not seen
+    /// before it counts.
+    fn latest(&self, at: u32, writes: &[u32]) -> Option<u32> {
+        if self.removals.contains(&at) {
+            return None;
+        }
+        let by_op = |write: &&u32| {
+            let (counter, actor) = self.registers[at as usize].writes[**write as usize].op;
+            (counter, &self.actor_ids[actor as usize])
+        };
+        writes.iter().max_by_key(by_op).copied()
     }
 
     /// The write that stands among these.

@@ -21,10 +21,40 @@ pub struct Standing {
     pub ops: Vec<(u64, ActorId)>,
     /// Whether it also holds a container or counter, which is what reads.
     pub holds_container: bool,
-    /// Its effective value; nothing if it has none.
+    /// The value that people see; nothing if it has none.
     pub value: Option<Value>,
+    /// The value that counts. It is another only where nobody who may ever wrote the field: there
+    /// people see what was written, and nothing counts.
+    pub agreed: Option<Value>,
     /// What people are asked, at most one question of each kind.
     pub unsettled: Vec<Unsettled>,
+}
+
+/// Which of its values a field is read with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// What people see.
+    Seen,
+    /// What counts: what goes to others, and what rules between documents are about.
+    Agreed,
+}
+
+impl Standing {
+    /// The value by a reading.
+    pub fn read(&self, reading: Reading) -> Option<&Value> {
+        match reading {
+            Reading::Seen => self.value.as_ref(),
+            Reading::Agreed => self.agreed.as_ref(),
+        }
+    }
+
+    /// What stays if a question is dismissed. What somebody wrote who may not goes then.
+    pub fn stays(&self, question: Question) -> Option<&Value> {
+        match question {
+            Question::Refused => self.agreed.as_ref(),
+            _ => self.value.as_ref(),
+        }
+    }
 }
 
 /// Something about a field that only a person can decide.
@@ -213,12 +243,6 @@ impl Lineage {
         if !refused.is_empty() {
             ask(Question::Refused, self.candidates(at, &refused));
         }
-        let value = self.value_of(at);
-        self.standing_with(at, value, unsettled)
-    }
-
-    fn standing_with(&self, at: u32, value: Option<Value>, unsettled: Vec<Unsettled>) -> Standing {
-        let register = &self.registers[at as usize];
         let named =
             |(counter, actor): (u64, u32)| (counter, self.actor_ids[actor as usize].clone());
         let object = match self.containers[register.container as usize].made_by.map(named) {
@@ -230,19 +254,17 @@ impl Lineage {
             ops.push(named(item));
         }
         let holds_container = !register.merging.is_empty();
-        Standing { place: self.place(at), object, ops, holds_container, value, unsettled }
+        let [value, agreed] = [Reading::Seen, Reading::Agreed].map(|it| self.value_of(at, it));
+        Standing { place: self.place(at), object, ops, holds_container, value, agreed, unsettled }
     }
 
-    /// The write whose value a field has.
-    pub(super) fn standing_write(&self, at: u32) -> Option<u32> {
-        let (_, open) = self.refused(at, &self.registers[at as usize].open);
-        self.standing_among(at, self.rule_of(at), &open)
-    }
-
-    /// The effective value of a field.
-    pub(super) fn value_of(&self, at: u32) -> Option<Value> {
+    /// The value of a field.
+    pub(super) fn value_of(&self, at: u32, reading: Reading) -> Option<Value> {
         let stands = self.standing_write(at)?;
-        self.registers[at as usize].writes[stands as usize].value.clone()
+        if reading == Reading::Agreed && !stands.is_agreed {
+            return None;
+        }
+        self.registers[at as usize].writes[stands.write as usize].value.clone()
     }
 
     fn candidates(&self, at: u32, open: &[u32]) -> Vec<Candidate> {

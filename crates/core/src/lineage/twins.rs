@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Container, Key, Lineage, OpId};
+use super::{Container, Key, Lineage, OpId, Reading};
 use crate::ActorId;
 use crate::change::ObjectId;
 use crate::schema::Rule;
@@ -20,7 +20,7 @@ pub struct Twins {
 impl Lineage {
     /// The items of lists with [`Rule::Set`] that do not show, because the same value is there
     /// already. Of like items the one made by the smallest operation shows.
-    pub fn twins(&self) -> Vec<Twins> {
+    pub fn twins(&self, reading: Reading) -> Vec<Twins> {
         if !self.schema.fields.values().any(|field| field.merge == Rule::Set) {
             return Vec::new();
         }
@@ -33,7 +33,7 @@ impl Lineage {
             let container = register.container as usize;
             if let (Key::Item(_), true) = (&register.key, is_set[container])
                 && let (Some(set), Some(value)) =
-                    (self.containers[container].made_by, self.value_of(at))
+                    (self.containers[container].made_by, self.value_of(at, reading))
             {
                 sets.entry(set).or_default().entry(value.to_string()).or_default().push(at);
             }

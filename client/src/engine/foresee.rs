@@ -1,0 +1,75 @@
+//! What another schema would come to, before anybody applies it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rejoin_core::DocumentId;
+
+use super::{Edit, EditError, Engine, EngineError, Turn, said};
+use crate::store::ValueRow;
+
+/// What would become of the documents of a collection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// How many there are, deleted ones included.
+    pub documents: u64,
+    /// How many would read otherwise.
+    pub read_otherwise: u64,
+    /// How many would have something in sight that does not count any more, as whoever wrote it may
+    /// not.
+    pub count_less: u64,
+    /// Reviews that would open.
+    pub opened: u64,
+    /// Open reviews that would be gone.
+    pub ended: u64,
+}
+
+impl Foreseen {
+    /// Whether anything would be another for anybody.
+    pub fn touches_anything(&self) -> bool {
+        let Self { read_otherwise, count_less, opened, ended, .. } = self;
+        [read_otherwise, count_less, opened, ended].iter().any(|count| **count > 0)
+    }
+}
+
+impl Engine {
+    /// What an edit of a schema's document would come to. Nothing of it is kept. It looks at every
+    /// document of the collection, some hundred microseconds each.
+    ///
+    /// # Errors
+    /// The edit would be refused, or as [`turn`](Self::turn).
+    pub fn foresee(&mut self, now: u64, edit: Edit) -> Result<Foreseen, EditError> {
+        let behind = self.behind.clone();
+        let foreseen = catch_unwind(AssertUnwindSafe(|| self.try_foresee(now, edit)));
+        // What is in memory holds the edit now.
+        self.loaded.clear();
+        self.schemas.clear();
+        self.behind = behind;
+        foreseen.unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }.into()))
+    }
+
+    fn try_foresee(&mut self, now: u64, edit: Edit) -> Result<Foreseen, EditError> {
+        let mut turn = Turn::begin(&self.store, now, 0)?;
+        self.behind.clear();
+        self.stage_edit(&mut turn, edit)?;
+        self.stage_values(&mut turn)?;
+        let behind: Vec<DocumentId> = std::mem::take(&mut self.behind).into_iter().collect();
+        let mut foreseen = Foreseen { documents: behind.len() as u64, ..Foreseen::default() };
+        for id in behind {
+            let Some(row) = turn.txn.document(&id)? else { continue };
+            let was = turn.txn.sound_value(&id)?;
+            let put = self.rederive(&turn.txn, now, &id, row, &mut turn.effects)?;
+            turn.effects.clear();
+            let is = turn.txn.sound_value(&id)?;
+            let seen = |row: &Option<ValueRow>| row.as_ref().map(|row| row.json.clone());
+            let counts_less = |row: &ValueRow| row.agreed.is_some();
+            foreseen.read_otherwise += u64::from(seen(&was) != seen(&is));
+            foreseen.count_less += u64::from(
+                is.as_ref().is_some_and(counts_less) && !was.as_ref().is_some_and(counts_less),
+            );
+            foreseen.opened += put.opened;
+            foreseen.ended += put.closed;
+            self.loaded.take(&id);
+        }
+        Ok(foreseen)
+    }
+}

@@ -30,7 +30,7 @@ use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
     Blame, Booked, Booking, Candidate, ConnectError, Counters, Decision, Entry, Identity, Listed,
-    Op, OpenError, Path, Review, ReviewId, SaveError, Status, Unsent, View, Watcher,
+    Op, OpenError, Path, Review, ReviewId, SaveError, Status, Unfit, Unsent, View, Watcher,
 };
 
 /// [`crate::Replica`], blocking.
@@ -188,6 +188,7 @@ impl Space {
     }
 
     blocking! {
+        fn unfit(&self) -> Result<Vec<Unfit>, EditError>;
         fn apply_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Edited, SchemaError>;
         fn foresee_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Foreseen, SchemaError>;
         fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError>;

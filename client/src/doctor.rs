@@ -25,6 +25,9 @@ pub struct Report {
     pub quarantined: u64,
     /// What is wrong, worst first.
     pub findings: Vec<Finding>,
+    /// Documents with values that do not fit their schema, each with the first of those. They are no
+    /// damage.
+    pub unfit: Vec<String>,
 }
 
 /// One thing that is wrong.
@@ -107,6 +110,9 @@ fn examine(store: &Store, repair: bool, report: &mut Report) -> Result<(), Store
     let view = store.read()?;
     report.waiting = view.outbox_len()?;
     report.set_aside = view.set_aside()?.len() as u64;
+    for space in view.spaces()? {
+        report.unfit.extend(view.unfit(&space)?.iter().map(ToString::to_string));
+    }
     let mut documents = Vec::new();
     view.each_document(|id, row| documents.push((id, row)))?;
     report.documents = documents.len() as u64;

@@ -41,7 +41,7 @@ pub use edit::{Content, Decision, Edit, Edited, Target};
 pub use error::{EditError, EngineError};
 pub use foresee::Foreseen;
 pub use history::{HistoryEntry, Kind};
-pub use import::{Cell, Misfit, Row, RowOutcome};
+pub use import::{Cell, Row, RowOutcome};
 use link::LinkState;
 pub(crate) use link::recount_digests;
 pub use link::{Closing, MessageError};

@@ -26,6 +26,7 @@ pub mod salvage;
 pub mod schema;
 mod status;
 pub mod store;
+mod unfit;
 mod unsent;
 mod value;
 mod view;
@@ -38,14 +39,16 @@ pub use dial::AddressError;
 pub use diff::{Op, diff};
 pub use document::Document;
 pub use engine::{
-    Cell, Counters, Decision, EditError, Edited, EngineOptions, Foreseen, HistoryEntry, Kind,
-    Misfit, Row, RowOutcome, WriteError,
+    Cell, Counters, Decision, EditError, Edited, EngineOptions, Foreseen, HistoryEntry, Kind, Row,
+    RowOutcome, WriteError,
 };
 pub use file::{Holder, OpenError};
-pub use rejoin_core::invariant::{look_up, time_ms};
+pub use rejoin_core::invariant::look_up;
 pub use rejoin_core::lineage::{
     Blame, BlamedWrite, Candidate, DERIVATION, FieldPath, Question, Step, Written, Wrote,
 };
+pub use rejoin_core::schema::Misfit;
+pub use rejoin_core::time::{NoZone, Zone, time_ms};
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
     ReviewId, Segment, SetDigest, Settlement, SpaceName, is_hidden, printable,
@@ -54,6 +57,7 @@ pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
 pub use status::{Link, Progress, Status};
 pub use store::{ReviewKind, ReviewedDocument};
+pub use unfit::Unfit;
 pub use unsent::Unsent;
 pub use value::{
     Bytes, Counter, InexactNumber, JsonError, Text, Timestamp, exact_json, shown, spreadsheet_safe,

@@ -90,6 +90,7 @@ impl Space {
     ) -> Result<Foreseen, SchemaError> {
         let parts = self.schema_parts(collection, schema).await?;
         let edit = self.schema_documents()?.put_edit(collection.as_str(), parts);
+        let edit = self.replica().signed(edit);
         let foreseen = self.replica().ask(move |engine, now| engine.foresee(now, edit)).await?;
         Ok(foreseen?)
     }

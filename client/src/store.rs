@@ -11,6 +11,7 @@ mod identity;
 mod imported;
 mod invariants;
 mod migrate;
+mod misfits;
 mod numbers;
 mod reviews;
 mod rows;
@@ -496,6 +497,7 @@ impl WriteView {
         self.clear_document_invariants(id, row)?;
         self.put_reviews(&row.space, id, &BTreeMap::new())?;
         self.put_held(id, None)?;
+        self.put_misfits(id, &[])?;
         let mut quarantine = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
         let all = (id.0, [0; 32])..=(id.0, [0xff; 32]);
         quarantine.retain_in(all, |_, _| false).map_err(unavailable)?;

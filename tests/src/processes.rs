@@ -107,6 +107,7 @@ impl Rejoin {
             .env_remove("REJOIN_REPLICA")
             .env_remove("REJOIN_AS")
             .env("RUST_LOG", "warn")
+            .env("TZ", "UTC")
             .env("NO_COLOR", "1")
             .env("COLUMNS", "80");
         command

@@ -102,7 +102,8 @@ fn everything_wrong_is_reported_with_its_place_and_nothing_is_applied() {
     let folder = Folder::new();
     folder.write(
         "jobs.toml",
-        r#"[jobs.fields]
+        r#"zone = "Europe/Madrid"
+[jobs.fields]
 status = { merge = "order", order = ["booked", "done", "booked"] }
 phone = { merge = "owner", owner = ["crm", "dispatch"] }
 [[jobs.invariants]]
@@ -119,19 +120,19 @@ no_overlap = { key = "technician", start = "status", end = "status", buffer = "1
     assert_eq!(
         places,
         [
-            "jobs.toml:2:56 error",
-            "jobs.toml:3:28 error",
-            "jobs.toml:5:16 error",
-            "jobs.toml:5:36 error",
-            "jobs.toml:5:54 error",
-            "jobs.toml:5:54 error",
-            "jobs.toml:5:70 warning",
+            "jobs.toml:3:56 error",
+            "jobs.toml:4:28 error",
+            "jobs.toml:6:16 error",
+            "jobs.toml:6:36 error",
+            "jobs.toml:6:54 error",
+            "jobs.toml:6:54 error",
+            "jobs.toml:6:70 warning",
             "jobs.toml 6 errors, 1 warning",
         ]
     );
     let refused = folder.run("--replica a.redb schema apply jobs.toml");
     assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
-    assert!(refused.stderr.contains("jobs.toml:3:28: error: field \"phone\" has two owners"));
+    assert!(refused.stderr.contains("jobs.toml:4:28: error: field \"phone\" has two owners"));
     assert!(!folder.folder.path().join("a.redb").exists());
     folder.ok("--replica a.redb set jobs 1 status=booked");
     assert_eq!(folder.run("--replica a.redb schema diff jobs.toml").code, 1);

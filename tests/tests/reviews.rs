@@ -256,7 +256,7 @@ async fn a_double_booking_made_offline_is_found_when_it_meets() {
     assert_eq!(state(&meeting.desk, "call").await, BookingState::Tentative);
     meeting.meet().await;
     assert_eq!(state(&meeting.desk, "call").await, BookingState::Confirmed);
-    let at = |time: &str| rejoin_core::invariant::time_ms(&json!(time)).unwrap();
+    let at = |time: &str| rejoin::time_ms(&json!(time), rejoin::Zone::UTC).unwrap();
     let (five, half) = (at("2026-05-04T17:00:00Z"), at("2026-05-04T17:30:00Z"));
     let taken = jobs(&meeting.van).booked(&json!("timo"), five, half).await.unwrap();
     assert_eq!(taken.iter().map(|it| it.key.as_deref()).collect::<Vec<_>>(), [Some("call")]);

@@ -1,12 +1,10 @@
 //! Rows of files: what a cell says, against what the document holds and what the file said before.
 
-use rejoin_core::invariant::{FaultyBooking, booking};
 use rejoin_core::lineage::Marks;
-use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
-use rejoin_core::{DocumentId, Path, SpaceName};
+use rejoin_core::schema::{Field, Kind, Misfit, Rule, Schema};
+use rejoin_core::{DocumentId, Path, Segment, SpaceName};
 use serde_json::{Value, json};
 
-use super::view::misfit;
 use super::{EditError, Op};
 use crate::store::{ImportedRow, ReadView};
 use crate::value::{JsonError, exact_json, exact_number, shown, spreadsheet_safe};
@@ -46,15 +44,6 @@ pub struct RowOutcome {
     pub under_review: Vec<String>,
     /// What it says that the schema does not allow. It is kept as it is, and shown to people.
     pub misfits: Vec<Misfit>,
-}
-
-/// A value that is not what the schema says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
-    /// Which field.
-    pub field: String,
-    /// What is wrong with it.
-    pub reason: String,
 }
 
 /// What a row comes to.
@@ -101,7 +90,12 @@ pub(super) fn plan(
         }
         plan.ops.push(Op::Set { path, before: now.cloned(), after: value });
     }
-    plan.outcome.misfits = misfits(row, &after, schema);
+    let is_said = |misfit: &Misfit| match misfit.field.segments().first() {
+        Some(Segment::Key(field)) => row.cells.iter().any(|(name, _)| name == field),
+        _ => false,
+    };
+    plan.outcome.misfits = schema.misfits(&after);
+    plan.outcome.misfits.retain(is_said);
     Ok(plan)
 }
 
@@ -126,32 +120,6 @@ pub(super) fn note_reviews(
         }
     }
     Ok(())
-}
-
-/// What a row says that the schema does not allow, and times by which it cannot be told what is
-/// booked.
-fn misfits(row: &Row, after: &Value, schema: &Schema) -> Vec<Misfit> {
-    let mut misfits = Vec::new();
-    for (name, _) in &row.cells {
-        let path = Path::from([name.as_str()]);
-        if let (Some(field), Some(value)) = (schema.field(&path), after.get(name))
-            && let Some(reason) = misfit(field, value)
-        {
-            misfits.push(Misfit { field: path.to_string(), reason });
-        }
-    }
-    for invariant in &schema.invariants {
-        let Err(faulty) = booking(after, invariant) else { continue };
-        let field = match (&faulty, invariant) {
-            (FaultyBooking::NotATime { field }, _) => field.to_string(),
-            (_, Invariant::NoOverlap { start, .. }) => start.to_string(),
-            _ => continue,
-        };
-        if !misfits.iter().any(|known| known.field == field) {
-            misfits.push(Misfit { field, reason: faulty.to_string() });
-        }
-    }
-    misfits
 }
 
 /// A cell as it is remembered.

@@ -32,7 +32,7 @@ pub(super) fn stage_invariants(
         match invariant {
             Invariant::NoOverlap { key, .. } => {
                 // What makes no sense is shown in the view, and takes no time.
-                let booked = booking(&json, invariant).ok().flatten();
+                let booked = booking(&json, invariant, schema.zone_or_utc()).ok().flatten();
                 let booked = booked.filter(|_| !value.deleted);
                 staged.booking(&key.to_string(), booked, position, reviews)?;
             }

@@ -322,8 +322,11 @@ fn put_value(
     derived: &Derived,
     schema: &Schema,
 ) -> Result<ValueRow, StoreError> {
-    let value = value_of(row, document, derived, schema);
+    let json = derived.value(document, schema);
+    let value = value_of(row, document, derived, schema, &json);
     txn.put_value(id, row, &value)?;
+    let misfits = if value.deleted { Vec::new() } else { schema.misfits(&json) };
+    txn.put_misfits(id, &misfits)?;
     Ok(value)
 }
 
@@ -332,16 +335,17 @@ fn value_of(
     document: &LoadedDocument,
     derived: &Derived,
     schema: &Schema,
+    json: &Value,
 ) -> ValueRow {
-    let json = derived.value(document, schema);
     let deleted = json.get(document.marks().deleted) == Some(&Value::Bool(true));
-    let bytes = |json| serde_json::to_vec(&json).expect("JSON with text keys always serialises");
+    let bytes =
+        |json: &Value| serde_json::to_vec(json).expect("JSON with text keys always serialises");
     ValueRow {
         key: row.key.clone(),
         heads: document.heads(),
         deleted,
         json: bytes(json).into(),
-        agreed: derived.agreed(document, schema).map(|json| bytes(json).into()),
+        agreed: derived.agreed(document, schema).map(|json| bytes(&json).into()),
     }
 }
 
@@ -379,7 +383,8 @@ pub(crate) fn check_document(
         Ok(derived) => derived,
         Err(error) => return Ok(Err(Unsound::Damaged(error.to_string()))),
     };
-    let value = value_of(&row, &document, &derived, &schema);
+    let json = derived.value(&document, &schema);
+    let value = value_of(&row, &document, &derived, &schema, &json);
     let stored = view.sound_value(id)?;
     let right = view.is_stale(id)? || stored.as_ref() == Some(&value);
     Ok(Ok((!right).then_some(value)))

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rejoin_core::invariant::{FaultyBooking, booking, look_up};
+use rejoin_core::invariant::look_up;
 use rejoin_core::lineage::{Blame, FieldPath, Question, Standing, Step, Unsettled};
-use rejoin_core::schema::{ANY, Field, Invariant, Kind, Rule, Schema};
+use rejoin_core::schema::{Misfit, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 
@@ -91,27 +91,12 @@ fn fields(
             fields.insert(place, FieldView { value, states });
         }
     }
-    for invariant in &schema.invariants {
-        let (Invariant::NoOverlap { start, .. }, Err(faulty)) =
-            (invariant, booking(value, invariant))
-        else {
-            continue;
+    for Misfit { field, reason, is_missing } in schema.misfits(value) {
+        let state = match is_missing {
+            true => FieldState::Missing,
+            false => FieldState::Held { reason },
         };
-        let at = match &faulty {
-            FaultyBooking::NotATime { field } => field,
-            _ => start,
-        };
-        let reason = faulty.to_string();
-        let states = vec![FieldState::Held { reason }];
-        add(&mut fields, at.to_string(), look_up(value, at).cloned(), states);
-    }
-    for (path, field) in &schema.fields {
-        held(value, Path::ROOT, path.segments(), field, &mut |path, value, state| {
-            // What another field names more exactly is that one's.
-            if schema.field(path).is_some_and(|other| std::ptr::eq(other, field)) {
-                add(&mut fields, path.to_string(), value.cloned(), vec![state]);
-            }
-        });
+        add(&mut fields, field.to_string(), look_up(value, &field).cloned(), vec![state]);
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
@@ -132,49 +117,8 @@ fn add(
     states: Vec<FieldState>,
 ) {
     let field = fields.entry(place).or_insert(FieldView { value, states: Vec::new() });
-    let is_held = |state: &FieldState| matches!(state, FieldState::Held { .. });
-    let was_held = field.states.iter().any(is_held);
     field.states.retain(|state| *state != FieldState::Agreed);
-    // One reason is enough to look at it.
-    field.states.extend(states.into_iter().filter(|state| !(was_held && is_held(state))));
-}
-
-/// Tells where a value is not what the schema says of a field, or absent although it must be there
-/// where the map around it is. It is kept as it is.
-fn held<'a>(
-    value: &'a Value,
-    at: Path,
-    rest: &[Segment],
-    field: &Field,
-    tell: &mut impl FnMut(&Path, Option<&'a Value>, FieldState),
-) {
-    let Some((step, rest)) = rest.split_first() else {
-        if let Some(reason) = misfit(field, value) {
-            tell(&at, Some(value), FieldState::Held { reason });
-        }
-        return;
-    };
-    let Segment::Key(key) = step else { return };
-    match value {
-        Value::Object(map) if key == ANY => {
-            for (key, value) in map {
-                held(value, at.join(key.as_str()), rest, field, tell);
-            }
-        }
-        Value::Array(items) if key == ANY => {
-            for (index, value) in items.iter().enumerate() {
-                held(value, at.join(index), rest, field, tell);
-            }
-        }
-        Value::Object(map) => match map.get(key) {
-            Some(value) => held(value, at.join(key.as_str()), rest, field, tell),
-            None if rest.is_empty() && field.required => {
-                tell(&at.join(key.as_str()), None, FieldState::Missing);
-            }
-            None => {}
-        },
-        _ => {}
-    }
+    field.states.extend(states);
 }
 
 fn state(unsettled: &Unsettled) -> FieldState {
@@ -182,25 +126,5 @@ fn state(unsettled: &Unsettled) -> FieldState {
     match unsettled.question {
         Question::Refused => FieldState::Refused { review, candidates },
         question => FieldState::Conflict { review, question, candidates },
-    }
-}
-
-/// Why a value is not what the schema says.
-pub(super) fn misfit(field: &Field, value: &Value) -> Option<String> {
-    let wanted = match &field.merge {
-        Rule::Text => Some(Kind::String),
-        Rule::Counter => Some(Kind::Integer),
-        Rule::Set | Rule::List => Some(Kind::List),
-        Rule::Map => Some(Kind::Map),
-        _ => field.kind,
-    };
-    if let Some(kind) = wanted.filter(|kind| !kind.fits(value)) {
-        return Some(format!("it is not {kind}, as the schema says"));
-    }
-    match &field.merge {
-        Rule::Order(order) if !order.iter().any(|known| value == known.as_str()) => {
-            Some(format!("it is none of {}", order.join(", ")))
-        }
-        _ => None,
     }
 }

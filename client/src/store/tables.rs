@@ -7,6 +7,7 @@ use redb::{
 use rejoin_core::DeviceId;
 
 use super::migrate::{is_before, migrate};
+use super::misfits::MISFITS;
 use super::reviews::{RESOLVED, REVIEWED, REVIEWS};
 use super::{StoreError, unavailable};
 
@@ -177,6 +178,7 @@ macro_rules! open_all {
             $txn.open_table(REVIEWS)?;
             $txn.open_multimap_table(REVIEWED)?;
             $txn.open_table(RESOLVED)?;
+            $txn.open_table(MISFITS)?;
             $txn.open_table(HELD)?;
             $txn.open_table(IMPORTED)?;
             $txn.open_table(META)?;

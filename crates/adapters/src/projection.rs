@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Datelike;
-use rejoin::{DocumentId, Path};
-use rejoin::{look_up, time_ms};
+use rejoin::{DocumentId, Path, Zone, look_up, time_ms};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -27,6 +26,8 @@ pub struct Source<'a> {
     pub value: &'a Value,
     /// The fields that people have not agreed on.
     pub asked: &'a BTreeSet<Path>,
+    /// By whose clocks times without a zone are read.
+    pub zone: Zone,
     /// What hashes are mixed with.
     pub salt: &'a str,
 }
@@ -195,7 +196,7 @@ fn outside_value(
             Some(default) => default.clone(),
             None => return Ok(Some(Value::Null)),
         },
-        Some(value) => named(outside, field, path, value)?,
+        Some(value) => named(outside, field, path, value, source.zone)?,
     };
     Ok(Some(masked(field.mask, source.salt, value)))
 }
@@ -207,14 +208,20 @@ fn is_asked(asked: &BTreeSet<Path>, path: &Path) -> bool {
         .any(|asked| asked.segments().iter().zip(path.segments()).all(|(one, other)| one == other))
 }
 
-fn named(outside: &str, field: &FieldMapping, path: &Path, value: &Value) -> Result<Value, Misfit> {
+fn named(
+    outside: &str,
+    field: &FieldMapping,
+    path: &Path,
+    value: &Value,
+    zone: Zone,
+) -> Result<Value, Misfit> {
     if !field.map.is_empty() {
         let unnamed = || Misfit::Unnamed { outside: outside.to_owned(), path: path.clone() };
         let name = spelled(value).ok_or_else(unnamed)?;
         return field.map.get(&name).cloned().ok_or_else(unnamed);
     }
     let Some(kind) = field.kind else { return Ok(value.clone()) };
-    converted(kind, value).ok_or_else(|| Misfit::Kind {
+    converted(kind, value, zone).ok_or_else(|| Misfit::Kind {
         outside: outside.to_owned(),
         path: path.clone(),
         kind: kind.name(),
@@ -230,7 +237,7 @@ fn spelled(value: &Value) -> Option<String> {
     }
 }
 
-fn converted(kind: OutsideKind, value: &Value) -> Option<Value> {
+fn converted(kind: OutsideKind, value: &Value, zone: Zone) -> Option<Value> {
     let number = |value: &Value| match value {
         Value::Number(number) => Some(number.clone()),
         Value::String(text) => text.trim().parse::<Number>().ok(),
@@ -247,7 +254,7 @@ fn converted(kind: OutsideKind, value: &Value) -> Option<Value> {
         OutsideKind::Number => number(value).map(Value::Number),
         OutsideKind::Integer => number(value).filter(|number| !number.is_f64()).map(Value::Number),
         OutsideKind::Time => {
-            let time = chrono::DateTime::from_timestamp_millis(time_ms(value)?)?;
+            let time = chrono::DateTime::from_timestamp_millis(time_ms(value, zone)?)?;
             // In that form a year has four digits.
             let time = Some(time).filter(|time| (0..=9999).contains(&time.year()))?;
             Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())

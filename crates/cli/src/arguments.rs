@@ -16,7 +16,7 @@ pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments, Rec
 
 use crate::clock::{self, Since};
 use crate::identity::{self, Acting};
-use crate::import::{Rename, delimiter, encoding};
+use crate::import::{Rename, TimeFormat, delimiter, encoding};
 use crate::output::Output;
 use crate::values::{self, Assignment, Condition, Fields, NewValue};
 use crate::{
@@ -202,6 +202,10 @@ pub(crate) struct ImportArguments {
     /// Give a column another name in the documents; repeat for more
     #[arg(long, value_name = "COLUMN=FIELD")]
     pub(crate) rename: Vec<Rename>,
+    /// How times are written, such as '%m/%d/%Y %I:%M %p' (strftime): those of a column, or all that the
+    /// schema says are times; repeat for more
+    #[arg(long, value_name = "[COLUMN=]FORMAT")]
+    pub(crate) time_format: Vec<TimeFormat>,
     /// What separates the columns: , or ; or tab (found out from the header, or a line sep=;)
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
     pub(crate) delimiter: Option<u8>,
@@ -254,6 +258,9 @@ pub(crate) struct ListArguments {
     /// Show those that were deleted instead, and by whom and when
     #[arg(long)]
     pub(crate) deleted: bool,
+    /// Show what does not fit the schema instead
+    #[arg(long, conflicts_with_all = ["deleted", "conditions", "fields"])]
+    pub(crate) unfit: bool,
 }
 
 #[derive(Debug, Args)]

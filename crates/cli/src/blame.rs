@@ -9,7 +9,7 @@ use rejoin::{
 use serde_json::{Value, json};
 
 use crate::arguments::{BlameArguments, PlaceArguments};
-use crate::clock::utc;
+use crate::clock::clock;
 use crate::history::{HASH_SHOWN, short};
 use crate::identity::{author_json, whole};
 use crate::layout::{one_line, width, wrap};
@@ -229,7 +229,7 @@ fn sentence(blamed: &BlamedWrite, all: bool, known: &BTreeMap<ChangeHash, &Candi
 
 fn signed(author: Option<&Identity>, time_s: i64, change: &ChangeHash) -> String {
     let who = author.map_or_else(|| "nobody in particular".to_owned(), whole);
-    format!("{who}, {} ({})", utc(time_s), short(&change.to_string(), HASH_SHOWN))
+    format!("{who}, {} ({})", clock(time_s), short(&change.to_string(), HASH_SHOWN))
 }
 
 fn write_json(blamed: &BlamedWrite) -> Value {

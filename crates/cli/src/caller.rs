@@ -9,10 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rejoin::Zone;
 use serde::{Deserialize, Serialize};
 use tokio::signal::ctrl_c;
 
 use crate::beside::Host;
+use crate::clock::own_zone;
 
 tokio::task_local! {
     /// For whom the command of this task is carried out, if not for this process.
@@ -92,6 +94,8 @@ pub(crate) struct Terminal {
     pub(crate) is_typed: bool,
     /// Whether the standard output shows styles, and whoever looks wants them.
     pub(crate) has_styles: bool,
+    /// The time zone of whoever typed it.
+    zone: String,
     /// The replica that the environment names.
     pub(crate) replica: Option<OsString>,
 }
@@ -102,6 +106,11 @@ impl Terminal {
         guest().map_or_else(Self::own, |guest| guest.terminal.clone())
     }
 
+    /// The time zone of whoever typed it.
+    pub(crate) fn zone(&self) -> Zone {
+        self.zone.parse().unwrap_or(Zone::UTC)
+    }
+
     fn own() -> Self {
         let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let known = || console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
@@ -110,6 +119,7 @@ impl Terminal {
             is_terminal: io::stdout().is_terminal(),
             is_typed: io::stdin().is_terminal(),
             has_styles: console::colors_enabled(),
+            zone: own_zone().to_string(),
             replica: std::env::var_os("REJOIN_REPLICA"),
         }
     }

@@ -1,55 +1,74 @@
-//! Times as people read and write them, in UTC.
+//! Times as people read and write them: by the clocks of where they are, which are named.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `2026-11-20 22:03:11Z` for seconds since 1970; `-` for 0, which changes have that every device
-/// would make alike. The number as it is, if no clock shows such a time: anybody may write any.
-pub(crate) fn utc(time_s: i64) -> String {
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use rejoin::Zone;
+
+use crate::caller::Terminal;
+
+/// `2026-11-20 23:03:11 CET` for seconds since 1970, by the clocks of whoever typed the command, and
+/// with a `Z` where those show UTC; `-` for 0, which changes have that every device would make alike. The
+/// number as it is, if no clock shows such a time: anybody may write any.
+pub(crate) fn clock(time_s: i64) -> String {
     if time_s == 0 {
         return "-".to_owned();
     }
-    shown(time_s).unwrap_or_else(|| format!("{time_s} s, which no clock shows"))
+    let known =
+        time_s.checked_mul(1000).and_then(|time_ms| shown(time_ms, Terminal::current().zone()));
+    known.unwrap_or_else(|| format!("{time_s} s, which no clock shows"))
 }
 
 /// The same for milliseconds since 1970, to the second.
-pub(crate) fn utc_of_ms(time_ms: i64) -> String {
+pub(crate) fn clock_of_ms(time_ms: i64) -> String {
     if time_ms == 0 {
         return "-".to_owned();
     }
-    let known = shown(time_ms.div_euclid(1000));
+    let known = shown(time_ms, Terminal::current().zone());
     known.unwrap_or_else(|| format!("{time_ms} ms, which no clock shows"))
 }
 
-/// A time that a clock may show: none of before 1970, or of a year of more than four digits.
-fn shown(time_s: i64) -> Option<String> {
-    if !(0..SHOWN_S_END).contains(&time_s) {
-        return None;
+/// `2026-05-04 19:00` and `CEST`, the name with a space before it, or `Z` and none.
+pub(crate) fn minute_of_ms(time_ms: i64) -> (String, String) {
+    let zone = Terminal::current().zone();
+    match is_shown(time_ms).then(|| zone.shows(time_ms)).flatten() {
+        Some((time, _)) => (time.format("%Y-%m-%d %H:%M").to_string(), named(time_ms, zone)),
+        None => (clock_of_ms(time_ms), String::new()),
     }
-    let (days, second) = (time_s.div_euclid(DAY_S), time_s.rem_euclid(DAY_S));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    Some(format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z"))
 }
 
-/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar: counts in
-/// eras of 400 years and years that begin in March, so that a leap day is a year's last.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
+fn shown(time_ms: i64, zone: Zone) -> Option<String> {
+    let (time, _) = is_shown(time_ms).then(|| zone.shows(time_ms)).flatten()?;
+    Some(format!("{}{}", time.format("%Y-%m-%d %H:%M:%S"), named(time_ms, zone)))
 }
 
-/// The same as machines write it, `2026-11-20T22:03:11Z`; nothing for 0, and for what no clock shows.
+/// What people call the time of a zone, to stand behind a time.
+fn named(time_ms: i64, zone: Zone) -> String {
+    match zone == Zone::UTC {
+        true => "Z".to_owned(),
+        false => format!(" {}", zone.abbreviation(time_ms).unwrap_or_else(|| zone.to_string())),
+    }
+}
+
+/// Whether a clock may show a time: none of before 1970, or of a year of more than four digits.
+fn is_shown(time_ms: i64) -> bool {
+    (0..SHOWN_MS_END).contains(&time_ms)
+}
+
+/// As machines write it, `2026-11-20T22:03:11Z`; nothing for 0, and for what no clock shows.
 pub(crate) fn rfc3339(time_s: i64) -> Option<String> {
-    shown(time_s).filter(|_| time_s != 0).map(|time| time.replacen(' ', "T", 1))
+    let time_ms = time_s.checked_mul(1000).filter(|time_ms| *time_ms != 0 && is_shown(*time_ms))?;
+    let time = DateTime::from_timestamp_millis(time_ms)?;
+    Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// The zone that the environment or the system names; UTC if neither does.
+pub(crate) fn own_zone() -> Zone {
+    let named = match std::env::var("TZ") {
+        Ok(name) => Some(name.trim_start_matches(':').to_owned()),
+        Err(_) => iana_time_zone::get_timezone().ok(),
+    };
+    named.and_then(|name| name.parse().ok()).unwrap_or(Zone::UTC)
 }
 
 /// A point in time, in seconds since 1970.
@@ -60,7 +79,8 @@ pub(crate) struct Since(pub(crate) i64);
 pub(crate) fn since(text: &str) -> Result<Since, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let found = ago(text).map(|ago| now.saturating_sub(ago)).or_else(|| point(text));
+    let zone = Terminal::current().zone();
+    let found = ago(text).map(|ago| now.saturating_sub(ago)).or_else(|| point(text, zone));
     let wrong = || "write 2026-05-01, '2026-05-01 16:10', or how long ago: 30m, 24h, 7d".to_owned();
     found.map(Since).ok_or_else(wrong)
 }
@@ -78,47 +98,29 @@ fn ago(text: &str) -> Option<i64> {
     number.parse::<i64>().ok().filter(|_| is_number)?.checked_mul(unit_s)
 }
 
-fn point(text: &str) -> Option<i64> {
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let (day, time) = text.split_once([' ', 'T']).unwrap_or((text, "00:00"));
-    let [year, month, day] = numbers(day, '-')?[..] else { return None };
-    let [hour, minute, second] = match numbers(time, ':')?[..] {
-        [hour, minute] => [hour, minute, 0],
-        [hour, minute, second] => [hour, minute, second],
-        _ => return None,
-    };
-    let is_time = hour < 24 && minute < 60 && second < 60;
-    let days = days(year, month, day);
-    // The way back tells whether there is such a day.
-    let is_day = (1970..=9999).contains(&year) && date(days) == (year, month, day);
-    (is_time && is_day).then_some(days * DAY_S + hour * 3600 + minute * 60 + second)
-}
-
-fn numbers(text: &str, between: char) -> Option<Vec<i64>> {
-    let number = |part: &str| {
-        let is_number = (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-        part.parse().ok().filter(|_| is_number)
-    };
-    text.split(between).map(number).collect()
-}
-
-/// Days since 1970-01-01, the other way round of [`date`].
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = year - i64::from(month <= 2);
-    let from_march = (month + 9) % 12;
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+/// A time by the clocks of a zone, or of UTC where it says so.
+fn point(text: &str, zone: Zone) -> Option<i64> {
+    let (text, zone) = text.strip_suffix('Z').map_or((text, zone), |text| (text, Zone::UTC));
+    let text = text.replacen('T', " ", 1);
+    let day = || NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
+    let time = |form| NaiveDateTime::parse_from_str(&text, form).ok();
+    let time = time("%Y-%m-%d %H:%M:%S").or_else(|| time("%Y-%m-%d %H:%M")).or_else(day)?;
+    let moment = zone.moment(time).filter(|moment| is_shown(*moment))?;
+    Some(moment.div_euclid(1000))
 }
 
 const DAY_S: i64 = 86_400;
 
-/// The first second of the year 10000.
-const SHOWN_S_END: i64 = 253_402_300_800;
+/// The first millisecond of the year 10000.
+const SHOWN_MS_END: i64 = 253_402_300_800_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn madrid() -> Zone {
+        "Europe/Madrid".parse().expect("a zone")
+    }
 
     #[test]
     fn times_are_written_as_dates_or_as_how_long_ago() {
@@ -131,11 +133,13 @@ mod tests {
             ("2026-13-01", None),
             ("2026-11-20 24:00", None),
             ("2026-11", None),
-            ("+026-11-01", None),
+            ("-026-11-01", None),
             ("", None),
         ] {
-            assert_eq!(point(text), time_s, "{text}");
+            assert_eq!(point(text, Zone::UTC), time_s, "{text}");
         }
+        assert_eq!(point("2026-11-20 23:03:11", madrid()), Some(1_795_212_191));
+        assert_eq!(point("2026-11-20 22:03:11Z", madrid()), Some(1_795_212_191));
         assert_eq!((ago("30m"), ago("7d"), ago("90s")), (Some(1800), Some(604_800), Some(90)));
         for wrong in ["", "d", "-1d", "1w", "7", "1.5h", "99999999999999999999d", "7ü"] {
             assert_eq!(ago(wrong), None, "{wrong}");
@@ -144,32 +148,33 @@ mod tests {
     }
 
     #[test]
-    fn times_read_as_dates() {
-        for (time_s, text) in [
-            (0, "-"),
-            (1, "1970-01-01 00:00:01Z"),
-            (951_782_399, "2000-02-28 23:59:59Z"),
-            (951_782_400, "2000-02-29 00:00:00Z"),
-            (1_709_251_200, "2024-03-01 00:00:00Z"),
-            (1_795_212_191, "2026-11-20 22:03:11Z"),
-            (4_107_542_400, "2100-03-01 00:00:00Z"),
-            (253_402_300_799, "9999-12-31 23:59:59Z"),
+    fn times_read_as_dates_by_the_clocks_of_a_zone() {
+        for (time_s, utc, there) in [
+            (1, "1970-01-01 00:00:01Z", "1970-01-01 01:00:01 CET"),
+            (951_782_399, "2000-02-28 23:59:59Z", "2000-02-29 00:59:59 CET"),
+            (1_795_212_191, "2026-11-20 22:03:11Z", "2026-11-20 23:03:11 CET"),
+            (1_787_234_400, "2026-08-20 14:00:00Z", "2026-08-20 16:00:00 CEST"),
+            (253_402_300_799, "9999-12-31 23:59:59Z", "10000-01-01 00:59:59 CET"),
         ] {
-            assert_eq!(utc(time_s), text);
-            assert_eq!(utc_of_ms(time_s * 1000), text);
+            assert_eq!(shown(time_s * 1000, Zone::UTC).as_deref(), Some(utc));
+            assert!(
+                shown(time_s * 1000, madrid()).is_some_and(|it| it.ends_with(there)),
+                "{there}"
+            );
         }
+        assert_eq!(clock(0), "-");
+        assert_eq!(rfc3339(1).as_deref(), Some("1970-01-01T00:00:01Z"));
     }
 
     #[test]
     fn times_that_no_clock_shows_are_told_as_numbers() {
         for time in [-1, 253_402_300_800, 1 << 62, i64::MAX, i64::MIN] {
-            assert_eq!(utc(time), format!("{time} s, which no clock shows"));
+            assert_eq!(clock(time), format!("{time} s, which no clock shows"));
             assert_eq!(rfc3339(time), None);
         }
         for time in [-1, 253_402_300_800_000, 1 << 62, i64::MAX, i64::MIN] {
-            assert_eq!(utc_of_ms(time), format!("{time} ms, which no clock shows"));
+            assert_eq!(clock_of_ms(time), format!("{time} ms, which no clock shows"));
         }
-        assert_eq!((utc_of_ms(0), rfc3339(0)), ("-".to_owned(), None));
-        assert_eq!(rfc3339(1).as_deref(), Some("1970-01-01T00:00:01Z"));
+        assert_eq!((clock_of_ms(0), rfc3339(0)), ("-".to_owned(), None));
     }
 }

@@ -5,7 +5,7 @@ use rejoin::{Candidate, Collection, EditError, Entry};
 use serde_json::{Value, json};
 
 use crate::arguments::{DocumentArguments, ListArguments, PlaceArguments};
-use crate::clock::utc;
+use crate::clock::clock;
 use crate::documents::report;
 use crate::identity::{author_json, person};
 use crate::layout::{Table, width};
@@ -64,7 +64,7 @@ fn shown(
     }
     let when_and_who = |deletion: &Option<Candidate>| {
         let deletion = deletion.as_ref();
-        let when = deletion.map(|deletion| utc(deletion.time_s)).unwrap_or_default();
+        let when = deletion.map(|deletion| clock(deletion.time_s)).unwrap_or_default();
         let author = deletion.and_then(|deletion| deletion.author.as_ref());
         vec![when, author.map(|author| person(Some(author))).unwrap_or_default()]
     };

@@ -11,7 +11,7 @@ use crate::local::{Local, is_id, named};
 use crate::output::{Output, count};
 use crate::reviews;
 use crate::values::{Assignment, entry_json, new_fields};
-use crate::view;
+use crate::{unfit, view};
 
 pub(crate) async fn get(
     place: &PlaceArguments,
@@ -119,6 +119,8 @@ pub(crate) async fn report(
     let DocumentArguments { collection, key } = document;
     let waiting = local.replica.status().waiting;
     let asked = reviews::touched_by(local, edited, before).await?;
+    let mut unfit = local.space.unfit().await?;
+    unfit.retain(|unfit| unfit.document == edited.document);
     let heads: Vec<_> = edited.heads.iter().map(ToString::to_string).collect();
     let json = json!({
         "collection": collection,
@@ -129,6 +131,7 @@ pub(crate) async fn report(
         "heads": heads,
         "waiting": waiting,
         "reviews": Value::from_iter(asked.iter().map(|review| review.to_json())),
+        "unfit": unfit.first().map_or(json!([]), |unfit| unfit::to_json(unfit)["misfits"].take()),
     });
     output.result(&json, || {
         let done = match edited {
@@ -140,6 +143,7 @@ pub(crate) async fn report(
         let done =
             format!("{collection} {key}: {done}; on this device, {waiting} to send to a relay");
         let asked = asked.iter().map(|review| view::asked(review, edited.document));
-        std::iter::once(done).chain(asked).collect::<Vec<_>>().join("\n")
+        let unfit = unfit.iter().flat_map(unfit::lines).map(|line| format!("! {line}"));
+        std::iter::once(done).chain(asked).chain(unfit).collect::<Vec<_>>().join("\n")
     })
 }

@@ -5,7 +5,7 @@ use rejoin::{ChangeHash, Document, HistoryEntry, Kind, Settlement};
 use serde_json::{Value, json};
 
 use crate::arguments::{HistoryArguments, PlaceArguments};
-use crate::clock::utc;
+use crate::clock::clock;
 use crate::identity::author_json;
 use crate::layout::{Table, width};
 use crate::local::{Local, named};
@@ -42,7 +42,7 @@ async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
                 fields += &format!(": {why}");
             }
             let hash = short(&change.hash.to_string(), HASH_SHOWN);
-            table.row([utc(change.time_s), hash, what(change), by(change), fields]);
+            table.row([clock(change.time_s), hash, what(change), by(change), fields]);
         }
         table.fit(width())
     })

@@ -5,6 +5,7 @@ mod rows;
 mod source;
 mod taken;
 mod tap;
+mod times;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ use rows::{Fault, Item, Line, Rows};
 use source::{Said, Source};
 pub(crate) use source::{delimiter, encoding};
 use taken::Taken;
+pub(crate) use times::TimeFormat;
+use times::Times;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -35,7 +38,7 @@ pub(crate) async fn run(
     let there = Local::open_if_there(place, options.clone()).await?;
     let Input { facts, bytes: file } = open(&arguments.file)?;
     let shown = arguments.file.display();
-    let ImportArguments { key, delimiter, encoding, rename, dry_run, .. } = arguments;
+    let ImportArguments { key, delimiter, encoding, rename, time_format, dry_run, .. } = arguments;
     let said = Said { delimiter: *delimiter, encoding: *encoding, key };
     // A header that is no good must not leave an empty replica behind.
     let wrong = || format!("{shown} cannot be imported");
@@ -55,9 +58,11 @@ pub(crate) async fn run(
         None => Local::open_or_create_with(&place, options).await?,
     };
     let collection = local.space.collection(&arguments.collection)?;
+    let schema = local.space.schema(collection.name()).await?.unwrap_or_default();
+    let times = Times::new(time_format, rows.header(), &schema).with_context(wrong)?;
     let progress = progress(facts.len, output);
-    let importing =
-        Importing { collection: &collection, revive: arguments.revive, is_dry: *dry_run };
+    let (revive, is_dry) = (arguments.revive, *dry_run);
+    let importing = Importing { collection: &collection, times, revive, is_dry };
     let taken = importing.take_all(&mut rows, &progress).await;
     progress.finish_and_clear();
     let taken = taken?;
@@ -105,6 +110,7 @@ fn progress(bytes: Option<u64>, output: Output) -> ProgressBar {
 /// Where rows go.
 struct Importing<'a> {
     collection: &'a Collection,
+    times: Times,
     revive: bool,
     is_dry: bool,
 }
@@ -115,7 +121,12 @@ impl Importing<'_> {
         let mut batch = Batch::default();
         while let Some(item) = rows.next() {
             match item {
-                Item::Row(line) => batch.push(line, self.revive),
+                Item::Row(mut line) => match self.times.read(&mut line.cells) {
+                    Ok(()) => batch.push(line, self.revive),
+                    Err(error) => {
+                        taken.fault(Fault { line: line.line, reason: error.to_string() });
+                    }
+                },
                 Item::Fault(fault) => taken.fault(fault),
             }
             if batch.is_full() {

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::arguments::{DoctorArguments, PlaceArguments, StatusArguments};
 use crate::beside;
-use crate::clock::utc;
+use crate::clock::clock;
 use crate::identity::{author_json, person, whole};
 use crate::layout::one_line;
 use crate::local::{Local, file, must_exist};
 use crate::output::{Output, count};
 use crate::sync::status_json;
-use crate::unsent;
+use crate::{unfit, unsent};
 
 pub(crate) async fn status(
     place: &PlaceArguments,
@@ -31,6 +31,7 @@ pub(crate) async fn status(
     let aside = local.replica.set_aside()?;
     let collections = local.space.collections()?;
     let identity = local.replica.identity()?;
+    let unfit = local.space.unfit().await?;
     let open = local.space.reviews().open().await?;
     let is_mine = |user: &Identity| {
         open.iter().filter(|review| review.assignee.as_ref() == Some(&user.user)).count()
@@ -42,6 +43,9 @@ pub(crate) async fn status(
     json["device"] = json!(local.replica.device().to_string());
     json["acts_as"] = author_json(identity.as_ref());
     json["reviews"] = json!({ "open": open.len(), "mine": mine });
+    let mut by_collection = BTreeMap::<String, u64>::new();
+    unfit.iter().for_each(|it| *by_collection.entry(it.collection.to_string()).or_default() += 1);
+    json["unfit"] = json!(by_collection);
     json["space"] = json!(local.space.name().as_str());
     json["set_aside"] = Value::from_iter(aside.iter().map(|row| {
         json!({
@@ -67,7 +71,7 @@ pub(crate) async fn status(
             Some(time_s) => format!(
                 "to send     {}, the last of {}; --unsent lists them, `rejoin sync` sends them",
                 count(status.waiting, "edit"),
-                utc(time_s)
+                clock(time_s)
             ),
             None => "to send     nothing: a relay holds every edit made here".to_owned(),
         });
@@ -86,10 +90,11 @@ pub(crate) async fn status(
             let open = count(open.len() as u64, "review");
             lines.push(format!("reviews     {open} open{yours}; `rejoin reviews` lists them"));
         }
+        lines.extend(unfit::summary(&unfit).map(|unfit| format!("unfit       {unfit}")));
         lines.extend(aside.iter().map(|row| {
             let key = row.key.clone().unwrap_or_else(|| row.document.to_string());
             let anew = if row.authored_anew { "; it was made anew" } else { "" };
-            let (at, reason) = (utc(row.time_s), &row.reason);
+            let (at, reason) = (clock(row.time_s), &row.reason);
             one_line(&format!("set aside   {} {key}, {at}: {reason}{anew}", row.collection))
         }));
         lines.join("\n")
@@ -127,15 +132,25 @@ pub(crate) fn doctor(
 }
 
 fn examined(report: &Report) -> String {
-    let Report { documents, waiting, set_aside, quarantined, findings } = report;
+    let Report { documents, waiting, set_aside, quarantined, unfit, findings } = report;
     let mut lines = vec![format!(
         "{}, {} to send, {set_aside} set aside, {quarantined} quarantined",
         count(*documents, "document"),
         count(*waiting, "edit"),
     )];
+    if !unfit.is_empty() {
+        let number = count(unfit.len() as u64, "document");
+        let first: Vec<_> = unfit.iter().take(UNFIT_NAMED).map(String::as_str).collect();
+        let text =
+            format!("{number} not fitting the schema, which harms nothing: {}", first.join("; "));
+        lines.push(one_line(&text));
+    }
     lines.extend(findings.iter().map(|finding| one_line(&format!("- {finding}"))));
     if findings.is_empty() {
         lines.push("nothing is wrong".to_owned());
     }
     lines.join("\n")
 }
+
+/// Documents that are named where all are counted.
+const UNFIT_NAMED: usize = 3;

@@ -11,6 +11,7 @@ use crate::deleted;
 use crate::layout::{Table, one_line, width};
 use crate::local::Local;
 use crate::output::{Output, count};
+use crate::unfit;
 use crate::values::{Condition, at, entry_json};
 
 pub(crate) async fn run(
@@ -21,6 +22,9 @@ pub(crate) async fn run(
     let local = Local::open(place).await?;
     let collection = local.collection(&arguments.collection)?;
     local.caught_up(output).await?;
+    if arguments.unfit {
+        return unfit::list(&collection, output).await;
+    }
     if arguments.deleted {
         return deleted::list(&collection, arguments, output).await;
     }
@@ -37,8 +41,15 @@ pub(crate) async fn run(
     let open = local.space.reviews().open().await?;
     let asked: BTreeSet<DocumentId> =
         open.iter().flat_map(|review| &review.documents).map(|named| named.document).collect();
+    let unfit: BTreeSet<DocumentId> =
+        collection.unfit().await?.iter().map(|unfit| unfit.document).collect();
     let rows = entries.iter().map(|entry| {
-        let mark = if asked.contains(&entry.document) { " *" } else { "" };
+        let mark = match (asked.contains(&entry.document), unfit.contains(&entry.document)) {
+            (true, true) => " *!",
+            (true, false) => " *",
+            (false, true) => " !",
+            (false, false) => "",
+        };
         (entry, mark, Vec::new())
     });
     output.line(table(&[], &fields, rows).fit(width()))?;
@@ -47,8 +58,12 @@ pub(crate) async fn run(
         0 => String::new(),
         _ => format!(", {marked} with open reviews (*)"),
     };
+    let misfits = match entries.iter().filter(|entry| unfit.contains(&entry.document)).count() {
+        0 => String::new(),
+        some => format!(", {some} not fitting the schema (!; --unfit tells what)"),
+    };
     let documents = count(entries.len() as u64, "document");
-    output.line(format!("{documents}{}{reviews}", having(arguments)))
+    output.line(format!("{documents}{}{reviews}{misfits}", having(arguments)))
 }
 
 /// The fields that were asked for, or else those that fit.
@@ -181,8 +196,8 @@ impl Field {
     }
 }
 
-/// Columns of the mark behind a key.
-const MARK: usize = 2;
+/// Columns of the marks behind a key.
+const MARK: usize = 3;
 
 /// Columns of a cell that is cut as far as it may be, and of what is between it and the one before.
 const CUT_MIN: usize = 10;

@@ -31,6 +31,7 @@ mod reviews;
 mod salvage;
 mod schema;
 mod sync;
+mod unfit;
 mod unsent;
 mod values;
 mod view;

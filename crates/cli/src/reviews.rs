@@ -15,6 +15,7 @@ use crate::history::short;
 use crate::layout::{Table, width};
 use crate::local::Local;
 use crate::output::{Output, Text, count};
+use crate::unfit;
 
 pub(crate) use decide::{assign, settle};
 pub(crate) use show::{show, side_by_side_documents};
@@ -34,14 +35,15 @@ pub(crate) async fn list(
         let user = user(&local)?;
         reviews.retain(|review| review.assignee.as_ref() == Some(&user));
     }
+    let unfit = unfit::summary(&local.space.unfit().await?).map(Text::from);
     output.result(&Value::from_iter(reviews.iter().map(Review::to_json)), || {
         if reviews.is_empty() {
-            return nothing(arguments).into();
+            return Text::lines(std::iter::once(nothing(arguments).into()).chain(unfit));
         }
         let open = reviews.iter().filter(|review| review.is_open()).count();
         let open = count(open as u64, "review");
         let open = format!("{open} open; `rejoin review ID` shows one").into();
-        Text::lines([table(&reviews, arguments.all).fit(width()), open])
+        Text::lines([table(&reviews, arguments.all).fit(width()), open].into_iter().chain(unfit))
     })
 }
 

@@ -8,7 +8,7 @@ use rejoin::{Document, EditError, Entry, HistoryEntry, Kind, Unsent};
 use serde_json::{Value, json};
 
 use crate::arguments::PlaceArguments;
-use crate::clock::utc;
+use crate::clock::clock;
 use crate::history;
 use crate::identity::{author_json, person};
 use crate::layout::{Table, width};
@@ -34,7 +34,7 @@ pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
             format!("{space}{}", unsent.collection),
             key,
             waiting.what(unsent),
-            utc(unsent.edited_at_s),
+            clock(unsent.edited_at_s),
             waiting.people(),
         ]);
     }

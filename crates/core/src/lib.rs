@@ -9,7 +9,7 @@
 //!   the history?), and the deterministic genesis and birth changes;
 //! - [`schema`]: how the fields of a collection merge; [`lineage`]: who wrote what over what, and
 //!   so what is agreed and what is for a person to decide; [`invariant`]: what must hold between
-//!   documents, read in one of them;
+//!   documents, read in one of them; [`time`](mod@time): times, days and zones;
 //! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
 //!   admission asks of it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
@@ -38,6 +38,7 @@ pub mod repair;
 pub mod schema;
 pub mod session;
 mod settlement;
+pub mod time;
 pub mod wire;
 
 pub use digest::{HeadsHash, SetDigest, heads_hash};

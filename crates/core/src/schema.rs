@@ -15,6 +15,7 @@ mod diff;
 mod file;
 mod form;
 mod kind;
+mod misfit;
 mod read;
 mod show;
 
@@ -23,10 +24,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::time::Zone;
 use crate::{CollectionName, Path, Segment};
 
 pub use diff::{Change, Difference, Part, diff};
 pub use file::{Finding, Parsed, parse};
+pub use misfit::Misfit;
 pub use read::Unknown;
 pub use show::to_toml;
 
@@ -41,6 +44,8 @@ pub struct Schema {
     pub fields: BTreeMap<Path, Field>,
     /// What must hold between documents.
     pub invariants: Vec<Invariant>,
+    /// By the clocks of which zone times without one are read; by UTC's if that is `None`.
+    pub zone: Option<Zone>,
     /// What this version does not understand, where it stands in [`to_value`](Self::to_value), and
     /// instead of anything else there. It came from a newer version, and goes back as it is.
     pub unknown: Map<String, Value>,
@@ -106,7 +111,8 @@ pub enum Kind {
     Number,
     /// True or false.
     Boolean,
-    /// A point in time: `{"$time": milliseconds}`, or a string in RFC 3339 form.
+    /// A point in time: `{"$time": milliseconds}`, or a string in RFC 3339 form, which may lack seconds
+    /// and zone. Or a date alone, which stands for the whole day.
     Time,
     /// Bytes: `{"$bytes": hex}`.
     Bytes,

@@ -3,9 +3,51 @@
 use proptest::prelude::*;
 use rejoin_core::schema::{Fault, Field, Invariant, Kind, Rule, Schema, Severity, parse};
 
-/// What is found in a file, each as `line:column: severity: message`.
+/// What is found in a file, each as `line:column: severity: message`, but for the doubt about zones.
 fn lint(text: &str) -> Vec<String> {
-    parse(text).findings.iter().map(ToString::to_string).collect()
+    let findings = parse(text).findings.into_iter();
+    let findings = findings.filter(|finding| !finding.message.starts_with(NO_ZONE));
+    findings.map(|finding| finding.to_string()).collect()
+}
+
+/// How the doubt begins that times are read by the wrong clocks.
+const NO_ZONE: &str = "times without a zone";
+
+#[test]
+fn whose_clocks_times_are_read_by_is_said_or_doubted() {
+    let zone = |text: &str| {
+        let parsed = parse(text);
+        let zones = parsed.schemas.values().map(|it| it.zone.map(|zone| zone.to_string()));
+        let findings = parsed.findings.iter().map(|it| it.to_string());
+        (zones.collect::<Vec<_>>(), findings.collect::<Vec<_>>())
+    };
+    let madrid = || Some("Europe/Madrid".to_owned());
+    let (zones, findings) = zone(
+        "zone = 'Europe/Madrid'\n[a.fields]\nat = { type = 'time' }\n[b]\nzone = 'Asia/Tokyo'\n",
+    );
+    assert_eq!(zones, [madrid(), Some("Asia/Tokyo".to_owned())]);
+    assert_eq!(findings, Vec::<String>::new());
+    // A collection may be called so.
+    let (zones, _) = zone("[zone]\nzone = 'Europe/Madrid'\n");
+    assert_eq!(zones, [madrid()]);
+
+    let (_, findings) = zone("[a.fields]\nat = { type = 'time' }\n");
+    assert!(findings[0].starts_with("2:1: warning: times without a zone"), "{findings:?}");
+    let (_, findings) =
+        zone("[[a.invariants]]\nno_overlap = { key = 'k', start = 's', end = 'e' }\n");
+    assert!(findings[0].starts_with("2:1: warning: times without a zone"), "{findings:?}");
+    for (wrong, place) in [("zone = 'Madrid'\n[a]\n", "1:1"), ("[a]\nzone = 7\n", "2:1")] {
+        let (_, findings) = zone(wrong);
+        let [finding] = &findings[..] else { panic!("{findings:?}") };
+        assert!(finding.starts_with(&format!("{place}: error")), "{finding}");
+        assert!(finding.contains("write one such as \"Europe/Madrid\""), "{finding}");
+    }
+    // What is written is read again, and stored as it is.
+    let schema = Schema::new().zone("Europe/Madrid".parse().unwrap());
+    let name = rejoin_core::CollectionName::new("jobs").unwrap();
+    let text = rejoin_core::schema::to_toml(&[(name, schema.clone())].into());
+    assert_eq!(text, "[jobs]\nzone = \"Europe/Madrid\"\n");
+    assert_eq!(Schema::from_value(&schema.to_value()), (schema, Vec::new()));
 }
 
 /// Fields of a collection in lines from 2 on, and all that is wrong with them.
@@ -33,6 +75,7 @@ urgent = { type = "boolean" }
 #[test]
 fn a_schema_without_contradictions_has_no_findings() {
     let text = r#"
+zone = "Europe/Madrid"
 [jobs.fields]
 notes      = { merge = "text" }
 parts_used = { merge = "counter", type = "integer" }
@@ -377,7 +420,7 @@ exclusive = { of = "notes" }
         lint(text),
         [
             format!(
-                "3:1: warning: there is \"colour\", {known} fields and invariants; it is kept as it \
+                "3:1: warning: there is \"colour\", {known} fields, invariants and zone; it is kept as it \
                  is"
             ),
             format!(

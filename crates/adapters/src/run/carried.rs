@@ -2,10 +2,19 @@
 
 use rejoin::schema::SCHEMAS;
 use rejoin::{
-    ChangeHash, Collection, DERIVATION, Document, DocumentId, EditError, NameError, Space,
+    ChangeHash, Collection, DERIVATION, Document, DocumentId, EditError, NameError, Space, Zone,
 };
 
 use crate::mapping::Mapping;
+
+/// By what documents become rows, beside their own heads.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// The heads of the schema, and which version of the rules it is.
+    pub(crate) heads: Vec<ChangeHash>,
+    /// By whose clocks times without a zone are read.
+    pub(crate) zone: Zone,
+}
 
 /// A collection of a space, and its schema.
 #[derive(Debug, Clone)]
@@ -25,14 +34,13 @@ impl Carried {
         Ok(self.space.collection(SCHEMAS)?.document(self.collection.name().as_str())?)
     }
 
-    /// By what documents become rows, beside their own heads: those of the schema, and which version of
-    /// the rules it is.
-    pub(crate) async fn schema_heads(&self) -> Result<Vec<ChangeHash>, EditError> {
+    pub(crate) async fn rules(&self) -> Result<Rules, EditError> {
         let mut heads = self.schema()?.read().await?.map(|entry| entry.heads).unwrap_or_default();
         let mut version = [0; 32];
         version[..4].copy_from_slice(&DERIVATION.to_be_bytes());
         heads.push(ChangeHash(version));
-        Ok(heads)
+        let schema = self.space.schema(self.collection.name()).await?.unwrap_or_default();
+        Ok(Rules { heads, zone: schema.zone_or_utc() })
     }
 
     pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use rejoin::{
-    ChangeHash, Collection, Document, DocumentId, EditError, Entry, FieldState, Path, WatchEvent,
-};
+use rejoin::{Collection, Document, DocumentId, EditError, Entry, FieldState, Path, WatchEvent};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use super::carried::Rules;
 use super::{Adapter, Carried, now_ms, reviews};
 use crate::mapping::{Class, Mapping, Source};
 use crate::outbox::{Outbox, OutboxError, Planned, Projected};
@@ -101,9 +100,9 @@ async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowErr
                     WatchEvent::Presence(_) => {}
                 }
             }
-            let heads = carried.schema_heads().await?;
+            let rules = carried.rules().await?;
             let some = std::mem::take(&mut dirty);
-            enqueue(adapter, &carried.collection, &heads, some, false).await?;
+            enqueue(adapter, &carried.collection, &rules, some, false).await?;
         }
         at = next(&adapter.mapping.class);
     }
@@ -116,11 +115,11 @@ pub(super) async fn enqueue_all(
     carried: &Carried,
     is_forced: bool,
 ) -> Result<u64, FollowError> {
-    let heads = carried.schema_heads().await?;
+    let rules = carried.rules().await?;
     let mut enqueued = 0;
     if adapter.mapping.source == Source::Documents {
         let documents = carried.documents()?;
-        enqueued += enqueue(adapter, &carried.collection, &heads, documents, is_forced).await?;
+        enqueued += enqueue(adapter, &carried.collection, &rules, documents, is_forced).await?;
     }
     let _alone = adapter.projecting.lock().await;
     // In this order, so that what is new meanwhile is listed, too.
@@ -129,7 +128,7 @@ pub(super) async fn enqueue_all(
         Source::Documents => carried.documents()?.iter().for_each(|id| _ = gone.remove(id)),
         Source::Reviews => {
             let reviews =
-                reviews::projected(&adapter.mapping, &adapter.salt, carried, &heads).await?;
+                reviews::projected(&adapter.mapping, &adapter.salt, carried, &rules).await?;
             reviews.iter().for_each(|review| _ = gone.remove(&review.document));
             let mut new = Vec::new();
             for review in reviews {
@@ -144,7 +143,8 @@ pub(super) async fn enqueue_all(
             }
         }
     }
-    let gone: Vec<_> = gone.into_iter().map(|document| Projected::gone(document, &heads)).collect();
+    let gone: Vec<_> =
+        gone.into_iter().map(|document| Projected::gone(document, &rules.heads)).collect();
     for some in gone.chunks(TOGETHER) {
         enqueued += put(adapter, some.to_vec()).await?;
     }
@@ -172,7 +172,7 @@ pub(super) fn next(class: &Class) -> Instant {
 async fn enqueue(
     adapter: &Adapter,
     collection: &Collection,
-    schema: &[ChangeHash],
+    rules: &Rules,
     documents: impl IntoIterator<Item = DocumentId>,
     is_forced: bool,
 ) -> Result<u64, FollowError> {
@@ -185,12 +185,12 @@ async fn enqueue(
         // What is read is enqueued before anybody else reads.
         let _alone = adapter.projecting.lock().await;
         let some = documents.by_ref().take(TOGETHER).collect();
-        let entries = changed(adapter, collection, schema, some, is_forced).await?;
+        let entries = changed(adapter, collection, rules, some, is_forced).await?;
         let mut together = Vec::with_capacity(entries.len());
         for entry in entries {
             let document = collection.document_by_id(entry.document);
             let (mapping, salt) = (&adapter.mapping, &adapter.salt);
-            together.push(projected(mapping, salt, &document, entry, schema).await?);
+            together.push(projected(mapping, salt, &document, entry, rules).await?);
         }
         enqueued += put(adapter, together).await?;
     }
@@ -231,7 +231,7 @@ async fn put(adapter: &Adapter, some: Vec<Projected>) -> Result<u64, FollowError
 async fn changed(
     adapter: &Adapter,
     collection: &Collection,
-    schema: &[ChangeHash],
+    rules: &Rules,
     documents: Vec<DocumentId>,
     is_forced: bool,
 ) -> Result<Vec<Entry>, FollowError> {
@@ -243,7 +243,7 @@ async fn changed(
         return Ok(entries);
     }
     // Whoever asks the outbox waits for commits of others, so it is asked once for all.
-    let schema = schema.to_vec();
+    let schema = rules.heads.clone();
     let ask = move |outbox: &mut Outbox| {
         let mut changed = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -262,7 +262,7 @@ pub(super) async fn projected(
     salt: &str,
     document: &Document,
     entry: Entry,
-    schema: &[ChangeHash],
+    rules: &Rules,
 ) -> Result<Projected, FollowError> {
     let mut asked = BTreeSet::new();
     if mapping.asks_what_is_agreed() {
@@ -278,10 +278,11 @@ pub(super) async fn projected(
         deleted: entry.deleted,
         value: entry.agreed(),
         asked: &asked,
+        zone: rules.zone,
         salt,
     };
     let rows = project(mapping, &source);
-    let (heads, schema) = (entry.heads, schema.to_vec());
+    let (heads, schema) = (entry.heads, rules.heads.clone());
     Ok(Projected { document: id, heads, schema, by_heads: true, rows })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::{Blame, BlamedWrite, Document, EditError, HistoryEntry, Path};
+use rejoin::{Blame, BlamedWrite, Document, EditError, HistoryEntry, Path, Zone};
 use serde_json::{Value, json};
 
 use super::operate::OperateError;
@@ -66,6 +66,8 @@ async fn fields(
         deleted: entry.deleted,
         value: entry.agreed(),
         asked: &asked,
+        // Where fields come from does not depend on what times they say.
+        zone: Zone::UTC,
         salt: &adapter.salt,
     };
     let places: BTreeMap<String, Path> = places(&adapter.mapping, &source, record);

@@ -85,7 +85,7 @@ pub(super) async fn plan(
     salt: &str,
     carried: &Carried,
 ) -> Result<Plan, FollowError> {
-    let schema = carried.schema_heads().await?;
+    let rules = carried.rules().await?;
     let mut plan = Plan::default();
     let mut seen = BTreeSet::new();
     match mapping.source {
@@ -95,20 +95,20 @@ pub(super) async fn plan(
                 for id in some {
                     let document = carried.collection.document_by_id(*id);
                     let Some(entry) = document.read().await? else { continue };
-                    together.push(projected(mapping, salt, &document, entry, &schema).await?);
+                    together.push(projected(mapping, salt, &document, entry, &rules).await?);
                 }
                 compare(adapter, mapping, together, &mut plan, &mut seen).await?;
             }
         }
         Source::Reviews => {
-            let reviews = reviews::projected(mapping, salt, carried, &schema).await?;
+            let reviews = reviews::projected(mapping, salt, carried, &rules).await?;
             compare(adapter, mapping, reviews, &mut plan, &mut seen).await?;
         }
     }
     // What is carried no more has no rows.
     let known = adapter.outbox(|outbox| outbox.documents()).await?;
     let gone = known.into_iter().filter(|document| !seen.contains(document));
-    let gone: Vec<_> = gone.map(|document| Projected::gone(document, &schema)).collect();
+    let gone: Vec<_> = gone.map(|document| Projected::gone(document, &rules.heads)).collect();
     compare(adapter, mapping, gone, &mut plan, &mut BTreeSet::new()).await?;
     Ok(plan)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use rejoin::{ChangeHash, DocumentId, Review};
+use rejoin::{DocumentId, Review};
 
 use super::Carried;
+use super::carried::Rules;
 use super::follow::FollowError;
 use crate::mapping::Mapping;
 use crate::outbox::Projected;
@@ -16,14 +17,14 @@ pub(super) async fn projected(
     mapping: &Mapping,
     salt: &str,
     carried: &Carried,
-    schema: &[ChangeHash],
+    rules: &Rules,
 ) -> Result<Vec<Projected>, FollowError> {
     let reviews = carried.space.reviews().list().await?;
     let own = reviews.iter().filter(|review| review.collection == *carried.collection.name());
-    Ok(own.map(|review| one(mapping, salt, review, schema)).collect())
+    Ok(own.map(|review| one(mapping, salt, review, rules)).collect())
 }
 
-fn one(mapping: &Mapping, salt: &str, review: &Review, schema: &[ChangeHash]) -> Projected {
+fn one(mapping: &Mapping, salt: &str, review: &Review, rules: &Rules) -> Projected {
     let mut document = DocumentId([0; 16]);
     document.0.iter_mut().zip(review.id.0).for_each(|(byte, of_review)| *byte = of_review);
     let (key, value, asked) = (review.id.to_string(), review.to_json(), BTreeSet::new());
@@ -33,10 +34,11 @@ fn one(mapping: &Mapping, salt: &str, review: &Review, schema: &[ChangeHash]) ->
         deleted: false,
         value: &value,
         asked: &asked,
+        zone: rules.zone,
         salt,
     };
     let rows = project(mapping, &source);
     let changes: BTreeSet<_> = review.candidates.iter().map(|candidate| candidate.change).collect();
-    let (heads, schema) = (changes.into_iter().collect(), schema.to_vec());
+    let (heads, schema) = (changes.into_iter().collect(), rules.heads.clone());
     Projected { document, heads, schema, by_heads: false, rows }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::tell::{named, number, text};
 use crate::arguments::ReconcileArguments;
-use crate::clock::{utc, utc_of_ms};
+use crate::clock::{clock, clock_of_ms};
 use crate::layout::{Table, one_line, width, wrap};
 use crate::output::{Text, count};
 
@@ -157,7 +157,7 @@ pub(super) fn origin(answer: &Value) -> Text {
             text(field, "field").to_owned(),
             text(field, "path").to_owned(),
             one_line(&by),
-            field["time_s"].as_i64().map(utc).unwrap_or_default(),
+            field["time_s"].as_i64().map(clock).unwrap_or_default(),
             short("change"),
             short("settles"),
         ]);
@@ -173,7 +173,7 @@ pub(super) fn origin(answer: &Value) -> Text {
         Some(last) => {
             let at = last["at_ms"].as_i64().unwrap_or_default();
             let number = count(deliveries.len() as u64, "delivery");
-            let (at, key) = (utc_of_ms(at), text(last, "key"));
+            let (at, key) = (clock_of_ms(at), text(last, "key"));
             format!("{number} taken, the last at {at} as {key}").into()
         }
     });

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use rejoin::DocumentId;
-use rejoin::schema::Severity;
+use rejoin::schema::{Schema, Schemas, Severity};
+use rejoin::{DocumentId, Zone};
 use rejoin_adapters::mapping::{Config, check, parse};
 use rejoin_adapters::projection::{Source, project};
 use rejoin_adapters::sink;
@@ -41,12 +41,13 @@ pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Resu
                 lines.push(format!("{name}: error: {adapter}: {error}"));
             }
         }
-        for (adapter, doubt) in doubts(config, options)? {
+        let schemas = options.schema.as_deref().map(schemas).transpose()?;
+        for (adapter, doubt) in doubts(config, schemas.as_ref()) {
             said.push(json!({ "severity": "warning", "adapter": adapter, "message": doubt }));
             lines.push(format!("{name}: warning: {adapter}: {doubt}"));
         }
         if let Some(sample) = &options.sample {
-            rows = sampled(config, sample)?;
+            rows = sampled(config, sample, schemas.as_ref())?;
         }
     }
     lines.extend(rows.iter().map(Value::to_string));
@@ -70,12 +71,15 @@ pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Resu
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the schema does not bear out.
-fn doubts(config: &Config, options: &LintArguments) -> Result<Vec<(String, String)>> {
-    let Some(path) = &options.schema else { return Ok(Vec::new()) };
+fn schemas(path: &Path) -> Result<Schemas> {
     let text =
         fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let schemas = rejoin::schema::parse(&text).schemas;
+    Ok(rejoin::schema::parse(&text).schemas)
+}
+
+/// What the schema does not bear out.
+fn doubts(config: &Config, schemas: Option<&Schemas>) -> Vec<(String, String)> {
+    let Some(schemas) = schemas else { return Vec::new() };
     let of = |(name, mapping): (&String, _)| {
         let mapping: &rejoin_adapters::mapping::Mapping = mapping;
         let doubts = match schemas.get(&mapping.collection) {
@@ -84,11 +88,11 @@ fn doubts(config: &Config, options: &LintArguments) -> Result<Vec<(String, Strin
         };
         doubts.into_iter().map(|doubt| (name.clone(), doubt)).collect::<Vec<_>>()
     };
-    Ok(config.adapters.iter().flat_map(of).collect())
+    config.adapters.iter().flat_map(of).collect()
 }
 
 /// The rows that a document becomes.
-fn sampled(config: &Config, path: &Path) -> Result<Vec<Value>> {
+fn sampled(config: &Config, path: &Path, schemas: Option<&Schemas>) -> Result<Vec<Value>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let sample: Value =
@@ -103,7 +107,9 @@ fn sampled(config: &Config, path: &Path) -> Result<Vec<Value>> {
         };
         let (document, asked) = (DocumentId([0; 16]), BTreeSet::new());
         let (deleted, asked) = (value.get(DELETED) == Some(&Value::Bool(true)), &asked);
-        let source = Source { document: &document, key, deleted, value, asked, salt: &salt };
+        let schema = schemas.and_then(|schemas| schemas.get(&mapping.collection));
+        let zone = schema.map_or(Zone::UTC, Schema::zone_or_utc);
+        let source = Source { document: &document, key, deleted, value, asked, zone, salt: &salt };
         for (record, row) in project(mapping, &source) {
             let (row, fault) = match row {
                 Ok(row) => (Some(row), None),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::compare;
 use crate::arguments::AdaptersCommand;
-use crate::clock::utc_of_ms;
+use crate::clock::clock_of_ms;
 use crate::layout::{Table, one_line, width, wrap};
 use crate::output::{Output, Text, count};
 
@@ -96,7 +96,7 @@ fn status(answer: &Value) -> Text {
     let mut table = Table::new(["NOT YET IN", "DOCUMENT", "ROW", "SINCE", "WHY"]);
     for (adapter, unsent) in unsent {
         let document = unsent["key"].as_str().unwrap_or_else(|| text(unsent, "document"));
-        let since = unsent["since_ms"].as_i64().map(utc_of_ms);
+        let since = unsent["since_ms"].as_i64().map(clock_of_ms);
         let why = unsent["fault"].as_str().unwrap_or("its turn has not come");
         table.row([
             adapter.to_owned(),
@@ -143,7 +143,7 @@ fn letter(letter: &Value) -> String {
         }
     };
     say("document", document);
-    say("since", &utc_of_ms(at));
+    say("since", &clock_of_ms(at));
     say("class", text(letter, "class"));
     say("fault", text(letter, "fault"));
     if let Some(answer) = letter["answer"].as_str() {

@@ -73,7 +73,7 @@ impl Taken {
             self.under_review.on(line);
         }
         for misfit in outcome.misfits {
-            self.misfits.entry((misfit.field, misfit.reason)).or_default().on(line);
+            self.misfits.entry((misfit.field.to_string(), misfit.reason)).or_default().on(line);
         }
     }
 

@@ -11,7 +11,7 @@ use super::find;
 use super::two::Two;
 use super::words::{changed, shown};
 use crate::arguments::{PlaceArguments, ReviewArguments};
-use crate::clock::{utc, utc_of_ms};
+use crate::clock::{clock, clock_of_ms};
 use crate::history::{HASH_SHOWN, short};
 use crate::identity::{person, whole};
 use crate::layout::{SideBySide, one_line, width, wrap};
@@ -135,7 +135,7 @@ pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
     let mut table = SideBySide::new(review.documents.iter().map(name));
     let booked = |end: fn((i64, i64)) -> i64| {
         let times = review.documents.iter().map(|named| named.booked_ms.map(end));
-        times.map(|at| at.map(utc_of_ms).unwrap_or_default()).collect::<Vec<_>>()
+        times.map(|at| at.map(clock_of_ms).unwrap_or_default()).collect::<Vec<_>>()
     };
     table.row("from", booked(|(from, _)| from));
     table.row("until", booked(|(_, until)| until));
@@ -157,7 +157,7 @@ fn people(table: &mut SideBySide, writes: &[Option<&ReviewCandidate>]) {
     table.row("who", each(&|it| person(it.author.as_ref())));
     let device = |it: &ReviewCandidate| it.author.as_ref()?.device.clone();
     table.row("device", each(&|it| device(it).unwrap_or_default()));
-    table.row("when", each(&|it| utc(it.time_s)));
+    table.row("when", each(&|it| clock(it.time_s)));
     table.row("change", each(&|it| short(&it.change.to_string(), HASH_SHOWN)));
     table.row("settled", each(&|it| it.settles.map(|id| short_id(&id)).unwrap_or_default()));
 }
@@ -222,8 +222,8 @@ fn stands(review: &Review) -> Vec<String> {
 /// By whom, when and why: `by Ann (dispatch) on desk-2, 2026-11-20 22:03:11Z: they called`.
 pub(super) fn decided(by: Option<&ReviewCandidate>, why: Option<&str>) -> String {
     let who = by.map(|by| match &by.author {
-        Some(author) => format!("by {}, {}", whole(author), utc(by.time_s)),
-        None => format!("by {}, {}", person(None), utc(by.time_s)),
+        Some(author) => format!("by {}, {}", whole(author), clock(by.time_s)),
+        None => format!("by {}, {}", person(None), clock(by.time_s)),
     });
     let who = who.unwrap_or_else(|| "by somebody".to_owned());
     why.map_or_else(|| who.clone(), |why| format!("{who}: {}", one_line(why)))

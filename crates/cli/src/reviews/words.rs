@@ -3,7 +3,7 @@
 use rejoin::{DocumentId, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument};
 use serde_json::Value;
 
-use crate::clock::utc_of_ms;
+use crate::clock::minute_of_ms;
 use crate::local::DELETED;
 
 /// Whether it is settled by changing one of two documents.
@@ -38,12 +38,12 @@ pub(super) fn question(review: &Review) -> String {
     match review.kind {
         ReviewKind::DoubleBooking => match times(review) {
             Some((from_ms, until_ms)) => {
-                let (from, until) = (minute(from_ms), minute(until_ms));
+                let ((from, _), (until, zone)) = (minute_of_ms(from_ms), minute_of_ms(until_ms));
                 let until = match from.split_once(' ') {
                     Some((day, _)) => until.strip_prefix(&format!("{day} ")).unwrap_or(&until),
                     None => &until,
                 };
-                format!("twice at {from} to {until}")
+                format!("twice at {from} to {until}{zone}")
             }
             None => "double booking".to_owned(),
         },
@@ -79,15 +79,6 @@ fn times(review: &Review) -> Option<(i64, i64)> {
     let from = booked().map(|(from, _)| from).max()?;
     let until = booked().map(|(_, until)| until).min()?;
     Some((from, until))
-}
-
-/// `2026-05-04 17:00`, of milliseconds since 1970.
-pub(super) fn minute(time_ms: i64) -> String {
-    let time = utc_of_ms(time_ms);
-    match time.strip_suffix('Z') {
-        Some(time) => time.chars().take("2026-05-04 17:00".len()).collect(),
-        None => time,
-    }
 }
 
 /// A value, or that there is none.

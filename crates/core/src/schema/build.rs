@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Field, Invariant, Kind, Rule, SKEW_S, Schema};
 use crate::Path;
+use crate::time::Zone;
 
 impl Schema {
     /// A schema without fields, to add to.
@@ -14,6 +15,7 @@ impl Schema {
     /// use rejoin_core::schema::{Field, Invariant, Kind, Rule, Schema};
     ///
     /// let jobs = Schema::new()
+    ///     .zone("Europe/Madrid".parse()?)
     ///     .with("notes", Rule::Text)
     ///     .with("status", Rule::order(["booked", "en_route", "done"]))
     ///     .with("technician", Field::new(Rule::Review).writers(["dispatch"]))
@@ -24,6 +26,7 @@ impl Schema {
     ///         Invariant::no_overlap("technician", "starts_at", "ends_at").unless("status", "done"),
     ///     );
     /// assert_eq!(jobs.check(), []);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new() -> Self {
         Self::default()
@@ -37,6 +40,14 @@ impl Schema {
             unknown.remove(&path.to_string());
         }
         self.fields.insert(path, field.into());
+        self
+    }
+
+    /// Whose times without a zone are read by the clocks of this one.
+    #[must_use]
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.zone = Some(zone);
+        self.unknown.remove("zone");
         self
     }
 

@@ -6,7 +6,7 @@ mod invariants;
 use serde_json::Value;
 
 use super::read::in_words;
-use super::{Fault, Kind, Rule, Schema, Severity, is_any};
+use super::{Fault, Invariant, Kind, Rule, Schema, Severity, is_any};
 use crate::{Path, Segment};
 
 impl Schema {
@@ -16,8 +16,29 @@ impl Schema {
         let mut faults = Vec::new();
         fields::check(self, &mut faults);
         invariants::check(self, &mut faults);
+        check_zone(self, &mut faults);
         faults
     }
+}
+
+/// Doubts times that are without a zone: clocks of people hardly show UTC.
+fn check_zone(schema: &Schema, faults: &mut Vec<Fault>) {
+    if schema.zone.is_some() || schema.unknown.contains_key("zone") {
+        return;
+    }
+    let timed = schema.fields.iter().find(|(_, field)| field.kind == Some(Kind::Time));
+    let place = match timed {
+        Some((name, _)) => vec!["fields".to_owned(), name.to_string()],
+        None => {
+            let books = |it: &Invariant| matches!(it, Invariant::NoOverlap { .. });
+            let Some(place) = schema.invariants.iter().position(books) else { return };
+            let kind = schema.invariants[place].kind().to_owned();
+            vec!["invariants".to_owned(), place.to_string(), kind]
+        }
+    };
+    let message = "times without a zone, such as 2026-05-04T09:30, are read as UTC; name the zone of \
+                   your clocks at the top of the file, as in zone = \"Europe/Madrid\"";
+    faults.push(Fault { severity: Severity::Warning, place, message: message.to_owned() });
 }
 
 /// Where faults of one field, or one option of an invariant, are reported.

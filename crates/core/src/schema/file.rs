@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::read::{Read, read};
 use super::{Fault, RESERVED, Schema, Schemas, Severity};
+use crate::time::{NoZone, Zone};
 use crate::{CollectionName, Path};
 
 /// What a file says.
@@ -111,22 +112,41 @@ impl File<'_> {
     fn schemas(&self) -> (Schemas, Vec<Fault>) {
         let mut schemas = Schemas::new();
         let mut faults = Vec::new();
+        let of_all = self.zone_of_all(&mut faults);
         for (key, value) in self.table.iter() {
             let name = key.get_ref().as_ref();
             let place = [name.to_owned()];
+            if name == ZONE && !matches!(value.get_ref(), DeValue::Table(_)) {
+                continue;
+            }
             match collection(name) {
                 Ok(collection) => {
-                    let schema = schema(value.get_ref(), &place, &mut faults);
+                    let schema = schema(value.get_ref(), &place, of_all, &mut faults);
                     schemas.insert(collection, schema);
                 }
                 Err(message) => faults.push(error(&place, message)),
             }
         }
-        if self.table.is_empty() {
+        if schemas.is_empty() && faults.is_empty() {
             let message = "no collection is described; write [jobs.fields], with the name of yours";
             faults.push(error(&[], message.to_owned()));
         }
         (schemas, faults)
+    }
+
+    /// The zone of every collection of the file that does not say another.
+    fn zone_of_all(&self, faults: &mut Vec<Fault>) -> Option<Zone> {
+        let (_, value) = entry(self.table, ZONE)?;
+        let wrong = match value {
+            DeValue::Table(_) => return None,
+            DeValue::String(name) => match name.parse() {
+                Ok(zone) => return Some(zone),
+                Err(no_zone) => NoZone::to_string(&no_zone),
+            },
+            _ => "zone is no name; write one such as \"Europe/Madrid\"".to_owned(),
+        };
+        faults.push(error(&[ZONE.to_owned()], wrong));
+        None
     }
 
     fn finding(&self, fault: Fault) -> Finding {
@@ -182,9 +202,15 @@ fn collection(name: &str) -> Result<CollectionName, String> {
     CollectionName::new(name).map_err(|error| error.to_string())
 }
 
-fn schema(value: &DeValue<'_>, place: &[String], faults: &mut Vec<Fault>) -> Schema {
+fn schema(
+    value: &DeValue<'_>,
+    place: &[String],
+    of_all: Option<Zone>,
+    faults: &mut Vec<Fault>,
+) -> Schema {
     let Some(value) = json(value, place, faults) else { return Schema::default() };
-    let Read { schema, faults: found, places } = read(&value);
+    let Read { mut schema, faults: found, places } = read(&value);
+    schema.zone = schema.zone.or(of_all);
     for mut fault in found {
         if fault.severity == Severity::Warning {
             fault.message += "; it is kept as it is";
@@ -248,6 +274,9 @@ fn inside(place: &[String], key: &str) -> Vec<String> {
 fn error(place: &[String], message: String) -> Fault {
     Fault { severity: Severity::Error, place: place.to_vec(), message }
 }
+
+/// The key that names the zone of all collections of a file.
+const ZONE: &str = "zone";
 
 fn is_duplicate(error: &Error) -> bool {
     error.message() == "duplicate key"

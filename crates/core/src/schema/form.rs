@@ -43,10 +43,14 @@ impl Schema {
     fn understood(&self) -> Value {
         let fields = self.fields.iter().map(|(path, field)| (path.to_string(), field.options()));
         let invariants = self.invariants.iter().map(|it| (it.name(), it.options()));
-        json!({
+        let mut understood = json!({
             "fields": fields.collect::<Map<_, _>>(),
             "invariants": invariants.collect::<Map<_, _>>(),
-        })
+        });
+        if let Some(zone) = self.zone {
+            understood["zone"] = json!(zone.to_string());
+        }
+        understood
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Kind;
-use crate::invariant::time_ms;
+use crate::time::{Zone, span_ms};
 
 impl Kind {
     /// Whether a value, as documents read, is of this kind. Null is of every kind.
@@ -17,7 +17,7 @@ impl Kind {
             Self::Integer => value.is_i64() || value.is_u64(),
             Self::Number => value.is_number(),
             Self::Boolean => value.is_boolean(),
-            Self::Time => !value.is_number() && time_ms(value).is_some(),
+            Self::Time => !value.is_number() && span_ms(value, Zone::UTC).is_some(),
             Self::Bytes => is_marked("$bytes"),
             Self::List => value.is_array(),
             Self::Map => value.is_object() && !is_marked("$time") && !is_marked("$bytes"),
@@ -33,7 +33,7 @@ impl fmt::Display for Kind {
             Self::Integer => "a whole number",
             Self::Number => "a number",
             Self::Boolean => "true or false",
-            Self::Time => "a point in time",
+            Self::Time => "a point in time or a date",
             Self::Bytes => "bytes",
             Self::List => "a list",
             Self::Map => "a map",

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::form::strings;
 use super::{Fault, Field, Invariant, Schema, Severity};
 use crate::Path;
+use crate::time::NoZone;
 use field::FieldReader;
 
 pub(super) use field::OPTIONS;
@@ -63,6 +64,7 @@ pub(super) fn read(value: &Value) -> Read {
         match name.as_str() {
             "fields" => read.fields(part),
             "invariants" => read.invariants(part),
+            "zone" => read.zone(part),
             name => read.other(name, part),
         }
     }
@@ -79,10 +81,20 @@ impl Read {
         } else if fields.into_iter().any(is_field) {
             format!("{name:?} looks like fields; write [NAME.fields] above them")
         } else {
-            let known = "this version does not understand; it knows fields and invariants";
+            let known = "this version does not understand; it knows fields, invariants and zone";
             return self.warn(&[name], format!("there is {name:?}, which {known}"));
         };
         self.error(&[name], message);
+    }
+
+    fn zone(&mut self, part: &Value) {
+        let wrong = match part.as_str().map(str::parse) {
+            Some(Ok(zone)) => return self.schema.zone = Some(zone),
+            Some(Err(no_zone)) => NoZone::to_string(&no_zone),
+            None => format!("zone is {}; write one such as \"Europe/Madrid\"", shape(part)),
+        };
+        self.keep(&["zone"], part);
+        self.error(&["zone"], wrong);
     }
 
     fn fields(&mut self, part: &Value) {

@@ -1,0 +1,79 @@
+//! Documents with values that do not fit their schema, wherever people look.
+
+use anyhow::Result;
+use rejoin::{Collection, Unfit};
+use serde_json::{Value, json};
+
+use crate::layout::{Table, one_line, width};
+use crate::output::{Output, Text, count};
+
+/// How many there are and which, such as `2 documents hold what does not fit the schema: jobs 7, jobs
+/// 9`; nothing if there are none.
+pub(crate) fn summary(unfit: &[Unfit]) -> Option<String> {
+    let first = unfit.first()?;
+    let hold = if unfit.len() == 1 { "holds" } else { "hold" };
+    let named: Vec<_> = unfit
+        .iter()
+        .take(NAMED)
+        .map(|document| format!("{} {}", document.collection, key(document)))
+        .collect();
+    let more = unfit.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(one_line(&format!(
+        "{} {hold} what does not fit the schema: {}{more}; `rejoin list {} --unfit` tells what",
+        count(unfit.len() as u64, "document"),
+        named.join(", "),
+        first.collection,
+    )))
+}
+
+/// What does not fit, a line for each.
+pub(crate) fn lines(document: &Unfit) -> impl Iterator<Item = String> {
+    let line = |misfit: &rejoin::Misfit| one_line(&format!("{}: {}", misfit.field, misfit.reason));
+    document.misfits.iter().map(line)
+}
+
+/// `rejoin list --unfit`.
+pub(crate) async fn list(collection: &Collection, output: Output) -> Result<()> {
+    let mut unfit = collection.unfit().await?;
+    unfit.sort_by_key(key);
+    output.result(&Value::from_iter(unfit.iter().map(to_json)), || {
+        if unfit.is_empty() {
+            return Text::from("every document fits its schema");
+        }
+        let mut table = Table::new(["key", "field", "what does not fit"]).keeping(2);
+        for document in &unfit {
+            for misfit in &document.misfits {
+                table.row([key(document), misfit.field.to_string(), misfit.reason.clone()]);
+            }
+        }
+        let documents = count(unfit.len() as u64, "document");
+        let said =
+            format!("{documents}; what does not fit is kept as it is until somebody corrects it");
+        Text::lines([table.fit(width()), said.into()])
+    })
+}
+
+/// For programs.
+pub(crate) fn to_json(unfit: &Unfit) -> Value {
+    let misfits = unfit.misfits.iter().map(|misfit| {
+        json!({
+            "field": misfit.field.to_string(),
+            "reason": misfit.reason,
+            "missing": misfit.is_missing,
+        })
+    });
+    json!({
+        "collection": unfit.collection.as_str(),
+        "key": unfit.key,
+        "id": unfit.document.to_string(),
+        "misfits": misfits.collect::<Value>(),
+    })
+}
+
+fn key(unfit: &Unfit) -> String {
+    unfit.key.clone().unwrap_or_else(|| unfit.document.to_string())
+}
+
+/// Documents that are named where all are counted.
+const NAMED: usize = 3;

@@ -12,7 +12,8 @@
 //!   of others that have no genesis, and containers that others deleted, whose birth cannot be
 //!   made again. A decision about containers that one hides deletes those it hides.
 //! - A scalar is deleted in a change of its own before a container is born in its place: a birth
-//!   overwrites nothing.
+//!   overwrites nothing. A plain text that becomes one that merges is converted instead, by a
+//!   [`Conversion`](rejoin_core::change::Conversion) that holds its characters.
 //! - No change holds more than [`OPS_PER_CHANGE`] operations, [`BYTES_PER_CHANGE`] of values, or
 //!   [`BIRTHS_PER_CHANGE`] births among its dependencies, each well within what the guard takes.
 
@@ -128,6 +129,20 @@ pub enum WriteError {
         found: ValueKind,
         /// What the edit needs.
         wanted: ValueKind,
+    },
+    /// People have to decide between several values, of which none can become a text meanwhile.
+    #[error("{} has several values, and people have to decide between them; settle its review first", named(.path))]
+    Disputed {
+        /// Where.
+        path: Path,
+    },
+    /// A plain value is too long to become a text at once.
+    #[error("{} is a plain value of {max} characters or more, which cannot become a text; keep what is new in another field", named(.path))]
+    LongText {
+        /// Where.
+        path: Path,
+        /// One more than may be converted, in code points.
+        max: usize,
     },
     /// The edit was made on another text than the document held when it was read.
     #[error("the text {} is not the one this edit was made on; read the document again and edit that", named(.path))]
@@ -271,7 +286,7 @@ fn named(path: &Path) -> String {
 
 fn advice(found: ValueKind) -> &'static str {
     match found {
-        ValueKind::Scalar => "remove it first, or use another key",
+        ValueKind::Scalar => "it stays what it is, so use another key",
         _ => "what merges stays what it is, as others may be writing in it, so use another key",
     }
 }

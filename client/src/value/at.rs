@@ -105,6 +105,25 @@ impl<'a> At<'a> {
         held.max_by_key(Held::rank)
     }
 
+    /// The plain values at a key, each with the operation that wrote it; none beside what merges.
+    pub(crate) fn plain(&self, map: &ObjId, key: &str) -> Vec<(Value, ObjId)> {
+        let values = match self.heads {
+            None => self.doc.get_all(map, key),
+            Some(heads) => self.doc.get_all_at(map, key, heads),
+        };
+        let values = values.unwrap_or_default().into_iter();
+        let plain = values.map(|(value, id)| match Held::from_stored(value, id.clone()) {
+            Held::Scalar(value) => Some((value, id)),
+            _ => None,
+        });
+        plain.collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// What people see at a key and does not count yet, for whoever edits it.
+    pub(crate) fn uncounted(&self, map: &ObjId, key: &str) -> Option<&'a Value> {
+        self.effective?.uncounted(map, key)
+    }
+
     /// The keys of a map and what they hold.
     pub(crate) fn entries(&self, map: &ObjId) -> Vec<(String, Held)> {
         let entry = |item: MapRangeItem<'_>| {

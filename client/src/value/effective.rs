@@ -13,6 +13,8 @@ use serde_json::Value;
 pub(crate) struct Effective {
     keys: BTreeMap<Object, BTreeMap<String, Option<Value>>>,
     items: BTreeMap<(u64, ActorId), Item>,
+    /// For whoever edits it, what is seen at keys where nothing counts.
+    uncounted: BTreeMap<Object, BTreeMap<String, Value>>,
 }
 
 /// The operation that made a container; none for the document itself.
@@ -52,8 +54,13 @@ impl Effective {
             match standing.place.0.last() {
                 Some(Step::Key(key)) => {
                     let object = object(&standing.object);
+                    let (seen, read) = (standing.read(items), standing.read(keys));
+                    if let (Some(seen), None) = (seen, read) {
+                        let uncounted = effective.uncounted.entry(object.clone()).or_default();
+                        uncounted.insert(key.clone(), seen.clone());
+                    }
                     let held = effective.keys.entry(object).or_default();
-                    held.insert(key.clone(), standing.read(keys).cloned());
+                    held.insert(key.clone(), read.cloned());
                 }
                 Some(Step::Item { .. }) => {
                     let item = standing.read(items).cloned().map_or(Item::Hidden, Item::Value);
@@ -75,6 +82,11 @@ impl Effective {
     /// What keys of a map hold, where that is not what Automerge shows.
     pub(super) fn keys(&self, map: &ObjId) -> Option<&BTreeMap<String, Option<Value>>> {
         if self.keys.is_empty() { None } else { self.keys.get(&named(map)) }
+    }
+
+    /// What people see at a key where nothing counts.
+    pub(super) fn uncounted(&self, map: &ObjId, key: &str) -> Option<&Value> {
+        if self.uncounted.is_empty() { None } else { self.uncounted.get(&named(map))?.get(key) }
     }
 
     /// What the list item that Automerge names so reads as.

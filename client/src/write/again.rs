@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 
 use automerge::legacy::{ElementId, Key, ObjectId as Object, Op, OpId, OpType};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
-use rejoin_core::change::{Birth, ContainerKind, ObjectId, is_reserved_bytes, parse};
+use rejoin_core::change::{Birth, ContainerKind, Conversion, ObjectId, is_reserved_bytes, parse};
 use rejoin_core::{DocumentId, Settlement};
 
 /// Writes changes again in a document that lacks some of what they built on. Every change that is
@@ -138,9 +138,10 @@ impl Again {
         self.changes.insert(change.hash(), deps);
     }
 
-    /// A container that is born where another operation made the map around it is another birth.
+    /// A container that is born where another operation made the map around it is another birth, and a
+    /// text of a value that another operation wrote is another conversion.
     fn birth(&self, doc: &Automerge, change: &Change, expanded: &ExpandedChange) -> Renamed {
-        let [op] = expanded.operations.as_slice() else { return Err(Lost) };
+        let [op, characters @ ..] = expanded.operations.as_slice() else { return Err(Lost) };
         let [maker] = expanded.deps.as_slice() else { return Err(Lost) };
         let maker = match self.changes.get(maker).map(Vec::as_slice) {
             // What it builds on is as it was, and so is the birth.
@@ -155,18 +156,32 @@ impl Again {
                 ObjectId::Op { counter, actor: rejoin_core::ActorId(actor.to_bytes().to_vec()) }
             }
         };
-        let birth = Birth {
-            document: self.document,
-            parent,
-            key: key.to_string(),
-            kind: kind(op).ok_or(Lost)?,
-            maker: rejoin_core::ChangeHash(maker.0),
-            maker_max_op: self.max_op(doc, maker).ok_or(Lost)?,
+        let (document, key) = (self.document, key.to_string());
+        let maker_max_op = self.max_op(doc, maker).ok_or(Lost)?;
+        let maker = rejoin_core::ChangeHash(maker.0);
+        let bytes = match op.pred.iter().next() {
+            None => {
+                let kind = kind(op).ok_or(Lost)?;
+                Birth { document, parent, key, kind, maker, maker_max_op }.encode()
+            }
+            Some(replaced) => {
+                let Now::Renamed(OpId(counter, actor)) = self.renaming(&Names::new()).now(replaced)
+                else {
+                    return Err(Lost);
+                };
+                let replaces = (counter, rejoin_core::ActorId(actor.to_bytes().to_vec()));
+                let value = characters.iter().map(character).collect::<Option<_>>().ok_or(Lost)?;
+                Conversion { document, parent, key, replaces, value, maker, maker_max_op }.encode()
+            }
         };
-        let new = Change::from_bytes(birth.encode()).map_err(|_| Lost)?;
-        let old = OpId(expanded.start_op.get(), expanded.actor_id.clone());
-        let name = OpId(new.start_op().get(), new.actor_id().clone());
-        Ok(Some((new, Names::from([(old, name)]))))
+        let new = Change::from_bytes(bytes).map_err(|_| Lost)?;
+        let before = expanded.start_op.get()..;
+        let names = before.zip(new.start_op().get()..).take(expanded.operations.len());
+        let names = names.map(|(old, now)| {
+            (OpId(old, expanded.actor_id.clone()), OpId(now, new.actor_id().clone()))
+        });
+        let names = names.collect();
+        Ok(Some((new, names)))
     }
 
     fn edit(
@@ -343,6 +358,14 @@ fn kind(op: &Op) -> Option<ContainerKind> {
         OpType::Make(ObjType::List) => Some(ContainerKind::List),
         OpType::Make(ObjType::Map) => Some(ContainerKind::Map),
         OpType::Put(ScalarValue::Counter(_)) => Some(ContainerKind::Counter),
+        _ => None,
+    }
+}
+
+/// The character that an operation inserts, if it does nothing else.
+fn character(op: &Op) -> Option<String> {
+    match &op.action {
+        OpType::Put(ScalarValue::Str(character)) if op.insert => Some(character.to_string()),
         _ => None,
     }
 }

@@ -1,12 +1,61 @@
-//! The births an edit needs.
+//! The births and conversions an edit needs.
 
 use automerge::{Automerge, ChangeHash as Hash, ObjId};
-use rejoin_core::change::{Birth, ContainerKind, ObjectId, genesis_actor, genesis_hash};
+use rejoin_core::change::{
+    Birth, ContainerKind, Conversion, ObjectId, genesis_actor, genesis_hash,
+};
 use rejoin_core::{ActorId, ChangeHash, DocumentId};
 
 use super::tree::Object;
 
-/// The births of one edit, parents before what is born in them.
+/// Something that every device would make by the same change.
+#[derive(Debug)]
+pub(super) enum Born {
+    /// A container where nothing was.
+    Birth(Birth),
+    /// A text of a plain value.
+    Conversion(Conversion),
+}
+
+impl Born {
+    pub(super) fn hash(&self) -> Hash {
+        Hash(match self {
+            Self::Birth(birth) => birth.hash().0,
+            Self::Conversion(conversion) => conversion.hash().0,
+        })
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Birth(birth) => birth.encode(),
+            Self::Conversion(conversion) => conversion.encode(),
+        }
+    }
+
+    /// What it makes.
+    pub(super) fn object(&self) -> ObjectId {
+        match self {
+            Self::Birth(birth) => birth.object(),
+            Self::Conversion(conversion) => conversion.object(),
+        }
+    }
+
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Birth(birth) => &birth.key,
+            Self::Conversion(conversion) => &conversion.key,
+        }
+    }
+
+    fn max_op(&self) -> u64 {
+        match self {
+            Self::Birth(birth) => birth.start_op(),
+            Self::Conversion(conversion) => conversion.maker_max_op + conversion.ops(),
+        }
+    }
+}
+
+/// The births and conversions of one edit, parents before what is born in them.
 #[derive(Debug)]
 pub(super) struct Births<'a> {
     doc: &'a Automerge,
@@ -14,7 +63,7 @@ pub(super) struct Births<'a> {
     base: Option<&'a [Hash]>,
     /// Searched for when something is first born in the root.
     genesis: Option<Option<ChangeHash>>,
-    births: Vec<Birth>,
+    births: Vec<Born>,
 }
 
 /// The change that made a container, as far as a birth in it needs it.
@@ -47,11 +96,46 @@ impl<'a> Births<'a> {
         if self.base_has(Hash(birth.hash().0)) {
             return None;
         }
-        self.births.push(birth);
+        self.births.push(Born::Birth(birth));
         Some(self.births.len() - 1)
     }
 
-    pub(super) fn into_births(self) -> Vec<Birth> {
+    /// Notes that a text is made of the plain value that stands at `key` of a map, written by the
+    /// operation `op`, and returns its number.
+    ///
+    /// Nothing where no other device could make the same of it: this very edit made the map, or the same
+    /// was done before, and what it made is not there any more.
+    pub(super) fn convert(
+        &mut self,
+        parent: &Object,
+        key: &str,
+        value: &str,
+        op: &ObjId,
+    ) -> Option<usize> {
+        let parent = match parent {
+            Object::Known(ObjId::Root) => ObjectId::Root,
+            other => self.maker(other)?.object,
+        };
+        let ObjId::Id(counter, actor, _) = op else { return None };
+        let maker = self.doc.hash_for_opid(op)?;
+        let maker_max_op = self.doc.get_change_meta_by_hash(&maker)?.max_op;
+        let conversion = Conversion {
+            document: self.document,
+            parent,
+            key: key.to_owned(),
+            replaces: (*counter, ActorId(actor.to_bytes().to_vec())),
+            value: value.to_owned(),
+            maker: ChangeHash(maker.0),
+            maker_max_op,
+        };
+        if self.base_has(Hash(conversion.hash().0)) {
+            return None;
+        }
+        self.births.push(Born::Conversion(conversion));
+        Some(self.births.len() - 1)
+    }
+
+    pub(super) fn into_births(self) -> Vec<Born> {
         self.births
     }
 
@@ -71,8 +155,8 @@ impl<'a> Births<'a> {
             }
             Object::Born(number) => {
                 let birth = &self.births[*number];
-                let (object, hash) = (birth.object(), birth.hash());
-                Some(Maker { object, hash, max_op: birth.start_op() })
+                let hash = ChangeHash(birth.hash().0);
+                Some(Maker { object: birth.object(), hash, max_op: birth.max_op() })
             }
         }
     }

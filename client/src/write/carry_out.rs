@@ -6,8 +6,8 @@ use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{
     Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, Prop, ReadDoc, ScalarValue,
 };
-use rejoin_core::change::Birth;
 
+use super::births::Born;
 use super::decide::object;
 use super::transact::transact;
 use super::tree::{NodeId, Object, Place};
@@ -20,7 +20,7 @@ pub(super) struct Edit {
     /// Where every container comes from, by node.
     pub(super) objects: Vec<Object>,
     /// Parents before what is born in them.
-    pub(super) births: Vec<Birth>,
+    pub(super) births: Vec<Born>,
     /// Scalars to delete before something is born in their place.
     pub(super) clears: Vec<Action>,
     /// Everything else, in order.
@@ -117,7 +117,7 @@ impl Writer<'_> {
     fn bear(&mut self) -> Result<Vec<Change>, WriteError> {
         let mut new = Vec::new();
         for birth in &self.edit.births {
-            if self.doc.get_change_meta_by_hash(&hash(birth)).is_none() {
+            if self.doc.get_change_meta_by_hash(&birth.hash()).is_none() {
                 new.push(change(birth)?);
             }
         }
@@ -137,7 +137,7 @@ impl Writer<'_> {
             let (group, births) = self.next_group(rest);
             rest = &rest[group.len()..];
             if let Some(heads) = &mut self.heads {
-                heads.extend(births.iter().map(|number| hash(&self.edit.births[*number])));
+                heads.extend(births.iter().map(|number| self.edit.births[*number].hash()));
                 heads.sort_unstable();
                 heads.dedup();
             }
@@ -313,11 +313,9 @@ pub(super) fn value_bytes(value: &ScalarValue) -> usize {
     }
 }
 
-fn hash(birth: &Birth) -> ChangeHash {
-    ChangeHash(birth.hash().0)
-}
-
-fn change(birth: &Birth) -> Result<Change, WriteError> {
-    Change::from_bytes(birth.encode())
-        .map_err(|source| WriteError::Birth { key: birth.key.clone(), source: Box::new(source) })
+fn change(birth: &Born) -> Result<Change, WriteError> {
+    Change::from_bytes(birth.encode()).map_err(|source| WriteError::Birth {
+        key: birth.key().to_owned(),
+        source: Box::new(source),
+    })
 }

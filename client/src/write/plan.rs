@@ -242,10 +242,19 @@ impl<'a> Plan<'a> {
             }
             None | Some(Slot::Scalar(Value::Null)) => {
                 if make {
+                    // Who appends to what they see, and may, has decided that it counts.
+                    if let (ValueKind::Text, Some(Value::String(text))) =
+                        (wanted, self.tree.uncounted(&place))
+                    {
+                        return self.convert(&place, &text, &here).map(Some);
+                    }
                     self.make(&place, wanted, &here).map(Some)
                 } else {
                     Ok(None)
                 }
+            }
+            Some(Slot::Scalar(Value::String(text))) if make && wanted == ValueKind::Text => {
+                self.convert(&place, &text, &here).map(Some)
             }
             Some(slot) => Err(wrong_kind(&here, self.kind_of(&slot), wanted)),
         }

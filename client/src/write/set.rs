@@ -73,7 +73,13 @@ impl Plan<'_> {
                 Ok(())
             }
             None if old.is_null() => self.create(place, after, path),
-            None => self.set_other(place, ValueKind::Scalar, after, path),
+            None => match (ValueKind::of(after), old) {
+                (ValueKind::Text, Value::String(old)) if place.index().is_none() => {
+                    let node = self.convert(place, old, path)?;
+                    self.set_node(place, node, None, after, path)
+                }
+                _ => self.set_other(place, ValueKind::Scalar, after, path),
+            },
         }
     }
 
@@ -204,6 +210,35 @@ impl Plan<'_> {
             Some(_) => self.clear(place),
             None => self.make_ordinarily(place, false, kind, node),
         }
+        self.tree.set(place, Some(Slot::Node(node)));
+        Ok(node)
+    }
+
+    /// Makes a text of the plain one at a key, by the change that every device would make of it.
+    pub(super) fn convert(
+        &mut self,
+        place: &Place,
+        text: &str,
+        path: &Path,
+    ) -> Result<NodeId, WriteError> {
+        let refused = || wrong_kind(path, ValueKind::Scalar, ValueKind::Text);
+        let Segment::Key(key) = &place.segment else { return Err(refused()) };
+        if text.chars().count() >= OPS_PER_CHANGE {
+            return Err(WriteError::LongText { path: path.clone(), max: OPS_PER_CHANGE });
+        }
+        let op = match self.tree.plain(place).as_slice() {
+            [] => return Err(refused()),
+            [(Value::String(held), op)] if held == text => op.clone(),
+            // Of values that people have to decide between, none is made a text: the others would be
+            // out of sight.
+            _ => return Err(WriteError::Disputed { path: path.clone() }),
+        };
+        // What this very edit wrote is in no change yet.
+        let is_new = self.written.contains(place);
+        let parent = self.tree.object(place.node);
+        let number = (!is_new).then(|| self.births.convert(parent, key, text, &op)).flatten();
+        let object = Object::Born(number.ok_or_else(refused)?);
+        let node = self.tree.add_text(object, text, place.node);
         self.tree.set(place, Some(Slot::Node(node)));
         Ok(node)
     }

@@ -113,6 +113,13 @@ impl<'a> Tree<'a> {
         self.push(object, body, self.nodes[parent].depth + 1)
     }
 
+    /// Adds a text that this edit makes with these characters in it.
+    pub(super) fn add_text(&mut self, object: Object, text: &str, parent: NodeId) -> NodeId {
+        let mut body = Text::empty();
+        body.splice(0, 0, text);
+        self.push(object, Body::Text(Some(body)), self.nodes[parent].depth + 1)
+    }
+
     pub(super) fn set(&mut self, place: &Place, slot: Option<Slot>) {
         let node = &mut self.nodes[place.node];
         match (&place.segment, &mut node.body) {
@@ -236,6 +243,23 @@ impl<'a> Tree<'a> {
     pub(super) fn held(&self, place: &Place) -> Option<Held> {
         match (&place.segment, self.known(place.node)) {
             (Segment::Key(key), Some(id)) => self.at.held(&id, key.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The plain values that Automerge has at a key, each with the operation that wrote it. Nothing if a
+    /// container or counter is there too.
+    pub(super) fn plain(&self, place: &Place) -> Vec<(Value, ObjId)> {
+        match (&place.segment, self.known(place.node)) {
+            (Segment::Key(key), Some(id)) => self.at.plain(&id, key),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What people see at a key and does not count yet.
+    pub(super) fn uncounted(&self, place: &Place) -> Option<Value> {
+        match (&place.segment, self.known(place.node)) {
+            (Segment::Key(key), Some(id)) => self.at.uncounted(&id, key).cloned(),
             _ => None,
         }
     }

@@ -252,7 +252,7 @@ mod tests {
         let chosen = choose_fields(&entries, &[], 80);
         let names: Vec<_> = chosen.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["status", "zip", "rare", "agency", "notes"]);
-        let narrow = choose_fields(&entries, &[], 20);
+        let narrow = choose_fields(&entries, &[], 21);
         assert_eq!(narrow, [Path::from("status"), Path::from("zip")]);
         let asked = ["status=done".parse().expect("a condition")];
         assert!(!choose_fields(&entries, &asked, 80).contains(&Path::from("status")));

@@ -164,6 +164,17 @@ pub enum Action {
     Touch,
 }
 
+/// What a change of nobody's made a text of, if it did: the operation that made it, and the characters.
+fn converted(ops: &[Op]) -> Option<(&Op, String)> {
+    let (made, characters) = ops.split_first()?;
+    let is_conversion = made.action == Action::MakeText && made.preds.len() == 1;
+    let character = |op: &Op| match &op.action {
+        Action::Put(Value::String(character)) => Some(character.clone()),
+        _ => None,
+    };
+    is_conversion.then(|| Some((made, characters.iter().map(character).collect::<Option<_>>()?)))?
+}
+
 /// An operation's number, and its actor by index.
 type OpId = (u64, u32);
 
@@ -269,6 +280,13 @@ impl Lineage {
             settlement: settlement.map(Box::new),
         });
         let mut written = BTreeMap::new();
+        if reserved {
+            let ops: Vec<Op> = ops.into_iter().collect();
+            let converted = converted(&ops).map(|(op, value)| (op.clone(), value));
+            ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
+            converted.into_iter().for_each(|(op, value)| self.convert(index, &op, &value));
+            return;
+        }
         ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
         for (register, written) in written {
             let (op, value, takes) = self.read_written(register, index, written);
@@ -514,6 +532,26 @@ impl Lineage {
         let write = Write { change, op, value, takes, closes, refused, settles, goes_back, floor };
         self.add_write(register, &rule, write);
         self.note_several(register);
+    }
+
+    /// Notes that a text was made of the value that it says it was made of, which therefore is seen.
+    fn convert(&mut self, change: u32, made: &Op, value: &str) {
+        let OpKey::Map(key) = &made.key else { return };
+        let Some(container) = self.container(&made.object) else { return };
+        let register = self.register_by_key.get(&(container, Key::Map(key.as_str().into())));
+        let Some(register) = register.copied() else { return };
+        let [(counter, actor)] = &made.preds[..] else { return };
+        let Some(actor) = self.actors.get(actor) else { return };
+        let (replaced, text) = ((*counter, *actor), self.changes[change as usize].actor);
+        let text = (made.counter, text);
+        let held = &mut self.registers[register as usize];
+        let is_it = |write: &Write| {
+            write.op == replaced && write.value.as_ref().is_some_and(|it| it == value)
+        };
+        if held.writes.iter().any(is_it) {
+            held.converted.insert(replaced, text);
+            self.note_several(register);
+        }
     }
 
     fn note_several(&mut self, register: u32) {

@@ -13,8 +13,8 @@ use automerge::{
 };
 use change_support::*;
 use rejoin_core::change::{
-    ACTOR_PREFIX, Birth, ContainerKind, ObjectId, RESERVED_ACTOR_BYTES, genesis, genesis_actor,
-    genesis_hash, parse,
+    ACTOR_PREFIX, Birth, ContainerKind, Conversion, ObjectId, RESERVED_ACTOR_BYTES, genesis,
+    genesis_actor, genesis_hash, parse,
 };
 use rejoin_core::{ActorId, DocumentId, Genesis};
 
@@ -300,3 +300,113 @@ fn devices_that_disagree_about_the_kind_still_merge() {
     assert_eq!(alice.doc.get_all(automerge::ROOT, "notes").unwrap().len(), 2);
     reloaded(alice.doc.document());
 }
+
+/// A value that somebody wrote as the first thing in a document, and what becomes of it.
+fn conversion(parent: ObjectId, value: &str) -> (Automerge, Conversion) {
+    let document = random_document();
+    let mut doc = Automerge::new();
+    let first = AmChange::from_bytes(genesis(&document, None)).unwrap();
+    doc.apply_changes([first]).unwrap();
+    let parent_id = match &parent {
+        ObjectId::Root => ObjId::Root,
+        ObjectId::Op { .. } => {
+            let maker = genesis_hash(&document, None);
+            let birth = Birth {
+                document,
+                parent: ObjectId::Root,
+                key: "address".into(),
+                kind: ContainerKind::Map,
+                maker,
+                maker_max_op: 0,
+            };
+            doc.apply_changes([AmChange::from_bytes(birth.encode()).unwrap()]).unwrap();
+            let (_, id) = doc.get(automerge::ROOT, "address").unwrap().unwrap();
+            id
+        }
+    };
+    let parent = match &parent_id {
+        ObjId::Root => ObjectId::Root,
+        ObjId::Id(counter, actor, _) => {
+            ObjectId::Op { counter: *counter, actor: ActorId(actor.to_bytes().to_vec()) }
+        }
+    };
+    doc.set_actor(AmActor::from(&[9; 16][..]));
+    let mut transaction = doc.transaction();
+    transaction.put(automerge::ROOT, "before", 1).unwrap();
+    transaction.put(&parent_id, "notes", value).unwrap();
+    transaction.commit_with(CommitOptions::default().with_time(7));
+    let (_, op) = doc.get(&parent_id, "notes").unwrap().unwrap();
+    let ObjId::Id(counter, actor, _) = &op else { panic!("an operation: {op}") };
+    let maker = doc.hash_for_opid(&op).unwrap();
+    let maker_max_op = doc.get_change_meta_by_hash(&maker).unwrap().max_op;
+    let conversion = Conversion {
+        document,
+        parent,
+        key: "notes".into(),
+        replaces: (*counter, ActorId(actor.to_bytes().to_vec())),
+        value: value.into(),
+        maker: rejoin_core::ChangeHash(maker.0),
+        maker_max_op,
+    };
+    (doc, conversion)
+}
+
+/// What conversions are tried on: nothing, runs of one byte, and characters of every length.
+const VALUES: [&str; 6] = ["", "a", "aab", "Gate code 4711. ", "Größe 水🛠️ e\u{301}", "ÄÄÄa"];
+
+#[test]
+fn conversions_are_what_automerge_would_write() {
+    let somewhere = ObjectId::Op { counter: 0, actor: ActorId(Vec::new()) };
+    for (parent, value) in
+        [ObjectId::Root, somewhere].iter().flat_map(|at| VALUES.map(|it| (at, it)))
+    {
+        let (doc, conversion) = conversion(parent.clone(), value);
+        let mut other = doc.fork();
+        other.set_actor(AmActor::from(conversion.actor().0.as_slice()));
+        let (_, map) = match &conversion.parent {
+            ObjectId::Root => (None, ObjId::Root),
+            ObjectId::Op { .. } => {
+                let (found, id) = other.get(automerge::ROOT, "address").unwrap().unwrap();
+                (Some(found), id)
+            }
+        };
+        let mut transaction = other.transaction();
+        let text = transaction.put_object(&map, "notes", ObjType::Text).unwrap();
+        transaction.splice_text(&text, 0, 0, value).unwrap();
+        let (hash, _) = transaction.commit_with(CommitOptions::default().with_time(0));
+        let written = other.get_change_by_hash(&hash.unwrap()).unwrap();
+        assert_eq!(written.raw_bytes(), conversion.encode(), "{value:?}");
+        assert_eq!(written.hash().0, conversion.hash().0);
+        // What it says passes the guard, and is read by anybody as the value it was.
+        let parsed = parse(&conversion.encode()).unwrap();
+        assert!(parsed.is_conversion() && !parsed.is_birth());
+        assert_eq!(parsed.ops(), conversion.ops());
+        let mut here = doc.fork();
+        here.apply_changes([AmChange::from_bytes(conversion.encode()).unwrap()]).unwrap();
+        let (_, text) = here.get(&map, "notes").unwrap().unwrap();
+        assert_eq!(here.text(&text).unwrap(), value);
+        Automerge::load(&here.save()).unwrap();
+    }
+}
+
+/// Frozen: other bytes would be another change, and devices of two versions would part.
+#[test]
+fn conversions_have_these_bytes_for_ever() {
+    let conversion = Conversion {
+        document: DocumentId([1; 16]),
+        parent: ObjectId::Op { counter: 3, actor: ActorId(vec![2; 16]) },
+        key: "notes".into(),
+        replaces: (5, ActorId(vec![1; 16])),
+        value: "Größe 11".into(),
+        maker: rejoin_core::ChangeHash([3; 32]),
+        maker_max_op: 6,
+    };
+    let hex: String = conversion.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, CONVERSION);
+}
+
+const CONVERSION: &str = "856f4a83a8be512b01b2010103030303030303030303030303030303030303030303030303030303\
+     030303031400726a014f94c5934ce78d45b958c29b48f9b665010700000210010101010101010101\
+     0101010101010110020202020202020202020202020202020c010402041104130715093402420456\
+     08570a7004710273027f0208007f0308070002070000017e000806017f056e6f746573000801087f\
+     0408017f000216022604164772c3b6c39f652031317f0108007f017f05";

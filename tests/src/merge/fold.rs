@@ -303,8 +303,10 @@ impl Fold {
         let mut asked = Vec::new();
         let candidates = self.candidates(history, place, &proper);
         let hides = history.holds_merging(place, set);
-        let says_something =
-            |at: &&usize| writes[**at].value.as_ref().is_some_and(|value| !value.is_null());
+        let says_something = |at: &&usize| {
+            let is_text_now = history.converted(&writes[**at], set).is_some();
+            writes[**at].value.as_ref().is_some_and(|value| !value.is_null()) && !is_text_now
+        };
         let hidden: Vec<_> = proper.iter().filter(|_| hides).filter(says_something).collect();
         if !hidden.is_empty() {
             let candidates = hidden.into_iter().map(written).collect();

@@ -49,6 +49,8 @@ pub struct History {
     containers: BTreeMap<OpId, (ObjType, Place)>,
     /// The texts, lists, maps and counters that every device makes alike, and where.
     births: Vec<(usize, OpId, Place)>,
+    /// The changes that made texts of values: by what wrote those, and what they were.
+    converted: BTreeMap<(OpId, String), usize>,
     /// The list item that an operation made or wrote.
     items: BTreeMap<OpId, OpId>,
     /// Deletions that left something.
@@ -177,8 +179,32 @@ impl History {
         for (op, number) in decoded.operations.iter().zip(decoded.start_op.get()..) {
             self.add_op(index, number, op);
         }
+        if reserved {
+            self.note_conversion(index, &decoded);
+        }
         self.doc.apply_changes([change]).expect("a change that fits");
         (index, true)
+    }
+
+    /// Of a change of nobody's that made a text of a value, which value.
+    fn note_conversion(&mut self, at: usize, change: &automerge::ExpandedChange) {
+        let Some((text, characters)) = change.operations.split_first() else { return };
+        let [replaced] = &text.pred.iter().collect::<Vec<_>>()[..] else { return };
+        let characters: String = characters
+            .iter()
+            .filter_map(|op| match &op.action {
+                OpType::Put(ScalarValue::Str(character)) => Some(character.as_str()),
+                _ => None,
+            })
+            .collect();
+        self.converted.insert((named(replaced), characters), at);
+    }
+
+    /// The change that made a text of a write, which holds it since, if there is one among these.
+    pub fn converted(&self, write: &Write, set: &Set) -> Option<usize> {
+        let Some(Value::String(value)) = &write.value else { return None };
+        let converted = self.converted.get(&(write.op.clone(), value.clone()));
+        converted.copied().filter(|change| set.contains(change))
     }
 
     fn add_op(&mut self, change: usize, number: u64, op: &automerge::legacy::Op) {

@@ -112,8 +112,15 @@ pub fn hidden(history: &History, fold: &Fold, set: &Set, place: &Place) -> Vec<C
             let change = &history.changes[**change];
             (change.time_s, change.hash)
         };
+        let of_value = || {
+            let mut writes = history.writes(place).iter();
+            writes.find(|write| history.converted(write, set) == Some(made.change))
+        };
         let by = match history.changes[made.change].reserved {
-            true => *made.written.iter().max_by_key(last)?,
+            true => match made.written.iter().max_by_key(last) {
+                Some(last) => *last,
+                None => of_value()?.change,
+            },
             false => made.change,
         };
         let is_asked = is_hidden && Some(&value) != read.as_ref();

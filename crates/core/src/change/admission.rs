@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use super::birth::{Birth, ObjectId, genesis_actor, genesis_hash, is_reserved};
-use super::guard::{Change, Made};
+use super::conversion::Conversion;
+use super::guard::{Change, How, Made};
 use crate::{
     ActorId, ChangeHash, CollectionName, DocumentId, Genesis, History, KnownChange, LastChange,
     SpaceName,
@@ -130,20 +131,21 @@ pub enum Refusal {
         /// The document.
         document: DocumentId,
     },
-    /// A birth that does not depend on the change that made its parent, and on that only.
+    /// A birth that does not depend on the change that made its parent, or a conversion that does not
+    /// depend on the one that wrote the value, and on that only.
     #[error(
-        "the birth of {key:?} does not build on the change that made its parent; write it with the birth Rejoin computes"
+        "what is made at {key:?} does not build on the change that it is made of; write it with the birth or conversion Rejoin computes"
     )]
     BirthParent {
-        /// The key it is born at.
+        /// The key it is made at.
         key: String,
     },
-    /// Under the reserved prefix, but not what the birth of this container must be.
+    /// Under the reserved prefix, but not what the birth or conversion of this container must be.
     #[error(
-        "it is not the birth of {key:?} that every device would write; write it with the birth Rejoin computes"
+        "it is not what every device would make at {key:?}; write it with the birth or conversion Rejoin computes"
     )]
     Birth {
-        /// The key it is born at.
+        /// The key it is made at.
         key: String,
     },
 }
@@ -238,7 +240,7 @@ fn check_author(change: &Change) -> Result<(), Refusal> {
 /// still the same change.
 fn check_reserved(change: &Change, place: &Place<'_>, deps: &[KnownChange]) -> Result<(), Refusal> {
     match change.made() {
-        Some(made) => check_birth(change, made, place, deps),
+        Some(made) => check_made(change, made, place, deps),
         None => check_genesis(change, place),
     }
 }
@@ -261,7 +263,7 @@ fn derived_from(change: &Change, place: &Place<'_>) -> Result<Genesis, Refusal> 
         .ok_or(Refusal::GenesisKey { document: *place.document })
 }
 
-fn check_birth(
+fn check_made(
     change: &Change,
     made: &Made,
     place: &Place<'_>,
@@ -270,25 +272,32 @@ fn check_birth(
     let ([maker], [known]) = (change.deps(), deps) else {
         return Err(Refusal::BirthParent { key: made.key.clone() });
     };
-    if !makes(known, &made.parent, place.document) {
-        return Err(Refusal::BirthParent { key: made.key.clone() });
-    }
-    let birth = Birth {
-        document: *place.document,
-        parent: made.parent.clone(),
-        key: made.key.clone(),
-        kind: made.kind,
-        maker: *maker,
-        maker_max_op: known.max_op,
+    let (document, parent, key) = (*place.document, made.parent.clone(), made.key.clone());
+    let (maker, maker_max_op) = (*maker, known.max_op);
+    let (made_of, hash) = match &made.how {
+        How::Born(kind) => {
+            let kind = *kind;
+            let made_of = parent.clone();
+            (made_of, Birth { document, parent, key, kind, maker, maker_max_op }.hash())
+        }
+        How::Converted(replaces, value) => {
+            let made_of = ObjectId::Op { counter: replaces.0, actor: replaces.1.clone() };
+            let (replaces, value) = (replaces.clone(), value.clone());
+            let conversion =
+                Conversion { document, parent, key, replaces, value, maker, maker_max_op };
+            (made_of, conversion.hash())
+        }
     };
-    if birth.hash() == change.hash() {
-        Ok(())
-    } else {
+    if !makes(known, &made_of, place.document) {
+        Err(Refusal::BirthParent { key: made.key.clone() })
+    } else if hash != change.hash() {
         Err(Refusal::Birth { key: made.key.clone() })
+    } else {
+        Ok(())
     }
 }
 
-/// Whether a change made an object. The root counts as made by the genesis.
+/// Whether a change made an object, or wrote a value. The root counts as made by the genesis.
 fn makes(maker: &KnownChange, object: &ObjectId, document: &DocumentId) -> bool {
     match object {
         ObjectId::Root => maker.actor == genesis_actor(document),

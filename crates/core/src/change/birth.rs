@@ -17,14 +17,14 @@ use super::layout::{
 use super::ops::{COUNTER_BYTE, MAKE_LIST, MAKE_MAP, MAKE_TEXT, NULL, PUT};
 use crate::{ActorId, ChangeHash, DocumentId, Genesis};
 
-/// First bytes of every actor that makes a genesis or a birth. Nobody else may use an actor with
+/// First bytes of every actor that makes a genesis, birth or conversion. Nobody else may use an actor with
 /// them, and Automerge never draws one: its own have 16 bytes.
 pub const ACTOR_PREFIX: [u8; 4] = [0x00, b'r', b'j', 0x01];
 
 /// Bytes of such an actor: the prefix and half a SHA-256.
 pub const RESERVED_ACTOR_BYTES: usize = 20;
 
-/// Whether an actor is one that only genesis and birth changes may have.
+/// Whether an actor is one that only genesis, birth and conversion changes may have.
 pub fn is_reserved(actor: &ActorId) -> bool {
     is_reserved_bytes(&actor.0)
 }
@@ -208,7 +208,7 @@ fn one_number(value: u64) -> Vec<u8> {
 
 /// Prefix and the first half of a SHA-256 over `parts`, each behind its length, so that no two
 /// lists of parts are hashed as the same bytes.
-fn reserved_actor(parts: &[&[u8]]) -> ActorId {
+pub(super) fn reserved_actor(parts: &[&[u8]]) -> ActorId {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u32).to_be_bytes());

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{ActorId, ChangeHash};
 
-/// A change about to be written. Only what genesis and birth changes need: sequence number 1, time
+/// A change about to be written. Only what genesis, birth and conversion changes need: sequence number 1, time
 /// 0, no author.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
@@ -81,6 +81,61 @@ pub(super) fn one_row(value: &[u8]) -> Vec<u8> {
     leb(&mut column, -1);
     column.extend_from_slice(value);
     column
+}
+
+/// A column of values, as runs of one value, literal runs of different ones, and runs of none. One
+/// without any value is empty. As Automerge writes them.
+pub(super) fn runs<T: PartialEq>(
+    values: impl Iterator<Item = Option<T>>,
+    write: impl Fn(&mut Vec<u8>, &T),
+) -> Vec<u8> {
+    let mut alike: Vec<(Option<T>, usize)> = Vec::new();
+    for value in values {
+        match alike.last_mut() {
+            Some((last, count)) if *last == value => *count += 1,
+            _ => alike.push((value, 1)),
+        }
+    }
+    let mut column = Vec::new();
+    if alike.iter().all(|(value, _)| value.is_none()) {
+        return column;
+    }
+    let mut rest = alike.as_slice();
+    while let Some(((value, count), after)) = rest.split_first() {
+        match value {
+            None => {
+                leb(&mut column, 0);
+                uleb(&mut column, *count as u64);
+                rest = after;
+            }
+            Some(value) if *count > 1 => {
+                leb(&mut column, *count as i64);
+                write(&mut column, value);
+                rest = after;
+            }
+            Some(_) => {
+                let literal =
+                    rest.iter().take_while(|(value, count)| value.is_some() && *count == 1);
+                let literal: Vec<&T> = literal.filter_map(|(value, _)| value.as_ref()).collect();
+                leb(&mut column, -(literal.len() as i64));
+                literal.iter().for_each(|value| write(&mut column, value));
+                rest = &rest[literal.len()..];
+            }
+        }
+    }
+    column
+}
+
+/// A column of numbers, each as what it is more than the one before.
+pub(super) fn deltas(values: impl IntoIterator<Item = Option<u64>>) -> Vec<u8> {
+    let mut before = 0;
+    let deltas = values.into_iter().map(|value| {
+        let value = value?.cast_signed();
+        let delta = value - before;
+        before = value;
+        Some(delta)
+    });
+    runs(deltas, |out, delta| leb(out, *delta))
 }
 
 pub(super) fn prefixed(out: &mut Vec<u8>, bytes: &[u8]) {

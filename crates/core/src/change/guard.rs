@@ -30,16 +30,25 @@ pub struct Change {
     time: i64,
     message: Option<String>,
     has_author: bool,
-    /// Set only under the actor prefix of births.
+    /// Set only under the actor prefix of births and conversions.
     made: Option<Made>,
 }
 
-/// What a change that could be a birth makes.
+/// What a change that could be a birth or a conversion makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Made {
     pub(super) parent: ObjectId,
     pub(super) key: String,
-    pub(super) kind: ContainerKind,
+    pub(super) how: How,
+}
+
+/// How it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    /// Where nothing was.
+    Born(ContainerKind),
+    /// Of a plain value: the operation that wrote it, and the value.
+    Converted((u64, ActorId), String),
 }
 
 /// Checks one change chunk, raw or deflated, and describes it.
@@ -142,7 +151,12 @@ impl Change {
 
     /// Whether it has the shape of a birth. One that was admitted made its container.
     pub fn is_birth(&self) -> bool {
-        self.made.is_some()
+        self.made.as_ref().is_some_and(|made| matches!(made.how, How::Born(_)))
+    }
+
+    /// Whether it has the shape of a conversion. One that was admitted made its text.
+    pub fn is_conversion(&self) -> bool {
+        self.made.as_ref().is_some_and(|made| matches!(made.how, How::Converted(..)))
     }
 
     /// The natural key a genesis states; none for other changes and for documents without one.
@@ -241,16 +255,24 @@ fn read_author(footer: &[u8]) -> Result<bool, GuardError> {
     }
 }
 
-/// What a change of one operation makes, if it makes one container.
+/// What a change makes, if it makes one container where nothing was, or a text in the place of something.
+/// Whether the rest of it is as it must be, the hash tells.
 fn read_made(ops: &Summary<'_>, actors: &[&[u8]]) -> Option<Made> {
-    let write = ops.first.filter(|_| ops.count == 1)?;
+    let write = ops.first?;
+    let actor = |index: usize| Some(ActorId(actors.get(index)?.to_vec()));
+    let how = match write.pred {
+        None if ops.count == 1 => How::Born(container_kind(&write)?),
+        Some((counter, index)) if write.action == MAKE_TEXT => {
+            let value = std::str::from_utf8(ops.values).ok()?;
+            How::Converted((counter, actor(index)?), value.to_owned())
+        }
+        _ => return None,
+    };
     let parent = match write.object {
         None => ObjectId::Root,
-        Some((counter, actor)) => {
-            ObjectId::Op { counter, actor: ActorId(actors.get(actor)?.to_vec()) }
-        }
+        Some((counter, index)) => ObjectId::Op { counter, actor: actor(index)? },
     };
-    Some(Made { parent, key: write.key.to_owned(), kind: container_kind(&write)? })
+    Some(Made { parent, key: write.key.to_owned(), how })
 }
 
 fn container_kind(write: &MapWrite<'_>) -> Option<ContainerKind> {

@@ -6,16 +6,16 @@ use crate::limits::CHANGE_COLUMNS_MAX;
 
 pub(super) const OBJECT_ACTOR: u32 = 0x01;
 pub(super) const OBJECT_COUNTER: u32 = 0x02;
-const KEY_ACTOR: u32 = 0x11;
-const KEY_COUNTER: u32 = 0x13;
+pub(super) const KEY_ACTOR: u32 = 0x11;
+pub(super) const KEY_COUNTER: u32 = 0x13;
 pub(super) const KEY_TEXT: u32 = 0x15;
 pub(super) const INSERT: u32 = 0x34;
 pub(super) const ACTION: u32 = 0x42;
 pub(super) const VALUE_META: u32 = 0x56;
 pub(super) const VALUE: u32 = 0x57;
 pub(super) const PRED_COUNT: u32 = 0x70;
-const PRED_ACTOR: u32 = 0x71;
-const PRED_COUNTER: u32 = 0x73;
+pub(super) const PRED_ACTOR: u32 = 0x71;
+pub(super) const PRED_COUNTER: u32 = 0x73;
 const EXPAND: u32 = 0x94;
 const MARK_NAME: u32 = 0xa5;
 
@@ -67,6 +67,12 @@ impl<'a> Layout<'a> {
             *content = reader.take(len, "columns")?;
         }
         Ok(Self(contents))
+    }
+
+    /// The bytes of all values, whatever their types.
+    pub(super) fn values(&self) -> &'a [u8] {
+        let place = SPECS.iter().position(|spec| *spec == VALUE);
+        place.map_or(&[], |place| self.0[place])
     }
 
     /// The columns, in the order of [`SPECS`].

@@ -8,7 +8,7 @@
 //!    hash, and the document cannot be loaded again. A [`GuardError`] is final.
 //! 2. **Admission**, [`admit`], holds the change against what is known of its document through
 //!    [`History`](crate::History): dependencies, sequence numbers, operation counters, and the
-//!    exact bytes of every genesis and birth. A [`Refusal`] says what to do.
+//!    exact bytes of every genesis, birth and conversion. A [`Refusal`] says what to do.
 //!
 //! ```
 //! # use rejoin_core::change::{Admission, Place, admit, genesis, parse};
@@ -39,13 +39,14 @@
 //! predecessors that do not exist, which only the document can tell: Automerge panics on the one,
 //! and applies the other but cannot load what it then saves.
 //!
-//! [`genesis`] and [`Birth`] are the changes Rejoin writes itself, byte for byte alike on every
+//! [`genesis`], [`Birth`] and [`Conversion`] are the changes Rejoin writes itself, byte for byte alike on every
 //! device. A snapshot, which holds a whole document, passes [`check_snapshot`] instead.
 
 mod admission;
 mod birth;
 mod chunk;
 mod columns;
+mod conversion;
 mod encode;
 mod error;
 mod guard;
@@ -61,6 +62,7 @@ pub use birth::{
     genesis_hash, is_reserved, is_reserved_bytes,
 };
 pub use chunk::{ChunkKind, chunks, hash_of};
+pub use conversion::Conversion;
 pub use error::GuardError;
 pub use guard::{AUTHOR_BYTES_MAX, Change, is_storable_time, parse};
 pub(crate) use reader::Reader;

@@ -28,11 +28,13 @@ pub(super) struct Summary<'a> {
     pub(super) count: u64,
     /// How deep the maps, lists and texts that it makes stand inside each other.
     pub(super) depth: usize,
-    /// The first operation, if it writes at a map key where it saw nothing.
+    /// The first operation, if it writes at a map key where it saw nothing or one thing.
     pub(super) first: Option<MapWrite<'a>>,
+    /// The bytes of all values.
+    pub(super) values: &'a [u8],
 }
 
-/// An operation that writes at a map key and overwrites nothing.
+/// An operation that writes at a map key and overwrites nothing, or one thing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MapWrite<'a> {
     /// Counter and actor index of the map; the root has none.
@@ -41,6 +43,8 @@ pub(super) struct MapWrite<'a> {
     pub(super) action: u64,
     pub(super) value_meta: u64,
     pub(super) value: &'a [u8],
+    /// Counter and actor index of what it overwrites.
+    pub(super) pred: Option<(u64, usize)>,
 }
 
 /// Reads every row of every column.
@@ -71,7 +75,8 @@ pub(super) fn check<'a>(
     }
     rows.finish(scope.row)?;
     if scope.used.iter().skip(1).all(|used| *used) {
-        Ok(Summary { count: scope.row, depth: scope.nesting.deepest, first })
+        let values = layout.values();
+        Ok(Summary { count: scope.row, depth: scope.nesting.deepest, first, values })
     } else {
         Err(GuardError::ActorsOrder)
     }
@@ -230,7 +235,7 @@ impl<'a> Rows<'a> {
         let key = self.next_key(scope)?;
         let insert = self.insert.next_row()?.ok_or(GuardError::RowsDiffer { column: "insert" })?;
         let (value_meta, value) = self.next_value(action, scope)?;
-        let preds = self.next_preds(scope)?;
+        let (preds, pred) = self.next_preds(scope)?;
         let expand = self.expand.next_row()?.unwrap_or(false);
         let mark = self.mark_name.next_or_null()?;
         let plain = !insert && !expand && mark.is_none();
@@ -247,8 +252,8 @@ impl<'a> Rows<'a> {
             scope.nesting.make(object, scope.counter);
         }
         match key {
-            Key::Map(key) if plain && preds == 0 => {
-                Ok(Some(MapWrite { object, key, action, value_meta, value }))
+            Key::Map(key) if plain && preds < 2 => {
+                Ok(Some(MapWrite { object, key, action, value_meta, value, pred }))
             }
             _ => Ok(None),
         }
@@ -292,16 +297,19 @@ impl<'a> Rows<'a> {
         if is_value(kind, bytes)? { Ok((meta, bytes)) } else { scope.impossible("value") }
     }
 
-    /// How many operations this one overwrites. They stand in the order of their counters, then
+    /// How many operations this one overwrites, and the last of them. They stand in the order of their counters, then
     /// actors; otherwise a saved document gets them back in another order, and another hash.
-    fn next_preds(&mut self, scope: &mut Scope<'_>) -> Result<u64, GuardError> {
+    fn next_preds(
+        &mut self,
+        scope: &mut Scope<'_>,
+    ) -> Result<(u64, Option<(u64, usize)>), GuardError> {
         let count = self.pred_count.next_value()?;
         self.preds = self.preds.saturating_add(count);
         if self.preds > CHANGE_ROWS_MAX {
             let (column, rows) = ("predecessor", self.preds);
             return Err(GuardError::Rows { column, rows, max: CHANGE_ROWS_MAX });
         }
-        let mut last = None;
+        let (mut last, mut found) = (None, None);
         for _ in 0..count {
             let id = (self.pred_actor.next_or_null()?, self.pred_counter.next_or_null()?);
             let (Some(actor), Some(counter)) = id else { return scope.impossible("predecessor") };
@@ -311,9 +319,9 @@ impl<'a> Rows<'a> {
             if last >= pred {
                 return scope.impossible("order of predecessors");
             }
-            last = pred;
+            (last, found) = (pred, Some((counter, index)));
         }
-        Ok(count)
+        Ok((count, found))
     }
 
     /// Checks that no column goes on after the last operation.
@@ -341,7 +349,8 @@ const BOOLEAN_TRUE: u64 = 2;
 const UNSIGNED: u64 = 3;
 const SIGNED: u64 = 4;
 const FLOAT: u64 = 5;
-const TEXT: u64 = 6;
+/// The type of a value that is text.
+pub(super) const TEXT: u64 = 6;
 const COUNTER: u64 = 8;
 const TIMESTAMP: u64 = 9;
 

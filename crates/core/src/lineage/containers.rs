@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::register::Register;
 use super::{Candidate, Lineage, OpId, Question};
 use crate::change::ObjectId;
 
@@ -98,13 +99,14 @@ impl Lineage {
         let hidden =
             hidden.chain(register.discarded.iter().filter(|made| self.is_overlooked(made)));
         let mut candidates: Vec<_> =
-            hidden.filter_map(|made| self.hidden_container(made)).collect();
+            hidden.filter_map(|made| self.hidden_container(register, made)).collect();
         candidates.sort_by_key(|(candidate, _)| candidate.change);
         candidates
     }
 
-    /// A container in which nobody ever wrote hides nothing.
-    fn hidden_container(&self, made: &Made) -> Option<(Candidate, ObjectId)> {
+    /// A container in which nobody ever wrote hides nothing. A text that was made of a value holds what
+    /// that one's author wrote.
+    fn hidden_container(&self, at: &Register, made: &Made) -> Option<(Candidate, ObjectId)> {
         let (written, value) = match &made.holds {
             Holds::Container(container) => {
                 let touched = self.containers[*container as usize].touched.iter();
@@ -115,6 +117,10 @@ impl Lineage {
                 (written, Some(Value::from(*count)))
             }
         };
+        let of_text = |(replaced, text): (&OpId, &OpId)| (*text == made.op).then_some(*replaced);
+        let converted = at.converted.iter().find_map(of_text);
+        let write = at.writes.iter().find(|write| Some(write.op) == converted);
+        let written = written.or(write.map(|write| write.change));
         // A birth says nothing of who wrote, or when.
         let is_birth = self.changes[made.change as usize].reserved;
         let by = if is_birth { written? } else { written.and(Some(made.change))? };

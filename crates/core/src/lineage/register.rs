@@ -1,6 +1,6 @@
 //! One field: its writes, which of them close which, and which are open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -24,6 +24,9 @@ pub(super) struct Register {
     pub(super) merging: Vec<Made>,
     /// The operations that ever made one in it.
     pub(super) made: BTreeSet<OpId>,
+    /// The writes whose values texts were made of, which hold them since, by operation; and those
+    /// texts.
+    pub(super) converted: BTreeMap<OpId, OpId>,
     /// Those that a decision deleted as nobody saw them, and that nothing else took the place of.
     pub(super) discarded: Vec<Made>,
     /// Those decisions.
@@ -96,6 +99,7 @@ impl Register {
             open,
             merging,
             made: BTreeSet::new(),
+            converted: BTreeMap::new(),
             discarded,
             discards,
             lost_merging,
@@ -133,8 +137,10 @@ impl Register {
     /// The open values that a container or counter hides.
     pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
         let open = if self.merging.is_empty() { &[][..] } else { &self.open[..] };
-        let says_something =
-            |write: &Write| write.value.as_ref().is_some_and(|value| !value.is_null());
+        let says_something = |write: &Write| {
+            write.value.as_ref().is_some_and(|value| !value.is_null())
+                && !self.converted.contains_key(&write.op)
+        };
         open.iter().copied().filter(move |open| says_something(&self.writes[*open as usize]))
     }
 }

@@ -24,7 +24,7 @@ pub struct Unfit {
     pub misfits: Vec<Misfit>,
 }
 
-/// The document and the first of what does not fit: `jobs 7: starts_at is not a time`.
+/// The document and the first of what does not fit: `jobs 7: starts_at: it is not a time`.
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { collection, document, key, misfits } = self;

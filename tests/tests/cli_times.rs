@@ -74,7 +74,7 @@ fn what_nobody_can_read_as_a_time_is_told_wherever_people_look() {
                2,ana,5/4/2026 9:30 AM,5/4/2026 10:30 AM\n3,ana,,\n";
     desk.write("us.csv", csv);
     let told = desk.text("import us.csv --collection jobs --key id");
-    assert!(told.contains("starts_at: starts_at is not a time"), "{told}");
+    assert!(told.contains("starts_at: it is not a time"), "{told}");
     assert!(told.contains("2 rows (lines 2, 3)"), "{told}");
 
     let summary = "3 documents hold what does not fit the schema: jobs 1, jobs 2, jobs 9";

@@ -44,9 +44,10 @@ fn shown(time_ms: i64, zone: Zone) -> Option<String> {
 
 /// What people call the time of a zone, to stand behind a time.
 fn named(time_ms: i64, zone: Zone) -> String {
-    match zone == Zone::UTC {
-        true => "Z".to_owned(),
-        false => format!(" {}", zone.abbreviation(time_ms).unwrap_or_else(|| zone.to_string())),
+    match zone.abbreviation(time_ms) {
+        // Zones of several names are UTC's.
+        Some(name) if name == "UTC" => "Z".to_owned(),
+        name => format!(" {}", name.unwrap_or_else(|| zone.to_string())),
     }
 }
 

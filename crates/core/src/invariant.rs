@@ -67,9 +67,7 @@ pub enum FaultyBooking {
     #[error("it ends before it starts; correct one of the two times")]
     EndsBeforeStart,
     /// A field holds something else than a time.
-    #[error(
-        "{field} is not a time; write it like 2026-05-04T09:30, or 2026-05-04 for the whole day"
-    )]
+    #[error("it is not a time; write it like 2026-05-04T09:30, or 2026-05-04 for the whole day")]
     NotATime {
         /// Which field.
         field: Path,

@@ -27,7 +27,7 @@ impl std::str::FromStr for TimeFormat {
 /// How times are written in the columns of a file.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    /// The form of each field that is one.
+    /// The forms of each field that is one, tried in this order.
     forms: Vec<(String, String)>,
 }
 
@@ -42,7 +42,7 @@ impl Times {
             });
             match named {
                 Some((Column::Text(field), form)) => {
-                    times.forms.insert(0, (field.clone(), form.to_owned()));
+                    times.forms.push((field.clone(), form.to_owned()));
                 }
                 Some(_) => bail!("--time-format {text}: this column holds no times"),
                 None => times.of_schema(text, header, schema)?,
@@ -73,12 +73,11 @@ impl Times {
     /// A cell that is not in its form.
     pub(super) fn read(&self, cells: &mut [(String, Cell)]) -> Result<()> {
         for (name, cell) in cells {
-            let Some((_, form)) = self.forms.iter().find(|(field, _)| field == name) else {
-                continue;
-            };
-            if let Cell::Text(text) = cell {
-                let Some(time) = read(text.trim(), form) else {
-                    bail!("{name}: {text:?} is not a time in the form {form}");
+            let forms = || self.forms.iter().filter(|(field, _)| field == name).map(|(_, it)| it);
+            if let (Cell::Text(text), true) = (cell, forms().next().is_some()) {
+                let Some(time) = forms().find_map(|form| read(text.trim(), form)) else {
+                    let forms: Vec<&str> = forms().map(String::as_str).collect();
+                    bail!("{name}: {text:?} is not a time in the form {}", forms.join(" or "));
                 };
                 *text = time;
             }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use rejoin_tests::merge;
 
 /// What histories must be full of, or they prove nothing.
-const FOUND: [&str; 13] = [
+const FOUND: [&str; 16] = [
     "conflicts",
+    "conversions",
+    "corrections",
     "disagreements",
     "folds",
     "hidden containers",
@@ -20,6 +22,7 @@ const FOUND: [&str; 13] = [
     "schema changes",
     "settled",
     "steps back",
+    "values that do not count",
 ];
 
 /// Plays the histories of consecutive seeds. A failure says how to play it again.

@@ -71,7 +71,16 @@ impl Checker {
             at.check_blame(device)?;
             self.check_view(&at, device, &read)?;
             device.catch_up();
-            at.check_stored(device, &read.value, &counted(at.history, at.fold, at.set))?;
+            let counted = counted(at.history, at.fold, at.set);
+            at.check_stored(device, &read.value, &counted)?;
+            let often = [
+                ("values that do not count", u64::from(counted != read.value)),
+                ("conversions", at.history.conversions(at.set)),
+                ("corrections", at.fold.corrections(at.history, at.set)),
+            ];
+            for (what, often) in often {
+                *self.found.entry(what).or_default() += often;
+            }
             self.expect_reviews(&at, &read, &mut rows);
         }
         self.folds.insert(device.known[SCHEMA].clone(), folds);

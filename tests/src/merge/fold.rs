@@ -293,6 +293,22 @@ impl Fold {
             .collect()
     }
 
+    /// How many of these changes took back a step in an order that their author had made.
+    pub fn corrections(&self, history: &History, set: &Set) -> u64 {
+        let mut corrections = 0;
+        for place in history.places() {
+            let Rule::Order(order) = self.rule(history, place) else { continue };
+            let writes = history.writes(place);
+            let at = |write: usize| place_in(order, &writes[write].value);
+            for write in (0..writes.len()).filter(|it| set.contains(&writes[*it].change)) {
+                let judged = &self.judged[place][write];
+                let is_back = judged.closes.iter().any(|closed| at(*closed) > at(write));
+                corrections += u64::from(is_back && judged.settles.is_none());
+            }
+        }
+        corrections
+    }
+
     /// What people are asked about a field.
     pub fn asked(&self, history: &History, place: &Place, set: &Set) -> Vec<Asked> {
         let writes = history.writes(place);

@@ -200,6 +200,11 @@ impl History {
         self.converted.insert((named(replaced), characters), at);
     }
 
+    /// How many texts were made of values by these changes.
+    pub fn conversions(&self, set: &Set) -> u64 {
+        self.converted.values().filter(|change| set.contains(change)).count() as u64
+    }
+
     /// The change that made a text of a write, which holds it since, if there is one among these.
     pub fn converted(&self, write: &Write, set: &Set) -> Option<usize> {
         let Some(Value::String(value)) = &write.value else { return None };

@@ -243,6 +243,12 @@ impl Engine {
         // Of what a changed schema left behind only some may have been derived anew.
         engine.behind.extend(view.stale()?);
         engine.derives_anew = view.is_derived_otherwise()?;
+        if engine.derives_anew && engine.behind.is_empty() {
+            let txn = engine.store.write()?;
+            txn.put_derived()?;
+            txn.commit()?;
+            engine.derives_anew = false;
+        }
         drop(view);
         engine.recount(None)?;
         Ok(engine)

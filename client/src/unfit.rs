@@ -6,6 +6,7 @@ use rejoin_core::schema::Misfit;
 use rejoin_core::{CollectionName, DocumentId};
 
 use crate::collection::Collection;
+use crate::document::Document;
 use crate::engine::EditError;
 use crate::replica::Space;
 
@@ -61,5 +62,17 @@ impl Collection {
         let mut unfit = self.space().unfit().await?;
         unfit.retain(|document| document.collection == *self.name());
         Ok(unfit)
+    }
+}
+
+impl Document {
+    /// What in the document does not fit its schema, at most 16 of it.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn misfits(&self) -> Result<Vec<Misfit>, EditError> {
+        // A value that is behind would say what was.
+        self.read().await?;
+        Ok(self.replica().read(|view| view.misfits(&self.id()))?)
     }
 }

@@ -46,6 +46,7 @@ pub(crate) use decide::{decide, found, object};
 use gather::gather;
 use plan::Plan;
 use rejoin_core::Path;
+pub(crate) use set::may_convert;
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.
@@ -130,14 +131,14 @@ pub enum WriteError {
         /// What the edit needs.
         wanted: ValueKind,
     },
-    /// People have to decide between several values, of which none can become a text meanwhile.
-    #[error("{} has several values, and people have to decide between them; settle its review first", named(.path))]
-    Disputed {
+    /// Several values stand there that were written at once, of which none can become a text.
+    #[error("{} holds several values that were written at once; settle its review, or set it to one value, first", named(.path))]
+    Several {
         /// Where.
         path: Path,
     },
     /// A plain value is too long to become a text at once.
-    #[error("{} is a plain value of {max} characters or more, which cannot become a text; keep what is new in another field", named(.path))]
+    #[error("{} is a plain value of {max} characters or more, which cannot become a text; set it to a shorter one first", named(.path))]
     LongText {
         /// Where.
         path: Path,

@@ -5,7 +5,9 @@ use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::store::ReviewKind;
 use rejoin::{CollectionName, DocumentId, EditError, Op, SpaceName, WriteError};
 use rejoin_core::Genesis;
+use rejoin_core::change::{Conversion, ObjectId};
 use rejoin_core::schema::{Rule, Schema};
+use rejoin_core::wire::{Changes, Frame};
 use rejoin_tests::meeting::Meeting;
 use rejoin_tests::processes::Desk;
 use serde_json::{Value, json};
@@ -125,10 +127,10 @@ fn of_values_that_people_have_to_decide_between_none_becomes_a_text() {
     meeting.edit(1, vec![set(json!("taken"))]);
     sync(&mut meeting);
     let refused = meeting.replicas[0].turn(0, 0, vec![append("!")]).unwrap().remove(0);
-    let Err(EditError::Write(error @ WriteError::Disputed { .. })) = refused else {
+    let Err(EditError::Write(error @ WriteError::Several { .. })) = refused else {
         panic!("it was taken: {refused:?}")
     };
-    assert!(error.to_string().contains("settle its review first"), "{error}");
+    assert!(error.to_string().contains("settle its review"), "{error}");
     assert_eq!(asked(&meeting, 0), [ReviewKind::FieldConflict]);
     // What is no text, and what is in a list, stays what it is.
     let mut meeting = with_notes(json!(5));
@@ -136,6 +138,61 @@ fn of_values_that_people_have_to_decide_between_none_becomes_a_text() {
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("holds a plain value where a text is wanted"), "{error}");
     assert!(!error.contains("remove"), "no advice that loses what is there: {error}");
+}
+
+#[test]
+fn equal_values_become_one_text() {
+    let mut meeting = with_notes(json!("free"));
+    // As where two import one file.
+    meeting.edit(0, vec![set(json!("Gate code 4711. "))]);
+    meeting.edit(1, vec![set(json!("Gate code 4711. "))]);
+    sync(&mut meeting);
+    assert_eq!(asked(&meeting, 0), []);
+    meeting.edit(0, vec![append("Ring twice.")]);
+    sync(&mut meeting);
+    for replica in 0..2 {
+        assert_eq!(notes(&mut meeting, replica), "Gate code 4711. Ring twice.");
+        assert_eq!(asked(&meeting, replica), []);
+    }
+}
+
+/// Nobody's name stands beside a conversion, so one that is of another value than it says is not seen.
+#[test]
+fn a_text_that_is_of_another_value_than_it_says_is_seen_by_nobody() {
+    let mut meeting = with_notes(json!("paid: no"));
+    let view = meeting.replicas[0].store().read().unwrap();
+    let row = view.document(&id()).unwrap().unwrap();
+    let chunks = view.changes(&id(), 0).unwrap();
+    let change = rejoin_core::change::parse(&chunks.last().unwrap().1).unwrap();
+    assert_eq!(row.heads, [change.hash()]);
+    let forged = Conversion {
+        document: id(),
+        parent: ObjectId::Root,
+        key: "notes".to_owned(),
+        replaces: (change.start_op(), change.actor().clone()),
+        value: "paid: yes".to_owned(),
+        maker: change.hash(),
+        maker_max_op: change.max_op(),
+    };
+    drop(view);
+    meeting.connect(0);
+    meeting.settle(0);
+    let changes = Changes {
+        space: 0,
+        document: id(),
+        collection: CollectionName::new("jobs").unwrap(),
+        piece: None,
+        changes: vec![forged.encode().into()],
+        position: None,
+        more: None,
+    };
+    meeting.replicas[0].handle_message(&Frame::Changes(changes).encode()).unwrap();
+    meeting.replicas[0].turn(1, 1, Vec::new()).unwrap();
+    assert_eq!(notes(&mut meeting, 0), "paid: no");
+    let view = meeting.replicas[0].store().read().unwrap();
+    let stored: Value = serde_json::from_slice(&view.value(&id()).unwrap().unwrap().json).unwrap();
+    assert_eq!(stored["notes"], "paid: no");
+    assert_eq!(view.document(&id()).unwrap().unwrap().heads, [forged.hash()], "it did come");
 }
 
 #[test]
@@ -156,6 +213,15 @@ fn what_the_schema_says_is_a_text_is_written_as_one() {
     assert_eq!(notes(&mut meeting, 0), "New gate code 4711. Ring twice. ");
     assert_eq!(notes(&mut meeting, 1), "New gate code 4711. Ring twice. ");
     assert_eq!(asked(&meeting, 0), []);
+    // The same first words are there once, and different ones are asked about.
+    let first = |key: &str, words: &str| {
+        let ops = vec![Op::Set { path: "notes".into(), before: None, after: json!(words) }];
+        edit("jobs", key, Content::Ops { base: None, ops })
+    };
+    meeting.edit(0, vec![first("2", "Dog!"), first("3", "Dog!")]);
+    meeting.edit(1, vec![first("2", "Dog!"), first("3", "Cat!")]);
+    sync(&mut meeting);
+    assert_eq!(asked(&meeting, 1), [ReviewKind::FieldConflict]);
 }
 
 #[test]
@@ -175,7 +241,5 @@ fn at_a_desk_imported_notes_are_appended_to_and_imported_again() {
     let again = desk.json("import b.csv --collection jobs --key id");
     assert_eq!((&again["changed"], &again["unchanged"]), (&json!(1), &json!(1)), "{again}");
     assert_eq!(desk.json("get jobs 1")["value"]["notes"], "Gate code 4712. Ring twice.");
-    let refused = desk.refused("append jobs 1 floor !");
-    assert!(!refused.contains("remove it"), "{refused}");
     assert_eq!(desk.json("reviews"), json!([]));
 }

@@ -54,7 +54,8 @@ pub(super) fn derive(
     let lineage = document.lineage(id, schema)?;
     let mut standings = lineage.standings();
     let effective = Effective::seen(lineage, &standings);
-    let counts = |standing: &Standing| standing.value == standing.agreed;
+    let counts =
+        |standing: &Standing| standing.holds_container || standing.value == standing.agreed;
     let uncounted = (!standings.iter().all(counts)).then(|| Uncounted {
         agreed: Effective::agreed(lineage, &standings),
         for_edit: Effective::for_edit(lineage, &standings),

@@ -2,11 +2,10 @@
 
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
-use rejoin_core::invariant::look_up;
 use rejoin_core::lineage::{Marks, Question};
-use rejoin_core::schema::{ANY, Rule, Schema};
+use rejoin_core::schema::{Rule, Schema};
 use rejoin_core::{
-    ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, Segment, SpaceName,
+    ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, SpaceName,
 };
 use serde_json::{Map, Value, json};
 
@@ -17,8 +16,8 @@ use super::reviews::{check_right, settle_review};
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, ImportedRow, OutboxRow};
-use crate::value::Effective;
-use crate::write::{WriteOptions, older_heads, write};
+use crate::value::{At, Effective};
+use crate::write::{WriteOptions, may_convert, older_heads, write};
 
 /// One edit of one document.
 #[derive(Debug, Clone)]
@@ -217,7 +216,10 @@ impl Engine {
         if matches!(edit.content, Content::Fields(_) | Content::Row(_)) {
             ops.retain(|op| !is_said_already(op, &derived, edit.author.as_ref()));
         }
-        obey_texts(&mut ops, &schema, || derived.value_for_edit(document));
+        obey_texts(&mut ops, &schema, |path, text| {
+            let at = At::new(&document.doc, None, document.marks());
+            base.is_none() && may_convert(at.with(derived.effective_for_edit()), path, text)
+        });
         // A document that is being made has no reviews.
         let may_be_reviewed = row.next > 0 && !ops.is_empty();
         if let Some(outcome) = written.row.as_deref_mut().filter(|_| may_be_reviewed) {
@@ -368,60 +370,29 @@ fn check_writers(schema: &Schema, role: Option<&str>, ops: &[Op]) -> Result<(), 
     Ok(())
 }
 
-/// Writes as texts what the schema says are texts, where a plain text or nothing is. `current` gives what
-/// the document holds.
-fn obey_texts(ops: &mut [Op], schema: &Schema, current: impl Fn() -> Value) {
+/// Writes into texts what the schema says are texts. A plain one that is there becomes one by that; the
+/// first words of a field stay plain until somebody changes them, as two who write the same first words
+/// would have them twice. `may_convert` says whether what is at a place can become a text.
+fn obey_texts(ops: &mut [Op], schema: &Schema, may_convert: impl Fn(&Path, &str) -> bool) {
     if !schema.fields.values().any(|field| field.merge == Rule::Text) {
         return;
     }
-    let mut read = None;
     for op in ops {
-        let (path, value) = match op {
-            Op::Set { path, after, .. } => (path.clone(), after),
-            Op::Insert { path, value, index } => (path.join(*index), value),
-            _ => continue,
-        };
-        let current = |path: &Path| {
-            let current = read.get_or_insert_with(&current);
-            look_up(current, path).cloned()
-        };
-        as_texts(path, value, schema, current);
-    }
-}
-
-/// A place as schemas name it: any item of a list is `*`.
-fn pattern(path: &Path) -> Path {
-    let any = |segment: &Segment| match segment {
-        Segment::Key(key) => Segment::Key(key.clone()),
-        Segment::Index(_) => Segment::Key(ANY.to_owned()),
-    };
-    path.segments().iter().map(any).collect()
-}
-
-fn as_texts(
-    path: Path,
-    value: &mut Value,
-    schema: &Schema,
-    mut current: impl FnMut(&Path) -> Option<Value>,
-) {
-    let mut places = vec![(path, value)];
-    while let Some((path, value)) = places.pop() {
-        match value {
-            Value::String(text) if *schema.rule(&pattern(&path)) == Rule::Text => {
-                // Something else is kept until somebody corrects it.
-                let may_be_text = |held: Value| held.is_null() || held.is_string();
-                if current(&path).is_none_or(may_be_text) {
-                    *value = json!({ "$text": text });
+        let Op::Set { path, after, .. } = op else { continue };
+        let mut places = vec![(path.clone(), after)];
+        while let Some((path, value)) = places.pop() {
+            match value {
+                Value::String(text) if *schema.rule(&path) == Rule::Text => {
+                    if may_convert(&path, text) {
+                        *value = json!({ "$text": text });
+                    }
                 }
+                Value::Object(map) => {
+                    let entries = map.iter_mut();
+                    places.extend(entries.map(|(key, value)| (path.join(key.as_str()), value)));
+                }
+                _ => {}
             }
-            Value::Object(map) => {
-                places.extend(map.iter_mut().map(|(key, value)| (path.join(key.as_str()), value)));
-            }
-            Value::Array(items) => {
-                let items = items.iter_mut().enumerate();
-                places.extend(items.map(|(index, item)| (path.join(index), item)));
-            }
-            _ => {}
         }
     }
 }

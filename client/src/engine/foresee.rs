@@ -38,6 +38,9 @@ impl Engine {
     /// # Errors
     /// The edit would be refused, or as [`turn`](Self::turn).
     pub fn foresee(&mut self, now: u64, edit: Edit) -> Result<Foreseen, EditError> {
+        // What is behind would differ for other reasons than the schema.
+        let stale = self.store.read()?.stale()?;
+        self.refresh(now, &stale)?;
         let behind = self.behind.clone();
         let foreseen = catch_unwind(AssertUnwindSafe(|| self.try_foresee(now, edit)));
         // What is in memory holds the edit now.

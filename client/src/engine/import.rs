@@ -156,7 +156,6 @@ fn value_of(
         Cell::Json(Value::Null) => return Ok(None),
         Cell::Json(value) => {
             let read = match field.filter(|_| now.is_none()).map(|field| &field.merge) {
-                Some(Rule::Text) if value.is_string() => json!({ "$text": value }),
                 Some(Rule::Counter) if value.is_i64() => json!({ "$counter": value }),
                 _ => value.clone(),
             };
@@ -178,7 +177,6 @@ fn value_of(
     let merge = field.map(|field| &field.merge);
     let kind = field.and_then(|field| field.kind);
     let read = match (merge, kind, now) {
-        (Some(Rule::Text), ..) if now.is_none() => Some(json!({ "$text": text })),
         (Some(Rule::Counter), ..) if now.is_none() => {
             number()?.filter(Value::is_i64).map(|count| json!({ "$counter": count }))
         }

@@ -124,7 +124,8 @@ impl LoadedDocument {
         let mut tips = Tips::default();
         for change in doc.get_changes_meta(&[]) {
             note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
-            tips.note(change.hash, &change.deps, &change.actor);
+            let ops = (change.max_op + 1).saturating_sub(change.start_op);
+            tips.note(change.hash, &change.deps, &change.actor, ops);
             changes += 1;
             max_op = max_op.max(change.max_op);
         }
@@ -200,7 +201,8 @@ impl LoadedDocument {
         self.max_op = self.max_op.max(change.max_op());
         self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
-        self.tips.note(change.hash(), change.deps(), change.actor_id());
+        let ops = change.len() as u64;
+        self.tips.note(change.hash(), change.deps(), change.actor_id(), ops);
         self.lineage = self.lineage.take().and_then(|mut lineage| {
             let known = lineage.len();
             lineage::add(&mut lineage, change);
@@ -262,6 +264,7 @@ impl Tips {
         hash: automerge::ChangeHash,
         deps: &[automerge::ChangeHash],
         actor: &automerge::ActorId,
+        ops: u64,
     ) {
         self.heads.retain(|head| !deps.contains(head));
         // What every device would make says nothing against anybody, but it can hide a value.
@@ -269,6 +272,8 @@ impl Tips {
             true => {
                 self.born = true;
                 self.has_genesis |= deps.is_empty();
+                // A text of a value may say that it is of another.
+                self.branched |= ops > 1;
             }
             false => self.branched |= !self.heads.is_empty(),
         }

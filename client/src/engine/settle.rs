@@ -17,8 +17,8 @@ use super::schemas::stored_schema;
 use super::{Effect, Engine, EngineError, Turn};
 use crate::schema::SCHEMAS;
 use crate::store::{
-    CandidateRow, DocumentRow, ReadView, ReviewRow, ReviewsPut, SettledRow, StoreError, ValueRow,
-    WriteView,
+    CandidateRow, DocumentRow, ReadView, ReviewRow, ReviewedDocument, ReviewsPut, SettledRow,
+    StoreError, ValueRow, WriteView,
 };
 use crate::watch::Change;
 
@@ -121,11 +121,20 @@ impl Engine {
         let reviews_changed = match &reviews {
             Some(reviews) => {
                 let put = turn.txn.put_reviews(&row.space, id, reviews)?;
-                if let (false, Some(now)) = (put.ended.is_empty(), &now) {
-                    let by =
-                        ended_by(id, &mut document, &schema, &touched.before, was.as_ref(), now)?;
-                    for (review, ended) in put.ended {
-                        let ended = ReviewRow { settled: by.clone(), ..ended };
+                // While a schema changes, reviews come and go that nobody ended.
+                let is_behind = |named: &ReviewedDocument| self.behind.contains(&named.document);
+                let ended = put.ended.into_iter();
+                let ended = ended.filter(|(_, row)| !row.documents.iter().any(is_behind));
+                let ended: Vec<_> = ended.collect();
+                let by = match &now {
+                    Some(now) if !ended.is_empty() => {
+                        ended_by(id, &mut document, &schema, &touched.before, was.as_ref(), now)?
+                    }
+                    _ => None,
+                };
+                if let Some(by) = by {
+                    for (review, ended) in ended {
+                        let ended = ReviewRow { settled: Some(by.clone()), ..ended };
                         turn.txn.put_resolved(&row.space, &review, &ended)?;
                     }
                 }

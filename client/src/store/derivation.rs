@@ -1,7 +1,8 @@
 //! By which version of the rules the stored values and reviews were derived.
 //!
 //! A program whose rules are other ones looks at every document again, whether its own are newer or
-//! older: two replicas of one version show the same, whatever they were before.
+//! older: two replicas of one version show the same, whatever they were before. (Programs from before
+//! there was a number leave it as it is; what they wrote is looked at when its document is next touched.)
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 use rejoin_core::lineage::DERIVATION;
@@ -31,6 +32,8 @@ pub(super) fn mark_derived_otherwise(database: &Database) -> Result<(), StoreErr
         let mut meta = txn.open_table(META).map_err(unavailable)?;
         // Nothing is behind in a file without documents.
         let name = if marked == 0 { DERIVED } else { MARKED };
+        // Whoever opens it before all were looked at finds values of both.
+        meta.remove(DERIVED).map_err(unavailable)?;
         meta.insert(name, DERIVATION.to_be_bytes().as_slice()).map_err(unavailable)?;
     }
     txn.commit().map_err(unavailable)?;

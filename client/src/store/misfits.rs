@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use rejoin_core::schema::Misfit;
-use rejoin_core::{DocumentId, SpaceName};
+use rejoin_core::{DocumentId, Path, SpaceName};
 
 use super::rows::{Row, decode, encode};
 use super::{ReadView, StoreError, WriteView, unavailable};
@@ -49,15 +49,29 @@ impl ReadView {
             let Some(of) = self.document(&document)?.filter(|of| of.space == *space) else {
                 continue;
             };
-            let MisfitsRow { misfits } = decode(row.value())?;
-            let misfits = misfits.into_iter().map(|MisfitRow { field, reason, is_missing }| {
-                Misfit { field: field.as_str().into(), reason, is_missing }
-            });
-            let (collection, key, misfits) = (of.collection, of.key, misfits.collect());
+            let (collection, key, misfits) = (of.collection, of.key, read(row.value())?);
             unfit.push(Unfit { collection, document, key, misfits });
         }
         Ok(unfit)
     }
+}
+
+impl ReadView {
+    /// What does not fit in one document.
+    pub(crate) fn misfits(&self, id: &DocumentId) -> Result<Vec<Misfit>, StoreError> {
+        let table = self.txn.open_table(MISFITS).map_err(unavailable)?;
+        let row = table.get(id.0).map_err(unavailable)?;
+        row.map_or_else(|| Ok(Vec::new()), |row| read(row.value()))
+    }
+}
+
+fn read(row: &[u8]) -> Result<Vec<Misfit>, StoreError> {
+    let MisfitsRow { misfits } = decode(row)?;
+    let misfit = |MisfitRow { field, reason, is_missing }| {
+        let field = Path::from(field.as_str());
+        Misfit { field, reason, is_missing }
+    };
+    Ok(misfits.into_iter().map(misfit).collect())
 }
 
 impl WriteView {

@@ -1,6 +1,6 @@
 //! What writing, inserting or removing one value comes to, by what the document holds there.
 
-use automerge::{ObjType, ScalarValue};
+use automerge::{ObjId, ObjType, ROOT, ScalarValue};
 use rejoin_core::change::ContainerKind;
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::text::byte_index;
 use super::tree::{NodeId, Object, Place, Slot};
 use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
-use crate::value::{plain, same, to_scalar};
+use crate::value::{At, Held, plain, same, to_scalar};
 use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::{Path, Segment};
 
@@ -228,10 +228,10 @@ impl Plan<'_> {
         }
         let op = match self.tree.plain(place).as_slice() {
             [] => return Err(refused()),
-            [(Value::String(held), op)] if held == text => op.clone(),
-            // Of values that people have to decide between, none is made a text: the others would be
-            // out of sight.
-            _ => return Err(WriteError::Disputed { path: path.clone() }),
+            // Of equal ones the last stands, and the text holds them all.
+            held if held.iter().all(|(value, _)| value == text) => last(held),
+            // Of different ones none is made a text: the others would be out of sight.
+            _ => return Err(WriteError::Several { path: path.clone() }),
         };
         // What this very edit wrote is in no change yet.
         let is_new = self.written.contains(place);
@@ -552,4 +552,37 @@ fn check_bytes(what: &'static str, len: usize, max: usize, path: &Path) -> Resul
         return Ok(());
     }
     Err(WriteError::TooLarge { what, path: path.clone(), len, max })
+}
+
+/// The operation that Automerge shows of several.
+fn last(held: &[(Value, ObjId)]) -> ObjId {
+    let by_op = |id: &&ObjId| match id {
+        ObjId::Root => (0, Vec::new()),
+        ObjId::Id(counter, actor, _) => (*counter, actor.to_bytes().to_vec()),
+    };
+    held.iter().map(|(_, id)| id).max_by_key(by_op).cloned().unwrap_or(ObjId::Root)
+}
+
+/// Whether the plain text at a path can become one that merges, so as to hold `text`; whether it is one
+/// already; or whether nothing of the kind is there.
+pub(crate) fn may_convert(at: At<'_>, path: &Path, text: &str) -> bool {
+    let Some((Segment::Key(key), around)) = path.segments().split_last() else { return false };
+    let mut map = ROOT;
+    for segment in around {
+        let Segment::Key(key) = segment else { return false };
+        match at.held(&map, key.as_str()) {
+            Some(Held::Object(ObjType::Map, id)) => map = id,
+            _ => return false,
+        }
+    }
+    match at.held(&map, key.as_str()) {
+        Some(Held::Object(ObjType::Text, _)) => true,
+        Some(Held::Scalar(Value::String(old))) => {
+            let held = at.plain(&map, key);
+            let is_it = |(value, _): &(Value, ObjId)| *value == old.as_str();
+            let is_short = |text: &str| text.chars().count() < OPS_PER_CHANGE;
+            !held.is_empty() && held.iter().all(is_it) && is_short(&old) && old != text
+        }
+        _ => false,
+    }
 }

@@ -65,11 +65,12 @@ pub(crate) fn rfc3339(time_s: i64) -> Option<String> {
 
 /// The zone that the environment or the system names; UTC if neither does.
 pub(crate) fn own_zone() -> Zone {
-    let named = match std::env::var("TZ") {
-        Ok(name) => Some(name.trim_start_matches(':').to_owned()),
-        Err(_) => iana_time_zone::get_timezone().ok(),
-    };
-    named.and_then(|name| name.parse().ok()).unwrap_or(Zone::UTC)
+    let asked = std::env::var("TZ").ok().and_then(|name| {
+        let name = name.trim_start_matches(':');
+        name.strip_prefix("/usr/share/zoneinfo/").unwrap_or(name).parse().ok()
+    });
+    let of_system = || iana_time_zone::get_timezone().ok()?.parse().ok();
+    asked.or_else(of_system).unwrap_or(Zone::UTC)
 }
 
 /// A point in time, in seconds since 1970.

@@ -119,8 +119,8 @@ pub(crate) async fn report(
     let DocumentArguments { collection, key } = document;
     let waiting = local.replica.status().waiting;
     let asked = reviews::touched_by(local, edited, before).await?;
-    let mut unfit = local.space.unfit().await?;
-    unfit.retain(|unfit| unfit.document == edited.document);
+    let misfits =
+        local.space.collection(collection)?.document_by_id(edited.document).misfits().await?;
     let heads: Vec<_> = edited.heads.iter().map(ToString::to_string).collect();
     let json = json!({
         "collection": collection,
@@ -131,7 +131,7 @@ pub(crate) async fn report(
         "heads": heads,
         "waiting": waiting,
         "reviews": Value::from_iter(asked.iter().map(|review| review.to_json())),
-        "unfit": unfit.first().map_or(json!([]), |unfit| unfit::to_json(unfit)["misfits"].take()),
+        "unfit": unfit::misfits_json(&misfits),
     });
     output.result(&json, || {
         let done = match edited {
@@ -143,7 +143,7 @@ pub(crate) async fn report(
         let done =
             format!("{collection} {key}: {done}; on this device, {waiting} to send to a relay");
         let asked = asked.iter().map(|review| view::asked(review, edited.document));
-        let unfit = unfit.iter().flat_map(unfit::lines).map(|line| format!("! {line}"));
+        let unfit = misfits.iter().map(|misfit| format!("! {}", unfit::line(misfit)));
         std::iter::once(done).chain(asked).chain(unfit).collect::<Vec<_>>().join("\n")
     })
 }

@@ -1,7 +1,7 @@
 //! Documents with values that do not fit their schema, wherever people look.
 
 use anyhow::Result;
-use rejoin::{Collection, Unfit};
+use rejoin::{Collection, Misfit, Unfit};
 use serde_json::{Value, json};
 
 use crate::layout::{Table, one_line, width};
@@ -27,10 +27,9 @@ pub(crate) fn summary(unfit: &[Unfit]) -> Option<String> {
     )))
 }
 
-/// What does not fit, a line for each.
-pub(crate) fn lines(document: &Unfit) -> impl Iterator<Item = String> {
-    let line = |misfit: &rejoin::Misfit| one_line(&format!("{}: {}", misfit.field, misfit.reason));
-    document.misfits.iter().map(line)
+/// What does not fit, in a line.
+pub(crate) fn line(misfit: &Misfit) -> String {
+    one_line(&format!("{}: {}", misfit.field, misfit.reason))
 }
 
 /// `rejoin list --unfit`.
@@ -54,21 +53,25 @@ pub(crate) async fn list(collection: &Collection, output: Output) -> Result<()> 
     })
 }
 
+fn to_json(unfit: &Unfit) -> Value {
+    json!({
+        "collection": unfit.collection.as_str(),
+        "key": unfit.key,
+        "id": unfit.document.to_string(),
+        "misfits": misfits_json(&unfit.misfits),
+    })
+}
+
 /// For programs.
-pub(crate) fn to_json(unfit: &Unfit) -> Value {
-    let misfits = unfit.misfits.iter().map(|misfit| {
+pub(crate) fn misfits_json(misfits: &[Misfit]) -> Value {
+    let misfits = misfits.iter().map(|misfit| {
         json!({
             "field": misfit.field.to_string(),
             "reason": misfit.reason,
             "missing": misfit.is_missing,
         })
     });
-    json!({
-        "collection": unfit.collection.as_str(),
-        "key": unfit.key,
-        "id": unfit.document.to_string(),
-        "misfits": misfits.collect::<Value>(),
-    })
+    misfits.collect()
 }
 
 fn key(unfit: &Unfit) -> String {

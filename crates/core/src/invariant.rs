@@ -136,8 +136,9 @@ pub fn booking(
     let span = |value, field: &Path| {
         span_ms(value, zone).ok_or_else(|| FaultyBooking::NotATime { field: field.clone() })
     };
-    let ((start, _), (_, end)) = (span(starts, start)?, span(ends, end)?);
-    if end < start {
+    let ((start, _), (last, end)) = (span(starts, start)?, span(ends, end)?);
+    // A day that is over when it begins is one before it.
+    if end < start || (last < end && end == start) {
         return Err(FaultyBooking::EndsBeforeStart);
     }
     Ok((start < end).then(|| Booking { key: short(canonical(of)), start, end }))
@@ -309,7 +310,7 @@ mod tests {
         assert_eq!(days("2026-05-04", "2026-05-06"), 72);
         assert_eq!(days("2026-05-04T20:00", "2026-05-04"), 4);
         let turned = taken(json!("ana"), json!("2026-05-04"), json!("2026-05-03"));
-        assert_eq!(turned, Ok(None), "it is over when it begins");
+        assert_eq!(turned, Err(FaultyBooking::EndsBeforeStart));
         let turned = taken(json!("ana"), json!("2026-05-04"), json!("2026-05-02"));
         assert_eq!(turned, Err(FaultyBooking::EndsBeforeStart));
     }

@@ -164,15 +164,29 @@ pub enum Action {
     Touch,
 }
 
-/// What a change of nobody's made a text of, if it did: the operation that made it, and the characters.
-fn converted(ops: &[Op]) -> Option<(&Op, String)> {
-    let (made, characters) = ops.split_first()?;
-    let is_conversion = made.action == Action::MakeText && made.preds.len() == 1;
-    let character = |op: &Op| match &op.action {
-        Action::Put(Value::String(character)) => Some(character.clone()),
-        _ => None,
-    };
-    is_conversion.then(|| Some((made, characters.iter().map(character).collect::<Option<_>>()?)))?
+/// What a change of nobody's says that it made a text of.
+struct Conversion<'a> {
+    /// The operation that made the text.
+    made: &'a Op,
+    key: &'a str,
+    /// The operation that wrote the value.
+    replaces: &'a (u64, ActorId),
+    /// The characters.
+    value: String,
+}
+
+impl<'a> Conversion<'a> {
+    /// Nothing for a birth.
+    fn of(ops: &'a [Op]) -> Option<Self> {
+        let (made, characters) = ops.split_first()?;
+        let (OpKey::Map(key), [replaces]) = (&made.key, &made.preds[..]) else { return None };
+        let character = |op: &Op| match &op.action {
+            Action::Put(Value::String(character)) => Some(character.clone()),
+            _ => None,
+        };
+        let value = characters.iter().filter_map(character).collect();
+        Some(Self { made, key, replaces, value })
+    }
 }
 
 /// An operation's number, and its actor by index.
@@ -282,9 +296,10 @@ impl Lineage {
         let mut written = BTreeMap::new();
         if reserved {
             let ops: Vec<Op> = ops.into_iter().collect();
-            let converted = converted(&ops).map(|(op, value)| (op.clone(), value));
-            ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
-            converted.into_iter().for_each(|(op, value)| self.convert(index, &op, &value));
+            let conversion = Conversion::of(&ops);
+            if conversion.is_none_or(|conversion| self.convert(index, &conversion)) {
+                ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
+            }
             return;
         }
         ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
@@ -350,7 +365,9 @@ impl Lineage {
             let known = &self.changes[**dep as usize];
             !known.reserved && self.chains[known.chain as usize] == **dep
         };
-        let after = deps.iter().find(goes_on).copied();
+        // What nobody made is in no chain, and so has to name all that it builds on.
+        let is_in_chain = !is_reserved(change.actor);
+        let after = deps.iter().find(goes_on).copied().filter(|_| is_in_chain);
         let mut clock: Option<Clock> = None;
         for dep in deps {
             let known = &self.changes[dep as usize];
@@ -534,24 +551,30 @@ impl Lineage {
         self.note_several(register);
     }
 
-    /// Notes that a text was made of the value that it says it was made of, which therefore is seen.
-    fn convert(&mut self, change: u32, made: &Op, value: &str) {
-        let OpKey::Map(key) = &made.key else { return };
-        let Some(container) = self.container(&made.object) else { return };
-        let register = self.register_by_key.get(&(container, Key::Map(key.as_str().into())));
-        let Some(register) = register.copied() else { return };
-        let [(counter, actor)] = &made.preds[..] else { return };
-        let Some(actor) = self.actors.get(actor) else { return };
-        let (replaced, text) = ((*counter, *actor), self.changes[change as usize].actor);
-        let text = (made.counter, text);
+    /// Notes that a text was made of a value, which therefore is seen; and the answer is `false` if it is
+    /// another value than it says. Nobody can be held to such a text, so nobody sees it, and the value
+    /// stands as it did.
+    fn convert(&mut self, change: u32, conversion: &Conversion<'_>) -> bool {
+        let Conversion { made, key, replaces: (counter, actor), value } = conversion;
+        let Some(container) = self.container(&made.object) else { return false };
+        let key = Key::Map((*key).into());
+        let Some(register) = self.register_by_key.get(&(container, key)).copied() else {
+            return false;
+        };
+        let Some(actor) = self.actors.get(actor) else { return false };
+        let replaced = (*counter, *actor);
+        let text = (made.counter, self.changes[change as usize].actor);
         let held = &mut self.registers[register as usize];
         let is_it = |write: &Write| {
             write.op == replaced && write.value.as_ref().is_some_and(|it| it == value)
         };
-        if held.writes.iter().any(is_it) {
-            held.converted.insert(replaced, text);
-            self.note_several(register);
+        let is_true = held.writes.iter().any(is_it);
+        match is_true {
+            true => _ = held.converted.insert(replaced, text),
+            false => held.made_up = true,
         }
+        self.note_several(register);
+        is_true
     }
 
     fn note_several(&mut self, register: u32) {

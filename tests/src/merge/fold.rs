@@ -313,14 +313,16 @@ impl Fold {
     pub fn asked(&self, history: &History, place: &Place, set: &Set) -> Vec<Asked> {
         let writes = history.writes(place);
         let open = self.open(history, place, set);
-        let (refused, proper): (BTreeSet<usize>, BTreeSet<usize>) =
+        let (mut refused, proper): (BTreeSet<usize>, BTreeSet<usize>) =
             open.iter().partition(|at| self.judged[place][**at].refused);
+        refused.retain(|at| history.converted(&writes[*at], set).is_none());
         let written = |at: &usize| Choice::of(writes[*at].change, writes[*at].value.clone());
         let mut asked = Vec::new();
         let candidates = self.candidates(history, place, &proper);
         let hides = history.holds_merging(place, set);
         let says_something = |at: &&usize| {
-            let is_text_now = history.converted(&writes[**at], set).is_some();
+            let mut alike = writes.iter().filter(|it| it.value == writes[**at].value);
+            let is_text_now = alike.any(|it| history.converted(it, set).is_some());
             writes[**at].value.as_ref().is_some_and(|value| !value.is_null()) && !is_text_now
         };
         let hidden: Vec<_> = proper.iter().filter(|_| hides).filter(says_something).collect();

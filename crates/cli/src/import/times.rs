@@ -1,26 +1,54 @@
 //! Times in a file that are written otherwise than documents have them.
 
 use anyhow::{Result, bail, ensure};
-use chrono::format::{Item, StrftimeItems};
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::format::{Fixed, Item, Numeric, Parsed, StrftimeItems, parse};
+use chrono::{Datelike, NaiveDate};
 use rejoin::Cell;
 use rejoin::schema::{Invariant, Kind, Schema};
 
 use super::header::{Column, Header};
+use crate::layout::one_line;
 
 /// One `[COLUMN=]FORMAT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TimeFormat(String);
+pub(crate) struct TimeFormat {
+    /// The column, as the file names it.
+    column: Option<String>,
+    form: String,
+}
 
 impl std::str::FromStr for TimeFormat {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let format = text.rsplit_once('=').map_or(text, |(_, format)| format);
-        let mut items = StrftimeItems::new(format);
-        let is_sound = format.contains('%') && !items.any(|item| item == Item::Error);
-        ensure!(is_sound, "{format:?} is no form of times; write one such as '%m/%d/%Y %I:%M %p'");
-        Ok(Self(text.to_owned()))
+        // A form has no = before its first part.
+        let before = text.find('%').unwrap_or(text.len());
+        let (column, form) = match text[..before].rfind('=') {
+            Some(at) => (Some(text[..at].to_owned()), &text[at + 1..]),
+            None => (None, text),
+        };
+        let mut items = StrftimeItems::new(form);
+        let is_sound = form.contains('%') && !items.any(|item| item == Item::Error);
+        ensure!(is_sound, "{form:?} is no form of times; write one such as '%m/%d/%Y %I:%M %p'");
+        ensure!(
+            !StrftimeItems::new(form).any(|item| item == Item::Fixed(Fixed::TimezoneName)),
+            "{form:?} names zones by letters, which several zones share; write them as %z, or leave the \
+             zone to the schema"
+        );
+        // What the form writes of a time has to be enough to know that time.
+        let sample =
+            NaiveDate::from_ymd_opt(2026, 11, 20).and_then(|day| day.and_hms_opt(21, 45, 0));
+        let sample = sample.unwrap_or_default().and_utc();
+        let read = read(&sample.format(form).to_string(), form);
+        let is_enough = read.is_some_and(|read| {
+            !tells_time(form) || read.starts_with(&sample.format("%Y-%m-%dT%H").to_string())
+        });
+        ensure!(
+            is_enough,
+            "{form:?} does not say enough: year, month and day, and of a time of day hours and minutes, \
+             with %p where hours are %I"
+        );
+        Ok(Self { column, form: form.to_owned() })
     }
 }
 
@@ -35,17 +63,18 @@ impl Times {
     /// Without a column, a form is that of all fields that the schema says are times.
     pub(super) fn new(formats: &[TimeFormat], header: &Header, schema: &Schema) -> Result<Self> {
         let mut times = Self::default();
-        for TimeFormat(text) in formats {
-            let named = text.split_once('=').and_then(|(column, form)| {
-                let at = header.names.iter().position(|name| name == column)?;
-                Some((&header.columns[at], form))
-            });
-            match named {
-                Some((Column::Text(field), form)) => {
-                    times.forms.push((field.clone(), form.to_owned()));
-                }
-                Some(_) => bail!("--time-format {text}: this column holds no times"),
-                None => times.of_schema(text, header, schema)?,
+        for TimeFormat { column, form } in formats {
+            let Some(column) = column else {
+                times.of_schema(form, header, schema)?;
+                continue;
+            };
+            let Some(at) = header.names.iter().position(|name| name == column) else {
+                let columns = one_line(&header.names.join(", "));
+                bail!("--time-format: no column is called {column:?}; the columns are {columns}");
+            };
+            match &header.columns[at] {
+                Column::Text(field) => times.forms.push((field.clone(), form.clone())),
+                _ => bail!("--time-format: column {column:?} holds no times"),
             }
         }
         Ok(times)
@@ -97,14 +126,44 @@ fn is_time(schema: &Schema, field: &str) -> bool {
         || schema.invariants.iter().any(is_in)
 }
 
+/// A time as documents have it: with the zone, by the clock, or a date alone, as the form says. Years
+/// of fewer than four digits are taken for those of another form.
 fn read(text: &str, form: &str) -> Option<String> {
-    let zoned = || DateTime::parse_from_str(text, form).ok().map(|time| time.to_rfc3339());
-    let clock = || {
-        let time = NaiveDateTime::parse_from_str(text, form).ok()?;
-        Some(time.format("%Y-%m-%dT%H:%M:%S").to_string())
+    let mut parsed = Parsed::new();
+    parse(&mut parsed, text, StrftimeItems::new(form)).ok()?;
+    let day = parsed.to_naive_date().ok().filter(|day| (1000..=9999).contains(&day.year()))?;
+    if !tells_time(form) {
+        return Some(day.to_string());
+    }
+    if parsed.offset().is_some() {
+        return Some(parsed.to_datetime().ok()?.to_rfc3339());
+    }
+    let time = day.and_time(parsed.to_naive_time().ok()?);
+    Some(time.format("%Y-%m-%dT%H:%M:%S%.f").to_string())
+}
+
+/// Whether a form says more than the date.
+fn tells_time(form: &str) -> bool {
+    let is_of_day = |item: Item<'_>| match item {
+        Item::Numeric(numeric, _) => matches!(
+            numeric,
+            Numeric::Hour
+                | Numeric::Hour12
+                | Numeric::Minute
+                | Numeric::Second
+                | Numeric::Nanosecond
+                | Numeric::Timestamp
+        ),
+        Item::Fixed(fixed) => !matches!(
+            fixed,
+            Fixed::ShortMonthName
+                | Fixed::LongMonthName
+                | Fixed::ShortWeekdayName
+                | Fixed::LongWeekdayName
+        ),
+        _ => false,
     };
-    let day = || NaiveDate::parse_from_str(text, form).ok().map(|day| day.to_string());
-    zoned().or_else(clock).or_else(day)
+    StrftimeItems::new(form).any(is_of_day)
 }
 
 #[cfg(test)]
@@ -120,11 +179,25 @@ mod tests {
             ("2026-05-04 09:00 +0200", "%Y-%m-%d %H:%M %z", Some("2026-05-04T09:00:00+02:00")),
             ("2/30/2026", "%m/%d/%Y", None),
             ("tomorrow", "%m/%d/%Y", None),
+            ("5/4/26", "%m/%d/%Y", None),
+            ("5/4/26", "%m/%d/%y", Some("2026-05-04")),
+            ("4 May 2026 09:00:30.250", "%d %b %Y %H:%M:%S%.f", Some("2026-05-04T09:00:30.250")),
         ] {
             assert_eq!(read(text, form).as_deref(), time, "{text}");
         }
         assert!("starts=%d.%m.%Y".parse::<TimeFormat>().is_ok());
-        for wrong in ["", "d.m.Y", "%!", "starts="] {
+        let named: TimeFormat = "a=b=%d.%m.%Y".parse().expect("a column and a form");
+        assert_eq!((named.column.as_deref(), named.form.as_str()), (Some("a=b"), "%d.%m.%Y"));
+        for wrong in [
+            "",
+            "d.m.Y",
+            "%!",
+            "starts=",
+            "%d.%m.",
+            "%m/%d/%Y %I:%M",
+            "%m/%d/%Y %I %p %M:%",
+            "%Y-%m-%d %H:%M %Z",
+        ] {
             assert!(wrong.parse::<TimeFormat>().is_err(), "{wrong}");
         }
     }

@@ -135,6 +135,10 @@ fn decision(take: &Take, review: &Review) -> Result<Decision, &'static str> {
     if matches!(review.kind, ReviewKind::Removal | ReviewKind::Hidden | ReviewKind::Containers) {
         return Err("it asks for more than which value; decide it by itself");
     }
+    if review.kind == ReviewKind::RefusedWrite && review.standing.is_some() && *take == Take::Newest
+    {
+        return Err("what somebody wrote who may stands, and may be newer; decide it by itself");
+    }
     let mut candidates = review.numbered().into_iter().rev();
     let taken = match take {
         Take::Newest => candidates.next(),

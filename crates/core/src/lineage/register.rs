@@ -27,6 +27,9 @@ pub(super) struct Register {
     /// The writes whose values texts were made of, which hold them since, by operation; and those
     /// texts.
     pub(super) converted: BTreeMap<OpId, OpId>,
+    /// Whether something says that it is a text of one of its values, and is of another. Automerge shows
+    /// that, and nobody else.
+    pub(super) made_up: bool,
     /// Those that a decision deleted as nobody saw them, and that nothing else took the place of.
     pub(super) discarded: Vec<Made>,
     /// Those decisions.
@@ -100,6 +103,7 @@ impl Register {
             merging,
             made: BTreeSet::new(),
             converted: BTreeMap::new(),
+            made_up: false,
             discarded,
             discards,
             lost_merging,
@@ -119,7 +123,7 @@ impl Register {
 
     /// Whether one write says it all, and is seen.
     pub(super) fn is_plain(&self) -> bool {
-        self.merging.len() < 2 && self.says_one_thing()
+        self.merging.len() < 2 && !self.made_up && self.says_one_thing()
     }
 
     fn says_one_thing(&self) -> bool {
@@ -137,10 +141,14 @@ impl Register {
     /// The open values that a container or counter hides.
     pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
         let open = if self.merging.is_empty() { &[][..] } else { &self.open[..] };
-        let says_something = |write: &Write| {
-            write.value.as_ref().is_some_and(|value| !value.is_null())
-                && !self.converted.contains_key(&write.op)
+        let says_something =
+            |write: &Write| write.value.as_ref().is_some_and(|value| !value.is_null());
+        // What a text was made of is in that text, and so is an equal value beside it.
+        let is_held = |value: &Option<Value>| {
+            let mut converted = self.writes.iter().filter(|it| self.converted.contains_key(&it.op));
+            converted.any(|it| it.value == *value)
         };
+        let says_something = move |write: &Write| says_something(write) && !is_held(&write.value);
         open.iter().copied().filter(move |open| says_something(&self.writes[*open as usize]))
     }
 }

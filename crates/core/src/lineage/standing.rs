@@ -203,7 +203,10 @@ impl Lineage {
     fn standing(&self, at: u32) -> Standing {
         let register = &self.registers[at as usize];
         let rule = self.rule_of(at);
-        let (refused, open) = self.refused(at, &register.open);
+        let (mut refused, open) = self.refused(at, &register.open);
+        // What became a text merges as one, and rights to texts hold where they are edited.
+        refused
+            .retain(|write| !register.converted.contains_key(&register.writes[*write as usize].op));
         let mut unsettled = Vec::new();
         let mut ask_about = |question, candidates, containers| {
             let review = self.review(at, question, register.settlements[question as usize]);

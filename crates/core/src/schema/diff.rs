@@ -28,7 +28,7 @@ pub enum Part {
     Field,
     /// An invariant.
     Invariant,
-    /// Something this version does not understand.
+    /// The zone, or something that this version does not understand.
     Other,
 }
 

@@ -382,10 +382,10 @@ fn obey_texts(ops: &mut [Op], schema: &Schema, may_convert: impl Fn(&Path, &str)
         let mut places = vec![(path.clone(), after)];
         while let Some((path, value)) = places.pop() {
             match value {
-                Value::String(text) if *schema.rule(&path) == Rule::Text => {
-                    if may_convert(&path, text) {
-                        *value = json!({ "$text": text });
-                    }
+                Value::String(text)
+                    if *schema.rule(&path) == Rule::Text && may_convert(&path, text) =>
+                {
+                    *value = json!({ "$text": text });
                 }
                 Value::Object(map) => {
                     let entries = map.iter_mut();

@@ -35,7 +35,7 @@ use rejoin::{CollectionName, Path, SpaceName};
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use check::check;
+pub use check::{check, check_zone};
 pub use file::{Parsed, parse};
 pub(crate) use template::Filling;
 pub use template::{Part, Template};

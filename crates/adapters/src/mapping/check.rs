@@ -3,7 +3,30 @@
 use rejoin::Path;
 use rejoin::schema::{Rule, Schema};
 
-use super::{From, Mapping, Part, Source};
+use super::{From, Mapping, OutsideKind, Part, RecordMapping, Source};
+
+/// What is doubtful about the times of a mapping: people's clocks hardly show UTC. `schema` is that of its
+/// collection, if it is known.
+pub fn check_zone(mapping: &Mapping, schema: Option<&Schema>) -> Option<String> {
+    let is_time = |record: &RecordMapping| {
+        record.fields.values().any(|field| field.kind == Some(OutsideKind::Time))
+    };
+    if mapping.source == Source::Reviews || !mapping.records.iter().any(is_time) {
+        return None;
+    }
+    let collection = &mapping.collection;
+    match schema {
+        Some(Schema { zone: Some(_), .. }) => None,
+        Some(_) => Some(format!(
+            "the schema of {collection} names no zone, so times without one are read as UTC; write \
+             zone = \"Europe/Madrid\" in it, with yours"
+        )),
+        None => Some(format!(
+            "times without a zone are read by the zone that the schema of {collection} names, and as UTC \
+             if it names none; --schema FILE looks at it"
+        )),
+    }
+}
 
 /// What is doubtful about a mapping, given the schema of its collection: fields that are in no
 /// document the schema knows, and lists that are none. Nothing if the schema names no field.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rejoin::schema::{Schema, Schemas, Severity};
 use rejoin::{DocumentId, Zone};
-use rejoin_adapters::mapping::{Config, check, parse};
+use rejoin_adapters::mapping::{Config, check, check_zone, parse};
 use rejoin_adapters::projection::{Source, project};
 use rejoin_adapters::sink;
 use serde_json::{Value, json};
@@ -79,13 +79,15 @@ fn schemas(path: &Path) -> Result<Schemas> {
 
 /// What the schema does not bear out.
 fn doubts(config: &Config, schemas: Option<&Schemas>) -> Vec<(String, String)> {
-    let Some(schemas) = schemas else { return Vec::new() };
     let of = |(name, mapping): (&String, _)| {
         let mapping: &rejoin_adapters::mapping::Mapping = mapping;
-        let doubts = match schemas.get(&mapping.collection) {
-            Some(schema) => check(mapping, schema),
-            None => vec![format!("the schema does not describe {}", mapping.collection)],
+        let schema = schemas.and_then(|schemas| schemas.get(&mapping.collection));
+        let mut doubts = match (schemas, schema) {
+            (_, Some(schema)) => check(mapping, schema),
+            (Some(_), None) => vec![format!("the schema does not describe {}", mapping.collection)],
+            (None, None) => Vec::new(),
         };
+        doubts.extend(check_zone(mapping, schema));
         doubts.into_iter().map(|doubt| (name.clone(), doubt)).collect::<Vec<_>>()
     };
     config.adapters.iter().flat_map(of).collect()

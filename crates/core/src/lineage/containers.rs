@@ -120,7 +120,7 @@ impl Lineage {
         let of_text = |(replaced, text): (&OpId, &OpId)| (*text == made.op).then_some(*replaced);
         let converted = at.converted.iter().find_map(of_text);
         let write = at.writes.iter().find(|write| Some(write.op) == converted);
-        let written = written.or(write.map(|write| write.change));
+        let written = written.or_else(|| write.map(|write| write.change));
         // A birth says nothing of who wrote, or when.
         let is_birth = self.changes[made.change as usize].reserved;
         let by = if is_birth { written? } else { written.and(Some(made.change))? };

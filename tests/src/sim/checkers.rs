@@ -1,6 +1,6 @@
 //! The promises, each checked on its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rejoin::store::space_digest;
 use rejoin::{ChangeHash, DocumentId, Link, SpaceName};
@@ -8,7 +8,7 @@ use rejoin_core::change::Place;
 use rejoin_core::{CollectionName, SetDigest};
 use serde_json::Value;
 
-use super::model::{Entry, Fate};
+use super::model::{Asked, Entry, Fate, tokens_in};
 use super::world::{Check, Failed, World, explain};
 
 /// A document as one replica has it.
@@ -17,8 +17,7 @@ struct Held {
     collection: CollectionName,
     heads: Vec<ChangeHash>,
     value: Value,
-    /// The fields that people are asked about.
-    asked: BTreeSet<String>,
+    asked: Asked,
 }
 
 type Documents = BTreeMap<DocumentId, Held>;
@@ -221,10 +220,14 @@ impl World {
                 return Err(Failed(format!("replica {at} holds {id} of another space")));
             };
             let (collection, heads) = (row.collection, row.heads);
-            let mut asked = BTreeSet::new();
+            let mut asked = Asked::default();
             for review in view.reviews_of(&id).map_err(|error| failed(&error))? {
                 let review = view.review(&row.space, &review).map_err(|error| failed(&error))?;
-                asked.extend(review.map(|review| format!("{:?} {}", review.kind, review.field)));
+                if let Some(review) = review {
+                    asked.fields.insert(format!("{:?} {}", review.kind, review.field));
+                    let values = review.candidates.iter().filter_map(|it| it.value.as_ref());
+                    asked.tokens.extend(values.flat_map(|value| tokens_in(value)));
+                }
             }
             of_space.insert(id, Held { collection, heads, value, asked });
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::agenda::Node;
 use super::model::{
-    COUNT, DONE, Effect, Entry, Fate, LIST, STATUS, TEXTS, TREE, boundaries, token, tokens,
+    COUNT, DONE, Effect, Entry, Fate, LIST, MEMO, STATUS, TEXTS, TREE, boundaries, token, tokens,
 };
 use super::world::{Check, Failed, World};
 
@@ -177,6 +177,15 @@ impl World {
                 let by = if by == 0 { 10 } else { by };
                 ops.push(Op::Increment { path: Path::from([COUNT]), by });
                 Effect::Count(by)
+            }
+            50..58 if self.faults.words => {
+                let path = Path::from([MEMO]);
+                let text = format!("{mark} ");
+                ops.push(match value.get(MEMO) {
+                    Some(Value::String(_)) => Op::Append { path, text },
+                    _ => Op::Set { path, before: None, after: json!(text) },
+                });
+                Effect::Word
             }
             50..65 => self.invent_item(mark, value, &mut ops),
             65..82 => {

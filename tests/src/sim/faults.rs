@@ -70,6 +70,8 @@ pub struct Faults {
     pub idle_ms: u64,
     /// Some edits append tens of kilobytes.
     pub large_texts: bool,
+    /// Somebody appends to plain values, which become texts.
+    pub words: bool,
     /// Spaces; not every replica takes part in each.
     pub spaces: usize,
     /// Connections are slow and do not last.
@@ -105,6 +107,7 @@ impl Faults {
         let (reorder, corrupt) = (mangling(60), mangling(40));
         // Drawn apart, so that the worlds of before are otherwise as they were.
         let line = Line::draw(&mut random.clone());
+        let words = random.clone().below(7) < 2;
         let refused = random.chance(400);
         let mut refusal = |per_mille_max| {
             let per_mille = random.between(1, per_mille_max);
@@ -145,6 +148,7 @@ impl Faults {
             documents_loaded_max: random.between(1, 12) as usize,
             idle_ms: random.between(200, 60_000),
             large_texts: random.chance(400),
+            words,
             spaces: random.between(1, 2) as usize,
             line,
         };
@@ -207,6 +211,7 @@ impl fmt::Display for Faults {
             ("clock jumps", self.clock_jumps),
             ("suspensions", self.suspensions),
             ("large texts", self.large_texts),
+            ("words", self.words),
         ];
         for (name, _) in switches.iter().filter(|(_, on)| *on) {
             write!(f, ", {name}")?;

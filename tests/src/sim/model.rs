@@ -19,6 +19,8 @@ pub type EditId = u64;
 pub enum Effect {
     /// Its token appears in a text.
     Token(&'static str),
+    /// Its token appears in a plain value that becomes a text, or in what people are asked about it.
+    Word,
     /// A counter moves.
     Count(i64),
     /// Its token appears in a list.
@@ -155,13 +157,13 @@ impl Ledger {
         entries.filter(move |(_, entry)| entry.replica == replica)
     }
 
-    /// What is wrong with a final document. `asked` are the fields people are asked about,
-    /// `kept_for_good` says which edits must be in it.
+    /// What is wrong with a final document. `asked` is what people are asked about, `kept_for_good` says
+    /// which edits must be in it.
     pub fn wrong(
         &self,
         document: &DocumentId,
         value: &Value,
-        asked: &BTreeSet<String>,
+        asked: &Asked,
         kept_for_good: impl Fn(EditId, &Entry) -> bool,
     ) -> Option<String> {
         let marks = match marks(value) {
@@ -188,10 +190,20 @@ impl Ledger {
     }
 }
 
+/// What people are asked about a document.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The questions, each with its field.
+    pub fields: BTreeSet<String>,
+    /// The edits whose tokens are in what there is to choose from.
+    pub tokens: BTreeSet<EditId>,
+}
+
 /// What a document must hold, given the edits in it.
 #[derive(Debug, Default)]
 struct Expected {
     tokens: BTreeMap<&'static str, BTreeSet<EditId>>,
+    words: BTreeSet<EditId>,
     count: i64,
     items: BTreeSet<EditId>,
     removed: BTreeSet<EditId>,
@@ -203,6 +215,7 @@ impl Expected {
     fn add(&mut self, id: EditId, effect: &Effect) {
         match effect {
             Effect::Token(field) => drop(self.tokens.entry(field).or_default().insert(id)),
+            Effect::Word => drop(self.words.insert(id)),
             Effect::Count(by) => self.count += by,
             Effect::Item => drop(self.items.insert(id)),
             Effect::RemoveItem(item) => drop(self.removed.insert(*item)),
@@ -212,10 +225,11 @@ impl Expected {
         }
     }
 
-    fn wrong(&self, value: &Value, asked: &BTreeSet<String>) -> Option<String> {
+    fn wrong(&self, value: &Value, asked: &Asked) -> Option<String> {
         TEXTS
             .iter()
             .find_map(|field| self.wrong_text(field, value))
+            .or_else(|| self.wrong_words(value, asked))
             .or_else(|| self.wrong_count(value))
             .or_else(|| self.wrong_list(value))
             .or_else(|| self.wrong_nested(value))
@@ -229,6 +243,19 @@ impl Expected {
         found.sort_unstable();
         (found != expected)
             .then(|| format!("text {field} has tokens {found:?} and should have {expected:?}"))
+    }
+
+    /// A word that nobody sees and nobody is asked about is lost, and one that is seen twice is wrong.
+    fn wrong_words(&self, value: &Value, asked: &Asked) -> Option<String> {
+        let text = value.get(MEMO).and_then(Value::as_str).unwrap_or_default();
+        let seen = tokens(text);
+        let distinct: BTreeSet<EditId> = seen.iter().copied().collect();
+        let all: BTreeSet<EditId> = distinct.union(&asked.tokens).copied().collect();
+        let lost: Vec<_> = self.words.difference(&all).collect();
+        let is_wrong = distinct.len() < seen.len() || !distinct.is_subset(&self.words);
+        (is_wrong || !lost.is_empty()).then(|| {
+            format!("memo has {seen:?}, asked are {:?}, of {:?}", asked.tokens, self.words)
+        })
     }
 
     fn wrong_count(&self, value: &Value) -> Option<String> {
@@ -261,10 +288,10 @@ impl Expected {
     }
 
     /// A register that several wrote at once has the value agreed before, or none, and a review.
-    fn wrong_scalar(&self, value: &Value, asked: &BTreeSet<String>) -> Option<String> {
+    fn wrong_scalar(&self, value: &Value, asked: &Asked) -> Option<String> {
         let status = value.get(STATUS).and_then(Value::as_str);
         let known = status.is_none_or(|status| self.scalars.contains(status));
-        let open = asked.contains(&format!("FieldConflict {STATUS}"));
+        let open = asked.fields.contains(&format!("FieldConflict {STATUS}"));
         let absent = status.is_none() && !self.scalars.is_empty() && !open;
         (!known || absent).then(|| format!("status is {status:?}, of {:?}", self.scalars))
     }
@@ -316,6 +343,8 @@ const TOKEN_BYTES: usize = 8;
 pub const DONE: &str = "done";
 /// The texts.
 pub const TEXTS: [&str; 2] = ["notes", "body"];
+/// The plain value that becomes a text when somebody appends to it.
+pub const MEMO: &str = "memo";
 /// The counter.
 pub const COUNT: &str = "count";
 /// The list.

@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use futures_executor::block_on;
@@ -25,12 +26,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::document::edit_value;
-use crate::engine::{EditError, Edited, Foreseen, HistoryEntry};
+use crate::engine::{self, EditError, Foreseen, HistoryEntry};
 use crate::schema::{Schema, SchemaError, Schemas};
 use crate::store::StoreError;
 use crate::{
     Blame, Booked, Booking, Candidate, ConnectError, Counters, Decision, Entry, Identity, Listed,
-    Op, OpenError, Path, Review, ReviewId, SaveError, Status, Unfit, Unsent, View, Watcher,
+    Op, OpenError, Path, Review, ReviewId, SaveError, SetAside, Status, Unfit, Unsent, View,
+    Watcher,
 };
 
 /// [`crate::Replica`], blocking.
@@ -53,6 +55,28 @@ pub struct Document(crate::Document);
 #[derive(Debug, Clone)]
 pub struct Reviews(crate::Reviews);
 
+/// [`crate::Edited`], blocking.
+#[derive(Debug, Clone)]
+pub struct Edited(crate::Edited);
+
+impl Edited {
+    /// As [`crate::Edited::saved`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn saved(&self) -> Result<(), SaveError> {
+        block_on(self.0.saved())
+    }
+}
+
+impl Deref for Edited {
+    type Target = engine::Edited;
+
+    fn deref(&self) -> &engine::Edited {
+        &self.0
+    }
+}
+
 /// Forwards methods to the async handle and waits for each.
 macro_rules! blocking {
     ($(fn $name:ident $(<$generic:ident: $bound:path>)? (&self $(, $arg:ident: $type:ty)*) -> $returned:ty;)*) => {
@@ -63,6 +87,21 @@ macro_rules! blocking {
             /// As there.
             pub fn $name $(<$generic: $bound>)? (&self $(, $arg: $type)*) -> $returned {
                 block_on(self.0.$name($($arg),*))
+            }
+        )*
+    };
+}
+
+/// The same for methods that edit.
+macro_rules! editing {
+    ($(fn $name:ident $(<$generic:ident: $bound:path>)? (&self $(, $arg:ident: $type:ty)*) -> Result<Edited, $error:ty>;)*) => {
+        $(
+            #[doc = concat!("As the async `", stringify!($name), "`.")]
+            ///
+            /// # Errors
+            /// As there.
+            pub fn $name $(<$generic: $bound>)? (&self $(, $arg: $type)*) -> Result<Edited, $error> {
+                block_on(self.0.$name($($arg),*)).map(Edited)
             }
         )*
     };
@@ -139,7 +178,16 @@ impl Replica {
         self.0.unsent()
     }
 
+    /// As [`crate::Replica::set_aside`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_aside(&self) -> Result<Vec<SetAside>, StoreError> {
+        self.0.set_aside()
+    }
+
     blocking! {
+        fn acknowledge(&self, known: &[SetAside]) -> Result<(), EditError>;
         fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
         fn disconnect(&self) -> ();
         fn caught_up(&self) -> Result<(), EditError>;
@@ -187,9 +235,12 @@ impl Space {
         self.0.digest()
     }
 
+    editing! {
+        fn apply_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Edited, SchemaError>;
+    }
+
     blocking! {
         fn unfit(&self) -> Result<Vec<Unfit>, EditError>;
-        fn apply_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Edited, SchemaError>;
         fn foresee_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Foreseen, SchemaError>;
         fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError>;
         fn schemas(&self) -> Result<Schemas, EditError>;
@@ -228,8 +279,11 @@ impl Collection {
         Ok(entries)
     }
 
-    blocking! {
+    editing! {
         fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError>;
+    }
+
+    blocking! {
         fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError>;
         fn list(&self) -> Result<Vec<Entry>, EditError>;
         fn deleted(&self) -> Result<Vec<Entry>, EditError>;
@@ -263,7 +317,7 @@ impl Document {
     /// # Errors
     /// As there.
     pub fn set<T: Serialize>(&self, path: impl Into<Path>, value: T) -> Result<Edited, EditError> {
-        block_on(self.0.set(path, value))
+        block_on(self.0.set(path, value)).map(Edited)
     }
 
     /// As [`crate::Document::remove`].
@@ -271,7 +325,7 @@ impl Document {
     /// # Errors
     /// As there.
     pub fn remove(&self, path: impl Into<Path>) -> Result<Edited, EditError> {
-        block_on(self.0.remove(path))
+        block_on(self.0.remove(path)).map(Edited)
     }
 
     /// As [`crate::Document::splice`].
@@ -285,7 +339,7 @@ impl Document {
         delete: usize,
         insert: &str,
     ) -> Result<Edited, EditError> {
-        block_on(self.0.splice(path, index, delete, insert))
+        block_on(self.0.splice(path, index, delete, insert)).map(Edited)
     }
 
     /// As [`crate::Document::append`].
@@ -293,7 +347,7 @@ impl Document {
     /// # Errors
     /// As there.
     pub fn append(&self, path: impl Into<Path>, text: &str) -> Result<Edited, EditError> {
-        block_on(self.0.append(path, text))
+        block_on(self.0.append(path, text)).map(Edited)
     }
 
     /// As [`crate::Document::add`].
@@ -301,16 +355,19 @@ impl Document {
     /// # Errors
     /// As there.
     pub fn add(&self, path: impl Into<Path>, by: i64) -> Result<Edited, EditError> {
-        block_on(self.0.add(path, by))
+        block_on(self.0.add(path, by)).map(Edited)
+    }
+
+    editing! {
+        fn apply(&self, ops: Vec<Op>) -> Result<Edited, EditError>;
+        fn apply_at(&self, base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Result<Edited, EditError>;
+        fn delete(&self) -> Result<Edited, EditError>;
+        fn restore(&self) -> Result<Edited, EditError>;
     }
 
     blocking! {
         fn read(&self) -> Result<Option<Entry>, EditError>;
         fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError>;
-        fn apply(&self, ops: Vec<Op>) -> Result<Edited, EditError>;
-        fn apply_at(&self, base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Result<Edited, EditError>;
-        fn delete(&self) -> Result<Edited, EditError>;
-        fn restore(&self) -> Result<Edited, EditError>;
         fn deletion(&self) -> Result<Option<Candidate>, EditError>;
         fn saved(&self) -> Result<(), SaveError>;
         fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
@@ -326,13 +383,28 @@ impl Document {
 }
 
 impl Reviews {
+    /// As [`crate::Reviews::settle_all`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn settle_all(
+        &self,
+        decisions: Vec<(ReviewId, Decision)>,
+        why: Option<&str>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let settled = block_on(self.0.settle_all(decisions, why))?;
+        Ok(settled.into_iter().map(|edited| edited.map(Edited)).collect())
+    }
+
+    editing! {
+        fn settle(&self, id: &ReviewId, decision: Decision, why: Option<&str>) -> Result<Edited, EditError>;
+        fn assign(&self, id: &ReviewId, assignee: Option<&str>, due: Option<&str>) -> Result<Edited, EditError>;
+    }
+
     blocking! {
         fn list(&self) -> Result<Vec<Review>, EditError>;
         fn open(&self) -> Result<Vec<Review>, EditError>;
         fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError>;
-        fn settle_all(&self, decisions: Vec<(ReviewId, Decision)>, why: Option<&str>) -> Result<Vec<Result<Edited, EditError>>, EditError>;
-        fn settle(&self, id: &ReviewId, decision: Decision, why: Option<&str>) -> Result<Edited, EditError>;
-        fn assign(&self, id: &ReviewId, assignee: Option<&str>, due: Option<&str>) -> Result<Edited, EditError>;
         fn watch(&self) -> Result<Watcher, EditError>;
     }
 }

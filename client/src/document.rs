@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::collection::{Entry, entry};
 use crate::diff::{Op, diff};
-use crate::engine::{Content, Edit, EditError, Edited, HistoryEntry, Target};
-use crate::replica::{Replica, SaveError};
+use crate::engine::{Content, Edit, EditError, HistoryEntry, Target};
+use crate::replica::Replica;
 use crate::review::Reviews;
+use crate::saved::Edited;
 use crate::view::View;
 use crate::watch::Watcher;
 use rejoin_core::Path;
@@ -230,14 +231,6 @@ impl Document {
             stands.filter(|write| write.value == Some(Value::Bool(true)))
         };
         Ok(marks.iter().find_map(says_so))
-    }
-
-    /// Waits until a relay holds every edit of this replica made so far durably.
-    ///
-    /// # Errors
-    /// See [`SaveError`].
-    pub async fn saved(&self) -> Result<(), SaveError> {
-        self.replica.saved().await
     }
 
     /// The last `max` changes, oldest first.

@@ -21,6 +21,7 @@ mod link;
 mod loaded;
 mod reviews;
 mod salvage;
+mod saved;
 mod schemas;
 mod set_aside;
 mod settle;
@@ -522,10 +523,10 @@ impl Engine {
     fn recount(&mut self, unix_s: Option<i64>) -> Result<(), EngineError> {
         let view = self.store.read()?;
         let waiting = view.outbox_len()?;
-        let oldest = view.outbox(0, 1)?;
-        self.status.oldest_waiting = oldest.first().map(|(key, _)| *key);
         if unix_s.is_none() {
-            self.status.set_aside = view.set_aside()?.len() as u64;
+            self.recount_set_aside(&view)?;
+            // The last commit may have held an answer of which nobody was told.
+            self.status.answers += 1;
         }
         if waiting > self.status.waiting || unix_s.is_none() {
             self.status.edited_at_s = match unix_s {

@@ -23,6 +23,7 @@ mod presence;
 mod replica;
 mod review;
 pub mod salvage;
+mod saved;
 pub mod schema;
 mod status;
 pub mod store;
@@ -39,7 +40,7 @@ pub use dial::AddressError;
 pub use diff::{Op, diff};
 pub use document::Document;
 pub use engine::{
-    Cell, Counters, Decision, EditError, Edited, EngineOptions, Foreseen, HistoryEntry, Kind, Row,
+    Cell, Counters, Decision, EditError, EngineOptions, Foreseen, HistoryEntry, Kind, Row,
     RowOutcome, WriteError,
 };
 pub use file::{Holder, OpenError};
@@ -47,21 +48,21 @@ pub use rejoin_core::invariant::look_up;
 pub use rejoin_core::lineage::{
     Blame, BlamedWrite, Candidate, DERIVATION, FieldPath, Question, Step, Written, Wrote,
 };
+pub use rejoin_core::number::{self, InexactNumber, JsonError, exact_json};
 pub use rejoin_core::schema::Misfit;
 pub use rejoin_core::time::{NoZone, Zone, time_ms};
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
     ReviewId, Segment, SetDigest, Settlement, SpaceName, is_hidden, printable,
 };
-pub use replica::{ConnectError, Listed, Replica, SaveError, Space};
+pub use replica::{ConnectError, Listed, Replica, Space};
 pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
+pub use saved::{Edited, SaveError, SetAside};
 pub use status::{Link, Progress, Status};
 pub use store::{ReviewKind, ReviewedDocument};
 pub use unfit::Unfit;
 pub use unsent::Unsent;
-pub use value::{
-    Bytes, Counter, InexactNumber, JsonError, Text, Timestamp, exact_json, shown, spreadsheet_safe,
-};
+pub use value::{Bytes, Counter, Text, Timestamp, shown, spreadsheet_safe};
 pub use view::{FieldState, FieldView, View};
 pub use watch::{Change, WatchEvent, Watcher};
 pub use write::ValueKind;

@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::collection::Collection;
 use crate::dial::{AddressError, RelayAddress};
 use crate::driver::{self, Command};
-use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineOptions};
+use crate::engine::{Counters, Edit, EditError, Engine, EngineOptions};
 use crate::file::{OpenError, unpanicked};
 use crate::review::Reviews;
+use crate::saved::Edited;
 use crate::status::Status;
-use crate::store::{ReadView, SetAsideRow, Store, StoreError, space_digest};
+use crate::store::{ReadView, Store, StoreError, space_digest};
 
 /// A durable local copy of spaces, in one file.
 ///
@@ -193,32 +194,6 @@ impl Replica {
         Ok(())
     }
 
-    /// Waits until a relay holds every edit made so far durably.
-    ///
-    /// # Errors
-    /// The replica was closed, or the relay refused an edit for good: it is then among
-    /// [`set_aside`](Self::set_aside).
-    pub async fn saved(&self) -> Result<(), SaveError> {
-        let next = self.read(ReadView::outbox_next).map_err(SaveError::Store)?;
-        self.saved_up_to(next - 1).await
-    }
-
-    /// Waits until a relay holds the edits up to this outbox key durably.
-    pub(crate) async fn saved_up_to(&self, key: u64) -> Result<(), SaveError> {
-        let aside = self.status().set_aside;
-        let saved = |status: &Status| status.oldest_waiting.is_none_or(|oldest| oldest > key);
-        let status = self.status_when(saved).await.map_err(|_| SaveError::Closed)?;
-        if status.set_aside > aside { Err(SaveError::SetAside) } else { Ok(()) }
-    }
-
-    /// Local work that a relay will never take, oldest first.
-    ///
-    /// # Errors
-    /// The file could not be read.
-    pub fn set_aside(&self) -> Result<Vec<SetAsideRow>, StoreError> {
-        Ok(self.read(ReadView::set_aside)?.into_iter().map(|(_, row)| row).collect())
-    }
-
     /// What was counted since the replica was opened.
     ///
     /// # Errors
@@ -263,7 +238,7 @@ impl Replica {
     pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {
         let (reply, edited) = oneshot::channel();
         self.send(Command::Edit(Box::new(self.signed(edit)), reply)).await?;
-        self.answer(edited).await?
+        Ok(Edited::new(self.clone(), self.answer(edited).await??))
     }
 
     pub(crate) async fn edits(
@@ -273,7 +248,8 @@ impl Replica {
         let (reply, edited) = oneshot::channel();
         let edits = edits.into_iter().map(|edit| self.signed(edit)).collect();
         self.send(Command::Edits(edits, reply)).await?;
-        self.answer(edited).await
+        let edited = self.answer(edited).await?.into_iter();
+        Ok(edited.map(|edited| edited.map(|edited| Edited::new(self.clone(), edited))).collect())
     }
 
     /// An edit by whoever this handle edits as.
@@ -423,23 +399,6 @@ pub enum ConnectError {
     /// The replica was closed.
     #[error("the replica is closed; open it again")]
     Closed,
-}
-
-/// Edits that are not safe at a relay.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SaveError {
-    /// The relay refused an edit for good.
-    #[error("the relay refused an edit for good; it is kept among the work set aside")]
-    SetAside,
-    /// The replica was closed.
-    #[error(
-        "the replica was closed; the edits are on this device and will be sent when it is open"
-    )]
-    Closed,
-    /// The file could not be read.
-    #[error(transparent)]
-    Store(StoreError),
 }
 
 /// Different things that are warned of while a replica is open; after so many nobody reads them.

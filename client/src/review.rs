@@ -10,8 +10,9 @@ use rejoin_core::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Content, Decision, Edit, EditError, Edited, Target};
+use crate::engine::{Content, Decision, Edit, EditError, Target};
 use crate::replica::Replica;
+use crate::saved::Edited;
 use crate::store::{
     CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument, SettledRow, StoreError,
 };

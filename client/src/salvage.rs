@@ -293,6 +293,9 @@ impl<'a> Salvage<'a> {
                 reason: "what it builds on was lost with a damaged file".to_owned(),
                 authored_anew: false,
                 time_s: 0,
+                anew: None,
+                fields: Vec::new(),
+                acknowledged: false,
             })?;
             self.salvaged.set_aside += 1;
         }

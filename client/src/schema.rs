@@ -31,8 +31,9 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::collection::Collection;
-use crate::engine::{EditError, Edited, Foreseen};
+use crate::engine::{EditError, Foreseen};
 use crate::replica::Space;
+use crate::saved::Edited;
 
 /// The collection that holds the schemas of a space. The key of each is the name of the collection
 /// it is for.

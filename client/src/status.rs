@@ -12,7 +12,8 @@ pub struct Status {
     pub safe_at_s: Option<i64>,
     /// When the latest edit that waits was made, in seconds since 1970 by the device's clock.
     pub edited_at_s: Option<i64>,
-    /// Edits that a relay will never take, kept aside.
+    /// Changes that a relay will never take, kept aside: those that were not made anew, and of which
+    /// nobody has [said](crate::Replica::acknowledge) that they know.
     pub set_aside: u64,
     /// Whether a relay held documents before that have not all come.
     pub is_partial: bool,
@@ -23,8 +24,8 @@ pub struct Status {
     pub behind: u64,
     /// Why the last attempt to connect failed, for a person.
     pub trouble: Option<String>,
-    /// The outbox key of the oldest edit that waits.
-    pub(crate) oldest_waiting: Option<u64>,
+    /// How often something was heard of edits that waited. Whoever waits for one looks again.
+    pub(crate) answers: u64,
 }
 
 /// How far a first sync, or one after a long time, has come.
@@ -64,7 +65,7 @@ impl Status {
             progress: None,
             behind: 0,
             trouble: None,
-            oldest_waiting: None,
+            answers: 0,
         }
     }
 }

@@ -264,6 +264,15 @@ macro_rules! reads {
                 .collect()
             }
 
+            /// Whether an edit is in the outbox.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn waits(&self, key: u64) -> Result<bool, StoreError> {
+                let table = self.txn.open_table(OUTBOX).map_err(unavailable)?;
+                Ok(table.get(key).map_err(unavailable)?.is_some())
+            }
+
             /// The latest edit in the outbox.
             ///
             /// # Errors
@@ -349,6 +358,14 @@ macro_rules! reads {
             pub fn is_stale(&self, id: &DocumentId) -> Result<bool, StoreError> {
                 let table = self.txn.open_table(STALE).map_err(unavailable)?;
                 Ok(table.get(id.0).map_err(unavailable)?.is_some())
+            }
+
+            /// How much local work was set aside.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn set_aside_len(&self) -> Result<u64, StoreError> {
+                self.txn.open_table(SET_ASIDE).map_err(unavailable)?.len().map_err(unavailable)
             }
 
             /// Local work that was set aside.
@@ -636,6 +653,16 @@ impl WriteView {
     ) -> Result<(), StoreError> {
         let mut table = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
         table.insert((id.0, hash.0), encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Writes a row of local work that was set aside.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn put_set_aside(&self, key: u64, row: &SetAsideRow) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(SET_ASIDE).map_err(unavailable)?;
+        table.insert(key, encode(row).as_slice()).map_err(unavailable)?;
         Ok(())
     }
 

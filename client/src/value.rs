@@ -67,7 +67,6 @@
 mod at;
 mod effective;
 mod marker;
-mod number;
 mod shown;
 
 use std::fmt;
@@ -79,8 +78,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub(crate) use at::{At, Held, shown_items, to_effective_json, to_json};
 pub(crate) use effective::Effective;
 pub(crate) use marker::{Marker, from_scalar, normal, plain, same, to_scalar};
-pub(crate) use number::exact_number;
-pub use number::{InexactNumber, JsonError, exact_json};
 pub use shown::{shown, spreadsheet_safe};
 
 /// Text that several people may write at once; it merges by character.

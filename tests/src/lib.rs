@@ -13,6 +13,7 @@ pub mod node;
 pub mod processes;
 pub mod python;
 pub mod receiver;
+pub mod refusal;
 pub mod replay;
 pub mod requests;
 pub mod services;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use rejoin_core::change::GuardError;
+use rejoin_core::number::InexactNumber;
 use rejoin_core::{CollectionName, DocumentId, NameError, ReviewId, SpaceName};
 use thiserror::Error;
 
 use super::WriteError;
 use crate::store::StoreError;
-use crate::value::InexactNumber;
 
 /// The engine cannot go on as it is.
 #[derive(Debug, Error)]

@@ -148,7 +148,7 @@ impl Engine {
 
 impl LoadedDocument {
     /// What is known of some of its changes.
-    fn entries(
+    pub(super) fn entries(
         &mut self,
         id: &DocumentId,
         schema: &Arc<Schema>,

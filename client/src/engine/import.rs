@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{EditError, Op};
 use crate::store::{ImportedRow, ReadView};
-use crate::value::{JsonError, exact_json, exact_number, shown, spreadsheet_safe};
+use crate::value::{shown, spreadsheet_safe};
+use rejoin_core::number::{JsonError, exact_json, exact_number};
 
 /// A row of a file, which says what fields of one document hold. Fields that it does not name are left
 /// alone.

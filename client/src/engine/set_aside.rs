@@ -5,9 +5,11 @@
 //! what is still allowed is made anew under a fresh actor: the same operations on the same items,
 //! characters and values, knowing of no more than their author did.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use automerge::{Automerge, Change};
+use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, heads_hash};
 use tracing::warn;
 
@@ -29,7 +31,7 @@ impl Engine {
         anew: bool,
     ) -> Result<bool, EngineError> {
         let Some(before) = turn.txn.document(id)? else { return Ok(false) };
-        let document = self.load(&turn.txn, id, &before)?;
+        let mut document = self.load(&turn.txn, id, &before)?;
         self.loaded.forget_actor(id);
         let history = document.doc.get_changes(&[]);
         let refused: BTreeSet<_> = refused.iter().copied().collect();
@@ -40,6 +42,8 @@ impl Engine {
             self.loaded.put(turn.now, *id, document);
             return Ok(false);
         }
+        let schema = self.schema(&turn.txn, &before)?;
+        let mut fields = fields_of(id, &mut document, &schema, &aside);
         let rebuilt = fenced(|| {
             let mut doc = Automerge::new();
             doc.apply_changes(kept.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>())?;
@@ -54,15 +58,33 @@ impl Engine {
         for (hash, change) in &aside {
             let allowed =
                 !is_gone && !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
+            let had = authored.len();
             let made =
                 allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);
             if !allowed {
                 again.lose(change);
             }
-            let row = set_aside_row(turn, &before, id, *hash, change, reason, made);
+            let row = SetAsideRow {
+                space: before.space.clone(),
+                collection: before.collection.clone(),
+                document: *id,
+                key: before.key.clone(),
+                hash: *hash,
+                chunk: change.raw_bytes().to_vec().into(),
+                reason: match refused.contains(hash) {
+                    true => reason.to_owned(),
+                    false => format!("it builds on a change that was refused: {reason}"),
+                },
+                authored_anew: made,
+                time_s: turn.unix_s,
+                anew: authored.get(had).map(|change| ChangeHash(change.hash().0)),
+                fields: fields.remove(hash).unwrap_or_default(),
+                acknowledged: false,
+            };
             turn.txn.push_set_aside(&row)?;
-            self.status.set_aside += 1;
+            self.status.set_aside += u64::from(row.is_open());
         }
+        self.status.answers += 1;
         if is_gone {
             self.remove_document(turn, id, &before)?;
             return Ok(true);
@@ -205,24 +227,15 @@ fn part(history: Vec<Change>, refused: &BTreeSet<ChangeHash>) -> Parted {
     )
 }
 
-fn set_aside_row(
-    turn: &Turn,
-    before: &DocumentRow,
+/// The top-level fields that changes wrote, for people who are to make them again. None where the
+/// document cannot be read so far: that must not keep the refused work from being set aside.
+fn fields_of(
     id: &DocumentId,
-    hash: ChangeHash,
-    change: &Change,
-    reason: &str,
-    authored_anew: bool,
-) -> SetAsideRow {
-    SetAsideRow {
-        space: before.space.clone(),
-        collection: before.collection.clone(),
-        document: *id,
-        key: before.key.clone(),
-        hash,
-        chunk: change.raw_bytes().to_vec().into(),
-        reason: reason.to_owned(),
-        authored_anew,
-        time_s: turn.unix_s,
-    }
+    document: &mut LoadedDocument,
+    schema: &Arc<Schema>,
+    changes: &[(ChangeHash, Change)],
+) -> BTreeMap<ChangeHash, Vec<String>> {
+    let changes: Vec<_> = changes.iter().map(|(_, change)| change.clone()).collect();
+    let entries = document.entries(id, schema, &changes).unwrap_or_default().into_iter();
+    entries.map(|entry| (entry.hash, entry.fields.into_iter().collect())).collect()
 }

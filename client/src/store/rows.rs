@@ -129,7 +129,7 @@ pub struct QuarantineRow {
 }
 
 /// A local change that a relay will never take.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct SetAsideRow {
     /// Its space.
@@ -159,6 +159,37 @@ pub struct SetAsideRow {
     /// When it was set aside, in seconds since 1970 by the device's clock.
     #[n(8)]
     pub time_s: i64,
+    /// The change that took its place, if it was made anew. None that only deleted what is gone needs
+    /// one, and files of before did not note it.
+    #[n(9)]
+    pub anew: Option<ChangeHash>,
+    /// The top-level fields it wrote.
+    #[n(10)]
+    #[cbor(default)]
+    pub fields: Vec<String>,
+    /// Whether somebody said that they know of it.
+    #[n(11)]
+    #[cbor(default)]
+    pub acknowledged: bool,
+}
+
+impl SetAsideRow {
+    /// Whether the work is lost to others and nobody has said that they know.
+    pub fn is_open(&self) -> bool {
+        !self.authored_anew && !self.acknowledged
+    }
+}
+
+impl std::fmt::Debug for SetAsideRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What documents hold is nothing for a log.
+        f.debug_struct("SetAsideRow")
+            .field("document", &self.document)
+            .field("hash", &self.hash)
+            .field("reason", &self.reason)
+            .field("authored_anew", &self.authored_anew)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far the replica has come in a space at a relay.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Datelike;
-use rejoin::{DocumentId, Path, Zone, look_up, time_ms};
-use serde_json::{Map, Number, Value};
+use rejoin::number::exact_number;
+use rejoin::{DocumentId, InexactNumber, Path, Zone, look_up, time_ms};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -60,6 +61,17 @@ pub enum Misfit {
         path: Path,
         /// What it should be.
         kind: &'static str,
+    },
+    /// A number that would be rounded. What it is stays out of logs.
+    #[error(
+        "{outside}: the text at {path} is a number with more digits than a number keeps exactly; \
+         write fewer, or carry it with type = \"string\""
+    )]
+    Inexact {
+        /// The outside name.
+        outside: String,
+        /// Where it comes from.
+        path: Path,
     },
     /// The row has no key.
     #[error(
@@ -221,11 +233,12 @@ fn named(
         return field.map.get(&name).cloned().ok_or_else(unnamed);
     }
     let Some(kind) = field.kind else { return Ok(value.clone()) };
-    converted(kind, value, zone).ok_or_else(|| Misfit::Kind {
-        outside: outside.to_owned(),
-        path: path.clone(),
-        kind: kind.name(),
-    })
+    let (outside, path) = (outside.to_owned(), path.clone());
+    match converted(kind, value, zone) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(Misfit::Kind { outside, path, kind: kind.name() }),
+        Err(_) => Err(Misfit::Inexact { outside, path }),
+    }
 }
 
 /// A plain value as a text.
@@ -237,13 +250,16 @@ fn spelled(value: &Value) -> Option<String> {
     }
 }
 
-fn converted(kind: OutsideKind, value: &Value, zone: Zone) -> Option<Value> {
-    let number = |value: &Value| match value {
-        Value::Number(number) => Some(number.clone()),
-        Value::String(text) => text.trim().parse::<Number>().ok(),
+/// A value as it is outside; nothing if it is of another kind.
+fn converted(kind: OutsideKind, value: &Value, zone: Zone) -> Result<Option<Value>, InexactNumber> {
+    let number = match (kind, value) {
+        (OutsideKind::Number | OutsideKind::Integer, Value::String(text)) => {
+            exact_number(text.trim())?
+        }
+        (_, Value::Number(number)) => Some(number.clone()),
         _ => None,
     };
-    match kind {
+    Ok(match kind {
         OutsideKind::Json => Some(value.clone()),
         OutsideKind::String => spelled(value).map(Value::String),
         OutsideKind::Boolean => match value {
@@ -251,15 +267,17 @@ fn converted(kind: OutsideKind, value: &Value, zone: Zone) -> Option<Value> {
             Value::String(text) => text.parse::<bool>().ok().map(Value::Bool),
             _ => None,
         },
-        OutsideKind::Number => number(value).map(Value::Number),
-        OutsideKind::Integer => number(value).filter(|number| !number.is_f64()).map(Value::Number),
-        OutsideKind::Time => {
-            let time = chrono::DateTime::from_timestamp_millis(time_ms(value, zone)?)?;
-            // In that form a year has four digits.
-            let time = Some(time).filter(|time| (0..=9999).contains(&time.year()))?;
-            Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())
-        }
-    }
+        OutsideKind::Number => number.map(Value::Number),
+        OutsideKind::Integer => number.filter(|number| !number.is_f64()).map(Value::Number),
+        OutsideKind::Time => time_ms(value, zone).and_then(rfc3339),
+    })
+}
+
+fn rfc3339(time_ms: i64) -> Option<Value> {
+    let time = chrono::DateTime::from_timestamp_millis(time_ms)?;
+    // In that form a year has four digits.
+    let time = Some(time).filter(|time| (0..=9999).contains(&time.year()))?;
+    Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())
 }
 
 impl OutsideKind {
@@ -300,5 +318,35 @@ fn masked(mask: Option<Mask>, salt: &str, value: Value) -> Value {
             hash.update(value.to_string());
             Value::String(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_text_becomes_the_number_it_spells_or_none() {
+        let read = |kind, text: &str| converted(kind, &json!(text), Zone::UTC);
+        let (number, integer) = (OutsideKind::Number, OutsideKind::Integer);
+        for (kind, text, is) in [
+            (number, " 12.10 ", json!(12.1)),
+            (integer, "18446744073709551615", json!(u64::MAX)),
+            (integer, "-9223372036854775808", json!(i64::MIN)),
+            (number, "1e21", json!(1e21)),
+        ] {
+            assert_eq!(read(kind, text), Ok(Some(is)), "{text}");
+        }
+        for inexact in ["12345678901234567890123", "0.1000000000000000055", "1e400", "-1e-400"] {
+            assert!(read(number, inexact).is_err(), "{inexact}");
+            assert!(read(integer, inexact).is_err(), "{inexact}");
+        }
+        for none in ["", "five", "0x10", "1,5"] {
+            assert_eq!(read(number, none), Ok(None), "{none}");
+        }
+        assert_eq!(read(integer, "5.5"), Ok(None));
+        assert_eq!(converted(integer, &json!(u64::MAX), Zone::UTC), Ok(Some(json!(u64::MAX))));
     }
 }

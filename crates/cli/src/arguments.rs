@@ -157,7 +157,8 @@ pub(crate) struct RelayArguments {
 #[command(after_help = "\
 Without --once, syncs until Ctrl-C and prints how it stands.
 With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and \
-the reason if that takes longer than the timeout or the relay refused an edit for good.")]
+the reason if that takes longer than the timeout, or if the relay refused something for good, now or \
+before, and nobody said with `rejoin status --acknowledge` that they know.")]
 pub(crate) struct SyncArguments {
     /// The relay, as ws://HOST:PORT; behind an SSH tunnel, as ws://127.0.0.1:PORT
     pub(crate) url: String,
@@ -513,6 +514,10 @@ pub(crate) struct StatusArguments {
     /// List the edits that wait for a relay instead: what was edited, when and by whom
     #[arg(long)]
     pub(crate) unsent: bool,
+    /// Say that you know what is listed as set aside: `rejoin sync --once` fails for it no more. It
+    /// stays in the file, and in the output of --json
+    #[arg(long, conflicts_with = "unsent")]
+    pub(crate) acknowledge: bool,
 }
 
 #[derive(Debug, Args)]

@@ -134,10 +134,10 @@ pub(crate) async fn report(
         "unfit": unfit::misfits_json(&misfits),
     });
     output.result(&json, || {
-        let done = match edited {
-            Edited { created: true, .. } => "created",
-            edited if !edited.changed() => "unchanged",
-            _ => done,
+        let done = match edited.created {
+            true => "created",
+            false if !edited.changed() => "unchanged",
+            false => done,
         };
         let waiting = count(waiting, "edit");
         let done =

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, EngineOptions, Row, RowKey};
+use rejoin::{Collection, EditError, EngineOptions, Row, RowKey, engine};
 use tempfile::TempDir;
 
 use crate::arguments::{ImportArguments, PlaceArguments};
@@ -145,7 +145,10 @@ impl Importing<'_> {
         }
         let results = match self.is_dry {
             true => self.collection.preview(rows).await?,
-            false => self.collection.import(rows).await?,
+            false => {
+                let taken = self.collection.import(rows).await?.into_iter();
+                taken.map(|edited| edited.map(engine::Edited::from)).collect()
+            }
         };
         for (line, result) in lines.into_iter().zip(results) {
             match result {

@@ -16,7 +16,7 @@ use crate::layout::one_line;
 use crate::local::{Local, file, must_exist};
 use crate::output::{Output, count};
 use crate::sync::status_json;
-use crate::{unfit, unsent};
+use crate::{refused, unfit, unsent};
 
 pub(crate) async fn status(
     place: &PlaceArguments,
@@ -47,17 +47,8 @@ pub(crate) async fn status(
     unfit.iter().for_each(|it| *by_collection.entry(it.collection.to_string()).or_default() += 1);
     json["unfit"] = json!(by_collection);
     json["space"] = json!(local.space.name().as_str());
-    json["set_aside"] = Value::from_iter(aside.iter().map(|row| {
-        json!({
-            "collection": row.collection.as_str(),
-            "key": row.key,
-            "id": row.document.to_string(),
-            "change": row.hash.to_string(),
-            "reason": row.reason,
-            "authored_anew": row.authored_anew,
-            "time_s": row.time_s,
-        })
-    }));
+    json["set_aside"] = Value::from_iter(aside.iter().map(refused::json));
+    let refused: Vec<_> = aside.iter().filter(|it| it.is_open()).cloned().collect();
     output.result(&json, || {
         let mut lines = vec![
             format!("device      {}", local.replica.device()),
@@ -73,7 +64,10 @@ pub(crate) async fn status(
                 count(status.waiting, "edit"),
                 clock(time_s)
             ),
-            None => "to send     nothing: a relay holds every edit made here".to_owned(),
+            None if aside.iter().all(|it| it.made_anew) => {
+                "to send     nothing: a relay holds every edit made here".to_owned()
+            }
+            None => "to send     nothing".to_owned(),
         });
         if status.is_partial {
             let text = "to come     not all that the relay held is here yet; `rejoin sync` goes on";
@@ -91,14 +85,20 @@ pub(crate) async fn status(
             lines.push(format!("reviews     {open} open{yours}; `rejoin reviews` lists them"));
         }
         lines.extend(unfit::summary(&unfit).map(|unfit| format!("unfit       {unfit}")));
-        lines.extend(aside.iter().map(|row| {
-            let key = row.key.clone().unwrap_or_else(|| row.document.to_string());
-            let anew = if row.authored_anew { "; it was made anew" } else { "" };
-            let (at, reason) = (clock(row.time_s), &row.reason);
-            one_line(&format!("set aside   {} {key}, {at}: {reason}{anew}", row.collection))
-        }));
+        let told = aside.iter().filter(|it| !it.acknowledged);
+        lines.extend(told.map(|it| format!("set aside   {}", refused::line(it))));
+        if !refused.is_empty() {
+            let text = "make again what was refused, as the reasons say; `rejoin status \
+                        --acknowledge` then keeps it out of here and of `rejoin sync`";
+            lines.push(format!("            {text}"));
+        }
         lines.join("\n")
-    })
+    })?;
+    // Only what was just printed.
+    if arguments.acknowledge {
+        local.replica.acknowledge(&aside).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn digest(place: &PlaceArguments, output: Output) -> Result<()> {

@@ -26,6 +26,7 @@ mod list;
 mod local;
 mod log;
 mod output;
+mod refused;
 mod relay;
 mod reviews;
 mod salvage;

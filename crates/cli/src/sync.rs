@@ -15,6 +15,7 @@ use crate::caller::{interrupted, sees_motion};
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
+use crate::refused;
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -38,7 +39,6 @@ pub(crate) async fn run(
 
 /// Waits until both sides hold everything.
 async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
-    let aside = local.replica.status().set_aside;
     let shown = Shown::new(output);
     let safe = async {
         let mut told = None;
@@ -57,20 +57,31 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
     shown.bar.finish_and_clear();
     let Ok(status) = synced else {
         let status = local.replica.status();
+        refused::open(&local.replica)?.iter().for_each(|it| output.note(&refused::line(it)));
         bail!("not in sync after {}: {}", seconds(limit), StatusLine::of(&status));
     };
     let status = status?;
-    if status.set_aside > aside {
-        let refused = count(status.set_aside - aside, "edit");
-        bail!("the relay refused {refused} for good; `rejoin status` lists what was set aside");
-    }
     let documents: u64 = local.space.collections()?.iter().map(|(_, documents)| documents).sum();
+    // Also what was refused before this command: nobody may have looked at what said so then.
+    let refused = refused::open(&local.replica)?;
     let mut json = status_json(&status);
     json["documents"] = Value::from(documents);
-    output.result(&json, || {
-        let documents = count(documents, "document");
-        format!("safe: the relay and this device both hold everything ({documents})")
-    })
+    json["refused"] = Value::from_iter(refused.iter().map(refused::json));
+    if refused.is_empty() {
+        return output.result(&json, || {
+            let documents = count(documents, "document");
+            format!("safe: the relay and this device both hold everything ({documents})")
+        });
+    }
+    if output.is_json() {
+        output.event(&json)?;
+    }
+    refused.iter().for_each(|it| output.note(&refused::line(it)));
+    bail!(
+        "the relay holds everything but {}, which it will never take; make that again as the reason \
+         says, and then `rejoin status --acknowledge`",
+        refused::what(&refused)
+    )
 }
 
 /// What a person sees while they wait.

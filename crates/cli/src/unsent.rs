@@ -14,6 +14,7 @@ use crate::identity::{author_json, person};
 use crate::layout::{Table, width};
 use crate::local::{DELETED, Local};
 use crate::output::{Output, Text, count, write_json};
+use crate::refused;
 
 pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
     let local = Local::open(place).await?;
@@ -22,7 +23,16 @@ pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
         return json(&local, &unsent, output).await;
     }
     if unsent.is_empty() {
-        return output.line("nothing waits: a relay holds every edit made here");
+        let refused = refused::open(&local.replica)?;
+        let is_all = local.replica.set_aside()?.iter().all(|it| it.made_anew);
+        return output.line(match refused.is_empty() {
+            true if is_all => "nothing waits: a relay holds every edit made here".to_owned(),
+            true => "nothing waits".to_owned(),
+            false => format!(
+                "nothing waits; a relay refused {}, which `rejoin status` lists",
+                refused::what(&refused)
+            ),
+        });
     }
     let mut table = Table::new(["collection", "key", "what", "last edit", "by"]).keeping(2);
     for unsent in unsent.iter().take(SHOWN_MAX) {

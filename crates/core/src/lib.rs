@@ -17,6 +17,7 @@
 //! - [`wire`]: the frames of `rejoin.v2`;
 //! - [`session`]: the two ends of a session as state machines;
 //! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one;
+//! - [`number`]: numbers as they are written, kept exactly or not at all;
 //! - [`remains`]: reads of rows that may be damaged;
 //! - [`printable`]: text from outside as a terminal or a log may show it.
 #![warn(missing_docs)]
@@ -31,6 +32,7 @@ mod ids;
 pub mod invariant;
 pub mod limits;
 pub mod lineage;
+pub mod number;
 mod path;
 mod printable;
 pub mod remains;

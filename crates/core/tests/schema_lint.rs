@@ -300,7 +300,11 @@ d = { default = [1] }
 e = { default = { a = 1 } }
 f = { type = "time", default = "today" }
 g = { default = nan }
-h = { default = 9223372036854775808 }"#,
+h = { default = 18446744073709551616 }
+i = { default = 0.1000000000000000055 }
+j = { default = 1e400 }
+k = { default = 18446744073709551615 }
+l = { default = +1_000.5 }"#,
         &[
             "2:23: error: field \"a\" merges by text, which begins empty and takes no default; leave \
              default out",
@@ -314,8 +318,12 @@ h = { default = 9223372036854775808 }"#,
              a number, true or false",
             "7:22: error: the default of field \"f\", \"today\", is not of the field's type; write a \
              value of type \"time\"",
-            "8:7: error: this number is too large or none at all; write another one",
-            "9:7: error: this number is too large or none at all; write another one",
+            "8:7: error: nan is no number; write another value",
+            "9:7: error: 18446744073709551616 is larger than a number here is; write another one",
+            "10:7: error: 0.1000000000000000055 has more digits than a number keeps exactly; write it \
+             as text, in quotes, or with fewer digits",
+            "11:7: error: 1e400 has more digits than a number keeps exactly; write it as text, in \
+             quotes, or with fewer digits",
         ],
     );
 }

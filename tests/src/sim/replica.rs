@@ -6,9 +6,10 @@ use std::error::Error;
 use std::sync::Arc;
 
 use redb::Database;
+use rejoin::engine::Edited;
 use rejoin::engine::{Edit, Engine, EngineOptions};
 use rejoin::store::Store;
-use rejoin::{ChangeHash, DocumentId, Edited, Link as LinkStatus, SpaceName};
+use rejoin::{ChangeHash, DocumentId, Link as LinkStatus, SpaceName};
 
 use super::agenda::{Event, Node};
 use super::disk::{Backup, Disk, Strike};
@@ -146,7 +147,7 @@ impl World {
                 self.replicas[at].has_file = true;
                 self.note(format_args!("replica {at} starts"));
                 self.check_pushed(at)?;
-                self.settle_outbox(at, true)?;
+                self.settle_outbox(at)?;
                 self.agenda.wake(self.now, Node::Replica(at));
                 self.strike_replica(at)
             }
@@ -310,7 +311,7 @@ impl World {
                 process.seen.clear();
                 self.note(format_args!("replica {at} has its file open again"));
                 self.check_pushed(at)?;
-                self.settle_outbox(at, true)
+                self.settle_outbox(at)
             }
             Err(error) if replica.disk.struck().is_none() && replica.disk.injected() == 0 => {
                 Err(Failed(format!("replica {at} does not reopen: {}", explain(&*error))))
@@ -397,12 +398,11 @@ impl World {
         }
         let (ids, edits): (Vec<_>, Vec<_>) =
             std::mem::take(&mut process.queued).into_iter().unzip();
-        let waiting = process.engine.status().waiting;
-        let set_aside = process.engine.status().set_aside;
+        let before = process.engine.status().clone();
         let turned = process.engine.turn(local, unix_s, edits);
         let early = process.engine.take_early();
         let status = process.engine.status();
-        let news = waiting != status.waiting || set_aside != status.set_aside || !ids.is_empty();
+        let news = before != *status || !ids.is_empty();
         let connection = process.connection();
         for message in early {
             if let Some(id) = connection {
@@ -415,7 +415,7 @@ impl World {
                     self.edited(at, id, result)?;
                 }
                 if news {
-                    self.settle_outbox(at, set_aside != 0 || news)?;
+                    self.settle_outbox(at)?;
                 }
                 self.notice_loss(at)
             }
@@ -543,7 +543,7 @@ impl World {
     }
 
     /// Notes which edits left the outbox, and what was set aside.
-    fn settle_outbox(&mut self, at: usize, thorough: bool) -> Check {
+    fn settle_outbox(&mut self, at: usize) -> Check {
         let replica = &mut self.replicas[at];
         let Some(process) = &mut replica.process else { return Ok(()) };
         if process.reopen_at.is_some() || replica.disk.struck().is_some() {
@@ -552,25 +552,23 @@ impl World {
         let store = Arc::clone(process.engine.store());
         let settled = (|| -> Result<(), rejoin::store::StoreError> {
             let view = store.read()?;
-            if thorough && process.engine.status().set_aside > 0 {
-                for (key, row) in view.set_aside()? {
-                    if key <= replica.set_aside_seen {
-                        continue;
-                    }
-                    replica.set_aside_seen = key;
-                    replica.rekeyed.insert(row.document);
-                    let ids = tokens_in(&row.chunk);
-                    let anew = if row.authored_anew { "to make it anew" } else { "for good" };
-                    let (hash, document, reason) = (row.hash, row.document, &row.reason);
-                    self.trace.note(
-                        self.now,
-                        format_args!(
-                            "replica {at} sets {ids:?} aside {anew}: {hash} of {document}: {reason}"
-                        ),
-                    );
-                    for id in ids {
-                        self.ledger.set_aside(id, !row.authored_anew);
-                    }
+            for (key, row) in view.set_aside()? {
+                if key <= replica.set_aside_seen {
+                    continue;
+                }
+                replica.set_aside_seen = key;
+                replica.rekeyed.insert(row.document);
+                let ids = tokens_in(&row.chunk);
+                let anew = if row.authored_anew { "to make it anew" } else { "for good" };
+                let (hash, document, reason) = (row.hash, row.document, &row.reason);
+                self.trace.note(
+                    self.now,
+                    format_args!(
+                        "replica {at} sets {ids:?} aside {anew}: {hash} of {document}: {reason}"
+                    ),
+                );
+                for id in ids {
+                    self.ledger.set_aside(id, !row.authored_anew);
                 }
             }
             let keys: BTreeSet<_> =

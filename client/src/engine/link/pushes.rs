@@ -80,6 +80,7 @@ impl Engine {
         for key in ticket.keys {
             let Some(edit) = turn.txn.remove_outbox(key)? else { continue };
             turn.dirty = true;
+            self.status.answers += 1;
             let Some(row) = turn.txn.document(&edit.document)? else { continue };
             let mut spaces = link.spaces.iter().zip(0..);
             let number = spaces.find(|(space, _)| space.name == row.space);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rejoin::number::exact_number;
 use rejoin::schema::{Finding, Severity};
 use rejoin::{CollectionName, Path, SpaceName};
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use serde::de::Error as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::{
     Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
@@ -32,15 +34,22 @@ pub struct Parsed {
 
 /// Reads the text of a configuration.
 pub fn parse(text: &str) -> Parsed {
+    let mut faults = Vec::new();
+    if let Ok(table) = DeTable::parse(text) {
+        table.get_ref().values().for_each(|value| inexact(value, &mut faults));
+    }
     let file: FileForm = match toml::from_str(text) {
         Ok(file) => file,
+        // It says of numbers that are too large not which.
+        Err(_) if !faults.is_empty() => {
+            return Parsed { config: None, findings: errors(text, faults) };
+        }
         Err(error) => {
             let at = error.span().unwrap_or_default().start;
             let finding = finding(text, at, Severity::Error, error.message().to_owned());
             return Parsed { config: None, findings: vec![finding] };
         }
     };
-    let mut faults = Vec::new();
     let mut adapters = BTreeMap::new();
     for (name, form) in file.adapter {
         let at = form.span().start;
@@ -59,14 +68,46 @@ pub fn parse(text: &str) -> Parsed {
     let space = SpaceName::new(space.into_inner()).map_err(|error| error.to_string());
     let space = space.map_err(|what| faults.push((0, what)));
     let is_sound = faults.is_empty();
-    let mut findings: Vec<_> =
-        faults.into_iter().map(|(at, what)| finding(text, at, Severity::Error, what)).collect();
-    findings.sort();
+    let findings = errors(text, faults);
     let config = space
         .ok()
         .filter(|_| is_sound)
         .map(|space| Config { replica: ReplicaConfig { data, relay, space, metrics }, adapters });
     Parsed { config, findings }
+}
+
+fn errors(text: &str, faults: Faults) -> Vec<Finding> {
+    let faults = faults.into_iter();
+    let mut findings: Vec<_> =
+        faults.map(|(at, what)| finding(text, at, Severity::Error, what)).collect();
+    findings.sort();
+    findings
+}
+
+/// Finds numbers that would reach a target as others than they are written.
+fn inexact(value: &Spanned<DeValue<'_>>, faults: &mut Faults) {
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| inexact(value, faults)),
+        DeValue::Array(items) => items.iter().for_each(|item| inexact(item, faults)),
+        DeValue::Integer(number) => {
+            let (digits, radix) = (number.as_str(), number.radix());
+            let is_small = i64::from_str_radix(digits, radix).is_ok();
+            if !is_small && u64::from_str_radix(digits, radix).is_err() {
+                let what = format!("{digits} is larger than a number here is; write it as text");
+                faults.push((value.span().start, what));
+            }
+        }
+        DeValue::Float(number) => {
+            // A sign that TOML allows and JSON does not.
+            let what = match exact_number(number.as_str().trim_start_matches('+')) {
+                Ok(Some(_)) => return,
+                Ok(None) => format!("{} is no number; write another value", number.as_str()),
+                Err(inexact) => inexact.to_string(),
+            };
+            faults.push((value.span().start, what));
+        }
+        _ => {}
+    }
 }
 
 fn is_plain(letter: char) -> bool {
@@ -446,3 +487,32 @@ const LATE_AFTER: Duration = Duration::from_mins(5);
 const WAITING_MAX: u64 = 1_000_000;
 const CONCURRENCY: usize = 8;
 const CONCURRENCY_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_would_be_rounded_are_found_where_they_stand() {
+        for (number, said) in [
+            ("0.1000000000000000055", "0.1000000000000000055 has more digits"),
+            ("[{ a = 1e400 }]", "1e400 has more digits"),
+            ("-inf", "-inf is no number"),
+            ("18446744073709551616", "18446744073709551616 is larger"),
+        ] {
+            let text = format!(
+                "[replica]\ndata = 'a'\nrelay = 'ws://127.0.0.1:1'\nspace = 'main'\n\
+                 [adapter.a]\ncollection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'out' }}\n\
+                 [[adapter.a.record]]\nname = 'jobs'\nkey = '{{key}}'\n\
+                 [adapter.a.record.fields]\nprice = {{ from = 'price', default = {number} }}\n"
+            );
+            let parsed = parse(&text);
+            let found: Vec<_> = parsed.findings.iter().map(ToString::to_string).collect();
+            assert!(parsed.config.is_none() && found.len() == 1, "{number}: {found:?}");
+            assert!(found[0].starts_with("12:") && found[0].contains(said), "{found:?}");
+            for exact in ["+12.10", "1e3", "18446744073709551615", "-9223372036854775808"] {
+                assert!(parse(&text.replace(number, exact)).config.is_some(), "{exact}");
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 
 use rejoin::DocumentId;
+use rejoin::number::same;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
@@ -213,7 +214,7 @@ fn differing(
 /// The fields of a row that are held otherwise; what a target has besides is its own.
 fn unlike(held: &Row, wanted: &Row) -> Vec<String> {
     let value = |row: &Row, field: &str| row.get(field).cloned().unwrap_or_default();
-    let unlike = wanted.keys().filter(|field| value(held, field) != value(wanted, field));
+    let unlike = wanted.keys().filter(|field| !same(&value(held, field), &value(wanted, field)));
     unlike.cloned().collect()
 }
 

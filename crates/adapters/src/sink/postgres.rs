@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use rejoin::number::foreign_json;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
@@ -304,7 +305,7 @@ impl Sink for Postgres {
                 let Some(row) = rows.get_mut(at).and_then(|held| held.row.as_mut()) else {
                     continue;
                 };
-                let mut converted: Map<_, _> = serde_json::from_str(text).unwrap_or_default();
+                let mut converted = fields(text);
                 row.iter_mut().for_each(|(field, value)| {
                     *value = converted.remove(field).unwrap_or_default();
                 });
@@ -318,9 +319,17 @@ impl Sink for Postgres {
 /// A row of [`Tables::scan`].
 fn held(name: &str, row: &tokio_postgres::Row) -> Result<Held, tokio_postgres::Error> {
     let record = Record { name: name.to_owned(), key: row.try_get(0)? };
-    let (fields, is_deleted): (&str, bool) = (row.try_get(1)?, row.try_get(2)?);
-    let fields = serde_json::from_str(fields).unwrap_or_default();
-    Ok(Held { record, row: (!is_deleted).then_some(fields) })
+    let (text, is_deleted): (&str, bool) = (row.try_get(1)?, row.try_get(2)?);
+    Ok(Held { record, row: (!is_deleted).then(|| fields(text)) })
+}
+
+/// A row that the database printed as JSON. A `numeric` may have more digits than a double, and must
+/// not be taken for the number that a double would round it to.
+fn fields(row: &str) -> Map<String, Value> {
+    match foreign_json(row) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
 }
 
 impl Tables {

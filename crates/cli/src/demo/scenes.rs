@@ -254,7 +254,7 @@ async fn follow(from: &Device, to: &Device, key: &str) -> Result<Live> {
     let mut took = Vec::new();
     for minutes in 1..=LIVE_EDITS {
         let started = Instant::now();
-        let heads = document.set("arrives_in_min", minutes).await?.heads;
+        let heads = document.set("arrives_in_min", minutes).await?.heads.clone();
         let seen = async {
             while let Some(event) = watcher.next().await {
                 if matches!(event, WatchEvent::Changed(change) if change.heads == heads) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::Edited;
+use rejoin::engine::Edited;
 use serde_json::{Value, json};
 
 use super::rows::Fault;

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::read::{Read, read};
 use super::{Fault, RESERVED, Schema, Schemas, Severity};
+use crate::number::exact_number;
 use crate::time::{NoZone, Zone};
 use crate::{CollectionName, Path};
 
@@ -256,15 +257,20 @@ fn json(value: &DeValue<'_>, place: &[String], faults: &mut Vec<Fault>) -> Optio
             return Some(Value::Object(entries.collect::<Map<_, _>>()));
         }
         DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).map(Number::from).ok()
+            let (digits, radix) = (number.as_str(), number.radix());
+            let small = i64::from_str_radix(digits, radix).map(Number::from);
+            let number = small.or_else(|_| u64::from_str_radix(digits, radix).map(Number::from));
+            number
+                .map_err(|_| format!("{digits} is larger than a number here is; write another one"))
         }
-        DeValue::Float(number) => number.as_str().parse().ok().and_then(Number::from_f64),
+        // A sign that TOML allows and JSON does not.
+        DeValue::Float(number) => match exact_number(number.as_str().trim_start_matches('+')) {
+            Ok(Some(number)) => Ok(number),
+            Ok(None) => Err(format!("{} is no number; write another value", number.as_str())),
+            Err(inexact) => Err(inexact.to_string()),
+        },
     };
-    if number.is_none() {
-        let wrong = "this number is too large or none at all; write another one";
-        faults.push(error(place, wrong.to_owned()));
-    }
-    number.map(Value::Number)
+    number.map(Value::Number).map_err(|wrong| faults.push(error(place, wrong))).ok()
 }
 
 fn inside(place: &[String], key: &str) -> Vec<String> {

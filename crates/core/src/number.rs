@@ -33,12 +33,12 @@ pub enum JsonError {
 /// Reads JSON of which every number is kept exactly.
 ///
 /// ```
-/// use rejoin::exact_json;
+/// use rejoin_core::number::exact_json;
 /// use serde_json::json;
 ///
 /// assert_eq!(exact_json(r#"{ "price": 12.10, "parts": [3] }"#)?, json!({ "price": 12.1, "parts": [3] }));
 /// assert!(exact_json("12345678901234567890123").is_err());
-/// # Ok::<(), rejoin::JsonError>(())
+/// # Ok::<(), rejoin_core::number::JsonError>(())
 /// ```
 ///
 /// # Errors
@@ -55,12 +55,53 @@ pub fn exact_json(text: &str) -> Result<Value, JsonError> {
 ///
 /// # Errors
 /// It is one, and would be rounded.
-pub(crate) fn exact_number(text: &str) -> Result<Option<Number>, InexactNumber> {
+pub fn exact_number(text: &str) -> Result<Option<Number>, InexactNumber> {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Number(_)) => exact(text.trim()).map(Some),
         // One too large for a double is no JSON for serde, but a number for people.
         Err(_) if is_number(text) => Err(InexactNumber { number: text.to_owned() }),
         _ => Ok(None),
+    }
+}
+
+/// Reads JSON of another program, whose numbers may have more digits than documents hold: those become
+/// texts that are alike where the numbers are the same, so that none is taken for another.
+///
+/// # Errors
+/// It is not JSON.
+pub fn foreign_json(text: &str) -> Result<Value, serde_json::Error> {
+    let (mut kept, mut done) = (String::with_capacity(text.len()), 0);
+    for (at, number) in numbers_at(text) {
+        if exact(number).is_ok() {
+            continue;
+        }
+        let (is_negative, digits, exponent) = digits(number).unwrap_or_default();
+        let sign = if is_negative { "-" } else { "" };
+        kept += &text[done..at];
+        kept += &format!("\"{sign}{digits}e{exponent}\"");
+        done = at + number.len();
+    }
+    kept += &text[done..];
+    serde_json::from_str(&kept)
+}
+
+/// Whether two values are the same to whoever reads them: `5` and `5.0` are the same number, however
+/// they are stored.
+pub fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || digits(&one.to_string()) == digits(&other.to_string())
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let has = |(key, value): (&String, &Value)| {
+                other.get(key).is_some_and(|other| same(value, other))
+            };
+            one.len() == other.len() && one.iter().all(has)
+        }
+        _ => one == other,
     }
 }
 
@@ -108,7 +149,12 @@ fn digits(number: &str) -> Option<(bool, String, i64)> {
 }
 
 /// The numbers in a text that is JSON.
-fn numbers(json: &str) -> Vec<&str> {
+fn numbers(json: &str) -> impl Iterator<Item = &str> {
+    numbers_at(json).into_iter().map(|(_, number)| number)
+}
+
+/// The same, with where each begins.
+fn numbers_at(json: &str) -> Vec<(usize, &str)> {
     let mut numbers = Vec::new();
     let mut bytes = json.bytes().enumerate().peekable();
     while let Some((at, byte)) = bytes.next() {
@@ -130,7 +176,7 @@ fn numbers(json: &str) -> Vec<&str> {
                 while let Some((at, _)) = bytes.next_if(|(_, byte)| is_part(byte)) {
                     end = at + 1;
                 }
-                numbers.push(&json[at..end]);
+                numbers.push((at, &json[at..end]));
             }
             _ => {}
         }
@@ -141,6 +187,36 @@ fn numbers(json: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_others_are_the_same_or_not_by_every_digit() {
+        let alike = |one: &str, other: &str| {
+            same(&foreign_json(one).unwrap(), &foreign_json(other).unwrap())
+        };
+        for (one, other) in [
+            ("5", "5.0"),
+            ("12.10", "12.1"),
+            ("[1e2, {\"a\": 0}]", "[100, {\"a\": -0.0}]"),
+            ("100000000000000000000", "1e20"),
+            ("0.10000000000000000001", "0.100000000000000000010"),
+            ("1e400", "10e399"),
+        ] {
+            assert!(alike(one, other), "{one} and {other}");
+        }
+        for (one, other) in [
+            ("9007199254740993", "9007199254740992.0"),
+            ("0.1", "0.10000000000000000001"),
+            ("0.10000000000000000001", "0.10000000000000000002"),
+            ("1e400", "-1e400"),
+            ("18446744073709551615", "18446744073709551616"),
+            ("\"5\"", "5"),
+            ("[1]", "[1, 2]"),
+        ] {
+            assert!(!alike(one, other), "{one} and {other}");
+        }
+        assert_eq!(foreign_json("{\"a\": \"1e400\"}").unwrap()["a"], "1e400");
+        assert!(foreign_json("{").is_err());
+    }
 
     #[test]
     fn numbers_are_exact_or_refused() {

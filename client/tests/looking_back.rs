@@ -83,7 +83,7 @@ fn history_names_people_merges_and_what_was_settled() {
 #[test]
 fn history_tells_where_texts_counters_and_nested_fields_were_written() {
     let desk = Desk::with(&json!({ "visit": { "floor": 3 } }));
-    let notes = desk.job.append("visit.notes", "Ring. ").unwrap().changes;
+    let notes = desk.job.append("visit.notes", "Ring. ").unwrap().changes.clone();
     let kinds: Vec<_> = notes.iter().map(|change| desk.entry(*change).kind).collect();
     assert_eq!(kinds, [Kind::Birth, Kind::Edit]);
     let edit = desk.entry(notes[1]);

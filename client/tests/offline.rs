@@ -271,7 +271,7 @@ fn an_edit_that_does_not_fit_changes_nothing() {
     let before = replica.space("main").unwrap().digest().unwrap();
     let waiting = replica.status().waiting;
     assert!(matches!(document.add("phone", 1), Err(EditError::Write(_))));
-    assert!(matches!(document.append("status", "x"), Err(EditError::Write(_))));
+    assert!(matches!(document.append("tags", "x"), Err(EditError::Write(_))));
     assert!(matches!(jobs.document("nobody").unwrap().set("phone", "1"), Err(EditError::NotFound)));
     assert_eq!(replica.space("main").unwrap().digest().unwrap(), before);
     assert_eq!(replica.status().waiting, waiting);

@@ -94,13 +94,14 @@ fn every_wrong_kind_is_refused_and_says_what_to_do() {
     let (heads, value) = (doc.get_heads(), read(&doc));
     use ValueKind::{Counter, List, Map, Scalar, Text};
     let cases = [
-        (append("s", "x"), "s", Scalar, Text),
+        (append("i", "x"), "i", Scalar, Text),
+        (append("l[0]", "x"), "l[0]", Scalar, Text),
         (splice("i", 0, 0, "x"), "i", Scalar, Text),
         (increment("i", 1), "i", Scalar, Counter),
         (insert("s", 0, json!(1)), "s", Scalar, List),
         (set("s.k", json!(1)), "s", Scalar, Map),
         (set("s[0]", json!(1)), "s", Scalar, List),
-        (set("s", json!({ "$text": "x" })), "s", Scalar, Text),
+        (set("i", json!({ "$text": "x" })), "i", Scalar, Text),
         (set("i", json!({ "$counter": 2 })), "i", Scalar, Counter),
         (set("s", json!([])), "s", Scalar, List),
         (set("s", json!({})), "s", Scalar, Map),
@@ -370,4 +371,20 @@ fn keys_are_taken_as_they_are() {
         edit(&mut doc, &[Op::Append { path: path.join(key), text: key.into() }]);
         assert_eq!(read(&doc)[key][key], key);
     }
+}
+
+/// A plain text is made one that merges, holding what was there, by a change that every device makes.
+#[test]
+fn appending_to_a_plain_text_makes_it_a_text() {
+    let (mut one, mut other) = (device(1), device(2));
+    become_value(&mut one, &json!({ "s": "plain", "m": { "k": "deep" } }));
+    let all = one.get_changes(&[]);
+    other.apply_changes(all).unwrap();
+    for doc in [&mut one, &mut other] {
+        let changes = try_edit(doc, &[append("s", "!"), append("m.k", "!")]).unwrap();
+        assert_eq!(changes.iter().filter(|change| is_birth(change)).count(), 2);
+    }
+    let changes = other.get_changes(&[]);
+    one.apply_changes(changes).unwrap();
+    assert_eq!(read(&one), json!({ "s": "plain!!", "m": { "k": "deep!!" } }));
 }

@@ -267,3 +267,24 @@ fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
         _ => drop(bytes.remove(at)),
     }
 }
+
+/// A count beyond what JavaScript counts would be told to others as a number that they refuse.
+#[test]
+fn a_count_that_no_float_tells_is_refused() {
+    let with_count = |count: u64| {
+        let mut bytes =
+            b"\xa7\x64type\x69ephemeral\x68senderId\x66peer-a\x68targetId\x66peer-b".to_vec();
+        bytes.extend_from_slice(b"\x65count\x1b");
+        bytes.extend_from_slice(&count.to_be_bytes());
+        bytes.extend_from_slice(
+            b"\x69sessionId\x61s\x6adocumentId\x78\x1b6gMHXjsZ5cxdn4qSbgGYYY8CnKK",
+        );
+        bytes.extend_from_slice(b"\x64data\x44data");
+        bytes
+    };
+    let exact = with_count((1 << 53) - 1);
+    let frame = RepoFrame::decode(&exact).unwrap();
+    assert_eq!(RepoFrame::decode(&frame.encode()).unwrap(), frame);
+    assert!(RepoFrame::decode(&with_count(1 << 53)).is_err());
+    assert!(RepoFrame::decode(&with_count(u64::MAX)).is_err());
+}

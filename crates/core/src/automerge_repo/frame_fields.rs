@@ -211,14 +211,14 @@ fn number(decoder: &mut Decoder<'_>) -> Result<Option<u64>, RepoFrameError> {
         return Ok(None);
     }
     let number = match decoder.datatype()? {
-        Type::F16 | Type::F32 | Type::F64 => decoder.f64()?,
-        _ => return Ok(Some(decoder.u64()?)),
+        Type::F16 | Type::F32 | Type::F64 => {
+            let number = decoder.f64()?;
+            (0.0..=EXACT_MAX as f64).contains(&number).then_some(number as u64)
+        }
+        _ => Some(decoder.u64()?).filter(|number| *number <= EXACT_MAX),
     };
-    if (0.0..=EXACT_MAX).contains(&number) {
-        Ok(Some(number as u64))
-    } else {
-        Err(CborError::message("a number that counts nothing").into())
-    }
+    let nothing = || CborError::message("a number that counts nothing").into();
+    number.map(Some).ok_or_else(nothing)
 }
 
 fn metadata<'a>(decoder: &mut Decoder<'a>) -> Result<Option<Metadata<'a>>, RepoFrameError> {
@@ -300,5 +300,5 @@ fn is_nothing(decoder: &mut Decoder<'_>) -> Result<bool, RepoFrameError> {
 /// Lists and maps within each other, in what is passed over.
 const DEPTH_MAX: usize = 16;
 
-/// Up to here a float tells all integers apart.
-const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+/// Up to here a float tells all integers apart; JavaScript counts no further.
+const EXACT_MAX: u64 = 9_007_199_254_740_991;

@@ -1,8 +1,9 @@
 //! People at work: what they edit, where, and on which base.
 
 use rejoin::engine::{Content, Edit, Target};
+use rejoin::schema::{Field, Rule, SCHEMAS, Schema};
 use rejoin::{ChangeHash, CollectionName, DocumentId, Op, Path, SpaceName};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::agenda::Node;
 use super::model::{
@@ -40,9 +41,14 @@ impl World {
     }
 
     fn edit_at(&mut self, at: usize) -> Check {
-        let Some(seen) = self.look(at)? else { return Ok(()) };
+        let rules = self.faults.words && self.random.chance(20);
+        let seen = if rules { self.look_at_rules(at) } else { self.look(at)? };
+        let Some(seen) = seen else { return Ok(()) };
         let id = self.ledger.next();
-        let (effect, content) = self.invent(id, &seen);
+        let (effect, content) = match rules {
+            true => (Effect::Rules, Content::Fields(late_rules(id))),
+            false => self.invent(id, &seen),
+        };
         let create = !matches!(seen.target, Target::Document(_));
         let Seen { space, collection, target, document, .. } = seen;
         let entry = Entry {
@@ -64,6 +70,16 @@ impl World {
             process.queued.push((id, edit));
         }
         Ok(())
+    }
+
+    /// The schema of the customers, to be written whatever it says.
+    fn look_at_rules(&mut self, at: usize) -> Option<Seen> {
+        let space = self.random.pick(&self.replicas[at].spaces).cloned()?;
+        let collection = CollectionName::new(SCHEMAS).ok()?;
+        let genesis = rejoin_core::Genesis::first("customers").ok()?;
+        let document = DocumentId::derive(&space, &collection, &genesis);
+        let (target, document) = (Target::Key("customers".to_owned()), Some(document));
+        Some(Seen { space, collection, target, document, base: None, value: json!({}) })
     }
 
     /// Chooses a document, and what of it the editor has seen.
@@ -143,7 +159,7 @@ impl World {
         let value = &seen.value;
         if self.random.chance(60) {
             let status = format!("s{id}");
-            let mut fields = serde_json::Map::new();
+            let mut fields = Map::new();
             fields.insert(STATUS.to_owned(), json!(status));
             fields.insert(mark, json!(1));
             return (Effect::Scalar(status), Content::Fields(fields));
@@ -254,3 +270,14 @@ impl World {
 /// Edits of tens of kilobytes in one world. With nine of them, nine tenths of the time of
 /// all worlds went into loading the one document that had them.
 const LARGE_EDITS_MAX: u64 = 4;
+
+/// Rules for documents that are there, with the mark of an edit: nobody here may write the status, and
+/// the memo is a text.
+fn late_rules(id: u64) -> Map<String, Value> {
+    let schema = Schema::new()
+        .with(MEMO, Rule::Text)
+        .with(STATUS, Field::new(Rule::Review).writers(["dispatch"]));
+    let Value::Object(mut rules) = schema.to_value() else { return Map::new() };
+    rules.insert(token(id), json!(1));
+    rules
+}

@@ -70,7 +70,7 @@ pub struct Faults {
     pub idle_ms: u64,
     /// Some edits append tens of kilobytes.
     pub large_texts: bool,
-    /// Somebody appends to plain values, which become texts.
+    /// Somebody appends to plain values, which become texts, and rules come late.
     pub words: bool,
     /// Spaces; not every replica takes part in each.
     pub spaces: usize,

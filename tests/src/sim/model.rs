@@ -33,6 +33,8 @@ pub enum Effect {
     Scalar(String),
     /// The document is deleted or comes back.
     Deleted,
+    /// The rules of a collection are these now.
+    Rules,
 }
 
 /// Whether an edit is in the store of its author.
@@ -221,7 +223,7 @@ impl Expected {
             Effect::RemoveItem(item) => drop(self.removed.insert(*item)),
             Effect::Nested(first, second) => drop(self.nested.insert((first, second, id))),
             Effect::Scalar(value) => drop(self.scalars.insert(value.clone())),
-            Effect::Deleted => {}
+            Effect::Deleted | Effect::Rules => {}
         }
     }
 

@@ -44,8 +44,9 @@ fn histories(first: u64, count: u64) {
 /// Histories in which devices disagreed at some time, each with what it found.
 #[test]
 fn histories_that_disagreed_once_agree() {
-    // A decision about containers, one of which another program had taken the place of meanwhile.
-    for seed in [3_993_381_321] {
+    // A decision about containers, one of which another program had taken the place of meanwhile; and
+    // one that came to a device which knew nothing else of what was decided between.
+    for seed in [3_993_381_321, 4_227_210_036] {
         if let Err(failure) = merge::run(seed, false) {
             panic!("{failure}");
         }

@@ -150,7 +150,8 @@ async fn a_line_that_is_cut_and_a_relay_that_is_restarted_only_delay_the_answer(
     let edited = office.jobs().put("1", json_map(json!({ "photo": noise }))).await.unwrap();
     office.connect(&line.url()).await;
     let (all, one) = tokio::join!(office.desk.saved(), edited.saved());
-    (all.unwrap(), one.unwrap());
+    all.unwrap();
+    one.unwrap();
     assert!(office.job_elsewhere("1").await.is_some());
     let job = office.jobs().document("1").unwrap();
     office.relay = office.relay.restart().await;

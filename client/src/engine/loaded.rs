@@ -8,7 +8,9 @@ use automerge::{Author, Automerge, Change};
 use rejoin_core::change::is_reserved_bytes;
 use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::lineage::{Lineage, Marks};
-use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange};
+use rejoin_core::{
+    ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange, Settlement,
+};
 
 use super::{EngineError, lineage};
 use crate::store::DocumentRow;
@@ -125,7 +127,8 @@ impl LoadedDocument {
         for change in doc.get_changes_meta(&[]) {
             note(&mut last, change.actor.to_bytes(), change.seq, change.max_op);
             let ops = (change.max_op + 1).saturating_sub(change.start_op);
-            tips.note(change.hash, &change.deps, &change.actor, ops);
+            let says = says_more(&change.actor, ops, change.message.as_deref());
+            tips.note(change.hash, &change.deps, &change.actor, says);
             changes += 1;
             max_op = max_op.max(change.max_op);
         }
@@ -201,8 +204,9 @@ impl LoadedDocument {
         self.max_op = self.max_op.max(change.max_op());
         self.bytes += change.raw_bytes().len() as u64;
         note(&mut self.last, change.actor_id().to_bytes(), change.seq(), change.max_op());
-        let ops = change.len() as u64;
-        self.tips.note(change.hash(), change.deps(), change.actor_id(), ops);
+        let (ops, message) = (change.len() as u64, change.message());
+        let says = says_more(change.actor_id(), ops, message);
+        self.tips.note(change.hash(), change.deps(), change.actor_id(), says);
         self.lineage = self.lineage.take().and_then(|mut lineage| {
             let known = lineage.len();
             lineage::add(&mut lineage, change);
@@ -258,22 +262,28 @@ struct Tips {
     has_genesis: bool,
 }
 
+/// Whether a change says more than Automerge shows, whatever it builds on: it decides something, or it is
+/// a text of a value, which may say that it is of another.
+fn says_more(actor: &automerge::ActorId, ops: u64, message: Option<&str>) -> bool {
+    let is_text_of_value = ops > 1 && is_reserved_bytes(actor.to_bytes());
+    is_text_of_value || message.is_some_and(|said| Settlement::from_message(said).is_some())
+}
+
 impl Tips {
     fn note(
         &mut self,
         hash: automerge::ChangeHash,
         deps: &[automerge::ChangeHash],
         actor: &automerge::ActorId,
-        ops: u64,
+        says_more: bool,
     ) {
         self.heads.retain(|head| !deps.contains(head));
+        self.branched |= says_more;
         // What every device would make says nothing against anybody, but it can hide a value.
         match is_reserved_bytes(actor.to_bytes()) {
             true => {
                 self.born = true;
                 self.has_genesis |= deps.is_empty();
-                // A text of a value may say that it is of another.
-                self.branched |= ops > 1;
             }
             false => self.branched |= !self.heads.is_empty(),
         }

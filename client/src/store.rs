@@ -16,6 +16,7 @@ mod numbers;
 mod reviews;
 mod rows;
 mod salvage;
+mod set_aside;
 mod tables;
 mod values;
 
@@ -653,27 +654,6 @@ impl WriteView {
     ) -> Result<(), StoreError> {
         let mut table = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
         table.insert((id.0, hash.0), encode(row).as_slice()).map_err(unavailable)?;
-        Ok(())
-    }
-
-    /// Writes a row of local work that was set aside.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn put_set_aside(&self, key: u64, row: &SetAsideRow) -> Result<(), StoreError> {
-        let mut table = self.txn.open_table(SET_ASIDE).map_err(unavailable)?;
-        table.insert(key, encode(row).as_slice()).map_err(unavailable)?;
-        Ok(())
-    }
-
-    /// Keeps local work that a relay will never take.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn push_set_aside(&self, row: &SetAsideRow) -> Result<(), StoreError> {
-        let mut table = self.txn.open_table(SET_ASIDE).map_err(unavailable)?;
-        let last = table.last().map_err(unavailable)?.map_or(0, |(key, _)| key.value());
-        table.insert(last + 1, encode(row).as_slice()).map_err(unavailable)?;
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ struct Office {
 impl Office {
     async fn open() -> Self {
         let folder = TempDir::new().unwrap();
-        refusal::edit_at_no_time(&folder.path().join("desk"), "1");
+        refusal::add_part_at_no_time(&folder.path().join("desk"), "1");
         Self::open_in(folder).await
     }
 
@@ -44,10 +44,10 @@ impl Office {
         self.desk.connect(url, &[&self.desk.space("main").unwrap()]).await.unwrap();
     }
 
-    /// An edit that builds on one which the relay will never take.
+    /// An edit in a part that the relay will never take.
     async fn refused_edit(&self) -> (Document, Edited) {
         let job = self.jobs().document("1").unwrap();
-        let edited = job.set("status", "booked").await.unwrap();
+        let edited = job.set("parts[0].name", "valve").await.unwrap();
         (job, edited)
     }
 
@@ -84,10 +84,10 @@ async fn each_of_several_edits_has_an_answer_of_its_own() {
     office.jobs().document("2").unwrap().saved().await.unwrap();
     let told = aside(edited.saved().await);
     assert_eq!((told[0].key.as_deref(), told[0].document), (Some("1"), job.id()));
-    assert_eq!(told[0].fields, ["status".to_owned()].into());
+    assert_eq!(told[0].fields, ["parts".to_owned()].into());
     assert!(told[0].reason.contains("no clock shows"), "{told:?}");
     let error = edited.saved().await.unwrap_err().to_string();
-    assert!(error.contains("jobs 1 (status): ") && error.contains("keeps it aside"), "{error}");
+    assert!(error.contains("jobs 1 (parts): ") && error.contains("keeps it aside"), "{error}");
     assert_eq!(office.job_elsewhere("2").await, Some(json!({ "phone": "555-0101" })));
 }
 
@@ -101,7 +101,7 @@ async fn a_refusal_is_told_to_whoever_asks_later_until_somebody_knows() {
     for _ in 0..2 {
         let told = aside(office.desk.saved().await);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0].fields, ["phone".to_owned(), "status".to_owned()].into());
+        assert_eq!(told[0].fields, ["parts".to_owned()].into());
     }
     assert_eq!(office.job_elsewhere("2").await, Some(json!({ "phone": "555-0101" })));
     aside(job.saved().await);
@@ -117,6 +117,28 @@ async fn a_refusal_is_told_to_whoever_asks_later_until_somebody_knows() {
     assert!(all.len() == 1 && all[0].acknowledged, "the work is kept: {all:?}");
     let closed = edited.saved().await.unwrap_err();
     assert!(matches!(closed, SaveError::Closed), "{closed:?}");
+}
+
+/// One edit that is refused costs none of those that follow it.
+#[tokio::test]
+async fn edits_after_a_refused_one_are_kept() {
+    let folder = TempDir::new().unwrap();
+    refusal::edit_at_no_time(&folder.path().join("desk"), "1");
+    let office = Office::open_in(folder).await;
+    let job = office.jobs().document("1").unwrap();
+    let status = job.set("status", "booked").await.unwrap();
+    let notes = job.append("notes", "Dog in yard.").await.unwrap();
+    let more = job.append("notes", " Ring twice.").await.unwrap();
+    office.connect(&office.relay.url()).await;
+    for edited in [&status, &notes, &more] {
+        edited.saved().await.unwrap();
+    }
+    let told = aside(office.desk.saved().await);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].fields, ["phone".to_owned()].into());
+    let kept = json!({ "status": "booked", "notes": "Dog in yard. Ring twice." });
+    assert_eq!(office.job_elsewhere("1").await, Some(kept.clone()));
+    assert_eq!(office.jobs().get::<Value>("1").await.unwrap(), Some(kept));
 }
 
 #[tokio::test]

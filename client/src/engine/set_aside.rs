@@ -56,8 +56,10 @@ impl Engine {
         let mut again = Again::new(*id, kept.iter().chain(&aside).map(|(_, change)| change));
         let mut authored = Vec::new();
         for (hash, change) in &aside {
-            let allowed =
-                !is_gone && !self.authored_anew.contains(hash) && (anew || !refused.contains(hash));
+            // What only builds on a refused change may be made anew again and again: each time, at least
+            // one change less is left to be refused.
+            let may_be = anew && !self.authored_anew.contains(hash);
+            let allowed = !is_gone && (may_be || !refused.contains(hash));
             let had = authored.len();
             let made =
                 allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);

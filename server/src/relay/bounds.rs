@@ -52,18 +52,24 @@ pub(super) fn check(
     if change.start_op() > max {
         return Err(OutOfBounds::Counter { start_op: change.start_op(), max });
     }
-    if !is_storable_time(change.time()) {
-        return Err(OutOfBounds::Time { time_s: change.time() });
-    }
-    if change.depth() > DEPTH_MAX {
-        return Err(OutOfBounds::Depth { depth: change.depth() });
-    }
+    check_alone(change)?;
     let heads = graph.heads_len();
     if heads >= HEADS_EASY_MAX && !change.deps().iter().any(|dep| graph.is_head(dep)) {
         if heads >= HEADS_MAX || *heads_added >= HEADS_ADDED_MAX {
             return Err(OutOfBounds::Heads { heads });
         }
         *heads_added += 1;
+    }
+    Ok(())
+}
+
+/// Checks what a change is out of bounds in, wherever it stands.
+pub(super) fn check_alone(change: &Change) -> Result<(), OutOfBounds> {
+    if !is_storable_time(change.time()) {
+        return Err(OutOfBounds::Time { time_s: change.time() });
+    }
+    if change.depth() > DEPTH_MAX {
+        return Err(OutOfBounds::Depth { depth: change.depth() });
     }
     Ok(())
 }

@@ -69,9 +69,17 @@ impl<'a> Intake<'a> {
 
     /// Keeps a change that passed the guard, or refuses it.
     pub(super) fn take(&mut self, change: &Change, chunk: &[u8]) -> Result<(), StoreError> {
-        let verdict = self.of_all.clone().or_else(|| self.refused.of_a_dep(change));
-        if let Some(verdict) = verdict {
+        if let Some(verdict) = self.of_all.clone() {
             self.refused.add(change.hash(), verdict);
+            return Ok(());
+        }
+        if let Some(verdict) = self.refused.of_a_dep(change) {
+            match bounds::check_alone(change) {
+                Err(out_of_bounds) if verdict.class == RefusedClass::Never => {
+                    self.refused.add(change.hash(), Verdict::never(&out_of_bounds));
+                }
+                _ => self.refused.add_dependant(change.hash(), verdict),
+            }
             return Ok(());
         }
         let nothing = ChangeGraph::new();
@@ -183,6 +191,8 @@ impl std::fmt::Debug for Refuse {
 /// The changes that are not kept.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
+    /// Those that are refused for what they are themselves. Those that only build on them could be
+    /// taken if they were written anew beside them, which is for their replica to do.
     pub(super) hashes: Vec<ChangeHash>,
     pub(super) classes: BTreeMap<ChangeHash, RefusedClass>,
     /// The class the push is answered with: of those that occur, the one that gives up least.
@@ -193,13 +203,20 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) fn add(&mut self, hash: ChangeHash, verdict: Verdict) {
+        let is_new = !self.classes.contains_key(&hash);
+        self.add_dependant(hash, verdict);
+        if is_new {
+            self.hashes.push(hash);
+        }
+    }
+
+    /// Notes a change that is refused only because it builds on one that is.
+    fn add_dependant(&mut self, hash: ChangeHash, verdict: Verdict) {
         if self.class.is_none_or(|class| precedence(verdict.class) < precedence(class)) {
             self.reason = verdict.reason;
             self.class = Some(verdict.class);
         }
-        if self.classes.insert(hash, verdict.class).is_none() {
-            self.hashes.push(hash);
-        }
+        self.classes.insert(hash, verdict.class);
     }
 
     /// What goes for a change goes for those that build on it.

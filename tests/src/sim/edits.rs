@@ -2,12 +2,13 @@
 
 use rejoin::engine::{Content, Edit, Target};
 use rejoin::schema::{Field, Rule, SCHEMAS, Schema};
-use rejoin::{ChangeHash, CollectionName, DocumentId, Op, Path, SpaceName};
+use rejoin::{ChangeHash, CollectionName, DocumentId, Identity, Op, Path, SpaceName};
 use serde_json::{Map, Value, json};
 
 use super::agenda::Node;
 use super::model::{
-    COUNT, DONE, Effect, Entry, Fate, LIST, MEMO, STATUS, TEXTS, TREE, boundaries, token, tokens,
+    COUNT, DONE, Effect, Entry, Fate, LIST, MEMO, STATUS, STEP, STEPS, TEXTS, TREE, boundaries,
+    token, tokens,
 };
 use super::world::{Check, Failed, World};
 
@@ -45,10 +46,13 @@ impl World {
         let seen = if rules { self.look_at_rules(at) } else { self.look(at)? };
         let Some(seen) = seen else { return Ok(()) };
         let id = self.ledger.next();
+        let steps = self.faults.words && at == 0 && !rules && self.random.chance(50);
         let (effect, content) = match rules {
             true => (Effect::Rules, Content::Fields(late_rules(id))),
+            false if steps => self.invent_step(id),
             false => self.invent(id, &seen),
         };
+        let author = steps.then(|| Identity { user: "ana".to_owned(), role: None, device: None });
         let create = !matches!(seen.target, Target::Document(_));
         let Seen { space, collection, target, document, .. } = seen;
         let entry = Entry {
@@ -65,7 +69,7 @@ impl World {
         };
         self.note(format_args!("replica {at} asks for edit {id}: {:?} {target:?}", entry.effect));
         self.ledger.add(entry);
-        let edit = Edit { space, collection, target, create, author: None, content };
+        let edit = Edit { space, collection, target, create, author, content };
         if let Some(process) = self.replicas[at].open_process() {
             process.queued.push((id, edit));
         }
@@ -226,6 +230,15 @@ impl World {
         (effect, Content::Ops { base: seen.base.clone(), ops })
     }
 
+    /// One person says how far something is, on what they see now, and may take back what they said.
+    fn invent_step(&mut self, id: u64) -> (Effect, Content) {
+        let step = *self.random.pick(&STEPS).unwrap_or(&STEPS[0]);
+        let marked = Path::from([DONE, &token(id)]);
+        let set = |path, after| Op::Set { path, before: None, after };
+        let ops = vec![set(marked, json!(1)), set(Path::from([STEP]), json!(step))];
+        (Effect::Step(step), Content::Ops { base: None, ops })
+    }
+
     /// Large edits are slow to play, so they are few, and in one document, where they add up. Each
     /// is small enough to be one change.
     fn may_write_much(&mut self, seen: &Seen) -> bool {
@@ -271,11 +284,12 @@ impl World {
 /// all worlds went into loading the one document that had them.
 const LARGE_EDITS_MAX: u64 = 4;
 
-/// Rules for documents that are there, with the mark of an edit: nobody here may write the status, and
-/// the memo is a text.
+/// Rules for documents that are there, with the mark of an edit: nobody here may write the status, the
+/// memo is a text, and steps have an order.
 fn late_rules(id: u64) -> Map<String, Value> {
     let schema = Schema::new()
         .with(MEMO, Rule::Text)
+        .with(STEP, Rule::order(STEPS))
         .with(STATUS, Field::new(Rule::Review).writers(["dispatch"]));
     let Value::Object(mut rules) = schema.to_value() else { return Map::new() };
     rules.insert(token(id), json!(1));

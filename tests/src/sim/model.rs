@@ -31,6 +31,8 @@ pub enum Effect {
     Nested(&'static str, &'static str),
     /// A register may hold this value.
     Scalar(String),
+    /// The step a document is at, which only one person ever says and may take back.
+    Step(&'static str),
     /// The document is deleted or comes back.
     Deleted,
     /// The rules of a collection are these now.
@@ -186,7 +188,7 @@ impl Ledger {
             if elsewhere || matches!(entry.fate, Fate::NotMade | Fate::Asked) {
                 return Some(format!("edit {id} must not be here: {entry:?}"));
             }
-            expected.add(*id, &entry.effect);
+            expected.add(*id, entry);
         }
         expected.wrong(value, asked)
     }
@@ -211,11 +213,16 @@ struct Expected {
     removed: BTreeSet<EditId>,
     nested: BTreeSet<(&'static str, &'static str, EditId)>,
     scalars: BTreeSet<String>,
+    /// The last step.
+    step: Option<&'static str>,
+    /// Whether somebody who said a step had forgotten what they said before.
+    is_step_forgotten: bool,
 }
 
 impl Expected {
-    fn add(&mut self, id: EditId, effect: &Effect) {
-        match effect {
+    /// Edits are added in the order of their numbers.
+    fn add(&mut self, id: EditId, entry: &Entry) {
+        match &entry.effect {
             Effect::Token(field) => drop(self.tokens.entry(field).or_default().insert(id)),
             Effect::Word => drop(self.words.insert(id)),
             Effect::Count(by) => self.count += by,
@@ -223,6 +230,10 @@ impl Expected {
             Effect::RemoveItem(item) => drop(self.removed.insert(*item)),
             Effect::Nested(first, second) => drop(self.nested.insert((first, second, id))),
             Effect::Scalar(value) => drop(self.scalars.insert(value.clone())),
+            Effect::Step(step) => {
+                self.step = Some(step);
+                self.is_step_forgotten |= entry.author_lost;
+            }
             Effect::Deleted | Effect::Rules => {}
         }
     }
@@ -236,6 +247,7 @@ impl Expected {
             .or_else(|| self.wrong_list(value))
             .or_else(|| self.wrong_nested(value))
             .or_else(|| self.wrong_scalar(value, asked))
+            .or_else(|| self.wrong_step(value, asked))
     }
 
     fn wrong_text(&self, field: &'static str, value: &Value) -> Option<String> {
@@ -297,6 +309,15 @@ impl Expected {
         let absent = status.is_none() && !self.scalars.is_empty() && !open;
         (!known || absent).then(|| format!("status is {status:?}, of {:?}", self.scalars))
     }
+
+    /// Whoever corrects nobody but themselves is asked nothing, also by an order that came late.
+    fn wrong_step(&self, value: &Value, asked: &Asked) -> Option<String> {
+        let step = value.get(STEP).and_then(Value::as_str);
+        let is_asked = asked.fields.iter().any(|field| field.ends_with(&format!(" {STEP}")));
+        let is_wrong = !self.is_step_forgotten && (is_asked || step != self.step);
+        is_wrong
+            .then(|| format!("step is {step:?}, asked are {:?}, of {:?}", asked.fields, self.step))
+    }
 }
 
 /// The token of an edit.
@@ -355,3 +376,7 @@ pub const LIST: &str = "parts";
 pub const TREE: &str = "tree";
 /// The register.
 pub const STATUS: &str = "status";
+/// The register that one person writes.
+pub const STEP: &str = "step";
+/// What stands in it, in order.
+pub const STEPS: [&str; 3] = ["open", "booked", "done"];

@@ -68,7 +68,8 @@ pub struct Refused {
     /// What the replica can do about it.
     #[n(1)]
     pub class: RefusedClass,
-    /// The changes that were not kept.
+    /// The changes that were not kept for what they are themselves. What builds on them was not kept
+    /// either and may be written anew without them. A relay of an earlier version names those too.
     #[n(2)]
     pub hashes: Vec<ChangeHash>,
     /// With [`RefusedClass::Missing`]: the heads the relay holds, so that the replica can push all

@@ -381,7 +381,7 @@ impl Relay {
             {
                 talk.orphans.give_up();
             }
-            let (count, reason) = (refused.hashes.len() as u64, &refused.reason);
+            let (count, reason) = (refused.classes.len() as u64, &refused.reason);
             let what = || format!("a change of {document}, {class:?}: {reason}");
             self.breach(id, Breach::Change, count, what);
         }

@@ -149,14 +149,14 @@ impl<'a> Salvage<'a> {
             self.waiting.entry(edit.document).or_default().push(edit);
         }
         let names = self.remains.names();
-        let last = self.remains.last_number(&names);
+        let numbers = self.remains.numbers(&names);
+        let all = numbers.len() as u64;
         let is_waiting = |number: &u64| {
             names.get(number).is_some_and(|document| self.waiting.contains_key(document))
         };
-        let (first, others): (Vec<u64>, Vec<u64>) = (1..=last).partition(is_waiting);
+        let (first, others): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(is_waiting);
         let mut txn = store.write()?;
         self.remains.copy_identity(&txn)?;
-        let all = last;
         for (done, number) in (1..).zip(first.into_iter().chain(others)) {
             self.take(&txn, number, names.get(&number))?;
             progress(done, all);

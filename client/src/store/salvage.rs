@@ -1,6 +1,6 @@
 //! Reads of a damaged file, each of which may fail without ending the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{Key, Range, ReadTransaction, Value};
 use rejoin_core::remains::{self, Walked};
@@ -55,12 +55,13 @@ impl<'a> Remains<'a> {
         names
     }
 
-    /// The highest number that a document may have.
-    pub(crate) fn last_number(&self, names: &BTreeMap<u64, DocumentId>) -> u64 {
+    /// The numbers that documents may have. A damaged row may say any number, so those that no name is
+    /// known for are tried only as far as so many documents reach.
+    pub(crate) fn numbers(&self, names: &BTreeMap<u64, DocumentId>) -> BTreeSet<u64> {
         let named = names.last_key_value().map_or(0, |(number, _)| *number);
-        // A damaged row may say anything.
         let told = self.number_in_meta("documents-next").saturating_sub(1);
-        named.max(told.min(named.saturating_add(UNNAMED_MAX)))
+        let tried = named.max(told).min((names.len() as u64).saturating_add(UNNAMED_MAX));
+        names.keys().copied().chain(1..=tried).collect()
     }
 
     /// A document's row; an error if there may be one that cannot be read.
@@ -162,5 +163,5 @@ fn read<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Option<T> {
     remains::read(work)
 }
 
-/// Numbers beyond the last known document that are tried.
+/// Numbers beyond as many as there are documents with names that are tried.
 const UNNAMED_MAX: u64 = 1 << 20;

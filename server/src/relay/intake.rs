@@ -74,11 +74,14 @@ impl<'a> Intake<'a> {
             return Ok(());
         }
         if let Some(verdict) = self.refused.of_a_dep(change) {
-            match bounds::check_alone(change) {
-                Err(out_of_bounds) if verdict.class == RefusedClass::Never => {
+            match (verdict.class, bounds::check_alone(change)) {
+                (RefusedClass::Never, Ok(())) => {
+                    self.refused.add_dependant(change.hash(), verdict);
+                }
+                (RefusedClass::Never, Err(out_of_bounds)) => {
                     self.refused.add(change.hash(), Verdict::never(&out_of_bounds));
                 }
-                _ => self.refused.add_dependant(change.hash(), verdict),
+                _ => self.refused.add(change.hash(), verdict),
             }
             return Ok(());
         }
@@ -191,8 +194,8 @@ impl std::fmt::Debug for Refuse {
 /// The changes that are not kept.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// Those that are refused for what they are themselves. Those that only build on them could be
-    /// taken if they were written anew beside them, which is for their replica to do.
+    /// Those to be named. What builds on a change that is refused for ever is none of them: it could be
+    /// taken if it were written anew without that one, which is for its replica to do.
     pub(super) hashes: Vec<ChangeHash>,
     pub(super) classes: BTreeMap<ChangeHash, RefusedClass>,
     /// The class the push is answered with: of those that occur, the one that gives up least.

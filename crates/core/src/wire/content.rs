@@ -68,8 +68,9 @@ pub struct Refused {
     /// What the replica can do about it.
     #[n(1)]
     pub class: RefusedClass,
-    /// The changes that were not kept for what they are themselves. What builds on them was not kept
-    /// either and may be written anew without them. A relay of an earlier version names those too.
+    /// The changes that were not kept. With [`RefusedClass::Never`], those that are refused for what they
+    /// are themselves: what builds on them was not kept either, and may be written anew without them. A
+    /// relay of an earlier version names that too.
     #[n(2)]
     pub hashes: Vec<ChangeHash>,
     /// With [`RefusedClass::Missing`]: the heads the relay holds, so that the replica can push all

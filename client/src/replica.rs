@@ -318,13 +318,14 @@ impl Space {
         Self { replica, name }
     }
 
+    /// The replica that it is of.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
     /// Its name.
     pub fn name(&self) -> &SpaceName {
         &self.name
-    }
-
-    pub(crate) fn replica(&self) -> &Replica {
-        &self.replica
     }
 
     /// A collection by name.

@@ -33,13 +33,17 @@ impl Scraped {
             assert!(!family.ends_with("_ms"), "{family} is not in base units");
             while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
                 let (series, value) = line.rsplit_once(' ').expect("a value");
-                let (name, labels) = series.split_once('{').expect("labels");
-                let labels = labels.strip_suffix('}').expect("an end of the labels");
+                let (name, labels) = match series.split_once('{') {
+                    Some((name, labels)) => {
+                        (name, labels.strip_suffix('}').expect("an end of the labels"))
+                    }
+                    None => (series, ""),
+                };
                 let suffix = name.strip_prefix(family).expect("a sample of the family before");
                 let suffixes: &[_] =
                     if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
                 assert!(suffixes.contains(&suffix), "{line}");
-                let labels: BTreeMap<_, _> = labels.split(',').map(label).collect();
+                let labels: BTreeMap<_, _> = labels.split_terminator(',').map(label).collect();
                 assert_eq!(labels.contains_key("le"), suffix == "_bucket", "{line}");
                 let known = ["adapter", "state", "class", "what", "le"];
                 assert!(labels.keys().all(|label| known.contains(label)), "{line}");

@@ -26,7 +26,7 @@ mod check;
 mod file;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub use template::{Part, Template};
 use crate::secret::SecretRef;
 
 /// A whole file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The replica that the adapters follow.
     pub replica: ReplicaConfig,
@@ -65,7 +65,7 @@ pub struct ReplicaConfig {
 }
 
 /// One adapter.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mapping {
     /// Whose documents or reviews it carries.
     pub collection: CollectionName,
@@ -262,6 +262,31 @@ pub enum Held {
 }
 
 impl Mapping {
+    /// The names of the options that another has otherwise, `rows` for all that rows depend on, and
+    /// `sink.NAME` for those of the sink.
+    pub fn unlike(&self, other: &Self) -> Vec<String> {
+        let options = [
+            ("rows", self.version != other.version),
+            ("mode", self.mode != other.mode),
+            ("class", self.class != other.class),
+            ("concurrency", self.concurrency != other.concurrency),
+            ("rate", self.rate != other.rate),
+            ("waiting_max", self.waiting_max != other.waiting_max),
+            ("late_after", self.late_after != other.late_after),
+            ("deletes", self.deletes != other.deletes),
+            ("reconcile", self.reconcile != other.reconcile),
+            ("retry", self.retry != other.retry),
+            ("on_poison", self.on_poison != other.on_poison),
+            ("salt", self.salt != other.salt),
+        ];
+        let unlike = options.into_iter().filter(|(_, is_unlike)| *is_unlike);
+        let mut names: Vec<String> = unlike.map(|(name, _)| name.to_owned()).collect();
+        let sinks: BTreeSet<_> = self.sink.keys().chain(other.sink.keys()).collect();
+        let unlike = sinks.into_iter().filter(|name| self.sink.get(*name) != other.sink.get(*name));
+        names.extend(unlike.map(|name| format!("sink.{name}")));
+        names
+    }
+
     /// Whether rows depend on what is under review.
     pub fn asks_what_is_agreed(&self) -> bool {
         self.records

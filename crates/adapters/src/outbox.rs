@@ -16,6 +16,7 @@ mod look;
 mod plan;
 mod repair;
 mod rows;
+mod standing;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ pub use look::{Depth, Unsent, Wanted};
 pub use plan::{Planned, PlannedRow};
 pub use repair::NO_DOCUMENT;
 pub use rows::{Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, Taken, Waiting};
+pub use standing::{RowState, Standing};
 
 use crate::mapping::{Deletes, Mode, OnPoison, Retry};
 use tables::{

@@ -7,8 +7,10 @@
 mod alarm;
 mod carried;
 mod deliver;
+mod deliveries;
 mod follow;
 mod lag;
+mod link;
 pub mod metrics;
 mod operate;
 mod origin;
@@ -41,6 +43,7 @@ use crate::secret::SecretError;
 use crate::sink::{self, Sink, SinkError};
 use carried::Carried;
 use lag::Lag;
+use link::Heard;
 
 /// One adapter at work.
 #[derive(Clone)]
@@ -123,6 +126,9 @@ pub enum RunError {
 /// The adapters of a configuration, with their outboxes open.
 pub struct Adapters {
     adapters: BTreeMap<String, Adapter>,
+    heard: Heard,
+    /// What they were opened with, and what somebody applied since.
+    config: watch::Sender<Config>,
 }
 
 impl std::fmt::Debug for Adapters {
@@ -145,7 +151,9 @@ impl Adapters {
             let adapter = Adapter::open(name, mapping, &data, folder)?;
             Ok((name.clone(), adapter))
         };
-        Ok(Self { adapters: config.adapters.iter().map(open).collect::<Result<_, RunError>>()? })
+        let adapters = config.adapters.iter().map(open).collect::<Result<_, RunError>>()?;
+        let config = watch::Sender::new(config.clone());
+        Ok(Self { adapters, heard: Heard::default(), config })
     }
 
     /// Follows the documents of a space and delivers, until `stop` says so. What is under way then
@@ -174,14 +182,24 @@ impl Adapters {
             tasks.spawn(with(|adapter, _, stop| alarm::watch(adapter, stop).boxed()));
             tasks.spawn(with(|adapter, _, stop| serve::serve(adapter, stop).boxed()));
         }
+        tasks.spawn(link::watch(space.replica().clone(), self.heard.clone(), stop));
         while tasks.join_next().await.is_some() {}
         Ok(())
+    }
+
+    /// The configuration that somebody applied and that is another than these run with: whoever runs
+    /// them ends them then, and opens others with it.
+    pub async fn applied(&self) -> Config {
+        let mut config = self.config.subscribe();
+        // The sender is here.
+        _ = config.changed().await;
+        config.borrow().clone()
     }
 
     /// What people look at and do while adapters run, or while they do not.
     pub fn operator(&self, replica: Option<(&Replica, &Space)>) -> Operator {
         let replica = replica.map(|(replica, space)| (replica.clone(), space.clone()));
-        Operator::new(self.adapters.clone(), replica)
+        Operator::new(self.adapters.clone(), replica, self.heard.clone(), self.config.clone())
     }
 }
 

@@ -3,6 +3,7 @@
 mod compare;
 mod lint;
 mod run;
+mod standing;
 mod tell;
 
 use std::fs;
@@ -87,6 +88,7 @@ pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result
 }
 
 /// A configuration without errors, and where it is.
+#[derive(Clone)]
 pub(crate) struct Opened {
     config: Config,
     /// The folder that its relative files are in.

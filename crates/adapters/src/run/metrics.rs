@@ -14,15 +14,22 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tracing::error;
 
+use super::deliveries::deliveries;
 use super::lag::Lag;
 use super::operate::{STATES, state};
 use super::{Adapter, Operator, now_ms};
 use crate::listener;
 use crate::outbox::Depth;
 
-/// Answers at `/metrics` for as long as it is polled.
+/// Answers at `/metrics` for as long as it is polled, and at `/deliveries` if it listens to this machine
+/// alone.
 pub async fn serve(operator: Operator, listener: TcpListener) {
-    let router = Router::new().route("/metrics", get(metrics)).with_state(Arc::new(operator));
+    let is_here = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let mut router = Router::new().route("/metrics", get(metrics));
+    if is_here {
+        router = router.route("/deliveries", get(deliveries));
+    }
+    let router = router.with_state(Arc::new(operator));
     match listener::serve(listener, router).await {}
 }
 
@@ -43,6 +50,9 @@ impl Operator {
         stand(&mut page, &looks);
         delivered(&mut page, &looks);
         reconciled(&mut page, &looks);
+        if let Some((seen_ms, is_connected)) = self.heard() {
+            linked(&mut page, seen_ms, is_connected);
+        }
         page.text
     }
 }
@@ -180,6 +190,18 @@ fn reconciled(page: &mut Page, looks: &[Look]) {
     }
 }
 
+/// Whether there is a relay to hear of changes from.
+fn linked(page: &mut Page, seen_ms: Option<u64>, is_connected: bool) {
+    page.family("relay_connected", "gauge", "Whether the replica is connected to its relay.");
+    page.sample("relay_connected", &[], u8::from(is_connected));
+    page.family(
+        "relay_seen_timestamp_seconds",
+        "gauge",
+        "When it was connected last, since 1970; 0 if it was not since the process began.",
+    );
+    page.sample("relay_seen_timestamp_seconds", &[], seen_ms.map_or(0.0, seconds));
+}
+
 impl Look {
     fn labels(&self) -> [(&'static str, &str); 1] {
         [("adapter", &self.name)]
@@ -206,6 +228,7 @@ impl Page {
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels = labels.iter().map(|(name, value)| format!("{name}=\"{value}\""));
         let labels = labels.collect::<Vec<_>>().join(",");
-        self.text.push_str(&format!("rejoin_adapter_{name}{{{labels}}} {value}\n"));
+        let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+        self.text.push_str(&format!("rejoin_adapter_{name}{labels} {value}\n"));
     }
 }

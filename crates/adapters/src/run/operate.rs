@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use rejoin::{DocumentId, EditError, NameError, Replica, Space};
+use rejoin::{CollectionName, DocumentId, EditError, NameError, Replica, Space};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use super::follow::FollowError;
+use super::link::{Heard, is_connected};
 use super::reconcile::{self, Repair};
 use super::{Adapter, Carried, now_ms, origin, plan, version};
 use crate::delivery::Record;
-use crate::mapping::{Mapping, parse};
+use crate::mapping::{Config, Mapping, parse};
 use crate::outbox::{DeadLetter, Outbox, OutboxError};
 use crate::secret::{SecretError, SecretRef};
-use crate::sink::{Address, Fault};
+use crate::sink::{self, Address, Fault, SinkError};
 
 /// Something to tell or to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +142,14 @@ pub enum OperateError {
     /// A secret is missing.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// An adapter could not begin as it is written.
+    #[error("{adapter} cannot begin like that: {error}; nothing was changed")]
+    Unusable {
+        /// Which adapter.
+        adapter: String,
+        /// What is in the way.
+        error: SinkError,
+    },
     /// The target cannot be read.
     #[error("the target cannot be read: {0}")]
     Target(#[from] Fault),
@@ -177,6 +187,8 @@ impl From<FollowError> for OperateError {
 pub struct Operator {
     pub(super) adapters: BTreeMap<String, Adapter>,
     replica: Option<(Replica, Space)>,
+    heard: Heard,
+    config: watch::Sender<Config>,
 }
 
 impl std::fmt::Debug for Operator {
@@ -189,8 +201,31 @@ impl Operator {
     pub(super) fn new(
         adapters: BTreeMap<String, Adapter>,
         replica: Option<(Replica, Space)>,
+        heard: Heard,
+        config: watch::Sender<Config>,
     ) -> Self {
-        Self { adapters, replica }
+        Self { adapters, replica, heard, config }
+    }
+
+    /// How the replica stands towards its relay.
+    pub(super) fn link(&self) -> Value {
+        self.heard.to_json(self.replica.as_ref().map(|(replica, _)| replica))
+    }
+
+    /// When the relay was heard of last, in milliseconds since 1970, and whether it is there now.
+    pub(super) fn heard(&self) -> Option<(Option<u64>, bool)> {
+        let status = self.replica.as_ref()?.0.status();
+        Some((self.heard.last_ms(&status), is_connected(&status)))
+    }
+
+    /// How many documents there are in a collection, and in which others there are any.
+    fn carries(&self, collection: &CollectionName) -> Result<Option<Value>, OperateError> {
+        let Some((_, space)) = &self.replica else { return Ok(None) };
+        let found = space.collections().map_err(|error| OperateError::Replica(error.into()))?;
+        let documents = found.iter().find(|(name, _)| name == collection).map_or(0, |it| it.1);
+        let others = found.iter().map(|(name, _)| name.as_str());
+        let others: Vec<_> = others.filter(|name| !name.starts_with("rejoin.")).collect();
+        Ok(Some(json!({ "documents": documents, "collections": others })))
     }
 
     /// Answers with JSON.
@@ -288,22 +323,30 @@ impl Operator {
         Ok(Carried::new(space, mapping)?)
     }
 
+    /// A configuration, as the text of its file says it; with a name, as they run with it but for the
+    /// adapter of that name.
+    fn wanted(&self, only: Option<&str>, text: &str) -> Result<Config, OperateError> {
+        let parsed = parse(text);
+        let wrong = || parsed.findings.first().map(ToString::to_string).unwrap_or_default();
+        let mut wanted = parsed.config.ok_or_else(|| OperateError::Config(wrong()))?;
+        let Some(only) = only else { return Ok(wanted) };
+        let Some(mapping) = wanted.adapters.remove(only) else {
+            let known = wanted.adapters.into_keys().collect();
+            return Err(OperateError::NoAdapter { name: only.to_owned(), known });
+        };
+        let mut config = self.config.borrow().clone();
+        config.adapters.insert(only.to_owned(), mapping);
+        Ok(config)
+    }
+
     /// The mappings of a configuration that are asked for, by name.
     fn mappings(
         &self,
         only: Option<&str>,
         text: &str,
     ) -> Result<BTreeMap<String, Mapping>, OperateError> {
-        let parsed = parse(text);
-        let wrong = || parsed.findings.first().map(ToString::to_string).unwrap_or_default();
-        let mut mappings = parsed.config.ok_or_else(|| OperateError::Config(wrong()))?.adapters;
-        if let Some(only) = only {
-            if !mappings.contains_key(only) {
-                let known = mappings.into_keys().collect();
-                return Err(OperateError::NoAdapter { name: only.to_owned(), known });
-            }
-            mappings.retain(|name, _| name == only);
-        }
+        let mut mappings = self.wanted(only, text)?.adapters;
+        mappings.retain(|name, _| only.is_none_or(|only| name == only));
         Ok(mappings)
     }
 
@@ -326,22 +369,41 @@ impl Operator {
         Ok(Value::Array(plans))
     }
 
+    /// Makes rows by the mappings of a configuration. Whoever runs the adapters hears of all else that is
+    /// new in it, and begins anew with it.
     async fn apply(&self, only: Option<&str>, text: &str) -> Result<Value, OperateError> {
+        let (wanted, running) = (self.wanted(only, text)?, self.config.borrow().clone());
+        let mappings = self.mappings(only, text)?;
+        // What cannot begin must not end what runs.
+        for (name, mapping) in &mappings {
+            let has_secrets = || salted(mapping).map(drop).map_err(SinkError::from);
+            let usable = sink::check(mapping).and_then(|()| has_secrets());
+            usable.map_err(|error| OperateError::Unusable { adapter: name.clone(), error })?;
+        }
         let mut applied = Vec::new();
-        for (name, mapping) in self.mappings(only, text)? {
-            let Some(adapter) = self.adapters.get(&name) else { continue };
+        for (name, mapping) in mappings {
             let version = salted(&mapping)?.1;
-            let set = version.clone();
-            let is_current = adapter.outbox(move |outbox| {
-                outbox.apply_mapping(now_ms(), &set).map(|()| outbox.is_applied())
-            });
-            // Who runs with another mapping goes on with this one only once it is started again.
-            let needs_restart = !is_current.await?;
-            adapter.again.notify_one();
-            let json =
-                json!({ "adapter": name, "mapping": version, "needs_restart": needs_restart });
+            let options = match running.adapters.get(&name) {
+                Some(running) => mapping.unlike(running),
+                None => Vec::new(),
+            };
+            let mut json = json!({ "adapter": name, "mapping": version, "options": options });
+            match self.adapters.get(&name) {
+                Some(adapter) => {
+                    adapter.outbox(move |outbox| outbox.apply_mapping(now_ms(), &version)).await?;
+                    adapter.again.notify_one();
+                }
+                None => json["is_new"] = true.into(),
+            }
             applied.push(json);
         }
+        let removed = running.adapters.keys().filter(|name| !wanted.adapters.contains_key(*name));
+        applied.extend(removed.map(|name| json!({ "adapter": name, "is_removed": true })));
+        self.config.send_if_modified(|config| {
+            let is_new = *config != wanted;
+            *config = wanted;
+            is_new
+        });
         Ok(Value::Array(applied))
     }
 
@@ -387,6 +449,8 @@ impl Operator {
         Ok(json!({
             "adapter": adapter.name,
             "collection": adapter.mapping.collection.as_str(),
+            "carries": self.carries(&adapter.mapping.collection)?,
+            "link": self.link(),
             "state": state,
             "why": endpoint.disabled,
             "failing_since_ms": endpoint.failing_since_ms,
@@ -425,7 +489,7 @@ impl Operator {
     }
 
     /// A document's natural key, if it has one and the replica is at hand.
-    fn key(&self, document: &DocumentId) -> Option<String> {
+    pub(super) fn key(&self, document: &DocumentId) -> Option<String> {
         self.replica.as_ref()?.0.key_of(document).ok()?
     }
 }

@@ -88,12 +88,14 @@ pub(super) fn applied(answer: &Value) -> String {
     let applied = answer.as_array().map_or(&[][..], Vec::as_slice);
     let lines = applied.iter().map(|one| {
         let name = text(one, "adapter");
-        match one["needs_restart"] == true {
-            true => {
-                format!("{name}: applied; it begins once `rejoin adapters run` is started again")
-            }
-            false => format!("{name}: applied"),
-        }
+        let options: Vec<_> = list(one, "options").iter().filter_map(Value::as_str).collect();
+        let what = match options.is_empty() {
+            _ if one["is_new"] == true => "applied; it is new and begins".to_owned(),
+            _ if one["is_removed"] == true => "not in the file any more; it ends".to_owned(),
+            true => "applied".to_owned(),
+            false => format!("applied; in effect now: {}", options.join(", ")),
+        };
+        format!("{name}: {what}")
     });
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rejoin::{Replica, Space};
 use rejoin_adapters::control;
+use rejoin_adapters::mapping::Config;
 use rejoin_adapters::run::{Adapters, metrics};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -20,15 +21,30 @@ use crate::output::Output;
 use crate::relay::stopped;
 
 pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
-    let Some(relay) = &opened.config.replica.relay else {
-        bail!(
-            "the file names no relay; write relay = \"ws://HOST:PORT\" below [replica], or let a \
-             relay run the adapters with `rejoin relay --adapters FILE`"
-        );
-    };
-    let ready = Ready::open(opened, relay).await?;
-    ready.announce(output)?;
-    ready.run(stopped()).await
+    let (mut opened, mut before) = (opened.clone(), None);
+    let stopped = stopped();
+    tokio::pin!(stopped);
+    loop {
+        let ready = match Ready::open_alone(&opened).await {
+            Ok(ready) => ready,
+            Err(fault) => match before.take() {
+                None => return Err(fault),
+                Some(config) => {
+                    let error = format!("{fault:#}");
+                    error!(error, "what was applied cannot begin; the adapters go on as before");
+                    opened.config = config;
+                    continue;
+                }
+            },
+        };
+        ready.announce(output)?;
+        match ready.run(&mut stopped).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Applied(config) => {
+                before = Some(std::mem::replace(&mut opened.config, config));
+            }
+        }
+    }
 }
 
 /// Runs adapters in the process of the relay they connect to, until `stop` says so. Whatever goes
@@ -39,24 +55,37 @@ pub(crate) async fn beside(
     mut stop: watch::Receiver<bool>,
     output: Output,
 ) {
+    let mut opened = opened.clone();
     while !*stop.borrow() {
         let mut stopped = stop.clone();
         let ran = async {
-            let ready = Ready::open(opened, relay).await?;
+            let ready = Ready::open(&opened, relay).await?;
             // Nobody needs to read it.
             let _ = ready.announce(output);
             ready.run(async { _ = stopped.wait_for(|stop| *stop).await }).await
         };
         match ran.await {
             Err(fault) => error!(error = format!("{fault:#}"), "the adapters do not run for now"),
-            Ok(()) if *stop.borrow() => return,
-            Ok(()) => error!("the adapters ended by themselves"),
+            Ok(Ended::Applied(config)) => {
+                opened.config = config;
+                continue;
+            }
+            Ok(Ended::Stopped) if *stop.borrow() => return,
+            Ok(Ended::Stopped) => error!("the adapters ended by themselves"),
         }
         tokio::select! {
             () = sleep(AGAIN) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
+}
+
+/// Why adapters ended.
+enum Ended {
+    /// Somebody wanted it.
+    Stopped,
+    /// Somebody applied another configuration, which they are to begin with.
+    Applied(Config),
 }
 
 /// Adapters that have everything they need.
@@ -71,6 +100,17 @@ struct Ready {
 }
 
 impl Ready {
+    /// Opens them to run for themselves, with the relay that the file names.
+    async fn open_alone(opened: &Opened) -> Result<Self> {
+        let Some(relay) = &opened.config.replica.relay else {
+            bail!(
+                "the file names no relay; write relay = \"ws://HOST:PORT\" below [replica], or let \
+                 a relay run the adapters with `rejoin relay --adapters FILE`"
+            );
+        };
+        Self::open(opened, relay).await
+    }
+
     /// Opens outboxes and replica, and connects to a relay.
     async fn open(opened: &Opened, relay: &str) -> Result<Self> {
         let (config, data) = (&opened.config.replica, opened.data());
@@ -111,7 +151,7 @@ impl Ready {
     }
 
     /// Runs until somebody wants it to end, and ends in order.
-    async fn run(self, stopped: impl Future<Output = ()>) -> Result<()> {
+    async fn run(self, stopped: impl Future<Output = ()>) -> Result<Ended> {
         let operator = || self.adapters.operator(Some((&self.host.replica, &self.space)));
         let holding = Holding::listen(Arc::clone(&self.host), &self.data.join(REPLICA));
         let socket = control::socket(&self.data);
@@ -125,14 +165,19 @@ impl Ready {
         let running = self.adapters.run(&self.space, stopping);
         tokio::pin!(running);
         let ended = tokio::select! {
-            ended = &mut running => ended.map_err(Into::into),
-            answered = control::serve(operator(), &self.data) => {
-                answered.with_context(|| format!("{} cannot be used", socket.display()))
+            ended = &mut running => ended.map(|()| Ended::Stopped).map_err(Into::into),
+            config = self.adapters.applied() => {
+                stop.send_replace(true);
+                running.await.map(|()| Ended::Applied(config)).map_err(Into::into)
             }
-            () = served => Ok(()),
+            answered = control::serve(operator(), &self.data) => {
+                let named = || format!("{} cannot be used", socket.display());
+                answered.map(|()| Ended::Stopped).with_context(named)
+            }
+            () = served => Ok(Ended::Stopped),
             () = stopped => {
                 stop.send_replace(true);
-                running.await.map_err(Into::into)
+                running.await.map(|()| Ended::Stopped).map_err(Into::into)
             }
         };
         if let Some(holding) = holding {

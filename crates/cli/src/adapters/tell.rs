@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::compare;
+use super::standing::standing;
 use crate::arguments::AdaptersCommand;
 use crate::clock::clock_of_ms;
 use crate::layout::{Table, one_line, width, wrap};
@@ -89,8 +90,9 @@ fn status(answer: &Value) -> Text {
             unsent.iter().map(move |unsent| (text(adapter, "adapter"), unsent))
         })
         .collect();
+    let standing = standing(adapters);
+    lines.extend(standing.iter().flat_map(|line| wrap(line, width())).map(Text::from));
     if unsent.is_empty() {
-        lines.push("every target has everything that could be delivered".into());
         return Text::lines(lines);
     }
     let mut table = Table::new(["NOT YET IN", "DOCUMENT", "ROW", "SINCE", "WHY"]);

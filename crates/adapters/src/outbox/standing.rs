@@ -1,0 +1,90 @@
+//! How one document's rows stand with the target.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableDatabase, ReadableTable};
+use rejoin::DocumentId;
+
+use super::tables::{DEAD, HELD, OUTBOX, SHADOWS, WHEN};
+use super::{DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode};
+use crate::delivery::Record;
+
+/// How one row stands with the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Which row.
+    pub record: Record,
+    /// When the target took something of it last, in milliseconds since 1970.
+    pub taken_ms: Option<u64>,
+    /// How it stands.
+    pub state: RowState,
+}
+
+/// How a row stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowState {
+    /// The target has it as it is.
+    Delivered,
+    /// The document does not become it any more, and the target knows.
+    Gone,
+    /// A delivery waits.
+    Waiting {
+        /// Since when, in milliseconds since 1970.
+        since_ms: u64,
+        /// Attempts that failed.
+        attempts: u32,
+        /// What the last of them came to.
+        fault: Option<String>,
+        /// When the document's first delivery may be tried, in milliseconds since 1970; nothing while
+        /// it waits for somebody to see to a dead letter.
+        next_ms: Option<u64>,
+    },
+    /// It will not be delivered unless somebody does something about it.
+    Dead {
+        /// The dead letter.
+        number: u64,
+        /// What happened.
+        fault: String,
+    },
+}
+
+impl Outbox {
+    /// How a document's rows stand; none if nothing was ever enqueued of it.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn standing(&self, document: &DocumentId) -> Result<Vec<Standing>, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let mut rows = BTreeMap::new();
+        let shadows = txn.open_table(SHADOWS)?;
+        for row in shadows.range((&document.0, "", "")..)? {
+            let (key, row) = row?;
+            let (of, name, key) = key.value();
+            if *of != document.0 {
+                break;
+            }
+            let shadow: Shadow = decode(row.value())?;
+            let record = Record { name: name.to_owned(), key: key.to_owned() };
+            let state = if shadow.wanted.is_some() { RowState::Delivered } else { RowState::Gone };
+            rows.insert(record, (shadow.taken.last().map(|taken| taken.at_ms), state));
+        }
+        for row in txn.open_table(DEAD)?.iter()? {
+            let (number, row) = row?;
+            let letter: DeadLetter = decode(row.value())?;
+            if letter.document == *document {
+                let state = RowState::Dead { number: number.value(), fault: letter.fault };
+                rows.entry(letter.record).or_insert((None, RowState::Gone)).1 = state;
+            }
+        }
+        let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
+        let next_ms = when.filter(|when| *when != HELD);
+        for row in txn.open_table(OUTBOX)?.range((&document.0, 0)..=(&document.0, u64::MAX))? {
+            let Waiting { delivery, attempts, fault, .. } = decode(row?.1.value())?;
+            let since_ms = delivery.enqueued_ms;
+            let state = RowState::Waiting { since_ms, attempts, fault, next_ms };
+            rows.entry(delivery.record).or_insert((None, RowState::Gone)).1 = state;
+        }
+        let rows = rows.into_iter();
+        Ok(rows.map(|(record, (taken_ms, state))| Standing { record, taken_ms, state }).collect())
+    }
+}

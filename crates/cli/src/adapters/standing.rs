@@ -1,0 +1,100 @@
+//! Whether all is well with adapters, and if not, why not: nothing is called delivered that cannot be
+//! known to be.
+
+use serde_json::Value;
+
+use super::tell::{number, text};
+use crate::clock::clock_of_ms;
+use crate::layout::one_line;
+use crate::output::count;
+
+/// What keeps every target from having everything, a line each; if there is nothing, that everything is
+/// there, as far as the adapters carry anything.
+pub(super) fn standing(adapters: &[Value]) -> Vec<String> {
+    let mut lines: Vec<String> =
+        adapters.first().and_then(|first| link(&first["link"])).into_iter().collect();
+    for adapter in adapters {
+        lines.extend(of_one(adapter));
+    }
+    let unsent: u64 = adapters.iter().filter_map(|adapter| adapter["waiting"].as_u64()).sum();
+    if lines.is_empty() && unsent == 0 {
+        lines.push("every target has everything".to_owned());
+    }
+    lines.iter().map(|line| one_line(line)).collect()
+}
+
+/// What is not as it should be with the relay.
+fn link(link: &Value) -> Option<String> {
+    match text(link, "state") {
+        "connected" => None,
+        "not_running" => Some(
+            "nobody runs these adapters, so nothing is delivered and what changes is not known; \
+             `rejoin adapters run` does"
+                .to_owned(),
+        ),
+        "away" => {
+            let why = link["trouble"].as_str().map(|why| format!(" ({why})")).unwrap_or_default();
+            let since = match link["last_seen_ms"].as_i64() {
+                Some(seen) => format!("not connected to the relay since {}", clock_of_ms(seen)),
+                None => "not connected to the relay since the adapters began".to_owned(),
+            };
+            Some(format!("{since}{why}: what changed there is not known here"))
+        }
+        _ => Some(match (link["documents"].as_u64(), link["of"].as_u64()) {
+            (Some(here), Some(of)) => {
+                format!(
+                    "{here} of {of} documents have come from the relay; the others are on their way"
+                )
+            }
+            _ => "the relay is being heard; not everything has come".to_owned(),
+        }),
+    }
+}
+
+fn of_one(adapter: &Value) -> Vec<String> {
+    let name = text(adapter, "adapter");
+    let mut lines = Vec::new();
+    match text(adapter, "state") {
+        "paused" => {
+            lines.push(format!("{name} is paused; `rejoin adapters resume {name}` goes on"))
+        }
+        "changed" => lines.push(format!(
+            "{name} makes no rows: its mapping in the file is not the one that was applied; \
+             `rejoin adapters plan {name}` shows what would change, `apply {name}` makes it so"
+        )),
+        _ => {}
+    }
+    let carries = &adapter["carries"];
+    if carries["documents"] == 0 {
+        let others: Vec<_> = carries["collections"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let others = match others.is_empty() {
+            true => "there are no documents at all".to_owned(),
+            false => format!("there are documents of {}", others.join(", ")),
+        };
+        let collection = text(adapter, "collection");
+        lines.push(format!(
+            "{name} carries {collection}, of which there is no document here; {others}"
+        ));
+    }
+    if adapter["dead_letters"].as_u64().is_some_and(|dead| dead > 0) {
+        let dead = count(adapter["dead_letters"].as_u64().unwrap_or_default(), "dead letter");
+        lines.push(format!("{name} has {dead}; `rejoin adapters dead-letters {name}` lists them"));
+    }
+    let misfits = &adapter["reconciled"];
+    let differ: u64 =
+        ["missing", "extra", "differs"].iter().filter_map(|what| misfits[what].as_u64()).sum();
+    let repaired = misfits["repaired"].as_u64().unwrap_or_default();
+    if differ > repaired {
+        lines.push(format!(
+            "{name}: {} of {} rows were not as they should be when the target was compared last",
+            differ - repaired,
+            number(misfits, "checked"),
+        ));
+    }
+    lines
+}

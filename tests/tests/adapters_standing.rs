@@ -57,7 +57,7 @@ impl Company {
 
     fn run(&self) -> Running {
         let mut running = Running::start(self.rejoin.command(["adapters", "run"]));
-        assert!(running.line().expect("it says that it runs").contains("board"));
+        assert!(begins(&mut running).contains("board"));
         running
     }
 
@@ -117,6 +117,14 @@ fn adapter(name: &str, collection: &str, options: &str) -> String {
     )
 }
 
+/// What is said when adapters begin: their names. Where the metrics are is a second line.
+fn begins(running: &mut Running) -> String {
+    let names = running.line().expect("they say that they run");
+    let metrics = running.line().expect("they say where their metrics are");
+    assert!(metrics.starts_with("metrics at "), "{metrics}");
+    names
+}
+
 fn has_lines(folder: &Path) -> bool {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files.into_iter().any(|file| file.metadata().is_ok_and(|file| file.len() > 0))
@@ -163,9 +171,9 @@ fn all_is_well_only_where_it_is() {
     company.set("1", &["status=booked"]);
     company.wait("the name", |company| company.said().contains("there are documents of jobs"));
     assert!(!company.said().contains(WELL));
-    assert_eq!(running.terminate(), Some(0));
     company.map("jobs", "");
-    let mut running = company.run();
+    company.rejoin.ok(["adapters", "apply"]);
+    assert!(begins(&mut running).contains("board"));
     company.wait("that all is well", |company| company.said().contains(WELL));
     company.set("2", &["status=lost"]);
     company.wait("the dead letter", |company| company.said().contains("board has 1 dead letter;"));
@@ -231,7 +239,7 @@ fn what_is_applied_is_in_effect_at_once() {
     let applied = company.rejoin.json(["adapters", "apply"]);
     assert_eq!(applied[0]["options"], json!(["rate", "sink.folder"]), "{applied}");
     assert_eq!(applied[1]["is_new"], true, "{applied}");
-    assert!(running.line().expect("it begins anew").contains("board, second"));
+    assert!(begins(&mut running).contains("board, second"));
     company.wait("the new one", |company| has_lines(&company.folder.path().join("elsewhere")));
     company.set("2", &["status=booked"]);
     company.wait("the new place", |company| has_lines(&company.folder.path().join("moved")));
@@ -244,9 +252,9 @@ fn what_is_applied_is_in_effect_at_once() {
     company.map("jobs", "rate = 8");
     let applied = company.rejoin.json(["adapters", "apply", "board"]);
     assert_eq!(applied[0]["options"], json!(["rate", "sink.folder"]), "{applied}");
-    assert!(running.line().expect("it begins anew").contains("board, second"));
+    assert!(begins(&mut running).contains("board, second"));
     let applied = company.rejoin.json(["adapters", "apply"]);
     assert_eq!(applied[1], json!({ "adapter": "second", "is_removed": true }));
-    assert!(!running.line().expect("it begins anew").contains("second"));
+    assert!(!begins(&mut running).contains("second"));
     assert_eq!(running.terminate(), Some(0));
 }

@@ -7,10 +7,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rejoin_core::ChangeHash;
+use rejoin_engine::Suspects;
 use tracing::warn;
-
-use crate::engine::Suspects;
 
 /// The file, which is open once there was something to note.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ impl Applying {
             warn!(%path, error, "what was being applied is not known");
             String::new()
         });
-        let left = parse(&left);
+        let left = Suspects::read(&left);
         (Self { path, file: None, is_empty: left.is_empty(), is_broken: false }, left)
     }
 
@@ -43,7 +41,7 @@ impl Applying {
         if self.is_broken {
             return;
         }
-        if let Err(error) = self.write(&format(suspects)) {
+        if let Err(error) = self.write(&suspects.to_string()) {
             let (path, error) = (self.path.display(), &error as &dyn std::error::Error);
             warn!(%path, error, "what is being applied is not noted any more");
             self.is_broken = true;
@@ -83,39 +81,13 @@ fn read(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn format(suspects: &Suspects) -> String {
-    let alone = suspects.convicted.iter().map(|hash| format!("{ALONE} {hash}\n"));
-    let others = suspects.suspected.iter().map(|hash| format!("{TOGETHER} {hash}\n"));
-    alone.chain(others).collect()
-}
-
-/// Reads what is there. Lines that were cut short say nothing.
-fn parse(text: &str) -> Suspects {
-    let mut suspects = Suspects::default();
-    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-        let Some((how, hash)) = line.split_once(' ') else { continue };
-        let Ok(hash) = hash.parse::<automerge::ChangeHash>() else { continue };
-        let hash = ChangeHash(hash.0);
-        match how {
-            ALONE => _ = suspects.convicted.insert(hash),
-            TOGETHER => _ = suspects.suspected.insert(hash),
-            _ => {}
-        }
-    }
-    suspects
-}
-
-/// Before a change that was applied alone, for a process had ended when it was among others.
-const ALONE: &str = "alone";
-
-/// Before each of changes that were applied together.
-const TOGETHER: &str = "together";
-
 /// Bytes of the file that are read: twice what one frame of changes makes it.
 const NOTE_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use rejoin_core::ChangeHash;
+
     use super::*;
 
     #[test]
@@ -137,15 +109,5 @@ mod tests {
         drop(applying);
         assert!(Applying::open(&replica).1.is_empty());
         assert!(!folder.path().join("a.redb.applying").exists(), "nothing is left lying around");
-    }
-
-    #[test]
-    fn what_was_cut_short_says_nothing() {
-        let hash = ChangeHash([3; 32]);
-        let whole = format!("{ALONE} {hash}\n");
-        for cut in 0..whole.len() {
-            assert!(parse(&whole[..cut]).is_empty(), "{cut}");
-        }
-        assert_eq!(parse(&format!("\n{ALONE}\nalone x\n?? {hash}\n{whole}")).convicted.len(), 1);
     }
 }

@@ -26,14 +26,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::document::edit_value;
-use crate::engine::{self, EditError, Foreseen, HistoryEntry};
 use crate::schema::{Schema, SchemaError, Schemas};
-use crate::store::StoreError;
 use crate::{
     Blame, Booked, Booking, Candidate, ConnectError, Counters, Decision, Entry, Identity, Listed,
     Op, OpenError, Path, Review, ReviewId, SaveError, SetAside, Status, Unfit, Unsent, View,
-    Watcher,
+    WatchEvent,
 };
+use rejoin_engine::store::StoreError;
+use rejoin_engine::{EditError, EditOutcome, Foreseen, HistoryEntry};
 
 /// [`crate::Replica`], blocking.
 #[derive(Debug, Clone)]
@@ -70,10 +70,30 @@ impl Edited {
 }
 
 impl Deref for Edited {
-    type Target = engine::Edited;
+    type Target = EditOutcome;
 
-    fn deref(&self) -> &engine::Edited {
+    fn deref(&self) -> &EditOutcome {
         &self.0
+    }
+}
+
+/// [`crate::Watcher`], blocking: an iterator that waits for each change, and ends when the replica is
+/// closed.
+#[derive(Debug)]
+pub struct Watcher(crate::Watcher);
+
+impl Watcher {
+    /// As [`crate::Watcher::try_next`].
+    pub fn try_next(&mut self) -> Option<WatchEvent> {
+        self.0.try_next()
+    }
+}
+
+impl Iterator for Watcher {
+    type Item = WatchEvent;
+
+    fn next(&mut self) -> Option<WatchEvent> {
+        block_on(self.0.next())
     }
 }
 
@@ -288,7 +308,14 @@ impl Collection {
         fn list(&self) -> Result<Vec<Entry>, EditError>;
         fn deleted(&self) -> Result<Vec<Entry>, EditError>;
         fn booked(&self, whose: &Value, start_ms: i64, end_ms: i64) -> Result<Vec<Booked>, EditError>;
-        fn watch(&self) -> Result<Watcher, EditError>;
+    }
+
+    /// As the async `watch`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self) -> Result<Watcher, EditError> {
+        block_on(self.0.watch()).map(Watcher)
     }
 }
 
@@ -376,9 +403,16 @@ impl Document {
         fn bookings(&self) -> Result<Vec<Booking>, EditError>;
         fn blame(&self) -> Result<Vec<Blame>, EditError>;
         fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError>;
-        fn watch(&self) -> Result<Watcher, EditError>;
         fn present(&self, value: Option<Vec<u8>>, ttl_ms: u32) -> Result<(), EditError>;
         fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, EditError>;
+    }
+
+    /// As the async `watch`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self) -> Result<Watcher, EditError> {
+        block_on(self.0.watch()).map(Watcher)
     }
 }
 
@@ -405,6 +439,13 @@ impl Reviews {
         fn list(&self) -> Result<Vec<Review>, EditError>;
         fn open(&self) -> Result<Vec<Review>, EditError>;
         fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError>;
-        fn watch(&self) -> Result<Watcher, EditError>;
+    }
+
+    /// As the async `watch`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self) -> Result<Watcher, EditError> {
+        block_on(self.0.watch()).map(Watcher)
     }
 }

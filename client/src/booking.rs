@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::collection::Collection;
 use crate::document::Document;
-use crate::engine::EditError;
+use rejoin_engine::EditError;
 
 /// The time a document takes by an invariant of its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,11 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::document::Document;
-use crate::engine::{self, Content, Edit, EditError, Row, Target};
 use crate::replica::{Replica, Space};
 use crate::saved::Edited;
-use crate::store::ValueRow;
-use crate::watch::Watcher;
+use rejoin_engine::store::ValueRow;
+use rejoin_engine::{Content, Edit, EditError, EditOutcome, Row, Target, Watcher};
 
 /// A named kind of document in a space.
 #[derive(Debug, Clone)]
@@ -134,7 +133,7 @@ impl Collection {
     }
 
     /// Takes rows of a file in one commit, each for the document with this natural key, or with this id
-    /// where the file names documents so. [`engine::Edited::row`] tells what became of each. The results are
+    /// where the file names documents so. [`EditOutcome::row`] tells what became of each. The results are
     /// in the order of the rows; an error of one leaves the others alone.
     ///
     /// # Errors
@@ -153,7 +152,7 @@ impl Collection {
     pub async fn preview(
         &self,
         rows: Vec<(RowKey, Row)>,
-    ) -> Result<Vec<Result<engine::Edited, EditError>>, EditError> {
+    ) -> Result<Vec<Result<EditOutcome, EditError>>, EditError> {
         let edits =
             self.row_edits(rows).into_iter().map(|edit| self.replica.signed(edit)).collect();
         Ok(self.replica.ask(move |engine, now| engine.preview(now, 0, edits)).await??)

@@ -8,9 +8,9 @@ use rejoin_core::{DocumentId, SpaceName};
 use serde::Serialize;
 
 use crate::driver::random_bytes;
-use crate::engine::{Unsound, check_document, recount_digests};
 use crate::file::{OpenError, open_database, unpanicked};
-use crate::store::{ReadView, Store, StoreError};
+use rejoin_engine::damage::{Unsound, check_document, recount_digests};
+use rejoin_engine::store::{ReadView, Store, StoreError};
 
 /// What was found in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -157,7 +157,7 @@ fn check_outbox(view: &ReadView, report: &mut Report) -> Result<(), StoreError> 
 fn repair_values(
     store: &Store,
     repair: bool,
-    values: &[(DocumentId, crate::store::ValueRow)],
+    values: &[(DocumentId, rejoin_engine::store::ValueRow)],
     report: &mut Report,
 ) -> Result<(), StoreError> {
     if values.is_empty() {

@@ -1,20 +1,16 @@
 //! One document: read, edit, watch, look back.
 
 use rejoin_core::lineage::{Blame, Candidate, Marks};
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, PeerId, SpaceName, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::collection::{Entry, entry};
-use crate::diff::{Op, diff};
-use crate::engine::{Content, Edit, EditError, HistoryEntry, Target};
 use crate::replica::Replica;
 use crate::review::Reviews;
 use crate::saved::Edited;
-use crate::view::View;
-use crate::watch::Watcher;
-use rejoin_core::Path;
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, Path, PeerId, SpaceName, limits};
+use rejoin_engine::{Content, Edit, EditError, HistoryEntry, Op, Target, View, Watcher, diff};
 
 /// A handle to a document, whether or not it exists yet. Cheap to clone; it keeps nothing in
 /// memory.

@@ -12,18 +12,19 @@ use tracing::{debug, info, warn};
 
 use crate::applying::Applying;
 use crate::dial::{self, Backoff, Connection, Incoming, RelayAddress};
-use crate::engine::{Counters, Edit, EditError, Edited, Engine, EngineError, EngineOptions};
 use crate::file::{OpenError, open_database, unpanicked};
-use crate::status::Status;
-use crate::store::{Store, StoreError};
+use rejoin_engine::store::{Store, StoreError};
+use rejoin_engine::{
+    Counters, Edit, EditError, EditOutcome, Engine, EngineError, EngineOptions, Status,
+};
 
 /// Something to be answered from the engine, at the time given in milliseconds.
 pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) + Send>;
 
 /// What a handle asks of the thread.
 pub(crate) enum Command {
-    Edit(Box<Edit>, oneshot::Sender<Result<Edited, EditError>>),
-    Edits(Vec<Edit>, oneshot::Sender<Vec<Result<Edited, EditError>>>),
+    Edit(Box<Edit>, oneshot::Sender<Result<EditOutcome, EditError>>),
+    Edits(Vec<Edit>, oneshot::Sender<Vec<Result<EditOutcome, EditError>>>),
     Ask(Question),
     Connect(RelayAddress),
     Disconnect,
@@ -88,8 +89,8 @@ struct Driver {
 
 /// Edits of one command, and where their results go.
 enum Queued {
-    One(Box<Edit>, oneshot::Sender<Result<Edited, EditError>>),
-    Many(Vec<Edit>, oneshot::Sender<Vec<Result<Edited, EditError>>>),
+    One(Box<Edit>, oneshot::Sender<Result<EditOutcome, EditError>>),
+    Many(Vec<Edit>, oneshot::Sender<Vec<Result<EditOutcome, EditError>>>),
 }
 
 enum LinkPhase {
@@ -376,7 +377,7 @@ impl Driver {
             let Some(message) = self.engine.poll_transmit(now)? else { break };
             connection.send(message);
         }
-        if self.engine.status().link == crate::status::Link::Safe {
+        if self.engine.status().link == rejoin_engine::Link::Safe {
             self.backoff = Backoff::default();
         }
         if let Some(closing) = self.engine.poll_close().cloned()
@@ -506,13 +507,13 @@ impl Connection {
 }
 
 enum Reply {
-    One(oneshot::Sender<Result<Edited, EditError>>),
-    Many(usize, oneshot::Sender<Vec<Result<Edited, EditError>>>),
+    One(oneshot::Sender<Result<EditOutcome, EditError>>),
+    Many(usize, oneshot::Sender<Vec<Result<EditOutcome, EditError>>>),
 }
 
 impl Reply {
     /// A caller that no longer waits does not mind.
-    fn send(self, results: &mut impl Iterator<Item = Result<Edited, EditError>>) {
+    fn send(self, results: &mut impl Iterator<Item = Result<EditOutcome, EditError>>) {
         match self {
             Self::One(reply) => {
                 if let Some(result) = results.next() {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use redb::{Database, DatabaseError, StorageError};
 use thiserror::Error;
 
-use crate::engine::EngineError;
-use crate::store::StoreError;
+use rejoin_engine::EngineError;
+use rejoin_engine::store::StoreError;
 
 /// Bytes of database pages kept in memory. redb would take up to a gigabyte, which a telephone does
 /// not have.

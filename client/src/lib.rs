@@ -13,36 +13,22 @@ pub mod blocking;
 mod booking;
 mod collection;
 mod dial;
-mod diff;
 pub mod doctor;
 mod document;
 mod driver;
-pub mod engine;
 mod file;
-mod presence;
 mod replica;
 mod review;
 pub mod salvage;
 mod saved;
 pub mod schema;
-mod status;
-pub mod store;
 mod unfit;
 mod unsent;
-mod value;
-mod view;
-mod watch;
-mod write;
 
 pub use booking::{Booked, Booking, BookingState};
 pub use collection::{Collection, Entry, RowKey};
 pub use dial::AddressError;
-pub use diff::{Op, diff};
 pub use document::Document;
-pub use engine::{
-    Cell, Counters, Decision, EditError, EngineOptions, Foreseen, HistoryEntry, Kind, Row,
-    RowOutcome, WriteError,
-};
 pub use file::{Holder, OpenError};
 pub use rejoin_core::invariant::look_up;
 pub use rejoin_core::lineage::{
@@ -55,14 +41,15 @@ pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
     ReviewId, Segment, SetDigest, Settlement, SpaceName, is_hidden, printable,
 };
+pub use rejoin_engine::reserved::REVIEWS;
+pub use rejoin_engine::store::{ReviewKind, ReviewedDocument, StoreError};
+pub use rejoin_engine::{
+    Bytes, Cell, Change, Counter, Counters, Decision, EditError, EditOutcome, EngineOptions,
+    FieldState, FieldView, Foreseen, HistoryEntry, Kind, Link, Op, Progress, Row, RowOutcome,
+    Status, Text, Timestamp, Unfit, ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown,
+    spreadsheet_safe,
+};
 pub use replica::{ConnectError, Listed, Replica, Space};
-pub use review::{REVIEWS, Review, ReviewCandidate, ReviewState, Reviews};
+pub use review::{Review, ReviewCandidate, ReviewState, Reviews};
 pub use saved::{Edited, SaveError, SetAside};
-pub use status::{Link, Progress, Status};
-pub use store::{ReviewKind, ReviewedDocument};
-pub use unfit::Unfit;
 pub use unsent::Unsent;
-pub use value::{Bytes, Counter, Text, Timestamp, shown, spreadsheet_safe};
-pub use view::{FieldState, FieldView, View};
-pub use watch::{Change, WatchEvent, Watcher};
-pub use write::ValueKind;

@@ -13,12 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::collection::Collection;
 use crate::dial::{AddressError, RelayAddress};
 use crate::driver::{self, Command};
-use crate::engine::{Counters, Edit, EditError, Engine, EngineOptions};
 use crate::file::{OpenError, unpanicked};
 use crate::review::Reviews;
 use crate::saved::Edited;
-use crate::status::Status;
-use crate::store::{ReadView, Store, StoreError, space_digest};
+use rejoin_engine::store::{ReadView, Store, StoreError, space_digest};
+use rejoin_engine::{Counters, Edit, EditError, Engine, EngineOptions, Status};
 
 /// A durable local copy of spaces, in one file.
 ///

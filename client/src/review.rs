@@ -10,20 +10,13 @@ use rejoin_core::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Content, Decision, Edit, EditError, Target};
 use crate::replica::Replica;
 use crate::saved::Edited;
-use crate::store::{
+use rejoin_engine::reserved::{DISMISSED, REVIEWS};
+use rejoin_engine::store::{
     CandidateRow, ReadView, ReviewKind, ReviewRow, ReviewedDocument, SettledRow, StoreError,
 };
-use crate::watch::Watcher;
-
-/// The collection of what people note about reviews: whose they are, until when, and why one was
-/// dismissed. One document per review, keyed by its id.
-pub const REVIEWS: &str = "rejoin.reviews";
-
-/// The field that says why a review about two documents was dismissed.
-pub(crate) const DISMISSED: &str = "dismissed";
+use rejoin_engine::{Content, Decision, Edit, EditError, Target, Watcher};
 
 /// A question for a person.
 #[derive(Debug, Clone, PartialEq)]

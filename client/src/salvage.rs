@@ -16,9 +16,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::driver::random_bytes;
-use crate::engine::{Rebuilt, is_whole, rebuild, recount_digests};
 use crate::file::{OpenError, open_database};
-use crate::store::{OutboxRow, Remains, SetAsideRow, Store, StoreError, WriteView};
+use rejoin_engine::damage::{Rebuilt, Remains, is_whole, rebuild, recount_digests};
+use rejoin_engine::store::{OutboxRow, SetAsideRow, Store, StoreError, WriteView};
 
 pub use file::DamagedFile;
 

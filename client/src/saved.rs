@@ -8,21 +8,21 @@ use rejoin_core::{ChangeHash, CollectionName, DocumentId, SpaceName};
 use thiserror::Error;
 
 use crate::document::Document;
-use crate::engine::{self, EditError};
 use crate::replica::Replica;
-use crate::store::{ReadView, SetAsideRow, StoreError};
+use rejoin_engine::store::{ReadView, SetAsideRow, StoreError};
+use rejoin_engine::{EditError, EditOutcome};
 
-/// What an edit came to, as [`engine::Edited`] tells, and whether a relay holds it.
+/// What an edit came to, as [`EditOutcome`] tells, and whether a relay holds it.
 ///
 /// It is a handle to the replica, too, which stays open as long as one is there.
 #[derive(Debug, Clone)]
 pub struct Edited {
     replica: Replica,
-    edited: engine::Edited,
+    edited: EditOutcome,
 }
 
 impl Edited {
-    pub(crate) fn new(replica: Replica, edited: engine::Edited) -> Self {
+    pub(crate) fn new(replica: Replica, edited: EditOutcome) -> Self {
         Self { replica, edited }
     }
 
@@ -54,14 +54,14 @@ impl Edited {
 }
 
 impl Deref for Edited {
-    type Target = engine::Edited;
+    type Target = EditOutcome;
 
-    fn deref(&self) -> &engine::Edited {
+    fn deref(&self) -> &EditOutcome {
         &self.edited
     }
 }
 
-impl From<Edited> for engine::Edited {
+impl From<Edited> for EditOutcome {
     fn from(edited: Edited) -> Self {
         edited.edited
     }

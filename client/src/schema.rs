@@ -27,17 +27,14 @@
 
 use rejoin_core::CollectionName;
 pub use rejoin_core::schema::*;
+pub use rejoin_engine::reserved::SCHEMAS;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::collection::Collection;
-use crate::engine::{EditError, Foreseen};
 use crate::replica::Space;
 use crate::saved::Edited;
-
-/// The collection that holds the schemas of a space. The key of each is the name of the collection
-/// it is for.
-pub const SCHEMAS: &str = "rejoin.schemas";
+use rejoin_engine::{EditError, Foreseen};
 
 /// A schema that was not applied. What the space had before is there.
 #[derive(Debug, Error)]

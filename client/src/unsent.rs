@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
 use crate::replica::Replica;
-use crate::store::{OutboxRow, ReadView, StoreError};
+use rejoin_engine::store::{OutboxRow, ReadView, StoreError};
 
 /// A document with edits that no relay has acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]

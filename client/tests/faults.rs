@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend};
 use rejoin::blocking::Replica;
-use rejoin::engine::{Content, Edit, Engine, EngineOptions, Target};
-use rejoin::store::{DigestRow, Store};
 use rejoin::{CollectionName, Op, OpenError, SpaceName, doctor};
+use rejoin_engine::store::{DigestRow, Store};
+use rejoin_engine::{Content, Edit, Engine, EngineOptions, Target};
 use serde_json::json;
 
 /// A disk that can be full.
@@ -203,7 +203,7 @@ fn deleting_a_large_document_is_told_as_such() {
     let job = jobs.create("1", &json!({ "phone": "x".repeat(40_000) })).unwrap();
     let mut watcher = job.watch().unwrap();
     job.delete().unwrap();
-    let Some(rejoin::WatchEvent::Changed(change)) = watcher.next_blocking() else { panic!() };
+    let Some(rejoin::WatchEvent::Changed(change)) = watcher.next() else { panic!() };
     assert!(change.deleted);
     assert!(jobs.list().unwrap().is_empty());
 }

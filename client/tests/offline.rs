@@ -210,7 +210,7 @@ fn a_slow_watcher_gets_one_wider_change() {
     document.set("phone", "2").unwrap();
     document.set("status", "done").unwrap();
     document.set("phone", "3").unwrap();
-    let Some(WatchEvent::Changed(change)) = watcher.next_blocking() else { panic!("a change") };
+    let Some(WatchEvent::Changed(change)) = watcher.next() else { panic!("a change") };
     let both = BTreeSet::from(["phone".to_owned(), "status".to_owned()]);
     assert_eq!(change.fields, both);
     assert_eq!(change.key.as_deref(), Some("1"));
@@ -218,7 +218,7 @@ fn a_slow_watcher_gets_one_wider_change() {
     assert_eq!(watcher.try_next(), None);
     replica.close();
     drop(document);
-    assert_eq!(watcher.next_blocking(), None);
+    assert_eq!(watcher.next(), None);
 }
 
 #[test]
@@ -296,17 +296,17 @@ fn unused_documents_leave_memory() {
     let database = redb::Database::builder()
         .create_with_backend(redb::backends::InMemoryBackend::new())
         .unwrap();
-    let store = std::sync::Arc::new(rejoin::store::Store::open(database, [1; 16]).unwrap());
+    let store = std::sync::Arc::new(rejoin_engine::store::Store::open(database, [1; 16]).unwrap());
     let options = EngineOptions::default();
     let idle_ms = options.idle_ms;
-    let mut engine = rejoin::engine::Engine::new(store, options, || [7; 16]).unwrap();
-    let edit = rejoin::engine::Edit {
+    let mut engine = rejoin_engine::Engine::new(store, options, || [7; 16]).unwrap();
+    let edit = rejoin_engine::Edit {
         space: rejoin::SpaceName::new("main").unwrap(),
         collection: rejoin::CollectionName::new("jobs").unwrap(),
-        target: rejoin::engine::Target::Key("1".to_owned()),
+        target: rejoin_engine::Target::Key("1".to_owned()),
         create: true,
         author: None,
-        content: rejoin::engine::Content::Fields(serde_json::Map::new()),
+        content: rejoin_engine::Content::Fields(serde_json::Map::new()),
     };
     engine.turn(1_000, 0, vec![edit]).unwrap().remove(0).unwrap();
     engine.handle_idle(1_000 + idle_ms).unwrap();

@@ -7,10 +7,10 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use redb::Database;
 use redb::backends::InMemoryBackend;
-use rejoin::engine::{Edit, Edited, Engine, EngineOptions};
-use rejoin::store::Store;
 use rejoin::{Link, SpaceName};
 use rejoin_core::limits;
+use rejoin_engine::store::Store;
+use rejoin_engine::{Edit, EditOutcome, Engine, EngineOptions};
 use rejoin_relay::{ConnectionId, Relay, RelayOptions, compact_in_process};
 
 /// A relay and its replicas.
@@ -71,7 +71,7 @@ impl Meeting {
     }
 
     /// Edits at a replica in one commit; every edit must succeed.
-    pub fn edit(&mut self, replica: usize, edits: Vec<Edit>) -> Vec<Edited> {
+    pub fn edit(&mut self, replica: usize, edits: Vec<Edit>) -> Vec<EditOutcome> {
         let results = self.replicas[replica].turn(self.now, 0, edits).unwrap();
         results.into_iter().map(|result| result.unwrap()).collect()
     }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rejoin::engine::{Content, Edit, Engine, EngineOptions, Target};
-use rejoin::store::Store;
 use rejoin::{ActorId, Op, Replica};
+use rejoin_engine::store::Store;
+use rejoin_engine::{Content, Edit, Engine, EngineOptions, Target};
 use serde_json::json;
 
 /// Edits the phone of a job, as a device whose clock shows no time would: a relay never takes that.

@@ -1,11 +1,11 @@
 //! Traces and documents, put through replicas and a relay.
 
 use automerge::{Automerge, Change};
-use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{ChangeHash, CollectionName, DocumentId, Op, SpaceName};
 use rejoin_core::session::{Opening, ReplicaEvent, ReplicaSession, SpaceStart};
 use rejoin_core::wire::Frame;
 use rejoin_core::{DeviceId, limits};
+use rejoin_engine::{Content, Edit, EngineOptions, Target};
 use rejoin_relay::ConnectionId;
 use serde_json::json;
 

@@ -60,12 +60,12 @@ impl Mutant {
         ("forgotten-piece", Self::ForgottenPiece),
     ];
 
-    fn of_client(self) -> Option<rejoin::engine::Mutant> {
+    fn of_client(self) -> Option<rejoin_engine::Mutant> {
         match self {
-            Self::SkippedOutboxRow => Some(rejoin::engine::Mutant::SkippedOutboxRow),
-            Self::PushBeforeCommit => Some(rejoin::engine::Mutant::PushBeforeCommit),
-            Self::MarkTooEarly => Some(rejoin::engine::Mutant::MarkTooEarly),
-            Self::ForgottenPiece => Some(rejoin::engine::Mutant::ForgottenPiece),
+            Self::SkippedOutboxRow => Some(rejoin_engine::Mutant::SkippedOutboxRow),
+            Self::PushBeforeCommit => Some(rejoin_engine::Mutant::PushBeforeCommit),
+            Self::MarkTooEarly => Some(rejoin_engine::Mutant::MarkTooEarly),
+            Self::ForgottenPiece => Some(rejoin_engine::Mutant::ForgottenPiece),
             _ => None,
         }
     }

@@ -2,8 +2,8 @@
 //! them together carry little more than one that is not cut.
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{CollectionName, Op, SpaceName};
+use rejoin_engine::{Content, Edit, EngineOptions, Target};
 use rejoin_tests::meeting::Meeting;
 use serde_json::json;
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use redb::Database;
-use rejoin::engine::{Content, Edit, Engine, EngineOptions, Target};
-use rejoin::store::Store;
 use rejoin::{CollectionName, Op, SpaceName, is_hidden};
 use rejoin_core::limits::TIME_S_MAX;
 use rejoin_core::wire::{Bye, ByeCode, Frame, PROTOCOL};
+use rejoin_engine::store::Store;
+use rejoin_engine::{Content, Edit, Engine, EngineOptions, Target};
 use rejoin_tests::processes::{Rejoin, RelayProcess};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

@@ -1,8 +1,8 @@
 //! A real relay folds a long history in a worker process of its own, and a new reader gets the
 //! snapshot.
 
-use rejoin::store::Store;
 use rejoin::{Link, Op, Replica};
+use rejoin_engine::store::Store;
 use rejoin_tests::processes::RelayProcess;
 use serde_json::{Value, json};
 use tempfile::TempDir;

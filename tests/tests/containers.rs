@@ -3,9 +3,9 @@
 
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ObjId, ObjType, ROOT, ReadDoc, ScalarValue};
-use rejoin::engine::Content;
-use rejoin::store::{ReviewKind, ReviewRow};
 use rejoin::{Decision, EditError, Op, Path, ReviewId};
+use rejoin_engine::Content;
+use rejoin_engine::store::{ReviewKind, ReviewRow};
 use rejoin_tests::merge::device::{Device, JOB, id, space};
 use rejoin_tests::merge::history::{History, Set};
 use rejoin_tests::merge::people::edit;

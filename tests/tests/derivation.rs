@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use redb::{Database, TableDefinition};
-use rejoin::store::{Store, ValueRow};
 use rejoin::{DERIVATION, Replica};
+use rejoin_engine::store::{Store, ValueRow};
 use rejoin_tests::merge::golden::{Kept, pack, unpack};
 use serde_json::{Value, json};
 

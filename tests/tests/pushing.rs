@@ -1,8 +1,8 @@
 //! Pushes that are many or large, or that a damaged document stands in the way of.
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{CollectionName, Link, Op, SpaceName};
+use rejoin_engine::{Content, Edit, EngineOptions, Target};
 use rejoin_tests::meeting::Meeting;
 
 fn set(key: &str, field: &str, value: serde_json::Value) -> Edit {

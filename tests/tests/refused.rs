@@ -1,8 +1,8 @@
 //! Edits that a relay refuses because another change holds their place, and that are made anew: they
 //! mean the same items, characters and values, whatever came meanwhile.
 
-use rejoin::engine::Content;
 use rejoin::{ChangeHash, Op, Path};
+use rejoin_engine::Content;
 use rejoin_tests::merge::device::{Device, JOB, id};
 use rejoin_tests::merge::history::{History, Set};
 use rejoin_tests::merge::people::edit;

@@ -4,10 +4,10 @@
 use std::error::Error;
 
 use redb::Database;
-use rejoin::engine::{Engine, EngineOptions};
-use rejoin::store::{DocumentRow, OutboxRow, Store, ValueRow};
 use rejoin::{DocumentId, Replica};
 use rejoin_core::DeviceId;
+use rejoin_engine::store::{DocumentRow, OutboxRow, Store, ValueRow};
+use rejoin_engine::{Engine, EngineOptions};
 use rejoin_tests::migration::Migration;
 use serde_json::{Value, json};
 

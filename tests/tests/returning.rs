@@ -1,8 +1,8 @@
 //! What a device pays that was away: bytes and round trips, counted.
 
-use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{CollectionName, Op, SpaceName};
 use rejoin_core::wire::Backfill;
+use rejoin_engine::{Content, Edit, EngineOptions, Target};
 use rejoin_tests::meeting::Meeting;
 use serde_json::json;
 
@@ -65,7 +65,7 @@ fn a_week(meeting: &mut Meeting, desk: usize, van: usize) {
 
 fn digest(meeting: &Meeting, replica: usize) -> rejoin::SetDigest {
     let view = meeting.replicas[replica].store().read().unwrap();
-    rejoin::store::space_digest(&view.digests(&SpaceName::new("main").unwrap()).unwrap())
+    rejoin_engine::store::space_digest(&view.digests(&SpaceName::new("main").unwrap()).unwrap())
 }
 
 struct Cost {

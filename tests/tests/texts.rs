@@ -1,13 +1,13 @@
 //! Plain values that become texts: by one change that every device makes alike, so that nobody's words
 //! are there twice or out of sight.
 
-use rejoin::engine::{Content, Edit, EngineOptions, Target};
-use rejoin::store::ReviewKind;
 use rejoin::{CollectionName, DocumentId, EditError, Op, SpaceName, WriteError};
 use rejoin_core::Genesis;
 use rejoin_core::change::{Conversion, ObjectId};
 use rejoin_core::schema::{Rule, Schema};
 use rejoin_core::wire::{Changes, Frame};
+use rejoin_engine::store::ReviewKind;
+use rejoin_engine::{Content, Edit, EngineOptions, Target};
 use rejoin_tests::meeting::Meeting;
 use rejoin_tests::processes::Desk;
 use serde_json::{Value, json};

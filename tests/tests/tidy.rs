@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 /// Which crate may depend on which. What is not written here is not allowed.
 const ARROWS: &[(&str, Allowed)] = &[
     ("rejoin-core", Allowed::Only(&[])),
-    ("rejoin", Allowed::Only(&["rejoin-core"])),
+    ("rejoin-engine", Allowed::Only(&["rejoin-core"])),
+    ("rejoin", Allowed::Only(&["rejoin-core", "rejoin-engine"])),
     ("rejoin-relay", Allowed::Only(&["rejoin-core"])),
     ("rejoin-adapters", Allowed::Only(&["rejoin"])),
     ("rejoin-board", Allowed::Only(&["rejoin"])),
@@ -79,6 +80,42 @@ const CORE_CRATES: &[&str] = &[
     "zmij",
 ];
 
+/// What `rejoin-engine` is besides: Automerge, redb, and what they bring with them. `rand` and
+/// `getrandom` come with Automerge, which draws an actor only if it is given none; `libc` locks the
+/// files that redb opens for others, and the engine is handed a database that is open.
+const ENGINE_CRATES: &[&str] = &[
+    "automerge",
+    "chacha20",
+    "either",
+    "futures-core",
+    "getrandom",
+    "hex",
+    "hexane",
+    "itertools",
+    "leb128",
+    "libc",
+    "once_cell",
+    "pin-project-lite",
+    "rand",
+    "rand_core",
+    "redb",
+    "rejoin-engine",
+    "rustc-hash",
+    "serde_derive",
+    "similar",
+    "smol_str",
+    "tinyvec",
+    "tracing",
+    "tracing-attributes",
+    "tracing-core",
+    "unicode-segmentation",
+    "zlib-rs",
+];
+
+/// Where the sources stand that are pure functions of what they are handed: the core, the replica's
+/// engine and the relay's.
+const PURE: &[&str] = &["crates/core/src", "crates/engine/src", "server/src/relay"];
+
 /// Lines after which nobody holds a file in the head.
 const FILE_LINES_MAX: usize = 700;
 
@@ -116,30 +153,58 @@ fn forbidden_arrows(package: &Package, members: &BTreeSet<&str>) -> Vec<String> 
 
 #[test]
 fn core_cannot_do_io() {
+    let crates = crates_of("rejoin-core");
+    let wrong = unexpected("rejoin-core", &crates, |name| CORE_CRATES.contains(&name));
+    assert_none("rejoin-core may contain only the crates in CORE_CRATES", wrong);
+}
+
+#[test]
+fn the_engine_cannot_do_io() {
+    let crates = crates_of("rejoin-engine");
+    let wrong = unexpected("rejoin-engine", &crates, |name| {
+        CORE_CRATES.contains(&name) || ENGINE_CRATES.contains(&name)
+    });
+    assert_none("rejoin-engine may contain only the crates in ENGINE_CRATES besides", wrong);
+}
+
+/// The crates that a package is once built.
+fn crates_of(package: &str) -> BTreeSet<String> {
     let tree = cargo(&[
         "tree",
-        "--package=rejoin-core",
+        "--package",
+        package,
         "--edges=normal",
         "--all-features",
         "--prefix=none",
         "--format={p}",
         "--offline",
     ]);
-    let crates: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(crates.contains("rejoin-core"), "`cargo tree` printed something unexpected:\n{tree}");
-    let wrong = crates.iter().filter(|name| !CORE_CRATES.contains(name)).map(|name| {
-        format!("{name}: see `cargo tree -p rejoin-core -e normal -i {name}` for who wants it")
-    });
-    assert_none("rejoin-core may contain only the crates in CORE_CRATES", wrong);
+    let crates: BTreeSet<_> =
+        tree.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
+    assert!(crates.contains(package), "`cargo tree` printed something unexpected:\n{tree}");
+    crates
+}
+
+fn unexpected(
+    package: &str,
+    crates: &BTreeSet<String>,
+    is_expected: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let wrong = crates.iter().filter(|name| !is_expected(name));
+    wrong
+        .map(|name| {
+            format!("{name}: see `cargo tree -p {package} -e normal -i {name}` for who wants it")
+        })
+        .collect()
 }
 
 #[test]
-fn core_names_nothing_that_does_io() {
+fn core_and_engines_name_nothing_that_does_io() {
     let wrong = rust_files()
         .into_iter()
-        .filter(|file| file.path.starts_with("crates/core/src") && !file.is_test())
+        .filter(|file| PURE.iter().any(|pure| file.path.starts_with(pure)) && !file.is_test())
         .flat_map(|file| impurities(&file));
-    assert_none("rejoin-core is a pure function of what it is handed", wrong);
+    assert_none("core and engines are pure functions of what they are handed", wrong);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use automerge::Automerge;
 use automerge::transaction::Transactable;
 use automerge::{ObjType, PatchLog, ROOT, ReadDoc};
-use rejoin::engine::EngineOptions;
+use rejoin_engine::EngineOptions;
 use rejoin_tests::meeting::Meeting;
 use rejoin_tests::replay::{push_document, replay};
 use rejoin_tests::traces::{self, Trace};

@@ -4,7 +4,6 @@ use rejoin_core::Identity;
 use serde_json::{Value, json};
 
 use super::{Review, ReviewCandidate, ReviewState};
-use crate::store::ReviewKind;
 
 impl Review {
     /// The candidates, the oldest first: in the order in which they are numbered for people.
@@ -77,22 +76,6 @@ impl ReviewState {
             Self::Settled { .. } => "settled",
             Self::Dismissed { .. } => "dismissed",
             Self::Resolved { .. } => "resolved",
-        }
-    }
-}
-
-impl ReviewKind {
-    /// In one word, as machines read it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FieldConflict => "conflict",
-            Self::Disagreement => "disagreement",
-            Self::RefusedWrite => "refused_write",
-            Self::Removal => "removal",
-            Self::DoubleBooking => "double_booking",
-            Self::Duplicate => "duplicate",
-            Self::Hidden => "hidden",
-            Self::Containers => "containers",
         }
     }
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, EngineOptions, Row, RowKey, engine};
+use rejoin::{Collection, EditError, EditOutcome, EngineOptions, Row, RowKey};
 use tempfile::TempDir;
 
 use crate::arguments::{ImportArguments, PlaceArguments};
@@ -147,7 +147,7 @@ impl Importing<'_> {
             true => self.collection.preview(rows).await?,
             false => {
                 let taken = self.collection.import(rows).await?.into_iter();
-                taken.map(|edited| edited.map(engine::Edited::from)).collect()
+                taken.map(|edited| edited.map(EditOutcome::from)).collect()
             }
         };
         for (line, result) in lines.into_iter().zip(results) {

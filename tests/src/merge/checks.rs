@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rejoin::store::{CandidateRow, ReviewKind, ReviewRow, SettledRow};
 use rejoin::{Candidate, ChangeHash, FieldPath, FieldState, Path, Question, ReviewId};
 use rejoin_core::schema::{Kind, Rule, Schema};
+use rejoin_engine::store::{CandidateRow, ReviewKind, ReviewRow, SettledRow};
 use serde_json::Value;
 
 use super::device::{DOCUMENTS, Device, JOB, SCHEMA, collection, id, space};

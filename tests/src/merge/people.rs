@@ -1,8 +1,8 @@
 //! What people do on a device: they write and clear fields, at the top and further in, add, change
 //! and remove items, remove maps and documents and bring them back.
 
-use rejoin::engine::{Content, Edit, Target};
 use rejoin::{ChangeHash, Op, Path};
+use rejoin_engine::{Content, Edit, Target};
 use serde_json::{Map, Value, json};
 
 use super::device::{DOCUMENTS, Device, JOB, collection, id, space};

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rejoin::engine::{Content, Edit};
 use rejoin::{Decision, EditError, FieldState, Identity, Op, Path, ReviewId, ReviewKind};
 use rejoin_core::schema::Schema;
+use rejoin_engine::{Content, Edit};
 use serde_json::{Value, json};
 
 use super::Report;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::store::space_digest;
 use rejoin::{ChangeHash, DocumentId, Link, SpaceName};
 use rejoin_core::change::Place;
 use rejoin_core::{CollectionName, SetDigest};
+use rejoin_engine::store::space_digest;
 use serde_json::Value;
 
 use super::model::{Asked, Entry, Fate, tokens_in};
@@ -117,7 +117,7 @@ impl World {
             if status.link != Link::Safe || status.waiting > 0 {
                 return Ok(Some(format!("replica {at}: {status:?}")));
             }
-            let failed = |error: rejoin::store::StoreError| Failed(explain(&error));
+            let failed = |error: rejoin_engine::store::StoreError| Failed(explain(&error));
             let view = process.engine.store().read().map_err(failed)?;
             for space in spaces {
                 let ours = space_digest(&view.digests(&space).map_err(failed)?);

@@ -1,8 +1,8 @@
 //! People at work: what they edit, where, and on which base.
 
-use rejoin::engine::{Content, Edit, Target};
 use rejoin::schema::{Field, Rule, SCHEMAS, Schema};
 use rejoin::{ChangeHash, CollectionName, DocumentId, Identity, Op, Path, SpaceName};
+use rejoin_engine::{Content, Edit, Target};
 use serde_json::{Map, Value, json};
 
 use super::agenda::Node;

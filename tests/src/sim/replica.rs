@@ -6,10 +6,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 use redb::Database;
-use rejoin::engine::Edited;
-use rejoin::engine::{Edit, Engine, EngineOptions};
-use rejoin::store::Store;
 use rejoin::{ChangeHash, DocumentId, Link as LinkStatus, SpaceName};
+use rejoin_engine::store::Store;
+use rejoin_engine::{Edit, EditOutcome, Engine, EngineOptions};
 
 use super::agenda::{Event, Node};
 use super::disk::{Backup, Disk, Strike};
@@ -505,7 +504,7 @@ impl World {
         &mut self,
         at: usize,
         id: EditId,
-        result: Result<Edited, rejoin::EditError>,
+        result: Result<EditOutcome, rejoin::EditError>,
     ) -> Check {
         let edited = match result {
             Ok(edited) => edited,
@@ -527,7 +526,7 @@ impl World {
             return Err(Failed(format!("edit {id} at {at} changed nothing")));
         }
         self.edits_made += 1;
-        let Edited { document, heads, outbox, .. } = edited;
+        let EditOutcome { document, heads, outbox, .. } = edited;
         self.ledger.keep(id, document, heads.clone(), outbox.is_some());
         let replica = &mut self.replicas[at];
         if let Some(key) = outbox {
@@ -550,7 +549,7 @@ impl World {
             return Ok(());
         }
         let store = Arc::clone(process.engine.store());
-        let settled = (|| -> Result<(), rejoin::store::StoreError> {
+        let settled = (|| -> Result<(), rejoin_engine::store::StoreError> {
             let view = store.read()?;
             for (key, row) in view.set_aside()? {
                 if key <= replica.set_aside_seen {

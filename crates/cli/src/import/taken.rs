@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::engine::Edited;
+use rejoin::EditOutcome;
 use serde_json::{Value, json};
 
 use super::rows::Fault;
@@ -56,12 +56,12 @@ impl Seen {
 }
 
 impl Taken {
-    pub(super) fn row(&mut self, line: u64, edited: &Edited) {
+    pub(super) fn row(&mut self, line: u64, edited: &EditOutcome) {
         self.rows += 1;
         let outcome = edited.row.as_deref().cloned().unwrap_or_default();
         match edited {
             _ if outcome.left_deleted => self.left_deleted += 1,
-            Edited { created: true, .. } => self.created += 1,
+            EditOutcome { created: true, .. } => self.created += 1,
             edited if edited.changed() => self.changed += 1,
             _ => self.unchanged += 1,
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use redb::{Database, ReadableTable, TableDefinition};
-use rejoin::store::Store;
 use rejoin::{CollectionName, DocumentId, SpaceName};
 use rejoin_core::invariant::Booking;
+use rejoin_engine::store::Store;
 
 use crate::{Figure, quantile, timed};
 

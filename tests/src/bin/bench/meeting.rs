@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use automerge::Automerge;
-use rejoin::engine::EngineOptions;
 use rejoin::{Link, Replica};
+use rejoin_engine::EngineOptions;
 use rejoin_tests::live::LiveRelay;
 use rejoin_tests::meeting::Meeting;
 use rejoin_tests::replay::push_document;

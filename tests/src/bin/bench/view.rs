@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use automerge::{Automerge, Change};
-use rejoin::engine::{Content, Edit, EngineOptions, Target};
 use rejoin::{DocumentId, Op};
+use rejoin_engine::{Content, Edit, EngineOptions, Target};
 use rejoin_tests::meeting::Meeting;
 use serde_json::{Map, Value, json};
 

@@ -1,0 +1,538 @@
+//! The session with a relay, driven from the store: pushes out of the outbox, and everything that
+//! comes back into the next commit.
+
+mod digests;
+mod older;
+mod pushes;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rejoin_core::session::{
+    Granted, Opening, ReplicaEvent, ReplicaSession, SessionError, SpaceStart,
+};
+use rejoin_core::wire::{Access, Bye, ByeCode, Frame, FrameError, Presence, Start, Wanted};
+use rejoin_core::{ChangeHash, DocumentId, PeerId, SpaceName, limits};
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use super::{Effect, Engine, EngineError, Turn};
+use crate::status::{Link, Progress};
+use crate::store::{CursorRow, ReadView, StoreError};
+pub use digests::recount_digests;
+use older::Arrival;
+use pushes::{Announced, Content, Owed, Push, Pushed, Ticket, announced};
+
+/// The session under way.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    session: ReplicaSession,
+    /// The relay's name in the store: its address.
+    relay: String,
+    spaces: Vec<SpaceLink>,
+    events: VecDeque<ReplicaEvent>,
+    pushed: Pushed,
+    /// Made, and given to the session as it takes them.
+    pushes: VecDeque<Push>,
+    next_ticket: u64,
+    tickets: BTreeMap<u64, Ticket>,
+    /// Outbox keys to push again, and when.
+    again: Vec<(u64, Vec<u64>)>,
+    /// Documents of which the relay lacks something.
+    owed: VecDeque<Owed>,
+    /// How often the relay lacked dependencies of a document.
+    missing: BTreeMap<DocumentId, u32>,
+    /// How often what came of a document built on what is not here.
+    lacking: BTreeMap<DocumentId, u32>,
+    /// When to ask for digests again.
+    ask_at: Option<u64>,
+    /// The long change that comes first in the outbox, and how much of it the relay holds.
+    upload: Option<(ChangeHash, u64)>,
+    /// Bytes received in all before this session.
+    bytes_before: u64,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+struct SpaceLink {
+    name: SpaceName,
+    /// Received, and to be stored with the next commit.
+    cursor: Option<CursorRow>,
+    stored: Option<CursorRow>,
+    /// Documents that the relay was asked for and has not answered.
+    wanting: usize,
+    /// Whether the relay was asked for a listing.
+    is_listing: bool,
+    /// The last document of the offer that the relay is answering, and whether it has.
+    offering: Option<(DocumentId, bool)>,
+    /// Documents the relay had when the session began.
+    documents: u64,
+    /// The marks at which digests differed: a listing that takes their place begins there.
+    listed_to: Option<CursorRow>,
+    /// Digests were equal at the last checkpoint that had any.
+    equal: bool,
+    /// The latest digests could not be compared, because something was under way.
+    passed_over: bool,
+    /// Repairs begun in this session.
+    repairs: u32,
+    /// Whether the relay takes pushes.
+    writable: bool,
+}
+
+/// Why the session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// For a person.
+    pub reason: String,
+    /// Milliseconds the relay asked to stay away.
+    pub retry_after_ms: u64,
+}
+
+/// The relay sent something that is not a frame, or not allowed. The connection is to be closed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// Not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Not allowed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl Engine {
+    /// A connection to a relay was opened: begins a session over it. `relay` names it in the store,
+    /// by its address.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn handle_connected(
+        &mut self,
+        now: u64,
+        relay: &str,
+        token: Option<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        let view = self.store.read()?;
+        let mut names = view.spaces()?;
+        names.extend(
+            self.wanted.iter().filter(|space| !names.contains(space)).cloned().collect::<Vec<_>>(),
+        );
+        names.truncate(limits::SESSION_SPACES_MAX);
+        let starts: Result<Vec<_>, StoreError> = names
+            .iter()
+            .map(|name| {
+                let cursor = view.cursor_to_begin(relay, name)?;
+                let begun = match cursor {
+                    Some(_) => view.begun(relay, name, limits::BEGUN_MAX)?,
+                    None => Vec::new(),
+                };
+                let holds = !view.digests(name)?.is_empty();
+                let start = SpaceStart {
+                    name: name.clone(),
+                    cursor: cursor.map(|cursor| cursor.cursor()),
+                    holds,
+                    begun,
+                };
+                Ok((start, cursor))
+            })
+            .collect();
+        let (starts, cursors): (Vec<SpaceStart>, Vec<_>) = starts?.into_iter().unzip();
+        let spaces = starts.iter().zip(cursors).map(|(start, stored)| SpaceLink {
+            name: start.name.clone(),
+            cursor: stored,
+            stored,
+            wanting: 0,
+            is_listing: false,
+            offering: None,
+            documents: 0,
+            listed_to: None,
+            equal: false,
+            passed_over: false,
+            repairs: 0,
+            writable: true,
+        });
+        let spaces = spaces.collect();
+        let Announced { pushes, upload } = announced(&view)?;
+        let opening = Opening {
+            device: self.store.device(),
+            token,
+            app: Some(concat!("rejoin ", env!("CARGO_PKG_VERSION")).to_owned()),
+            identity: self.identity.as_ref().map(|identity| identity.to_author()),
+            spaces: starts,
+            pushes,
+            upload,
+        };
+        let session = ReplicaSession::new(now, opening);
+        self.link = Some(LinkState {
+            session,
+            relay: relay.to_owned(),
+            spaces,
+            events: VecDeque::new(),
+            pushed: Pushed::default(),
+            pushes: VecDeque::new(),
+            next_ticket: 1,
+            tickets: BTreeMap::new(),
+            again: Vec::new(),
+            owed: VecDeque::new(),
+            missing: BTreeMap::new(),
+            lacking: BTreeMap::new(),
+            ask_at: None,
+            upload: None,
+            bytes_before: self.counters.bytes_received,
+            closing: None,
+        });
+        self.status.link = Link::Connecting;
+        self.status.trouble = None;
+        Ok(())
+    }
+
+    /// The connection is gone. What was under way begins anew with the next session.
+    pub fn handle_disconnected(&mut self) {
+        if self.link.is_some() {
+            // A cursor that is not stored only means that a little comes again.
+            if let Err(error) = self.flush_cursors() {
+                warn!(error = &error as &dyn std::error::Error, "cursor not stored");
+            }
+        }
+        self.link = None;
+        self.status.link = Link::Offline;
+    }
+
+    /// Takes a binary message of the relay. It is handled by the next [`turn`](Self::turn).
+    ///
+    /// # Errors
+    /// Close the connection.
+    pub fn handle_message(&mut self, message: &[u8]) -> Result<(), MessageError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        self.counters.frames_received += 1;
+        self.counters.bytes_received += message.len() as u64;
+        // A later version may say what this one does not know.
+        let Some(frame) = Frame::decode(message)? else { return Ok(()) };
+        self.counters.payload_bytes += payload_bytes(&frame);
+        link.session.handle_frame(frame)?;
+        while let Some(event) = link.session.poll_event() {
+            link.events.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// The next message for the relay. Call again until there is none, after every turn.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn poll_transmit(&mut self, now: u64) -> Result<Option<Vec<u8>>, EngineError> {
+        loop {
+            let Some(link) = &mut self.link else { return Ok(None) };
+            if let Some(frame) = link.session.poll_transmit() {
+                let message = frame.encode();
+                self.counters.frames_sent += 1;
+                self.counters.bytes_sent += message.len() as u64;
+                self.counters.payload_bytes += payload_bytes(&frame);
+                return Ok(Some(message));
+            }
+            if link.closing.is_some() || !link.session.can_push() {
+                return Ok(None);
+            }
+            if let Some(push) = link.next_push() {
+                link.give(push);
+            } else if !link.pushes.is_empty() {
+                // A long change waits to hear how much of it the relay has.
+                return Ok(None);
+            } else if !self.push_next(now)? {
+                self.plan_asking(now);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Why the session should be closed, once everything it had to say is sent.
+    pub fn poll_close(&self) -> Option<&Closing> {
+        self.link.as_ref().and_then(|link| link.closing.as_ref())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit)
+    /// should be called even if nothing happens.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let link = self.link.as_ref()?;
+        let again = link.again.iter().map(|(at, _)| *at).min();
+        let again = again.filter(|_| link.session.can_push());
+        link.session.poll_timeout().into_iter().chain(again).chain(link.ask_at).min()
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// The relay never answered. Close the connection.
+    pub fn handle_timeout(&mut self, now: u64) -> Result<(), MessageError> {
+        self.ask_digests(now);
+        let Some(link) = &mut self.link else { return Ok(()) };
+        Ok(link.session.handle_timeout(now)?)
+    }
+
+    /// Ends the session with a word to the relay.
+    pub fn say_bye(&mut self) {
+        if let Some(link) = &mut self.link {
+            let message = "the replica closes".to_owned();
+            link.session.bye(Bye { code: ByeCode::Stopping, message, retry_after_ms: 0 });
+            link.close("closed here");
+        }
+    }
+
+    /// Tells the peers what this one is doing in a document; `None` when it leaves.
+    pub fn present(
+        &mut self,
+        space: &SpaceName,
+        document: DocumentId,
+        value: Option<Vec<u8>>,
+        ttl_ms: u32,
+    ) {
+        // Before its Welcome a relay takes nothing but pushes.
+        let link = self.link.as_mut().filter(|link| link.session.is_welcomed());
+        let Some(link) = link else { return };
+        let Some(number) = link.number(space) else { return };
+        let peer = PeerId::of_device(&self.store.device());
+        let ttl_ms = ttl_ms.min(limits::PRESENCE_TTL_MS_MAX);
+        let value = value.map(Into::into);
+        link.session.present(Presence { space: number, document, peer, value, ttl_ms });
+    }
+
+    /// Handles the next event of the session in the transaction. Returns whether there was one.
+    pub(super) fn stage_event(&mut self, turn: &mut Turn) -> Result<bool, EngineError> {
+        let Some(link) = &mut self.link else { return Ok(false) };
+        let Some(event) = link.events.pop_front() else {
+            let due = link.is_offer_due();
+            return if due { self.go_on_offering(turn).map(|()| true) } else { Ok(false) };
+        };
+        match event {
+            ReplicaEvent::Welcomed { spaces, uploaded, .. } => {
+                self.stage_welcomed(turn, &spaces, uploaded)?;
+            }
+            ReplicaEvent::Acked { ticket } => {
+                self.stage_acked(turn, ticket)?;
+            }
+            ReplicaEvent::Refused { ticket, space, document, refused } => {
+                self.stage_refused(turn, ticket, space, document, refused)?;
+            }
+            ReplicaEvent::Received {
+                space,
+                document,
+                collection,
+                piece,
+                changes,
+                position,
+                more,
+            } => {
+                let arrival =
+                    Arrival { space, document, collection, piece, changes, position, more };
+                self.stage_arrival(turn, arrival)?;
+            }
+            ReplicaEvent::Checkpoint { space, cursor, trusted, digests } => {
+                self.stage_checkpoint(turn, space, cursor, trusted, digests)?;
+            }
+            ReplicaEvent::Difference(difference) => self.handle_difference(turn, difference)?,
+            ReplicaEvent::RepairGaveUp { space } => self.begin_listing(turn, space)?,
+            ReplicaEvent::Nothing { space, document } => {
+                self.stage_answered(turn, space, &document)?;
+            }
+            ReplicaEvent::Listed { space, documents, left } => {
+                self.stage_listed(turn, space, &documents, left)?;
+            }
+            ReplicaEvent::Wanted { space, documents, answers } => {
+                let owed = documents.into_iter().map(|Wanted { document, heads }| Owed {
+                    space,
+                    document,
+                    heads,
+                    keys: Vec::new(),
+                });
+                link.owed.extend(owed);
+                if let Some((_, answered)) = &mut link.spaces[space as usize].offering {
+                    *answered |= answers;
+                }
+            }
+            ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
+            ReplicaEvent::Bye(bye) => {
+                let retry_after_ms = u64::from(bye.retry_after_ms);
+                link.closing = Some(Closing { reason: bye.message, retry_after_ms });
+            }
+        }
+        Ok(true)
+    }
+
+    /// The relay says how each space stands with it.
+    fn stage_welcomed(
+        &mut self,
+        turn: &mut Turn,
+        spaces: &[Granted],
+        uploaded: u64,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        debug!(relay = link.relay, spaces = spaces.len(), "welcomed");
+        link.upload = link.first_long().map(|hash| (hash, uploaded));
+        if let Some((hash, uploaded)) = link.upload {
+            let before =
+                self.uploaded.filter(|(of, _)| *of == hash).map_or(0, |(_, before)| before);
+            self.counters.uploads_gained += u64::from(uploaded > before);
+            self.uploaded = link.upload;
+        }
+        link.skip_uploaded();
+        for (space, granted) in link.spaces.iter_mut().zip(spaces) {
+            space.writable = granted.access == Access::Write;
+            space.documents = granted.documents;
+            let stored = space.stored;
+            space.cursor = match granted.start {
+                Start::Cursor => stored.map(|row| row.at(granted.cursor)),
+                Start::Beginning => Some(granted.cursor.into()),
+                Start::Now => None,
+            };
+            if granted.start != Start::Cursor {
+                // What had come in parts belongs to positions that mean nothing any more.
+                turn.txn.forget_arrivals(&link.relay, &space.name)?;
+                turn.txn.put_cursor(&link.relay, &space.name, None)?;
+                turn.dirty |= stored.is_some();
+                space.stored = None;
+            }
+        }
+        self.status.link = Link::Syncing;
+        for number in 0..spaces.len() as u32 {
+            self.go_on(turn, number)?;
+        }
+        Ok(())
+    }
+
+    fn handle_presence(&mut self, turn: &mut Turn, presence: Presence) -> Result<(), EngineError> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let space = link.name(presence.space);
+        let Presence { document, peer, value, ttl_ms, .. } = presence;
+        let expires_at = turn.now + u64::from(ttl_ms.min(limits::PRESENCE_TTL_MS_MAX));
+        self.presences.put(&space, document, peer, value.map(Vec::from), expires_at);
+        if let Some(row) = turn.txn.document(&document)? {
+            let collection = row.collection;
+            turn.effects.push(Effect::Presence { space, collection, document });
+        }
+        Ok(())
+    }
+
+    pub(super) fn recount_link(&mut self, unix_s: Option<i64>) {
+        let Some(link) = &self.link else { return };
+        if !link.session.is_welcomed() {
+            return;
+        }
+        let equal = link.spaces.iter().all(|space| space.equal && space.is_whole());
+        if equal && !link.is_pushing() && link.events.is_empty() && self.status.waiting == 0 {
+            self.status.link = Link::Safe;
+            self.status.safe_at_s = unix_s.or(self.status.safe_at_s);
+        } else {
+            self.status.link = Link::Syncing;
+        }
+    }
+
+    /// How far what is older has come, while it comes.
+    pub(super) fn recount_progress(&mut self, view: &ReadView) -> Result<(), StoreError> {
+        self.status.is_partial = view.is_partial()?;
+        self.status.progress = None;
+        let Some(link) = &self.link else { return Ok(()) };
+        if !link.session.is_welcomed() || link.spaces.iter().all(SpaceLink::is_whole) {
+            return Ok(());
+        }
+        let mut progress = Progress {
+            documents: 0,
+            of: 0,
+            bytes: self.counters.bytes_received - link.bytes_before,
+        };
+        for space in &link.spaces {
+            let digests = view.digests(&space.name)?;
+            let here: u64 = digests.iter().map(|(_, digest)| digest.documents).sum();
+            progress.documents += here;
+            progress.of += space.documents.max(here);
+        }
+        self.status.progress = Some(progress);
+        Ok(())
+    }
+}
+
+impl SpaceLink {
+    /// Whether the relay has said what it wants of the last offer: the next is due once that is with
+    /// it.
+    fn is_offer_answered(&self) -> bool {
+        let offers = |cursor: CursorRow| cursor.offered.is_some() && cursor.listing.is_none();
+        let answered = self.offering.is_some_and(|(_, answered)| answered);
+        answered && self.cursor.is_some_and(offers)
+    }
+
+    /// Whether nothing older is still to come or to go.
+    fn is_whole(&self) -> bool {
+        self.wanting == 0 && self.cursor.is_some_and(|cursor| cursor.is_whole())
+    }
+}
+
+impl LinkState {
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty() || self.is_offer_due()
+    }
+
+    /// Whether the next offer can go. Nothing may have been pushed of the last one: the relay may want
+    /// what it only has more of itself.
+    fn is_offer_due(&self) -> bool {
+        self.spaces.iter().any(SpaceLink::is_offer_answered) && !self.is_pushing()
+    }
+
+    fn number(&self, space: &SpaceName) -> Option<u32> {
+        self.spaces.iter().position(|link| link.name == *space).map(|at| at as u32)
+    }
+
+    /// The session has checked the number.
+    fn name(&self, space: u32) -> SpaceName {
+        self.spaces[space as usize].name.clone()
+    }
+
+    fn close(&mut self, reason: &str) {
+        self.closing = Some(Closing { reason: reason.to_owned(), retry_after_ms: 0 });
+    }
+
+    /// Whether the relay has yet to answer pushes, or to be given any.
+    fn is_pushing(&self) -> bool {
+        self.session.in_flight() > 0 || !self.owed.is_empty() || !self.pushes.is_empty()
+    }
+
+    /// The next push, unless it is a piece of a long change and the relay has yet to say how much of
+    /// it has come.
+    fn next_push(&mut self) -> Option<Push> {
+        let waits = self.pushes.front().is_some_and(Push::is_piece) && !self.session.is_welcomed();
+        if waits { None } else { self.pushes.pop_front() }
+    }
+
+    /// The change of which a piece is pushed next.
+    fn first_long(&self) -> Option<ChangeHash> {
+        self.session.upload()
+    }
+
+    /// Sends a push now. What was made of one document may be more than a session takes at once.
+    fn give(&mut self, push: Push) {
+        let Push { keys, space, document, collection, content } = push;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, Ticket { keys, refused: false });
+        match content {
+            Content::Changes(changes) => {
+                self.session.push(ticket, space, document, collection, changes);
+            }
+            Content::Piece(piece) => {
+                self.session.push_piece(ticket, space, document, collection, piece);
+            }
+        }
+    }
+}
+
+fn payload_bytes(frame: &Frame) -> u64 {
+    let bytes: usize = match frame {
+        Frame::Push(push) => {
+            let piece = push.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+            piece + push.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
+        }
+        Frame::Changes(changes) => {
+            let piece = changes.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+            piece + changes.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
+        }
+        _ => 0,
+    };
+    bytes as u64
+}

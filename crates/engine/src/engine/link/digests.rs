@@ -1,0 +1,295 @@
+//! Cursors, digests and repairs: how the replica knows that it holds what the relay holds.
+
+use std::collections::BTreeMap;
+
+use rejoin_core::repair::RepairItem;
+use rejoin_core::session::Difference;
+use rejoin_core::wire::{CollectionDigest, Cursor};
+use rejoin_core::{CollectionName, SetDigest, SpaceName, heads_hash};
+use tracing::{debug, info};
+
+use super::pushes::Owed;
+use crate::engine::{Engine, EngineError, Turn};
+use crate::store::{StoreError, WriteView};
+
+impl Engine {
+    /// Notes for bookings made here, which the relay has acknowledged since the last checkpoint,
+    /// that it holds them by this one.
+    fn stage_held(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        position: u64,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let space = link.name(number);
+        for id in std::mem::take(&mut self.newly_held) {
+            let Some(row) = turn.txn.document(&id)? else { continue };
+            if row.space != space {
+                self.newly_held.insert(id);
+            } else if turn.txn.is_booked(&id)? && turn.txn.held(&id)?.is_none() {
+                turn.txn.put_held(&id, Some(position))?;
+                turn.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stage_checkpoint(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        cursor: Cursor,
+        trusted: bool,
+        digests: Option<Vec<CollectionDigest>>,
+    ) -> Result<(), EngineError> {
+        self.stage_held(turn, number, cursor.position)?;
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let quiet = !link.is_pushing();
+        let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
+        #[cfg(feature = "mutants")]
+        let cursor = match self.options.mutant {
+            Some(crate::engine::Mutant::MarkTooEarly) => Cursor { backfill: None, ..cursor },
+            _ => cursor,
+        };
+        if trusted {
+            let row = space.cursor.map_or_else(|| cursor.into(), |row| row.at(cursor));
+            // While what is older comes, every mark is worth a commit: it is not asked for again.
+            turn.dirty |= row.backfill != space.stored.and_then(|stored| stored.backfill);
+            space.cursor = Some(row);
+        }
+        let told = digests.is_some();
+        let is_older_here = space.cursor.is_none_or(|row| row.is_whole()) && space.wanting == 0;
+        let comparable = digests.filter(|_| quiet && is_older_here);
+        let compared = match comparable {
+            Some(theirs) if turn.txn.outbox(0, 1)?.is_empty() => {
+                Some((same_digests(&turn.txn, &space.name, &theirs)?, theirs))
+            }
+            _ => None,
+        };
+        if told {
+            space.passed_over = compared.is_none();
+        }
+        match compared {
+            Some((true, _)) => {
+                if !space.equal {
+                    turn.dirty |= space.stored != Some(cursor.into());
+                    turn.txn.end_repair(&link.relay, &space.name)?;
+                    turn.txn.forget_arrivals(&link.relay, &space.name)?;
+                }
+                space.equal = true;
+                space.cursor = Some(cursor.into());
+                link.session.handle_equal(number);
+            }
+            Some((false, theirs)) => {
+                space.equal = false;
+                let wanted = space.repairs < REPAIRS_PER_SESSION_MAX;
+                if !wanted {
+                    let name = &space.name;
+                    self.status.trouble = Some(format!(
+                        "{name} still differs from the relay's after {REPAIRS_PER_SESSION_MAX} repairs; \
+                         run `rejoin doctor` on this file, and look at the relay's log"
+                    ));
+                } else if !link.session.is_repairing(number) {
+                    space.repairs += 1;
+                    self.counters.repairs += 1;
+                    space.listed_to = Some(cursor.into());
+                    return self.begin_repair(turn, number, &theirs);
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Finds out what differs: by coded symbols, or from lists where those cost less.
+    fn begin_repair(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        theirs: &[CollectionDigest],
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let name = link.name(number);
+        let ours = turn.txn.digests(&name)?;
+        let mut counts: BTreeMap<&CollectionName, (u64, u64)> = BTreeMap::new();
+        ours.iter().for_each(|(collection, row)| {
+            counts.entry(collection).or_default().0 = row.documents;
+        });
+        theirs.iter().for_each(|theirs| {
+            counts.entry(&theirs.collection).or_default().1 = theirs.documents;
+        });
+        let differ: u64 = counts.values().map(|(ours, theirs)| ours.abs_diff(*theirs)).sum();
+        let listed: u64 = counts.values().map(|(ours, theirs)| ours + theirs).sum();
+        // A coded symbol has about the bytes of a listed document.
+        let symbols_max = u32::try_from(listed.max(SYMBOLS_MIN)).unwrap_or(u32::MAX);
+        if differ * 2 > u64::from(symbols_max) {
+            return self.begin_listing(turn, number);
+        }
+        turn.dirty = true;
+        if turn.txn.count_repair(&link.relay, &name)? >= REPAIRS_CUT_MAX {
+            return self.begin_listing(turn, number);
+        }
+        info!(space = %name, "digests differ; repairing");
+        let items = repair_items(&turn.txn, &name)?;
+        link.session.start_repair(number, items, symbols_max);
+        Ok(())
+    }
+
+    /// Plans to ask for digests that were passed over, now that nothing is under way. What the
+    /// relay tells by itself meanwhile makes it unnecessary; but it does not if a push brought it
+    /// nothing new.
+    pub(super) fn plan_asking(&mut self, now: u64) {
+        let waiting = self.status.waiting > 0;
+        let Some(link) = &mut self.link else { return };
+        let busy = waiting || link.is_pushing();
+        let due = !busy && link.spaces.iter().any(|space| space.passed_over);
+        link.ask_at = due.then(|| link.ask_at.unwrap_or(now + ASK_DIGESTS_MS));
+    }
+
+    pub(super) fn ask_digests(&mut self, now: u64) {
+        let Some(link) = &mut self.link else { return };
+        if link.ask_at.is_none_or(|at| at > now) {
+            return;
+        }
+        link.ask_at = None;
+        for (number, space) in link.spaces.iter_mut().enumerate() {
+            if std::mem::take(&mut space.passed_over) {
+                link.session.ask_digests(number as u32);
+            }
+        }
+    }
+
+    pub(super) fn handle_difference(
+        &mut self,
+        turn: &mut Turn,
+        difference: Difference,
+    ) -> Result<(), EngineError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let Difference { space, missing_here, missing_there, differing } = difference;
+        debug!(
+            missing_here = missing_here.len(),
+            missing_there = missing_there.len(),
+            differing = differing.len(),
+            "repair found"
+        );
+        if missing_here.is_empty() && missing_there.is_empty() && differing.is_empty() {
+            // Nothing differs but the sum: ours is wrong.
+            let name = link.name(space);
+            turn.txn.end_repair(&link.relay, &name)?;
+            recount_digests(&turn.txn, &name)?;
+            turn.dirty = true;
+            // The relay has nothing new to say by itself, and nobody would hear that all is well.
+            link.session.ask_digests(space);
+            return Ok(());
+        }
+        let name = link.name(space);
+        turn.txn.end_repair(&link.relay, &name)?;
+        for document in missing_here.iter().chain(&differing) {
+            turn.txn.mark_wanted(&link.relay, &name, document, true)?;
+        }
+        turn.dirty = true;
+        link.owed.extend(missing_there.into_iter().map(|document| Owed {
+            space,
+            document,
+            heads: Vec::new(),
+            keys: Vec::new(),
+        }));
+        self.go_on(turn, space)
+    }
+
+    pub(in crate::engine) fn stage_cursors(&mut self, txn: &WriteView) -> Result<(), StoreError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        for space in &mut link.spaces {
+            if space.cursor.is_some() && space.cursor != space.stored {
+                txn.put_cursor(&link.relay, &space.name, space.cursor.as_ref())?;
+                space.stored = space.cursor;
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn flush_cursors(&mut self) -> Result<(), EngineError> {
+        let due = self.link.as_ref().is_some_and(|link| {
+            let mut spaces = link.spaces.iter();
+            spaces.any(|space| space.cursor.is_some() && space.cursor != space.stored)
+        });
+        if due {
+            let txn = self.store.write()?;
+            self.stage_cursors(&txn)?;
+            txn.commit()?;
+            self.counters.commits += 1;
+        }
+        Ok(())
+    }
+}
+
+fn same_digests(
+    txn: &WriteView,
+    space: &SpaceName,
+    theirs: &[CollectionDigest],
+) -> Result<bool, StoreError> {
+    let ours: BTreeMap<_, _> = txn
+        .digests(space)?
+        .into_iter()
+        .map(|(collection, row)| (collection, row.digest))
+        .filter(|(_, digest)| !digest.is_empty())
+        .collect();
+    let theirs: BTreeMap<_, _> = theirs
+        .iter()
+        .filter(|theirs| !theirs.digest.is_empty())
+        .map(|theirs| (theirs.collection.clone(), theirs.digest))
+        .collect();
+    Ok(ours == theirs)
+}
+
+fn repair_items(txn: &WriteView, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
+    let mut items = Vec::new();
+    txn.each_document(|document, row| {
+        if row.space == *space {
+            items.push(RepairItem { document, heads: heads_hash(&row.heads).short() });
+        }
+    })?;
+    Ok(items)
+}
+
+/// Adds up the digests of a space anew. Returns whether any was wrong.
+pub fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool, StoreError> {
+    let mut sums: BTreeMap<CollectionName, (SetDigest, u64)> = BTreeMap::new();
+    txn.each_document(|document, row| {
+        if row.space == *space {
+            let (digest, documents) = sums.entry(row.collection).or_default();
+            digest.insert(&document, &heads_hash(&row.heads));
+            *documents += 1;
+        }
+    })?;
+    let stored = txn.digests(space)?;
+    let gone = stored.iter().filter(|(collection, _)| !sums.contains_key(collection));
+    let gone: Vec<_> = gone.map(|(collection, _)| collection.clone()).collect();
+    for collection in gone {
+        sums.insert(collection, (SetDigest::default(), 0));
+    }
+    let mut wrong = false;
+    for (collection, (digest, documents)) in sums {
+        let row = crate::store::DigestRow { digest, documents };
+        if txn.digest(space, &collection)? != row {
+            wrong = true;
+            txn.put_digest(space, &collection, &row)?;
+        }
+    }
+    Ok(wrong)
+}
+
+/// Coded symbols that a repair may always take.
+const SYMBOLS_MIN: u64 = 256;
+
+/// Repairs, one after the other, that a line cut short. Lists go on where the line was cut; coded
+/// symbols begin anew, and where they are more than the line carries at once they never end.
+const REPAIRS_CUT_MAX: u32 = 2;
+
+/// Repairs of a space begun in one session. What three do not repair needs a person.
+const REPAIRS_PER_SESSION_MAX: u32 = 3;
+
+/// Milliseconds of quiet after which digests that were passed over are asked for again: longer than
+/// a relay takes to tell them by itself.
+const ASK_DIGESTS_MS: u64 = 1000;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::collection::Collection;
 use crate::document::Document;
-use rejoin_engine::EditError;
+use rejoin_engine::{EditError, is_double_booked};
 
 /// The time a document takes by an invariant of its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Document {
             return Ok(Vec::new());
         }
         let is_safe = self.replica().read(|view| view.waiting(&id))?.is_empty();
-        let is_free = !self.reviews().is_double_booked(&id)?;
+        let is_free = !self.replica().read(|txn| is_double_booked(txn, self.space(), &id))?;
         let state = match is_safe && is_free {
             true => BookingState::Confirmed,
             false => BookingState::Tentative,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::driver::random_bytes;
 use crate::file::{OpenError, open_database, unpanicked};
 use rejoin_engine::damage::{Unsound, check_document, recount_digests};
-use rejoin_engine::store::{ReadView, Store, StoreError};
+use rejoin_engine::store::{ReadTxn, Store, StoreError};
 
 /// What was found in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -137,7 +137,7 @@ fn examine(store: &Store, repair: bool, report: &mut Report) -> Result<(), Store
     repair_digests(store, repair, report)
 }
 
-fn check_outbox(view: &ReadView, report: &mut Report) -> Result<(), StoreError> {
+fn check_outbox(view: &ReadTxn, report: &mut Report) -> Result<(), StoreError> {
     let mut from = 0;
     loop {
         let page = view.outbox(from, 1024)?;

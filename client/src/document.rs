@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::collection::{Entry, entry};
 use crate::replica::Replica;
-use crate::review::Reviews;
 use crate::saved::Edited;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Path, PeerId, SpaceName, limits};
 use rejoin_engine::{Content, Edit, EditError, HistoryEntry, Op, Target, View, Watcher, diff};
@@ -37,8 +36,8 @@ impl Document {
     }
 
     /// The reviews of the document's space.
-    pub(crate) fn reviews(&self) -> Reviews {
-        Reviews::new(self.replica.clone(), Some(self.space.clone()))
+    pub(crate) fn space(&self) -> &SpaceName {
+        &self.space
     }
 
     /// Which document.

@@ -44,12 +44,12 @@ pub use rejoin_core::{
 pub use rejoin_engine::reserved::REVIEWS;
 pub use rejoin_engine::store::{ReviewKind, ReviewedDocument, StoreError};
 pub use rejoin_engine::{
-    Bytes, Cell, Change, Counter, Counters, Decision, EditError, EditOutcome, EngineOptions,
-    FieldState, FieldView, Foreseen, HistoryEntry, Kind, Link, Op, Progress, Row, RowOutcome,
-    Status, Text, Timestamp, Unfit, ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown,
-    spreadsheet_safe,
+    Bytes, Cell, Counter, Counters, Decision, DocumentChanged, EditError, EditOutcome,
+    EngineOptions, FieldState, FieldView, Foreseen, HistoryEntry, Kind, Link, Op, Progress, Review,
+    ReviewState, Row, RowOutcome, Status, Text, Timestamp, Unfit, ValueKind, View, WatchEvent,
+    Watcher, WriteError, diff, shown, spreadsheet_safe,
 };
 pub use replica::{ConnectError, Listed, Replica, Space};
-pub use review::{Review, ReviewCandidate, ReviewState, Reviews};
+pub use review::Reviews;
 pub use saved::{Edited, SaveError, SetAside};
 pub use unsent::Unsent;

@@ -16,7 +16,7 @@ use crate::driver::{self, Command};
 use crate::file::{OpenError, unpanicked};
 use crate::review::Reviews;
 use crate::saved::Edited;
-use rejoin_engine::store::{ReadView, Store, StoreError, space_digest};
+use rejoin_engine::store::{ReadTxn, Store, StoreError, space_digest};
 use rejoin_engine::{Counters, Edit, EditError, Engine, EngineOptions, Status};
 
 /// A durable local copy of spaces, in one file.
@@ -136,7 +136,7 @@ impl Replica {
     pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
         match &self.author {
             Some(author) => Ok(Some(Identity::clone(author))),
-            None => self.read(ReadView::identity),
+            None => self.read(ReadTxn::identity),
         }
     }
 
@@ -226,12 +226,12 @@ impl Replica {
     }
 
     /// Reads the last commit. Damage that redb panics on is an error, too.
-    pub(crate) fn read<T>(
+    pub(crate) fn read<T, E: From<StoreError>>(
         &self,
-        read: impl FnOnce(&ReadView) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+        read: impl FnOnce(&ReadTxn) -> Result<T, E>,
+    ) -> Result<T, E> {
         unpanicked(|| read(&self.inner.store.read()?))
-            .unwrap_or_else(|reason| Err(StoreError::corrupt(reason)))
+            .unwrap_or_else(|reason| Err(StoreError::corrupt(reason).into()))
     }
 
     pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, EditError> {
@@ -277,7 +277,7 @@ impl Replica {
 
     /// Brings up to date what a list reads, as far as that is soon done.
     pub(crate) async fn refresh_listed(&self) -> Result<(), EditError> {
-        if self.read(ReadView::is_any_stale)? {
+        if self.read(ReadTxn::is_any_stale)? {
             self.ask(Engine::refresh_listed).await??;
         }
         Ok(())

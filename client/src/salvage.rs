@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::driver::random_bytes;
 use crate::file::{OpenError, open_database};
 use rejoin_engine::damage::{Rebuilt, Remains, is_whole, rebuild, recount_digests};
-use rejoin_engine::store::{OutboxRow, SetAsideRow, Store, StoreError, WriteView};
+use rejoin_engine::store::{OutboxRow, SetAsideRow, Store, StoreError, WriteTxn};
 
 pub use file::DamagedFile;
 
@@ -184,7 +184,7 @@ impl<'a> Salvage<'a> {
     /// Takes one document out.
     fn take(
         &mut self,
-        txn: &WriteView,
+        txn: &WriteTxn,
         number: u64,
         name: Option<&DocumentId>,
     ) -> Result<(), SalvageError> {
@@ -243,7 +243,7 @@ impl<'a> Salvage<'a> {
     /// Writes what is left of a document.
     fn put_rebuilt(
         &mut self,
-        txn: &WriteView,
+        txn: &WriteTxn,
         document: &DocumentId,
         rebuilt: &Rebuilt,
         edits: &[OutboxRow],

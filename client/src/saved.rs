@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::document::Document;
 use crate::replica::Replica;
-use rejoin_engine::store::{ReadView, SetAsideRow, StoreError};
+use rejoin_engine::store::{ReadTxn, SetAsideRow, StoreError};
 use rejoin_engine::{EditError, EditOutcome};
 
 /// What an edit came to, as [`EditOutcome`] tells, and whether a relay holds it.
@@ -85,7 +85,7 @@ impl Replica {
     /// [`saved`](Self::saved) of one document, or of all.
     async fn saved_of(&self, document: Option<DocumentId>) -> Result<(), SaveError> {
         loop {
-            let marks = |view: &ReadView| Ok((view.outbox_next()?, view.set_aside_len()?));
+            let marks = |view: &ReadTxn| Ok((view.outbox_next()?, view.set_aside_len()?));
             let (next, aside) = self.first_answer(|view| marks(view).map(Some)).await?;
             self.first_answer_after(|view| match &document {
                 Some(id) => Ok(view.waiting(id)?.first().is_none_or(|key| *key >= next)),
@@ -112,7 +112,7 @@ impl Replica {
     /// # Errors
     /// The file could not be read.
     pub fn set_aside(&self) -> Result<Vec<SetAside>, StoreError> {
-        Ok(SetAside::of(self.read(ReadView::set_aside)?.into_iter().map(|(_, row)| row)))
+        Ok(SetAside::of(self.read(ReadTxn::set_aside)?.into_iter().map(|(_, row)| row)))
     }
 
     /// Notes that somebody knows of this work, so that [`saved`](Self::saved) answers for it no more.
@@ -126,7 +126,7 @@ impl Replica {
 
     async fn first_answer_after(
         &self,
-        mut met: impl FnMut(&ReadView) -> Result<bool, StoreError>,
+        mut met: impl FnMut(&ReadTxn) -> Result<bool, StoreError>,
     ) -> Result<(), SaveError> {
         self.first_answer(|view| Ok(met(view)?.then_some(()))).await
     }
@@ -134,7 +134,7 @@ impl Replica {
     /// Looks into the file whenever something was heard of edits, until there is an answer.
     async fn first_answer<T>(
         &self,
-        mut look: impl FnMut(&ReadView) -> Result<Option<T>, StoreError>,
+        mut look: impl FnMut(&ReadTxn) -> Result<Option<T>, StoreError>,
     ) -> Result<T, SaveError> {
         loop {
             // Before the look, so that what is heard meanwhile makes another one.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
 use crate::replica::Replica;
-use rejoin_engine::store::{OutboxRow, ReadView, StoreError};
+use rejoin_engine::store::{OutboxRow, ReadTxn, StoreError};
 
 /// A document with edits that no relay has acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Replica {
     }
 }
 
-fn unsent(view: &ReadView) -> Result<Vec<Unsent>, StoreError> {
+fn unsent(view: &ReadTxn) -> Result<Vec<Unsent>, StoreError> {
     let mut waiting: BTreeMap<DocumentId, Waiting> = BTreeMap::new();
     for (key, row) in view.outbox(0, usize::MAX)? {
         waiting.entry(row.document).or_default().count(key, &row);

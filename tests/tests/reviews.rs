@@ -119,7 +119,7 @@ async fn concurrent_values_are_a_review_until_one_side_settles_it() {
     assert_eq!((review.kind, &*review.field), (ReviewKind::FieldConflict, "phone"));
     assert_eq!(values(review), ["200", "300"]);
     assert_eq!(review.standing, Some(json!("100")));
-    let who = |it: &rejoin::ReviewCandidate| it.author.clone().map(|author| author.user);
+    let who = |it: &rejoin::Candidate| it.author.clone().map(|author| author.user);
     let mut people: Vec<_> = review.candidates.iter().map(who).collect();
     people.sort();
     assert_eq!(people, [Some("Dora".to_owned()), Some("Timo".to_owned())]);

@@ -1,7 +1,7 @@
 //! `rejoin watch`: changes as they come.
 
 use anyhow::Result;
-use rejoin::{Change, Collection, Status, WatchEvent, shown};
+use rejoin::{Collection, DocumentChanged, Status, WatchEvent, shown};
 use serde_json::{Value, json};
 
 use crate::arguments::{PlaceArguments, WatchArguments};
@@ -100,7 +100,7 @@ async fn show(collection: &Collection, event: WatchEvent, output: Output) -> Res
     output.result(&json, || text(&change, &value))
 }
 
-fn text(change: &Change, value: &Value) -> String {
+fn text(change: &DocumentChanged, value: &Value) -> String {
     let key = change.key.clone().unwrap_or_else(|| change.document.to_string());
     let key = one_line(&key);
     if change.deleted {

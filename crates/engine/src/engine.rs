@@ -17,14 +17,14 @@ mod history;
 mod import;
 mod invariants;
 mod lineage;
-mod link;
 mod loaded;
-mod reviews;
 mod salvage;
 mod saved;
 mod schemas;
+mod session;
 mod set_aside;
 mod settle;
+mod stage;
 mod suspects;
 mod view;
 
@@ -43,13 +43,13 @@ pub use error::{EditError, EngineError};
 pub use foresee::Foreseen;
 pub use history::{HistoryEntry, Kind};
 pub use import::{Cell, Row, RowOutcome};
-use link::LinkState;
-pub use link::recount_digests;
-pub use link::{Closing, MessageError};
 use loaded::{Loaded, LoadedDocument};
 pub use salvage::{Rebuilt, is_whole, rebuild};
-use settle::{Origin, Touched};
-pub use settle::{Unsound, check_document};
+use session::Session;
+pub use session::recount_digests;
+pub use session::{Closing, MessageError};
+use stage::{Origin, Touched};
+pub use stage::{Unsound, check_document};
 use suspects::Notes;
 pub use suspects::Suspects;
 use tracing::warn;
@@ -57,8 +57,8 @@ use tracing::warn;
 use crate::diff::Op;
 use crate::presence::Presences;
 use crate::status::{Link, Status};
-use crate::store::{DocumentRow, ReadView, Store, StoreError, WriteView};
-use crate::watch::{Change, Filter, Watcher, Watchers};
+use crate::store::{DocumentRow, ReadTxn, Store, StoreError, WriteTxn};
+use crate::watch::{DocumentChanged, Filter, Watcher, Watchers};
 
 /// A replica, driven from outside.
 pub struct Engine {
@@ -66,7 +66,7 @@ pub struct Engine {
     options: EngineOptions,
     random: Box<dyn FnMut() -> [u8; 16] + Send>,
     loaded: Loaded,
-    link: Option<LinkState>,
+    session: Option<Session>,
     /// Spaces to sync besides those that have documents.
     wanted: Vec<SpaceName>,
     watchers: Watchers,
@@ -179,7 +179,7 @@ pub struct Counters {
 
 /// One commit in the making.
 struct Turn {
-    txn: WriteView,
+    txn: WriteTxn,
     /// Milliseconds of the driver's clock.
     now: u64,
     /// Seconds since 1970 by the device's clock.
@@ -200,7 +200,7 @@ impl Turn {
 
 /// What is told when the commit is durable.
 enum Effect {
-    Changed { space: SpaceName, collection: CollectionName, change: Change },
+    Changed { space: SpaceName, collection: CollectionName, change: DocumentChanged },
     Presence { space: SpaceName, collection: CollectionName, document: DocumentId },
 }
 
@@ -220,7 +220,7 @@ impl Engine {
             options,
             random: Box::new(random),
             loaded: Loaded::default(),
-            link: None,
+            session: None,
             wanted: Vec::new(),
             watchers: Watchers::default(),
             presences: Presences::default(),
@@ -337,7 +337,7 @@ impl Engine {
 
     /// Whether messages wait for the next [`turn`](Self::turn).
     pub fn has_messages(&self) -> bool {
-        self.link.as_ref().is_some_and(LinkState::has_events)
+        self.session.as_ref().is_some_and(Session::has_events)
     }
 
     /// Forgets everything that the store may not hold: after a failed commit.
@@ -345,7 +345,7 @@ impl Engine {
         self.loaded.clear();
         self.schemas.clear();
         self.newly_held.clear();
-        self.link = None;
+        self.session = None;
         self.status.link = Link::Offline;
         self.is_lost = true;
     }
@@ -379,7 +379,7 @@ impl Engine {
 
     /// Notes for people that the driver dials, or why it failed to.
     pub fn set_dialling(&mut self, dialling: bool, trouble: Option<String>) {
-        if self.link.is_none() {
+        if self.session.is_none() {
             self.status.link = if dialling { Link::Connecting } else { Link::Offline };
         }
         self.status.trouble = trouble;
@@ -600,7 +600,7 @@ impl Engine {
 
     /// Unloads what is beyond the limits and needs no writing, so that a document can be looked at
     /// while the disk is full.
-    fn unload_looked_at(&mut self, stored: &ReadView) -> Result<(), EngineError> {
+    fn unload_looked_at(&mut self, stored: &ReadTxn) -> Result<(), EngineError> {
         let options = &self.options;
         let surplus =
             self.loaded.surplus(options.documents_loaded_max, options.loaded_bytes_max, 0);
@@ -615,7 +615,7 @@ impl Engine {
     /// Takes a document out of memory, or reads it from the transaction under way.
     fn load(
         &mut self,
-        txn: &WriteView,
+        txn: &WriteTxn,
         id: &DocumentId,
         row: &DocumentRow,
     ) -> Result<LoadedDocument, EngineError> {
@@ -629,7 +629,7 @@ impl Engine {
     /// As [`load`](Self::load), without a transaction under way.
     fn load_committed(
         &mut self,
-        view: &ReadView,
+        view: &ReadTxn,
         id: &DocumentId,
         row: &DocumentRow,
     ) -> Result<LoadedDocument, EngineError> {

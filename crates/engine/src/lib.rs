@@ -16,6 +16,7 @@ mod diff;
 mod engine;
 mod presence;
 pub mod reserved;
+mod review;
 mod status;
 pub mod store;
 mod unfit;
@@ -32,11 +33,12 @@ pub use engine::{
     EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Row, RowOutcome, Suspects, Target,
     WriteError,
 };
+pub use review::{Review, ReviewState, is_double_booked};
 pub use status::{Link, Progress, Status};
 pub use unfit::Unfit;
 pub use value::{Bytes, Counter, Text, Timestamp, shown, spreadsheet_safe};
 pub use view::{FieldState, FieldView, View};
-pub use watch::{Change, WatchEvent, Watcher};
+pub use watch::{DocumentChanged, WatchEvent, Watcher};
 pub use write::ValueKind;
 
 /// Telling whether a file is sound, and getting what can be got from one that is not.

@@ -85,22 +85,22 @@ impl Store {
     ///
     /// # Errors
     /// The file is being opened again, or could not be read.
-    pub fn read(&self) -> Result<ReadView, StoreError> {
+    pub fn read(&self) -> Result<ReadTxn, StoreError> {
         let database = self.database();
         let database = database.as_ref().ok_or(StoreError::Reopening)?;
-        Ok(ReadView { txn: database.begin_read().map_err(unavailable)? })
+        Ok(ReadTxn { txn: database.begin_read().map_err(unavailable)? })
     }
 
-    /// A transaction that [`WriteView::commit`] makes durable and dropping undoes.
+    /// A transaction that [`WriteTxn::commit`] makes durable and dropping undoes.
     ///
     /// # Errors
     /// The file is being opened again, or could not be written.
-    pub fn write(&self) -> Result<WriteView, StoreError> {
+    pub fn write(&self) -> Result<WriteTxn, StoreError> {
         let database = self.database();
         let database = database.as_ref().ok_or(StoreError::Reopening)?;
         let mut txn = database.begin_write().map_err(unavailable)?;
         txn.set_durability(Durability::Immediate).map_err(unavailable)?;
-        Ok(WriteView { txn, numbers: Numbers::default() })
+        Ok(WriteTxn { txn, numbers: Numbers::default() })
     }
 
     /// Closes the file after a failed commit, so that it can be opened again.
@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-/// Reads common to a [`ReadView`] and a [`WriteView`]: both open a table by its definition, but
+/// Reads common to a [`ReadTxn`] and a [`WriteTxn`]: both open a table by its definition, but
 /// with types of their own.
 macro_rules! reads {
     ($view:ident) => {
@@ -445,20 +445,20 @@ macro_rules! reads {
 }
 
 /// A view of one commit.
-pub struct ReadView {
+pub struct ReadTxn {
     txn: redb::ReadTransaction,
 }
 
 /// A transaction under way.
-pub struct WriteView {
+pub struct WriteTxn {
     txn: WriteTransaction,
     numbers: Numbers,
 }
 
-reads!(ReadView);
-reads!(WriteView);
+reads!(ReadTxn);
+reads!(WriteTxn);
 
-impl WriteView {
+impl WriteTxn {
     /// Makes everything written durable.
     ///
     /// # Errors
@@ -658,15 +658,15 @@ impl WriteView {
     }
 }
 
-impl std::fmt::Debug for ReadView {
+impl std::fmt::Debug for ReadTxn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadView").finish_non_exhaustive()
+        f.debug_struct("ReadTxn").finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for WriteView {
+impl std::fmt::Debug for WriteTxn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteView").finish_non_exhaustive()
+        f.debug_struct("WriteTxn").finish_non_exhaustive()
     }
 }
 

@@ -14,7 +14,7 @@ const BEHIND_MAX: usize = 1024;
 
 /// What happened to a document since the watcher last looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct DocumentChanged {
     /// Which document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
@@ -37,7 +37,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchEvent {
     /// A document changed.
-    Changed(Change),
+    Changed(DocumentChanged),
     /// A peer came, changed what it is doing, or left.
     Presence(DocumentId),
     /// More documents changed than a watcher keeps: read the collection again.
@@ -135,7 +135,7 @@ impl Watchers {
         &mut self,
         space: &SpaceName,
         collection: &CollectionName,
-        change: &Change,
+        change: &DocumentChanged,
     ) {
         self.tell(space, Some(collection), change.document, |pending| pending.changed(change));
     }
@@ -197,7 +197,7 @@ impl Slot {
 /// What a watcher has not looked at yet.
 #[derive(Debug, Default)]
 struct Pending {
-    changes: BTreeMap<DocumentId, Change>,
+    changes: BTreeMap<DocumentId, DocumentChanged>,
     presences: BTreeSet<DocumentId>,
     everything: bool,
     /// Whether nothing will come any more.
@@ -207,7 +207,7 @@ struct Pending {
 }
 
 impl Pending {
-    fn changed(&mut self, change: &Change) {
+    fn changed(&mut self, change: &DocumentChanged) {
         if self.everything {
             return;
         }
@@ -250,7 +250,7 @@ impl Pending {
     }
 }
 
-impl Change {
+impl DocumentChanged {
     /// Makes one change of this one and the one that followed it.
     fn widen(&mut self, next: &Self) {
         if self.fields.is_empty() || next.fields.is_empty() {

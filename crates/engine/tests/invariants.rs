@@ -7,7 +7,7 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, TableDefinition};
 use rejoin_core::invariant::Booking;
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
-use rejoin_engine::store::{DocumentRow, Store, WriteView};
+use rejoin_engine::store::{DocumentRow, Store, WriteTxn};
 
 const BUSY: &str = "busy";
 const ALL: usize = usize::MAX;
@@ -25,7 +25,7 @@ fn id(document: u8) -> DocumentId {
     DocumentId([document; 16])
 }
 
-fn book(txn: &WriteView, document: u8, booking: Option<&Booking>) {
+fn book(txn: &WriteTxn, document: u8, booking: Option<&Booking>) {
     let (space, jobs) = names();
     txn.set_booking(&space, &jobs, BUSY, &id(document), booking).unwrap();
 }
@@ -34,7 +34,7 @@ fn at(key: &str, start: i64, end: i64) -> Booking {
     Booking { key: key.to_owned(), start, end }
 }
 
-fn overlapping(txn: &WriteView, document: u8, booking: &Booking, max: usize) -> Vec<u8> {
+fn overlapping(txn: &WriteTxn, document: u8, booking: &Booking, max: usize) -> Vec<u8> {
     let (space, jobs) = names();
     let found = txn.overlapping(&space, &jobs, BUSY, booking, &id(document), max).unwrap();
     found.iter().map(|(id, _)| id.0[0]).collect()

@@ -116,7 +116,7 @@ impl Company {
         let open = self.desk.open_reviews().await?;
         let start = open.iter().find(|it| it.field == "starts_at");
         let start = start.context("nobody asks when W-206 starts")?;
-        let is_ana = |it: &&rejoin::ReviewCandidate| it.value == Some(Value::from(at("10:30")));
+        let is_ana = |it: &&rejoin::Candidate| it.value == Some(Value::from(at("10:30")));
         let taken = start.candidates.iter().find(is_ana).context("a candidate is gone")?.change;
         let why = Some("the customer wants 10:30");
         reviews.settle(&start.id, Decision::Take(taken), why).await?;

@@ -1,7 +1,7 @@
 //! `rejoin settle` and `rejoin assign`.
 
 use anyhow::{Context, Result, bail, ensure};
-use rejoin::{Decision, Review, ReviewCandidate, ReviewKind, ReviewState};
+use rejoin::{Candidate, Decision, Review, ReviewKind, ReviewState};
 use serde_json::{Value, json};
 
 use super::show::decided;
@@ -80,7 +80,7 @@ fn decision(arguments: &SettleArguments, review: &Review) -> Result<Decision> {
         return Ok(Decision::Value(value.0.clone()));
     }
     let take = take.as_deref().context("give --take CHANGE, --value VALUE or --dismiss WHY")?;
-    let candidates: Vec<&ReviewCandidate> = review.numbered();
+    let candidates: Vec<&Candidate> = review.numbered();
     let (id, last) = (short_id(&review.id), candidates.len());
     let taken = taken(take, &candidates).with_context(|| {
         format!("review {id} has numbers 1 to {last}, and a change behind each; `rejoin review {id}` shows them")
@@ -90,7 +90,7 @@ fn decision(arguments: &SettleArguments, review: &Review) -> Result<Decision> {
 
 /// The candidate with a number, or with a change that begins so. Numbers move when another
 /// candidate comes; changes do not.
-fn taken<'a>(take: &str, candidates: &[&'a ReviewCandidate]) -> Option<&'a ReviewCandidate> {
+fn taken<'a>(take: &str, candidates: &[&'a Candidate]) -> Option<&'a Candidate> {
     if take.len() < HASH_SHOWN
         && let Ok(number) = take.parse::<usize>()
     {

@@ -2,9 +2,7 @@
 
 use anyhow::Result;
 use console::Style;
-use rejoin::{
-    Document, Path, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument, Space,
-};
+use rejoin::{Candidate, Document, Path, Review, ReviewKind, ReviewState, ReviewedDocument, Space};
 use serde_json::Value;
 
 use super::find;
@@ -38,7 +36,7 @@ pub(crate) async fn show(
         let two = Two::of(&local.space, review).await?;
         for (at, last) in two.last.iter().enumerate() {
             json["documents"][at]["written"] =
-                last.as_ref().map_or(Value::Null, ReviewCandidate::to_json);
+                last.as_ref().map_or(Value::Null, Candidate::to_json);
         }
         lines.push(two.headline(review));
         lines.push(Text::default());
@@ -150,12 +148,12 @@ pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
 }
 
 /// Who wrote each, on which device, when and by which change.
-fn people(table: &mut SideBySide, writes: &[Option<&ReviewCandidate>]) {
-    let each = |tell: &dyn Fn(&ReviewCandidate) -> String| -> Vec<String> {
+fn people(table: &mut SideBySide, writes: &[Option<&Candidate>]) {
+    let each = |tell: &dyn Fn(&Candidate) -> String| -> Vec<String> {
         writes.iter().map(|write| write.map(tell).unwrap_or_default()).collect()
     };
     table.row("who", each(&|it| person(it.author.as_ref())));
-    let device = |it: &ReviewCandidate| it.author.as_ref()?.device.clone();
+    let device = |it: &Candidate| it.author.as_ref()?.device.clone();
     table.row("device", each(&|it| device(it).unwrap_or_default()));
     table.row("when", each(&|it| clock(it.time_s)));
     table.row("change", each(&|it| short(&it.change.to_string(), HASH_SHOWN)));
@@ -163,7 +161,7 @@ fn people(table: &mut SideBySide, writes: &[Option<&ReviewCandidate>]) {
 }
 
 /// A candidate as people read it.
-fn value(review: &Review, candidate: &ReviewCandidate) -> String {
+fn value(review: &Review, candidate: &Candidate) -> String {
     match (review.kind, &candidate.value) {
         (ReviewKind::Removal, Some(_)) => "removed".to_owned(),
         (ReviewKind::Removal, None) => "edited meanwhile".to_owned(),
@@ -220,7 +218,7 @@ fn stands(review: &Review) -> Vec<String> {
 }
 
 /// By whom, when and why: `by Ann (dispatch) on desk-2, 2026-11-20 22:03:11Z: they called`.
-pub(super) fn decided(by: Option<&ReviewCandidate>, why: Option<&str>) -> String {
+pub(super) fn decided(by: Option<&Candidate>, why: Option<&str>) -> String {
     let who = by.map(|by| match &by.author {
         Some(author) => format!("by {}, {}", whole(author), clock(by.time_s)),
         None => format!("by {}, {}", person(None), clock(by.time_s)),

@@ -2,9 +2,7 @@
 
 use anyhow::Result;
 use rejoin::schema::Invariant;
-use rejoin::{
-    Blame, Candidate, Path, Review, ReviewCandidate, ReviewKind, ReviewedDocument, Space,
-};
+use rejoin::{Blame, Candidate, Path, Review, ReviewKind, ReviewedDocument, Space};
 use serde_json::Value;
 
 use super::show::{aligned, bold, document};
@@ -24,7 +22,7 @@ pub(crate) struct Two {
     /// Whose time is taken twice.
     whose: Option<String>,
     /// The last write of what gets in the way, for each document.
-    pub(super) last: Vec<Option<ReviewCandidate>>,
+    pub(super) last: Vec<Option<Candidate>>,
 }
 
 impl Two {
@@ -124,18 +122,11 @@ fn fields(invariant: &Invariant) -> Vec<Path> {
     }
 }
 
-fn last_write(blames: Vec<Blame>, fields: &[Path]) -> Option<ReviewCandidate> {
+fn last_write(blames: Vec<Blame>, fields: &[Path]) -> Option<Candidate> {
     let concerns = |blame: &Blame| blame.path.as_ref().is_some_and(|path| fields.contains(path));
     let writes = blames.into_iter().filter(concerns).flat_map(|blame| blame.writes);
     let standing = writes.filter(|write| write.stands).map(|write| write.write);
-    let last = standing.max_by_key(|write| (write.time_s, write.change));
-    last.map(|Candidate { change, value, author, time_s, settles }| ReviewCandidate {
-        change,
-        value,
-        author,
-        time_s,
-        settles,
-    })
+    standing.max_by_key(|write| (write.time_s, write.change))
 }
 
 fn assignment(field: &Path, value: &Value) -> String {

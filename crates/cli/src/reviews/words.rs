@@ -1,6 +1,6 @@
 //! Reviews in words.
 
-use rejoin::{DocumentId, Review, ReviewCandidate, ReviewKind, ReviewState, ReviewedDocument};
+use rejoin::{Candidate, DocumentId, Review, ReviewKind, ReviewState, ReviewedDocument};
 use serde_json::Value;
 
 use crate::clock::minute_of_ms;
@@ -61,7 +61,7 @@ pub(super) fn question(review: &Review) -> String {
 
 /// What an edit of one of two documents wrote, so that they are out of each other's way: `W-203:
 /// starts_at 2026-05-04T17:00:00Z`.
-pub(super) fn changed(review: &Review, by: &ReviewCandidate, document: &DocumentId) -> String {
+pub(super) fn changed(review: &Review, by: &Candidate, document: &DocumentId) -> String {
     let named = review.documents.iter().find(|named| named.document == *document);
     let named = named.map_or_else(|| document.to_string(), name);
     let fields = by.value.as_ref().and_then(Value::as_object);

@@ -130,6 +130,19 @@ pub struct Candidate {
     pub settles: Option<ReviewId>,
 }
 
+impl Candidate {
+    /// All of it, for machines.
+    pub fn to_json(&self) -> Value {
+        serde_json::json!({
+            "value": self.value,
+            "author": self.author.as_ref().map(Identity::to_json),
+            "time_s": self.time_s,
+            "change": self.change.to_string(),
+            "settles": self.settles.map(|review| review.to_string()),
+        })
+    }
+}
+
 /// A question that was decided.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {

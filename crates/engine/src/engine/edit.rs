@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::derive::{Derived, derive};
 use super::import::{self, Row, RowOutcome};
 use super::loaded::fenced;
-use super::reviews::{check_right, settle_review};
+use super::settle::{check_right, settle_review};
 use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, ImportedRow, OutboxRow};

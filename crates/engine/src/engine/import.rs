@@ -6,7 +6,7 @@ use rejoin_core::{DocumentId, Path, Segment, SpaceName};
 use serde_json::{Value, json};
 
 use super::{EditError, Op};
-use crate::store::{ImportedRow, ReadView};
+use crate::store::{ImportedRow, ReadTxn};
 use crate::value::{shown, spreadsheet_safe};
 use rejoin_core::number::{JsonError, exact_json, exact_number};
 
@@ -102,7 +102,7 @@ pub(super) fn plan(
 
 /// Notes which of the fields that are written are under review, or were decided about.
 pub(super) fn note_reviews(
-    view: &ReadView,
+    view: &ReadTxn,
     space: &SpaceName,
     id: &DocumentId,
     ops: &[Op],

@@ -8,14 +8,14 @@ use rejoin_core::schema::{Invariant, Schema};
 use rejoin_core::{DocumentId, ReviewId};
 
 use crate::store::{
-    DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, StoreError, ValueRow, WriteView,
+    DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, StoreError, ValueRow, WriteTxn,
 };
 
 /// Brings the indexes up to date with a document's value, and adds the reviews of the invariants it
 /// breaks together with others. `position` is where the relay holds what came of it, if it came
 /// from there.
 pub(super) fn stage_invariants(
-    txn: &WriteView,
+    txn: &WriteTxn,
     id: &DocumentId,
     row: &DocumentRow,
     value: &ValueRow,
@@ -48,7 +48,7 @@ pub(super) fn stage_invariants(
 
 /// One document against one invariant.
 struct Staged<'a> {
-    txn: &'a WriteView,
+    txn: &'a WriteTxn,
     id: &'a DocumentId,
     row: &'a DocumentRow,
     name: String,

@@ -6,7 +6,7 @@ use rejoin_core::change::parse;
 use rejoin_core::{ChangeHash, DocumentId};
 
 use super::{Engine, EngineError, to_automerge};
-use crate::store::{ReadView, SetAsideRow, StoreError};
+use crate::store::{ReadTxn, SetAsideRow, StoreError};
 
 impl Engine {
     /// What a relay will never take of these changes of a document, once it has all the others:
@@ -84,7 +84,7 @@ impl Engine {
         Ok(self.recount_set_aside(&view)?)
     }
 
-    pub(super) fn recount_set_aside(&mut self, view: &ReadView) -> Result<(), StoreError> {
+    pub(super) fn recount_set_aside(&mut self, view: &ReadTxn) -> Result<(), StoreError> {
         let rows = view.set_aside()?;
         self.status.set_aside = rows.iter().filter(|(_, row)| row.is_open()).count() as u64;
         Ok(())
@@ -105,7 +105,7 @@ fn successor(aside: &BTreeMap<ChangeHash, SetAsideRow>, change: ChangeHash) -> C
 }
 
 /// The changes of a document that wait for a relay.
-fn waiting(view: &ReadView, id: &DocumentId) -> Result<BTreeSet<ChangeHash>, StoreError> {
+fn waiting(view: &ReadTxn, id: &DocumentId) -> Result<BTreeSet<ChangeHash>, StoreError> {
     let mut waiting = BTreeSet::new();
     for key in view.waiting(id)? {
         for (_, row) in view.outbox(key, 1)? {

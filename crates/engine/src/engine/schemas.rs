@@ -11,13 +11,13 @@ use tracing::warn;
 use super::{Engine, EngineError, REFRESHED_AT_ONCE};
 use crate::reserved::SCHEMAS;
 use crate::reserved::{DISMISSED, REVIEWS};
-use crate::store::{DocumentRow, ReadView, StoreError, ValueRow, WriteView};
+use crate::store::{DocumentRow, ReadTxn, StoreError, ValueRow, WriteTxn};
 
 impl Engine {
     /// The schema of the collection a document is in; empty if there is none.
     pub(super) fn schema(
         &mut self,
-        txn: &WriteView,
+        txn: &WriteTxn,
         row: &DocumentRow,
     ) -> Result<Arc<Schema>, StoreError> {
         let key = (row.space.clone(), row.collection.clone());
@@ -37,7 +37,7 @@ impl Engine {
     /// A schema's document changed: what follows from it is behind.
     pub(super) fn schema_changed(
         &mut self,
-        txn: &WriteView,
+        txn: &WriteTxn,
         row: &DocumentRow,
     ) -> Result<(), StoreError> {
         let Some(Ok(collection)) = row.key.as_deref().map(CollectionName::new) else {
@@ -109,7 +109,7 @@ impl Engine {
 }
 
 /// The schema of the collection a document is in, as last committed; empty if there is none.
-pub(super) fn stored_schema(view: &ReadView, row: &DocumentRow) -> Result<Arc<Schema>, StoreError> {
+pub(super) fn stored_schema(view: &ReadTxn, row: &DocumentRow) -> Result<Arc<Schema>, StoreError> {
     if row.collection.as_str() == REVIEWS {
         return Ok(Arc::new(of_notes()));
     }

@@ -111,7 +111,7 @@ impl Engine {
         turn.txn.remove_document(id, before)?;
         turn.dirty = true;
         let (space, collection) = (before.space.clone(), before.collection.clone());
-        let change = crate::watch::Change {
+        let change = crate::watch::DocumentChanged {
             document: *id,
             key: before.key.clone(),
             fields: BTreeSet::new(),

@@ -7,9 +7,9 @@ use rejoin_core::{DocumentId, SpaceName};
 
 use super::rows::{BegunRow, CursorRow, decode, encode};
 use super::tables::{BEGUN, CURSORS, PIECES, REPAIRS, WANTED};
-use super::{ReadView, StoreError, WriteView, unavailable};
+use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
-/// Reads common to a [`ReadView`] and a [`WriteView`].
+/// Reads common to a [`ReadTxn`] and a [`WriteTxn`].
 macro_rules! reads {
     ($view:ident) => {
         impl $view {
@@ -144,10 +144,10 @@ macro_rules! reads {
     };
 }
 
-reads!(ReadView);
-reads!(WriteView);
+reads!(ReadTxn);
+reads!(WriteTxn);
 
-impl WriteView {
+impl WriteTxn {
     /// Writes the marks of a space at a relay.
     ///
     /// # Errors

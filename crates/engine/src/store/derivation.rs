@@ -9,7 +9,7 @@ use rejoin_core::lineage::DERIVATION;
 use tracing::info;
 
 use super::tables::{DOCUMENTS, META, STALE};
-use super::{ReadView, StoreError, WriteView, unavailable};
+use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
 /// Marks every document's value as behind, once, if it was derived by another version.
 pub(super) fn mark_derived_otherwise(database: &Database) -> Result<(), StoreError> {
@@ -46,7 +46,7 @@ pub(super) fn mark_derived_otherwise(database: &Database) -> Result<(), StoreErr
     Ok(())
 }
 
-impl ReadView {
+impl ReadTxn {
     /// Whether documents may still have values that were derived by another version.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl ReadView {
     }
 }
 
-impl WriteView {
+impl WriteTxn {
     /// Notes that no document's value is by another version any more.
     ///
     /// # Errors

@@ -4,13 +4,13 @@ use rejoin_core::Identity;
 
 use super::rows::{Row, decode, encode};
 use super::tables::META;
-use super::{ReadView, StoreError, WriteView, unavailable};
+use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
 impl Row for Identity {
     const TABLE: &'static str = "identity";
 }
 
-impl ReadView {
+impl ReadTxn {
     /// As whom the replica edits, if somebody said.
     ///
     /// # Errors
@@ -22,7 +22,7 @@ impl ReadView {
     }
 }
 
-impl WriteView {
+impl WriteTxn {
     /// Sets as whom the replica edits.
     ///
     /// # Errors

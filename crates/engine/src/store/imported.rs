@@ -8,7 +8,7 @@ use rejoin_core::DocumentId;
 use sha2::{Digest, Sha256};
 
 use super::tables::IMPORTED;
-use super::{StoreError, WriteView, unavailable};
+use super::{StoreError, WriteTxn, unavailable};
 
 /// The cells of one row as hashes, by a hash of their column's name. Two that are taken for one are
 /// out of the question within a row.
@@ -28,7 +28,7 @@ fn hash<const N: usize>(text: &str) -> [u8; N] {
     *hash.first_chunk().expect("N is at most 32")
 }
 
-impl WriteView {
+impl WriteTxn {
     /// What files said of a document so far.
     ///
     /// # Errors

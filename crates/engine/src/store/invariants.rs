@@ -9,7 +9,7 @@ use rejoin_core::invariant::Booking;
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
 use super::tables::{BOOKED, BOOKINGS, BookingKey, HELD, UNIQUE, UNIQUES};
-use super::{DocumentRow, ReadView, StoreError, WriteView, unavailable};
+use super::{DocumentRow, ReadTxn, StoreError, WriteTxn, unavailable};
 
 /// As `reads!` of the store.
 macro_rules! reads {
@@ -128,10 +128,10 @@ macro_rules! reads {
     };
 }
 
-reads!(ReadView);
-reads!(WriteView);
+reads!(ReadTxn);
+reads!(WriteTxn);
 
-impl WriteView {
+impl WriteTxn {
     /// Notes where the relay holds what a document's booking came from, or that this is not known.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use rejoin_core::schema::Misfit;
 use rejoin_core::{DocumentId, Path, SpaceName};
 
 use super::rows::{Row, decode, encode};
-use super::{ReadView, StoreError, WriteView, unavailable};
+use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 use crate::unfit::Unfit;
 
 /// Table: documents with values that do not fit their schema
@@ -38,7 +38,7 @@ impl Row for MisfitsRow {
     const TABLE: &'static str = "misfits";
 }
 
-impl ReadView {
+impl ReadTxn {
     /// The documents of a space with values that do not fit, in the order of their ids.
     pub fn unfit(&self, space: &SpaceName) -> Result<Vec<Unfit>, StoreError> {
         let table = self.txn.open_table(MISFITS).map_err(unavailable)?;
@@ -56,7 +56,7 @@ impl ReadView {
     }
 }
 
-impl ReadView {
+impl ReadTxn {
     /// What does not fit in one document.
     pub fn misfits(&self, id: &DocumentId) -> Result<Vec<Misfit>, StoreError> {
         let table = self.txn.open_table(MISFITS).map_err(unavailable)?;
@@ -74,7 +74,7 @@ fn read(row: &[u8]) -> Result<Vec<Misfit>, StoreError> {
     Ok(misfits.into_iter().map(misfit).collect())
 }
 
-impl WriteView {
+impl WriteTxn {
     /// Notes what does not fit in a document.
     pub(crate) fn put_misfits(
         &self,

@@ -11,7 +11,7 @@ use redb::ReadableTable;
 use rejoin_core::DocumentId;
 
 use super::tables::{META, NUMBERS};
-use super::{ReadView, StoreError, WriteView, unavailable};
+use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
 /// What a transaction knows of numbers.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Numbers {
     next: Cell<Option<u64>>,
 }
 
-impl ReadView {
+impl ReadTxn {
     /// The number of a document, if there is one.
     pub(super) fn number(&self, id: &DocumentId) -> Result<Option<u64>, StoreError> {
         let table = self.txn.open_table(NUMBERS).map_err(unavailable)?;
@@ -29,7 +29,7 @@ impl ReadView {
     }
 }
 
-impl WriteView {
+impl WriteTxn {
     /// The number of a document, if there is one.
     pub(super) fn number(&self, id: &DocumentId) -> Result<Option<u64>, StoreError> {
         if let Some(known) = self.numbers.known.borrow().get(id) {

@@ -8,7 +8,7 @@ use redb::{MultimapTableDefinition, ReadableMultimapTable, ReadableTable, TableD
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, ReviewId, SpaceName};
 
 use super::rows::{Row, decode, encode};
-use super::{ReadView, StoreError, WriteView, unavailable};
+use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
 /// Table: what people are asked, and what they decided
 /// Key:   `(&str, [u8; 16])` # (space, [`ReviewId`])
@@ -191,7 +191,7 @@ pub(crate) struct ReviewsPut {
     pub(crate) ended: Vec<(ReviewId, ReviewRow)>,
 }
 
-impl ReadView {
+impl ReadTxn {
     /// The reviews of a space.
     ///
     /// # Errors
@@ -242,13 +242,34 @@ impl ReadView {
         space: &SpaceName,
         id: &ReviewId,
     ) -> Result<Option<ReviewRow>, StoreError> {
-        let table = self.txn.open_table(REVIEWS).map_err(unavailable)?;
+        self.review_in(REVIEWS, space, id)
+    }
+
+    /// One review that an edit ended.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn resolved_review(
+        &self,
+        space: &SpaceName,
+        id: &ReviewId,
+    ) -> Result<Option<ReviewRow>, StoreError> {
+        self.review_in(RESOLVED, space, id)
+    }
+
+    fn review_in(
+        &self,
+        table: TableDefinition<'_, (&str, [u8; 16]), &[u8]>,
+        space: &SpaceName,
+        id: &ReviewId,
+    ) -> Result<Option<ReviewRow>, StoreError> {
+        let table = self.txn.open_table(table).map_err(unavailable)?;
         let row = table.get((space.as_str(), id.0)).map_err(unavailable)?;
         row.map(|row| decode(row.value())).transpose()
     }
 }
 
-impl WriteView {
+impl WriteTxn {
     /// Writes the reviews that name a document, and removes those that no longer do.
     pub(crate) fn put_reviews(
         &self,

@@ -9,7 +9,7 @@ use rejoin_core::{ChangeHash, DocumentId};
 use super::rows::decode;
 use super::tables::{CHANGES, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS};
 use super::{
-    DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteView, unavailable,
+    DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteTxn, unavailable,
 };
 
 /// What is left of a file.
@@ -120,7 +120,7 @@ impl<'a> Remains<'a> {
     }
 
     /// Takes over who acts on this device.
-    pub fn copy_identity(&self, to: &WriteView) -> Result<(), StoreError> {
+    pub fn copy_identity(&self, to: &WriteTxn) -> Result<(), StoreError> {
         let identity = read(|| {
             let row = self.txn.open_table(META)?.get("identity")?;
             Ok(row.map(|row| row.value().to_vec()))

@@ -4,9 +4,9 @@ use redb::ReadableTable;
 
 use super::rows::encode;
 use super::tables::SET_ASIDE;
-use super::{SetAsideRow, StoreError, WriteView, unavailable};
+use super::{SetAsideRow, StoreError, WriteTxn, unavailable};
 
-impl WriteView {
+impl WriteTxn {
     /// Writes a row of local work that was set aside.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use super::pushes::Owed;
 use crate::engine::{Engine, EngineError, Turn};
-use crate::store::{StoreError, WriteView};
+use crate::store::{StoreError, WriteTxn};
 
 impl Engine {
     /// Notes for bookings made here, which the relay has acknowledged since the last checkpoint,
@@ -21,8 +21,8 @@ impl Engine {
         number: u32,
         position: u64,
     ) -> Result<(), EngineError> {
-        let Some(link) = &self.link else { return Ok(()) };
-        let space = link.name(number);
+        let Some(session) = &self.session else { return Ok(()) };
+        let space = session.name(number);
         for id in std::mem::take(&mut self.newly_held) {
             let Some(row) = turn.txn.document(&id)? else { continue };
             if row.space != space {
@@ -44,9 +44,9 @@ impl Engine {
         digests: Option<Vec<CollectionDigest>>,
     ) -> Result<(), EngineError> {
         self.stage_held(turn, number, cursor.position)?;
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let quiet = !link.is_pushing();
-        let Some(space) = link.spaces.get_mut(number as usize) else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let quiet = !session.is_pushing();
+        let Some(space) = session.spaces.get_mut(number as usize) else { return Ok(()) };
         #[cfg(feature = "mutants")]
         let cursor = match self.options.mutant {
             Some(crate::engine::Mutant::MarkTooEarly) => Cursor { backfill: None, ..cursor },
@@ -74,12 +74,12 @@ impl Engine {
             Some((true, _)) => {
                 if !space.equal {
                     turn.dirty |= space.stored != Some(cursor.into());
-                    turn.txn.end_repair(&link.relay, &space.name)?;
-                    turn.txn.forget_arrivals(&link.relay, &space.name)?;
+                    turn.txn.end_repair(&session.relay, &space.name)?;
+                    turn.txn.forget_arrivals(&session.relay, &space.name)?;
                 }
                 space.equal = true;
                 space.cursor = Some(cursor.into());
-                link.session.handle_equal(number);
+                session.protocol.handle_equal(number);
             }
             Some((false, theirs)) => {
                 space.equal = false;
@@ -90,7 +90,7 @@ impl Engine {
                         "{name} still differs from the relay's after {REPAIRS_PER_SESSION_MAX} repairs; \
                          run `rejoin doctor` on this file, and look at the relay's log"
                     ));
-                } else if !link.session.is_repairing(number) {
+                } else if !session.protocol.is_repairing(number) {
                     space.repairs += 1;
                     self.counters.repairs += 1;
                     space.listed_to = Some(cursor.into());
@@ -109,8 +109,8 @@ impl Engine {
         number: u32,
         theirs: &[CollectionDigest],
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let name = link.name(number);
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let name = session.name(number);
         let ours = turn.txn.digests(&name)?;
         let mut counts: BTreeMap<&CollectionName, (u64, u64)> = BTreeMap::new();
         ours.iter().for_each(|(collection, row)| {
@@ -127,12 +127,12 @@ impl Engine {
             return self.begin_listing(turn, number);
         }
         turn.dirty = true;
-        if turn.txn.count_repair(&link.relay, &name)? >= REPAIRS_CUT_MAX {
+        if turn.txn.count_repair(&session.relay, &name)? >= REPAIRS_CUT_MAX {
             return self.begin_listing(turn, number);
         }
         info!(space = %name, "digests differ; repairing");
         let items = repair_items(&turn.txn, &name)?;
-        link.session.start_repair(number, items, symbols_max);
+        session.protocol.start_repair(number, items, symbols_max);
         Ok(())
     }
 
@@ -141,21 +141,21 @@ impl Engine {
     /// nothing new.
     pub(super) fn plan_asking(&mut self, now: u64) {
         let waiting = self.status.waiting > 0;
-        let Some(link) = &mut self.link else { return };
-        let busy = waiting || link.is_pushing();
-        let due = !busy && link.spaces.iter().any(|space| space.passed_over);
-        link.ask_at = due.then(|| link.ask_at.unwrap_or(now + ASK_DIGESTS_MS));
+        let Some(session) = &mut self.session else { return };
+        let busy = waiting || session.is_pushing();
+        let due = !busy && session.spaces.iter().any(|space| space.passed_over);
+        session.ask_at = due.then(|| session.ask_at.unwrap_or(now + ASK_DIGESTS_MS));
     }
 
     pub(super) fn ask_digests(&mut self, now: u64) {
-        let Some(link) = &mut self.link else { return };
-        if link.ask_at.is_none_or(|at| at > now) {
+        let Some(session) = &mut self.session else { return };
+        if session.ask_at.is_none_or(|at| at > now) {
             return;
         }
-        link.ask_at = None;
-        for (number, space) in link.spaces.iter_mut().enumerate() {
+        session.ask_at = None;
+        for (number, space) in session.spaces.iter_mut().enumerate() {
             if std::mem::take(&mut space.passed_over) {
-                link.session.ask_digests(number as u32);
+                session.protocol.ask_digests(number as u32);
             }
         }
     }
@@ -165,7 +165,7 @@ impl Engine {
         turn: &mut Turn,
         difference: Difference,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
         let Difference { space, missing_here, missing_there, differing } = difference;
         debug!(
             missing_here = missing_here.len(),
@@ -175,21 +175,21 @@ impl Engine {
         );
         if missing_here.is_empty() && missing_there.is_empty() && differing.is_empty() {
             // Nothing differs but the sum: ours is wrong.
-            let name = link.name(space);
-            turn.txn.end_repair(&link.relay, &name)?;
+            let name = session.name(space);
+            turn.txn.end_repair(&session.relay, &name)?;
             recount_digests(&turn.txn, &name)?;
             turn.dirty = true;
             // The relay has nothing new to say by itself, and nobody would hear that all is well.
-            link.session.ask_digests(space);
+            session.protocol.ask_digests(space);
             return Ok(());
         }
-        let name = link.name(space);
-        turn.txn.end_repair(&link.relay, &name)?;
+        let name = session.name(space);
+        turn.txn.end_repair(&session.relay, &name)?;
         for document in missing_here.iter().chain(&differing) {
-            turn.txn.mark_wanted(&link.relay, &name, document, true)?;
+            turn.txn.mark_wanted(&session.relay, &name, document, true)?;
         }
         turn.dirty = true;
-        link.owed.extend(missing_there.into_iter().map(|document| Owed {
+        session.owed.extend(missing_there.into_iter().map(|document| Owed {
             space,
             document,
             heads: Vec::new(),
@@ -198,11 +198,11 @@ impl Engine {
         self.go_on(turn, space)
     }
 
-    pub(in crate::engine) fn stage_cursors(&mut self, txn: &WriteView) -> Result<(), StoreError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        for space in &mut link.spaces {
+    pub(in crate::engine) fn stage_cursors(&mut self, txn: &WriteTxn) -> Result<(), StoreError> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        for space in &mut session.spaces {
             if space.cursor.is_some() && space.cursor != space.stored {
-                txn.put_cursor(&link.relay, &space.name, space.cursor.as_ref())?;
+                txn.put_cursor(&session.relay, &space.name, space.cursor.as_ref())?;
                 space.stored = space.cursor;
             }
         }
@@ -210,8 +210,8 @@ impl Engine {
     }
 
     pub(in crate::engine) fn flush_cursors(&mut self) -> Result<(), EngineError> {
-        let due = self.link.as_ref().is_some_and(|link| {
-            let mut spaces = link.spaces.iter();
+        let due = self.session.as_ref().is_some_and(|session| {
+            let mut spaces = session.spaces.iter();
             spaces.any(|space| space.cursor.is_some() && space.cursor != space.stored)
         });
         if due {
@@ -225,7 +225,7 @@ impl Engine {
 }
 
 fn same_digests(
-    txn: &WriteView,
+    txn: &WriteTxn,
     space: &SpaceName,
     theirs: &[CollectionDigest],
 ) -> Result<bool, StoreError> {
@@ -243,7 +243,7 @@ fn same_digests(
     Ok(ours == theirs)
 }
 
-fn repair_items(txn: &WriteView, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
+fn repair_items(txn: &WriteTxn, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
     let mut items = Vec::new();
     txn.each_document(|document, row| {
         if row.space == *space {
@@ -254,7 +254,7 @@ fn repair_items(txn: &WriteView, space: &SpaceName) -> Result<Vec<RepairItem>, S
 }
 
 /// Adds up the digests of a space anew. Returns whether any was wrong.
-pub fn recount_digests(txn: &WriteView, space: &SpaceName) -> Result<bool, StoreError> {
+pub fn recount_digests(txn: &WriteTxn, space: &SpaceName) -> Result<bool, StoreError> {
     let mut sums: BTreeMap<CollectionName, (SetDigest, u64)> = BTreeMap::new();
     txn.each_document(|document, row| {
         if row.space == *space {

@@ -1,13 +1,13 @@
 //! Reviews as JSON, the same wherever they are told of.
 
-use rejoin_core::Identity;
+use rejoin_core::lineage::Candidate;
 use serde_json::{Value, json};
 
-use super::{Review, ReviewCandidate, ReviewState};
+use super::{Review, ReviewState};
 
 impl Review {
     /// The candidates, the oldest first: in the order in which they are numbered for people.
-    pub fn numbered(&self) -> Vec<&ReviewCandidate> {
+    pub fn numbered(&self) -> Vec<&Candidate> {
         let mut candidates: Vec<_> = self.candidates.iter().collect();
         candidates.sort_by_key(|candidate| (candidate.time_s, candidate.change));
         candidates
@@ -45,25 +45,12 @@ impl Review {
             "standing": self.standing,
             "candidates": Value::from_iter(candidates),
             "state": self.state.name(),
-            "settled_by": by.map(ReviewCandidate::to_json),
+            "settled_by": by.map(Candidate::to_json),
             "resolved_in": resolved_in,
             "why": why,
             "assignee": self.assignee,
             "due": self.due,
             "held_first": self.held_first.map(|document| document.to_string()),
-        })
-    }
-}
-
-impl ReviewCandidate {
-    /// All of it, for machines.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "value": self.value,
-            "author": self.author.as_ref().map(Identity::to_json),
-            "time_s": self.time_s,
-            "change": self.change.to_string(),
-            "settles": self.settles.map(|review| review.to_string()),
         })
     }
 }

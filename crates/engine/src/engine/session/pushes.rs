@@ -6,9 +6,9 @@ use rejoin_core::wire::{ChangePiece, Refused, RefusedClass};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, limits};
 use tracing::{debug, warn};
 
-use super::LinkState;
+use super::Session;
 use crate::engine::{Engine, EngineError, Turn, to_automerge};
-use crate::store::{OutboxRow, ReadView, StoreError};
+use crate::store::{OutboxRow, ReadTxn, StoreError};
 
 /// What a push in flight was made of.
 #[derive(Debug, Default)]
@@ -71,8 +71,8 @@ struct Batch {
 
 impl Engine {
     pub(super) fn stage_acked(&mut self, turn: &mut Turn, ticket: u64) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let Some(ticket) = link.tickets.remove(&ticket) else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let Some(ticket) = session.tickets.remove(&ticket) else { return Ok(()) };
         if ticket.refused {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Engine {
             turn.dirty = true;
             self.status.answers += 1;
             let Some(row) = turn.txn.document(&edit.document)? else { continue };
-            let mut spaces = link.spaces.iter().zip(0..);
+            let mut spaces = session.spaces.iter().zip(0..);
             let number = spaces.find(|(space, _)| space.name == row.space);
             written.extend(number.map(|(_, number)| (number, edit.document)));
             let folded = edit.from..(edit.from + edit.count).min(row.covered);
@@ -103,29 +103,29 @@ impl Engine {
         document: DocumentId,
         refused: Refused,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let Some(refusal) = link.tickets.get_mut(&ticket) else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let Some(refusal) = session.tickets.get_mut(&ticket) else { return Ok(()) };
         refusal.refused = true;
         let keys = std::mem::take(&mut refusal.keys);
         match refused.class {
             RefusedClass::Missing => {
                 debug!(doc = %document, "relay lacks dependencies");
-                let times = link.missing.entry(document).or_default();
+                let times = session.missing.entry(document).or_default();
                 *times += 1;
                 // Giving it everything did not help: what it lacks is refused for now. After a while
                 // it is given everything once more.
                 if *times > MISSING_MAX {
                     *times = MISSING_MAX - 1;
-                    link.again.push((turn.now + RETRY_MISSING_MS, keys));
+                    session.again.push((turn.now + RETRY_MISSING_MS, keys));
                 } else {
-                    link.owed.push_back(Owed { space, document, heads: refused.heads, keys });
+                    session.owed.push_back(Owed { space, document, heads: refused.heads, keys });
                 }
             }
             RefusedClass::Later => {
                 // A long change begins anew, as the relay may hold less of it than it said.
-                link.upload = None;
+                session.upload = None;
                 let wait = u64::from(refused.retry_after_ms).max(RETRY_MS_MIN);
-                link.again.push((turn.now + wait, keys));
+                session.again.push((turn.now + wait, keys));
             }
             RefusedClass::Never | RefusedClass::ActorReused => {
                 warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
@@ -141,8 +141,8 @@ impl Engine {
                     Ok(true) => {}
                     // The relay refused what is not here; the edits themselves are to be answered.
                     Ok(false) => {
-                        if let Some(link) = &mut self.link {
-                            link.again.push((turn.now + RETRY_MISSING_MS, keys));
+                        if let Some(session) = &mut self.session {
+                            session.again.push((turn.now + RETRY_MISSING_MS, keys));
                         }
                     }
                     Err(error) => return Err(error),
@@ -154,19 +154,19 @@ impl Engine {
 
     /// Gives the session the next push. Returns whether there was one.
     pub(super) fn push_next(&mut self, now: u64) -> Result<bool, EngineError> {
-        if let Some(owed) = self.link.as_mut().and_then(|link| link.owed.pop_front()) {
+        if let Some(owed) = self.session.as_mut().and_then(|session| session.owed.pop_front()) {
             self.push_owed(owed)?;
             return Ok(true);
         }
         let view = self.store.read()?;
-        let Some(link) = &mut self.link else { return Ok(false) };
-        if let Some(due) = link.again.iter().position(|(at, _)| *at <= now) {
-            let (_, keys) = link.again.swap_remove(due);
-            push_again(link, &view, keys)?;
+        let Some(session) = &mut self.session else { return Ok(false) };
+        if let Some(due) = session.again.iter().position(|(at, _)| *at <= now) {
+            let (_, keys) = session.again.swap_remove(due);
+            push_again(session, &view, keys)?;
             return Ok(true);
         }
-        let Some(batch) = link.pushed.next(&view)? else { return Ok(false) };
-        push_batch(link, &view, batch)?;
+        let Some(batch) = session.pushed.next(&view)? else { return Ok(false) };
+        push_batch(session, &view, batch)?;
         Ok(true)
     }
 
@@ -175,7 +175,7 @@ impl Engine {
         let view = self.store.read()?;
         let Some(row) = view.document(&owed.document)? else { return Ok(()) };
         // A relay gets nothing of another space than it asks for.
-        let space = self.link.as_ref().and_then(|link| link.number(&row.space));
+        let space = self.session.as_ref().and_then(|session| session.number(&row.space));
         if space != Some(owed.space) {
             return Ok(());
         }
@@ -207,9 +207,9 @@ impl Engine {
         for (_, quarantined) in view.quarantined(&owed.document)? {
             chunks.push(quarantined.chunk.into());
         }
-        let Some(link) = &mut self.link else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
         let Owed { space, document, keys, .. } = owed;
-        link.push_all(space, row.collection, Batch { document, keys, changes: chunks });
+        session.push_all(space, row.collection, Batch { document, keys, changes: chunks });
         Ok(())
     }
 
@@ -224,13 +224,13 @@ impl Engine {
         if self.options.mutant != Some(crate::engine::Mutant::PushBeforeCommit) {
             return;
         }
-        if let Some(link) = &mut self.link
-            && let Some(space) = link.number(&row.space)
+        if let Some(session) = &mut self.session
+            && let Some(space) = session.number(&row.space)
         {
             let (keys, collection) = (Vec::new(), row.collection.clone());
             let content = Content::Changes(chunks);
-            link.give(Push { keys, space, document: *id, collection, content });
-            while let Some(frame) = link.session.poll_transmit() {
+            session.give(Push { keys, space, document: *id, collection, content });
+            while let Some(frame) = session.protocol.poll_transmit() {
                 self.early.push(frame.encode());
             }
         }
@@ -243,7 +243,7 @@ impl Engine {
     }
 }
 
-impl LinkState {
+impl Session {
     /// Makes pushes of a batch. Its keys go with the last one.
     fn push_all(&mut self, space: u32, collection: CollectionName, batch: Batch) {
         let Batch { document, mut keys, changes } = batch;
@@ -276,14 +276,16 @@ impl LinkState {
     }
 }
 
-fn push_batch(link: &mut LinkState, view: &ReadView, batch: Batch) -> Result<(), EngineError> {
+fn push_batch(session: &mut Session, view: &ReadTxn, batch: Batch) -> Result<(), EngineError> {
     let Some(row) = view.document(&batch.document)? else { return Ok(()) };
-    match link.number(&row.space) {
-        Some(space) if link.spaces[space as usize].writable => {
-            link.push_all(space, row.collection, batch);
+    match session.number(&row.space) {
+        Some(space) if session.spaces[space as usize].writable => {
+            session.push_all(space, row.collection, batch);
         }
         Some(_) => {}
-        None if link.spaces.len() < limits::SESSION_SPACES_MAX => link.close("a space is new here"),
+        None if session.spaces.len() < limits::SESSION_SPACES_MAX => {
+            session.close("a space is new here")
+        }
         // Another session would have no room for it either.
         None => warn!(space = %row.space, "more spaces than a session has; edits wait"),
     }
@@ -291,7 +293,7 @@ fn push_batch(link: &mut LinkState, view: &ReadView, batch: Batch) -> Result<(),
 }
 
 /// Pushes rows that were refused for now, as far as they still wait.
-fn push_again(link: &mut LinkState, view: &ReadView, keys: Vec<u64>) -> Result<(), EngineError> {
+fn push_again(session: &mut Session, view: &ReadTxn, keys: Vec<u64>) -> Result<(), EngineError> {
     let mut batches: BTreeMap<DocumentId, Batch> = BTreeMap::new();
     for key in keys {
         let Some(edit) = waiting_edit(view, key)? else { continue };
@@ -300,16 +302,16 @@ fn push_again(link: &mut LinkState, view: &ReadView, keys: Vec<u64>) -> Result<(
         let batch = batches.entry(document).or_insert(Batch { document, keys, changes });
         batch.add(view, key, &edit)?;
     }
-    batches.into_values().try_for_each(|batch| push_batch(link, view, batch))
+    batches.into_values().try_for_each(|batch| push_batch(session, view, batch))
 }
 
-fn waiting_edit(view: &ReadView, key: u64) -> Result<Option<OutboxRow>, StoreError> {
+fn waiting_edit(view: &ReadTxn, key: u64) -> Result<Option<OutboxRow>, StoreError> {
     let found = view.outbox(key, 1)?.pop();
     Ok(found.filter(|(found, _)| *found == key).map(|(_, edit)| edit))
 }
 
 impl Batch {
-    fn add(&mut self, view: &ReadView, key: u64, edit: &OutboxRow) -> Result<(), StoreError> {
+    fn add(&mut self, view: &ReadTxn, key: u64, edit: &OutboxRow) -> Result<(), StoreError> {
         self.keys.push(key);
         self.changes.extend(view.changes_in(&self.document, edit.from..edit.from + edit.count)?);
         Ok(())
@@ -334,7 +336,7 @@ pub(super) struct Pushed {
 
 impl Pushed {
     /// The next rows that make one push: the oldest edit, and the later ones of its document.
-    fn next(&mut self, view: &ReadView) -> Result<Option<Batch>, StoreError> {
+    fn next(&mut self, view: &ReadTxn) -> Result<Option<Batch>, StoreError> {
         loop {
             let Some((key, first)) = view.outbox(self.through + 1, 1)?.pop() else {
                 self.ahead.clear();
@@ -351,7 +353,7 @@ impl Pushed {
 
     fn with_later(
         &mut self,
-        view: &ReadView,
+        view: &ReadTxn,
         key: u64,
         first: &OutboxRow,
     ) -> Result<Batch, StoreError> {
@@ -384,7 +386,7 @@ impl Pushed {
 }
 
 /// The pushes that the outbox makes at once: the first of them, up to a long change.
-pub(super) fn announced(view: &ReadView) -> Result<Announced, EngineError> {
+pub(super) fn announced(view: &ReadTxn) -> Result<Announced, EngineError> {
     let (mut pushed, mut announced) = (Pushed::default(), Announced::default());
     while announced.pushes < ANNOUNCED_MAX {
         let Some(batch) = pushed.next(view)? else { break };

@@ -8,10 +8,10 @@ use rejoin_core::wire::{Backfill, BegunPiece, Listed, Piece, PieceOf, Wanted};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, heads_hash};
 use tracing::{info, warn};
 
-use super::LinkState;
+use super::Session;
 use crate::engine::apply::{ReceiveError, Received};
 use crate::engine::{Engine, EngineError, Turn};
-use crate::store::{BegunRow, CursorRow, WriteView};
+use crate::store::{BegunRow, CursorRow, WriteTxn};
 
 /// Something of one document from the relay.
 #[derive(Debug)]
@@ -32,10 +32,10 @@ impl Engine {
         turn: &mut Turn,
         arrival: Arrival,
     ) -> Result<(), EngineError> {
-        let Some(link) = &self.link else { return Ok(()) };
+        let Some(session) = &self.session else { return Ok(()) };
         let Arrival { space: number, document, collection, piece, changes, position, more } =
             arrival;
-        let (relay, space) = (link.relay.clone(), link.name(number));
+        let (relay, space) = (session.relay.clone(), session.name(number));
         let mut received =
             Received { space, collection, document, snapshot: None, changes, position };
         let mut begun = match more {
@@ -89,14 +89,14 @@ impl Engine {
         // One bad document must not stop the others. Nothing of it is in the transaction but what
         // is sound; the digest will tell that something is missing.
         drop(self.loaded.take(&document));
-        let Some(link) = &mut self.link else { return Ok(()) };
-        link.spaces[number as usize].equal = false;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.spaces[number as usize].equal = false;
         let lacks = matches!(error, ReceiveError::Refused { source: Refusal::Missing(_), .. });
-        let times = link.lacking.entry(document).or_default();
+        let times = session.lacking.entry(document).or_default();
         *times += 1;
         if lacks && *times <= MISSING_MAX {
             // It builds on what is still to come of a document that was held in part.
-            turn.txn.mark_wanted(&link.relay, &space, &document, true)?;
+            turn.txn.mark_wanted(&session.relay, &space, &document, true)?;
             turn.dirty = true;
             return self.go_on(turn, number);
         }
@@ -113,12 +113,12 @@ impl Engine {
         number: u32,
         document: &DocumentId,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let space = &link.spaces[number as usize];
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let space = &session.spaces[number as usize];
         if space.cursor.is_none_or(|cursor| cursor.listing.is_none()) {
             return Ok(());
         }
-        turn.txn.mark_wanted(&link.relay, &space.name, document, true)?;
+        turn.txn.mark_wanted(&session.relay, &space.name, document, true)?;
         turn.dirty = true;
         self.go_on(turn, number)
     }
@@ -130,9 +130,9 @@ impl Engine {
         number: u32,
         document: &DocumentId,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let space = &mut link.spaces[number as usize];
-        if !turn.txn.mark_wanted(&link.relay, &space.name, document, false)? {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let space = &mut session.spaces[number as usize];
+        if !turn.txn.mark_wanted(&session.relay, &space.name, document, false)? {
             return Ok(());
         }
         turn.dirty = true;
@@ -146,17 +146,17 @@ impl Engine {
         turn: &mut Turn,
         number: u32,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let space = &mut link.spaces[number as usize];
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let space = &mut session.spaces[number as usize];
         let Some(cursor) = space.listed_to.take().or(space.cursor) else { return Ok(()) };
         info!(space = %space.name, "listing what differs");
-        turn.txn.end_repair(&link.relay, &space.name)?;
+        turn.txn.end_repair(&session.relay, &space.name)?;
         // What was written since the digests differed is not in order either.
         let listing = Backfill::of(0, u64::MAX);
         let offered = space.writable.then_some(DocumentId([0; 16]));
         space.cursor = Some(CursorRow { listing, offered, ..cursor });
         turn.dirty = true;
-        link.session.trust(number);
+        session.protocol.trust(number);
         self.go_on(turn, number)
     }
 
@@ -167,13 +167,13 @@ impl Engine {
         documents: &[Listed],
         left: Option<Backfill>,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let space = &mut link.spaces[number as usize];
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let space = &mut session.spaces[number as usize];
         for Listed { document, heads } in documents {
             let row = turn.txn.document(document)?;
             let held = row.filter(|row| row.space == space.name);
             if held.is_none_or(|row| heads_hash(&row.heads).short() != *heads) {
-                turn.txn.mark_wanted(&link.relay, &space.name, document, true)?;
+                turn.txn.mark_wanted(&session.relay, &space.name, document, true)?;
             }
         }
         if let Some(cursor) = &mut space.cursor {
@@ -186,12 +186,12 @@ impl Engine {
 
     /// Asks for the next of what is older, once what was asked before has come.
     pub(super) fn go_on(&mut self, turn: &mut Turn, number: u32) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let space = &mut link.spaces[number as usize];
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let space = &mut session.spaces[number as usize];
         if space.wanting > 0 || space.is_listing {
             return Ok(());
         }
-        let some = turn.txn.wanted(&link.relay, &space.name, WANTED_AT_ONCE)?;
+        let some = turn.txn.wanted(&session.relay, &space.name, WANTED_AT_ONCE)?;
         if !some.is_empty() {
             let mut wanted = Vec::with_capacity(some.len());
             for document in some {
@@ -200,13 +200,13 @@ impl Engine {
                 wanted.push(Wanted { document, heads: heads.unwrap_or_default() });
             }
             space.wanting = wanted.len();
-            link.session.want(number, wanted);
+            session.protocol.want(number, wanted);
             return Ok(());
         }
         match space.cursor.and_then(|cursor| cursor.listing) {
             Some(listing) => {
                 space.is_listing = true;
-                link.session.list(number, listing);
+                session.protocol.list(number, listing);
                 Ok(())
             }
             None => self.go_on_offering(turn),
@@ -215,9 +215,9 @@ impl Engine {
 
     /// Offers the next documents, once all that the relay wanted of those before is with it.
     pub(super) fn go_on_offering(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let pushing = link.is_pushing();
-        let LinkState { spaces, session, .. } = link;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let pushing = session.is_pushing();
+        let Session { spaces, protocol, .. } = session;
         for (number, space) in spaces.iter_mut().enumerate() {
             let Some(cursor) = &mut space.cursor else { continue };
             let Some(after) = cursor.offered.filter(|_| cursor.listing.is_none()) else { continue };
@@ -241,9 +241,9 @@ impl Engine {
             if offer.is_empty() {
                 cursor.offered = None;
                 turn.dirty = true;
-                session.ask_digests(number as u32);
+                protocol.ask_digests(number as u32);
             } else {
-                session.offer(number as u32, offer);
+                protocol.offer(number as u32, offer);
             }
         }
         Ok(())
@@ -253,7 +253,7 @@ impl Engine {
 /// Keeps a piece, and gives the whole if it was the last. One that does not go on from what is here
 /// is left: the relay begins anew then, or repeats itself.
 fn stage_piece(
-    txn: &WriteView,
+    txn: &WriteTxn,
     relay: &str,
     document: &DocumentId,
     begun: &mut BegunRow,

@@ -17,18 +17,18 @@ use tracing::{debug, warn};
 
 use super::{Effect, Engine, EngineError, Turn};
 use crate::status::{Link, Progress};
-use crate::store::{CursorRow, ReadView, StoreError};
+use crate::store::{CursorRow, ReadTxn, StoreError};
 pub use digests::recount_digests;
 use older::Arrival;
 use pushes::{Announced, Content, Owed, Push, Pushed, Ticket, announced};
 
 /// The session under way.
 #[derive(Debug)]
-pub(super) struct LinkState {
-    session: ReplicaSession,
+pub(super) struct Session {
+    protocol: ReplicaSession,
     /// The relay's name in the store: its address.
     relay: String,
-    spaces: Vec<SpaceLink>,
+    spaces: Vec<SpaceSession>,
     events: VecDeque<ReplicaEvent>,
     pushed: Pushed,
     /// Made, and given to the session as it takes them.
@@ -53,7 +53,7 @@ pub(super) struct LinkState {
 }
 
 #[derive(Debug)]
-struct SpaceLink {
+struct SpaceSession {
     name: SpaceName,
     /// Received, and to be stored with the next commit.
     cursor: Option<CursorRow>,
@@ -136,7 +136,7 @@ impl Engine {
             })
             .collect();
         let (starts, cursors): (Vec<SpaceStart>, Vec<_>) = starts?.into_iter().unzip();
-        let spaces = starts.iter().zip(cursors).map(|(start, stored)| SpaceLink {
+        let spaces = starts.iter().zip(cursors).map(|(start, stored)| SpaceSession {
             name: start.name.clone(),
             cursor: stored,
             stored,
@@ -161,9 +161,9 @@ impl Engine {
             pushes,
             upload,
         };
-        let session = ReplicaSession::new(now, opening);
-        self.link = Some(LinkState {
-            session,
+        let protocol = ReplicaSession::new(now, opening);
+        self.session = Some(Session {
+            protocol,
             relay: relay.to_owned(),
             spaces,
             events: VecDeque::new(),
@@ -187,13 +187,13 @@ impl Engine {
 
     /// The connection is gone. What was under way begins anew with the next session.
     pub fn handle_disconnected(&mut self) {
-        if self.link.is_some() {
+        if self.session.is_some() {
             // A cursor that is not stored only means that a little comes again.
             if let Err(error) = self.flush_cursors() {
                 warn!(error = &error as &dyn std::error::Error, "cursor not stored");
             }
         }
-        self.link = None;
+        self.session = None;
         self.status.link = Link::Offline;
     }
 
@@ -202,15 +202,15 @@ impl Engine {
     /// # Errors
     /// Close the connection.
     pub fn handle_message(&mut self, message: &[u8]) -> Result<(), MessageError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
         self.counters.frames_received += 1;
         self.counters.bytes_received += message.len() as u64;
         // A later version may say what this one does not know.
         let Some(frame) = Frame::decode(message)? else { return Ok(()) };
         self.counters.payload_bytes += payload_bytes(&frame);
-        link.session.handle_frame(frame)?;
-        while let Some(event) = link.session.poll_event() {
-            link.events.push_back(event);
+        session.protocol.handle_frame(frame)?;
+        while let Some(event) = session.protocol.poll_event() {
+            session.events.push_back(event);
         }
         Ok(())
     }
@@ -221,20 +221,20 @@ impl Engine {
     /// The store could not be read.
     pub fn poll_transmit(&mut self, now: u64) -> Result<Option<Vec<u8>>, EngineError> {
         loop {
-            let Some(link) = &mut self.link else { return Ok(None) };
-            if let Some(frame) = link.session.poll_transmit() {
+            let Some(session) = &mut self.session else { return Ok(None) };
+            if let Some(frame) = session.protocol.poll_transmit() {
                 let message = frame.encode();
                 self.counters.frames_sent += 1;
                 self.counters.bytes_sent += message.len() as u64;
                 self.counters.payload_bytes += payload_bytes(&frame);
                 return Ok(Some(message));
             }
-            if link.closing.is_some() || !link.session.can_push() {
+            if session.closing.is_some() || !session.protocol.can_push() {
                 return Ok(None);
             }
-            if let Some(push) = link.next_push() {
-                link.give(push);
-            } else if !link.pushes.is_empty() {
+            if let Some(push) = session.next_push() {
+                session.give(push);
+            } else if !session.pushes.is_empty() {
                 // A long change waits to hear how much of it the relay has.
                 return Ok(None);
             } else if !self.push_next(now)? {
@@ -246,16 +246,16 @@ impl Engine {
 
     /// Why the session should be closed, once everything it had to say is sent.
     pub fn poll_close(&self) -> Option<&Closing> {
-        self.link.as_ref().and_then(|link| link.closing.as_ref())
+        self.session.as_ref().and_then(|session| session.closing.as_ref())
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit)
     /// should be called even if nothing happens.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let link = self.link.as_ref()?;
-        let again = link.again.iter().map(|(at, _)| *at).min();
-        let again = again.filter(|_| link.session.can_push());
-        link.session.poll_timeout().into_iter().chain(again).chain(link.ask_at).min()
+        let session = self.session.as_ref()?;
+        let again = session.again.iter().map(|(at, _)| *at).min();
+        let again = again.filter(|_| session.protocol.can_push());
+        session.protocol.poll_timeout().into_iter().chain(again).chain(session.ask_at).min()
     }
 
     /// Time has passed.
@@ -264,16 +264,16 @@ impl Engine {
     /// The relay never answered. Close the connection.
     pub fn handle_timeout(&mut self, now: u64) -> Result<(), MessageError> {
         self.ask_digests(now);
-        let Some(link) = &mut self.link else { return Ok(()) };
-        Ok(link.session.handle_timeout(now)?)
+        let Some(session) = &mut self.session else { return Ok(()) };
+        Ok(session.protocol.handle_timeout(now)?)
     }
 
     /// Ends the session with a word to the relay.
     pub fn say_bye(&mut self) {
-        if let Some(link) = &mut self.link {
+        if let Some(session) = &mut self.session {
             let message = "the replica closes".to_owned();
-            link.session.bye(Bye { code: ByeCode::Stopping, message, retry_after_ms: 0 });
-            link.close("closed here");
+            session.protocol.bye(Bye { code: ByeCode::Stopping, message, retry_after_ms: 0 });
+            session.close("closed here");
         }
     }
 
@@ -286,20 +286,20 @@ impl Engine {
         ttl_ms: u32,
     ) {
         // Before its Welcome a relay takes nothing but pushes.
-        let link = self.link.as_mut().filter(|link| link.session.is_welcomed());
-        let Some(link) = link else { return };
-        let Some(number) = link.number(space) else { return };
+        let session = self.session.as_mut().filter(|session| session.protocol.is_welcomed());
+        let Some(session) = session else { return };
+        let Some(number) = session.number(space) else { return };
         let peer = PeerId::of_device(&self.store.device());
         let ttl_ms = ttl_ms.min(limits::PRESENCE_TTL_MS_MAX);
         let value = value.map(Into::into);
-        link.session.present(Presence { space: number, document, peer, value, ttl_ms });
+        session.protocol.present(Presence { space: number, document, peer, value, ttl_ms });
     }
 
     /// Handles the next event of the session in the transaction. Returns whether there was one.
     pub(super) fn stage_event(&mut self, turn: &mut Turn) -> Result<bool, EngineError> {
-        let Some(link) = &mut self.link else { return Ok(false) };
-        let Some(event) = link.events.pop_front() else {
-            let due = link.is_offer_due();
+        let Some(session) = &mut self.session else { return Ok(false) };
+        let Some(event) = session.events.pop_front() else {
+            let due = session.is_offer_due();
             return if due { self.go_on_offering(turn).map(|()| true) } else { Ok(false) };
         };
         match event {
@@ -343,15 +343,15 @@ impl Engine {
                     heads,
                     keys: Vec::new(),
                 });
-                link.owed.extend(owed);
-                if let Some((_, answered)) = &mut link.spaces[space as usize].offering {
+                session.owed.extend(owed);
+                if let Some((_, answered)) = &mut session.spaces[space as usize].offering {
                     *answered |= answers;
                 }
             }
             ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
             ReplicaEvent::Bye(bye) => {
                 let retry_after_ms = u64::from(bye.retry_after_ms);
-                link.closing = Some(Closing { reason: bye.message, retry_after_ms });
+                session.closing = Some(Closing { reason: bye.message, retry_after_ms });
             }
         }
         Ok(true)
@@ -364,17 +364,17 @@ impl Engine {
         spaces: &[Granted],
         uploaded: u64,
     ) -> Result<(), EngineError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        debug!(relay = link.relay, spaces = spaces.len(), "welcomed");
-        link.upload = link.first_long().map(|hash| (hash, uploaded));
-        if let Some((hash, uploaded)) = link.upload {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        debug!(relay = session.relay, spaces = spaces.len(), "welcomed");
+        session.upload = session.first_long().map(|hash| (hash, uploaded));
+        if let Some((hash, uploaded)) = session.upload {
             let before =
                 self.uploaded.filter(|(of, _)| *of == hash).map_or(0, |(_, before)| before);
             self.counters.uploads_gained += u64::from(uploaded > before);
-            self.uploaded = link.upload;
+            self.uploaded = session.upload;
         }
-        link.skip_uploaded();
-        for (space, granted) in link.spaces.iter_mut().zip(spaces) {
+        session.skip_uploaded();
+        for (space, granted) in session.spaces.iter_mut().zip(spaces) {
             space.writable = granted.access == Access::Write;
             space.documents = granted.documents;
             let stored = space.stored;
@@ -385,8 +385,8 @@ impl Engine {
             };
             if granted.start != Start::Cursor {
                 // What had come in parts belongs to positions that mean nothing any more.
-                turn.txn.forget_arrivals(&link.relay, &space.name)?;
-                turn.txn.put_cursor(&link.relay, &space.name, None)?;
+                turn.txn.forget_arrivals(&session.relay, &space.name)?;
+                turn.txn.put_cursor(&session.relay, &space.name, None)?;
                 turn.dirty |= stored.is_some();
                 space.stored = None;
             }
@@ -399,8 +399,8 @@ impl Engine {
     }
 
     fn handle_presence(&mut self, turn: &mut Turn, presence: Presence) -> Result<(), EngineError> {
-        let Some(link) = &self.link else { return Ok(()) };
-        let space = link.name(presence.space);
+        let Some(session) = &self.session else { return Ok(()) };
+        let space = session.name(presence.space);
         let Presence { document, peer, value, ttl_ms, .. } = presence;
         let expires_at = turn.now + u64::from(ttl_ms.min(limits::PRESENCE_TTL_MS_MAX));
         self.presences.put(&space, document, peer, value.map(Vec::from), expires_at);
@@ -412,12 +412,12 @@ impl Engine {
     }
 
     pub(super) fn recount_link(&mut self, unix_s: Option<i64>) {
-        let Some(link) = &self.link else { return };
-        if !link.session.is_welcomed() {
+        let Some(session) = &self.session else { return };
+        if !session.protocol.is_welcomed() {
             return;
         }
-        let equal = link.spaces.iter().all(|space| space.equal && space.is_whole());
-        if equal && !link.is_pushing() && link.events.is_empty() && self.status.waiting == 0 {
+        let equal = session.spaces.iter().all(|space| space.equal && space.is_whole());
+        if equal && !session.is_pushing() && session.events.is_empty() && self.status.waiting == 0 {
             self.status.link = Link::Safe;
             self.status.safe_at_s = unix_s.or(self.status.safe_at_s);
         } else {
@@ -426,19 +426,19 @@ impl Engine {
     }
 
     /// How far what is older has come, while it comes.
-    pub(super) fn recount_progress(&mut self, view: &ReadView) -> Result<(), StoreError> {
+    pub(super) fn recount_progress(&mut self, view: &ReadTxn) -> Result<(), StoreError> {
         self.status.is_partial = view.is_partial()?;
         self.status.progress = None;
-        let Some(link) = &self.link else { return Ok(()) };
-        if !link.session.is_welcomed() || link.spaces.iter().all(SpaceLink::is_whole) {
+        let Some(session) = &self.session else { return Ok(()) };
+        if !session.protocol.is_welcomed() || session.spaces.iter().all(SpaceSession::is_whole) {
             return Ok(());
         }
         let mut progress = Progress {
             documents: 0,
             of: 0,
-            bytes: self.counters.bytes_received - link.bytes_before,
+            bytes: self.counters.bytes_received - session.bytes_before,
         };
-        for space in &link.spaces {
+        for space in &session.spaces {
             let digests = view.digests(&space.name)?;
             let here: u64 = digests.iter().map(|(_, digest)| digest.documents).sum();
             progress.documents += here;
@@ -449,7 +449,7 @@ impl Engine {
     }
 }
 
-impl SpaceLink {
+impl SpaceSession {
     /// Whether the relay has said what it wants of the last offer: the next is due once that is with
     /// it.
     fn is_offer_answered(&self) -> bool {
@@ -464,7 +464,7 @@ impl SpaceLink {
     }
 }
 
-impl LinkState {
+impl Session {
     pub(super) fn has_events(&self) -> bool {
         !self.events.is_empty() || self.is_offer_due()
     }
@@ -472,11 +472,11 @@ impl LinkState {
     /// Whether the next offer can go. Nothing may have been pushed of the last one: the relay may want
     /// what it only has more of itself.
     fn is_offer_due(&self) -> bool {
-        self.spaces.iter().any(SpaceLink::is_offer_answered) && !self.is_pushing()
+        self.spaces.iter().any(SpaceSession::is_offer_answered) && !self.is_pushing()
     }
 
     fn number(&self, space: &SpaceName) -> Option<u32> {
-        self.spaces.iter().position(|link| link.name == *space).map(|at| at as u32)
+        self.spaces.iter().position(|session| session.name == *space).map(|at| at as u32)
     }
 
     /// The session has checked the number.
@@ -490,19 +490,19 @@ impl LinkState {
 
     /// Whether the relay has yet to answer pushes, or to be given any.
     fn is_pushing(&self) -> bool {
-        self.session.in_flight() > 0 || !self.owed.is_empty() || !self.pushes.is_empty()
+        self.protocol.in_flight() > 0 || !self.owed.is_empty() || !self.pushes.is_empty()
     }
 
     /// The next push, unless it is a piece of a long change and the relay has yet to say how much of
     /// it has come.
     fn next_push(&mut self) -> Option<Push> {
-        let waits = self.pushes.front().is_some_and(Push::is_piece) && !self.session.is_welcomed();
+        let waits = self.pushes.front().is_some_and(Push::is_piece) && !self.protocol.is_welcomed();
         if waits { None } else { self.pushes.pop_front() }
     }
 
     /// The change of which a piece is pushed next.
     fn first_long(&self) -> Option<ChangeHash> {
-        self.session.upload()
+        self.protocol.upload()
     }
 
     /// Sends a push now. What was made of one document may be more than a session takes at once.
@@ -513,10 +513,10 @@ impl LinkState {
         self.tickets.insert(ticket, Ticket { keys, refused: false });
         match content {
             Content::Changes(changes) => {
-                self.session.push(ticket, space, document, collection, changes);
+                self.protocol.push(ticket, space, document, collection, changes);
             }
             Content::Piece(piece) => {
-                self.session.push_piece(ticket, space, document, collection, piece);
+                self.protocol.push_piece(ticket, space, document, collection, piece);
             }
         }
     }

@@ -1,0 +1,485 @@
+//! What follows from a document's new changes, in the commit that holds them: its heads, the digest
+//! of its collection, its value and, now and then, a snapshot.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rejoin_core::schema::Schema;
+use rejoin_core::{ChangeHash, DocumentId, heads_hash};
+use serde_json::Value;
+use tracing::warn;
+
+use super::derive::{Derived, derive, reviews_collection};
+use super::invariants::stage_invariants;
+use super::loaded::{LoadedDocument, fenced};
+use super::schemas::stored_schema;
+use super::{Effect, Engine, EngineError, Turn};
+use crate::reserved::SCHEMAS;
+use crate::store::{
+    CandidateRow, DocumentRow, ReadTxn, ReviewRow, ReviewedDocument, ReviewsPut, SettledRow,
+    StoreError, ValueRow, WriteTxn,
+};
+use crate::watch::DocumentChanged;
+
+/// Where changes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Local,
+    Remote,
+}
+
+impl Engine {
+    /// Writes what follows from a document's new changes: the digest, the row and, now and then, a
+    /// snapshot. The value follows at the end of the turn.
+    pub(super) fn settle(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        before: Option<&DocumentRow>,
+        mut row: DocumentRow,
+        document: &mut LoadedDocument,
+        origin: Origin,
+    ) -> Result<DocumentRow, EngineError> {
+        turn.dirty = true;
+        row.heads.sort_unstable();
+        let mut digest = turn.txn.digest(&row.space, &row.collection)?;
+        match before {
+            Some(before) => {
+                let (from, to) = (heads_hash(&before.heads), heads_hash(&row.heads));
+                digest.digest.replace(id, &from, &to);
+            }
+            None => {
+                digest.digest.insert(id, &heads_hash(&row.heads));
+                digest.documents += 1;
+            }
+        }
+        turn.txn.put_digest(&row.space, &row.collection, &digest)?;
+        turn.touch(id, before, origin, document.take_branched());
+        if is_fold_due(&row, document) {
+            fold(&turn.txn, id, &mut row, document)?;
+        }
+        turn.txn.put_document(id, &row)?;
+        Ok(row)
+    }
+
+    /// Writes the values and reviews of the documents that the turn changed, each once, and notes
+    /// whom to tell.
+    pub(super) fn stage_values(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
+        for (id, touched) in std::mem::take(&mut turn.touched) {
+            let Some(row) = turn.txn.document(&id)? else { continue };
+            let loaded = self.load(&turn.txn, &id, &row);
+            match loaded.and_then(|document| self.stage_value(turn, &id, row, document, touched)) {
+                Ok(()) => {}
+                // One bad document must not stop the others.
+                Err(error @ EngineError::Unreadable { .. }) => {
+                    warn!(doc = %id, error = &error as &dyn std::error::Error, "value not written");
+                    turn.txn.mark_stale(&id, true)?;
+                    // What came must be looked at when it can be.
+                    if let Some(mut row) = turn.txn.document(&id)?.filter(|row| !row.uneasy) {
+                        row.uneasy = true;
+                        turn.txn.put_document(&id, &row)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn stage_value(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        mut row: DocumentRow,
+        mut document: LoadedDocument,
+        touched: Touched,
+    ) -> Result<(), EngineError> {
+        let was = turn.txn.sound_value(id)?;
+        let schema = self.schema(&turn.txn, &row)?;
+        let uneasy = row.uneasy;
+        let branched = touched.branched || self.derives_anew;
+        let derived = derive(id, &mut row, &mut document, &schema, branched)?;
+        if row.uneasy != uneasy {
+            turn.txn.put_document(id, &row)?;
+        }
+        let eager = was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
+                || !schema.invariants.is_empty()
+                // Other documents are read by it.
+                || row.collection.as_str() == SCHEMAS;
+        let now = if eager {
+            Some(put_value(&turn.txn, id, &row, &document, &derived, &schema)?)
+        } else {
+            turn.txn.mark_stale(id, true)?;
+            None
+        };
+        let mut reviews = derived.reviews(&row, id);
+        if let (Some(reviews), Some(now)) = (&mut reviews, &now) {
+            let position = touched.position.filter(|_| !touched.local);
+            stage_invariants(&turn.txn, id, &row, now, &schema, position, reviews)?;
+        }
+        let reviews_changed = match &reviews {
+            Some(reviews) => {
+                let put = turn.txn.put_reviews(&row.space, id, reviews)?;
+                // While a schema changes, reviews come and go that nobody ended.
+                let is_behind = |named: &ReviewedDocument| self.behind.contains(&named.document);
+                let ended = put.ended.into_iter();
+                let ended = ended.filter(|(_, row)| !row.documents.iter().any(is_behind));
+                let ended: Vec<_> = ended.collect();
+                let by = match &now {
+                    Some(now) if !ended.is_empty() => {
+                        ended_by(id, &mut document, &schema, &touched.before, was.as_ref(), now)?
+                    }
+                    _ => None,
+                };
+                if let Some(by) = by {
+                    for (review, ended) in ended {
+                        let ended = ReviewRow { settled: Some(by.clone()), ..ended };
+                        turn.txn.put_resolved(&row.space, &review, &ended)?;
+                    }
+                }
+                put.changed
+            }
+            None => false,
+        };
+        if let Some(now) = &now {
+            self.warn_of_unknown_fields(&row, &schema, now);
+        }
+        // The same schema written twice, on two devices say, is no change of it.
+        let says_else = |now: &ValueRow| {
+            was.as_ref().is_none_or(|was| was.json != now.json || was.deleted != now.deleted)
+        };
+        if row.collection.as_str() == SCHEMAS && now.as_ref().is_none_or(says_else) {
+            self.schema_changed(&turn.txn, &row)?;
+        }
+        let change = |fields| DocumentChanged {
+            document: *id,
+            key: row.key.clone(),
+            fields,
+            before: touched.before.clone(),
+            heads: row.heads.clone(),
+            local: touched.local,
+            remote: touched.remote,
+            deleted: now.as_ref().map_or_else(|| document.is_deleted(), |now| now.deleted),
+        };
+        if reviews_changed {
+            turn.effects.push(Effect::Changed {
+                space: row.space.clone(),
+                collection: reviews_collection(),
+                change: change(BTreeSet::new()),
+            });
+        }
+        if self.watchers.anyone(&row.space, &row.collection) {
+            let fields = match &now {
+                Some(now) => fields_changed(was.as_ref(), now),
+                None => document.fields_between(&touched.before, &row.heads),
+            };
+            let (space, collection) = (row.space.clone(), row.collection.clone());
+            turn.effects.push(Effect::Changed { space, collection, change: change(fields) });
+        }
+        self.loaded.put(turn.now, *id, document);
+        Ok(())
+    }
+
+    /// Writes a document's value and reviews anew.
+    pub(super) fn rederive(
+        &mut self,
+        txn: &WriteTxn,
+        now: u64,
+        id: &DocumentId,
+        mut row: DocumentRow,
+        effects: &mut Vec<Effect>,
+    ) -> Result<ReviewsPut, EngineError> {
+        let schema = self.schema(txn, &row)?;
+        let derived = self.load(txn, id, &row).and_then(|mut document| {
+            let derived = derive(id, &mut row, &mut document, &schema, self.derives_anew)?;
+            Ok((document, derived))
+        });
+        let (document, derived) = match derived {
+            Ok(derived) => derived,
+            // Its value stays behind; those of others need not.
+            Err(EngineError::Unreadable { .. }) => {
+                row.uneasy |= self.derives_anew;
+                txn.put_document(id, &row)?;
+                return Ok(ReviewsPut::default());
+            }
+            Err(error) => return Err(error),
+        };
+        txn.put_document(id, &row)?;
+        let was = txn.sound_value(id)?;
+        let value = put_value(txn, id, &row, &document, &derived, &schema)?;
+        let fields = fields_changed(was.as_ref(), &value);
+        let change = |fields| DocumentChanged {
+            document: *id,
+            key: row.key.clone(),
+            fields,
+            before: row.heads.clone(),
+            heads: row.heads.clone(),
+            local: false,
+            remote: false,
+            deleted: value.deleted,
+        };
+        let mut put = ReviewsPut::default();
+        if let Some(mut reviews) = derived.reviews(&row, id) {
+            stage_invariants(txn, id, &row, &value, &schema, None, &mut reviews)?;
+            put = txn.put_reviews(&row.space, id, &reviews)?;
+            if put.changed {
+                let (space, collection) = (row.space.clone(), reviews_collection());
+                effects.push(Effect::Changed {
+                    space,
+                    collection,
+                    change: change(BTreeSet::new()),
+                });
+            }
+        }
+        // A value that was stored late is no news: its change was told when it came.
+        let is_by_schema = was.is_some_and(|was| was.heads == value.heads);
+        if is_by_schema && !fields.is_empty() && self.watchers.anyone(&row.space, &row.collection) {
+            let (space, collection) = (row.space.clone(), row.collection.clone());
+            effects.push(Effect::Changed { space, collection, change: change(fields) });
+        }
+        txn.mark_stale(id, false)?;
+        self.loaded.put(now, *id, document);
+        Ok(put)
+    }
+}
+
+/// A document that a turn changed and whose value is not written yet.
+#[derive(Debug)]
+pub(super) struct Touched {
+    /// Its heads before the turn.
+    before: Vec<ChangeHash>,
+    local: bool,
+    remote: bool,
+    /// Whether a change came that does not build on all before it.
+    branched: bool,
+    /// The relay's position of the last change that came.
+    position: Option<u64>,
+}
+
+impl Turn {
+    fn touch(
+        &mut self,
+        id: &DocumentId,
+        before: Option<&DocumentRow>,
+        origin: Origin,
+        branched: bool,
+    ) {
+        let touched = self.touched.entry(*id).or_insert_with(|| Touched {
+            before: before.map(|row| row.heads.clone()).unwrap_or_default(),
+            local: false,
+            remote: false,
+            branched: false,
+            position: None,
+        });
+        touched.branched |= branched;
+        touched.local |= origin == Origin::Local;
+        touched.remote |= origin == Origin::Remote;
+    }
+
+    /// Whether the document was changed in this turn, so that its stored value is behind.
+    pub(super) fn has_touched(&self, id: &DocumentId) -> bool {
+        self.touched.contains_key(id)
+    }
+
+    /// Notes where the relay holds what came of a document.
+    pub(super) fn note_position(&mut self, id: &DocumentId, position: Option<u64>) {
+        if let Some(touched) = self.touched.get_mut(id) {
+            touched.position = position;
+        }
+    }
+
+    /// Whether a change came in this turn that does not build on all before it.
+    pub(super) fn has_branched(&self, id: &DocumentId) -> bool {
+        self.touched.get(id).is_some_and(|touched| touched.branched)
+    }
+}
+
+/// Who ended reviews of a document since these heads, and by which values.
+fn ended_by(
+    id: &DocumentId,
+    document: &mut LoadedDocument,
+    schema: &Arc<Schema>,
+    before: &[ChangeHash],
+    was: Option<&ValueRow>,
+    now: &ValueRow,
+) -> Result<Option<SettledRow>, EngineError> {
+    let time_s = |head: &ChangeHash| {
+        let change = document.doc.get_change_meta_by_hash(&automerge::ChangeHash(head.0));
+        change.map(|change| change.timestamp)
+    };
+    let new = now.heads.iter().filter(|head| !before.contains(head));
+    let last = new.filter_map(|head| Some((time_s(head)?, *head))).max();
+    let Some((time_s, change)) = last else { return Ok(None) };
+    let author = document.lineage(id, schema)?.author(&change).cloned();
+    let mut value: Value = serde_json::from_slice(&now.json).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        let changed = fields_changed(was, now);
+        fields.retain(|field, _| changed.contains(field));
+    }
+    let value = serde_json::to_vec(&value).ok().map(Into::into);
+    let by = CandidateRow { change, value, author, time_s, settles: None };
+    Ok(Some(SettledRow { by, dismissed: false, why: None, document: Some(*id) }))
+}
+
+/// Writes the value people see, as the document now has it.
+fn put_value(
+    txn: &WriteTxn,
+    id: &DocumentId,
+    row: &DocumentRow,
+    document: &LoadedDocument,
+    derived: &Derived,
+    schema: &Schema,
+) -> Result<ValueRow, StoreError> {
+    let json = derived.value(document, schema);
+    let value = value_of(row, document, derived, schema, &json);
+    txn.put_value(id, row, &value)?;
+    let misfits = if value.deleted { Vec::new() } else { schema.misfits(&json) };
+    txn.put_misfits(id, &misfits)?;
+    Ok(value)
+}
+
+fn value_of(
+    row: &DocumentRow,
+    document: &LoadedDocument,
+    derived: &Derived,
+    schema: &Schema,
+    json: &Value,
+) -> ValueRow {
+    let deleted = json.get(document.marks().deleted) == Some(&Value::Bool(true));
+    let bytes =
+        |json: &Value| serde_json::to_vec(json).expect("JSON with text keys always serialises");
+    ValueRow {
+        key: row.key.clone(),
+        heads: document.heads(),
+        deleted,
+        json: bytes(json).into(),
+        agreed: derived.agreed(document, schema).map(|json| bytes(&json).into()),
+    }
+}
+
+/// What is wrong with a stored document.
+#[derive(Debug)]
+pub enum Unsound {
+    /// It cannot be read, or not as it should be.
+    Damaged(String),
+    /// It can be read, and nobody can edit it any more.
+    UsedUp,
+}
+
+/// Loads a document and compares it with its row. Gives the reason if it does not load, and the
+/// value it should have if the stored one is another.
+pub fn check_document(
+    view: &ReadTxn,
+    id: &DocumentId,
+    row: &DocumentRow,
+) -> Result<Result<Option<ValueRow>, Unsound>, StoreError> {
+    let (snapshot, changes) = (view.snapshot(id)?, view.changes(id, row.covered)?);
+    let mut document = match LoadedDocument::load(id, row, snapshot, &changes) {
+        Ok(document) => document,
+        Err(error) => return Ok(Err(Unsound::Damaged(error.to_string()))),
+    };
+    if row.quarantined == 0 && document.heads() != row.heads {
+        let reason = "its changes are not those it should have".to_owned();
+        return Ok(Err(Unsound::Damaged(reason)));
+    }
+    if !document.has_room() {
+        return Ok(Err(Unsound::UsedUp));
+    }
+    let schema = stored_schema(view, row)?;
+    let mut row = row.clone();
+    let derived = match derive(id, &mut row, &mut document, &schema, true) {
+        Ok(derived) => derived,
+        Err(error) => return Ok(Err(Unsound::Damaged(error.to_string()))),
+    };
+    let json = derived.value(&document, &schema);
+    let value = value_of(&row, &document, &derived, &schema, &json);
+    let stored = view.sound_value(id)?;
+    let right = view.is_stale(id)? || stored.as_ref() == Some(&value);
+    Ok(Ok((!right).then_some(value)))
+}
+
+fn is_fold_due(row: &DocumentRow, document: &LoadedDocument) -> bool {
+    let is_large_part = (row.next - row.covered) * FOLD_PART > document.changes();
+    let is_large = row.tail_bytes > FOLD_TIMES * row.snapshot_bytes;
+    row.tail_bytes > FOLD_BYTES_MIN && (is_large_part || is_large)
+}
+
+/// Folds a document's changes into a new snapshot. Changes that wait in the outbox stay as bytes
+/// until a relay has them.
+fn fold(
+    txn: &WriteTxn,
+    id: &DocumentId,
+    row: &mut DocumentRow,
+    document: &LoadedDocument,
+) -> Result<(), StoreError> {
+    // Automerge applies some forged changes and then cannot load what it saves. The changes
+    // themselves can always be applied again, so they stay.
+    let Ok(snapshot) = fenced(|| document.doc.save_and_verify()) else {
+        warn!(doc = %id, "document is not folded: its snapshot would not load");
+        return Ok(());
+    };
+    // What was folded earlier and is still there waits, and goes when it is acknowledged.
+    let waiting = waiting_places(txn, id, row.covered)?;
+    txn.remove_changes(id, row.covered..row.next, |at| is_among(&waiting, at))?;
+    txn.put_snapshot(id, &snapshot)?;
+    row.covered = row.next;
+    row.tail_bytes = 0;
+    row.snapshot_bytes = snapshot.len() as u64;
+    Ok(())
+}
+
+/// Places from `from` on that wait in the outbox, the last first, none touching the next.
+fn waiting_places(
+    txn: &WriteTxn,
+    id: &DocumentId,
+    from: u64,
+) -> Result<Vec<Range<u64>>, StoreError> {
+    let mut places: Vec<Range<u64>> = Vec::new();
+    for key in txn.waiting(id)?.into_iter().rev() {
+        let Some((_, edit)) = txn.outbox(key, 1)?.pop() else { continue };
+        let end = edit.from + edit.count;
+        if end <= from {
+            break;
+        }
+        match places.last_mut() {
+            Some(later) if later.start == end => later.start = edit.from,
+            _ => places.push(edit.from..end),
+        }
+    }
+    Ok(places)
+}
+
+fn is_among(places: &[Range<u64>], at: u64) -> bool {
+    let first = places.partition_point(|places| places.start > at);
+    places.get(first).is_some_and(|places| places.contains(&at))
+}
+
+/// The top-level fields in which two values differ, in what is seen or in what counts.
+fn fields_changed(was: Option<&ValueRow>, now: &ValueRow) -> BTreeSet<String> {
+    let parse = |json: &[u8]| -> serde_json::Map<String, Value> {
+        serde_json::from_slice(json).unwrap_or_default()
+    };
+    let mut changed = BTreeSet::new();
+    let mut compare = |was: Option<&[u8]>, now: &[u8]| {
+        let (was, now) = (was.map(parse).unwrap_or_default(), parse(now));
+        let names = was.keys().chain(now.keys());
+        changed.extend(names.filter(|name| was.get(*name) != now.get(*name)).cloned());
+    };
+    compare(was.map(|was| was.json.as_slice()), &now.json);
+    if now.agreed.is_some() || was.is_some_and(|was| was.agreed.is_some()) {
+        compare(was.map(ValueRow::agreed), now.agreed());
+    }
+    changed
+}
+
+/// Bytes of changes after which a document may get a new snapshot.
+const FOLD_BYTES_MIN: u64 = 64 << 10;
+
+/// It also waits until the changes since the last one are this part of all, so that folding costs
+/// a fraction of the edits, however long the history is.
+const FOLD_PART: u64 = 8;
+
+/// But no longer than until they take this many times its bytes. Typing takes some 30 times the
+/// space in changes that it takes in a snapshot.
+const FOLD_TIMES: u64 = 64;

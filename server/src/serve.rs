@@ -4,6 +4,7 @@
 //! connection is a task that moves bytes. They talk through bounded channels, and frames are pulled:
 //! a connection says when it can take more, so a slow one costs the engine nothing but its entry.
 
+mod command;
 mod compactor;
 mod config;
 mod connection;
@@ -33,7 +34,7 @@ use tokio::time::timeout;
 pub use config::Config;
 
 use crate::store::StoreError;
-use engine::Engine;
+use engine::EngineThread;
 use http::Shared;
 
 /// Serves replicas at `/sync`, peers of automerge-repo at `/automerge` and `/automerge/SPACE`, and
@@ -52,14 +53,14 @@ pub async fn serve(
     if !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback { address });
     }
-    let engine = Engine::start(&config).await?;
+    let engine = EngineThread::start(&config).await?;
     run(config, engine, listener, shutdown).await
 }
 
 /// Serves with an engine that runs.
 async fn run(
     config: Config,
-    engine: Engine,
+    engine: EngineThread,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {

@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::engine::Command;
+use super::command::Command;
 use crate::compaction::WorkerProcess;
 use crate::relay::Upload;
 use crate::store::FoldInput;

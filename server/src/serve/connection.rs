@@ -12,7 +12,6 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rejoin_core::wire::{ByeCode, UPDATE, old_bye};
-use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -24,19 +23,11 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tracing::Instrument;
 
 use super::Phase;
-use super::engine::{Batch, Command, Deed, EngineHandle, Protocol};
+use super::command::{Batch, Command, Deed, Protocol, Violation};
+use super::engine::EngineHandle;
 use super::heard::Heard;
 use super::room::Account;
 use crate::relay::{Close, ConnectionId};
-
-/// A message that no session of ours sends.
-#[derive(Debug, Error)]
-pub(super) enum Violation {
-    #[error("a text message came, but frames are binary messages")]
-    Text,
-    #[error("the message cannot be taken")]
-    WebSocket(#[source] Box<WebSocketError>),
-}
 
 /// A WebSocket of ours.
 pub(super) type WebSocket = WebSocketStream<Heard<TokioIo<Upgraded>>>;
@@ -71,10 +62,10 @@ impl Pump {
         socket: WebSocket,
     ) {
         tracing::debug!(?protocol, "connected");
-        let (outbox, inbox) = mpsc::channel(1);
+        let (frames, inbox) = mpsc::channel(1);
         let (heard, account) = (socket.get_ref().flag(), socket.get_ref().account());
         let given = Arc::clone(&account);
-        self.engine.tell(Command::Connected { id, protocol, remote, outbox, account: given }).await;
+        self.engine.tell(Command::Connected { id, protocol, remote, frames, account: given }).await;
         let (mut sink, mut stream) = socket.split();
         let mut phases = self.phases.clone();
         let write = async {

@@ -15,8 +15,8 @@ use tokio::time::sleep_until;
 use tracing::field::display;
 
 use super::ServeError;
+use super::command::{Batch, Command, Deed, Health, Protocol};
 use super::compactor::Compactor;
-use super::engine::{Batch, Command, Deed, Health, Protocol};
 use super::fair::FairQueue;
 use super::file::Written;
 use super::link::Links;
@@ -201,8 +201,8 @@ impl Driver {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Connected { id, protocol, remote, outbox, account } => {
-                self.links.add(id, remote, outbox, account);
+            Command::Connected { id, protocol, remote, frames, account } => {
+                self.links.add(id, remote, frames, account);
                 self.connected(id, protocol);
             }
             Command::Writable { id } => self.writable(id),

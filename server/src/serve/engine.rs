@@ -1,90 +1,23 @@
 //! How the rest of the server talks to the engine's thread.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use rejoin_core::SpaceName;
 use rejoin_core::limits::REPO_FRAME_BYTES_MAX;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::command::{Command, Health};
 use super::compactor::Compactor;
-use super::connection::Violation;
 use super::database::DataFolder;
 use super::driver::{Driver, OpenStore};
 use super::file::Written;
-use super::room::{Account, Charge, Room};
+use super::room::{Account, Room};
 use super::{Config, ServeError};
-use crate::compaction::{Compacted, CompactionError};
-use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
-
-/// What the engine is told.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// A connection was upgraded; what it is to write goes to `outbox`.
-    Connected {
-        id: ConnectionId,
-        protocol: Protocol,
-        remote: SocketAddr,
-        outbox: Sender<Batch>,
-        account: Arc<Account>,
-    },
-    /// It can take a batch.
-    Writable { id: ConnectionId },
-    /// It did something. What each does is handled in its order.
-    Did { id: ConnectionId, deed: Deed },
-    /// A document was folded, or not.
-    Compacted(Result<Compacted, CompactionError>),
-    /// A document was taken apart, or not.
-    TakenApart(UploadId, Result<Vec<Vec<u8>>, CompactionError>),
-    /// Say how things stand, if the disk still takes writes.
-    Health { answer: oneshot::Sender<Health> },
-    /// Say goodbye to everyone.
-    Goodbye,
-    /// End, whoever is left.
-    Stop,
-}
-
-/// Something that a connection did.
-#[derive(Debug)]
-pub(super) enum Deed {
-    /// It sent a binary message. The charge counts its bytes until the turn is over.
-    Message { bytes: Bytes, charge: Charge },
-    /// It broke a rule of WebSockets or of ours about them.
-    Violation(Violation),
-    /// It is gone.
-    Disconnected,
-}
-
-/// What a connection speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Rejoin,
-    /// About the documents of one space.
-    AutomergeRepo(SpaceName),
-}
-
-/// Frames for a connection to write, and whether to close it then.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) frames: Outgoing,
-    pub(super) close: Option<Close>,
-    /// How many bytes of the frames are written.
-    pub(super) written: Arc<AtomicUsize>,
-}
-
-/// How things stand.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Health {
-    pub(super) sessions: usize,
-}
 
 /// How connections reach the engine.
 #[derive(Debug, Clone)]
@@ -118,12 +51,12 @@ impl EngineHandle {
 
 /// A running engine.
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(super) struct EngineThread {
     handle: EngineHandle,
     thread: thread::JoinHandle<()>,
 }
 
-impl Engine {
+impl EngineThread {
     /// Opens the store in the configured folder and starts the thread.
     pub(super) async fn start(config: &Config) -> Result<Self, ServeError> {
         let written = Written::default();

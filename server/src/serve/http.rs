@@ -20,9 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 
+use super::command::Protocol;
 use super::connection::Pump;
 use super::connection::say_old_bye;
-use super::engine::{EngineHandle, Protocol};
+use super::engine::EngineHandle;
 use super::upgrade::Upgrade;
 use super::{Config, Phase};
 use crate::relay::ConnectionId;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rejoin_core::limits::PIECE_BYTES;
 use tokio::sync::mpsc::Sender;
 
-use super::engine::Batch;
+use super::command::Batch;
 use super::room::Account;
 use crate::relay::ConnectionId;
 
@@ -26,7 +26,7 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) remote: SocketAddr,
-    outbox: Sender<Batch>,
+    frames: Sender<Batch>,
     account: Arc<Account>,
     /// There was something for it while it was not writable.
     pub(super) is_waiting: bool,
@@ -56,11 +56,11 @@ impl Links {
         &mut self,
         id: ConnectionId,
         remote: SocketAddr,
-        outbox: Sender<Batch>,
+        frames: Sender<Batch>,
         account: Arc<Account>,
     ) {
         let (is_waiting, given, last, batch_bytes) = (false, None, None, PIECE_BYTES);
-        let link = Link { remote, outbox, account, is_waiting, given, last, batch_bytes };
+        let link = Link { remote, frames, account, is_waiting, given, last, batch_bytes };
         self.by_id.insert(id, link);
     }
 
@@ -105,7 +105,7 @@ impl Links {
         link.given = Some(Given { at: Instant::now(), bytes, written });
         // There is room for one, and it has none: it said that it is writable. If it is gone
         // meanwhile, it will say that too.
-        let _ = link.outbox.try_send(batch);
+        let _ = link.frames.try_send(batch);
         *self.sum_of(bytes) += bytes;
     }
 
@@ -195,8 +195,8 @@ mod tests {
         let mut links = Links::default();
         let (room, mut inboxes) = (Room::new(1), Vec::new());
         let mut dial = |links: &mut Links, id| {
-            let (outbox, inbox) = mpsc::channel(1);
-            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), outbox, room.account());
+            let (frames, inbox) = mpsc::channel(1);
+            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), frames, room.account());
             inboxes.push(inbox);
         };
         let large = || Batch { frames: vec![vec![0; 8 << 20]], ..Batch::default() };
@@ -225,8 +225,8 @@ mod tests {
         let (mut links, room) = (Links::default(), Room::new(1));
         let mut inboxes = Vec::new();
         for id in 0..2 {
-            let (outbox, inbox) = mpsc::channel(1);
-            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), outbox, room.account());
+            let (frames, inbox) = mpsc::channel(1);
+            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), frames, room.account());
             inboxes.push(inbox);
         }
         let long = || Batch { frames: vec![vec![0; 60 << 20]], ..Batch::default() };
@@ -243,8 +243,8 @@ mod tests {
         let (mut links, room) = (Links::default(), Room::new(1));
         let mut inboxes = Vec::new();
         let mut give = |links: &mut Links, id, bytes| {
-            let (outbox, inbox) = mpsc::channel(1);
-            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), outbox, room.account());
+            let (frames, inbox) = mpsc::channel(1);
+            links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), frames, room.account());
             inboxes.push(inbox);
             links.get_mut(ConnectionId(id)).unwrap().batch_bytes = bytes;
             let bytes = links.batch_bytes(links.get(ConnectionId(id)).unwrap());
@@ -262,17 +262,17 @@ mod tests {
     }
 
     fn give_large(links: &mut Links, room: &Room, id: u64) {
-        let (outbox, _) = mpsc::channel(1);
-        links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), outbox, room.account());
+        let (frames, _) = mpsc::channel(1);
+        links.add(ConnectionId(id), ([127, 0, 0, 1], 1).into(), frames, room.account());
         links.give(ConnectionId(id), Batch { frames: vec![vec![0; 8 << 20]], ..Batch::default() });
     }
 
     #[test]
     fn the_last_batch_waits_for_the_one_before() {
         let mut links = Links::default();
-        let (outbox, mut inbox) = mpsc::channel(1);
+        let (frames, mut inbox) = mpsc::channel(1);
         let id = ConnectionId(1);
-        links.add(id, ([127, 0, 0, 1], 1).into(), outbox, Room::new(1).account());
+        links.add(id, ([127, 0, 0, 1], 1).into(), frames, Room::new(1).account());
         let batch = |bytes| Batch { frames: vec![vec![0; bytes]], ..Batch::default() };
         links.give(id, batch(1));
         links.end(id, batch(2));

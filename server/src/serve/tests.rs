@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::engine::Engine;
+use super::engine::EngineThread;
 use super::file::Written;
 use super::{Config, ServeError, run};
 use crate::relay::{Relay, RelayOptions};
@@ -127,8 +127,9 @@ async fn a_full_disk_sends_everyone_away_until_there_is_room() {
     let disk = Disk::default();
     let config = Config::new("memory");
     let opener = disk.clone();
-    let engine =
-        Engine::over(&config, Box::new(move || opener.open()), Written::default()).await.unwrap();
+    let engine = EngineThread::over(&config, Box::new(move || opener.open()), Written::default())
+        .await
+        .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let handle = engine.handle();

@@ -21,8 +21,8 @@ use thiserror::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::command::Protocol;
 use super::connection::WebSocket;
-use super::engine::Protocol;
 use super::heard::Heard;
 use super::room::Account;
 

@@ -1,0 +1,86 @@
+//! What the engine's thread is told, and what it gives to connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use axum::body::Bytes;
+use rejoin_core::SpaceName;
+use thiserror::Error;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
+
+use super::room::{Account, Charge};
+use crate::compaction::{Compacted, CompactionError};
+use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A connection was upgraded; what it is to write goes to `frames`.
+    Connected {
+        id: ConnectionId,
+        protocol: Protocol,
+        remote: SocketAddr,
+        frames: Sender<Batch>,
+        account: Arc<Account>,
+    },
+    /// It can take a batch.
+    Writable { id: ConnectionId },
+    /// It did something. What each does is handled in its order.
+    Did { id: ConnectionId, deed: Deed },
+    /// A document was folded, or not.
+    Compacted(Result<Compacted, CompactionError>),
+    /// A document was taken apart, or not.
+    TakenApart(UploadId, Result<Vec<Vec<u8>>, CompactionError>),
+    /// Say how things stand, if the disk still takes writes.
+    Health { answer: oneshot::Sender<Health> },
+    /// Say goodbye to everyone.
+    Goodbye,
+    /// End, whoever is left.
+    Stop,
+}
+
+/// Something that a connection did.
+#[derive(Debug)]
+pub(super) enum Deed {
+    /// It sent a binary message. The charge counts its bytes until the turn is over.
+    Message { bytes: Bytes, charge: Charge },
+    /// It broke a rule of WebSockets or of ours about them.
+    Violation(Violation),
+    /// It is gone.
+    Disconnected,
+}
+
+/// What a connection speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Rejoin,
+    /// About the documents of one space.
+    AutomergeRepo(SpaceName),
+}
+
+/// Frames for a connection to write, and whether to close it then.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) frames: Outgoing,
+    pub(super) close: Option<Close>,
+    /// How many bytes of the frames are written.
+    pub(super) written: Arc<AtomicUsize>,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Health {
+    pub(super) sessions: usize,
+}
+
+/// A message that no session of ours sends.
+#[derive(Debug, Error)]
+pub(super) enum Violation {
+    #[error("a text message came, but frames are binary messages")]
+    Text,
+    #[error("the message cannot be taken")]
+    WebSocket(#[source] Box<WebSocketError>),
+}

@@ -140,7 +140,8 @@ async fn one_bad_row_stops_no_other() {
         match bad.contains(&at) {
             true => {
                 let what = is_permanent(outcome);
-                assert!(what.contains("22P02") && !what.contains("canary"), "{what}");
+                assert!(what.contains("parts: the value is no whole number"), "{what}");
+                assert!(what.contains("column is integer") && !what.contains("canary"), "{what}");
             }
             false => assert_eq!(outcome, &Ok(())),
         }
@@ -148,6 +149,75 @@ async fn one_bad_row_stops_no_other() {
     let sum: u64 = (0..256).filter(|at| !bad.contains(at)).sum();
     assert_eq!(company.text("SELECT sum(parts)::text FROM jobs").await, sum.to_string());
     assert_eq!(company.text("SELECT count(*)::text FROM rejoin_deliveries").await, "253");
+}
+
+#[tokio::test]
+async fn columns_that_are_not_mapped_take_their_defaults() {
+    let company = Company::new().await;
+    let made = "CREATE DOMAIN source AS text NOT NULL DEFAULT 'crm'; \
+                CREATE DOMAIN small AS numeric(4,1); CREATE DOMAIN smaller AS small; \
+                CREATE TABLE visits (key text PRIMARY KEY, town text, weight smaller, \
+                source source, made int NOT NULL DEFAULT 7)";
+    company.client.batch_execute(made).await.unwrap();
+    let sink = plain_sink(&company, &company.server.url());
+    let visit = |seq, row| delivery("visits", "V-1", seq, put(row));
+    let row = json!({ "town": "Ulm", "weight": "120.5" });
+    one(&sink, &visit(1, row.clone())).await.unwrap();
+    let told = "SELECT concat_ws(' ', town, weight, source, made) FROM visits";
+    assert_eq!(company.text(told).await, "Ulm 120.5 crm 7");
+    company.client.batch_execute("UPDATE visits SET source = 'desk'").await.unwrap();
+    one(&sink, &visit(2, json!({ "town": "Bonn", "weight": 1 }))).await.unwrap();
+    assert_eq!(company.text(told).await, "Bonn 1.0 desk 7", "an update leaves them alone");
+    let unfit = one(&sink, &visit(3, json!({ "weight": 0.25 }))).await;
+    assert!(is_permanent(&unfit).contains("weight: the number would be rounded"), "{unfit:?}");
+    one(&sink, &visit(4, json!({}))).await.unwrap();
+    let (record, wanted) = (visit(5, json!({})).record, row.as_object().cloned());
+    let held = vec![Held { record, row: wanted }];
+    let held = sink.as_held("visits", held).await.unwrap().remove(0).row.unwrap();
+    assert_eq!(Value::from(held), json!({ "town": "Ulm", "weight": 120.5 }));
+}
+
+#[tokio::test]
+async fn values_are_what_they_mean_and_never_rounded_without_a_word() {
+    let company = Company::new().await;
+    let made = "CREATE TABLE sums (key text PRIMARY KEY, whole int, flag boolean, price numeric(6,2), \
+                exact numeric, single real, name varchar(4), at timestamptz, clock timestamp, day date)";
+    company.client.batch_execute(made).await.unwrap();
+    let sink = plain_sink(&company, &company.server.url());
+    let exact = "12345678901234567890.123456789012345678";
+    let row = json!({
+        "whole": "5.0", "flag": "TRUE", "price": "007.10", "exact": exact, "single": 0.1,
+        "name": "Köln", "at": "2026-08-20T16:00:00+02:00", "clock": "2026-08-20T16:00:00+02:00",
+        "day": "2026-08-20T00:30:00+02:00",
+    });
+    one(&sink, &delivery("sums", "S-1", 1, put(row))).await.unwrap();
+    let told = "SELECT concat_ws(' ', whole, flag, price, exact, single, name, \
+                extract(epoch FROM at)::bigint, clock, day) FROM sums";
+    let wanted = format!("5 t 7.10 {exact} 0.1 Köln 1787234400 2026-08-20 16:00:00 2026-08-20");
+    assert_eq!(company.text(told).await, wanted);
+    for (at, (field, value, why)) in [
+        ("whole", json!(5.5), "no whole number"),
+        ("whole", json!(3_000_000_000_u64), "too large"),
+        ("flag", json!("maybe"), "neither true nor false"),
+        ("price", json!(0.1234), "rounded"),
+        ("price", json!("12345.6"), "too large"),
+        ("single", json!(16_777_217), "rounded"),
+        ("name", json!("Leipzig"), "too long"),
+        ("at", json!("2026-08-20T16:00"), "no zone"),
+        ("at", json!("2026-08-20"), "type = \"time\""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let row = put(json!({ field: value }));
+        let outcome = one(&sink, &delivery("sums", &format!("T-{at}"), 1, row)).await;
+        let what = is_permanent(&outcome);
+        assert!(what.starts_with(&format!("{field}: ")) && what.contains(why), "{what}");
+    }
+    // What did not fit does once the column is another.
+    company.client.batch_execute("ALTER TABLE sums ALTER whole TYPE numeric").await.unwrap();
+    one(&sink, &delivery("sums", "T-0", 1, put(json!({ "whole": 5.5 })))).await.unwrap();
+    assert_eq!(company.text("SELECT whole::text FROM sums WHERE key = 'T-0'").await, "5.5");
 }
 
 #[tokio::test]

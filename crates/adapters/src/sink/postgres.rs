@@ -14,15 +14,18 @@
 //! ```
 //!
 //! The key column needs a primary key or a unique constraint. PostgreSQL itself turns each row's
-//! JSON into what the columns are. In the same transaction the table `rejoin_deliveries`, which the
+//! JSON into what the columns are, after `fit` saw to it that it changes no value by that. Columns
+//! that the mapping does not name take their defaults. In the same transaction the table `rejoin_deliveries`, which the
 //! sink makes in the same schema if it may, notes which
 //! delivery each row came from, so a delivery that is handed over again changes nothing, and an
 //! older one never undoes a newer.
 
+mod columns;
 mod fault;
+mod fit;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,15 +36,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Fault, Held, Sink, SinkError, tls};
-use crate::delivery::{Action, Delivery, IdempotencyKey, Record};
+use crate::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
 use crate::mapping::Deletes;
 use crate::secret::SecretRef;
+use columns::Columns;
 use fault::{fault, is_for_all};
+use fit::fitted;
 use session::{Session, quoted};
 
 /// How a [`Postgres`] is set up.
@@ -195,24 +201,61 @@ impl Postgres {
         };
         if done.is_err() {
             // Tables may have changed.
-            session.forget_statements();
+            session.forget_tables();
         }
         *place = Some(session);
         done
     }
 
-    /// Writes deliveries in one transaction.
+    /// Writes deliveries in one transaction, but for those with values that do not fit.
     async fn write(&self, session: &mut Session, some: &[Delivery]) -> Result<Outcomes, Unwritten> {
-        let writing = async {
-            let mut transaction = session.begin().await?;
-            let outcomes = self.tables.write(&mut transaction, some).await?;
-            transaction.commit().await?;
-            Ok(outcomes)
+        let was_known = session.knows_columns();
+        let mut written = self.try_write(session, some).await;
+        let is_other_type =
+            |error: &Error| was_known && error.code() == Some(&SqlState::DATATYPE_MISMATCH);
+        if written.as_ref().is_err_and(is_other_type) {
+            // The column was changed since.
+            session.forget_tables();
+            written = self.try_write(session, some).await;
+        }
+        written.map_err(|error| Unwritten { fault: fault(&error), is_for_all: is_for_all(&error) })
+    }
+
+    async fn try_write(&self, session: &mut Session, some: &[Delivery]) -> Result<Outcomes, Error> {
+        let items = self.items(session, some).await?;
+        let taken: Vec<_> = some
+            .iter()
+            .zip(&items)
+            .filter_map(|(delivery, item)| Some((delivery, item.as_ref().ok()?)))
+            .collect();
+        let mut transaction = session.begin().await?;
+        let mut written = self.tables.write(&mut transaction, &taken).await?.into_iter();
+        transaction.commit().await?;
+        let outcome = |item: Result<Item, Fault>| match item {
+            Ok(_) => written.next().unwrap_or(Ok(())),
+            Err(fault) => Err(fault),
         };
-        writing.await.map_err(|error: tokio_postgres::Error| Unwritten {
-            fault: fault(&error),
-            is_for_all: is_for_all(&error),
-        })
+        Ok(items.into_iter().map(outcome).collect())
+    }
+
+    /// What is to be written of each delivery, if its values fit their columns. None is called unfit by
+    /// what the columns were once.
+    async fn items(
+        &self,
+        session: &mut Session,
+        some: &[Delivery],
+    ) -> Result<Vec<Result<Item, Fault>>, Error> {
+        let was_known = session.knows_columns();
+        let mut items = Vec::with_capacity(some.len());
+        for delivery in some {
+            let columns = session.columns(&self.tables.table(&delivery.record.name)).await?;
+            items.push(self.tables.item(delivery, columns));
+        }
+        if was_known && items.iter().any(Result::is_err) {
+            session.forget_tables();
+            return Box::pin(self.items(session, some)).await;
+        }
+        Ok(items)
     }
 
     /// Writes deliveries together, or, if one of them cannot be written, in ever smaller parts.
@@ -288,14 +331,22 @@ impl Sink for Postgres {
         name: &'a str,
         rows: Vec<Held>,
     ) -> BoxFuture<'a, Result<Vec<Held>, Fault>> {
-        let sql = self.tables.as_held(name);
+        let table = self.tables.table(name);
         let read = async move |session: &mut Session| {
             let mut rows = rows;
-            let given: Vec<_> = rows.iter().map(|held| json!(held.row)).collect();
-            let found = match session.query(&sql, &[&Value::Array(given).to_string()]).await {
+            let columns = session.columns(&table).await.map_err(|error| fault(&error))?;
+            // One that the table has no place for stays as it is.
+            let fit = |held: &Held| fitted(held.row.as_ref()?, columns).ok();
+            let given: Vec<_> = rows.iter().map(fit).collect();
+            let names: BTreeSet<_> = given.iter().flatten().flat_map(Row::keys).collect();
+            if names.is_empty() {
+                return Ok(rows);
+            }
+            let sql = self.tables.as_held(names.into_iter(), columns);
+            let found = match session.query(&sql, &[&json!(given).to_string()]).await {
                 Ok(found) => found,
                 Err(error) if is_for_all(&error) => return Err(fault(&error)),
-                // One that the table has no place for stays as it is, and so do those read with it.
+                // Neither do those read with it that only the database can tell of.
                 Err(_) => return Ok(rows),
             };
             for found in found {
@@ -317,7 +368,7 @@ impl Sink for Postgres {
 }
 
 /// A row of [`Tables::scan`].
-fn held(name: &str, row: &tokio_postgres::Row) -> Result<Held, tokio_postgres::Error> {
+fn held(name: &str, row: &tokio_postgres::Row) -> Result<Held, Error> {
     let record = Record { name: name.to_owned(), key: row.try_get(0)? };
     let (text, is_deleted): (&str, bool) = (row.try_get(1)?, row.try_get(2)?);
     Ok(Held { record, row: (!is_deleted).then(|| fields(text)) })
@@ -341,20 +392,21 @@ impl Tables {
     async fn write(
         &self,
         transaction: &mut session::Open<'_>,
-        some: &[Delivery],
-    ) -> Result<Outcomes, tokio_postgres::Error> {
-        let fresh = transaction.note(some).await?;
-        let mut statements = BTreeMap::<String, Vec<Value>>::new();
-        for delivery in some.iter().filter(|delivery| fresh.contains(&delivery.key)) {
-            let (sql, item) = self.statement(delivery);
-            statements.entry(sql).or_default().push(item);
+        some: &[(&Delivery, &Item)],
+    ) -> Result<Outcomes, Error> {
+        let deliveries: Vec<&Delivery> = some.iter().map(|(delivery, _)| *delivery).collect();
+        let fresh = transaction.note(&deliveries).await?;
+        let mut statements = BTreeMap::<&str, Vec<&Row>>::new();
+        for (_, item) in some.iter().filter(|(delivery, _)| fresh.contains(&delivery.key)) {
+            statements.entry(&item.sql).or_default().push(&item.values);
         }
         for (sql, items) in statements {
-            transaction.execute(&sql, &[&Value::Array(items).to_string()]).await?;
+            transaction.execute(sql, &[&json!(items).to_string()]).await?;
         }
-        let stale: Vec<&Delivery> = some.iter().filter(|it| !fresh.contains(&it.key)).collect();
+        let mut stale = deliveries.clone();
+        stale.retain(|it| !fresh.contains(&it.key));
         let known = transaction.known(&stale).await?;
-        Ok(some.iter().map(|delivery| self.outcome(delivery, &known)).collect())
+        Ok(deliveries.iter().map(|delivery| self.outcome(delivery, &known)).collect())
     }
 
     /// What a delivery came to, given what the deliveries are that it is older than.
@@ -374,51 +426,59 @@ impl Tables {
         }
     }
 
-    /// The statement that writes rows like a delivery's, and the item it takes for this one. Its one
-    /// parameter is a list of items, in JSON.
-    fn statement(&self, delivery: &Delivery) -> (String, Value) {
+    /// What is to be written of a delivery, given the columns of its table.
+    ///
+    /// # Errors
+    /// A value does not fit its column.
+    fn item(&self, delivery: &Delivery, columns: &Columns) -> Result<Item, Fault> {
         let (table, key) = (self.table(&delivery.record.name), quoted(&self.key));
-        let given = format!("jsonb_populate_recordset(NULL::{table}, CAST($1::text AS jsonb))");
-        let mut item = Map::new();
-        let sql = match &delivery.action {
-            Action::Put(row) => {
-                item.extend(row.clone());
-                item.remove(&self.key);
-                if let Some(deleted) = &self.deleted {
-                    item.insert(deleted.clone(), Value::Null);
-                }
-                let columns: Vec<String> = item.keys().map(|column| quoted(column)).collect();
-                let list = |of: &dyn Fn(&String) -> String| {
-                    columns.iter().map(of).collect::<Vec<_>>().join(", ")
-                };
-                let (plain, read) =
-                    (list(&|it| format!(", {it}")), list(&|it| format!(", g.{it}")));
-                let (plain, read) = (plain.replace(", ,", ","), read.replace(", ,", ","));
-                let change = match columns.is_empty() {
-                    true => "NOTHING".to_owned(),
-                    false => format!("UPDATE SET {}", list(&|it| format!("{it} = EXCLUDED.{it}"))),
-                };
-                format!(
-                    "INSERT INTO {table} ({key}{plain}) SELECT g.{key}{read} FROM {given} AS g \
-                     ON CONFLICT ({key}) DO {change}"
-                )
+        let mut values = match &delivery.action {
+            Action::Put(row) => fitted(row, columns)?,
+            Action::Mark { .. } | Action::Delete => Row::new(),
+        };
+        values.remove(&self.key);
+        match &delivery.action {
+            Action::Put(_) => {
+                values.extend(self.deleted.iter().map(|column| (column.clone(), Value::Null)));
             }
             Action::Mark { deleted_ms } => {
                 let column = self.deleted.as_deref().unwrap_or("deleted_at");
                 let time = chrono::DateTime::from_timestamp_millis(deleted_ms.cast_signed());
-                item.insert(column.to_owned(), json!(time.map(|time| time.to_rfc3339())));
-                let column = quoted(column);
+                values.insert(column.to_owned(), json!(time.map(|time| time.to_rfc3339())));
+            }
+            Action::Delete => {}
+        }
+        let names: Vec<String> = values.keys().map(|column| quoted(column)).collect();
+        let list = |of: &dyn Fn(&String) -> String| names.iter().map(of).collect::<Vec<_>>();
+        values.insert(self.key.clone(), delivery.record.key.clone().into());
+        let given = recordset(values.keys(), columns);
+        let sql = match &delivery.action {
+            Action::Put(_) => {
+                let change = match names.is_empty() {
+                    true => "NOTHING".to_owned(),
+                    false => {
+                        let set = list(&|it| format!("{it} = EXCLUDED.{it}"));
+                        format!("UPDATE SET {}", set.join(", "))
+                    }
+                };
+                let (plain, read) =
+                    (list(&|it| format!(", {it}")), list(&|it| format!(", g.{it}")));
                 format!(
-                    "UPDATE {table} AS held SET {column} = g.{column} FROM {given} AS g \
-                     WHERE held.{key} = g.{key}"
+                    "INSERT INTO {table} ({key}{}) SELECT g.{key}{} FROM {given} \
+                     ON CONFLICT ({key}) DO {change}",
+                    plain.concat(),
+                    read.concat()
                 )
             }
+            Action::Mark { .. } => {
+                let set = list(&|it| format!("{it} = g.{it}")).join(", ");
+                format!("UPDATE {table} AS held SET {set} FROM {given} WHERE held.{key} = g.{key}")
+            }
             Action::Delete => {
-                format!("DELETE FROM {table} AS held USING {given} AS g WHERE held.{key} = g.{key}")
+                format!("DELETE FROM {table} AS held USING {given} WHERE held.{key} = g.{key}")
             }
         };
-        item.insert(self.key.clone(), delivery.record.key.clone().into());
-        (sql, Value::Object(item))
+        Ok(Item { sql, values })
     }
 
     /// Key, fields as JSON, and whether a row is marked as deleted; of the rows after a key, as many
@@ -436,16 +496,37 @@ impl Tables {
         )
     }
 
-    /// Rows in JSON, as the table would hold them: the place of each in the list, and its fields.
-    fn as_held(&self, name: &str) -> String {
-        let table = self.table(name);
+    /// Rows in JSON, as these fields' columns would hold them: the place of each in the list, and its
+    /// fields.
+    fn as_held<'a>(&self, fields: impl Iterator<Item = &'a String>, columns: &Columns) -> String {
         format!(
             "SELECT given.at, to_jsonb(g)::text \
              FROM jsonb_array_elements(CAST($1::text AS jsonb)) WITH ORDINALITY AS given(row, at), \
-             jsonb_populate_record(NULL::{table}, given.row) AS g \
-             WHERE jsonb_typeof(given.row) = 'object'"
+             jsonb_to_record(given.row) AS g({}) WHERE jsonb_typeof(given.row) = 'object'",
+            typed(fields, columns)
         )
     }
+}
+
+/// What is written of a delivery.
+struct Item {
+    /// The statement. Its one parameter is a list of values, in JSON.
+    sql: String,
+    /// What it takes for this delivery: columns and their values.
+    values: Row,
+}
+
+/// The rows of the parameter, with these columns and no others: what is not named takes its default.
+fn recordset<'a>(names: impl Iterator<Item = &'a String>, columns: &Columns) -> String {
+    format!("jsonb_to_recordset(CAST($1::text AS jsonb)) AS g({})", typed(names, columns))
+}
+
+/// Columns with their types. Of one that is not there the database tells when it is written to.
+fn typed<'a>(names: impl Iterator<Item = &'a String>, columns: &Columns) -> String {
+    let declared = |name| columns.get(name).map_or("text", |column| &column.declared);
+    let columns: Vec<_> =
+        names.map(|name: &String| format!("{} {}", quoted(name), declared(name))).collect();
+    columns.join(", ")
 }
 
 /// Deliveries in one transaction.

@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, Row, Statement, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::columns::{self, Column, Columns};
 use super::fault::fault;
 use crate::delivery::{Delivery, IdempotencyKey};
 use crate::sink::Fault;
@@ -18,6 +19,8 @@ type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Session {
     client: Client,
     statements: HashMap<String, Statement>,
+    /// The columns of the tables that were written to.
+    columns: HashMap<String, Columns>,
     /// The table that notes deliveries.
     noted: String,
 }
@@ -41,7 +44,7 @@ impl Session {
         // It ends with the client, or with an error that the next statement tells of.
         tokio::spawn(connection);
         let noted = format!("{}.rejoin_deliveries", quoted(schema));
-        let session = Self { client, statements: HashMap::new(), noted };
+        let session = Self { client, statements: HashMap::new(), columns: HashMap::new(), noted };
         // What is in the way here is never the row's fault.
         let prepared = session.prepare_database(patience).await;
         prepared.map_err(|error| Fault::transient(fault(&error).what))?;
@@ -67,8 +70,25 @@ impl Session {
         self.client.is_closed()
     }
 
-    pub(super) fn forget_statements(&mut self) {
+    /// Forgets what depends on how tables are made.
+    pub(super) fn forget_tables(&mut self) {
         self.statements.clear();
+        self.columns.clear();
+    }
+
+    /// Whether columns of any table are known from before.
+    pub(super) fn knows_columns(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// The columns of a table, as they were when they were asked for last.
+    pub(super) async fn columns(&mut self, table: &str) -> Result<&Columns, Error> {
+        if !self.columns.contains_key(table) {
+            let rows = self.client.query(columns::SQL, &[&table]).await?;
+            let found = rows.iter().map(Column::read).collect::<Result<_, _>>()?;
+            self.columns.insert(table.to_owned(), found);
+        }
+        Ok(&self.columns[table])
     }
 
     pub(super) async fn query(
@@ -126,10 +146,10 @@ impl Open<'_> {
     /// Notes deliveries. Returns the keys of those that are newer than what was noted of their rows.
     pub(super) async fn note(
         &mut self,
-        some: &[Delivery],
+        some: &[&Delivery],
     ) -> Result<BTreeSet<IdempotencyKey>, Error> {
         let statement = self.prepared(&in_table(NOTE, self.noted)).await?;
-        let items = Value::Array(some.iter().map(noted).collect()).to_string();
+        let items = Value::Array(some.iter().map(|it| noted(it)).collect()).to_string();
         let rows = self.transaction.query(&statement, &[&items]).await?;
         rows.iter().map(|row| Ok(IdempotencyKey(row.try_get(0)?))).collect()
     }

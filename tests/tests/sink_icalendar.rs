@@ -430,6 +430,36 @@ async fn clocks_are_changed_as_they_are() {
 }
 
 #[tokio::test]
+async fn times_without_a_zone_are_the_calendars_and_dates_are_whole_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::with(folder.path(), |it| it["timezone"] = json!("Europe/Madrid")).await;
+    let at = |start: &'static str, end: Option<&'static str>| {
+        row(move |it| (it["start"], it["end"]) = (json!(start), json!(end)))
+    };
+    let lines = async |document, action| {
+        served.apply(&[delivery(document, 1, action)]).await;
+        let text = served.text("anna").await;
+        let uid = format!("UID:W-{document}.");
+        let event = text.split("BEGIN:VEVENT").find(|event| event.contains(&uid)).unwrap();
+        let times = event.lines().filter(|line| line.starts_with("DT") && !line.contains("STAMP"));
+        times.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let day = lines(1, at("2026-08-20", Some("2026-08-21"))).await;
+    assert_eq!(day, ["DTSTART;VALUE=DATE:20260820", "DTEND;VALUE=DATE:20260822"]);
+    assert!(!served.text("anna").await.contains("VTIMEZONE"), "days are the same everywhere");
+    let one = lines(2, at("2026-08-20", None)).await;
+    assert_eq!(one, ["DTSTART;VALUE=DATE:20260820"]);
+    let local = lines(3, at("2026-08-20T16:00", Some("2026-08-20T17:00"))).await;
+    let zone = "TZID=Europe/Madrid:20260820T1";
+    assert_eq!(local, [format!("DTSTART;{zone}60000"), format!("DTEND;{zone}70000")]);
+    let both = lines(4, at("2026-08-20T16:00", Some("2026-08-20"))).await;
+    assert_eq!(both[1], "DTEND;TZID=Europe/Madrid:20260821T000000");
+    let backwards =
+        served.sink.apply(&[delivery(5, 1, at("2026-08-20", Some("2026-08-19")))]).await;
+    assert!(backwards[0].as_ref().is_err_and(|fault| fault.what.contains("is before")));
+}
+
+#[tokio::test]
 async fn the_hour_that_comes_twice_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::with(folder.path(), |it| it["timezone"] = json!("Europe/Berlin")).await;

@@ -31,7 +31,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rejoin::{CollectionName, Path, SpaceName};
+use rejoin::schema::Schema;
+use rejoin::{CollectionName, Path, SpaceName, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -229,10 +230,22 @@ pub enum OutsideKind {
     Number,
     /// `true` or `false`.
     Boolean,
-    /// A time in UTC, as RFC 3339 spells it.
+    /// A time as RFC 3339 spells it, in UTC unless the target wants [`Times`] otherwise.
     Time,
     /// Anything.
     Json,
+}
+
+/// How a target wants times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// In UTC.
+    Utc,
+    /// As clocks of the zone showed them, with how far those are from UTC: whoever wants no more than
+    /// the day or the time of day finds there what people meant.
+    Shown,
+    /// In UTC, and a date alone as such, which is a whole day.
+    WithDays,
 }
 
 /// What is hidden of a value, before it is stored anywhere.
@@ -287,6 +300,22 @@ impl Mapping {
         names
     }
 
+    /// By whose clocks times without a zone are read: by those that the schema names, or else by those
+    /// of the calendars that are filled, or else in UTC.
+    pub fn zone(&self, schema: Option<&Schema>) -> Zone {
+        let of_schema = schema.and_then(|schema| schema.zone);
+        of_schema.or_else(|| zone_of(&self.sink)).unwrap_or(Zone::UTC)
+    }
+
+    /// How its target wants times.
+    pub fn times(&self) -> Times {
+        match kind_of(&self.sink) {
+            "icalendar" => Times::WithDays,
+            "postgres" => Times::Shown,
+            _ => Times::Utc,
+        }
+    }
+
     /// Whether rows depend on what is under review.
     pub fn asks_what_is_agreed(&self) -> bool {
         self.records
@@ -294,6 +323,17 @@ impl Mapping {
             .flat_map(|record| record.fields.values())
             .any(|field| field.held != Held::Agreed)
     }
+}
+
+/// The kind of a sink, by its options.
+fn kind_of(sink: &toml::Table) -> &str {
+    sink.get("kind").and_then(toml::Value::as_str).unwrap_or_default()
+}
+
+/// The zone of the calendars that a sink fills, if it says one.
+fn zone_of(sink: &toml::Table) -> Option<Zone> {
+    let zone = sink.get("timezone").filter(|_| kind_of(sink) == "icalendar")?;
+    zone.as_str()?.parse().ok()
 }
 
 /// The waits of the Standard Webhooks specification: 75 hours and 35 minutes in all.

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::Datelike;
+use chrono::{Datelike, TimeZone};
 use rejoin::number::exact_number;
 use rejoin::{DocumentId, InexactNumber, Path, Zone, look_up, time_ms};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::delivery::{Record, Row};
 use crate::mapping::{
-    FieldMapping, Filling, From, Held, Mapping, Mask, OutsideKind, RecordMapping,
+    FieldMapping, Filling, From, Held, Mapping, Mask, OutsideKind, RecordMapping, Times,
 };
 
 /// A document, as far as rows depend on it.
@@ -102,7 +102,7 @@ pub fn project(mapping: &Mapping, source: &Source<'_>) -> BTreeMap<Record, Resul
                 value,
             };
             let (key, row) = match record.key.fill(&filling) {
-                Ok(key) => (key, row(record, source, value, &at)),
+                Ok(key) => (key, row(record, source, mapping.times(), value, &at)),
                 Err(path) => {
                     let place = item.map(|item| format!("/{item}")).unwrap_or_default();
                     (format!("{}{place}", source.document), Err(Misfit::Key { path }))
@@ -164,12 +164,13 @@ fn items<'a>(record: &RecordMapping, value: &'a Value) -> Vec<(Option<String>, P
 fn row(
     record: &RecordMapping,
     source: &Source<'_>,
+    times: Times,
     item: &Value,
     at: &Path,
 ) -> Result<Row, Misfit> {
     let mut row = Map::new();
     for (outside, field) in &record.fields {
-        if let Some(value) = outside_value(outside, field, source, item, at)? {
+        if let Some(value) = outside_value(outside, field, source, times, item, at)? {
             row.insert(outside.clone(), value);
         }
     }
@@ -181,6 +182,7 @@ fn outside_value(
     outside: &str,
     field: &FieldMapping,
     source: &Source<'_>,
+    times: Times,
     item: &Value,
     at: &Path,
 ) -> Result<Option<Value>, Misfit> {
@@ -208,7 +210,7 @@ fn outside_value(
             Some(default) => default.clone(),
             None => return Ok(Some(Value::Null)),
         },
-        Some(value) => named(outside, field, path, value, source.zone)?,
+        Some(value) => named(outside, field, path, value, (source.zone, times))?,
     };
     Ok(Some(masked(field.mask, source.salt, value)))
 }
@@ -225,7 +227,7 @@ fn named(
     field: &FieldMapping,
     path: &Path,
     value: &Value,
-    zone: Zone,
+    times: (Zone, Times),
 ) -> Result<Value, Misfit> {
     if !field.map.is_empty() {
         let unnamed = || Misfit::Unnamed { outside: outside.to_owned(), path: path.clone() };
@@ -234,7 +236,7 @@ fn named(
     }
     let Some(kind) = field.kind else { return Ok(value.clone()) };
     let (outside, path) = (outside.to_owned(), path.clone());
-    match converted(kind, value, zone) {
+    match converted(kind, value, times) {
         Ok(Some(value)) => Ok(value),
         Ok(None) => Err(Misfit::Kind { outside, path, kind: kind.name() }),
         Err(_) => Err(Misfit::Inexact { outside, path }),
@@ -251,10 +253,14 @@ fn spelled(value: &Value) -> Option<String> {
 }
 
 /// A value as it is outside; nothing if it is of another kind.
-fn converted(kind: OutsideKind, value: &Value, zone: Zone) -> Result<Option<Value>, InexactNumber> {
+fn converted(
+    kind: OutsideKind,
+    value: &Value,
+    (zone, times): (Zone, Times),
+) -> Result<Option<Value>, InexactNumber> {
     let number = match (kind, value) {
         (OutsideKind::Number | OutsideKind::Integer, Value::String(text)) => {
-            exact_number(text.trim())?
+            exact_number(&without_zeros(text.trim()))?
         }
         (_, Value::Number(number)) => Some(number.clone()),
         _ => None,
@@ -264,21 +270,61 @@ fn converted(kind: OutsideKind, value: &Value, zone: Zone) -> Result<Option<Valu
         OutsideKind::String => spelled(value).map(Value::String),
         OutsideKind::Boolean => match value {
             Value::Bool(_) => Some(value.clone()),
-            Value::String(text) => text.parse::<bool>().ok().map(Value::Bool),
+            Value::String(text) => text.trim().to_lowercase().parse::<bool>().ok().map(Value::Bool),
             _ => None,
         },
         OutsideKind::Number => number.map(Value::Number),
-        OutsideKind::Integer => number.filter(|number| !number.is_f64()).map(Value::Number),
-        OutsideKind::Time => time_ms(value, zone).and_then(rfc3339),
+        OutsideKind::Integer => number.as_ref().and_then(whole_number).map(Value::Number),
+        OutsideKind::Time => time(value, zone, times),
     })
 }
 
-fn rfc3339(time_ms: i64) -> Option<Value> {
-    let time = chrono::DateTime::from_timestamp_millis(time_ms)?;
+/// A number as JSON has it: without zeros before the others, and without a plus.
+fn without_zeros(text: &str) -> String {
+    let (sign, digits) = match text.strip_prefix(['+', '-']) {
+        Some(digits) => (text.strip_suffix(digits).unwrap_or_default(), digits),
+        None => ("", text),
+    };
+    let kept = digits.trim_start_matches('0');
+    let is_whole = kept.starts_with(|first: char| first.is_ascii_digit());
+    let kept = if is_whole { kept } else { &digits[digits.len() - kept.len() - 1..] };
+    format!("{}{kept}", if sign == "-" { sign } else { "" })
+}
+
+/// The whole number that a number is, as `5` is `5.0`.
+fn whole_number(number: &Number) -> Option<Number> {
+    let Some(float) = number.as_f64().filter(|_| number.is_f64()) else {
+        return Some(number.clone());
+    };
+    let is_whole = float.fract() == 0.0 && float.abs() <= WHOLE_MAX;
+    is_whole.then(|| Number::from(float as i64))
+}
+
+fn time(value: &Value, zone: Zone, times: Times) -> Option<Value> {
+    let time_ms = time_ms(value, zone)?;
+    if times == Times::WithDays
+        && let Value::String(text) = value
+        && chrono::NaiveDate::parse_from_str(text.trim(), "%Y-%m-%d").is_ok()
+    {
+        return Some(text.trim().into());
+    }
+    let (shown, ahead) = zone.shows(time_ms).filter(|_| times == Times::Shown).unwrap_or_default();
+    // What RFC 3339 cannot write of clocks long ago is written in UTC.
+    let offset = chrono::FixedOffset::east_opt(ahead).filter(|_| ahead != 0 && ahead % 60 == 0);
+    match offset {
+        Some(offset) => rfc3339(offset.from_local_datetime(&shown).single()?),
+        None => rfc3339(chrono::DateTime::from_timestamp_millis(time_ms)?),
+    }
+}
+
+fn rfc3339<T: TimeZone<Offset: std::fmt::Display>>(time: chrono::DateTime<T>) -> Option<Value> {
     // In that form a year has four digits.
     let time = Some(time).filter(|time| (0..=9999).contains(&time.year()))?;
     Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())
 }
+
+/// Up to here, a float is one whole number and not the nearest of several.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 impl OutsideKind {
     fn name(self) -> &'static str {
@@ -329,13 +375,19 @@ mod tests {
 
     #[test]
     fn a_text_becomes_the_number_it_spells_or_none() {
-        let read = |kind, text: &str| converted(kind, &json!(text), Zone::UTC);
+        let utc = (Zone::UTC, Times::Utc);
+        let read = |kind, text: &str| converted(kind, &json!(text), utc);
         let (number, integer) = (OutsideKind::Number, OutsideKind::Integer);
         for (kind, text, is) in [
             (number, " 12.10 ", json!(12.1)),
             (integer, "18446744073709551615", json!(u64::MAX)),
             (integer, "-9223372036854775808", json!(i64::MIN)),
             (number, "1e21", json!(1e21)),
+            (integer, "5.0", json!(5)),
+            (integer, "007", json!(7)),
+            (integer, "+0", json!(0)),
+            (number, "-00.50", json!(-0.5)),
+            (OutsideKind::Boolean, " TRUE", json!(true)),
         ] {
             assert_eq!(read(kind, text), Ok(Some(is)), "{text}");
         }
@@ -347,6 +399,31 @@ mod tests {
             assert_eq!(read(number, none), Ok(None), "{none}");
         }
         assert_eq!(read(integer, "5.5"), Ok(None));
-        assert_eq!(converted(integer, &json!(u64::MAX), Zone::UTC), Ok(Some(json!(u64::MAX))));
+        assert_eq!(converted(integer, &json!(u64::MAX), utc), Ok(Some(json!(u64::MAX))));
+        assert_eq!(converted(integer, &json!(5.0), utc), Ok(Some(json!(5))));
+        assert_eq!(converted(integer, &json!(1e300), utc), Ok(None));
+        for none in ["", "+", "-", "00x", ".5", "0"] {
+            assert_eq!(read(integer, none).is_ok_and(|it| it.is_some()), none == "0", "{none}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_as_its_target_wants_it() {
+        let madrid: Zone = "Europe/Madrid".parse().unwrap();
+        let time = |text: &str, zone, times| {
+            converted(OutsideKind::Time, &json!(text), (zone, times)).unwrap().unwrap()
+        };
+        for (text, times, wanted) in [
+            ("2026-08-20T16:00", Times::Utc, "2026-08-20T14:00:00Z"),
+            ("2026-08-20T16:00", Times::Shown, "2026-08-20T16:00:00+02:00"),
+            ("2026-08-20", Times::Shown, "2026-08-20T00:00:00+02:00"),
+            ("2026-08-20", Times::Utc, "2026-08-19T22:00:00Z"),
+            ("2026-08-20", Times::WithDays, "2026-08-20"),
+            ("2026-08-20T16:00", Times::WithDays, "2026-08-20T14:00:00Z"),
+            ("1850-01-01T00:14:44Z", Times::Shown, "1850-01-01T00:14:44Z"),
+        ] {
+            assert_eq!(time(text, madrid, times), wanted, "{text}");
+        }
+        assert_eq!(time("2026-08-20T16:00", Zone::UTC, Times::Shown), "2026-08-20T16:00:00Z");
     }
 }

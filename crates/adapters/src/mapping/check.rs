@@ -3,7 +3,7 @@
 use rejoin::Path;
 use rejoin::schema::{Rule, Schema};
 
-use super::{From, Mapping, OutsideKind, Part, RecordMapping, Source};
+use super::{From, Mapping, OutsideKind, Part, RecordMapping, Source, zone_of};
 
 /// What is doubtful about the times of a mapping: people's clocks hardly show UTC. `schema` is that of its
 /// collection, if it is known.
@@ -11,7 +11,8 @@ pub fn check_zone(mapping: &Mapping, schema: Option<&Schema>) -> Option<String> 
     let is_time = |record: &RecordMapping| {
         record.fields.values().any(|field| field.kind == Some(OutsideKind::Time))
     };
-    if mapping.source == Source::Reviews || !mapping.records.iter().any(is_time) {
+    let is_said = zone_of(&mapping.sink).is_some();
+    if is_said || mapping.source == Source::Reviews || !mapping.records.iter().any(is_time) {
         return None;
     }
     let collection = &mapping.collection;

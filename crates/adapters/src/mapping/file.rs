@@ -18,7 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
-    Part, RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template,
+    Part, RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template, zone_of,
 };
 use crate::run::now_ms;
 use crate::secret::SecretRef;
@@ -330,7 +330,10 @@ fn field(form: FieldForm, in_item: bool) -> Result<FieldMapping, String> {
 fn version(form: &AdapterForm) -> String {
     let records: Vec<Value> = form.record.iter().map(RecordForm::normalised).collect();
     let (collection, source) = (form.collection.get_ref(), format!("{:?}", form.source));
-    let rows = json!({ "collection": collection, "source": source, "records": records });
+    let mut rows = json!({ "collection": collection, "source": source, "records": records });
+    if let Some(zone) = zone_of(&form.sink) {
+        rows["zone"] = zone.to_string().into();
+    }
     let hash = Sha256::digest(rows.to_string());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

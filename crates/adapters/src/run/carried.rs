@@ -1,5 +1,7 @@
 //! What an adapter carries: the documents of a collection, or the reviews about them.
 
+use std::sync::Arc;
+
 use rejoin::schema::SCHEMAS;
 use rejoin::{
     ChangeHash, Collection, DERIVATION, Document, DocumentId, EditError, NameError, Space, Zone,
@@ -21,12 +23,13 @@ pub(crate) struct Rules {
 pub(crate) struct Carried {
     pub(crate) space: Space,
     pub(crate) collection: Collection,
+    mapping: Arc<Mapping>,
 }
 
 impl Carried {
-    pub(crate) fn new(space: &Space, mapping: &Mapping) -> Result<Self, NameError> {
+    pub(crate) fn new(space: &Space, mapping: &Arc<Mapping>) -> Result<Self, NameError> {
         let collection = space.collection(mapping.collection.as_str())?;
-        Ok(Self { space: space.clone(), collection })
+        Ok(Self { space: space.clone(), collection, mapping: Arc::clone(mapping) })
     }
 
     /// The document that is the collection's schema.
@@ -39,8 +42,8 @@ impl Carried {
         let mut version = [0; 32];
         version[..4].copy_from_slice(&DERIVATION.to_be_bytes());
         heads.push(ChangeHash(version));
-        let schema = self.space.schema(self.collection.name()).await?.unwrap_or_default();
-        Ok(Rules { heads, zone: schema.zone_or_utc() })
+        let schema = self.space.schema(self.collection.name()).await?;
+        Ok(Rules { heads, zone: self.mapping.zone(schema.as_ref()) })
     }
 
     pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {

@@ -1,7 +1,7 @@
 //! What people ask of adapters, whether they run or not.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use rejoin::{CollectionName, DocumentId, EditError, NameError, Replica, Space};
 use serde::{Deserialize, Serialize};
@@ -318,7 +318,7 @@ impl Operator {
         }
     }
 
-    fn carried(&self, mapping: &Mapping) -> Result<Carried, OperateError> {
+    fn carried(&self, mapping: &Arc<Mapping>) -> Result<Carried, OperateError> {
         let (_, space) = self.replica.as_ref().ok_or(OperateError::NoReplica)?;
         Ok(Carried::new(space, mapping)?)
     }
@@ -358,6 +358,7 @@ impl Operator {
                 continue;
             };
             let (salt, version) = salted(&mapping)?;
+            let mapping = Arc::new(mapping);
             let plan = plan::plan(adapter, &mapping, &salt, &self.carried(&mapping)?).await?;
             let applied = adapter.outbox(|outbox| Ok(outbox.endpoint().mapping.clone())).await?;
             let mut json = plan.to_json();

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use rejoin::schema::{Schema, Schemas, Severity};
-use rejoin::{DocumentId, Zone};
+use rejoin::DocumentId;
+use rejoin::schema::{Schemas, Severity};
 use rejoin_adapters::mapping::{Config, check, check_zone, parse};
 use rejoin_adapters::projection::{Source, project};
 use rejoin_adapters::sink;
@@ -110,7 +110,7 @@ fn sampled(config: &Config, path: &Path, schemas: Option<&Schemas>) -> Result<Ve
         let (document, asked) = (DocumentId([0; 16]), BTreeSet::new());
         let (deleted, asked) = (value.get(DELETED) == Some(&Value::Bool(true)), &asked);
         let schema = schemas.and_then(|schemas| schemas.get(&mapping.collection));
-        let zone = schema.map_or(Zone::UTC, Schema::zone_or_utc);
+        let zone = mapping.zone(schema);
         let source = Source { document: &document, key, deleted, value, asked, zone, salt: &salt };
         for (record, row) in project(mapping, &source) {
             let (row, fault) = match row {

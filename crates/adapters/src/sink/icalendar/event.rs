@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use chrono_tz::Tz;
 use minicbor::{Decode, Encode};
 use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
@@ -24,10 +25,11 @@ pub(super) struct Event {
     /// When the last change was, in milliseconds since 1970.
     #[n(2)]
     pub(super) changed_ms: u64,
-    /// In milliseconds since 1970.
+    /// In milliseconds since 1970; of whole days, the beginning of the first in UTC.
     #[n(3)]
     pub(super) start_ms: u64,
-    /// After the start, in milliseconds since 1970.
+    /// After the start, in milliseconds since 1970; of whole days, the beginning of the first after
+    /// them in UTC.
     #[n(4)]
     pub(super) end_ms: Option<u64>,
     #[n(5)]
@@ -41,6 +43,10 @@ pub(super) struct Event {
     /// When it is dropped, in milliseconds since 1970, if it is gone.
     #[n(9)]
     pub(super) until_ms: Option<u64>,
+    /// Whether it is of whole days, whatever the zone.
+    #[n(10)]
+    #[cbor(default)]
+    pub(super) has_days: bool,
 }
 
 /// Whether an appointment takes place.
@@ -78,12 +84,18 @@ pub(super) fn made(delivery: &Delivery, options: &Options) -> Result<Appointment
     };
     let fields = &options.fields;
     let feeds = feeds(row, &options.feed)?;
-    let end_ms = time(row, &fields.end)?;
+    let end = when(row, &fields.end, options.timezone)?;
     // What has no time yet is nothing that a calendar could show.
-    let Some(start_ms) = time(row, &fields.start)? else {
+    let Some(start) = when(row, &fields.start, options.timezone)? else {
         return Ok(Appointment::In(BTreeSet::new(), None));
     };
-    if end_ms.is_some_and(|end_ms| end_ms < start_ms) {
+    let has_days = start.is_day && end.as_ref().is_none_or(|end| end.is_day);
+    // Times of clocks and whole days together are times.
+    let (start_ms, end_ms) = match has_days {
+        true => (start.as_day.0, end.map(|end| end.as_day.1)),
+        false => (start.as_time.0, end.map(|end| end.as_time.1)),
+    };
+    if end_ms.is_some_and(|end_ms| end_ms < start_ms || (has_days && end_ms == start_ms)) {
         let Fields { start, end, .. } = fields;
         return Err(Fault::permanent(format!("{end:?} is before {start:?}")));
     }
@@ -114,6 +126,7 @@ pub(super) fn made(delivery: &Delivery, options: &Options) -> Result<Appointment
         location: text(row, &fields.location)?,
         status,
         until_ms: None,
+        has_days,
     };
     Ok(Appointment::In(feeds, Some(event)))
 }
@@ -144,22 +157,60 @@ fn feeds(row: &Row, field: &str) -> Result<BTreeSet<String>, Fault> {
     Ok(feeds)
 }
 
-/// A time, in milliseconds since 1970.
-fn time(row: &Row, field: &str) -> Result<Option<u64>, Fault> {
+/// When something begins and ends that a field says, each in milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    /// On the time line.
+    as_time: (u64, u64),
+    /// The days of that in UTC, if it is a whole day.
+    as_day: (u64, u64),
+    /// Whether it is a whole day: a date alone.
+    is_day: bool,
+}
+
+/// When a field says. A time without a zone is read by the clocks of the calendar's.
+fn when(row: &Row, field: &str, zone: Option<Tz>) -> Result<Option<When>, Fault> {
     let wrong = |what: &str| Fault::permanent(format!("{field:?} {what}"));
-    let ms = match row.get(field) {
+    let at = |ms: i64| ((ms, ms), (ms, ms), false);
+    let found = match row.get(field) {
         None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => {
-            DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
-        }
-        Some(Value::Number(number)) => number.as_i64(),
+        Some(value @ Value::String(text)) => match DateTime::parse_from_rfc3339(text) {
+            Ok(time) => Some(at(time.timestamp_millis())),
+            Err(_) => match NaiveDate::parse_from_str(text.trim(), "%Y-%m-%d") {
+                Ok(date) => day(date, zone),
+                Err(_) if zone.is_none() && rejoin::time_ms(value, rejoin::Zone::UTC).is_some() => {
+                    return Err(wrong("has no zone, and neither has the calendar; set `timezone`"));
+                }
+                Err(_) => rejoin::time_ms(value, clocks(zone)).map(at),
+            },
+        },
+        Some(Value::Number(number)) => number.as_i64().map(at),
         Some(_) => None,
     };
-    let ms = ms.ok_or_else(|| {
-        wrong("is no time; it is one as RFC 3339 spells it, or milliseconds since 1970")
+    let (as_time, as_day, is_day) = found.ok_or_else(|| {
+        wrong("is no time; it is one as RFC 3339 spells it, a date, or milliseconds since 1970")
     })?;
-    let ms = u64::try_from(ms).ok().filter(|ms| *ms <= TIME_MS_MAX);
-    ms.map(Some).ok_or_else(|| wrong("is no time between 1970 and 2099"))
+    let in_range = |(from, until)| Some((in_range(from)?, in_range(until)?));
+    let when = in_range(as_time).zip(in_range(as_day));
+    let when = when.map(|(as_time, as_day)| When { as_time, as_day, is_day });
+    when.map(Some).ok_or_else(|| wrong("is no time between 1970 and 2099"))
+}
+
+fn in_range(ms: i64) -> Option<u64> {
+    u64::try_from(ms).ok().filter(|ms| *ms <= TIME_MS_MAX)
+}
+
+/// A whole day: as time by the clocks of a zone, in UTC, and that it is one.
+fn day(date: NaiveDate, zone: Option<Tz>) -> Option<((i64, i64), (i64, i64), bool)> {
+    let (from, until) = (date.and_time(NaiveTime::MIN), date.succ_opt()?.and_time(NaiveTime::MIN));
+    let clocks = clocks(zone);
+    let as_time = (clocks.moment(from)?, clocks.moment(until)?);
+    Some((as_time, (from.and_utc().timestamp_millis(), until.and_utc().timestamp_millis()), true))
+}
+
+/// The clocks of a zone; of UTC if there is none.
+fn clocks(zone: Option<Tz>) -> rejoin::Zone {
+    zone.and_then(|zone| zone.name().parse().ok()).unwrap_or(rejoin::Zone::UTC)
 }
 
 /// A text; numbers and booleans are spelled out.

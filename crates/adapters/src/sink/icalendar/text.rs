@@ -21,7 +21,8 @@ pub(super) fn calendar(title: &str, zone: Option<Tz>, events: &[Event]) -> Strin
     lines.add("X-PUBLISHED-TTL", &fresh);
     if let Some(zone) = zone {
         lines.add("X-WR-TIMEZONE", zone.name());
-        let times = || events.iter().flat_map(|event| [Some(event.start_ms), event.end_ms]);
+        let timed = || events.iter().filter(|event| !event.has_days);
+        let times = || timed().flat_map(|event| [Some(event.start_ms), event.end_ms]);
         if let (Some(first), Some(last)) = (times().flatten().min(), times().flatten().max()) {
             add_zone(&mut lines, zone, &zone::observances(zone, first, last));
         }
@@ -45,6 +46,10 @@ fn add_event(lines: &mut Lines, zone: Option<Tz>, event: &Event) {
     let local = |ms| zone.and_then(|zone| Some((zone, zone::wall_clock(zone, ms)?)));
     let is_clear = times.clone().all(|(_, ms)| local(ms).is_some());
     for (name, ms) in times {
+        if event.has_days {
+            lines.add(&format!("{name};VALUE=DATE"), &utc(ms)[..DATE_CHARACTERS]);
+            continue;
+        }
         match local(ms).filter(|_| is_clear) {
             Some((zone, time)) => lines.add(&format!("{name};TZID={}", zone.name()), &digits(time)),
             None => lines.add(name, &utc(ms)),
@@ -140,6 +145,9 @@ impl Lines {
         self.add(name, &escaped);
     }
 }
+
+/// The characters of a date before those of the time.
+const DATE_CHARACTERS: usize = 8;
 
 /// Bytes of a line, without its end.
 const LINE_BYTES: usize = 75;

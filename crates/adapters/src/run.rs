@@ -126,6 +126,8 @@ pub enum RunError {
 /// The adapters of a configuration, with their outboxes open.
 pub struct Adapters {
     adapters: BTreeMap<String, Adapter>,
+    /// Those that cannot begin, and why.
+    stopped: BTreeMap<String, RunError>,
     heard: Heard,
     /// What they were opened with, and what somebody applied since.
     config: watch::Sender<Config>,
@@ -139,21 +141,49 @@ impl std::fmt::Debug for Adapters {
 
 impl Adapters {
     /// Opens the outboxes of all adapters, in the data folder. Relative files are in `folder`, where
-    /// the configuration is.
+    /// the configuration is. An adapter that lacks a secret, or whose sink cannot be made, is stopped,
+    /// and the others are opened.
     ///
     /// # Errors
-    /// One of them cannot be used, or another process has it open.
+    /// An outbox cannot be used, or another process has it open.
     pub fn open(config: &Config, folder: &Path) -> Result<Self, RunError> {
         let data = folder.join(&config.replica.data);
         std::fs::create_dir_all(&data)
             .map_err(|source| RunError::Folder { folder: data.display().to_string(), source })?;
-        let open = |(name, mapping): (&String, &Mapping)| {
-            let adapter = Adapter::open(name, mapping, &data, folder)?;
-            Ok((name.clone(), adapter))
-        };
-        let adapters = config.adapters.iter().map(open).collect::<Result<_, RunError>>()?;
+        let (mut adapters, mut stopped) = (BTreeMap::new(), BTreeMap::new());
+        for (name, mapping) in &config.adapters {
+            match Adapter::open(name, mapping, &data, folder) {
+                Ok(adapter) => _ = adapters.insert(name.clone(), adapter),
+                Err(error @ (RunError::Secret { .. } | RunError::Sink { .. })) => {
+                    let why = std::error::Error::source(&error).map(ToString::to_string);
+                    error!(adapter = name, why, "this adapter is stopped, as it cannot begin");
+                    stopped.insert(name.clone(), error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let config = watch::Sender::new(config.clone());
-        Ok(Self { adapters, heard: Heard::default(), config })
+        Ok(Self { adapters, stopped, heard: Heard::default(), config })
+    }
+
+    /// The same, if any of them can run.
+    ///
+    /// # Errors
+    /// None can: why the first cannot.
+    pub fn any(mut self) -> Result<Self, RunError> {
+        match self.stopped.pop_first() {
+            Some((_, error)) if self.adapters.is_empty() => Err(error),
+            Some((name, error)) => {
+                self.stopped.insert(name, error);
+                Ok(self)
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// The names of those that can run.
+    pub fn names(&self) -> Vec<String> {
+        self.adapters.keys().cloned().collect()
     }
 
     /// Follows the documents of a space and delivers, until `stop` says so. What is under way then
@@ -199,7 +229,13 @@ impl Adapters {
     /// What people look at and do while adapters run, or while they do not.
     pub fn operator(&self, replica: Option<(&Replica, &Space)>) -> Operator {
         let replica = replica.map(|(replica, space)| (replica.clone(), space.clone()));
-        Operator::new(self.adapters.clone(), replica, self.heard.clone(), self.config.clone())
+        let stopped = self.stopped.iter().map(|(name, error)| {
+            let why = std::error::Error::source(error)
+                .map_or_else(|| error.to_string(), |why| why.to_string());
+            (name.clone(), why)
+        });
+        let (adapters, heard) = (self.adapters.clone(), self.heard.clone());
+        Operator::new(adapters, stopped.collect(), replica, heard, self.config.clone())
     }
 }
 

@@ -124,6 +124,14 @@ pub enum OperateError {
         /// Those there are.
         known: Vec<String>,
     },
+    /// The adapter cannot begin.
+    #[error("{adapter} is stopped: {why}")]
+    Stopped {
+        /// Which adapter.
+        adapter: String,
+        /// What is in the way.
+        why: String,
+    },
     /// The outbox cannot be used, or has no such dead letter.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -186,6 +194,8 @@ impl From<FollowError> for OperateError {
 /// Tells how adapters stand, and does what people ask.
 pub struct Operator {
     pub(super) adapters: BTreeMap<String, Adapter>,
+    /// Those that cannot begin, and why.
+    stopped: BTreeMap<String, String>,
     replica: Option<(Replica, Space)>,
     heard: Heard,
     config: watch::Sender<Config>,
@@ -200,11 +210,12 @@ impl std::fmt::Debug for Operator {
 impl Operator {
     pub(super) fn new(
         adapters: BTreeMap<String, Adapter>,
+        stopped: BTreeMap<String, String>,
         replica: Option<(Replica, Space)>,
         heard: Heard,
         config: watch::Sender<Config>,
     ) -> Self {
-        Self { adapters, replica, heard, config }
+        Self { adapters, stopped, replica, heard, config }
     }
 
     /// How the replica stands towards its relay.
@@ -239,6 +250,11 @@ impl Operator {
                 for adapter in self.adapters.values() {
                     all.push(self.status(adapter).await?);
                 }
+                let stopped = self.stopped.iter();
+                all.extend(stopped.map(|(name, why)| {
+                    let link = self.link();
+                    json!({ "adapter": name, "state": "stopped", "stopped": why, "link": link })
+                }));
                 Ok(Value::Array(all))
             }
             Ask::DeadLetters { adapter } => {
@@ -409,6 +425,9 @@ impl Operator {
     }
 
     fn adapter(&self, name: &str) -> Result<&Adapter, OperateError> {
+        if let Some(why) = self.stopped.get(name) {
+            return Err(OperateError::Stopped { adapter: name.to_owned(), why: why.clone() });
+        }
         let known = || self.adapters.keys().cloned().collect();
         self.adapters
             .get(name)

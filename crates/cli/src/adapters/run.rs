@@ -115,7 +115,7 @@ impl Ready {
     async fn open(opened: &Opened, relay: &str) -> Result<Self> {
         let (config, data) = (&opened.config.replica, opened.data());
         // First of all: who has the outboxes is the one who runs.
-        let adapters = Adapters::open(&opened.config, &opened.folder)?;
+        let adapters = Adapters::open(&opened.config, &opened.folder)?.any()?;
         let metrics = match config.metrics {
             Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
                 format!(
@@ -129,7 +129,7 @@ impl Ready {
         let space = replica.space(config.space.as_str())?;
         let host = Arc::new(Host::new(replica));
         host.connect(relay, &space).await?;
-        let names = opened.config.adapters.keys().cloned().collect();
+        let names = adapters.names();
         Ok(Self { adapters, host, space, data, metrics, names, relay: relay.to_owned() })
     }
 

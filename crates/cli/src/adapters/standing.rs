@@ -58,6 +58,11 @@ fn of_one(adapter: &Value) -> Vec<String> {
         "paused" => {
             lines.push(format!("{name} is paused; `rejoin adapters resume {name}` goes on"))
         }
+        "stopped" => lines.push(format!(
+            "{name} is stopped, as it cannot begin: {}; the others go on. Correct it, and run the \
+             adapters again",
+            text(adapter, "stopped")
+        )),
         "changed" => lines.push(format!(
             "{name} makes no rows: its mapping in the file is not the one that was applied; \
              `rejoin adapters plan {name}` shows what would change, `apply {name}` makes it so"

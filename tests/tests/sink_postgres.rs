@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rejoin_adapters::delivery::{Action, Delivery, Record};
-use rejoin_adapters::sink::postgres::{Options, Postgres};
-use rejoin_adapters::sink::{Fault, FaultClass, Held, Sink};
+use rejoin_adapters::mapping::{Mapping, parse};
+use rejoin_adapters::sink::postgres::{Options, Postgres, ddl};
+use rejoin_adapters::sink::{Fault, FaultClass, Held, Sink, inspect};
 use rejoin_tests::delivery::{delivery, put};
 use rejoin_tests::services::postgres::{PASSWORD, PostgresServer};
 use serde_json::{Value, json};
@@ -399,4 +400,99 @@ async fn rows_are_read_back_in_the_order_of_their_keys_as_they_would_be_written(
         }
         assert_eq!(found["at"], "2026-11-20T10:00:00+00:00");
     }
+}
+
+/// An adapter that fills tables as a user of few rights, `reports`.
+fn mapping(server: &PostgresServer, folder: &Path) -> Mapping {
+    std::fs::write(folder.join("password"), PASSWORD).unwrap();
+    let text = format!(
+        r#"
+        [replica]
+        data = "d"
+        space = "main"
+        [adapter.reports]
+        collection = "jobs"
+        [adapter.reports.sink]
+        kind = "postgres"
+        url = "postgresql://reports@127.0.0.1:{}/postgres"
+        password = "file:{}"
+        [[adapter.reports.record]]
+        name = "visits"
+        key = "{{key}}"
+        [adapter.reports.record.fields]
+        town = {{ from = "town" }}
+        parts = {{ from = "parts", type = "integer" }}
+        price = {{ from = "price", type = "number" }}
+        at = {{ from = "at", type = "time" }}
+        tags = {{ from = "tags", type = "json" }}
+        phone = {{ from = "phone", mask = "last4" }}
+        state = {{ from = "state", map = {{ open = 1, done = 2 }} }}
+        "#,
+        server.port(),
+        folder.join("password").display()
+    );
+    parse(&text).config.unwrap().adapters.remove("reports").unwrap()
+}
+
+#[tokio::test]
+async fn what_the_script_makes_takes_the_rows_of_a_user_with_no_other_rights() {
+    let company = Company::new().await;
+    let folder = company.folder.path();
+    let mapping = mapping(&company.server, folder);
+    let role = format!("CREATE ROLE reports LOGIN PASSWORD '{PASSWORD}'");
+    company.client.batch_execute(&role).await.unwrap();
+    let script = ddl(&mapping, None).unwrap();
+    company.client.batch_execute(&script).await.unwrap();
+    company.client.batch_execute(&script).await.unwrap();
+    let found = inspect(&mapping, folder, false).await;
+    assert!(found.iter().all(|found| !found.is_wrong), "{found:?}");
+
+    let sink = rejoin_adapters::sink::open(&mapping.sink, folder).unwrap();
+    let row = json!({
+        "town": "Ulm", "parts": 3, "price": 12.5, "at": "2026-08-20T16:00:00Z", "tags": ["a"],
+        "phone": "***1234", "state": 2,
+    });
+    let visit = |seq, action| [delivery("visits", "V-1", seq, action)];
+    assert_eq!(sink.apply(&visit(1, put(row))).await, [Ok(())]);
+    let told = "SELECT concat_ws(' ', key, town, parts, price, extract(epoch FROM at)::bigint, tags, \
+                phone, state) FROM visits";
+    assert_eq!(company.text(told).await, "V-1 Ulm 3 12.5 1787241600 [\"a\"] ***1234 2");
+    assert_eq!(sink.scan("visits", None, 9).await.unwrap().unwrap().len(), 1);
+    assert_eq!(sink.apply(&visit(2, Action::Delete)).await, [Ok(())]);
+}
+
+#[tokio::test]
+async fn a_look_at_the_database_lists_all_that_is_wrong_and_changes_nothing() {
+    let company = Company::new().await;
+    let folder = company.folder.path();
+    let mapping = mapping(&company.server, folder);
+    let wrong = async || {
+        let found = inspect(&mapping, folder, false).await;
+        let wrong = found.into_iter().filter(|found| found.is_wrong);
+        wrong.map(|found| found.what).collect::<Vec<_>>()
+    };
+    let nobody = wrong().await;
+    assert!(nobody.len() == 1 && nobody[0].contains("`password`"), "{nobody:?}");
+
+    let made = format!(
+        "CREATE ROLE reports LOGIN PASSWORD '{PASSWORD}'; \
+         CREATE TABLE visits (key text, twon text, parts boolean, price numeric, at integer, \
+         tags jsonb, phone text, state integer, office text NOT NULL)"
+    );
+    company.client.batch_execute(&made).await.unwrap();
+    let all = wrong().await;
+    for what in [
+        "no table rejoin_deliveries",
+        "may not SELECT, INSERT, UPDATE, DELETE visits",
+        "visits.key is not unique",
+        "visits has no column town; did you mean \"twon\"?",
+        "visits.parts is boolean",
+        "visits.at is integer",
+        "visits.office may not be NULL",
+    ] {
+        assert!(all.iter().any(|found| found.contains(what)), "{what} is missing in {all:#?}");
+    }
+    assert_eq!(all.len(), 7, "{all:#?}");
+    let tables = "SELECT count(*)::text FROM pg_tables WHERE tablename = 'rejoin_deliveries'";
+    assert_eq!(company.text(tables).await, "0");
 }

@@ -16,6 +16,7 @@ mod listener;
 pub mod mapping;
 pub mod outbox;
 pub mod projection;
+pub mod reference;
 pub mod run;
 pub mod secret;
 pub mod sink;

@@ -24,7 +24,12 @@
 
 mod check;
 mod file;
+mod init;
+mod known;
+mod nearest;
+pub(crate) mod options;
 mod template;
+mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -36,8 +41,12 @@ use rejoin::{CollectionName, Path, SpaceName, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use check::{check, check_zone};
+pub use check::{check, check_known, check_zone};
 pub use file::{Parsed, parse};
+pub use init::{adapter_section, replica_section};
+pub use known::{Known, Shape};
+pub(crate) use nearest::meant;
+pub use nearest::nearest;
 pub(crate) use template::Filling;
 pub use template::{Part, Template};
 

@@ -327,7 +327,7 @@ fn rfc3339<T: TimeZone<Offset: std::fmt::Display>>(time: chrono::DateTime<T>) ->
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 impl OutsideKind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::String => "a text",
             Self::Integer => "a whole number",

@@ -1,12 +1,15 @@
 //! The targets, and what they answer.
 
 pub mod amqp;
+mod found;
 pub mod icalendar;
 pub mod jsonl;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod kafka_options;
 mod kept;
 pub mod nats;
+pub(crate) mod options;
 pub mod postgres;
 mod route;
 pub mod server_sent_events;
@@ -24,6 +27,7 @@ use thiserror::Error;
 use crate::delivery::{Delivery, Record, Row};
 use crate::mapping::Mapping;
 use crate::secret::SecretError;
+pub use found::{Found, inspect};
 
 /// A target that deliveries are handed to.
 ///
@@ -38,6 +42,12 @@ pub trait Sink: Send + Sync {
 
     /// Hands over deliveries, each of another document, and answers for each in the same order.
     fn apply<'a>(&'a self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Vec<Result<(), Fault>>>;
+
+    /// Looks at the target: whether it would take what a mapping makes, and all that is in the way.
+    /// Nothing is changed there; with `send`, one event may be sent that is marked as a test.
+    fn check<'a>(&'a self, _mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
+        async { Vec::new() }.boxed()
+    }
 
     /// A page of what the target holds of one kind of row, in the order of the keys, after a key.
     /// Nothing if the target cannot be read.
@@ -202,6 +212,36 @@ pub fn check(mapping: &Mapping) -> Result<(), SinkError> {
     Ok(())
 }
 
+/// All that can be said against a sink without asking its target, and what it lacks here. Relative files
+/// are in `folder`; none is made.
+pub fn faults(mapping: &Mapping, folder: &Path) -> Vec<SinkError> {
+    if let Err(error) = check(mapping) {
+        return vec![error];
+    }
+    let (kind, rest) = parts(&mapping.sink);
+    let timeout = rest.get("timeout_s").and_then(toml::Value::as_integer);
+    let is_odd = timeout.is_some_and(|timeout_s| !(1..=TIMEOUT_S_MAX).contains(&timeout_s));
+    let odd = || {
+        let what = format!("timeout_s is from 1 to {TIMEOUT_S_MAX}");
+        SinkError::Setup { what }
+    };
+    let mut faults: Vec<_> = is_odd.then(odd).into_iter().collect();
+    faults.extend(match kind {
+        "icalendar" => {
+            rest.try_into().map_err(SinkError::from).and_then(|it| icalendar::check(&it)).err()
+        }
+        "server_sent_events" => {
+            let options = rest.try_into().map_err(SinkError::from);
+            options.and_then(|it| server_sent_events::check(&it)).err()
+        }
+        // It has nothing but a folder.
+        "jsonl" => None,
+        // These neither make a file nor connect before there is something to deliver.
+        _ => open(&mapping.sink, folder).err(),
+    });
+    faults
+}
+
 /// The kind, and the other options.
 fn parts(options: &toml::Table) -> (&str, toml::Table) {
     let kind = options.get("kind").and_then(toml::Value::as_str).unwrap_or_default();
@@ -233,6 +273,21 @@ pub fn open(options: &toml::Table, folder: &Path) -> Result<Arc<dyn Sink>, SinkE
         _ => Err(SinkError::Kind { kind: kind.to_owned() }),
     }
 }
+
+/// What is wrong with the options of a sink, whatever the mapping.
+#[cfg(test)]
+pub(crate) fn options_fault(sink: &toml::Table) -> String {
+    let text = "[replica]\ndata = 'd'\nspace = 'main'\n[adapter.a]\ncollection = 'jobs'\n\
+                sink = { kind = 'jsonl' }\n[[adapter.a.record]]\nname = 'jobs'\nkey = '{key}'\n\
+                fields = { a = { from = 'a' } }";
+    let mut config = crate::mapping::parse(text).config.expect("a mapping");
+    let mut mapping = config.adapters.remove("a").expect("the mapping");
+    mapping.sink = sink.clone();
+    check(&mapping).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+/// Seconds that a target may have to answer.
+const TIMEOUT_S_MAX: i64 = 600;
 
 #[cfg(all(test, not(feature = "kafka")))]
 mod tests {

@@ -1,6 +1,9 @@
 //! `rejoin adapters`: carrying documents to other systems.
 
+mod begin;
+mod check;
 mod compare;
+mod known;
 mod lint;
 mod run;
 mod standing;
@@ -16,18 +19,31 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use rejoin::Replica;
 use rejoin_adapters::control::{self, ControlError};
-use rejoin_adapters::mapping::{Config, parse};
+use rejoin_adapters::mapping::{Config, Mapping, nearest, parse};
 use rejoin_adapters::run::{Adapters, Ask};
 use serde_json::Value;
 
-use crate::arguments::{AdaptersArguments, AdaptersCommand};
+use crate::arguments::{AdaptersArguments, AdaptersCommand, PlaceArguments};
 use crate::output::Output;
 pub(crate) use run::beside;
 
-pub(crate) async fn run(arguments: &AdaptersArguments, output: Output) -> Result<ExitCode> {
+pub(crate) async fn run(
+    arguments: &AdaptersArguments,
+    place: &PlaceArguments,
+    output: Output,
+) -> Result<ExitCode> {
     let path = &arguments.config;
     let ask = match &arguments.command {
-        AdaptersCommand::Lint(options) => return lint::lint(path, options, output),
+        AdaptersCommand::Init(options) => {
+            begin::init(path, options, place, output).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        AdaptersCommand::Ddl(options) => {
+            begin::ddl(path, options, place, output).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        AdaptersCommand::Check(options) => return check::check(path, options, output).await,
+        AdaptersCommand::Lint(options) => return lint::lint(path, options, place, output).await,
         AdaptersCommand::Run => {
             run::run(&Opened::read(path, output)?, output).await?;
             return Ok(ExitCode::SUCCESS);
@@ -125,6 +141,18 @@ impl Opened {
         };
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Self { config, folder })
+    }
+
+    /// The adapter of this name.
+    fn mapping(&self, name: &str) -> Result<&Mapping> {
+        let adapters = &self.config.adapters;
+        adapters.get(name).with_context(|| {
+            let known = adapters.keys().map(String::as_str);
+            let meant = nearest(name, known.clone());
+            let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+            let known = known.collect::<Vec<_>>().join(", ");
+            format!("there is no adapter {name}; the file has {known}{meant}")
+        })
     }
 
     fn data(&self) -> PathBuf {

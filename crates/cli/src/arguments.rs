@@ -1,6 +1,6 @@
 //! The command line as it is typed.
 
-mod adapters;
+pub(crate) mod adapters;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -551,7 +551,9 @@ impl Arguments {
             Command::Import(arguments) => return import::run(place, arguments, output).await,
             Command::Schema(command) => return schema::run(place, command, output).await,
             Command::Doctor(arguments) => return inspect::doctor(place, arguments, output),
-            Command::Adapters(arguments) => return crate::adapters::run(arguments, output).await,
+            Command::Adapters(arguments) => {
+                return crate::adapters::run(arguments, &self.place, output).await;
+            }
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,
             Command::Relay(arguments) => relay::run(arguments, output).await,
             Command::Sync(arguments) => sync::run(place, arguments, output).await,

@@ -3,7 +3,7 @@
 use rejoin::Path;
 use rejoin::schema::{Rule, Schema};
 
-use super::{From, Mapping, OutsideKind, Part, RecordMapping, Source, zone_of};
+use super::{From, Known, Mapping, OutsideKind, Part, RecordMapping, Source, meant, zone_of};
 
 /// What is doubtful about the times of a mapping: people's clocks hardly show UTC. `schema` is that of its
 /// collection, if it is known.
@@ -73,6 +73,57 @@ pub fn check(mapping: &Mapping, schema: &Schema) -> Vec<String> {
                 doubts.push(format!(
                     "{name}.{outside}: the schema of {collection} does not name {path}"
                 ));
+            }
+        }
+    }
+    doubts
+}
+
+/// What is doubtful about a mapping, given what is known of the documents: a collection that has none,
+/// and fields that no document has.
+pub fn check_known(mapping: &Mapping, known: &Known) -> Vec<String> {
+    let collection = mapping.collection.as_str();
+    let names = known.names();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    if !names.contains(collection) {
+        let nearest = meant(collection, names.iter().copied());
+        let names: Vec<_> = names.into_iter().collect();
+        return vec![format!(
+            "there is no document of {collection} here{nearest}; there are documents of {}",
+            names.join(", ")
+        )];
+    }
+    if mapping.source == Source::Reviews {
+        return Vec::new();
+    }
+    let fields = || known.fields.get(collection).into_iter().flatten().map(|(name, _)| &**name);
+    let mut doubts = Vec::new();
+    let mut doubt = |place: String, path: &Path| {
+        if known.has(collection, path) == Some(false) {
+            let first = match path.segments().first() {
+                Some(rejoin::Segment::Key(first)) => first.as_str(),
+                _ => "",
+            };
+            let nearest = meant(first, fields());
+            doubts.push(format!("{place}: no document of {collection} here has {path}{nearest}"));
+        }
+    };
+    for record in &mapping.records {
+        let name = &record.name;
+        record.each.iter().for_each(|each| doubt(format!("{name}.each"), each));
+        let is_whole = record.each.is_none();
+        for part in record.key.parts() {
+            if let Part::Field(path) = part
+                && is_whole
+            {
+                doubt(format!("{name}.key"), path);
+            }
+        }
+        for (outside, field) in &record.fields {
+            if let From::Path { path, in_item: false } = &field.from {
+                doubt(format!("{name}.{outside}"), path);
             }
         }
     }

@@ -9,13 +9,15 @@ use std::time::Duration;
 use rejoin::number::exact_number;
 use rejoin::schema::{Finding, Severity};
 use rejoin::{CollectionName, Path, SpaceName};
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::unknown::take_unknown;
 use super::{
     Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
     Part, RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template, zone_of,
@@ -28,6 +30,8 @@ use crate::secret::SecretRef;
 pub struct Parsed {
     /// What it configures; nothing if there are errors.
     pub config: Option<Config>,
+    /// The adapters that can be read, also if there are errors: more may be said of them.
+    pub adapters: BTreeMap<String, Mapping>,
     /// What is wrong, in the order it stands in the file.
     pub findings: Vec<Finding>,
 }
@@ -35,45 +39,92 @@ pub struct Parsed {
 /// Reads the text of a configuration.
 pub fn parse(text: &str) -> Parsed {
     let mut faults = Vec::new();
-    if let Ok(table) = DeTable::parse(text) {
-        table.get_ref().values().for_each(|value| inexact(value, &mut faults));
-    }
-    let file: FileForm = match toml::from_str(text) {
-        Ok(file) => file,
-        // It says of numbers that are too large not which.
-        Err(_) if !faults.is_empty() => {
-            return Parsed { config: None, findings: errors(text, faults) };
-        }
+    let mut file = match DeTable::parse(text) {
+        Ok(file) => file.into_inner(),
         Err(error) => {
             let at = error.span().unwrap_or_default().start;
-            let finding = finding(text, at, Severity::Error, error.message().to_owned());
-            return Parsed { config: None, findings: vec![finding] };
+            faults.push((at, error.message().to_owned()));
+            let findings = errors(text, faults);
+            return Parsed { config: None, adapters: BTreeMap::new(), findings };
         }
     };
+    file.values().for_each(|value| inexact(value, &mut faults));
+    // Whoever reads such a number says again that it is wrong, and not which.
+    let is_exact = faults.is_empty();
+    take_unknown(&mut file, &mut faults);
+    let replica = file.remove("replica").map(|table| {
+        let at = table.span().start;
+        let form = ReplicaForm::deserialize(ValueDeserializer::from(table));
+        form.map_err(|error| faults.push(unread(&error, at, "[replica]"))).ok()
+    });
+    if replica.is_none() {
+        let what = "nothing says which documents are followed; write [replica] with `data`, `relay` and `space`";
+        faults.push((0, what.to_owned()));
+    }
+    let replica = replica.flatten().and_then(|form| of_replica(form, &mut faults));
     let mut adapters = BTreeMap::new();
-    for (name, form) in file.adapter {
-        let at = form.span().start;
+    let forms = match file.remove("adapter").map(Spanned::into_inner) {
+        Some(DeValue::Table(forms)) => forms,
+        _ => DeTable::new(),
+    };
+    let is_empty = forms.is_empty();
+    for (name, form) in forms {
+        let (at, name) = (name.span().start, name.into_inner().into_owned());
         if name.is_empty() || !name.chars().all(is_plain) {
             let what = format!("{name:?} cannot name an adapter; use letters, digits, - and _");
             faults.push((at, what));
         }
-        if let Some(mapping) = mapping(form.into_inner(), at, &mut faults) {
-            adapters.insert(name, mapping);
+        match AdapterForm::deserialize(ValueDeserializer::from(form)) {
+            Ok(form) => {
+                adapters.extend(mapping(form, at, &mut faults).map(|mapping| (name, mapping)));
+            }
+            Err(error) if is_exact => {
+                faults.push(unread(&error, at, &format!("adapter {name}")));
+            }
+            Err(_) => {}
         }
     }
-    if adapters.is_empty() && faults.is_empty() {
+    if is_empty && faults.is_empty() {
         faults.push((0, "no adapter is described; write [adapter.NAME]".to_owned()));
     }
-    let ReplicaForm { data, relay, space, metrics } = file.replica;
-    let space = SpaceName::new(space.into_inner()).map_err(|error| error.to_string());
-    let space = space.map_err(|what| faults.push((0, what)));
     let is_sound = faults.is_empty();
     let findings = errors(text, faults);
-    let config = space
-        .ok()
-        .filter(|_| is_sound)
-        .map(|space| Config { replica: ReplicaConfig { data, relay, space, metrics }, adapters });
-    Parsed { config, findings }
+    let config = replica.filter(|_| is_sound);
+    let config = config.map(|replica| Config { replica, adapters: adapters.clone() });
+    Parsed { config, adapters, findings }
+}
+
+/// Where a table is not as it should be, and why.
+fn unread(error: &toml::de::Error, at: usize, table: &str) -> (usize, String) {
+    match error.span().filter(|span| span.start > 0) {
+        Some(span) => (span.start, error.message().to_owned()),
+        None => (at, format!("{table}: {}", error.message())),
+    }
+}
+
+fn of_replica(form: ReplicaForm, faults: &mut Faults) -> Option<ReplicaConfig> {
+    let ReplicaForm { data, relay, space, metrics } = form;
+    let space_at = space.span().start;
+    if let Some(relay) = &relay {
+        let at = relay.span().start;
+        faults.extend(relay_fault(relay.get_ref()).map(|what| (at, what)));
+    }
+    let space = SpaceName::new(space.into_inner());
+    let space = space.map_err(|error| faults.push((space_at, error.to_string()))).ok()?;
+    Some(ReplicaConfig { data, relay: relay.map(Spanned::into_inner), space, metrics })
+}
+
+/// Why nothing can connect to such a relay.
+fn relay_fault(relay: &str) -> Option<String> {
+    let url = Url::parse(relay).ok();
+    match url.as_ref().map(Url::scheme) {
+        Some("ws") if url.as_ref().is_some_and(Url::has_host) => None,
+        Some("wss") => Some(format!(
+            "{relay} asks for TLS, which there is not yet; forward a port of this machine with \
+             `ssh -N -L 4455:127.0.0.1:4455 HOST`, and write ws://127.0.0.1:4455"
+        )),
+        _ => Some(format!("{relay:?} is not the address of a relay; write ws://HOST:PORT")),
+    }
 }
 
 fn errors(text: &str, faults: Faults) -> Vec<Finding> {
@@ -177,6 +228,19 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
             ),
         ));
     }
+    let is_zero = |span: &Option<Span>| span.as_ref().is_some_and(|span| span.0.is_zero());
+    for (name, span) in [
+        ("late_after", &form.late_after),
+        ("ttl", &form.ttl),
+        ("retry.disable_after", &form.retry.disable_after),
+    ] {
+        if is_zero(span) {
+            faults.push((at, format!("{name} is no time at all; write 5min, 24h or 14d")));
+        }
+    }
+    if form.concurrency.is_some_and(|number| !(1..=CONCURRENCY_MAX).contains(&number)) {
+        faults.push((at, format!("concurrency is from 1 to {CONCURRENCY_MAX}")));
+    }
     if form.rate == Some(0) || form.waiting_max == Some(0) {
         faults.push((at, "`rate` and `waiting_max` are at least 1".to_owned()));
     }
@@ -220,6 +284,9 @@ fn class(form: &AdapterForm, _at: usize) -> Result<Class, String> {
                 false => Err("soon is from 1 s to 5 min; class = \"later\" is for more".to_owned()),
             }
         }
+        (ClassForm::Later, Some(every), None) if every < Duration::from_secs(1) => {
+            Err("every is at least 1 s; class = \"now\" is for less".to_owned())
+        }
         (ClassForm::Later, Some(every), None) => Ok(Class::Every(every)),
         (ClassForm::Later, None, Some(cron)) => by_cron(cron),
         (ClassForm::Later, None, None) => {
@@ -230,9 +297,13 @@ fn class(form: &AdapterForm, _at: usize) -> Result<Class, String> {
 }
 
 fn by_cron(pattern: &str) -> Result<Class, String> {
-    croner::Cron::from_str(pattern)
-        .map(|cron| Class::Later(Box::new(cron)))
-        .map_err(|error| format!("{pattern:?} is no cron pattern: {error}; try \"0 2 * * *\""))
+    let cron = croner::Cron::from_str(pattern)
+        .map_err(|error| format!("{pattern:?} is no cron pattern: {error}; try \"0 2 * * *\""))?;
+    let now = chrono::DateTime::from_timestamp_millis(now_ms().cast_signed()).unwrap_or_default();
+    match cron.find_next_occurrence(&now, false) {
+        Ok(_) => Ok(Class::Later(Box::new(cron))),
+        Err(_) => Err(format!("{pattern:?} never comes; try \"0 2 * * *\"")),
+    }
 }
 
 /// How long a target may have to wait for its turn.
@@ -340,17 +411,9 @@ fn version(form: &AdapterForm) -> String {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileForm {
-    replica: ReplicaForm,
-    #[serde(default)]
-    adapter: BTreeMap<String, Spanned<AdapterForm>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ReplicaForm {
     data: PathBuf,
-    relay: Option<String>,
+    relay: Option<Spanned<String>>,
     space: Spanned<String>,
     metrics: Option<SocketAddr>,
 }
@@ -466,6 +529,7 @@ impl RecordForm {
 }
 
 /// A time as people write it: `30s`, `5min`, `14d`.
+#[derive(Clone, Copy)]
 struct Span(Duration);
 
 impl<'de> Deserialize<'de> for Span {

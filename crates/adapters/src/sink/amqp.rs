@@ -19,6 +19,8 @@
 //! In the routing key, `{name}` and `{key}` of the record are one word each: letters, digits, `-`
 //! and `_` stand for themselves, other bytes as `%` and two hexadecimal digits.
 
+mod check;
+
 use std::collections::BTreeSet;
 use std::net::Shutdown;
 use std::path::{Path, PathBuf};
@@ -41,9 +43,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::route::{BATCH, Route, check_address, timeout_s, word};
-use super::{Fault, Held, Sink, SinkError, tls};
+use super::route::{BATCH, Route, TIMEOUT_S, check_address, timeout_s, word};
+use super::{Fault, Found, Held, Sink, SinkError, tls};
 use crate::delivery::Delivery;
+use crate::mapping::Mapping;
+use crate::reference::Opt;
 use crate::secret::SecretRef;
 
 /// How an [`Amqp`] is set up.
@@ -70,6 +74,37 @@ pub struct Options {
     #[serde(default = "timeout_s")]
     pub timeout_s: u64,
 }
+
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required(
+        "url",
+        "address",
+        "\"amqp://127.0.0.1:5672\"",
+        "the server and the virtual host, `amqp://HOST:PORT/VHOST`, or `amqps` if nothing may go unencrypted",
+    ),
+    Opt::required("user", "text", "\"rejoin\"", "who to sign in as"),
+    Opt::required("password", "secret", "\"env:RABBIT_PASSWORD\"", "the password of `user`"),
+    Opt::with_default(
+        "exchange",
+        "text",
+        "\"\"",
+        "the exchange; without one, messages go to the queue that the routing key names",
+    ),
+    Opt::with_default(
+        "routing_key",
+        "template",
+        "\"rejoin.{name}\"",
+        "the routing key, with `{name}` and `{key}` of the record",
+    ),
+    Opt::optional(
+        "root_certificate",
+        "path",
+        "\"root.pem\"",
+        "a certificate, PEM, of whoever vouches for the server besides the well-known ones",
+    ),
+    TIMEOUT_S,
+];
 
 fn routing_key() -> String {
     "rejoin.{name}".to_owned()
@@ -146,6 +181,7 @@ impl Amqp {
         }
         let exchange = ShortString::try_new(options.exchange)
             .map_err(|_| wrong(format!("the name of the exchange is {TOO_LONG}")))?;
+        let routing_key = Route::parse(&options.routing_key)?;
         options.password.resolve()?;
         let tls = tls::client(options.root_certificate.map(|it| folder.join(it)));
         Ok(Self {
@@ -153,7 +189,7 @@ impl Amqp {
             user: options.user,
             password: options.password,
             exchange,
-            routing_key: Route::parse(&options.routing_key)?,
+            routing_key,
             timeout: Duration::from_secs(options.timeout_s.max(1)),
             tls: tls?.into(),
             line: Mutex::default(),
@@ -361,6 +397,10 @@ impl Sink for Amqp {
 
     fn apply<'a>(&'a self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Vec<Result<(), Fault>>> {
         self.apply_all(deliveries).boxed()
+    }
+
+    fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
+        self.look(mapping).boxed()
     }
 
     fn scan<'a>(

@@ -37,6 +37,7 @@ use super::kept::{self, File};
 use super::{Address, Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
 use crate::listener::Listener;
+use crate::reference::Opt;
 use crate::run::now_ms;
 use crate::secret::SecretRef;
 use event::Appointment;
@@ -68,18 +69,88 @@ pub struct Options {
     pub tentative: Vec<String>,
     /// What subscribers see before the name of whose calendar it is.
     pub name: Option<String>,
-    /// The time zone that times are given in, as `Europe/Berlin`; UTC if that is not said.
+    /// The time zone that times are given in, as `Europe/Berlin`; UTC if that is not said. Times
+    /// without a zone are read by it too, unless the schema names one.
     pub timezone: Option<Tz>,
 }
+
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required("folder", "path", "\"calendars\"", "the folder the appointments are kept in"),
+    Opt::required(
+        "listen",
+        "address",
+        "\"127.0.0.1:4480\"",
+        "where calendars are served over HTTP; a reverse proxy before it does TLS",
+    ),
+    Opt::required(
+        "secret",
+        "secret",
+        "\"env:CALENDAR_SECRET\"",
+        "what the secret part of addresses is made with, at least 24 characters; another makes other addresses",
+    ),
+    Opt::with_default(
+        "feed",
+        "text",
+        "\"technician\"",
+        "the field that says in whose calendar a row is: a name, or a list of names",
+    ),
+    Opt::with_default(
+        "fields.start",
+        "text",
+        "\"start\"",
+        "the field with its start: a time, or a date for a whole day",
+    ),
+    Opt::with_default(
+        "fields.end",
+        "text",
+        "\"end\"",
+        "the field with its end; a date is the last day",
+    ),
+    Opt::with_default("fields.summary", "text", "\"summary\"", "the field with what it is called"),
+    Opt::with_default(
+        "fields.description",
+        "text",
+        "\"description\"",
+        "the field with what else there is to say",
+    ),
+    Opt::with_default("fields.location", "text", "\"location\"", "the field with where it is"),
+    Opt::with_default("fields.status", "text", "\"status\"", "the field with its state"),
+    Opt::with_default(
+        "cancelled",
+        "list of texts",
+        "[\"cancelled\"]",
+        "the states in which it does not take place",
+    ),
+    Opt::with_default(
+        "tentative",
+        "list of texts",
+        "[\"tentative\"]",
+        "the states in which it is not certain yet",
+    ),
+    Opt::optional(
+        "name",
+        "text",
+        "\"Visits\"",
+        "what subscribers see before the name of whose calendar it is",
+    ),
+    Opt::optional(
+        "timezone",
+        "text",
+        "\"Europe/Madrid\"",
+        "the zone that times are given in, and by which those without one are read unless the schema names another; UTC unless it is said",
+    ),
+];
 
 /// The fields that an appointment is made of, by their outside names. A row need not have any of
 /// them; without a start it is in no calendar.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fields {
-    /// When it begins: a time as RFC 3339 spells it, or milliseconds since 1970.
+    /// When it begins: a time as RFC 3339 spells it, which may lack the zone, a date for a whole day, or
+    /// milliseconds since 1970.
     pub start: String,
-    /// When it ends, in the same way.
+    /// When it ends, in the same way; a date is the last day.
     pub end: String,
     /// What it is called.
     pub summary: String,
@@ -141,18 +212,8 @@ impl Icalendar {
     /// # Errors
     /// The secret is missing or too short, or the folder cannot be used.
     pub fn open(options: Options, folder: &Path) -> Result<Self, SinkError> {
-        let secret = options.secret.resolve()?;
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(SinkError::Setup {
-                what: format!(
-                    "the secret at {:?} can be guessed; it has at least {SECRET_BYTES_MIN} \
-                     characters",
-                    options.secret
-                ),
-            });
-        }
         Ok(Self {
-            key: Key(secret.into()),
+            key: secret(&options)?,
             file: File::open(folder.join(&options.folder), store::make)?,
             listener: Listener::new(options.listen),
             options: Arc::new(options),
@@ -239,6 +300,24 @@ impl Sink for Icalendar {
         }
         .boxed()
     }
+}
+
+/// Whether calendars can be served by these options.
+pub(super) fn check(options: &Options) -> Result<(), SinkError> {
+    secret(options).map(drop)
+}
+
+fn secret(options: &Options) -> Result<Key, SinkError> {
+    let secret = options.secret.resolve()?;
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(SinkError::Setup {
+            what: format!(
+                "the secret at {:?} can be guessed; it has at least {SECRET_BYTES_MIN} characters",
+                options.secret
+            ),
+        });
+    }
+    Ok(Key(secret.into()))
 }
 
 /// Where a calendar is: `/calendars/TOKEN/FEED.ics`. Every calendar has a token of its own, which

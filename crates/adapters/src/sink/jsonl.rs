@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Fault, Held, Sink, SinkError};
 use crate::delivery::{Delivery, Record};
+use crate::reference::Opt;
 
 /// How a [`Jsonl`] is set up.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +25,12 @@ pub struct Options {
     #[serde(default = "bytes_max")]
     pub bytes_max: u64,
 }
+
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required("folder", "path", "\"out\"", "the folder the files are in"),
+    Opt::with_default("bytes_max", "number", "67108864", "bytes after which another file is begun"),
+];
 
 fn bytes_max() -> u64 {
     64 << 20

@@ -18,6 +18,8 @@
 //! characters become `_`. Connections are neither encrypted nor signed in: librdkafka does that
 //! with OpenSSL, which is not part of this program.
 
+mod check;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -32,8 +34,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::route::{BATCH, Route, timeout_s};
-use super::{Fault, Held, Sink, SinkError};
-use crate::delivery::{Action, Delivery};
+use super::{Fault, Found, Held, Sink, SinkError};
+use crate::delivery::{Action, Delivery, Record};
+use crate::mapping::Mapping;
 
 /// How a [`Kafka`] is set up.
 #[derive(Debug, Clone, Deserialize)]
@@ -210,6 +213,10 @@ impl Sink for Kafka {
         self.apply_all(deliveries).boxed()
     }
 
+    fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
+        self.look(mapping).boxed()
+    }
+
     fn scan<'a>(
         &'a self,
         _: &'a str,
@@ -222,7 +229,11 @@ impl Sink for Kafka {
 }
 
 fn topic_of(topic: &Route, delivery: &Delivery) -> String {
-    topic.fill(&delivery.record, |text| {
+    topic_name(topic, &delivery.record)
+}
+
+fn topic_name(topic: &Route, record: &Record) -> String {
+    topic.fill(record, |text| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '_'].contains(&c);
         text.chars().map(|c| if is_plain(c) { c } else { '_' }).collect()
     })

@@ -17,6 +17,8 @@
 //! In the subject, `{name}` and `{key}` of the record are one word each: letters, digits, `-` and
 //! `_` stand for themselves, other bytes as `%` and two hexadecimal digits.
 
+mod check;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +33,11 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::route::{BATCH, Route, check_address, timeout_s, word};
-use super::{Fault, Held, Sink, SinkError, tls};
+use super::route::{BATCH, Route, TIMEOUT_S, check_address, timeout_s, word};
+use super::{Fault, Found, Held, Sink, SinkError, tls};
 use crate::delivery::Delivery;
+use crate::mapping::Mapping;
+use crate::reference::Opt;
 use crate::secret::{SecretError, SecretRef};
 
 /// How a [`Nats`] is set up.
@@ -57,6 +61,32 @@ pub struct Options {
     #[serde(default = "timeout_s")]
     pub timeout_s: u64,
 }
+
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required(
+        "url",
+        "address",
+        "\"nats://127.0.0.1:4222\"",
+        "the server, or `tls://HOST:PORT` if nothing may go unencrypted",
+    ),
+    Opt::with_default(
+        "subject",
+        "template",
+        "\"rejoin.{name}\"",
+        "the subject, with `{name}` and `{key}` of the record",
+    ),
+    Opt::optional("user", "text", "\"rejoin\"", "who to sign in as"),
+    Opt::optional("password", "secret", "\"env:NATS_PASSWORD\"", "the password of `user`"),
+    Opt::optional("token", "secret", "\"env:NATS_TOKEN\"", "what to sign in with instead of those"),
+    Opt::optional(
+        "root_certificate",
+        "path",
+        "\"root.pem\"",
+        "a certificate, PEM, of whoever vouches for the server besides the well-known ones",
+    ),
+    TIMEOUT_S,
+];
 
 fn subject() -> String {
     "rejoin.{name}".to_owned()
@@ -105,6 +135,7 @@ impl Nats {
         let wrong = |what: String| SinkError::Setup { what };
         check_address(&options.url, ["nats", "tls"])?;
         let server = options.url.parse().map_err(|error| wrong(format!("the url: {error}")))?;
+        let subject = Route::parse(&options.subject)?;
         let sign_in = match (options.user, options.password, options.token) {
             (None, None, None) => SignIn::Nobody,
             (Some(user), Some(password), None) => SignIn::User { user, password },
@@ -117,7 +148,7 @@ impl Nats {
         Ok(Self {
             server,
             sign_in,
-            subject: Route::parse(&options.subject)?,
+            subject,
             timeout: Duration::from_secs(options.timeout_s.max(1)),
             tls: tls::client(options.root_certificate.map(|it| folder.join(it)))?,
             line: Mutex::default(),
@@ -297,6 +328,10 @@ impl Sink for Nats {
 
     fn apply<'a>(&'a self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Vec<Result<(), Fault>>> {
         self.apply_all(deliveries).boxed()
+    }
+
+    fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
+        self.look(mapping).boxed()
     }
 
     fn scan<'a>(

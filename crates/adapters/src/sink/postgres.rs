@@ -20,7 +20,9 @@
 //! delivery each row came from, so a delivery that is handed over again changes nothing, and an
 //! older one never undoes a newer.
 
+mod check;
 mod columns;
+mod ddl;
 mod fault;
 mod fit;
 mod session;
@@ -41,11 +43,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Fault, Held, Sink, SinkError, tls};
+use super::{Fault, Found, Held, Sink, SinkError, tls};
 use crate::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
-use crate::mapping::Deletes;
+use crate::mapping::{Deletes, Mapping};
+use crate::reference::Opt;
 use crate::secret::SecretRef;
 use columns::Columns;
+pub use ddl::ddl;
 use fault::{fault, is_for_all};
 use fit::fitted;
 use session::{Session, quoted};
@@ -73,6 +77,37 @@ pub struct Options {
     /// A certificate, PEM, of whoever vouches for the server besides the well-known ones.
     pub root_certificate: Option<PathBuf>,
 }
+
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required(
+        "url",
+        "address",
+        "\"postgresql://rejoin@127.0.0.1:5432/postgres\"",
+        "`postgresql://USER@HOST:PORT/DATABASE`; encrypted unless the host is this machine or `?sslmode=` says otherwise",
+    ),
+    Opt::optional("password", "secret", "\"env:POSTGRES_PASSWORD\"", "the user's password"),
+    Opt::with_default("schema", "text", "\"public\"", "the schema that the tables are in"),
+    Opt::with_default(
+        "key_column",
+        "text",
+        "\"key\"",
+        "the column with each row's key, which is unique",
+    ),
+    Opt::optional(
+        "deleted_column",
+        "text",
+        "\"deleted_at\"",
+        "the column with the time when a row was found gone, for `deletes = \"mark\"`",
+    ),
+    Opt::with_default("timeout_s", "number", "20", "seconds a statement may take"),
+    Opt::optional(
+        "root_certificate",
+        "path",
+        "\"root.pem\"",
+        "a certificate, PEM, of whoever vouches for the server besides the well-known ones",
+    ),
+];
 
 fn schema() -> String {
     "public".to_owned()
@@ -309,6 +344,10 @@ impl Sink for Postgres {
 
     fn apply<'a>(&'a self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Vec<Result<(), Fault>>> {
         self.write_all(deliveries).boxed()
+    }
+
+    fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
+        self.look(mapping).boxed()
     }
 
     fn scan<'a>(

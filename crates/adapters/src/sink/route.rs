@@ -4,6 +4,7 @@ use reqwest::Url;
 
 use super::SinkError;
 use crate::delivery::Record;
+use crate::reference::Opt;
 
 /// A text with places to fill in for every delivery: `{name}` and `{key}` of its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,10 @@ pub(super) fn check_address(url: &str, schemes: [&str; 2]) -> Result<(), SinkErr
 pub(super) fn timeout_s() -> u64 {
     20
 }
+
+/// The option for that.
+pub(super) const TIMEOUT_S: Opt =
+    Opt::with_default("timeout_s", "number", "20", "seconds the servers have to take deliveries");
 
 /// Deliveries that are handed over before the first is confirmed.
 pub(super) const BATCH: usize = 64;

@@ -36,6 +36,7 @@ use super::kept::{self, File};
 use super::{Address, Fault, Held, Sink, SinkError};
 use crate::delivery::Delivery;
 use crate::listener::{Close, Listener};
+use crate::reference::Opt;
 use crate::run::now_ms;
 use crate::secret::SecretRef;
 use tell::{Ended, Reader};
@@ -60,6 +61,46 @@ pub struct Options {
     #[serde(default = "timeout_s")]
     pub timeout_s: u64,
 }
+
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required(
+        "folder",
+        "path",
+        "\"events\"",
+        "the folder the rows and the last events are kept in",
+    ),
+    Opt::required(
+        "listen",
+        "address",
+        "\"127.0.0.1:4481\"",
+        "where events are served over HTTP; a reverse proxy before it does TLS",
+    ),
+    Opt::optional(
+        "token",
+        "secret",
+        "\"env:EVENTS_TOKEN\"",
+        "what readers show as `Authorization: Bearer TOKEN`, at least 24 characters; without it only this machine is served",
+    ),
+    Opt::optional(
+        "allow_origin",
+        "text",
+        "\"https://pages.example\"",
+        "the site whose pages may read",
+    ),
+    Opt::with_default(
+        "log_max",
+        "number",
+        "10000",
+        "events that are kept for readers who come back",
+    ),
+    Opt::with_default(
+        "timeout_s",
+        "number",
+        "30",
+        "seconds after which a reader that takes nothing is disconnected",
+    ),
+];
 
 fn log_max() -> u64 {
     10_000
@@ -148,6 +189,11 @@ impl Sink for ServerSentEvents {
             Router::new().route("/events", get(events).options(preflight)).with_state(shared);
         self.listener.serve(router).boxed()
     }
+}
+
+/// Whether events can be served by these options.
+pub(super) fn check(options: &Options) -> Result<(), SinkError> {
+    Gate::new(options).map(drop)
 }
 
 /// Who may read.

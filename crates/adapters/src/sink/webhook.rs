@@ -3,6 +3,7 @@
 
 mod address;
 mod answer;
+mod check;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -22,8 +23,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Fault, Held, Sink, SinkError, tls};
+use super::{Fault, Found, Held, Sink, SinkError, tls};
 use crate::delivery::{Action, Delivery};
+use crate::mapping::Mapping;
+use crate::reference::Opt;
 use crate::secret::SecretRef;
 use address::{Guarded, NotPublic, is_public};
 
@@ -48,6 +51,36 @@ pub struct Options {
     pub error_field: Option<String>,
 }
 
+/// The options, for people.
+pub(super) const OPTIONS: &[Opt] = &[
+    Opt::required("url", "address", "\"https://crm.example/hooks/jobs\"", "where requests go"),
+    Opt::required(
+        "secrets",
+        "list of secrets",
+        "[\"env:WEBHOOK_SECRET\"]",
+        "what they are signed with, `whsec_` and at least 24 bytes in base64; with several, the receiver may take any",
+    ),
+    Opt::with_default("timeout_s", "number", "20", "seconds a target has to answer"),
+    Opt::with_default(
+        "allow_hosts",
+        "list of texts",
+        "[]",
+        "hosts that may have addresses which are not public",
+    ),
+    Opt::optional(
+        "root_certificate",
+        "path",
+        "\"root.pem\"",
+        "a certificate, PEM, of whoever vouches for the server besides the well-known ones",
+    ),
+    Opt::optional(
+        "error_field",
+        "text",
+        "\"error\"",
+        "the field of an answer in JSON that says an error although the status does not",
+    ),
+];
+
 fn timeout_s() -> u64 {
     20
 }
@@ -59,6 +92,8 @@ pub struct Webhook {
     url: Url,
     keys: Vec<Key>,
     error_field: Option<String>,
+    /// Hosts that may have addresses which are not public.
+    allowed: BTreeSet<String>,
     /// The address that stands in the URL itself, if it must not be used.
     not_public: Option<NotPublic>,
 }
@@ -101,7 +136,7 @@ impl Webhook {
             .redirect(Policy::none())
             .no_proxy()
             .timeout(Duration::from_secs(options.timeout_s.max(1)))
-            .dns_resolver(Arc::new(Guarded { allowed: options.allow_hosts }))
+            .dns_resolver(Arc::new(Guarded { allowed: options.allow_hosts.clone() }))
             .tls_backend_preconfigured(tls::client(
                 options.root_certificate.map(|it| folder.join(it)),
             )?);
@@ -109,7 +144,8 @@ impl Webhook {
             client = client.https_only(true);
         }
         let client = client.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { client, url, keys, error_field: options.error_field, not_public })
+        let (error_field, allowed) = (options.error_field, options.allow_hosts);
+        Ok(Self { client, url, keys, error_field, allowed, not_public })
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<(), Fault> {
@@ -155,6 +191,10 @@ impl Sink for Webhook {
             outcomes
         }
         .boxed()
+    }
+
+    fn check<'a>(&'a self, _: &'a Mapping, send: bool) -> BoxFuture<'a, Vec<Found>> {
+        self.look(send).boxed()
     }
 
     fn scan<'a>(

@@ -1,23 +1,32 @@
 //! `rejoin adapters lint`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rejoin::DocumentId;
 use rejoin::schema::{Schemas, Severity};
-use rejoin_adapters::mapping::{Config, check, check_zone, parse};
+use rejoin_adapters::mapping::{
+    Config, Known, Mapping, ReplicaConfig, check, check_known, check_zone, parse,
+};
 use rejoin_adapters::projection::{Source, project};
-use rejoin_adapters::sink;
+use rejoin_adapters::sink::{self, SinkError};
 use serde_json::{Value, json};
 
-use crate::arguments::LintArguments;
+use super::known::known;
+use crate::arguments::{LintArguments, PlaceArguments};
 use crate::local::DELETED;
 use crate::output::{Output, count};
 
-pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Result<ExitCode> {
+pub(super) async fn lint(
+    path: &Path,
+    options: &LintArguments,
+    place: &PlaceArguments,
+    output: Output,
+) -> Result<ExitCode> {
     let name = path.display().to_string();
     let text = super::read(path)?;
     let parsed = parse(&text);
@@ -32,23 +41,43 @@ pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Resu
         .collect();
     let mut lines: Vec<String> =
         parsed.findings.iter().map(|finding| format!("{name}:{finding}")).collect();
+    let mut say = |severity: &str, adapter: &str, message: String| {
+        said.push(json!({ "severity": severity, "adapter": adapter, "message": message }));
+        lines.push(format!("{name}: {severity}: {adapter}: {message}"));
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (adapter, mapping) in &parsed.adapters {
+        for fault in sink::faults(mapping, folder) {
+            let severity = match fault {
+                // Where it is written and where it runs may be two machines.
+                SinkError::Secret(_) => "warning",
+                _ => "error",
+            };
+            errors += usize::from(severity == "error");
+            say(severity, adapter, fault.to_string());
+        }
+        let salt = mapping.salt.as_ref().map(|salt| salt.resolve());
+        if let Some(Err(missing)) = salt {
+            say("warning", adapter, missing.to_string());
+        }
+    }
+    let (mut known, in_replica) = known(path, Some(&parsed), place, output).await?;
+    let given = options.schema.as_deref().map(schemas).transpose()?;
+    if let Some(given) = &given {
+        given.iter().for_each(|(of, schema)| known.take_schema(of.as_str(), schema));
+    }
+    let schemas = given.or_else(|| Some(in_replica).filter(|schemas| !schemas.is_empty()));
+    for (adapter, doubt) in doubts(&parsed.adapters, schemas.as_ref(), &known) {
+        say("warning", &adapter, doubt);
+    }
+    if let Some(replica) = parsed.config.as_ref().map(|config| &config.replica) {
+        doubts_of_addresses(replica)
+            .into_iter()
+            .for_each(|doubt| say("warning", "[replica]", doubt));
+    }
     let mut rows = Vec::new();
-    if let Some(config) = &parsed.config {
-        for (adapter, mapping) in &config.adapters {
-            if let Err(error) = sink::check(mapping) {
-                errors += 1;
-                said.push(json!({ "severity": "error", "adapter": adapter, "message": error.to_string() }));
-                lines.push(format!("{name}: error: {adapter}: {error}"));
-            }
-        }
-        let schemas = options.schema.as_deref().map(schemas).transpose()?;
-        for (adapter, doubt) in doubts(config, schemas.as_ref()) {
-            said.push(json!({ "severity": "warning", "adapter": adapter, "message": doubt }));
-            lines.push(format!("{name}: warning: {adapter}: {doubt}"));
-        }
-        if let Some(sample) = &options.sample {
-            rows = sampled(config, sample, schemas.as_ref())?;
-        }
+    if let (Some(config), Some(sample)) = (&parsed.config, &options.sample) {
+        rows = sampled(config, sample, schemas.as_ref())?;
     }
     lines.extend(rows.iter().map(Value::to_string));
     let json = json!({ "findings": said, "rows": rows });
@@ -71,26 +100,56 @@ pub(super) fn lint(path: &Path, options: &LintArguments, output: Output) -> Resu
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn schemas(path: &Path) -> Result<Schemas> {
+pub(super) fn schemas(path: &Path) -> Result<Schemas> {
     let text =
         fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(rejoin::schema::parse(&text).schemas)
 }
 
-/// What the schema does not bear out.
-fn doubts(config: &Config, schemas: Option<&Schemas>) -> Vec<(String, String)> {
-    let of = |(name, mapping): (&String, _)| {
-        let mapping: &rejoin_adapters::mapping::Mapping = mapping;
+/// What the schema and the documents here do not bear out.
+fn doubts(
+    adapters: &BTreeMap<String, Mapping>,
+    schemas: Option<&Schemas>,
+    known: &Known,
+) -> Vec<(String, String)> {
+    let of = |(name, mapping): (&String, &Mapping)| {
         let schema = schemas.and_then(|schemas| schemas.get(&mapping.collection));
         let mut doubts = match (schemas, schema) {
             (_, Some(schema)) => check(mapping, schema),
             (Some(_), None) => vec![format!("the schema does not describe {}", mapping.collection)],
             (None, None) => Vec::new(),
         };
+        let of_documents = check_known(mapping, known);
+        doubts.extend(of_documents);
         doubts.extend(check_zone(mapping, schema));
         doubts.into_iter().map(|doubt| (name.clone(), doubt)).collect::<Vec<_>>()
     };
-    config.adapters.iter().flat_map(of).collect()
+    adapters.iter().flat_map(of).collect()
+}
+
+/// What others could see, or not reach: there is no sign-in yet.
+fn doubts_of_addresses(replica: &ReplicaConfig) -> Vec<String> {
+    let host = replica.relay.as_deref().and_then(|relay| relay.strip_prefix("ws://"));
+    let host = host.map(|rest| rest.split('/').next().unwrap_or_default());
+    let host = host.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
+    let is_here = |host: &str| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    };
+    let away = host.filter(|host| !is_here(host)).map(|host| {
+        format!(
+            "relays listen on loopback addresses only, and {host} is none; forward a port with \
+             `ssh -N -L 4455:127.0.0.1:4455 {host}`, and write ws://127.0.0.1:4455"
+        )
+    });
+    let metrics = replica.metrics.filter(|address| !address.ip().is_loopback()).map(|address| {
+        format!(
+            "metrics at {address} are for everybody who reaches it, and deliveries are not told there; \
+             127.0.0.1:{} is for this machine",
+            address.port()
+        )
+    });
+    away.into_iter().chain(metrics).collect()
 }
 
 /// The rows that a document becomes.

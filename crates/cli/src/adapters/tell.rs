@@ -42,7 +42,11 @@ pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) ->
         AdaptersCommand::Reconcile(options) => compare::reconciled(answer, options),
         AdaptersCommand::Feeds(_) => feeds(answer).into(),
         AdaptersCommand::Origin(_) => compare::origin(answer),
-        AdaptersCommand::Run | AdaptersCommand::Lint(_) => return Ok(()),
+        AdaptersCommand::Run
+        | AdaptersCommand::Lint(_)
+        | AdaptersCommand::Init(_)
+        | AdaptersCommand::Ddl(_)
+        | AdaptersCommand::Check(_) => return Ok(()),
     };
     output.line(text)
 }

@@ -15,6 +15,7 @@ pub(crate) struct AdaptersArguments {
     /// The file that says which documents go where
     #[arg(
         long,
+        alias = "file",
         value_name = "FILE",
         global = true,
         env = "REJOIN_ADAPTERS",
@@ -27,6 +28,12 @@ pub(crate) struct AdaptersArguments {
 pub(crate) enum AdaptersCommand {
     /// Follow the documents and deliver, until Ctrl-C
     Run,
+    /// Write a section to begin with into the file, of a kind of target; the file is made if there is none
+    Init(InitArguments),
+    /// Print the SQL that makes what an adapter needs in PostgreSQL: tables, columns, keys, rights
+    Ddl(DdlArguments),
+    /// Connect to a target, and list all that is in the way of deliveries; nothing is changed there
+    Check(CheckArguments),
     /// Find what is wrong in the file, each with its line and column
     Lint(LintArguments),
     /// Show how the targets stand, and what they do not have yet
@@ -57,6 +64,39 @@ pub(crate) enum AdaptersCommand {
     Feeds(OneArguments),
     /// Show which document and whose changes a row at a target comes from
     Origin(OriginArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// The kind: postgres, webhook, nats, amqp, kafka, icalendar, server_sent_events or jsonl
+    pub(crate) kind: String,
+    /// The adapter's name; the kind unless it is said
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Whose documents it carries; unless it is said, those of which there are most here
+    #[arg(long, value_name = "COLLECTION")]
+    pub(crate) collection: Option<String>,
+    /// A schema file that tells of collections and fields, beside the replica's documents
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DdlArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+    /// A schema file that tells of types, in the place of the replica's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The adapter; all of them unless it is said
+    pub(crate) adapter: Option<String>,
+    /// Send a webhook one signed event, of the type rejoin.check.put
+    #[arg(long)]
+    pub(crate) send: bool,
 }
 
 #[derive(Debug, Args)]

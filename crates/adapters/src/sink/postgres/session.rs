@@ -61,7 +61,7 @@ impl Session {
         let asked = "SELECT to_regclass($1::text)::text";
         let found = self.client.query_one(asked, &[&self.noted]).await?;
         if found.try_get::<_, Option<&str>>(0)?.is_none() {
-            self.client.batch_execute(&in_table(TABLE, &self.noted)).await?;
+            self.client.batch_execute(&make_table(&self.noted)).await?;
         }
         Ok(())
     }
@@ -199,9 +199,15 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// One transaction. Whoever else makes it at the same time waits, or both would fail.
-const TABLE: &str = "\
-SELECT pg_advisory_xact_lock(hashtext('rejoin_deliveries'));
-CREATE TABLE IF NOT EXISTS rejoin_deliveries (
+fn make_table(noted: &str) -> String {
+    format!(
+        "SELECT pg_advisory_xact_lock(hashtext('rejoin_deliveries')); \
+         CREATE TABLE IF NOT EXISTS {noted} ({TABLE_COLUMNS})"
+    )
+}
+
+/// The columns of the table that notes deliveries.
+pub(super) const TABLE_COLUMNS: &str = "
     adapter     text        NOT NULL,
     document    text        NOT NULL,
     name        text        NOT NULL,
@@ -214,7 +220,7 @@ CREATE TABLE IF NOT EXISTS rejoin_deliveries (
     correlation text        NOT NULL,
     at          timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (adapter, document, name, record)
-)";
+";
 
 const NOTE: &str = "\
 INSERT INTO rejoin_deliveries AS known

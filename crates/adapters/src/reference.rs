@@ -1,0 +1,196 @@
+//! What may be written in the file, told once: the documentation and the sections that
+//! `rejoin adapters init` writes are made from it.
+
+use crate::mapping::options as of_mapping;
+use crate::sink::options as of_sinks;
+
+/// An option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opt {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// What kind of value it takes.
+    pub kind: &'static str,
+    /// What it is unless somebody says it.
+    pub unless_said: Unless,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// A value, in TOML, as a section for beginners has it.
+    pub example: &'static str,
+}
+
+/// What an option is unless somebody says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unless {
+    /// It has to be said.
+    Required,
+    /// Nothing.
+    Nothing,
+    /// This, in TOML.
+    Default(&'static str),
+}
+
+impl Opt {
+    /// One that has to be said.
+    pub(crate) const fn required(
+        name: &'static str,
+        kind: &'static str,
+        example: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Self { name, kind, unless_said: Unless::Required, meaning, example }
+    }
+
+    /// One without which there is nothing of what it is for.
+    pub(crate) const fn optional(
+        name: &'static str,
+        kind: &'static str,
+        example: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Self { name, kind, unless_said: Unless::Nothing, meaning, example }
+    }
+
+    /// One with a default.
+    pub(crate) const fn with_default(
+        name: &'static str,
+        kind: &'static str,
+        default: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Self { name, kind, unless_said: Unless::Default(default), meaning, example: default }
+    }
+}
+
+/// The options of a table of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The table, as it is headed in the file.
+    pub table: &'static str,
+    /// What the table is for.
+    pub about: &'static str,
+    /// Its options, in the order people need them.
+    pub options: &'static [Opt],
+}
+
+/// A kind of sink, for those who choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindOfSink {
+    /// What `kind` says.
+    pub kind: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// What the name of a record is to it.
+    pub name_is: &'static str,
+    /// Its options, but for `kind`.
+    pub options: &'static [Opt],
+}
+
+/// The kind of sink of this name.
+pub fn kind_of_sink(kind: &str) -> Option<&'static KindOfSink> {
+    of_sinks::KINDS.iter().find(|known| known.kind == kind)
+}
+
+/// All options, as a page of the documentation.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for Options { table, about, options } in of_mapping::TABLES {
+        page += &format!("\n## `{table}`\n\n{about}\n\n{}", table_of(options));
+    }
+    page += SINKS;
+    for KindOfSink { kind, about, name_is, options } in of_sinks::KINDS {
+        page += &format!(
+            "\n## `kind = \"{kind}\"`\n\n{about} A record's `name` is {name_is}.\n\n{}",
+            table_of(options)
+        );
+    }
+    page
+}
+
+fn table_of(options: &[Opt]) -> String {
+    let mut table = "| option | type | default | meaning |\n|---|---|---|---|\n".to_owned();
+    for Opt { name, kind, unless_said, meaning, .. } in options {
+        let default = match unless_said {
+            Unless::Required => "required".to_owned(),
+            Unless::Nothing => String::new(),
+            Unless::Default(default) => format!("`{default}`"),
+        };
+        table += &format!("| `{name}` | {kind} | {default} | {meaning} |\n");
+    }
+    table
+}
+
+const HEAD: &str = "\
+# Options of adapters
+
+Everything that may stand in `adapters.toml`, made from the program's own list of options: a test compares this page with
+it. `rejoin adapters init KIND` writes a section with the options that a kind needs, and the others as comments;
+`rejoin adapters lint` finds what is wrong in a file, and `rejoin adapters check NAME` what is wrong at a target.
+
+A *secret* is `env:NAME` of a variable or `file:PATH` of a file, and never the secret itself. A *duration* is written
+`30s`, `5min`, `24h` or `14d`. Relative paths begin where the file is.
+";
+
+const SINKS: &str = "
+# Kinds of sinks
+
+A sink is the table `[adapter.NAME.sink]`, or `sink = { kind = .. }` below `[adapter.NAME]`.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that a table takes, as whoever reads it says when there is another.
+    fn accepted(error: &str) -> Vec<String> {
+        let (_, names) = error.split_once("expected").unwrap_or_default();
+        names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    fn named(options: &[Opt]) -> Vec<String> {
+        options.iter().map(|option| option.name.to_owned()).collect()
+    }
+
+    #[track_caller]
+    fn same(mut one: Vec<String>, mut other: Vec<String>, what: &str) {
+        one.sort();
+        other.sort();
+        assert_eq!(one, other, "{what}");
+    }
+
+    #[test]
+    fn the_list_of_a_sink_is_what_the_sink_takes() {
+        for kind in of_sinks::KINDS.iter().filter(|kind| crate::sink::KINDS.contains(&kind.kind)) {
+            let wrong = format!("kind = '{}'\nno_such_option = 1", kind.kind);
+            let said = crate::sink::options_fault(&wrong.parse().unwrap());
+            let own = kind.options.iter().filter(|option| !option.name.contains('.'));
+            let own = own.map(|option| option.name.to_owned()).collect();
+            // The fields of an appointment are told as options of their own.
+            let mut accepted = accepted(&said);
+            accepted.retain(|name| kind.kind != "icalendar" || name != "fields");
+            same(own, accepted, kind.kind);
+        }
+    }
+
+    #[test]
+    fn the_list_of_a_table_is_what_the_table_takes() {
+        let tables = [
+            ("[replica]", "[replica]\nno_such_option = 1"),
+            ("[adapter.NAME]", "[adapter.a]\nno_such_option = 1"),
+            ("[adapter.NAME.retry]", "[adapter.a]\nretry = { no_such_option = 1 }"),
+            ("[[adapter.NAME.record]]", "[[adapter.a.record]]\nno_such_option = 1"),
+            (
+                "[adapter.NAME.record.fields]",
+                "[[adapter.a.record]]\nfields = { a = { no_such_option = 1 } }",
+            ),
+        ];
+        for Options { table, options, .. } in of_mapping::TABLES {
+            let (_, text) = tables.iter().find(|(known, _)| known == table).unwrap();
+            let said = crate::mapping::parse(text).findings.remove(0).message;
+            let mut accepted = accepted(&said);
+            // What has a table of its own is told there.
+            accepted.retain(|name| !["sink", "retry", "record", "fields"].contains(&&**name));
+            same(named(options), accepted, table);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What is known of documents when somebody writes a mapping.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rejoin::Replica;
+use rejoin::schema::Schemas;
+use rejoin_adapters::mapping::{Known, Parsed};
+
+use super::REPLICA;
+use crate::arguments::PlaceArguments;
+use crate::output::Output;
+
+/// What the replica that the command line names holds, or else the one that the adapters of a file
+/// follow, and the schemas of that. Nothing is known where there is none, or somebody else has it open.
+pub(super) async fn known(
+    path: &Path,
+    parsed: Option<&Parsed>,
+    place: &PlaceArguments,
+    output: Output,
+) -> Result<(Known, Schemas)> {
+    let config = parsed.and_then(|parsed| parsed.config.as_ref());
+    let own = config.map(|config| {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        folder.join(&config.replica.data).join(REPLICA)
+    });
+    let space = match (&place.replica, config) {
+        (None, Some(config)) => config.replica.space.as_str(),
+        _ => &place.space,
+    };
+    let Some(file) = place.replica.clone().or(own).filter(|file| file.exists()) else {
+        return Ok((Known::default(), Schemas::default()));
+    };
+    let replica = match Replica::open(&file).await {
+        Ok(replica) => replica,
+        Err(error) => {
+            output.note(&format!("{} is not looked at: {error}", file.display()));
+            return Ok((Known::default(), Schemas::default()));
+        }
+    };
+    let looked = async {
+        let space = replica.space(space)?;
+        Ok((Known::of(&space).await?, space.schemas().await?))
+    };
+    let looked = looked.await;
+    replica.close().await;
+    looked
+}

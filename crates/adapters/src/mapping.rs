@@ -42,6 +42,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use check::{check, check_known, check_zone};
+#[cfg(test)]
+pub(crate) use file::unknown_fault;
 pub use file::{Parsed, parse};
 pub use init::{adapter_section, replica_section};
 pub use known::{Known, Shape};

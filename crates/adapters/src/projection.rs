@@ -287,7 +287,9 @@ fn without_zeros(text: &str) -> String {
     };
     let kept = digits.trim_start_matches('0');
     let is_whole = kept.starts_with(|first: char| first.is_ascii_digit());
-    let kept = if is_whole { kept } else { &digits[digits.len() - kept.len() - 1..] };
+    // A zero before a point, or alone, stays.
+    let from = (digits.len() - kept.len()).saturating_sub(usize::from(!is_whole));
+    let kept = &digits[from..];
     format!("{}{kept}", if sign == "-" { sign } else { "" })
 }
 

@@ -551,9 +551,7 @@ impl Arguments {
             Command::Import(arguments) => return import::run(place, arguments, output).await,
             Command::Schema(command) => return schema::run(place, command, output).await,
             Command::Doctor(arguments) => return inspect::doctor(place, arguments, output),
-            Command::Adapters(arguments) => {
-                return crate::adapters::run(arguments, &self.place, output).await;
-            }
+            Command::Adapters(of) => return crate::adapters::run(of, place, output).await,
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,
             Command::Relay(arguments) => relay::run(arguments, output).await,
             Command::Sync(arguments) => sync::run(place, arguments, output).await,

@@ -542,6 +542,20 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// What whoever reads a table says of an option that it does not have, with those it has.
+#[cfg(test)]
+pub(crate) fn unknown_fault(table: &str) -> String {
+    let text = "no_such_option = 1";
+    let error = match table {
+        "[replica]" => toml::from_str::<ReplicaForm>(text).err(),
+        "[adapter.NAME]" => toml::from_str::<AdapterForm>(text).err(),
+        "[adapter.NAME.retry]" => toml::from_str::<RetryForm>(text).err(),
+        "[[adapter.NAME.record]]" => toml::from_str::<RecordForm>(text).err(),
+        _ => toml::from_str::<FieldForm>(text).err(),
+    };
+    error.map(|error| error.message().to_owned()).unwrap_or_default()
+}
+
 const SOON: Duration = Duration::from_secs(30);
 const SOON_MAX: Duration = Duration::from_mins(5);
 const TTL: Duration = Duration::from_hours(14 * 24);

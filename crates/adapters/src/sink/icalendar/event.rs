@@ -200,8 +200,12 @@ fn in_range(ms: i64) -> Option<u64> {
     u64::try_from(ms).ok().filter(|ms| *ms <= TIME_MS_MAX)
 }
 
+/// What a [`When`] is made of: as time, as days in UTC, and whether it is a whole day. Any number may
+/// stand there.
+type Read = ((i64, i64), (i64, i64), bool);
+
 /// A whole day: as time by the clocks of a zone, in UTC, and that it is one.
-fn day(date: NaiveDate, zone: Option<Tz>) -> Option<((i64, i64), (i64, i64), bool)> {
+fn day(date: NaiveDate, zone: Option<Tz>) -> Option<Read> {
     let (from, until) = (date.and_time(NaiveTime::MIN), date.succ_opt()?.and_time(NaiveTime::MIN));
     let clocks = clocks(zone);
     let as_time = (clocks.moment(from)?, clocks.moment(until)?);

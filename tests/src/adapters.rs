@@ -15,7 +15,7 @@ use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
 use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
 use rejoin_adapters::outbox::{DeadClass, Outbox, OutboxError, Policy, Projected, Wanted};
 use rejoin_adapters::projection::Misfit;
-use rejoin_adapters::sink::{Fault, FaultClass};
+use rejoin_adapters::sink::{Fault, FaultClass, Reach};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
@@ -87,9 +87,25 @@ struct World {
     replayed: BTreeSet<IdempotencyKey>,
     found: BTreeMap<&'static str, u64>,
     print: bool,
-    /// Whether the target takes everything now, or nothing.
+    /// Whether the target takes everything now.
     calm: bool,
-    away: bool,
+    /// What is in the way of everything, or of rows of one kind.
+    away: Away,
+    /// How often each delivery was answered by what may be its own fault.
+    failed: BTreeMap<IdempotencyKey, u32>,
+}
+
+/// What is in the way of deliveries for some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Away {
+    /// Nothing.
+    Not,
+    /// The target answers nothing that helps.
+    Failing,
+    /// It cannot be reached, or lets nobody in.
+    Refusing,
+    /// The table of one kind of row has another name.
+    Renamed,
 }
 
 /// What the outside has seen.
@@ -140,7 +156,8 @@ impl World {
             found: BTreeMap::new(),
             print,
             calm: false,
-            away: false,
+            away: Away::Not,
+            failed: BTreeMap::new(),
         }
     }
 
@@ -240,7 +257,8 @@ impl World {
     fn projected(&self, job: u8) -> Projected {
         let (changes, rows) = &self.jobs[&job];
         let rows = rows.iter().map(|(row, value)| {
-            let record = Record { name: "jobs".to_owned(), key: format!("{job}/{row}") };
+            let name = if *row == 2 { "parts" } else { "jobs" }.to_owned();
+            let record = Record { name, key: format!("{job}/{row}") };
             let row = value.map(|value| Map::from_iter([("value".to_owned(), json!(value))]));
             (record, row.ok_or(Misfit::Twice))
         });
@@ -295,19 +313,28 @@ impl World {
     }
 
     fn outcome(&mut self, delivery: &Delivery) -> Check<Result<(), Fault>> {
-        let fault = |class| {
-            let what = "the target said so".to_owned();
-            Err(Fault { class, what, answer: None })
-        };
+        let fault = |class| Err(Fault { class, ..Fault::transient("the target said so") });
         let outcome = match self.random.below(100) {
             _ if self.calm => Ok(()),
-            _ if self.away => fault(FaultClass::Transient { after: None }),
+            _ if self.away == Away::Failing => fault(FaultClass::Transient { after: None }),
+            _ if self.away == Away::Refusing => fault(FaultClass::Trouble(Reach::Target)),
+            _ if self.away == Away::Renamed => match &*delivery.record.name {
+                "parts" => fault(FaultClass::Trouble(Reach::Kind)),
+                _ => Ok(()),
+            },
             0..25 => fault(FaultClass::Transient { after: None }),
             25..30 => fault(FaultClass::Transient { after: Some(Duration::from_secs(30)) }),
             30..34 => fault(FaultClass::Permanent),
             34..36 => fault(FaultClass::Gone),
+            36..38 => fault(FaultClass::Trouble(Reach::Target)),
+            38..41 => fault(FaultClass::Trouble(Reach::Kind)),
             _ => Ok(()),
         };
+        match &outcome {
+            Err(fault) if fault.is_trouble() => self.count("troubles"),
+            Err(_) => *self.failed.entry(delivery.key.clone()).or_default() += 1,
+            Ok(()) => {}
+        }
         // An answer may be lost on the way although the target took it.
         let takes = outcome.is_ok()
             || matches!(&outcome, Err(Fault { class: FaultClass::Transient { .. }, .. }))
@@ -343,10 +370,18 @@ impl World {
         Ok(())
     }
 
-    /// The target is away for a day, in which people go on.
+    /// The target, or a part of it, is away for a day, in which people go on.
     fn outage(&mut self) -> Check {
         self.count("outages");
-        self.away = true;
+        self.away = *self
+            .random
+            .pick(&[Away::Failing, Away::Refusing, Away::Renamed])
+            .expect("there are some");
+        // What was answered before it began is known.
+        while !self.under_way.is_empty() && self.disk.struck().is_none() {
+            self.answer()?;
+        }
+        let was_disabled = self.is_disabled();
         for _ in 0..24 {
             self.now_ms += 3_600_000;
             self.change();
@@ -357,8 +392,15 @@ impl World {
                 self.crash(Strike::PowerLoss)?;
             }
         }
-        self.away = false;
+        if self.away != Away::Failing && self.is_disabled() && !was_disabled {
+            return Err("it was given up by what no row can help".to_owned());
+        }
+        self.away = Away::Not;
         Ok(())
+    }
+
+    fn is_disabled(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.endpoint().disabled.is_some())
     }
 
     /// Somebody changes what the target holds, behind everybody's back.
@@ -382,9 +424,11 @@ impl World {
 
     /// Compares the target with what it should hold, and repairs it. Returns how much differed.
     fn reconcile(&mut self) -> Check<u64> {
-        let Some(wanted) = self.ask(|outbox| outbox.wanted("jobs", None, usize::MAX))? else {
-            return Ok(0);
-        };
+        let mut wanted = Vec::new();
+        for kind in ["jobs", "parts"] {
+            let some = self.ask(|outbox| outbox.wanted(kind, None, usize::MAX))?;
+            wanted.extend(some.unwrap_or_default());
+        }
         let differs = |wanted: &&Wanted| {
             wanted.row.as_ref() != self.target.rows.get(&wanted.record) && !wanted.is_waiting
         };
@@ -406,6 +450,19 @@ impl World {
         for (number, letter) in self.ask(|outbox| outbox.dead_letters())?.unwrap_or_default() {
             let now_ms = self.now_ms;
             self.count("dead letters");
+            let schedule = self.policy.retry.schedule.len() as u32;
+            let failed = letter.delivery.as_ref().and_then(|it| self.failed.get(&it.key));
+            let is_own = match letter.class {
+                DeadClass::Misfit => true,
+                DeadClass::Permanent => failed.is_some_and(|failed| *failed >= letter.attempts),
+                DeadClass::Exhausted => {
+                    failed.is_some_and(|failed| *failed >= letter.attempts)
+                        && letter.attempts > schedule
+                }
+            };
+            if !is_own {
+                return Err(format!("it is not the row's fault: {letter:?}"));
+            }
             if letter.class != DeadClass::Misfit {
                 self.replayed.extend(letter.delivery.map(|delivery| delivery.key));
                 self.ask(|outbox| outbox.replay(now_ms, number))?;

@@ -16,6 +16,8 @@ pub enum Mood {
     Calm,
     /// 500.
     Failing,
+    /// 401: it knows no such sender, or not any more.
+    Forbidding,
     /// 429, with the wish to be left alone for a second.
     Busy,
     /// It takes what comes, and nobody gets to know: the answer never comes.
@@ -119,13 +121,14 @@ fn answer_all(stream: &TcpStream, state: &Mutex<State>, verifier: &Webhook) -> s
             let mut state = lock(state);
             match state.mood {
                 Mood::Calm | Mood::Silent => state.taken.push(event),
-                Mood::Failing | Mood::Busy => state.refused += 1,
+                Mood::Failing | Mood::Forbidding | Mood::Busy => state.refused += 1,
             }
             state.mood
         };
         let answer = match mood {
             Mood::Calm => "204 No Content\r\n",
             Mood::Failing => "500 Internal Server Error\r\ncontent-length: 0\r\n",
+            Mood::Forbidding => "401 Unauthorized\r\ncontent-length: 0\r\n",
             Mood::Busy => "429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n",
             Mood::Silent => {
                 // Until the sender hangs up.

@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
-use rejoin_adapters::sink::{self, Fault, FaultClass, Sink};
+use rejoin_adapters::sink::{self, Fault, FaultClass, Reach, Sink};
 use rejoin_tests::services::free_port;
 use rejoin_tests::services::rabbitmq::{PASSWORD, RabbitServer, USER};
 use serde_json::{Map, Value, json};
@@ -24,6 +24,8 @@ use tokio::sync::mpsc;
 const DELIVERIES: u32 = 3000;
 
 const AGAIN: FaultClass = FaultClass::Transient { after: None };
+const TROUBLE: FaultClass = FaultClass::Trouble(Reach::Target);
+const OF_KIND: FaultClass = FaultClass::Trouble(Reach::Kind);
 
 fn delivery(number: u32, name: &str, action: Action) -> Delivery {
     let key = IdempotencyKey(format!("key{number}"));
@@ -163,7 +165,7 @@ async fn what_no_queue_takes_is_refused_alone(
                 continue;
             }
             let fault = outcome.unwrap_err();
-            assert_eq!(fault.class, AGAIN, "{fault}");
+            assert_eq!(fault.class, OF_KIND, "{fault}");
             assert!(fault.to_string().contains("\"rejoin.nobody\"; bind one"), "{fault}");
         }
     }
@@ -208,7 +210,7 @@ async fn a_missing_exchange_is_said_and_then_used(
     let sink = opening.open(&format!("{}/%2f", server.url()), "password", more);
     for outcome in sink.apply(&[put(1, "jobs"), put(2, "jobs"), put(3, "jobs")]).await {
         let fault = outcome.unwrap_err();
-        assert_eq!(fault.class, AGAIN, "{fault}");
+        assert_eq!(fault.class, TROUBLE, "{fault}");
         assert!(fault.to_string().contains("no exchange \"board\"; declare it"), "{fault}");
     }
     let options = ExchangeDeclareOptions::default();
@@ -236,7 +238,7 @@ async fn only_who_is_vouched_for_is_told(
 ) {
     let stranger = opening.open(&server.tls_url(), "password", "");
     let fault = apply(&*stranger, put(1, "jobs")).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("certificate"), "{fault}");
     assert_eq!(receiver.ids("rejoin.jobs").await, BTreeMap::new());
     let more = format!("root_certificate = '{}'", server.certificate().display());
@@ -248,12 +250,12 @@ async fn only_who_is_vouched_for_is_told(
 async fn who_may_not_is_told_without_secrets(opening: &Opening, server: &RabbitServer) {
     let sink = opening.open(&server.url(), "wrong", "");
     let fault = apply(&*sink, put(1, "jobs")).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("`password`"), "{fault}");
     assert!(!format!("{fault:?}").contains("battery"), "{fault:?}");
     let nowhere = opening.open(&format!("{}/nowhere", server.url()), "password", "");
     let fault = apply(&*nowhere, put(1, "jobs")).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("nowhere"), "{fault}");
     // A password that is corrected is used without a new start.
     std::fs::write(opening.0.path().join("wrong"), PASSWORD).unwrap();
@@ -290,7 +292,7 @@ async fn what_was_confirmed_outlives_the_server(opening: &Opening, mut server: R
                     }
                 }
                 Err(fault) => {
-                    assert_eq!(fault.class, AGAIN, "{fault}");
+                    assert!(fault.is_trouble() || fault.is_transient(), "{fault}");
                     faults += 1;
                     // Some are told while it is down.
                     if faults == 100 {
@@ -319,7 +321,7 @@ async fn who_does_not_answer_is_tried_again() {
     for _ in 0..2 {
         let begun = Instant::now();
         let fault = apply(&*sink, put(1, "jobs")).await.unwrap_err();
-        assert_eq!(fault.class, AGAIN, "{fault}");
+        assert_eq!(fault.class, TROUBLE, "{fault}");
         assert!(fault.to_string().contains("in time"), "{fault}");
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         // It lets go of what does not answer.
@@ -331,7 +333,7 @@ async fn who_does_not_answer_is_tried_again() {
     }
     let nobody = opening.open(&format!("amqp://127.0.0.1:{}", free_port()), "password", "");
     let fault = apply(&*nobody, put(1, "jobs")).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
 }
 
 #[test]

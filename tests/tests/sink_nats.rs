@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{Config, Stream};
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
-use rejoin_adapters::sink::{self, Fault, FaultClass, Sink};
+use rejoin_adapters::sink::{self, Fault, FaultClass, Reach, Sink};
 use rejoin_tests::services::nats::NatsServer;
 use rejoin_tests::services::{free_port, write_certificate};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 /// Deliveries around the end of a server.
 const DELIVERIES: u32 = 3000;
 
-const AGAIN: FaultClass = FaultClass::Transient { after: None };
+const TROUBLE: FaultClass = FaultClass::Trouble(Reach::Target);
+const OF_KIND: FaultClass = FaultClass::Trouble(Reach::Kind);
 
 fn delivery(number: u32, action: Action) -> Delivery {
     let key = IdempotencyKey(format!("key{number}"));
@@ -123,7 +124,7 @@ async fn a_server_that_is_killed_loses_nothing_and_gets_nothing_twice() {
                     }
                 }
                 Err(fault) => {
-                    assert_eq!(fault.class, AGAIN, "{fault}");
+                    assert!(fault.is_trouble() || fault.is_transient(), "{fault}");
                     faults += 1;
                     // Some are told while it is down.
                     if faults == 100 {
@@ -149,7 +150,7 @@ async fn who_may_not_is_told_without_secrets() {
     let server = NatsServer::start(&["--user", "me", "--pass", "correct-horse"]);
     let user = |password: &str| format!("user = 'me'\npassword = {}", secret(password));
     let fault = apply(&*open(&server.url(), &user("wrong")), put(1)).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("`password`"), "{fault}");
     assert!(!format!("{fault:?}").contains("battery"), "{fault:?}");
     let sink = open(&server.url(), &user("right"));
@@ -184,7 +185,7 @@ async fn what_a_user_may_not_publish_is_said() {
     let password = folder.path().join("password");
     let more = format!("user = 'me'\npassword = 'file:{}'\ntimeout_s = 1", password.display());
     let fault = apply(&*open(&server.url(), &more), put(1)).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("permit"), "{fault}");
 }
 
@@ -198,7 +199,7 @@ async fn only_who_is_vouched_for_is_told() {
     let server = NatsServer::start(&tls);
     let url = server.url().replace("nats://127.0.0.1", "tls://localhost");
     let fault = apply(&*open(&url, ""), put(1)).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("certificate"), "{fault}");
     let sink = open(&url, &format!("root_certificate = '{certificate}'"));
     let fault = apply(&*sink, put(1)).await.unwrap_err();
@@ -207,7 +208,7 @@ async fn only_who_is_vouched_for_is_told() {
     let plain = NatsServer::start(&[]);
     let url = plain.url().replace("nats://127.0.0.1", "tls://localhost");
     let fault = apply(&*open(&url, "timeout_s = 2"), put(1)).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(!fault.to_string().contains("stream"), "{fault}");
 }
 
@@ -216,7 +217,7 @@ async fn without_a_stream_it_is_asked_for_and_then_used() {
     let server = NatsServer::start(&[]);
     let sink = open(&server.url(), "subject = 'rejoin.{name}.{key}'");
     let fault = apply(&*sink, put(1)).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, OF_KIND, "{fault}");
     assert!(fault.to_string().contains("\"rejoin.jobs.*\"; create one"), "{fault}");
     let stream = stream(&server).await;
     assert_eq!(apply(&*sink, put(1)).await, Ok(()));
@@ -243,13 +244,13 @@ async fn who_does_not_answer_is_tried_again() {
     for _ in 0..2 {
         let begun = Instant::now();
         let fault = apply(&*sink, put(1)).await.unwrap_err();
-        assert_eq!(fault.class, AGAIN, "{fault}");
+        assert_eq!(fault.class, TROUBLE, "{fault}");
         assert!(fault.to_string().contains("in time"), "{fault}");
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
     let nobody = open(&format!("nats://127.0.0.1:{}", free_port()), "");
     let fault = apply(&*nobody, put(1)).await.unwrap_err();
-    assert_eq!(fault.class, AGAIN, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rejoin_adapters::delivery::{Action, Delivery, Record};
 use rejoin_adapters::mapping::{Mapping, parse};
 use rejoin_adapters::sink::postgres::{Options, Postgres, ddl};
-use rejoin_adapters::sink::{Fault, FaultClass, Held, Sink, inspect};
+use rejoin_adapters::sink::{Fault, FaultClass, Held, Reach, Sink, inspect};
 use rejoin_tests::delivery::{delivery, put};
 use rejoin_tests::services::postgres::{PASSWORD, PostgresServer};
 use serde_json::{Value, json};
@@ -68,6 +68,14 @@ async fn one(sink: &Postgres, delivery: &Delivery) -> Result<(), Fault> {
 fn is_transient(outcome: &Result<(), Fault>) -> &str {
     match outcome {
         Err(fault) if fault.is_transient() => &fault.what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn is_trouble(outcome: &Result<(), Fault>, reach: Reach) -> &str {
+    match outcome {
+        Err(fault) if fault.class == FaultClass::Trouble(reach) => &fault.what,
         other => panic!("{other:?}"),
     }
 }
@@ -143,6 +151,8 @@ async fn one_bad_row_stops_no_other() {
                 let what = is_permanent(outcome);
                 assert!(what.contains("parts: the value is no whole number"), "{what}");
                 assert!(what.contains("column is integer") && !what.contains("canary"), "{what}");
+                let field = outcome.as_ref().unwrap_err().field.as_deref();
+                assert_eq!(field, Some("parts"), "{what}");
             }
             false => assert_eq!(outcome, &Ok(())),
         }
@@ -228,7 +238,7 @@ async fn what_the_tables_lack_waits_and_the_rest_goes_on() {
     let parts = |seq| delivery("parts", "P-1", seq, put(json!({ "count": 3 })));
     let outcomes = sink.apply(&[town("W-1", 1, "Ulm"), parts(1), town("W-2", 1, "Bonn")]).await;
     assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(()), &Ok(())));
-    assert!(is_transient(&outcomes[1]).contains("create the table"), "{outcomes:?}");
+    assert!(is_trouble(&outcomes[1], Reach::Kind).contains("create the table"), "{outcomes:?}");
 
     company
         .client
@@ -236,10 +246,10 @@ async fn what_the_tables_lack_waits_and_the_rest_goes_on() {
         .await
         .unwrap();
     let missing = one(&sink, &parts(1)).await;
-    assert!(is_transient(&missing).contains("add the column"), "{missing:?}");
+    assert!(is_trouble(&missing, Reach::Kind).contains("add the column"), "{missing:?}");
     company.client.batch_execute("ALTER TABLE parts ADD count text").await.unwrap();
     let loose = one(&sink, &parts(1)).await;
-    assert!(is_transient(&loose).contains("make the key column unique"), "{loose:?}");
+    assert!(is_trouble(&loose, Reach::Kind).contains("make the key column unique"), "{loose:?}");
     company.client.batch_execute("ALTER TABLE parts ADD PRIMARY KEY (key)").await.unwrap();
     one(&sink, &parts(1)).await.unwrap();
 
@@ -247,10 +257,67 @@ async fn what_the_tables_lack_waits_and_the_rest_goes_on() {
     company.client.batch_execute("ALTER TABLE parts ALTER count TYPE int USING 1").await.unwrap();
     one(&sink, &parts(2)).await.unwrap();
     company.client.batch_execute("ALTER TABLE parts RENAME count TO number").await.unwrap();
-    assert!(one(&sink, &parts(3)).await.unwrap_err().is_transient());
+    is_trouble(&one(&sink, &parts(3)).await, Reach::Kind);
     company.client.batch_execute("ALTER TABLE parts RENAME number TO count").await.unwrap();
     one(&sink, &parts(3)).await.unwrap();
     assert_eq!(company.text("SELECT count::text FROM parts").await, "3");
+}
+
+#[tokio::test]
+async fn what_a_table_lacks_is_asked_once_for_all_its_rows() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    one(&sink, &town("W-0", 1, "Ulm")).await.unwrap();
+    let deliveries: Vec<_> = (0..256)
+        .map(|at| match at % 2 {
+            0 => town(&format!("W-{at}"), 2, "Ulm"),
+            _ => delivery("parts", &format!("P-{at}"), 1, put(json!({ "count": at }))),
+        })
+        .collect();
+    let failed = "SELECT sum(xact_rollback)::text FROM pg_stat_database";
+    let flushed = async || {
+        // What a connection did is counted at the latest when it ends.
+        company.client.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+        company.text(failed).await.parse::<u64>().unwrap()
+    };
+    let before = flushed().await;
+    let outcomes = sink.apply(&deliveries).await;
+    for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
+        match &*delivery.record.name {
+            "parts" => assert!(is_trouble(outcome, Reach::Kind).contains("create the table")),
+            _ => assert_eq!(outcome, &Ok(())),
+        }
+    }
+    drop(sink);
+    let ended =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'rejoin-%'";
+    while company.text(ended).await != "0" {
+        tokio::task::yield_now().await;
+    }
+    assert!(flushed().await - before <= 2, "{before} and {}", flushed().await);
+}
+
+#[tokio::test]
+async fn a_row_that_the_table_has_no_place_for_is_compared_alone() {
+    let company = Company::new().await;
+    let held = |key: &str, row: Value| Held {
+        record: Record { name: "jobs".to_owned(), key: key.to_owned() },
+        row: row.as_object().cloned(),
+    };
+    let rows: Vec<_> = (0..9)
+        .map(|at| match at {
+            4 => held("4", json!({ "parts": "many", "at": "2026-11-20T12:00+02:00" })),
+            at => held(&at.to_string(), json!({ "parts": at, "at": "2026-11-20T12:00+02:00" })),
+        })
+        .collect();
+    let converted = company.sink().as_held("jobs", rows.clone()).await.unwrap();
+    for (at, (before, after)) in rows.iter().zip(&converted).enumerate() {
+        let row = after.row.as_ref().unwrap();
+        match at {
+            4 => assert_eq!(before, after),
+            _ => assert_eq!(row["at"], "2026-11-20T10:00:00+00:00"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -300,8 +367,8 @@ async fn a_database_that_is_away_is_asked_again() {
     one(&sink, &town("W-1", 1, "Ulm")).await.unwrap();
     company.server.kill();
     let cut = one(&sink, &town("W-2", 1, "Bonn")).await;
-    is_transient(&cut);
-    is_transient(&one(&sink, &town("W-2", 1, "Bonn")).await);
+    is_trouble(&cut, Reach::Target);
+    is_trouble(&one(&sink, &town("W-2", 1, "Bonn")).await, Reach::Target);
     company.server.restart().await;
     one(&sink, &town("W-2", 1, "Bonn")).await.unwrap();
     company.client = company.server.connect().await;
@@ -323,7 +390,9 @@ async fn a_database_that_hangs_holds_up_nobody_for_long() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgresql://rejoin@{}/postgres", silent.local_addr().unwrap());
     let silent = plain_sink(&company, &url);
-    assert!(is_transient(&one(&silent, &town("W-1", 3, "Kiel")).await).contains("1 s"));
+    assert!(
+        is_trouble(&one(&silent, &town("W-1", 3, "Kiel")).await, Reach::Target).contains("1 s")
+    );
     assert!(began.elapsed() < Duration::from_secs(60), "the test itself hangs");
 }
 
@@ -340,7 +409,7 @@ async fn a_wrong_password_is_said_and_never_shown() {
     let refused =
         sink(company.folder.path(), &company.server.url(), json!({ "password": password }));
     let outcome = one(&refused, &town("W-1", 1, "Ulm")).await;
-    assert!(is_transient(&outcome).contains("see to `password`"), "{outcome:?}");
+    assert!(is_trouble(&outcome, Reach::Target).contains("see to `password`"), "{outcome:?}");
     assert!(!format!("{outcome:?} {refused:?}").contains(secret));
 
     let options = json!({ "url": "postgresql://a:b@127.0.0.1/x" });
@@ -360,7 +429,7 @@ async fn connections_are_encrypted_and_only_with_whom_is_vouched_for() {
     std::fs::write(folder.path().join("root.pem"), &certificate).unwrap();
     let url = format!("postgresql://rejoin@localhost:{}/postgres?sslmode=require", server.port());
     let stranger = sink(folder.path(), &url, json!({}));
-    is_transient(&one(&stranger, &town("W-1", 1, "Ulm")).await);
+    is_trouble(&one(&stranger, &town("W-1", 1, "Ulm")).await, Reach::Target);
     let known = sink(folder.path(), &url, json!({ "root_certificate": "root.pem" }));
     one(&known, &town("W-1", 1, "Ulm")).await.unwrap();
     let sql = "SELECT version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
 use rejoin_adapters::sink::webhook::{Options, Webhook};
-use rejoin_adapters::sink::{Fault, FaultClass, Sink};
+use rejoin_adapters::sink::{Fault, FaultClass, Reach, Sink};
 use rejoin_tests::python;
 use rejoin_tests::services::write_certificate;
 use serde_json::{Map, Value, json};
@@ -129,11 +129,19 @@ async fn apply(webhook: &Webhook) -> Result<(), Fault> {
 }
 
 /// What comes of a receiver that answers so.
+const TROUBLE: FaultClass = FaultClass::Trouble(Reach::Target);
+
 async fn comes_to(answer: Answer) -> Fault {
+    comes_to_by(answer, json!([])).await
+}
+
+/// The same where these statuses are the row's own.
+async fn comes_to_by(answer: Answer, permanent: Value) -> Fault {
     let folder = tempfile::tempdir().unwrap();
     let (port, _received) = receiver(answer).await;
     let mut options = options(folder.path(), &format!("http://127.0.0.1:{port}/hook"));
     options["error_field"] = json!("error");
+    options["permanent"] = permanent;
     apply(&open(&folder, options)).await.expect_err("it is no success")
 }
 
@@ -194,14 +202,20 @@ async fn answers_say_what_to_do() {
         ("503 Service Unavailable", "retry-after: 7\r\n", "", after(7)),
         ("429 Too Many Requests", "retry-after: 120\r\n", "", after(120)),
         ("408 Request Timeout", "", "", at_once),
-        ("404 Not Found", "", "no such hook", FaultClass::Permanent),
+        ("401 Unauthorized", "", "who?", at_once),
+        ("404 Not Found", "", "no such hook", at_once),
+        ("422 Unprocessable Content", "", "not like that", at_once),
         ("410 Gone", "", "", FaultClass::Gone),
         ("200 OK", "", r#"{ "error": "no such customer" }"#, FaultClass::Permanent),
-        ("302 Found", "location: http://10.0.0.1/\r\n", "", FaultClass::Permanent),
+        ("302 Found", "location: http://10.0.0.1/\r\n", "", TROUBLE),
     ] {
         let fault = comes_to(answer(status, headers, body)).await;
         assert_eq!(fault.class, class, "{status}: {fault}");
         assert_eq!(fault.answer.as_deref().unwrap_or_default(), body);
+    }
+    for (status, is_final) in [("422 Unprocessable Content", true), ("401 Unauthorized", false)] {
+        let fault = comes_to_by(answer(status, "", ""), json!([422, 413])).await;
+        assert_eq!(fault.class == FaultClass::Permanent, is_final, "{fault}");
     }
     let date =
         comes_to(answer("429 Too Many", "retry-after: Fri, 01 Jan 2100 00:00:00 GMT\r\n", ""));
@@ -231,11 +245,11 @@ async fn who_does_not_answer_is_tried_again() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let nobody = open(&folder, options(folder.path(), &format!("http://127.0.0.1:{free}/")));
     let fault = apply(&nobody).await.unwrap_err();
-    assert_eq!(fault.class, FaultClass::Transient { after: None }, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     let (port, _received) = receiver_of_anything().await;
     let no_tls = open(&folder, options(folder.path(), &format!("https://127.0.0.1:{port}/")));
     let fault = apply(&no_tls).await.unwrap_err();
-    assert_eq!(fault.class, FaultClass::Transient { after: None }, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
 }
 
 /// Answers any bytes as a server without TLS would.
@@ -291,7 +305,7 @@ async fn only_who_is_vouched_for_gets_anything() {
     };
     let stranger = open(&folder, options("localhost", Value::Null));
     let fault = apply(&stranger).await.unwrap_err();
-    assert_eq!(fault.class, FaultClass::Transient { after: None }, "{fault}");
+    assert_eq!(fault.class, TROUBLE, "{fault}");
     assert!(fault.to_string().contains("certificate"), "{fault}");
     let root = json!("certificate.pem");
     let other_name = open(&folder, options("127.0.0.1", root.clone()));
@@ -309,7 +323,7 @@ async fn nothing_goes_where_it_must_not() {
         let mut options = options(folder.path(), &format!("http://{host}:{port}/"));
         options["allow_hosts"] = json!([]);
         let fault = apply(&open(&folder, options)).await.unwrap_err();
-        assert_eq!(fault.class, FaultClass::Permanent, "{host}: {fault}");
+        assert_eq!(fault.class, TROUBLE, "{host}: {fault}");
         assert!(fault.to_string().contains("allow_hosts"), "{fault}");
     }
     let mut options = options(folder.path(), &format!("http://localhost:{port}/"));

@@ -92,6 +92,16 @@ pub enum Action {
     Delete,
 }
 
+impl Action {
+    /// What the target shall hold; nothing if the row is gone.
+    pub fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Put(row) => Some(row),
+            Self::Mark { .. } | Self::Delete => None,
+        }
+    }
+}
+
 impl Delivery {
     /// As receivers read it.
     pub fn to_json(&self) -> Value {

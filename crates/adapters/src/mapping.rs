@@ -164,11 +164,12 @@ pub enum Deletes {
 /// When to try again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// How long after each failed attempt; after the last the delivery is a dead letter.
+    /// How long after each failed attempt of a row; after the last it is a dead letter if the target took
+    /// something since the row failed first, and else the last wait repeats.
     pub schedule: Vec<Duration>,
     /// The part of a wait that is left to chance, 0 to 1, so that not all come back at once.
     pub jitter: f64,
-    /// The target is given up, with an alarm, after this long of nothing but failures.
+    /// The target is given up, with an alarm, after this long of nothing but answers that are failures.
     pub disable_after: Duration,
 }
 

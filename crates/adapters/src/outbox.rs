@@ -6,20 +6,23 @@
 //! sends them once more at worst, with the same keys.
 //!
 //! Of one document one delivery is under way at a time, in the order they were made; documents do
-//! not wait for each other. While everything fails the target is asked with one delivery now and
-//! then, and all others keep their attempts.
+//! not wait for each other.
+//!
+//! A failure is somebody's: a row's, which makes a dead letter of it; the target's or the
+//! configuration's, which costs no row an attempt and is waited out; or it can be either, and then the
+//! row is tried again by the schedule, and judged at its end only if the target took others meanwhile.
 
 mod attempts;
 mod dead;
 mod enqueue;
+mod failing;
 mod look;
+mod pace;
 mod plan;
 mod repair;
 mod rows;
 mod standing;
 mod tables;
-
-use std::collections::BTreeSet;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -27,17 +30,23 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransacti
 use rejoin::DocumentId;
 use thiserror::Error;
 
-pub use attempts::Attempt;
+pub use attempts::Finished;
+pub use dead::Selection;
 pub use enqueue::{Projected, Queued};
+pub use failing::{Failing, FailingReach};
 pub use look::{Depth, Unsent, Wanted};
+pub use pace::Attempt;
 pub use plan::{Planned, PlannedRow};
 pub use repair::NO_DOCUMENT;
-pub use rows::{Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, Taken, Waiting};
+pub use rows::{
+    Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, TARGET, Taken, Trouble, Waiting,
+};
 pub use standing::{RowState, Standing};
 
 use crate::mapping::{Deletes, Mode, OnPoison, Retry};
+use pace::Pace;
 use tables::{
-    CHECKPOINTS, DEAD, DEAD_NEXT, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
+    CHECKPOINTS, DEAD_NEXT, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
 };
 
 /// What an outbox has to know of its mapping.
@@ -63,19 +72,13 @@ pub struct Outbox {
     database: Database,
     policy: Policy,
     endpoint: Endpoint,
-    /// Documents with a delivery under way.
-    in_flight: BTreeSet<DocumentId>,
-    /// While everything fails: when the target is asked again.
-    probe_ms: u64,
+    pace: Pace,
     rng: SmallRng,
 }
 
 /// What is under way while the file is opened again.
 #[derive(Debug, Clone, Default)]
-pub struct UnderWay {
-    documents: BTreeSet<DocumentId>,
-    probe_ms: u64,
-}
+pub struct UnderWay(Pace);
 
 /// An outbox cannot be used.
 #[derive(Debug, Error)]
@@ -130,7 +133,7 @@ impl Outbox {
             txn.open_table(OUTBOX)?;
             txn.open_table(WHEN)?;
             txn.open_table(DUE)?;
-            txn.open_table(DEAD)?;
+            dead::index(&txn)?;
             txn.open_table(DEAD_NEXT)?;
             txn.open_table(MISFITS)?;
             txn.open_table(WANTS)?;
@@ -143,26 +146,27 @@ impl Outbox {
             database,
             policy,
             endpoint,
-            in_flight: BTreeSet::new(),
-            probe_ms: 0,
+            pace: Pace::default(),
             rng: SmallRng::seed_from_u64(seed),
         };
         if outbox.endpoint.mapping.is_none() {
             let version = Some(outbox.policy.mapping.clone());
             outbox.set_endpoint(|endpoint| endpoint.mapping = version)?;
         }
+        // Whoever starts anew may have mended what was in the way.
+        outbox.retry();
         Ok(outbox)
     }
 
     /// Takes over what is under way from the outbox that had the file open before a commit failed.
     pub fn take_over(&mut self, under_way: UnderWay) {
-        (self.in_flight, self.probe_ms) = (under_way.documents, under_way.probe_ms);
+        self.pace = under_way.0;
     }
 
     /// Closes the file, and keeps in mind what is under way. After a commit failed, nobody knows
     /// whether it is there until the file is opened again.
     pub fn close(self) -> UnderWay {
-        UnderWay { documents: self.in_flight, probe_ms: self.probe_ms }
+        UnderWay(self.pace)
     }
 
     /// What it knows of its mapping.
@@ -199,11 +203,12 @@ impl Outbox {
     /// # Errors
     /// As [`OutboxError`].
     pub fn resume(&mut self) -> Result<(), OutboxError> {
-        self.probe_ms = 0;
         self.set_endpoint(|endpoint| {
-            let Endpoint { generation, mapping, epoch, .. } = std::mem::take(endpoint);
-            *endpoint = Endpoint { generation, mapping, epoch, ..Endpoint::default() };
-        })
+            (endpoint.paused, endpoint.disabled) = (false, None);
+            (endpoint.failures, endpoint.failing_since_ms) = (0, None);
+        })?;
+        self.retry();
+        Ok(())
     }
 
     /// Whether rows are to be made by the mapping that this outbox knows of. A new outbox's are; one
@@ -223,7 +228,9 @@ impl Outbox {
         self.set_endpoint(|endpoint| {
             endpoint.epoch = now_ms.max(endpoint.epoch + 1);
             endpoint.mapping = Some(version.to_owned());
-        })
+        })?;
+        self.retry();
+        Ok(())
     }
 
     /// Forgets rows that are gone, for the target too, and are not to be remembered any longer.

@@ -10,6 +10,7 @@ mod deliver;
 mod deliveries;
 mod follow;
 mod lag;
+mod letters;
 mod link;
 pub mod metrics;
 mod operate;
@@ -33,8 +34,9 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{Instrument, Span, error, info_span};
+use tracing::{Instrument, Span, error, error_span};
 
+pub use letters::Letters;
 pub use operate::{Ask, OperateError, Operator};
 
 use crate::mapping::{Config, Mapping};
@@ -195,7 +197,8 @@ impl Adapters {
         let mut tasks = JoinSet::new();
         for adapter in self.adapters.values() {
             let carried = Carried::new(space, &adapter.mapping)?;
-            let span = info_span!("adapter", name = %adapter.name, space = %space.name());
+            // Whatever is logged carries the name, also where only errors are wanted.
+            let span = error_span!("adapter", name = %adapter.name, space = %space.name());
             let with = |work: Work| {
                 let (adapter, carried, stop) = (adapter.clone(), carried.clone(), stop.clone());
                 kept_up(stop.clone(), span.clone(), move || {

@@ -1,6 +1,6 @@
 //! What an outbox promises, case by case; the simulation has the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use redb::Database;
@@ -8,8 +8,10 @@ use redb::backends::InMemoryBackend;
 use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, Record, Row};
 use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
-use rejoin_adapters::outbox::{DeadClass, Outbox, OutboxError, Policy, Projected};
-use rejoin_adapters::sink::{Fault, FaultClass};
+use rejoin_adapters::outbox::{
+    Attempt, DeadClass, FailingReach, Finished, Outbox, OutboxError, Policy, Projected, Selection,
+};
+use rejoin_adapters::sink::{Fault, FaultClass, Reach};
 use serde_json::{Map, json};
 
 const MINUTE: u64 = 60_000;
@@ -65,7 +67,7 @@ fn one(outbox: &mut Outbox, now_ms: u64) -> Delivery {
 }
 
 fn finish(outbox: &mut Outbox, now_ms: u64, delivery: Delivery, class: Option<FaultClass>) {
-    let fault = |class| Fault { class, what: "no".to_owned(), answer: None };
+    let fault = |class| Fault { class, ..Fault::transient("no") };
     outbox.finish(now_ms, &[(delivery, class.map_or(Ok(()), |class| Err(fault(class))))]).unwrap();
 }
 
@@ -92,7 +94,7 @@ fn only_what_differs_is_delivered_and_under_one_key() {
 }
 
 #[test]
-fn waits_grow_and_end_in_a_dead_letter() {
+fn waits_grow_and_end_in_a_dead_letter_while_others_are_taken() {
     let mut outbox = outbox(|_| {});
     outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
     let mut now = 0;
@@ -102,6 +104,9 @@ fn waits_grow_and_end_in_a_dead_letter() {
         let next = outbox.next_ms().unwrap().unwrap();
         assert!((now + wait..=now + wait * 3 / 2).contains(&next), "{next} after {now}");
         assert!(take(&mut outbox, next - 1).is_empty());
+        outbox.enqueue(now, &[projected(2, wait as u8, &[("b", &wait.to_string())])]).unwrap();
+        let other = one(&mut outbox, now);
+        finish(&mut outbox, now, other, None);
         now = next;
     }
     let delivery = one(&mut outbox, now);
@@ -114,6 +119,202 @@ fn waits_grow_and_end_in_a_dead_letter() {
     assert_eq!((outbox.depth().unwrap().waiting, outbox.depth().unwrap().dead), (0, 0));
     let gone = outbox.replay(now, *number).unwrap_err();
     assert!(matches!(gone, OutboxError::NoDeadLetter(_)), "{gone}");
+}
+
+#[test]
+fn while_nothing_is_taken_no_row_is_judged() {
+    let mut outbox = outbox(|policy| policy.retry.schedule = vec![Duration::from_secs(10); 2]);
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    for _ in 0..100 {
+        let now = outbox.next_ms().unwrap().unwrap();
+        let delivery = one(&mut outbox, now);
+        finish(&mut outbox, now, delivery, AGAIN);
+    }
+    assert_eq!(outbox.depth().unwrap().dead, 0);
+    let [failing] = &outbox.failing().unwrap()[..] else { panic!("one cause") };
+    assert_eq!((&failing.reach, failing.rows), (&FailingReach::Target, 1));
+}
+
+#[test]
+fn what_no_row_can_help_costs_none_an_attempt() {
+    let mut outbox = outbox(|policy| policy.retry.disable_after = Duration::from_mins(1));
+    let rows: Vec<_> = (1..=60).map(|it| projected(it, 1, &[(&*it.to_string(), "Ulm")])).collect();
+    outbox.enqueue(0, &rows).unwrap();
+    let (mut now, mut asked) = (0, BTreeSet::new());
+    let first: Vec<_> = outbox.take(0, 8).unwrap();
+    let refused = |taken: Vec<Attempt>| -> Vec<_> {
+        taken.into_iter().map(|it| (it.delivery, Err(Fault::trouble("refused")))).collect()
+    };
+    let finished = outbox.finish(0, &refused(first)).unwrap();
+    assert_eq!(finished.begun.len(), 1, "{finished:?}");
+    assert!(outbox.is_down(), "at once");
+    let mut waits = Vec::new();
+    while now < 60 * MINUTE {
+        let next = outbox.next_ms().unwrap().unwrap();
+        waits.push(next - now);
+        now = next;
+        let probe = outbox.take(now, 8).unwrap();
+        assert_eq!((probe.len(), probe[0].attempts), (1, 0), "one asks for all");
+        asked.insert(probe[0].delivery.document);
+        assert_eq!(outbox.finish(now, &refused(probe)).unwrap(), Finished::default());
+    }
+    assert!(asked.len() > 20, "another one each time");
+    assert!(waits.iter().all(|wait| (1_000..=60_000).contains(wait)), "{waits:?}");
+    assert!(waits.iter().take(10).all(|wait| *wait < 2_000), "{waits:?}");
+    assert_eq!(outbox.endpoint().disabled, None, "it refused nothing");
+    let [failing] = &outbox.failing().unwrap()[..] else { panic!("one cause") };
+    assert_eq!((&*failing.what, failing.rows, failing.since_ms), ("refused", 60, 0));
+    assert!(outbox.unsent(9).unwrap().iter().all(|it| it.fault.as_deref() == Some("refused")));
+
+    // The first that is taken makes all others due.
+    now = outbox.next_ms().unwrap().unwrap();
+    let back = outbox.take(now, 8).unwrap().remove(0).delivery;
+    let finished = outbox.finish(now, &[(back, Ok(()))]).unwrap();
+    assert_eq!(finished.ended.len(), 1, "{finished:?}");
+    let mut delivered = 1;
+    while outbox.next_ms().unwrap().is_some_and(|next| next <= now) {
+        let some = outbox.take(now, 8).unwrap();
+        assert!((1..=8).contains(&some.len()), "at a bounded rate");
+        delivered += some.len();
+        let some: Vec<_> = some.into_iter().map(|it| (it.delivery, Ok(()))).collect();
+        outbox.finish(now, &some).unwrap();
+    }
+    assert_eq!((delivered, outbox.depth().unwrap().waiting), (60, 0));
+    assert_eq!(outbox.depth().unwrap().dead, 0);
+}
+
+#[test]
+fn the_longer_an_outage_lasted_the_less_often_it_is_asked_about() {
+    let mut outbox = outbox(|policy| policy.retry.jitter = 0.0);
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    for (at, wait) in
+        [(0, 1_000), (20_000, 2_000), (60_000, 6_000), (5 * MINUTE, 30_000), (90 * MINUTE, 60_000)]
+    {
+        let delivery = one(&mut outbox, at);
+        finish(&mut outbox, at, delivery, Some(FaultClass::Trouble(Reach::Target)));
+        assert_eq!(outbox.next_ms().unwrap(), Some(at + wait));
+    }
+}
+
+/// Documents whose rows are of two kinds, half and half.
+fn two_kinds(outbox: &mut Outbox) {
+    let rows: Vec<_> = (1..=20)
+        .map(|it| {
+            let mut projected = projected(it, 1, &[(&*it.to_string(), "Ulm")]);
+            if it % 2 == 0 {
+                let rows = std::mem::take(&mut projected.rows).into_iter();
+                projected.rows =
+                    rows.map(|(it, row)| (Record { name: "parts".into(), ..it }, row)).collect();
+            }
+            projected
+        })
+        .collect();
+    outbox.enqueue(0, &rows).unwrap();
+}
+
+fn finish_by(
+    outbox: &mut Outbox,
+    now_ms: u64,
+    taken: Vec<Attempt>,
+    judge: impl Fn(&Delivery) -> Result<(), Fault>,
+) -> Finished {
+    let outcomes: Vec<_> = taken
+        .into_iter()
+        .map(|attempt| (judge(&attempt.delivery), attempt.delivery))
+        .map(|(outcome, delivery)| (delivery, outcome))
+        .collect();
+    outbox.finish(now_ms, &outcomes).unwrap()
+}
+
+#[test]
+fn a_missing_table_stops_the_rows_of_that_table_only() {
+    let mut outbox = outbox(|_| {});
+    two_kinds(&mut outbox);
+    let no_parts = |delivery: &Delivery| match &*delivery.record.name {
+        "parts" => Err(Fault::trouble_of_kind("create the table")),
+        _ => Ok(()),
+    };
+    let taken = outbox.take(0, 5).unwrap();
+    assert_eq!(finish_by(&mut outbox, 0, taken, no_parts).begun.len(), 1);
+    assert!(!outbox.is_down());
+    let mut asked = 0;
+    for _ in 0..400 {
+        let Some(now) = outbox.next_ms().unwrap() else { break };
+        let taken = outbox.take(now, 5).unwrap();
+        let parts = taken.iter().filter(|it| it.delivery.record.name == "parts").count();
+        assert!(parts <= 1 && taken.iter().all(|it| it.attempts == 0));
+        asked += parts;
+        finish_by(&mut outbox, now, taken, no_parts);
+    }
+    assert!(asked > 100, "{asked}");
+    assert_eq!((outbox.depth().unwrap().waiting, outbox.depth().unwrap().dead), (10, 0));
+    let [failing] = &outbox.failing().unwrap()[..] else { panic!("one cause") };
+    assert_eq!((&failing.reach, failing.rows), (&FailingReach::Kind("parts".to_owned()), 10));
+    assert_eq!(failing.next_ms, outbox.next_ms().unwrap());
+
+    let now = failing.next_ms.unwrap();
+    let taken = outbox.take(now, 5).unwrap();
+    assert_eq!(finish_by(&mut outbox, now, taken, |_| Ok(())).ended.len(), 1);
+    let taken = outbox.take(now, 20).unwrap();
+    assert_eq!(taken.len(), 9, "all at once");
+    finish_by(&mut outbox, now, taken, |_| Ok(()));
+    assert_eq!((outbox.depth().unwrap().waiting, outbox.next_ms().unwrap()), (0, None));
+}
+
+#[test]
+fn one_row_that_meets_what_others_of_its_kind_do_not_is_judged_by_the_schedule() {
+    let mut outbox = outbox(|_| {});
+    two_kinds(&mut outbox);
+    let one_alone = |delivery: &Delivery| match &*delivery.record.key {
+        "8" => Err(Fault::trouble_of_kind("add the column")),
+        _ => Ok(()),
+    };
+    let mut rounds = 0;
+    while let Some(now) = outbox.next_ms().unwrap() {
+        let taken = outbox.take(now, 1).unwrap();
+        finish_by(&mut outbox, now, taken, one_alone);
+        rounds += 1;
+    }
+    assert!(rounds < 40, "{rounds}");
+    let [(_, letter)] = &outbox.dead_letters().unwrap()[..] else { panic!("one letter") };
+    assert_eq!((&*letter.record.key, letter.class), ("8", DeadClass::Exhausted));
+    assert!(outbox.endpoint().troubles.is_empty());
+}
+
+#[test]
+fn whoever_begins_anew_or_asks_for_it_tries_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let database = Database::create(folder.path().join("outbox.redb")).unwrap();
+        Outbox::open(database, policy(|_| {}), 7).unwrap()
+    };
+    let mut outbox = open();
+    two_kinds(&mut outbox);
+    let taken = outbox.take(0, 20).unwrap();
+    finish_by(&mut outbox, 0, taken, |delivery| match &*delivery.record.name {
+        "parts" => Err(Fault::trouble_of_kind("create the table")),
+        _ => Err(Fault::transient("no")),
+    });
+    assert!(outbox.take(900, 20).unwrap().is_empty());
+    drop(outbox);
+    let mut outbox = open();
+    let taken = outbox.take(901, 20).unwrap();
+    assert_eq!(taken.len(), 11, "those that wait, and one that asks for the other kind");
+    finish_by(&mut outbox, 901, taken, |_| Err(Fault::trouble("refused")));
+    assert!(outbox.take(902, 20).unwrap().is_empty());
+    outbox.retry();
+    assert_eq!(outbox.take(903, 20).unwrap().len(), 1, "it is down");
+    outbox.give_back_all();
+    outbox.retry();
+    let taken = outbox.take(904, 20).unwrap();
+    finish_by(&mut outbox, 904, taken, |_| Ok(()));
+    let mut left = 0;
+    while outbox.next_ms().unwrap().is_some_and(|next| next <= 904) {
+        let taken = outbox.take(904, 20).unwrap();
+        left += taken.len();
+        finish_by(&mut outbox, 904, taken, |_| Ok(()));
+    }
+    assert_eq!((left, outbox.depth().unwrap().waiting), (19, 0));
 }
 
 #[test]
@@ -175,18 +376,75 @@ fn nothing_but_failures_for_long_gives_it_up() {
 }
 
 #[test]
-fn a_letter_that_was_overtaken_is_not_delivered() {
+fn a_letter_that_was_overtaken_is_made_good() {
+    for is_taken in [true, false] {
+        let mut outbox = outbox(|_| {});
+        outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+        let delivery = one(&mut outbox, 0);
+        finish(&mut outbox, 0, delivery, NEVER);
+        let number = outbox.dead_letters().unwrap()[0].0;
+        outbox.enqueue(0, &[projected(1, 2, &[("a", "Bonn")])]).unwrap();
+        let newer = one(&mut outbox, 0);
+        if is_taken {
+            finish(&mut outbox, 0, newer, None);
+        } else {
+            outbox.replay(0, number).unwrap();
+            finish(&mut outbox, 0, newer, None);
+        }
+        assert!(take(&mut outbox, MINUTE).is_empty(), "the target has Bonn");
+        assert_eq!(outbox.depth().unwrap().dead, 0);
+    }
+}
+
+#[test]
+fn asking_for_everything_anew_clears_what_it_makes_good() {
+    for mode in [Mode::State, Mode::Event] {
+        let mut outbox = outbox(|policy| policy.mode = mode);
+        let all =
+            [projected(1, 1, &[("a", "Ulm"), ("b", "Ulm")]), projected(2, 1, &[("c", "Ulm")])];
+        outbox.enqueue(0, &all).unwrap();
+        while outbox.next_ms().unwrap().is_some() {
+            for delivery in take(&mut outbox, 0) {
+                finish(&mut outbox, 0, delivery, NEVER);
+            }
+        }
+        assert_eq!(outbox.depth().unwrap().dead, 3);
+        outbox.backfill(1_000).unwrap();
+        outbox.enqueue(1_000, &all).unwrap();
+        while outbox.next_ms().unwrap().is_some() {
+            for delivery in take(&mut outbox, 1_000) {
+                let is_refused = delivery.record.key == "b";
+                finish(&mut outbox, 1_000, delivery, NEVER.filter(|_| is_refused));
+            }
+        }
+        let letters = outbox.dead_letters().unwrap();
+        assert!(letters.iter().all(|(_, letter)| letter.record.key == "b"), "{letters:?}");
+    }
+}
+
+#[test]
+fn letters_are_replayed_and_discarded_together() {
     let mut outbox = outbox(|_| {});
-    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
-    let delivery = one(&mut outbox, 0);
-    finish(&mut outbox, 0, delivery, NEVER);
-    outbox.enqueue(0, &[projected(1, 2, &[("a", "Bonn")])]).unwrap();
-    let newer = one(&mut outbox, 0);
-    finish(&mut outbox, 0, newer, None);
-    let number = outbox.dead_letters().unwrap()[0].0;
-    outbox.replay(0, number).unwrap();
-    assert!(take(&mut outbox, MINUTE).is_empty(), "the target has Bonn");
-    assert_eq!(outbox.depth().unwrap().dead, 0);
+    let rows: Vec<_> = (1..=60).map(|it| projected(it, 1, &[(&*it.to_string(), "Ulm")])).collect();
+    outbox.enqueue(0, &rows).unwrap();
+    for at in 0.. {
+        let some = take(&mut outbox, at);
+        if some.is_empty() {
+            break;
+        }
+        some.into_iter().for_each(|delivery| finish(&mut outbox, at, delivery, NEVER));
+    }
+    let of = |class, since_ms| Selection { class, since_ms };
+    let count = |outbox: &Outbox, selection| outbox.selected(&selection).unwrap().len();
+    assert_eq!(count(&outbox, of(None, None)), 60);
+    assert_eq!(count(&outbox, of(Some(DeadClass::Exhausted), None)), 0);
+    let late = outbox.selected(&of(Some(DeadClass::Permanent), Some(5))).unwrap();
+    assert_eq!(late.len(), 20);
+    assert_eq!(outbox.discard_all(9, &late).unwrap(), 20);
+    let rest = outbox.selected(&Selection::default()).unwrap();
+    assert_eq!(outbox.replay_all(9, &rest).unwrap(), 40);
+    assert_eq!(outbox.replay_all(9, &rest).unwrap(), 0, "they are not there any more");
+    assert_eq!((outbox.depth().unwrap().waiting, outbox.depth().unwrap().dead), (40, 0));
 }
 
 #[test]
@@ -264,7 +522,7 @@ fn asked_for_again_everything_has_another_key() {
 }
 
 fn ok(outbox: &mut Outbox, now_ms: u64, delivery: Delivery) -> bool {
-    outbox.finish(now_ms, &[(delivery, Ok(()))]).unwrap()
+    outbox.finish(now_ms, &[(delivery, Ok(()))]).unwrap().freed
 }
 
 #[test]

@@ -20,10 +20,12 @@ use indicatif::ProgressBar;
 use rejoin::Replica;
 use rejoin_adapters::control::{self, ControlError};
 use rejoin_adapters::mapping::{Config, Mapping, nearest, parse};
-use rejoin_adapters::run::{Adapters, Ask};
+use rejoin_adapters::outbox::{DeadClass, Selection};
+use rejoin_adapters::run::{Adapters, Ask, Letters};
 use serde_json::Value;
 
-use crate::arguments::{AdaptersArguments, AdaptersCommand, PlaceArguments};
+use crate::arguments::{AdaptersArguments, AdaptersCommand, LettersArguments, PlaceArguments};
+use crate::clock::Since;
 use crate::output::Output;
 pub(crate) use run::beside;
 
@@ -49,23 +51,26 @@ pub(crate) async fn run(
             return Ok(ExitCode::SUCCESS);
         }
         AdaptersCommand::Status => Ask::Status,
-        AdaptersCommand::DeadLetters(options) => {
-            Ask::DeadLetters { adapter: options.adapter.clone() }
+        AdaptersCommand::DeadLetters(options) => Ask::DeadLetters {
+            adapter: options.adapter.clone(),
+            meant: meant(options.class, options.since.as_ref()),
+        },
+        AdaptersCommand::Show(letter) => {
+            Ask::DeadLetters { adapter: Some(letter.adapter.clone()), meant: Selection::default() }
         }
-        AdaptersCommand::Show(letter) => Ask::DeadLetters { adapter: Some(letter.adapter.clone()) },
-        AdaptersCommand::Replay(letter) => {
-            Ask::Replay { adapter: letter.adapter.clone(), number: letter.number }
+        AdaptersCommand::Replay(letters) => {
+            Ask::Replay { adapter: letters.adapter.clone(), letters: which(letters) }
         }
-        AdaptersCommand::Discard(letter) => {
-            Ask::Discard { adapter: letter.adapter.clone(), number: letter.number }
+        AdaptersCommand::Discard(letters) => {
+            Ask::Discard { adapter: letters.adapter.clone(), letters: which(letters) }
         }
+        AdaptersCommand::Retry(name) => Ask::Retry { adapter: name.adapter.clone() },
         AdaptersCommand::Pause(name) => Ask::Pause { adapter: name.adapter.clone() },
         AdaptersCommand::Resume(name) => Ask::Resume { adapter: name.adapter.clone() },
         AdaptersCommand::Backfill(name) => Ask::Backfill { adapter: name.adapter.clone() },
-        AdaptersCommand::Rewind(options) => Ask::Rewind {
-            adapter: options.adapter.clone(),
-            to_ms: u64::try_from(options.to.0.saturating_mul(1000)).unwrap_or_default(),
-        },
+        AdaptersCommand::Rewind(options) => {
+            Ask::Rewind { adapter: options.adapter.clone(), to_ms: millis(&options.to) }
+        }
         AdaptersCommand::Plan(one) => {
             Ask::Plan { adapter: one.adapter.clone(), config: read(path)? }
         }
@@ -101,6 +106,22 @@ pub(crate) async fn run(
     }
     tell::tell(&arguments.command, &answer, output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The dead letters that a command means.
+fn which(letters: &LettersArguments) -> Letters {
+    match letters.number {
+        Some(number) => Letters::One { number },
+        None => Letters::All { meant: meant(letters.class, letters.since.as_ref()) },
+    }
+}
+
+fn meant(class: Option<DeadClass>, since: Option<&Since>) -> Selection {
+    Selection { class, since_ms: since.map(millis) }
+}
+
+fn millis(since: &Since) -> u64 {
+    u64::try_from(since.0.saturating_mul(1000)).unwrap_or_default()
 }
 
 /// A configuration without errors, and where it is.

@@ -12,7 +12,9 @@ use anyhow::Result;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rejoin::{CollectionName, Path, SpaceName};
 
-pub(crate) use adapters::{AdaptersArguments, AdaptersCommand, LintArguments, ReconcileArguments};
+pub(crate) use adapters::{
+    AdaptersArguments, AdaptersCommand, LettersArguments, LintArguments, ReconcileArguments,
+};
 
 use crate::clock::{self, Since};
 use crate::identity::{self, Acting};

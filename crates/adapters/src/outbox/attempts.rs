@@ -1,108 +1,49 @@
-//! What is tried next, and what came of it.
+//! What came of what was tried.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rand::RngExt;
-use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use rejoin::DocumentId;
 
 use super::enqueue::{is_held, put_dead, put_shadow};
-use super::rows::RowBytes;
-use super::tables::{DUE, HELD, OUTBOX, SHADOWS, WANTS};
+use super::rows::{RowBytes, TARGET, Trouble};
+use super::tables::{HELD, OUTBOX, PARKED, SHADOWS, WANTS};
 use super::{
     DeadClass, DeadLetter, Endpoint, Outbox, OutboxError, Shadow, Taken, Waiting, decode, encode,
     put_endpoint, put_when, write,
 };
 use crate::delivery::{Action, Delivery};
 use crate::mapping::OnPoison;
-use crate::sink::{Fault, FaultClass};
+use crate::sink::{Fault, FaultClass, Reach};
 
-/// A delivery to hand to the target now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
-    /// What to hand over.
-    pub delivery: Delivery,
-    /// Attempts that failed before.
-    pub attempts: u32,
+/// What else followed from what was handed over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Documents are to be projected again: those that waited for a row which is free now.
+    pub freed: bool,
+    /// Troubles that began, or are others than before: what they reach, and what they are.
+    pub begun: Vec<(String, Trouble)>,
+    /// Troubles that are over.
+    pub ended: Vec<(String, Trouble)>,
+    /// Why the target was given up, if it was.
+    pub given_up: Option<String>,
+}
+
+/// How the outcomes of one hand-over are looked at, and what becomes of the endpoint by them.
+struct Look {
+    now_ms: u64,
+    endpoint: Endpoint,
+    /// When something of each kind of row was taken last.
+    taken_ms: BTreeMap<String, u64>,
+    /// When the target is asked again while nothing can be delivered.
+    probe_ms: u64,
+    /// Kinds of row that turned out to be in trouble.
+    met: BTreeSet<String>,
 }
 
 impl Outbox {
-    /// Takes deliveries to hand to the target now, each of another document. Nobody else gets them
-    /// until [`Outbox::finish`] or [`Outbox::give_back`]. At most `max` are under way at once.
-    ///
-    /// # Errors
-    /// As [`OutboxError`].
-    pub fn take(&mut self, now_ms: u64, max: usize) -> Result<Vec<Attempt>, OutboxError> {
-        if self.endpoint.paused || self.endpoint.disabled.is_some() {
-            return Ok(Vec::new());
-        }
-        let mut free = max.saturating_sub(self.in_flight.len());
-        if self.is_down() {
-            // One delivery asks for all whether the target is back.
-            free = free.min(usize::from(self.in_flight.is_empty() && now_ms >= self.probe_ms));
-        }
-        let txn = self.database.begin_read()?;
-        let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
-        let mut taken = Vec::new();
-        for row in due.range((0, &[0; 16])..=(now_ms, &[u8::MAX; 16]))? {
-            if taken.len() == free {
-                break;
-            }
-            let document = DocumentId(*row?.0.value().1);
-            if self.in_flight.contains(&document) {
-                continue;
-            }
-            let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
-            let Some((_, row)) = first.transpose()? else { continue };
-            let Waiting { delivery, attempts, .. } = decode(row.value())?;
-            taken.push(Attempt { delivery, attempts });
-        }
-        self.in_flight.extend(taken.iter().map(|attempt| attempt.delivery.document));
-        Ok(taken)
-    }
-
-    /// How many deliveries are under way.
-    pub fn under_way(&self) -> usize {
-        self.in_flight.len()
-    }
-
-    /// When there may be something to take, in milliseconds since 1970: not before, unless something
-    /// is enqueued or finished. Nothing if it is not up to time.
-    ///
-    /// # Errors
-    /// As [`OutboxError`].
-    pub fn next_ms(&self) -> Result<Option<u64>, OutboxError> {
-        if self.endpoint.paused || self.endpoint.disabled.is_some() {
-            return Ok(None);
-        }
-        let txn = self.database.begin_read()?;
-        let due = txn.open_table(DUE)?;
-        let mut next = None;
-        for row in due.iter()? {
-            let key = row?.0;
-            let (when, document) = key.value();
-            if !self.in_flight.contains(&DocumentId(*document)) {
-                next = Some(when).filter(|when| *when != HELD);
-                break;
-            }
-        }
-        let is_probing = self.is_down() && !self.in_flight.is_empty();
-        let earliest = if self.is_down() { self.probe_ms } else { 0 };
-        Ok(next.filter(|_| !is_probing).map(|next| next.max(earliest)))
-    }
-
-    /// Gives back what was taken and never handed over.
-    pub fn give_back(&mut self, document: &DocumentId) {
-        self.in_flight.remove(document);
-    }
-
-    /// Gives back all that was taken, when nobody is left who would finish it.
-    pub fn give_back_all(&mut self) {
-        self.in_flight.clear();
-    }
-
-    /// Notes what came of deliveries that were handed over together, in one commit. Returns whether
-    /// documents are to be projected again: those that waited for a row which is free now.
+    /// Notes what came of deliveries that were handed over together, in one commit.
     ///
     /// # Errors
     /// As [`OutboxError`].
@@ -110,48 +51,111 @@ impl Outbox {
         &mut self,
         now_ms: u64,
         outcomes: &[(Delivery, Result<(), Fault>)],
-    ) -> Result<bool, OutboxError> {
+    ) -> Result<Finished, OutboxError> {
+        let mut look = self.look_at(now_ms, outcomes);
         let txn = write(&self.database)?;
-        let mut endpoint = self.endpoint.clone();
-        // Whoever refuses is there; and what was handed over together failed once.
-        let is_away = |outcome: &Result<(), Fault>| {
-            outcome.as_ref().is_err_and(|fault| fault.class != FaultClass::Permanent)
-        };
-        if outcomes.iter().all(|(_, outcome)| is_away(outcome)) {
-            endpoint.failures = endpoint.failures.saturating_add(1);
-            endpoint.failing_since_ms.get_or_insert(now_ms);
-        } else {
-            endpoint.failures = 0;
-            endpoint.failing_since_ms = None;
-        }
         let mut freed = false;
         for (delivery, outcome) in outcomes {
             match outcome {
                 Ok(()) => {
                     taken(&txn, now_ms, delivery)?;
+                    self.make_good(&txn, delivery)?;
                     freed |= self.free(&txn, delivery)?;
                     next(&txn, now_ms, &delivery.document, delivery.seq)?;
                 }
-                Err(fault) => self.failed(&txn, now_ms, delivery, fault, &mut endpoint)?,
+                Err(fault) => self.failed(&txn, delivery, fault, &mut look)?,
             }
         }
-        if self.is_down() && outcomes.iter().any(|(_, outcome)| outcome.is_ok()) {
-            hasten(&txn, now_ms)?;
-        }
-        if endpoint != self.endpoint {
-            put_endpoint(&txn, &endpoint)?;
+        if look.endpoint != self.endpoint {
+            put_endpoint(&txn, &look.endpoint)?;
         }
         txn.commit()?;
-        self.endpoint = endpoint;
-        for (delivery, _) in outcomes {
-            self.in_flight.remove(&delivery.document);
+        for (delivery, outcome) in outcomes {
+            self.give_back(&delivery.document);
+            if outcome.is_err() {
+                self.pace.failed(delivery.document);
+            }
+        }
+        Ok(Finished { freed, ..self.turn_to(look) })
+    }
+
+    /// What outcomes say of the target.
+    fn look_at(&mut self, now_ms: u64, outcomes: &[(Delivery, Result<(), Fault>)]) -> Look {
+        let (mut endpoint, mut taken_ms) = (self.endpoint.clone(), self.pace.taken_ms.clone());
+        let (mut judged, mut reaches, mut answered, mut trouble) = (false, false, None, None);
+        let mut after = Duration::ZERO;
+        for (delivery, outcome) in outcomes {
+            let kind = &delivery.record.name;
+            match outcome.as_ref().map_err(|fault| (fault, fault.class)) {
+                Ok(()) => {
+                    judged = true;
+                    endpoint.troubles.remove(kind);
+                    taken_ms.insert(kind.clone(), now_ms);
+                }
+                Err((_, FaultClass::Permanent)) => {
+                    judged = true;
+                    endpoint.troubles.remove(kind);
+                }
+                Err((_, FaultClass::Trouble(Reach::Kind))) => reaches = true,
+                Err((fault, FaultClass::Trouble(Reach::Target))) => trouble = Some(fault),
+                Err((fault, FaultClass::Transient { after: asked })) => {
+                    answered = Some(fault);
+                    after = after.max(asked.unwrap_or_default());
+                }
+                Err((fault, FaultClass::Gone)) => answered = Some(fault),
+            }
+        }
+        // Whoever refuses a row, or knows no such table, is there.
+        if judged || reaches {
+            endpoint.troubles.remove(TARGET);
+        }
+        if judged {
+            (endpoint.failures, endpoint.failing_since_ms) = (0, None);
+        }
+        if let Some(fault) = trouble {
+            // It did not answer, so it did not refuse anything for long either.
+            (endpoint.failures, endpoint.failing_since_ms) = (0, None);
+            begin(&mut endpoint, TARGET, now_ms, fault);
+        } else if let Some(fault) = answered.filter(|_| !judged && !reaches) {
+            endpoint.failures = endpoint.failures.saturating_add(1);
+            let since_ms = *endpoint.failing_since_ms.get_or_insert(now_ms);
+            if endpoint.failures >= DOWN_AFTER || endpoint.troubles.contains_key(TARGET) {
+                begin(&mut endpoint, TARGET, since_ms, fault);
+            }
+        }
+        let since_ms = endpoint.troubles.get(TARGET).map_or(now_ms, |trouble| trouble.since_ms);
+        let probe_ms = self.probe_after(now_ms, since_ms).max(now_ms + millis(after));
+        Look { now_ms, endpoint, taken_ms, probe_ms, met: BTreeSet::new() }
+    }
+
+    /// Goes by what was found, once that is kept.
+    fn turn_to(&mut self, look: Look) -> Finished {
+        let Look { now_ms, endpoint, taken_ms, probe_ms, met } = look;
+        let before = std::mem::replace(&mut self.endpoint, endpoint);
+        self.pace.taken_ms = taken_ms;
+        let now = &self.endpoint.troubles;
+        let is_new = |(kind, trouble): &(&String, &Trouble)| {
+            before.troubles.get(*kind).is_none_or(|before| before.what != trouble.what)
+        };
+        let owned = |(kind, trouble): (&String, &Trouble)| (kind.clone(), trouble.clone());
+        let begun: Vec<_> = now.iter().filter(is_new).map(owned).collect();
+        let is_over = |(kind, _): &(&String, &Trouble)| !now.contains_key(*kind);
+        let ended: Vec<_> = before.troubles.iter().filter(is_over).map(owned).collect();
+        ended.iter().for_each(|(kind, _)| _ = self.pace.probes.remove(kind));
+        let sinces: Vec<_> =
+            met.iter().filter_map(|kind| Some((kind, now.get(kind)?.since_ms))).collect();
+        for (kind, since_ms) in sinces {
+            let probe_ms = self.probe_after(now_ms, since_ms);
+            self.pace.probes.insert(kind.clone(), probe_ms);
         }
         if self.is_down() {
-            let doublings = (self.endpoint.failures - DOWN_AFTER).min(16);
-            let wait = PROBE_MIN.saturating_mul(1 << doublings).min(PROBE_MAX);
-            self.probe_ms = now_ms.saturating_add(self.jittered(wait));
+            self.pace.probes.insert(TARGET.to_owned(), probe_ms);
+            self.pace.release = None;
+        } else if !ended.is_empty() {
+            self.release_all();
         }
-        Ok(freed)
+        let given_up = self.endpoint.disabled.clone().filter(|_| before.disabled.is_none());
+        Finished { freed: false, begun, ended, given_up }
     }
 
     /// Makes documents be projected again that become a row which another gave up.
@@ -176,45 +180,98 @@ impl Outbox {
     fn failed(
         &mut self,
         txn: &WriteTransaction,
-        now_ms: u64,
         delivery: &Delivery,
         fault: &Fault,
-        endpoint: &mut Endpoint,
+        look: &mut Look,
     ) -> Result<(), OutboxError> {
-        let document = &delivery.document;
+        let (document, now_ms) = (&delivery.document, look.now_ms);
         let row = txn
             .open_table(OUTBOX)?
             .get((&document.0, delivery.seq))?
             .map(|row| decode(row.value()));
         let Some(mut waiting): Option<Waiting> = row.transpose()? else { return Ok(()) };
-        waiting.attempts += 1;
-        waiting.fault = Some(fault.what.clone());
-        let wait = self.policy.retry.schedule.get(waiting.attempts as usize - 1).copied();
-        match (fault.class, wait) {
-            (FaultClass::Gone, _) => {
-                endpoint.disabled = Some(fault.what.clone());
+        match fault.class {
+            FaultClass::Gone => {
+                look.endpoint.disabled = Some(fault.what.clone());
+                waiting.attempts += 1;
+                waiting.fault = Some(fault.what.clone());
                 put_waiting(txn, &waiting)
             }
-            (FaultClass::Transient { after }, Some(wait)) => {
-                let since = endpoint.failing_since_ms.unwrap_or(now_ms);
-                let limit = self.policy.retry.disable_after;
-                if now_ms.saturating_sub(since) >= millis(limit) {
-                    endpoint.disabled = Some(format!(
-                        "nothing was taken for {}; the last fault: {}",
-                        humantime::format_duration(limit),
-                        fault.what
-                    ));
-                }
-                let wait = self.jittered(wait).max(after.map_or(0, millis));
-                put_waiting(txn, &waiting)?;
-                put_when(txn, document, Some(now_ms.saturating_add(wait)))
+            // Behind all others, so that one row alone cannot keep a trouble going.
+            FaultClass::Trouble(Reach::Target) => put_when(txn, document, Some(look.probe_ms)),
+            FaultClass::Trouble(Reach::Kind) => self.met(txn, waiting, fault, look),
+            FaultClass::Transient { .. } if look.endpoint.troubles.contains_key(TARGET) => {
+                self.give_up_after(fault, look);
+                put_when(txn, document, Some(look.probe_ms))
             }
-            (FaultClass::Transient { .. }, None) => {
-                self.bury(txn, now_ms, waiting, fault, DeadClass::Exhausted)
-            }
-            (FaultClass::Permanent, _) => {
+            FaultClass::Transient { after } => self.try_again(txn, waiting, fault, after, look),
+            FaultClass::Permanent => {
+                waiting.attempts += 1;
                 self.bury(txn, now_ms, waiting, fault, DeadClass::Permanent)
             }
+        }
+    }
+
+    /// A row met a trouble of its kind. If others of its kind were taken since it failed first, the
+    /// trouble may be its own, and it is tried again by the schedule.
+    fn met(
+        &mut self,
+        txn: &WriteTransaction,
+        mut waiting: Waiting,
+        fault: &Fault,
+        look: &mut Look,
+    ) -> Result<(), OutboxError> {
+        let (document, kind) = (waiting.delivery.document, waiting.delivery.record.name.clone());
+        let since_ms = waiting.failed_since_ms.unwrap_or(look.now_ms);
+        let others = look.taken_ms.get(&kind).is_some_and(|taken_ms| *taken_ms >= since_ms);
+        if others && !look.endpoint.troubles.contains_key(&kind) {
+            return self.try_again(txn, waiting, fault, None, look);
+        }
+        begin(&mut look.endpoint, &kind, look.now_ms, fault);
+        look.met.insert(kind);
+        if waiting.failed_since_ms.replace(since_ms).is_none() {
+            put_waiting(txn, &waiting)?;
+        }
+        put_when(txn, &document, Some(PARKED))
+    }
+
+    /// A row failed, and nobody knows whose fault that is. At the end of the schedule it is its own
+    /// if the target took something since the row failed first; or else the last wait is repeated.
+    fn try_again(
+        &mut self,
+        txn: &WriteTransaction,
+        mut waiting: Waiting,
+        fault: &Fault,
+        after: Option<Duration>,
+        look: &mut Look,
+    ) -> Result<(), OutboxError> {
+        let now_ms = look.now_ms;
+        waiting.attempts += 1;
+        waiting.fault = Some(fault.what.clone());
+        let since_ms = *waiting.failed_since_ms.get_or_insert(now_ms);
+        let schedule = &self.policy.retry.schedule;
+        let wait = schedule.get(waiting.attempts as usize - 1).copied();
+        let takes_others = look.taken_ms.values().any(|taken_ms| *taken_ms >= since_ms);
+        if wait.is_none() && takes_others {
+            return self.bury(txn, now_ms, waiting, fault, DeadClass::Exhausted);
+        }
+        let wait = wait.or_else(|| schedule.last().copied()).unwrap_or(PROBE_MAX);
+        self.give_up_after(fault, look);
+        let wait = self.jittered(wait).max(after.map_or(0, millis));
+        put_waiting(txn, &waiting)?;
+        put_when(txn, &waiting.delivery.document, Some(now_ms.saturating_add(wait)))
+    }
+
+    /// Gives the target up if it answered nothing but failures for as long as the mapping allows.
+    fn give_up_after(&self, fault: &Fault, look: &mut Look) {
+        let since_ms = look.endpoint.failing_since_ms.unwrap_or(look.now_ms);
+        let limit = self.policy.retry.disable_after;
+        if look.now_ms.saturating_sub(since_ms) >= millis(limit) {
+            look.endpoint.disabled = Some(format!(
+                "nothing was taken for {}; the last fault: {}",
+                humantime::format_duration(limit),
+                fault.what
+            ));
         }
     }
 
@@ -235,6 +292,7 @@ impl Outbox {
             class,
             fault: fault.what.clone(),
             answer: fault.answer.clone(),
+            field: fault.field.clone(),
             attempts,
             heads: delivery.heads.clone(),
             at_ms: now_ms,
@@ -247,17 +305,13 @@ impl Outbox {
         }
         Ok(())
     }
+}
 
-    /// Whether nothing but failures came back lately.
-    pub fn is_down(&self) -> bool {
-        self.endpoint.failures >= DOWN_AFTER
-    }
-
-    /// A wait, in milliseconds, with its part that is left to chance.
-    fn jittered(&mut self, wait: Duration) -> u64 {
-        let chance: f64 = self.rng.random();
-        millis(wait.mul_f64(1.0 + self.policy.retry.jitter * chance))
-    }
+/// Notes a trouble, which lasts since it was met first.
+fn begin(endpoint: &mut Endpoint, reach: &str, since_ms: u64, fault: &Fault) {
+    let trouble = Trouble { what: String::new(), since_ms };
+    let trouble = endpoint.troubles.entry(reach.to_owned()).or_insert(trouble);
+    trouble.what.clone_from(&fault.what);
 }
 
 /// Notes that the target took a delivery.
@@ -300,35 +354,19 @@ fn next(
     put_when(txn, document, waits.then_some(now_ms))
 }
 
-/// Makes what waits out a failure due now: the target is back.
-fn hasten(txn: &WriteTransaction, now_ms: u64) -> Result<(), OutboxError> {
-    let mut later = Vec::new();
-    {
-        let due = txn.open_table(DUE)?;
-        for row in due.range((now_ms + 1, &[0; 16])..(HELD, &[0; 16]))?.take(HASTENED_MAX) {
-            later.push(DocumentId(*row?.0.value().1));
-        }
-    }
-    later.iter().try_for_each(|document| put_when(txn, document, Some(now_ms)))
-}
-
 fn put_waiting(txn: &WriteTransaction, waiting: &Waiting) -> Result<(), OutboxError> {
     let key = (&waiting.delivery.document.0, waiting.delivery.seq);
     txn.open_table(OUTBOX)?.insert(key, &encode(waiting)[..])?;
     Ok(())
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Failures in a row after which a target counts as down.
+/// Failures in a row after which nothing but the target can be at fault, for all that is known.
 const DOWN_AFTER: u32 = 5;
-/// How soon a target that is down is asked again, at first.
-const PROBE_MIN: Duration = Duration::from_secs(1);
-/// And at last.
-const PROBE_MAX: Duration = Duration::from_mins(5);
-/// Documents that are tried at once when a target is back.
-const HASTENED_MAX: usize = 10_000;
+/// The longest time until a target in trouble is asked again.
+pub(super) const PROBE_MAX: Duration = Duration::from_secs(60);
 /// Deliveries remembered of a row, for whoever asks where it came from.
 const TAKEN_KEPT: usize = 8;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use rejoin::{ChangeHash, DocumentId};
 
+use super::dead::remove_dead;
 use super::rows::RowBytes;
 use super::tables::{
-    CHECKPOINTS, DEAD, DEAD_NEXT, HELD, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
+    CHECKPOINTS, DEAD, DEAD_NEXT, DEAD_OF, HELD, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
 };
 use super::{
     Checkpoint, DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode,
@@ -172,6 +173,7 @@ impl Outbox {
                 class: DeadClass::Misfit,
                 fault,
                 answer: None,
+                field: None,
                 attempts: 0,
                 heads: checkpoint.heads.clone(),
                 at_ms: now_ms,
@@ -179,9 +181,10 @@ impl Outbox {
             over.push(letter);
         }
         for ((record, _), number) in misfits {
-            txn.open_table(DEAD)?.remove(number)?;
+            remove_dead(txn, &document, number)?;
             txn.open_table(MISFITS)?.remove((&document.0, &*record.name, &*record.key))?;
         }
+        self.forget_unwanted(txn, &document)?;
         over.iter().try_for_each(|letter| put_dead(txn, letter).map(drop))?;
         txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
         Ok(())
@@ -235,7 +238,7 @@ impl Outbox {
             generation: checkpoint.generation,
         };
         let seq = delivery.seq;
-        let waiting = Waiting { delivery, attempts: 0, fault: None };
+        let waiting = Waiting::new(delivery);
         txn.open_table(OUTBOX)?.insert((&document.0, seq), &encode(&waiting)[..])?;
         let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
         if when.is_none() {
@@ -253,7 +256,7 @@ impl Outbox {
     ) -> Result<u64, OutboxError> {
         let mut table = txn.open_table(OUTBOX)?;
         let mut older = Vec::new();
-        let in_flight = self.in_flight.contains(document);
+        let in_flight = self.pace.is_in_flight(document);
         for (at, row) in table.range((&document.0, 0)..=(&document.0, u64::MAX))?.enumerate() {
             let (key, row) = row?;
             let waiting: Waiting = decode(row.value())?;
@@ -388,6 +391,7 @@ pub(super) fn put_dead(txn: &WriteTransaction, letter: &DeadLetter) -> Result<u6
     let number = next.get(())?.map_or(1, |number| number.value());
     next.insert((), number + 1)?;
     txn.open_table(DEAD)?.insert(number, &encode(letter)[..])?;
+    txn.open_table(DEAD_OF)?.insert((&letter.document.0, number), ())?;
     if letter.class == DeadClass::Misfit {
         let key = (&letter.document.0, &*letter.record.name, &*letter.record.key);
         txn.open_table(MISFITS)?.insert(key, number)?;

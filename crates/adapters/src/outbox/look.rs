@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, BinaryHeap};
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use rejoin::DocumentId;
 
+use super::dead::letters_of;
 use super::rows::WaitingSince;
-use super::tables::{CHECKPOINTS, DEAD, OUTBOX, RECORDS, SHADOWS};
+use super::tables::{CHECKPOINTS, DEAD, DEAD_OF, OUTBOX, RECORDS, SHADOWS};
 use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode};
 use crate::delivery::{Record, Row};
 
@@ -49,6 +50,8 @@ pub struct Wanted {
     pub is_waiting: bool,
     /// When the target took the last one, in milliseconds since 1970.
     pub taken_ms: Option<u64>,
+    /// Whether the target refused it like this: there is a dead letter of it.
+    pub is_refused: bool,
 }
 
 impl Outbox {
@@ -86,8 +89,9 @@ impl Outbox {
         let mut unsent = Vec::with_capacity(oldest.len());
         for (since_ms, document, seq) in oldest.into_sorted_vec() {
             let Some(row) = table.get((&document, seq))? else { continue };
-            let Waiting { delivery, attempts, fault } = decode(row.value())?;
+            let Waiting { delivery, attempts, fault, .. } = decode(row.value())?;
             let (document, record) = (delivery.document, delivery.record);
+            let fault = self.trouble_of(&record.name).or(fault);
             unsent.push(Unsent { document, record, since_ms, attempts, fault });
         }
         Ok(unsent)
@@ -121,6 +125,7 @@ impl Outbox {
         let txn = self.database.begin_read()?;
         let (records, shadows) = (txn.open_table(RECORDS)?, txn.open_table(SHADOWS)?);
         let outbox = txn.open_table(OUTBOX)?;
+        let (dead, dead_of) = (txn.open_table(DEAD)?, txn.open_table(DEAD_OF)?);
         let mut wanted = Vec::new();
         for row in records.range((name, after.unwrap_or_default())..)? {
             let (key, document) = row?;
@@ -142,7 +147,13 @@ impl Outbox {
             }
             let taken_ms = shadow.taken.last().map(|taken| taken.at_ms);
             let row = shadow.wanted.map(|row| row.0);
-            wanted.push(Wanted { record, document, row, is_waiting, taken_ms });
+            let letters = letters_of(&dead, &dead_of, &document)?;
+            let is_refused = letters.iter().any(|(_, letter)| {
+                let delivery = letter.delivery.as_ref();
+                letter.record == record
+                    && delivery.is_some_and(|it| it.action.row() == row.as_ref())
+            });
+            wanted.push(Wanted { record, document, row, is_waiting, taken_ms, is_refused });
         }
         Ok(wanted)
     }

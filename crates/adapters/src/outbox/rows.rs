@@ -1,8 +1,11 @@
 //! Rows of the outbox's tables, CBOR with integer keys: unknown keys are ignored, so a newer program
 //! may add some.
 
+use std::collections::BTreeMap;
+
 use minicbor::{Decode, Encode};
 use rejoin::ChangeHash;
+use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Delivery, IdempotencyKey, Record, Row, row};
 
@@ -85,6 +88,36 @@ pub struct Waiting {
     /// What the last of them came to.
     #[n(2)]
     pub fault: Option<String>,
+    /// When the first of them failed, in milliseconds since 1970.
+    #[n(3)]
+    pub failed_since_ms: Option<u64>,
+}
+
+impl Waiting {
+    /// What was not tried yet.
+    pub fn new(delivery: Delivery) -> Self {
+        Self { delivery, attempts: 0, fault: None, failed_since_ms: None }
+    }
+}
+
+/// What people ask of something that waits, read without its row.
+#[derive(Debug, Decode)]
+#[cbor(map)]
+pub(super) struct WaitingAbout {
+    #[n(0)]
+    pub(super) delivery: About,
+    #[n(2)]
+    pub(super) fault: Option<String>,
+    #[n(3)]
+    pub(super) failed_since_ms: Option<u64>,
+}
+
+/// The part of a [`Delivery`] that says what it is about.
+#[derive(Debug, Decode)]
+#[cbor(map)]
+pub(super) struct About {
+    #[n(5)]
+    pub(super) record: Record,
 }
 
 /// Since when something waits, read without the rest of it.
@@ -134,17 +167,22 @@ pub struct DeadLetter {
     /// When, in milliseconds since 1970.
     #[n(8)]
     pub at_ms: u64,
+    /// The field that is at fault, if it is known.
+    #[n(9)]
+    pub field: Option<String>,
 }
 
 /// Why something is a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
 pub enum DeadClass {
     /// The document does not become a row.
     #[n(0)]
     Misfit,
     /// The target will never take it.
     #[n(1)]
+    #[serde(rename = "refused")]
     Permanent,
     /// The target did not take it as often as it was tried.
     #[n(2)]
@@ -152,6 +190,9 @@ pub enum DeadClass {
 }
 
 impl DeadClass {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Misfit, Self::Permanent, Self::Exhausted];
+
     /// As people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -172,10 +213,10 @@ pub struct Endpoint {
     /// Why it was given up.
     #[n(1)]
     pub disabled: Option<String>,
-    /// Since when every attempt has failed, in milliseconds since 1970.
+    /// Since when nothing but failures was answered, in milliseconds since 1970.
     #[n(2)]
     pub failing_since_ms: Option<u64>,
-    /// Failed attempts in a row.
+    /// How often in a row nothing of what was handed over was taken, and nothing told why.
     #[n(3)]
     pub failures: u32,
     /// Rises when somebody asks for what was delivered already.
@@ -189,4 +230,23 @@ pub struct Endpoint {
     #[n(6)]
     #[cbor(default)]
     pub epoch: u64,
+    /// What lets nothing be delivered that it reaches: by the kind of row, or [`TARGET`] for all.
+    #[n(7)]
+    #[cbor(default)]
+    pub troubles: BTreeMap<String, Trouble>,
+}
+
+/// What a trouble reaches that is the whole target's.
+pub const TARGET: &str = "";
+
+/// Something that lets nothing be delivered, and is no row's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Trouble {
+    /// What it is, for people.
+    #[n(0)]
+    pub what: String,
+    /// Since when it lasts, in milliseconds since 1970.
+    #[n(1)]
+    pub since_ms: u64,
 }

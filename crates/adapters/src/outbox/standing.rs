@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableDatabase;
 use rejoin::DocumentId;
 
-use super::tables::{DEAD, HELD, OUTBOX, SHADOWS, WHEN};
-use super::{DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode};
+use super::dead::letters_of;
+use super::tables::{DEAD, DEAD_OF, OUTBOX, SHADOWS, WHEN};
+use super::{Outbox, OutboxError, Shadow, Waiting, decode};
 use crate::delivery::Record;
 
 /// How one row stands with the target.
@@ -35,7 +36,7 @@ pub enum RowState {
         attempts: u32,
         /// What the last of them came to.
         fault: Option<String>,
-        /// When the document's first delivery may be tried, in milliseconds since 1970; nothing while
+        /// When the document's next delivery may be tried, in milliseconds since 1970; nothing while
         /// it waits for somebody to see to a dead letter.
         next_ms: Option<u64>,
     },
@@ -68,19 +69,18 @@ impl Outbox {
             let state = if shadow.wanted.is_some() { RowState::Delivered } else { RowState::Gone };
             rows.insert(record, (shadow.taken.last().map(|taken| taken.at_ms), state));
         }
-        for row in txn.open_table(DEAD)?.iter()? {
-            let (number, row) = row?;
-            let letter: DeadLetter = decode(row.value())?;
-            if letter.document == *document {
-                let state = RowState::Dead { number: number.value(), fault: letter.fault };
-                rows.entry(letter.record).or_insert((None, RowState::Gone)).1 = state;
-            }
+        for (number, letter) in
+            letters_of(&txn.open_table(DEAD)?, &txn.open_table(DEAD_OF)?, document)?
+        {
+            let state = RowState::Dead { number, fault: letter.fault };
+            rows.entry(letter.record).or_insert((None, RowState::Gone)).1 = state;
         }
         let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
-        let next_ms = when.filter(|when| *when != HELD);
         for row in txn.open_table(OUTBOX)?.range((&document.0, 0)..=(&document.0, u64::MAX))? {
             let Waiting { delivery, attempts, fault, .. } = decode(row?.1.value())?;
             let since_ms = delivery.enqueued_ms;
+            let next_ms = when.and_then(|when| self.tried_ms(when, &delivery.record.name));
+            let fault = self.trouble_of(&delivery.record.name).or(fault);
             let state = RowState::Waiting { since_ms, attempts, fault, next_ms };
             rows.entry(delivery.record).or_insert((None, RowState::Gone)).1 = state;
         }

@@ -35,7 +35,7 @@ pub(super) const OUTBOX: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
 
 /// Table: when the first delivery of a document may be tried
 /// Key:   `&[u8; 16]` # document
-/// Value: `u64`       # milliseconds since 1970; [`HELD`] if somebody has to do something first
+/// Value: `u64`       # milliseconds since 1970; [`PARKED`] or [`HELD`] if it is not up to time
 pub(super) const WHEN: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("when-1");
 
 /// Table: [`WHEN`] by time
@@ -47,6 +47,12 @@ pub(super) const DUE: TableDefinition<'_, (u64, &[u8; 16]), ()> = TableDefinitio
 /// Key:   `u64`   # number, rising
 /// Value: `&[u8]` # [`DeadLetter`](super::DeadLetter), CBOR
 pub(super) const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead-letters-1");
+
+/// Table: which dead letters are about a document
+/// Key:   `(&[u8; 16], u64)` # (document, dead letter)
+/// Value: `()`
+pub(super) const DEAD_OF: TableDefinition<'_, (&[u8; 16], u64), ()> =
+    TableDefinition::new("dead-letters-of-1");
 
 /// Table: which dead letters are about rows that documents do not become
 /// Key:   `(&[u8; 16], &str, &str)` # (document, record's name, record's key)
@@ -67,3 +73,7 @@ pub(super) const DEAD_NEXT: TableDefinition<'_, (), u64> = TableDefinition::new(
 
 /// The time of a document that waits for somebody to replay or discard a dead letter.
 pub(super) const HELD: u64 = u64::MAX;
+
+/// The time of a document whose first delivery waits for the end of a trouble that its kind of row is
+/// in.
+pub(super) const PARKED: u64 = HELD - 1;

@@ -38,7 +38,8 @@ async fn look(adapter: &Adapter) -> Result<Told, OutboxError> {
     let looked = adapter.outbox(move |outbox| {
         let now = now_ms();
         let since = outbox.unsent(1)?.first().map(|unsent| unsent.since_ms);
-        let away = outbox.endpoint().failing_since_ms;
+        // What is known to be the target's trouble was told of when it began.
+        let away = outbox.endpoint().failing_since_ms.filter(|_| !outbox.is_down());
         Ok(Told {
             late: since.is_some_and(|since| now.saturating_sub(since) > late_ms),
             away: away.is_some_and(|since| now.saturating_sub(since) > AWAY_MS),
@@ -70,5 +71,5 @@ fn tell(adapter: &Adapter, told: &Told, found: Told) -> Told {
 /// How often.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// How long a target may fail before somebody hears of it.
+/// How long a target may answer nothing but failures before somebody hears of it.
 const AWAY_MS: u64 = 120_000;

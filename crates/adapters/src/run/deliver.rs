@@ -8,11 +8,11 @@ use rejoin::DocumentId;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Adapter, now_ms};
 use crate::delivery::Delivery;
-use crate::outbox::{Attempt, Outbox, OutboxError};
+use crate::outbox::{Attempt, Finished, Outbox, OutboxError, TARGET};
 use crate::sink::{Fault, FaultClass};
 
 /// Delivers until `stop` says so, and waits for what is under way then.
@@ -142,28 +142,13 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
         }
     };
     let now = now_ms();
-    {
-        let mut lag = adapter.lag.lock().unwrap_or_else(PoisonError::into_inner);
-        for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
-            match outcome {
-                Ok(()) => lag.note(now.saturating_sub(delivery.enqueued_ms)),
-                Err(Fault { class: FaultClass::Transient { .. }, .. }) => lag.transient += 1,
-                Err(_) => lag.permanent += 1,
-            }
-        }
-    }
-    for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
-        if let Err(fault) = outcome {
-            warn!(doc = %delivery.document, key = %delivery.key.0, %fault, "not delivered");
-        }
-    }
+    count(adapter, now, &deliveries, &outcomes);
     let outcomes: Arc<Vec<_>> = Arc::new(deliveries.into_iter().zip(outcomes).collect());
     let finished = loop {
         let some = Arc::clone(&outcomes);
         let finish = move |outbox: &mut Outbox| {
-            let was_disabled = outbox.endpoint().disabled.is_some();
-            let freed = outbox.finish(now, &some)?;
-            Ok((freed, outbox.endpoint().disabled.clone().filter(|_| !was_disabled)))
+            let finished = outbox.finish(now, &some)?;
+            Ok((finished, outbox.depth().unwrap_or_default().waiting))
         };
         match adapter.outbox(finish).await {
             Err(fault @ OutboxError::Unavailable(_)) => {
@@ -175,16 +160,64 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
     };
     match finished {
         Err(fault) => error!(error = &fault as &dyn std::error::Error, "an outcome is not kept"),
-        Ok((freed, given_up)) => {
-            if let Some(why) = given_up {
-                error!(why, "the target was given up; `rejoin adapters resume` tries again");
-            }
-            if freed {
+        Ok((finished, waiting)) => {
+            tell(&adapter.name, &finished, waiting);
+            if finished.freed {
                 adapter.again.notify_one();
             }
         }
     }
     adapter.due.notify_one();
+}
+
+/// Counts what came of deliveries. Of what was refused one line tells, however much that was.
+fn count(adapter: &Adapter, now: u64, deliveries: &[Delivery], outcomes: &[Result<(), Fault>]) {
+    let mut lag = adapter.lag.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut refused, mut first) = (0, None);
+    for (delivery, outcome) in deliveries.iter().zip(outcomes) {
+        let Err(fault) = outcome else {
+            lag.note(now.saturating_sub(delivery.enqueued_ms));
+            continue;
+        };
+        debug!(doc = %delivery.document, key = %delivery.key.0, %fault, "not delivered");
+        match fault.class {
+            FaultClass::Transient { .. } => lag.transient += 1,
+            FaultClass::Trouble(_) => lag.trouble += 1,
+            FaultClass::Permanent | FaultClass::Gone => {
+                lag.permanent += 1;
+                refused += 1;
+                first.get_or_insert(fault);
+            }
+        }
+    }
+    if let Some(fault) = first {
+        warn!(rows = refused, %fault, "the target refuses rows");
+    }
+}
+
+/// Tells of troubles when they begin, change and end, each in one line however many rows wait.
+fn tell(name: &str, finished: &Finished, waiting: u64) {
+    let of = |kind: &str| match kind {
+        TARGET => name.to_owned(),
+        kind => format!("rows {kind} of {name}"),
+    };
+    for (kind, trouble) in &finished.begun {
+        let (of, what) = (of(kind), &trouble.what);
+        error!(
+            what,
+            waiting,
+            "nothing is delivered for {of} for now; it goes on by itself, at once with \
+             `rejoin adapters retry {name}`"
+        );
+    }
+    for (kind, trouble) in &finished.ended {
+        let lasted = Duration::from_secs(now_ms().saturating_sub(trouble.since_ms) / 1000);
+        let lasted = humantime::format_duration(lasted);
+        info!(%lasted, waiting, "{} goes on", of(kind));
+    }
+    if let Some(why) = &finished.given_up {
+        error!(why, "{name} was given up; `rejoin adapters resume {name}` tries again");
+    }
 }
 
 /// How long a target may take to answer, whatever its sink allows it.

@@ -10,6 +10,8 @@ pub(crate) struct Lag {
     pub(crate) taken: u64,
     /// Attempts that may go better another time.
     pub(crate) transient: u64,
+    /// Attempts that the target or the configuration was in the way of.
+    pub(crate) trouble: u64,
     /// Deliveries the target will never take.
     pub(crate) permanent: u64,
     /// Rows that documents did not become.

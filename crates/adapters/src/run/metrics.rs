@@ -19,7 +19,7 @@ use super::lag::Lag;
 use super::operate::{STATES, state};
 use super::{Adapter, Operator, now_ms};
 use crate::listener;
-use crate::outbox::Depth;
+use crate::outbox::{Depth, TARGET};
 
 /// Answers at `/metrics` for as long as it is polled, and at `/deliveries` if it listens to this machine
 /// alone.
@@ -64,6 +64,8 @@ struct Look {
     outbox: Option<(Depth, &'static str)>,
     /// Since when the oldest of what waits does, in milliseconds since 1970.
     oldest_ms: Option<u64>,
+    /// Since when the oldest trouble lasts, of the whole target and of kinds of rows.
+    troubles_ms: [Option<u64>; 2],
     lag: Lag,
     reconciled: Option<Value>,
 }
@@ -72,7 +74,13 @@ impl Look {
     async fn at(adapter: &Adapter) -> Self {
         let looked = adapter.outbox(|outbox| {
             let oldest = outbox.unsent(1)?.first().map(|unsent| unsent.since_ms);
-            Ok((outbox.depth()?, state(outbox), oldest))
+            let troubles = outbox.endpoint().troubles.iter();
+            let (mut target, mut kind) = (None, None);
+            for (reach, trouble) in troubles {
+                let oldest = if reach == TARGET { &mut target } else { &mut kind };
+                *oldest = Some(oldest.map_or(trouble.since_ms, |at: u64| at.min(trouble.since_ms)));
+            }
+            Ok((outbox.depth()?, state(outbox), oldest, [target, kind]))
         });
         let looked = looked.await.inspect_err(|fault| {
             let (error, adapter) = (fault as &dyn std::error::Error, &adapter.name);
@@ -83,8 +91,9 @@ impl Look {
         let reconciled = adapter.reconciled.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Self {
             name: adapter.name.clone(),
-            outbox: looked.map(|(depth, state, _)| (depth, state)),
-            oldest_ms: looked.and_then(|(_, _, oldest)| oldest),
+            outbox: looked.map(|(depth, state, ..)| (depth, state)),
+            oldest_ms: looked.and_then(|(_, _, oldest, _)| oldest),
+            troubles_ms: looked.map(|(.., troubles)| troubles).unwrap_or_default(),
             lag,
             reconciled,
         }
@@ -119,6 +128,18 @@ fn stand(page: &mut Page, looks: &[Look]) {
         let age_ms = look.oldest_ms.map_or(0, |oldest| now_ms().saturating_sub(oldest));
         page.sample("oldest_unsent_age_seconds", &look.labels(), seconds(age_ms));
     }
+    page.family(
+        "trouble_age_seconds",
+        "gauge",
+        "How long the target, or rows of a kind, cannot be delivered by no row's fault; 0 if they can.",
+    );
+    for (look, _) in depths() {
+        for (reach, since_ms) in [("target", look.troubles_ms[0]), ("kind", look.troubles_ms[1])] {
+            let age_ms = since_ms.map_or(0, |since_ms| now_ms().saturating_sub(since_ms));
+            let labels = [("adapter", &*look.name), ("reach", reach)];
+            page.sample("trouble_age_seconds", &labels, seconds(age_ms));
+        }
+    }
     page.family("dead_letters", "gauge", "Dead letters that wait for somebody.");
     for (look, depth) in depths() {
         page.sample("dead_letters", &look.labels(), depth.dead);
@@ -138,11 +159,17 @@ fn delivered(page: &mut Page, looks: &[Look]) {
     page.family(
         "faults_total",
         "counter",
-        "Attempts that failed for now or for good, and rows that documents did not become.",
+        "Attempts that failed for now, by a trouble of the target or for good, and rows that \
+         documents did not become.",
     );
     for look in looks {
-        let Lag { transient, permanent, misfits, .. } = look.lag;
-        let classes = [("transient", transient), ("permanent", permanent), ("misfit", misfits)];
+        let Lag { transient, trouble, permanent, misfits, .. } = look.lag;
+        let classes = [
+            ("transient", transient),
+            ("trouble", trouble),
+            ("permanent", permanent),
+            ("misfit", misfits),
+        ];
         for (class, count) in classes {
             page.sample("faults_total", &[("adapter", &look.name), ("class", class)], count);
         }

@@ -10,12 +10,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::follow::FollowError;
+use super::letters::Letters;
 use super::link::{Heard, is_connected};
 use super::reconcile::{self, Repair};
 use super::{Adapter, Carried, now_ms, origin, plan, version};
 use crate::delivery::Record;
 use crate::mapping::{Config, Mapping, parse};
-use crate::outbox::{DeadLetter, Outbox, OutboxError};
+use crate::outbox::{Failing, FailingReach, Outbox, OutboxError, Selection};
 use crate::secret::{SecretError, SecretRef};
 use crate::sink::{self, Address, Fault, SinkError};
 
@@ -29,20 +30,22 @@ pub enum Ask {
     DeadLetters {
         /// Of one adapter; of all if there is none.
         adapter: Option<String>,
+        /// Which of them.
+        meant: Selection,
     },
-    /// Delivers a dead letter after all.
+    /// Delivers dead letters after all.
     Replay {
         /// Whose.
         adapter: String,
         /// Which.
-        number: u64,
+        letters: Letters,
     },
-    /// Lets a dead letter be.
+    /// Lets dead letters be.
     Discard {
         /// Whose.
         adapter: String,
         /// Which.
-        number: u64,
+        letters: Letters,
     },
     /// Sends nothing.
     Pause {
@@ -51,6 +54,11 @@ pub enum Ask {
     },
     /// Sends again.
     Resume {
+        /// Which adapter.
+        adapter: String,
+    },
+    /// Asks a target at once that is in trouble, and tries at once what waits out a failure.
+    Retry {
         /// Which adapter.
         adapter: String,
     },
@@ -257,14 +265,8 @@ impl Operator {
                 }));
                 Ok(Value::Array(all))
             }
-            Ask::DeadLetters { adapter } => {
-                let mut all = Vec::new();
-                for adapter in self.one_or_all(adapter.as_deref())? {
-                    let letters = adapter.outbox(|outbox| outbox.dead_letters()).await?;
-                    let letters = letters.iter();
-                    all.extend(letters.map(|(number, it)| self.letter(adapter, *number, it)));
-                }
-                Ok(Value::Array(all))
+            Ask::DeadLetters { adapter, meant } => {
+                self.dead_letters(self.one_or_all(adapter.as_deref())?, *meant).await
             }
             Ask::Feeds { adapter } => {
                 let mut all = Vec::new();
@@ -277,18 +279,9 @@ impl Operator {
                 }
                 Ok(Value::Array(all))
             }
-            Ask::Replay { adapter, number } => {
-                let (adapter, number) = (self.adapter(adapter)?, *number);
-                let letter = adapter.outbox(move |outbox| outbox.replay(now_ms(), number)).await?;
-                adapter.again.notify_one();
-                adapter.due.notify_one();
-                Ok(self.letter(adapter, number, &letter))
-            }
-            Ask::Discard { adapter, number } => {
-                let (adapter, number) = (self.adapter(adapter)?, *number);
-                let letter = adapter.outbox(move |outbox| outbox.discard(now_ms(), number)).await?;
-                adapter.due.notify_one();
-                Ok(self.letter(adapter, number, &letter))
+            Ask::Replay { adapter, letters } => self.replay(self.adapter(adapter)?, letters).await,
+            Ask::Discard { adapter, letters } => {
+                self.discard(self.adapter(adapter)?, letters).await
             }
             Ask::Pause { adapter } => {
                 let adapter = self.adapter(adapter)?;
@@ -298,6 +291,12 @@ impl Operator {
             Ask::Resume { adapter } => {
                 let adapter = self.adapter(adapter)?;
                 adapter.outbox(|outbox| outbox.resume()).await?;
+                adapter.due.notify_one();
+                self.status(adapter).await
+            }
+            Ask::Retry { adapter } => {
+                let adapter = self.adapter(adapter)?;
+                adapter.outbox(|outbox| Ok(outbox.retry())).await?;
                 adapter.due.notify_one();
                 self.status(adapter).await
             }
@@ -443,12 +442,14 @@ impl Operator {
     }
 
     async fn status(&self, adapter: &Adapter) -> Result<Value, OperateError> {
-        let (depth, unsent, endpoint, state) = adapter
+        let (depth, unsent, endpoint, state, failing) = adapter
             .outbox(|outbox| {
                 let (depth, unsent) = (outbox.depth()?, outbox.unsent(UNSENT_SHOWN)?);
-                Ok((depth, unsent, outbox.endpoint().clone(), state(outbox)))
+                let failing = outbox.failing()?;
+                Ok((depth, unsent, outbox.endpoint().clone(), state(outbox), failing))
             })
             .await?;
+        let troubles: Vec<_> = failing.iter().take(TROUBLES_SHOWN).map(trouble).collect();
         let oldest = unsent.first().map(|unsent| now_ms().saturating_sub(unsent.since_ms));
         let late_ms = adapter.mapping.late_after.as_millis();
         let waiting: Vec<_> = unsent
@@ -474,6 +475,7 @@ impl Operator {
             "state": state,
             "why": endpoint.disabled,
             "failing_since_ms": endpoint.failing_since_ms,
+            "troubles": troubles,
             "waiting": depth.waiting,
             "oldest_ms": oldest,
             "is_late": oldest.is_some_and(|oldest| u128::from(oldest) > late_ms),
@@ -481,31 +483,13 @@ impl Operator {
             "documents": depth.documents,
             "taken": lag.taken,
             "transient": lag.transient,
+            "trouble": lag.trouble,
             "permanent": lag.permanent,
             "lag_p50_ms": lag.quantile(0.5),
             "lag_p99_ms": lag.quantile(0.99),
             "reconciled": *adapter.reconciled.lock().unwrap_or_else(PoisonError::into_inner),
             "unsent": waiting,
         }))
-    }
-
-    fn letter(&self, adapter: &Adapter, number: u64, letter: &DeadLetter) -> Value {
-        let heads: Vec<_> = letter.heads.iter().map(ToString::to_string).collect();
-        json!({
-            "adapter": adapter.name,
-            "number": number,
-            "class": letter.class.name(),
-            "fault": letter.fault,
-            "answer": letter.answer,
-            "attempts": letter.attempts,
-            "document": letter.document.to_string(),
-            "key": self.key(&letter.document),
-            "name": letter.record.name,
-            "record": letter.record.key,
-            "at_ms": letter.at_ms,
-            "heads": heads,
-            "delivery": letter.delivery.as_ref().map(|delivery| delivery.to_json()),
-        })
     }
 
     /// A document's natural key, if it has one and the replica is at hand.
@@ -528,6 +512,23 @@ pub(super) fn state(outbox: &Outbox) -> &'static str {
     }
 }
 
+/// What keeps deliveries from being taken.
+fn trouble(failing: &Failing) -> Value {
+    let (reach, kind) = match &failing.reach {
+        FailingReach::Target => ("target", None),
+        FailingReach::Kind(kind) => ("kind", Some(kind)),
+        FailingReach::Rows => ("rows", None),
+    };
+    json!({
+        "what": failing.what,
+        "reach": reach,
+        "kind": kind,
+        "since_ms": failing.since_ms,
+        "rows": failing.rows,
+        "next_ms": failing.next_ms,
+    })
+}
+
 /// A mapping's salt, and its version with that.
 fn salted(mapping: &Mapping) -> Result<(String, String), SecretError> {
     let salt = mapping.salt.as_ref().map(SecretRef::resolve).transpose()?;
@@ -540,3 +541,6 @@ const REPAIRED_TOGETHER: usize = 500;
 
 /// Deliveries that are told of each adapter.
 const UNSENT_SHOWN: usize = 20;
+
+/// Causes that are told of each adapter.
+const TROUBLES_SHOWN: usize = 20;

@@ -40,6 +40,8 @@ struct Report {
     differs: u64,
     /// Rows that differ because they are on their way.
     waiting: u64,
+    /// Rows that differ because the target refused them as they are.
+    refused: u64,
     repaired: u64,
     rows: Vec<Value>,
 }
@@ -68,6 +70,7 @@ impl Report {
             "extra": self.extra,
             "differs": self.differs,
             "waiting": self.waiting,
+            "refused": self.refused,
             "repaired": self.repaired,
             "rows": self.rows,
         })
@@ -205,6 +208,11 @@ fn differing(
     }
     if wanted.is_waiting || wanted.taken_ms.is_some_and(|taken_ms| taken_ms >= began_ms) {
         report.waiting += 1;
+        return None;
+    }
+    if wanted.is_refused {
+        // Asking again and again makes nothing of it but more dead letters.
+        report.refused += 1;
         return None;
     }
     report.note(&wanted.record, what, &fields);

@@ -206,7 +206,7 @@ impl Amqp {
             None => match timeout_at(deadline, self.connect()).await {
                 Ok(Ok(line)) => line,
                 Ok(Err(fault)) => return vec![Err(fault); deliveries.len()],
-                Err(_) => return vec![Err(silent()); deliveries.len()],
+                Err(_) => return vec![Err(Fault::trouble(silent().what)); deliveries.len()],
             },
         };
         let outcomes = self.publish_all(&line, deliveries, deadline).await;
@@ -221,13 +221,13 @@ impl Amqp {
 
     async fn connect(&self) -> Result<Line, Fault> {
         let password =
-            self.password.resolve().map_err(|error| Fault::transient(error.to_string()))?;
+            self.password.resolve().map_err(|error| Fault::trouble(error.to_string()))?;
         let mut uri = self.uri.clone();
         uri.authority.userinfo = AMQPUserInfo { username: self.user.clone(), password };
         let (stream, mut socket) = self
             .dial()
             .await
-            .map_err(|error| Fault::transient(format!("the server cannot be reached: {error}")))?;
+            .map_err(|error| Fault::trouble(format!("the server cannot be reached: {error}")))?;
         let stream = Lock::new(Some(stream));
         let hand_over = async move |_, _| {
             let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -242,7 +242,7 @@ impl Amqp {
             Ok::<_, lapin::Error>((connection, channel))
         };
         let (connection, channel) = signed_in.await.map_err(|error| {
-            Fault::transient(match code(&error) {
+            Fault::trouble(match code(&error) {
                 Some(403) => {
                     "the server does not let us in; look at `user` and `password`, and at what \
                      the user may do in the virtual host"
@@ -300,7 +300,7 @@ impl Amqp {
         for (delivery, outcome) in deliveries.iter().zip(&mut outcomes) {
             if returned.contains(&delivery.key.0) {
                 let key = self.routing_key.shown(&delivery.record, word);
-                *outcome = Outcome::Refused(Fault::transient(format!(
+                *outcome = Outcome::Refused(Fault::trouble_of_kind(format!(
                     "no queue takes what goes to the exchange {:?} with the routing key {key:?}; \
                      bind one",
                     self.exchange.as_str()
@@ -350,14 +350,18 @@ impl Amqp {
     fn broken(&self, error: &lapin::Error) -> Outcome {
         let exchange = self.exchange.as_str();
         match code(error) {
-            Some(404) => Outcome::Missing(Fault::transient(format!(
+            Some(404) => Outcome::Missing(Fault::trouble(format!(
                 "there is no exchange {exchange:?}; declare it, or change `exchange`"
             ))),
-            Some(403) => Outcome::Unknown(Fault::transient(format!(
+            Some(403) => Outcome::Unknown(Fault::trouble(format!(
                 "the server does not let us publish to the exchange {exchange:?}; permit it to \
                  the user"
             ))),
-            _ => Outcome::Unknown(Fault::transient(format!(
+            // It was something about a message, or the server was ended.
+            Some(code) if code != CONNECTION_FORCED => {
+                Outcome::Unknown(Fault::transient(format!("the server broke it off: {error}")))
+            }
+            _ => Outcome::Unknown(Fault::trouble(format!(
                 "the connection to the server broke: {error}"
             ))),
         }
@@ -438,5 +442,8 @@ fn silent() -> Fault {
 
 /// A message that outlives the server's process.
 const PERSISTENT: u8 = 2;
+
+/// What a server says that somebody ends.
+const CONNECTION_FORCED: u16 = 320;
 
 const TOO_LONG: &str = "longer than 255 bytes, which AMQP does not allow; shorten it";

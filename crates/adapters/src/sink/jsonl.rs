@@ -186,7 +186,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Fault::transient(error.to_string()))?
-        .map_err(|error| Fault::transient(format!("the file cannot be written or read: {error}")))
+        .map_err(|error| Fault::trouble(format!("the file cannot be written or read: {error}")))
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {

@@ -143,7 +143,7 @@ impl Kafka {
         let producer: FutureProducer = self
             .config
             .create()
-            .map_err(|error| Fault::transient(format!("the producer cannot be made: {error}")))?;
+            .map_err(|error| Fault::trouble(format!("the producer cannot be made: {error}")))?;
         *kept = Some(producer.clone());
         Ok(producer)
     }
@@ -185,15 +185,18 @@ impl Kafka {
                 Fault::transient("the servers did not confirm it in time")
             }
             Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
-                Fault::transient(format!("there is no topic {topic:?}; create it"))
+                Fault::trouble_of_kind(format!("there is no topic {topic:?}; create it"))
             }
-            Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
-                Fault::transient(format!("the servers do not let us write to {topic:?}; permit it"))
+            Some(Code::ClusterAuthorizationFailed) => {
+                Fault::trouble("the servers let us produce nothing; permit it to the user")
             }
+            Some(Code::TopicAuthorizationFailed) => Fault::trouble_of_kind(format!(
+                "the servers do not let us write to {topic:?}; permit it"
+            )),
             Some(Code::MessageSizeTooLarge) => Fault::permanent(format!(
                 "it is larger than the producer or {topic:?} takes (`max.message.bytes`)"
             )),
-            Some(Code::InvalidTopic) => Fault::permanent(format!(
+            Some(Code::InvalidTopic) => Fault::trouble_of_kind(format!(
                 "a topic cannot be called {topic:?}; change `topic`, or the record's name"
             )),
             Some(code @ (Code::InvalidRecord | Code::PolicyViolation)) => {

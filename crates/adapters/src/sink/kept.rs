@@ -149,7 +149,7 @@ unavailable!(
 
 impl From<KeptError> for Fault {
     fn from(error: KeptError) -> Self {
-        Self::transient(error.to_string())
+        Self::trouble(error.to_string())
     }
 }
 

@@ -160,7 +160,7 @@ impl Nats {
         let line = match timeout_at(deadline, self.line()).await {
             Ok(Ok(line)) => line,
             Ok(Err(fault)) => return vec![Err(fault); deliveries.len()],
-            Err(_) => return vec![Err(silent()); deliveries.len()],
+            Err(_) => return vec![Err(Fault::trouble(SILENT)); deliveries.len()],
         };
         let mut sent = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -203,7 +203,7 @@ impl Nats {
                 seeing.send_modify(|seen| seen.note(&event));
                 async {}
             });
-        let missing = |error: SecretError| Fault::transient(error.to_string());
+        let missing = |error: SecretError| Fault::trouble(error.to_string());
         match &self.sign_in {
             SignIn::Nobody => {}
             SignIn::User { user, password } => {
@@ -213,7 +213,7 @@ impl Nats {
             SignIn::Token(token) => options = options.token(token.resolve().map_err(missing)?),
         }
         let client = options.connect(self.server.clone()).await.map_err(|error| {
-            Fault::transient(match error.kind() {
+            Fault::trouble(match error.kind() {
                 ConnectErrorKind::AuthorizationViolation => {
                     "the server does not let us in; look at `user` and `password`, or `token`"
                         .to_owned()
@@ -261,7 +261,7 @@ impl Nats {
                 Ok(Err(error)) => Err(self.refused(line, delivery, &error)),
                 Err(_) => Err(line.silent()),
             },
-            _ = seen.wait_for(|seen| seen.is_gone) => Err(Fault::transient(GONE)),
+            _ = seen.wait_for(|seen| seen.is_gone) => Err(Fault::trouble(GONE)),
         }
     }
 
@@ -271,12 +271,12 @@ impl Nats {
             // Also what a server says whose stream is still starting.
             PublishErrorKind::StreamNotFound => {
                 let subject = self.subject.shown(&delivery.record, word);
-                Fault::transient(format!(
+                Fault::trouble_of_kind(format!(
                     "no stream takes {subject:?}; create one: `nats stream add` with that subject"
                 ))
             }
             PublishErrorKind::TimedOut => line.silent(),
-            PublishErrorKind::BrokenPipe => Fault::transient(GONE),
+            PublishErrorKind::BrokenPipe => Fault::trouble(GONE),
             PublishErrorKind::MaxPayloadExceeded => {
                 Fault::permanent("it is larger than the server's `max_payload`")
             }
@@ -300,7 +300,7 @@ impl Line {
     /// Nothing came back.
     fn silent(&self) -> Fault {
         if self.seen.borrow().has_forbidden {
-            return Fault::transient(
+            return Fault::trouble_of_kind(
                 "the server does not let us publish to the subject; permit it to the user",
             );
         }

@@ -26,6 +26,7 @@ mod ddl;
 mod fault;
 mod fit;
 mod session;
+mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -39,20 +40,20 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Fault, Found, Held, Sink, SinkError, tls};
+use super::{Fault, FaultClass, Found, Held, Sink, SinkError, tls};
 use crate::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
 use crate::mapping::{Deletes, Mapping};
 use crate::reference::Opt;
 use crate::secret::SecretRef;
 use columns::Columns;
 pub use ddl::ddl;
-use fault::{fault, is_for_all};
+use fault::{fault, fault_for_all, is_for_all};
 use fit::fitted;
 use session::{Session, quoted};
+use unwritten::{Of, Unwritten, are_alike};
 
 /// How a [`Postgres`] is set up.
 #[derive(Debug, Clone, Deserialize)]
@@ -162,7 +163,10 @@ impl Options {
 /// Writes batches of deliveries over one connection, which is made when there is something to write
 /// and made again after it broke.
 pub struct Postgres {
+    /// Without the password, which is looked up whenever it connects, so that it can be changed
+    /// without a pause.
     config: Config,
+    password: Option<SecretRef>,
     tls: MakeRustlsConnect,
     tables: Tables,
     patience: Duration,
@@ -193,13 +197,12 @@ impl Postgres {
     /// # Errors
     /// The url is none, the password is missing, or the certificate cannot be read.
     pub fn open(options: Options, folder: &Path) -> Result<Self, SinkError> {
-        let mut config = options.config()?;
-        if let Some(password) = &options.password {
-            config.password(password.resolve()?);
-        }
+        let config = options.config()?;
+        options.password.as_ref().map(SecretRef::resolve).transpose()?;
         let tls = tls::client(options.root_certificate.map(|it| folder.join(it)))?;
         Ok(Self {
             config,
+            password: options.password,
             tls: MakeRustlsConnect::new(tls),
             tables: Tables {
                 schema: options.schema,
@@ -223,10 +226,14 @@ impl Postgres {
         let mut session = match place.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
-                let schema = &self.tables.schema;
-                let opening =
-                    Session::open(&self.config, &self.tls, schema, adapter, self.patience);
-                timeout(self.patience, opening).await.map_err(|_| silent(self.patience))??
+                let (mut config, schema) = (self.config.clone(), &self.tables.schema);
+                if let Some(password) = &self.password {
+                    let password = password.resolve();
+                    config.password(password.map_err(|error| Fault::trouble(error.to_string()))?);
+                }
+                let opening = Session::open(&config, &self.tls, schema, adapter, self.patience);
+                let silent = |_| Fault::trouble(silent(self.patience).what);
+                timeout(self.patience, opening).await.map_err(silent)??
             }
         };
         // The server gives up first, so nothing is written later.
@@ -242,30 +249,33 @@ impl Postgres {
         done
     }
 
-    /// Writes deliveries in one transaction, but for those with values that do not fit.
-    async fn write(&self, session: &mut Session, some: &[Delivery]) -> Result<Outcomes, Unwritten> {
+    /// Writes deliveries in one transaction, except those with values that do not fit.
+    async fn write(
+        &self,
+        session: &mut Session,
+        some: &[&Delivery],
+    ) -> Result<Outcomes, Unwritten> {
         let was_known = session.knows_columns();
-        let mut written = self.try_write(session, some).await;
-        let is_other_type =
-            |error: &Error| was_known && error.code() == Some(&SqlState::DATATYPE_MISMATCH);
-        if written.as_ref().is_err_and(is_other_type) {
+        let written = self.try_write(session, some).await;
+        if was_known && written.as_ref().is_err_and(|unwritten| unwritten.is_other_type) {
             // The column was changed since.
             session.forget_tables();
-            written = self.try_write(session, some).await;
+            return self.try_write(session, some).await;
         }
-        written.map_err(|error| Unwritten { fault: fault(&error), is_for_all: is_for_all(&error) })
+        written
     }
 
-    async fn try_write(&self, session: &mut Session, some: &[Delivery]) -> Result<Outcomes, Error> {
-        let items = self.items(session, some).await?;
-        let taken: Vec<_> = some
-            .iter()
-            .zip(&items)
-            .filter_map(|(delivery, item)| Some((delivery, item.as_ref().ok()?)))
-            .collect();
-        let mut transaction = session.begin().await?;
-        let mut written = self.tables.write(&mut transaction, &taken).await?.into_iter();
-        transaction.commit().await?;
+    async fn try_write(
+        &self,
+        session: &mut Session,
+        some: &[&Delivery],
+    ) -> Result<Outcomes, Unwritten> {
+        let items = self.items(session, some).await.map_err(Unwritten::all)?;
+        let fit = some.iter().zip(&items);
+        let fit: Vec<_> = fit.filter_map(|(it, item)| Some((*it, item.as_ref().ok()?))).collect();
+        let mut transaction = session.begin().await.map_err(Unwritten::all)?;
+        let mut written = self.tables.write(&mut transaction, &fit).await?.into_iter();
+        transaction.commit().await.map_err(Unwritten::some)?;
         let outcome = |item: Result<Item, Fault>| match item {
             Ok(_) => written.next().unwrap_or(Ok(())),
             Err(fault) => Err(fault),
@@ -278,7 +288,7 @@ impl Postgres {
     async fn items(
         &self,
         session: &mut Session,
-        some: &[Delivery],
+        some: &[&Delivery],
     ) -> Result<Vec<Result<Item, Fault>>, Error> {
         let was_known = session.knows_columns();
         let mut items = Vec::with_capacity(some.len());
@@ -293,45 +303,93 @@ impl Postgres {
         Ok(items)
     }
 
-    /// Writes deliveries together, or, if one of them cannot be written, in ever smaller parts.
+    /// Writes deliveries together. If one of them cannot be written it does so in ever smaller parts;
+    /// what a table lacks is asked once for all that are written alike.
     async fn write_all(&self, deliveries: &[Delivery]) -> Outcomes {
         let adapter = deliveries.first().map_or("", |delivery| &delivery.adapter);
-        let mut outcomes = Vec::with_capacity(deliveries.len());
-        let mut parts = vec![deliveries];
-        while let Some(part) = parts.pop() {
-            let write = async |session: &mut Session| self.write(session, part).await;
-            let written = self.with_session(&self.session, adapter, write).await;
-            match written {
-                Ok(written) => outcomes.extend(written),
-                Err(Unwritten { fault, is_for_all: true }) => {
-                    let rest: usize = parts.drain(..).map(<[Delivery]>::len).sum();
-                    outcomes.extend(std::iter::repeat_n(Err(fault), part.len() + rest));
+        let mut outcomes: Vec<Option<Result<(), Fault>>> = vec![None; deliveries.len()];
+        let mut parts: Vec<Vec<usize>> = vec![(0..deliveries.len()).collect()];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let some: Vec<_> = part.iter().map(|at| &deliveries[*at]).collect();
+            let write = async |session: &mut Session| self.write(session, &some).await;
+            let Unwritten { fault, of, .. } =
+                match self.with_session(&self.session, adapter, write).await {
+                    Ok(written) => {
+                        let written = part.iter().zip(written);
+                        written.for_each(|(at, outcome)| outcomes[*at] = Some(outcome));
+                        continue;
+                    }
+                    Err(unwritten) => unwritten,
+                };
+            match of {
+                Of::All => {
+                    let left = outcomes.iter_mut().filter(|outcome| outcome.is_none());
+                    left.for_each(|outcome| *outcome = Some(Err(fault.clone())));
+                    break;
                 }
-                Err(Unwritten { fault, .. }) if part.len() == 1 => outcomes.push(Err(fault)),
-                Err(_) => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
+                Of::Alike(key) => {
+                    let first = part.iter().find(|at| deliveries[**at].key == key);
+                    let first = &deliveries[*first.unwrap_or(&part[0])];
+                    let is_alike = |at: &usize| are_alike(&deliveries[*at], first);
+                    for part in parts.iter_mut().chain([&mut part]) {
+                        for at in part.extract_if(.., |at| is_alike(at)) {
+                            outcomes[at] = Some(Err(fault.clone()));
+                        }
+                    }
+                    parts.push(part);
+                }
+                Of::Some if part.len() == 1 => {
+                    let fault = self.with_field(fault, &deliveries[part[0]]).await;
+                    outcomes[part[0]] = Some(Err(fault));
+                }
+                Of::Some => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
                 }
             }
         }
-        outcomes
+        // All of them are answered by now.
+        let unasked = || Err(silent(self.patience));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unasked)).collect()
+    }
+}
+
+impl Postgres {
+    /// A fault of a row with the field that is at fault. Of a value that does not fit the database does
+    /// not say which it is, so it is asked about each alone.
+    async fn with_field(&self, fault: Fault, delivery: &Delivery) -> Fault {
+        let row = delivery.action.row().filter(|_| fault.field.is_none());
+        let Some(row) = row.filter(|_| fault.class == FaultClass::Permanent) else { return fault };
+        let table = self.tables.table(&delivery.record.name);
+        let find = async |session: &mut Session| {
+            let columns = session.columns(&table).await.map_err(|error| fault_for_all(&error))?;
+            let alone = |(field, value): (String, Value)| {
+                let sql = self.tables.as_held([&field].into_iter(), columns);
+                let given = json!([{ field.as_str(): value }]).to_string();
+                (field, sql, given)
+            };
+            let alone: Vec<_> = fitted(row, columns)?.into_iter().map(alone).collect();
+            for (field, sql, given) in alone {
+                let Err(error) = session.query(&sql, &[&given]).await else { continue };
+                return Ok((!is_for_all(&error)).then_some(field));
+            }
+            Ok::<_, Fault>(None)
+        };
+        match self.with_session(&self.session, &delivery.adapter, find).await {
+            Ok(Some(field)) => {
+                let what = format!("{field:?}: {}", fault.what);
+                Fault { what, ..fault }.in_field(field)
+            }
+            // Several together do not fit, or nobody can be asked any more.
+            _ => fault,
+        }
     }
 }
 
 type Outcomes = Vec<Result<(), Fault>>;
-
-/// Why some deliveries were not written together.
-struct Unwritten {
-    fault: Fault,
-    /// Whether none of them can be written now.
-    is_for_all: bool,
-}
-
-impl From<Fault> for Unwritten {
-    fn from(fault: Fault) -> Self {
-        Self { fault, is_for_all: true }
-    }
-}
 
 fn silent(patience: Duration) -> Fault {
     Fault::transient(format!("the database did not answer within {} s", patience.as_secs()))
@@ -370,35 +428,22 @@ impl Sink for Postgres {
         name: &'a str,
         rows: Vec<Held>,
     ) -> BoxFuture<'a, Result<Vec<Held>, Fault>> {
-        let table = self.tables.table(name);
         let read = async move |session: &mut Session| {
             let mut rows = rows;
-            let columns = session.columns(&table).await.map_err(|error| fault(&error))?;
-            // One that the table has no place for stays as it is.
-            let fit = |held: &Held| fitted(held.row.as_ref()?, columns).ok();
-            let given: Vec<_> = rows.iter().map(fit).collect();
-            let names: BTreeSet<_> = given.iter().flatten().flat_map(Row::keys).collect();
-            if names.is_empty() {
-                return Ok(rows);
-            }
-            let sql = self.tables.as_held(names.into_iter(), columns);
-            let found = match session.query(&sql, &[&json!(given).to_string()]).await {
-                Ok(found) => found,
-                Err(error) if is_for_all(&error) => return Err(fault(&error)),
-                // Neither do those read with it that only the database can tell of.
-                Err(_) => return Ok(rows),
-            };
-            for found in found {
-                let at: i64 = found.try_get(0).map_err(|error| fault(&error))?;
-                let text: &str = found.try_get(1).map_err(|error| fault(&error))?;
-                let at = usize::try_from(at - 1).unwrap_or(usize::MAX);
-                let Some(row) = rows.get_mut(at).and_then(|held| held.row.as_mut()) else {
-                    continue;
-                };
-                let mut converted = fields(text);
-                row.iter_mut().for_each(|(field, value)| {
-                    *value = converted.remove(field).unwrap_or_default();
-                });
+            // Those that the table has no place for stay as they are, and nobody else beside them.
+            let mut parts = vec![&mut rows[..]];
+            while let Some(part) = parts.pop() {
+                match self.tables.converted(session, name, part).await {
+                    Ok(()) => {}
+                    Err(error) if is_for_all(&error) || fault(&error).is_trouble() => {
+                        return Err(fault(&error));
+                    }
+                    Err(_) if part.len() > 1 => {
+                        let (first, second) = part.split_at_mut(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                    Err(_) => {}
+                }
             }
             Ok(rows)
         };
@@ -432,19 +477,21 @@ impl Tables {
         &self,
         transaction: &mut session::Open<'_>,
         some: &[(&Delivery, &Item)],
-    ) -> Result<Outcomes, Error> {
+    ) -> Result<Outcomes, Unwritten> {
         let deliveries: Vec<&Delivery> = some.iter().map(|(delivery, _)| *delivery).collect();
-        let fresh = transaction.note(&deliveries).await?;
-        let mut statements = BTreeMap::<&str, Vec<&Row>>::new();
-        for (_, item) in some.iter().filter(|(delivery, _)| fresh.contains(&delivery.key)) {
-            statements.entry(&item.sql).or_default().push(&item.values);
+        let fresh = transaction.note(&deliveries).await.map_err(Unwritten::noting)?;
+        let mut statements = BTreeMap::<&str, (&Delivery, Vec<&Row>)>::new();
+        for (delivery, item) in some.iter().filter(|(delivery, _)| fresh.contains(&delivery.key)) {
+            let (_, rows) = statements.entry(&item.sql).or_insert((delivery, Vec::new()));
+            rows.push(&item.values);
         }
-        for (sql, items) in statements {
-            transaction.execute(sql, &[&json!(items).to_string()]).await?;
+        for (sql, (first, rows)) in statements {
+            let rows = json!(rows).to_string();
+            transaction.execute(sql, &[&rows]).await.map_err(Unwritten::by(first))?;
         }
         let mut stale = deliveries.clone();
         stale.retain(|it| !fresh.contains(&it.key));
-        let known = transaction.known(&stale).await?;
+        let known = transaction.known(&stale).await.map_err(Unwritten::noting)?;
         Ok(deliveries.iter().map(|delivery| self.outcome(delivery, &known)).collect())
     }
 
@@ -533,6 +580,34 @@ impl Tables {
              WHERE held.{key}::text COLLATE \"C\" > $1 \
              ORDER BY held.{key}::text COLLATE \"C\" LIMIT $2"
         )
+    }
+
+    /// Makes rows what the table would make of them, all or none; those with a value that does not fit
+    /// its column stay as they are.
+    async fn converted(
+        &self,
+        session: &mut Session,
+        name: &str,
+        rows: &mut [Held],
+    ) -> Result<(), Error> {
+        let columns = session.columns(&self.table(name)).await?;
+        let given: Vec<_> =
+            rows.iter().map(|held| fitted(held.row.as_ref()?, columns).ok()).collect();
+        let names: BTreeSet<_> = given.iter().flatten().flat_map(Row::keys).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let sql = self.as_held(names.into_iter(), columns);
+        for found in session.query(&sql, &[&json!(given).to_string()]).await? {
+            let (at, text): (i64, &str) = (found.try_get(0)?, found.try_get(1)?);
+            let at = usize::try_from(at - 1).unwrap_or(usize::MAX);
+            let Some(row) = rows.get_mut(at).and_then(|held| held.row.as_mut()) else { continue };
+            let mut converted = fields(text);
+            row.iter_mut().for_each(|(field, value)| {
+                *value = converted.remove(field).unwrap_or_default();
+            });
+        }
+        Ok(())
     }
 
     /// Rows in JSON, as these fields' columns would hold them: the place of each in the list, and its

@@ -49,6 +49,10 @@ pub struct Options {
     pub root_certificate: Option<std::path::PathBuf>,
     /// The field of an answer in JSON that says an error although the status does not.
     pub error_field: Option<String>,
+    /// Statuses by which a target refuses the row for good, as `[422]`. Every other failure is tried
+    /// again by the schedule.
+    #[serde(default)]
+    pub permanent: BTreeSet<u16>,
 }
 
 /// The options, for people.
@@ -79,6 +83,12 @@ pub(super) const OPTIONS: &[Opt] = &[
         "\"error\"",
         "the field of an answer in JSON that says an error although the status does not",
     ),
+    Opt::with_default(
+        "permanent",
+        "list of numbers",
+        "[]",
+        "statuses by which the target refuses a row for good, as `[422]`; every other failure is tried again",
+    ),
 ];
 
 fn timeout_s() -> u64 {
@@ -90,8 +100,10 @@ fn timeout_s() -> u64 {
 pub struct Webhook {
     client: Client,
     url: Url,
-    keys: Vec<Key>,
+    /// Looked up for every request, so that one can be changed without a pause.
+    secrets: Vec<SecretRef>,
     error_field: Option<String>,
+    permanent: BTreeSet<u16>,
     /// Hosts that may have addresses which are not public.
     allowed: BTreeSet<String>,
     /// The address that stands in the URL itself, if it must not be used.
@@ -125,7 +137,10 @@ impl Webhook {
                 "it is signed with nothing; set secrets = [\"env:NAME\"]".to_owned(),
             ));
         }
-        let keys = options.secrets.iter().map(key).collect::<Result<_, _>>()?;
+        options.secrets.iter().try_for_each(|secret| key(secret).map(drop))?;
+        if options.permanent.iter().any(|status| !(400..600).contains(status)) {
+            return Err(wrong("`permanent` has statuses of failures: 400 to 599".to_owned()));
+        }
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         let not_public = literal
@@ -138,24 +153,26 @@ impl Webhook {
             .timeout(Duration::from_secs(options.timeout_s.max(1)))
             .dns_resolver(Arc::new(Guarded { allowed: options.allow_hosts.clone() }))
             .tls_backend_preconfigured(tls::client(
-                options.root_certificate.map(|it| folder.join(it)),
+                options.root_certificate.as_ref().map(|it| folder.join(it)),
             )?);
         if url.scheme() == "https" {
             client = client.https_only(true);
         }
         let client = client.build().map_err(|error| wrong(error.to_string()))?;
-        let (error_field, allowed) = (options.error_field, options.allow_hosts);
-        Ok(Self { client, url, keys, error_field, allowed, not_public })
+        let Options { secrets, error_field, permanent, allow_hosts: allowed, .. } = options;
+        Ok(Self { client, url, secrets, error_field, permanent, allowed, not_public })
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<(), Fault> {
         if let Some(not_public) = &self.not_public {
-            return Err(Fault::permanent(not_public.to_string()));
+            return Err(Fault::trouble(not_public.to_string()));
         }
+        let keys = self.secrets.iter().map(key).collect::<Result<Vec<_>, _>>();
+        let keys = keys.map_err(|error| Fault::trouble(error.to_string()))?;
         let body = event(delivery).to_string();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp = since.as_secs().to_string();
-        let signature = self.signature(&delivery.key.0, &timestamp, &body);
+        let signature = signature(&keys, &delivery.key.0, &timestamp, &body);
         let request = self
             .client
             .post(self.url.clone())
@@ -166,19 +183,18 @@ impl Webhook {
             .header("correlation-id", &delivery.correlation)
             .body(body);
         let answer = request.send().await.map_err(|error| unsent(&error))?;
-        answer::judge(answer, self.error_field.as_deref()).await
+        answer::judge(answer, self.error_field.as_deref(), &self.permanent).await
     }
+}
 
-    /// One signature for every key.
-    fn signature(&self, id: &str, timestamp: &str, body: &str) -> String {
-        let sign = |key: &Key| {
-            let mut mac =
-                Hmac::<Sha256>::new_from_slice(&key.0).expect("a key may have any length");
-            mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-            format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
-        };
-        self.keys.iter().map(sign).collect::<Vec<_>>().join(" ")
-    }
+/// One signature for every key.
+fn signature(keys: &[Key], id: &str, timestamp: &str, body: &str) -> String {
+    let sign = |key: &Key| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("a key may have any length");
+        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+        format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+    };
+    keys.iter().map(sign).collect::<Vec<_>>().join(" ")
 }
 
 impl Sink for Webhook {
@@ -254,16 +270,21 @@ fn unsent(error: &reqwest::Error) -> Fault {
     let mut last = String::new();
     while let Some(at) = source {
         if let Some(not_public) = at.downcast_ref::<NotPublic>() {
-            return Fault::permanent(not_public.to_string());
+            return Fault::trouble(not_public.to_string());
         }
         last = at.to_string();
         source = at.source();
     }
-    if error.is_timeout() {
-        return Fault::transient("the target did not answer in time");
-    }
     // The address is the mapping's own, and may hold a secret path.
-    Fault::transient(format!("the target cannot be reached: {last}"))
+    let what = match error.is_timeout() {
+        true => "the target did not answer in time".to_owned(),
+        false => format!("the target cannot be reached: {last}"),
+    };
+    // What breaks later may be the row's doing.
+    match error.is_connect() {
+        true => Fault::trouble(what),
+        false => Fault::transient(what),
+    }
 }
 
 /// What the specification asks of keys.

@@ -125,6 +125,12 @@ pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> Text {
         found("differs"),
         found("waiting"),
     );
+    if found("refused") > 0 {
+        sum.push_str(&format!(
+            "; {} refused, see `rejoin adapters dead-letters {name}`",
+            found("refused")
+        ));
+    }
     if found("stale") > 0 {
         let rows = count(found("stale"), "row");
         let what = if options.dry_run { "would be enqueued anew" } else { "enqueued anew" };

@@ -51,6 +51,26 @@ fn link(link: &Value) -> Option<String> {
     }
 }
 
+/// What keeps deliveries from being taken, and what to do about it.
+fn trouble(name: &str, trouble: &Value) -> String {
+    let of = match (text(trouble, "reach"), trouble["kind"].as_str()) {
+        ("target", _) => format!("{name} is down"),
+        (_, Some(kind)) => format!("{name} delivers no {kind}"),
+        _ => format!("{name} tries again"),
+    };
+    let since = trouble["since_ms"].as_i64().map(clock_of_ms).unwrap_or_default();
+    let waiting = count(trouble["rows"].as_u64().unwrap_or_default(), "row");
+    let next = match trouble["next_ms"].as_i64() {
+        Some(next) => format!("tried next at {}", clock_of_ms(next)),
+        None => "not tried for now".to_owned(),
+    };
+    let what = text(trouble, "what");
+    format!(
+        "{of} since {since}: {what}; {waiting} waiting, {next}; `rejoin adapters retry {name}` tries \
+         at once"
+    )
+}
+
 fn of_one(adapter: &Value) -> Vec<String> {
     let name = text(adapter, "adapter");
     let mut lines = Vec::new();
@@ -69,6 +89,8 @@ fn of_one(adapter: &Value) -> Vec<String> {
         )),
         _ => {}
     }
+    let troubles = adapter["troubles"].as_array().map_or(&[][..], Vec::as_slice);
+    lines.extend(troubles.iter().map(|it| trouble(name, it)));
     let carries = &adapter["carries"];
     if carries["documents"] == 0 {
         let others: Vec<_> = carries["collections"]

@@ -18,8 +18,15 @@ pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) ->
         AdaptersCommand::Status => status(answer),
         AdaptersCommand::DeadLetters(_) => dead_letters(answer),
         AdaptersCommand::Show(_) => letter(answer).into(),
-        AdaptersCommand::Replay(_) => format!("{} is on its way again", named(answer)).into(),
-        AdaptersCommand::Discard(_) => format!("{} is let be", named(answer)).into(),
+        AdaptersCommand::Replay(letters) => match letters.number {
+            Some(_) => format!("{} is on its way again", named(answer)).into(),
+            None => several(answer, "replayed", "on their way again").into(),
+        },
+        AdaptersCommand::Discard(letters) => match letters.number {
+            Some(_) => format!("{} is let be", named(answer)).into(),
+            None => several(answer, "discarded", "let be").into(),
+        },
+        AdaptersCommand::Retry(_) => retried(answer).into(),
         AdaptersCommand::Pause(_) => format!(
             "{} is paused; `rejoin adapters resume {}` goes on",
             text(answer, "adapter"),
@@ -63,6 +70,24 @@ pub(super) fn named(letter: &Value) -> String {
     one_line(&format!("{} {}", text(letter, "name"), text(letter, "record")))
 }
 
+/// What became of several dead letters.
+fn several(answer: &Value, what: &str, how: &str) -> String {
+    let letters = count(answer[what].as_u64().unwrap_or_default(), "dead letter");
+    format!("{}: {letters} {how}", text(answer, "adapter"))
+}
+
+fn retried(answer: &Value) -> String {
+    let name = text(answer, "adapter");
+    let waiting = count(answer["waiting"].as_u64().unwrap_or_default(), "delivery");
+    match text(answer, "state") {
+        "paused" | "disabled" => format!(
+            "{name} is {}, with {waiting} waiting; `rejoin adapters resume {name}` goes on",
+            text(answer, "state")
+        ),
+        _ => format!("{name} tries again at once, with {waiting} waiting"),
+    }
+}
+
 fn status(answer: &Value) -> Text {
     let adapters = answer.as_array().map_or(&[][..], Vec::as_slice);
     let mut table = Table::new(["ADAPTER", "STATE", "WAITING", "OLDEST", "DEAD", "LAG P50", "P99"]);
@@ -93,6 +118,8 @@ fn status(answer: &Value) -> Text {
             let unsent = adapter["unsent"].as_array().map_or(&[][..], Vec::as_slice);
             unsent.iter().map(move |unsent| (text(adapter, "adapter"), unsent))
         })
+        // Of those that failed, one line tells for each cause.
+        .filter(|(_, unsent)| unsent["fault"].is_null())
         .collect();
     let standing = standing(adapters);
     lines.extend(standing.iter().flat_map(|line| wrap(line, width())).map(Text::from));
@@ -103,13 +130,12 @@ fn status(answer: &Value) -> Text {
     for (adapter, unsent) in unsent {
         let document = unsent["key"].as_str().unwrap_or_else(|| text(unsent, "document"));
         let since = unsent["since_ms"].as_i64().map(clock_of_ms);
-        let why = unsent["fault"].as_str().unwrap_or("its turn has not come");
         table.row([
             adapter.to_owned(),
             document.to_owned(),
             named(unsent),
             since.unwrap_or_default(),
-            one_line(why),
+            "its turn has not come".to_owned(),
         ]);
     }
     lines.push(Text::default());
@@ -152,6 +178,9 @@ fn letter(letter: &Value) -> String {
     say("since", &clock_of_ms(at));
     say("class", text(letter, "class"));
     say("fault", text(letter, "fault"));
+    if let Some(field) = letter["field"].as_str() {
+        say("field", &format!("{field} = {}", rejoin::shown(&letter["value"])));
+    }
     if let Some(answer) = letter["answer"].as_str() {
         say("answer", answer);
     }

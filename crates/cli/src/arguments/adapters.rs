@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
+
+use rejoin_adapters::outbox::DeadClass;
 
 use crate::clock::{Since, since};
 
@@ -42,14 +44,16 @@ pub(crate) enum AdaptersCommand {
     DeadLetters(DeadLettersArguments),
     /// Show one dead letter, with what was to be delivered
     Show(LetterArguments),
-    /// Deliver a dead letter after all
-    Replay(LetterArguments),
-    /// Let a dead letter be
-    Discard(LetterArguments),
+    /// Deliver dead letters after all: one, or all that are meant
+    Replay(LettersArguments),
+    /// Let dead letters be: one, or all that are meant
+    Discard(LettersArguments),
     /// Send nothing to a target; what changes waits
     Pause(NameArguments),
     /// Send again, also to a target that was given up
     Resume(NameArguments),
+    /// Try at once what waits out a failure, and ask a target at once that is in trouble
+    Retry(NameArguments),
     /// Deliver everything anew
     Backfill(NameArguments),
     /// Deliver anew what the target took since some time
@@ -113,6 +117,36 @@ pub(crate) struct LintArguments {
 pub(crate) struct DeadLettersArguments {
     /// Only those of this adapter
     pub(crate) adapter: Option<String>,
+    /// Only those of this class: misfit, refused or exhausted
+    #[arg(long, value_parser = class)]
+    pub(crate) class: Option<DeadClass>,
+    /// Only those since then: 2026-05-01, '2026-05-01 16:10' (UTC), or how long ago: 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
+}
+
+fn class(text: &str) -> Result<DeadClass, String> {
+    let found = DeadClass::ALL.into_iter().find(|class| class.name() == text);
+    found.ok_or_else(|| format!("there are {}", DeadClass::ALL.map(DeadClass::name).join(", ")))
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).multiple(true)))]
+pub(crate) struct LettersArguments {
+    /// The adapter
+    pub(crate) adapter: String,
+    /// The number in `rejoin adapters dead-letters`
+    #[arg(group = "which", conflicts_with_all = ["all", "class", "since"])]
+    pub(crate) number: Option<u64>,
+    /// All dead letters of the adapter
+    #[arg(long, group = "which")]
+    pub(crate) all: bool,
+    /// All of this class: misfit, refused or exhausted
+    #[arg(long, group = "which", value_parser = class)]
+    pub(crate) class: Option<DeadClass>,
+    /// All since then: 2026-05-01, '2026-05-01 16:10' (UTC), or how long ago: 30m, 24h, 7d
+    #[arg(long, group = "which", value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
 }
 
 #[derive(Debug, Args)]

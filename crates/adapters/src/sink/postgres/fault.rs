@@ -8,9 +8,10 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::sink::Fault;
+use crate::sink::{Fault, FaultClass, Reach};
 
-/// A fault for an error: permanent if it is about the row and will be there again.
+/// A fault for an error of a statement about one table: permanent if it is about the row and will be
+/// there again.
 pub(super) fn fault(error: &Error) -> Fault {
     let Some(said) = error.as_db_error() else {
         let mut last = error.to_string();
@@ -19,15 +20,20 @@ pub(super) fn fault(error: &Error) -> Fault {
             last = at.to_string();
             source = at.source();
         }
-        return Fault::transient(format!("the database cannot be reached: {last}"));
+        return Fault::trouble(format!("the database cannot be reached: {last}"));
     };
     let code = said.code().code();
     if is_about_the_row(said.code()) {
-        return Fault::permanent(refusal(said));
+        return Fault {
+            field: said.column().map(ToOwned::to_owned),
+            ..Fault::permanent(refusal(said))
+        };
     }
     let advice = match said.code() {
         &SqlState::UNDEFINED_TABLE => "; create the table",
         &SqlState::UNDEFINED_COLUMN => "; add the column, or take the field out of the mapping",
+        &SqlState::INVALID_SCHEMA_NAME => "; create the schema, or change `schema`",
+        &SqlState::INVALID_CATALOG_NAME => "; create the database, or change `url`",
         &SqlState::INVALID_COLUMN_REFERENCE => "; make the key column unique",
         &SqlState::INSUFFICIENT_PRIVILEGE => "; grant it to the user of the url",
         &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
@@ -39,13 +45,29 @@ pub(super) fn fault(error: &Error) -> Fault {
         true => format!("the database says {} ({code}){advice}", said.message()),
         false => format!("the database does not take it ({code}); its log says why"),
     };
-    Fault::transient(what)
+    match said.code() {
+        // A statement that took too long.
+        &SqlState::QUERY_CANCELED => Fault::transient(what),
+        code if is_of(code, &OF_THE_DATABASE) => Fault::trouble(what),
+        code if is_of(code, &OF_A_TABLE) => Fault::trouble_of_kind(what),
+        _ => Fault::transient(what),
+    }
+}
+
+/// A fault for an error of what every row needs: of the connection itself, and of the table that notes
+/// deliveries. No row is at fault.
+pub(super) fn fault_for_all(error: &Error) -> Fault {
+    let fault = fault(error);
+    match fault.class {
+        FaultClass::Trouble(Reach::Kind) | FaultClass::Permanent => Fault::trouble(fault.what),
+        _ => fault,
+    }
 }
 
 /// Whether an error is about the database, so that other rows would meet it as well, and not about
 /// one row or one table.
 pub(super) fn is_for_all(error: &Error) -> bool {
-    error.code().is_none_or(|code| is_of(code, &FOR_ALL))
+    error.code().is_none_or(|code| is_of(code, &OF_THE_DATABASE) || is_of(code, &OF_THE_MOMENT))
 }
 
 /// Values that do not fit, and what becomes of them in a trigger. A foreign key is none of it: the
@@ -61,11 +83,17 @@ fn is_of(code: &SqlState, classes: &[&str]) -> bool {
     classes.iter().any(|class| code.code().starts_with(class))
 }
 
-/// Connection, transaction, sign-in, serialisation, resources, state, operator, system, fault.
-const FOR_ALL: [&str; 9] = ["08", "25", "28", "40", "53", "55", "57", "58", "XX"];
+/// Connection, sign-in, which database, resources, operator, system; and that it can only be read.
+const OF_THE_DATABASE: [&str; 7] = ["08", "28", "3D", "53", "57", "58", "25006"];
+
+/// Missing tables, columns, schemas and grants.
+const OF_A_TABLE: [&str; 2] = ["42", "3F"];
+
+/// Transaction, serialisation, state, and faults of the database.
+const OF_THE_MOMENT: [&str; 4] = ["25", "40", "55", "XX"];
 
 /// Classes whose messages name what is in the way, and never a value.
-const WITHOUT_VALUES: [&str; 9] = ["08", "25", "28", "3D", "40", "42", "53", "55", "57"];
+const WITHOUT_VALUES: [&str; 10] = ["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57"];
 
 fn refusal(said: &DbError) -> String {
     let code = said.code().code();

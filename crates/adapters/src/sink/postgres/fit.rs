@@ -24,6 +24,7 @@ pub(super) fn fitted(
                 "{name}: {why}, and the column is {declared}; {}",
                 advice(why)
             ))
+            .in_field(name.clone())
         })?;
         Ok((name.clone(), taken))
     };

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config, Error, Row, Statement, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::columns::{self, Column, Columns};
-use super::fault::fault;
+use super::fault::fault_for_all;
 use crate::delivery::{Delivery, IdempotencyKey};
 use crate::sink::Fault;
 
@@ -40,14 +40,14 @@ impl Session {
             config.application_name(format!("rejoin-{adapter}"));
         }
         let (client, connection) =
-            config.connect(tls.clone()).await.map_err(|error| fault(&error))?;
+            config.connect(tls.clone()).await.map_err(|error| fault_for_all(&error))?;
         // It ends with the client, or with an error that the next statement tells of.
         tokio::spawn(connection);
         let noted = format!("{}.rejoin_deliveries", quoted(schema));
         let session = Self { client, statements: HashMap::new(), columns: HashMap::new(), noted };
         // What is in the way here is never the row's fault.
         let prepared = session.prepare_database(patience).await;
-        prepared.map_err(|error| Fault::transient(fault(&error).what))?;
+        prepared.map_err(|error| fault_for_all(&error))?;
         Ok(session)
     }
 

@@ -1,15 +1,20 @@
 //! What a target's answer means.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
-use crate::sink::{Fault, FaultClass};
+use crate::sink::{Fault, FaultClass, Reach};
 
 /// Only 2xx is success, unless the body says otherwise.
-pub(super) async fn judge(mut answer: Response, error_field: Option<&str>) -> Result<(), Fault> {
+pub(super) async fn judge(
+    mut answer: Response,
+    error_field: Option<&str>,
+    permanent: &BTreeSet<u16>,
+) -> Result<(), Fault> {
     let (status, headers) = (answer.status(), answer.headers().clone());
     if status.is_success() && error_field.is_none() {
         return Ok(());
@@ -30,24 +35,24 @@ pub(super) async fn judge(mut answer: Response, error_field: Option<&str>) -> Re
             let to = headers.get(LOCATION).and_then(|to| Url::parse(to.to_str().ok()?).ok());
             let another = || "another path".to_owned();
             let to = to.map_or_else(another, |to| to.origin().ascii_serialization());
-            (FaultClass::Permanent, format!("the target is at {to} now; change the url to that"))
+            let what = format!("the target is at {to} now; change the url to that");
+            (FaultClass::Trouble(Reach::Target), what)
         }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => (
+        _ if permanent.contains(&status.as_u16()) => {
+            (FaultClass::Permanent, format!("the target answered {status}"))
+        }
+        // Whether 401 or 404 is for all or for this one alone, others tell.
+        _ => (
             FaultClass::Transient { after: after(&headers) },
             format!("the target answered {status}"),
         ),
-        _ if status.is_server_error() => (
-            FaultClass::Transient { after: after(&headers) },
-            format!("the target answered {status}"),
-        ),
-        _ => (FaultClass::Permanent, format!("the target answered {status}")),
     };
     Err(fault(class, what, &body))
 }
 
 fn fault(class: FaultClass, what: String, body: &[u8]) -> Fault {
     let text: String = String::from_utf8_lossy(body).chars().take(EXCERPT_CHARS).collect();
-    Fault { class, what, answer: Some(text).filter(|text| !text.is_empty()) }
+    Fault { class, what, answer: Some(text).filter(|text| !text.is_empty()), field: None }
 }
 
 /// The beginning of the body. What is longer, or breaks off, is let be.

@@ -18,7 +18,7 @@ impl Webhook {
             Ok(()) => vec![Found::fine("the address may be used, and somebody listens there")],
             Err(what) => return vec![Found::wrong(what)],
         };
-        let keys = self.keys.len();
+        let keys = self.secrets.len();
         if !send {
             let what =
                 "what is sent is signed; `--send` sends one event of the type rejoin.check.put";

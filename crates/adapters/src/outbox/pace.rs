@@ -1,0 +1,352 @@
+//! What is tried next, and when.
+//!
+//! While the whole target is in trouble, one delivery at a time asks whether it is back, ever less
+//! often; what failed goes behind what was not tried. While rows of one kind are in trouble, one of
+//! them asks for all, and the others are parked where nobody who looks for what is due meets them. As
+//! soon as something is taken, all that waits out a failure is due, a part at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::RngExt;
+use redb::{ReadTransaction, ReadableDatabase};
+use rejoin::DocumentId;
+
+use super::attempts::{PROBE_MAX, millis};
+use super::rows::{TARGET, WaitingAbout};
+use super::tables::{DUE, HELD, OUTBOX, PARKED};
+use super::{Outbox, OutboxError, Waiting, decode, put_when, write};
+use crate::delivery::Delivery;
+
+/// A delivery to hand to the target now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// What to hand over.
+    pub delivery: Delivery,
+    /// Attempts that failed before.
+    pub attempts: u32,
+}
+
+/// What is under way, and what to ask next. It lasts as long as the process: who begins anew asks at
+/// once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pace {
+    /// Documents with a delivery under way, and of which kind that is.
+    in_flight: BTreeMap<DocumentId, String>,
+    /// When what is in trouble is asked again, by what the trouble reaches.
+    pub(super) probes: BTreeMap<String, u64>,
+    /// When something of each kind of row was taken last.
+    pub(super) taken_ms: BTreeMap<String, u64>,
+    /// What waits out a failure is being made due.
+    pub(super) release: Option<Release>,
+}
+
+/// How far what waits out a failure was made due.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Release {
+    /// Up to here.
+    at: (u64, [u8; 16]),
+    /// What failed again since it began, and waits for its own time.
+    again: BTreeSet<DocumentId>,
+}
+
+impl Pace {
+    /// Notes that a delivery of a document failed.
+    pub(super) fn failed(&mut self, document: DocumentId) {
+        if let Some(release) = &mut self.release {
+            release.again.insert(document);
+        }
+    }
+
+    pub(super) fn is_in_flight(&self, document: &DocumentId) -> bool {
+        self.in_flight.contains_key(document)
+    }
+
+    fn probe_ms(&self, reach: &str) -> u64 {
+        self.probes.get(reach).copied().unwrap_or_default()
+    }
+
+    fn is_asked(&self, kind: &str) -> bool {
+        self.in_flight.values().any(|asked| asked == kind)
+    }
+}
+
+/// What is to be handed over, and what is not after all.
+#[derive(Debug, Default)]
+struct Found {
+    attempts: Vec<Attempt>,
+    /// Documents whose first delivery is of a kind in trouble.
+    to_park: Vec<DocumentId>,
+    /// Kinds in trouble of which nothing waits.
+    vacant: Vec<String>,
+}
+
+impl Outbox {
+    /// Takes deliveries to hand to the target now, each of another document. Nobody else gets them
+    /// until [`Outbox::finish`] or [`Outbox::give_back`]. At most `max` are under way at once.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn take(&mut self, now_ms: u64, max: usize) -> Result<Vec<Attempt>, OutboxError> {
+        let mut free = max.saturating_sub(self.pace.in_flight.len());
+        if self.is_down() {
+            // One delivery asks for all whether the target is back.
+            let may_ask = self.pace.in_flight.is_empty() && now_ms >= self.pace.probe_ms(TARGET);
+            free = free.min(usize::from(may_ask));
+        }
+        if self.is_stopped() || free == 0 {
+            return Ok(Vec::new());
+        }
+        self.release_some(now_ms, free)?;
+        let Found { attempts, to_park, vacant } = self.find(now_ms, free)?;
+        self.put_all(&to_park, PARKED)?;
+        for kind in vacant {
+            let since_ms = self.endpoint.troubles.get(&kind).map_or(now_ms, |it| it.since_ms);
+            let probe_ms = self.probe_after(now_ms, since_ms);
+            self.pace.probes.insert(kind, probe_ms);
+        }
+        let begun =
+            attempts.iter().map(|it| (it.delivery.document, it.delivery.record.name.clone()));
+        self.pace.in_flight.extend(begun);
+        Ok(attempts)
+    }
+
+    /// How many deliveries are under way.
+    pub fn under_way(&self) -> usize {
+        self.pace.in_flight.len()
+    }
+
+    /// When there may be something to take, in milliseconds since 1970: not before, unless something
+    /// is enqueued or finished. Nothing if it is not up to time.
+    ///
+    /// # Errors
+    /// As [`OutboxError`].
+    pub fn next_ms(&self) -> Result<Option<u64>, OutboxError> {
+        let is_asking = self.is_down() && !self.pace.in_flight.is_empty();
+        if self.is_stopped() || is_asking {
+            return Ok(None);
+        }
+        let txn = self.database.begin_read()?;
+        let earliest = if self.is_down() { self.pace.probe_ms(TARGET) } else { 0 };
+        if !self.to_release(&txn, 0, 1)?.0.is_empty() {
+            return Ok(Some(earliest));
+        }
+        let (mut due, mut has_parked) = (None, false);
+        for row in txn.open_table(DUE)?.range(..(HELD, &[0; 16]))? {
+            let key = row?.0;
+            let (when, document) = key.value();
+            if !self.pace.is_in_flight(&DocumentId(*document)) {
+                has_parked = when == PARKED;
+                due = Some(when).filter(|when| *when != PARKED);
+                break;
+            }
+        }
+        if due.is_some() && !has_parked {
+            let parked = txn.open_table(DUE)?;
+            has_parked = parked.range((PARKED, &[0; 16])..(HELD, &[0; 16]))?.next().is_some();
+        }
+        let kinds = self.endpoint.troubles.keys().filter(|kind| *kind != TARGET);
+        let kinds = kinds.filter(|kind| has_parked && !self.pace.is_asked(kind));
+        let asked = kinds.map(|kind| self.pace.probe_ms(kind)).min();
+        Ok(due.into_iter().chain(asked).min().map(|next| next.max(earliest)))
+    }
+
+    /// When the first delivery of a document is tried that may be tried at this time at the earliest:
+    /// troubles may last longer. Nothing if that is not up to time.
+    pub(super) fn tried_ms(&self, when: u64, kind: &str) -> Option<u64> {
+        let of_kind = self.endpoint.troubles.contains_key(kind).then(|| self.pace.probe_ms(kind));
+        let of_all = self.is_down().then(|| self.pace.probe_ms(TARGET));
+        match when {
+            HELD => None,
+            _ if self.is_stopped() => None,
+            PARKED => Some(of_kind.max(of_all).unwrap_or_default()),
+            when => Some(when.max(of_kind.unwrap_or_default()).max(of_all.unwrap_or_default())),
+        }
+    }
+
+    /// Gives back what was taken and never handed over.
+    pub fn give_back(&mut self, document: &DocumentId) {
+        self.pace.in_flight.remove(document);
+    }
+
+    /// Gives back all that was taken, when nobody is left who would finish it.
+    pub fn give_back_all(&mut self) {
+        self.pace.in_flight.clear();
+    }
+
+    /// Asks again at once whatever is in trouble, and makes due what waits out a failure.
+    pub fn retry(&mut self) {
+        self.pace.probes.clear();
+        self.release_all();
+    }
+
+    /// Begins to make due what waits out a failure.
+    pub(super) fn release_all(&mut self) {
+        self.pace.release = Some(Release::default());
+    }
+
+    /// Whether nothing can be delivered to the target, for all that is known.
+    pub fn is_down(&self) -> bool {
+        self.endpoint.troubles.contains_key(TARGET)
+    }
+
+    /// Whether somebody has to do something before anything is tried.
+    fn is_stopped(&self) -> bool {
+        self.endpoint.paused || self.endpoint.disabled.is_some()
+    }
+
+    /// What is due, at most so much.
+    fn find(&mut self, now_ms: u64, free: usize) -> Result<Found, OutboxError> {
+        let txn = self.database.begin_read()?;
+        let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
+        let (mut found, mut asked) = (Found::default(), BTreeSet::new());
+        let may_ask = |kind: &str, asked: &BTreeSet<String>| {
+            let is_asked = asked.contains(kind) || self.pace.is_asked(kind);
+            !is_asked && now_ms >= self.pace.probe_ms(kind)
+        };
+        for row in due.range((0, &[0; 16])..=(now_ms, &[u8::MAX; 16]))? {
+            if found.attempts.len() == free || found.to_park.len() == TOGETHER {
+                break;
+            }
+            let document = DocumentId(*row?.0.value().1);
+            if self.pace.is_in_flight(&document) {
+                continue;
+            }
+            let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
+            let Some((_, row)) = first.transpose()? else { continue };
+            let Waiting { delivery, attempts, .. } = decode(row.value())?;
+            let kind = &delivery.record.name;
+            if self.endpoint.troubles.contains_key(kind) {
+                if !may_ask(kind, &asked) {
+                    found.to_park.push(document);
+                    continue;
+                }
+                asked.insert(kind.clone());
+            }
+            found.attempts.push(Attempt { delivery, attempts });
+        }
+        let from = self.rng.random();
+        for kind in self.endpoint.troubles.keys().filter(|kind| *kind != TARGET) {
+            if found.attempts.len() == free || !may_ask(kind, &asked) {
+                continue;
+            }
+            match self.parked_one(&txn, kind, from)? {
+                Some(attempt) => found.attempts.push(attempt),
+                None => found.vacant.push(kind.clone()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Some parked delivery of a kind, another each time: one that cannot be delivered must not be the
+    /// only one that asks.
+    fn parked_one(
+        &self,
+        txn: &ReadTransaction,
+        kind: &str,
+        from: [u8; 16],
+    ) -> Result<Option<Attempt>, OutboxError> {
+        let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
+        let after = due.range((PARKED, &from)..(HELD, &[0; 16]))?;
+        for row in after.chain(due.range((PARKED, &[0; 16])..(PARKED, &from))?) {
+            let document = DocumentId(*row?.0.value().1);
+            let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
+            let Some((_, row)) = first.transpose()? else { continue };
+            let about: WaitingAbout = decode(row.value())?;
+            if about.delivery.record.name == kind && !self.pace.is_in_flight(&document) {
+                let Waiting { delivery, attempts, .. } = decode(row.value())?;
+                return Ok(Some(Attempt { delivery, attempts }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes due what waits out a failure, until so much is due or there is no more.
+    fn release_some(&mut self, now_ms: u64, free: usize) -> Result<(), OutboxError> {
+        while self.pace.release.is_some() {
+            let txn = self.database.begin_read()?;
+            let mut due = 0;
+            for row in txn.open_table(DUE)?.range((0, &[0; 16])..=(now_ms, &[u8::MAX; 16]))? {
+                due += usize::from(!self.pace.is_in_flight(&DocumentId(*row?.0.value().1)));
+                if due == free {
+                    return Ok(());
+                }
+            }
+            let (some, at) = self.to_release(&txn, now_ms, TOGETHER)?;
+            drop(txn);
+            self.put_all(&some, now_ms)?;
+            match (at, &mut self.pace.release) {
+                (Some(at), Some(release)) => release.at = at,
+                _ => self.pace.release = None,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next documents to make due, and how far that goes; nothing if they are the last.
+    fn to_release(
+        &self,
+        txn: &ReadTransaction,
+        now_ms: u64,
+        max: usize,
+    ) -> Result<(Vec<DocumentId>, Option<(u64, [u8; 16])>), OutboxError> {
+        let Some(release) = &self.pace.release else { return Ok((Vec::new(), None)) };
+        let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
+        let mut some = Vec::new();
+        for row in due.range((release.at.0, &release.at.1)..(HELD, &[0; 16]))? {
+            let key = row?.0;
+            let (when, document) = (key.value().0, DocumentId(*key.value().1));
+            if some.len() == max {
+                return Ok((some, Some((when, document.0))));
+            }
+            let is_left = when <= now_ms
+                || self.pace.is_in_flight(&document)
+                || release.again.contains(&document);
+            if is_left {
+                continue;
+            }
+            if when == PARKED {
+                let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
+                let Some((_, row)) = first.transpose()? else { continue };
+                let about: WaitingAbout = decode(row.value())?;
+                if self.endpoint.troubles.contains_key(&about.delivery.record.name) {
+                    continue;
+                }
+            }
+            some.push(document);
+        }
+        Ok((some, None))
+    }
+
+    /// Says of documents when their first delivery may be tried.
+    fn put_all(&self, documents: &[DocumentId], when: u64) -> Result<(), OutboxError> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let txn = write(&self.database)?;
+        documents.iter().try_for_each(|document| put_when(&txn, document, Some(when)))?;
+        Ok(txn.commit()?)
+    }
+
+    /// When to ask again what is in trouble since some time: a tenth of that later, not too soon and
+    /// not too late.
+    pub(super) fn probe_after(&mut self, now_ms: u64, since_ms: u64) -> u64 {
+        let lasted = now_ms.saturating_sub(since_ms) / 10;
+        let wait = lasted.min(millis(PROBE_MAX)) as f64;
+        let chance: f64 = self.rng.random();
+        let wait = wait * (1.0 - self.policy.retry.jitter * chance);
+        now_ms.saturating_add((wait as u64).max(millis(PROBE_MIN)))
+    }
+
+    /// A wait, in milliseconds, with its part that is left to chance.
+    pub(super) fn jittered(&mut self, wait: Duration) -> u64 {
+        let chance: f64 = self.rng.random();
+        millis(wait.mul_f64(1.0 + self.policy.retry.jitter * chance))
+    }
+}
+
+/// How soon a target in trouble is asked again, at first.
+const PROBE_MIN: Duration = Duration::from_secs(1);
+
+/// Documents that are parked or made due in one commit.
+const TOGETHER: usize = 500;

@@ -22,7 +22,7 @@ pub(crate) fn to_stderr(arguments: &Arguments) {
         _ => "trace",
     };
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(asked));
-    for client in BROKER_CLIENTS {
+    for client in CLIENTS_OF_TARGETS {
         let off = format!("{client}=off").parse().expect("a name and a level are a directive");
         filter = filter.add_directive(off);
     }
@@ -71,5 +71,6 @@ pub(crate) fn panics_to_stderr() {
     }));
 }
 
-/// What logs whole messages, and at its finest how it signs in. Deliveries tell of what happened.
-const BROKER_CLIENTS: [&str; 2] = ["async_nats", "lapin"];
+/// What logs whole messages or what servers say, and at its finest how it signs in. Deliveries tell of
+/// what happened.
+const CLIENTS_OF_TARGETS: [&str; 3] = ["async_nats", "lapin", "tokio_postgres"];

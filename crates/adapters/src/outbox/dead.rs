@@ -130,12 +130,15 @@ impl Outbox {
     }
 
     /// Removes the dead letters that a delivery makes good which the target took: older ones about
-    /// its row. Where every event counts, that is so only if somebody asked for everything anew.
+    /// its row. Where every event counts none does, as a receiver would miss the one before.
     pub(super) fn make_good(
         &self,
         txn: &WriteTransaction,
         taken: &Delivery,
     ) -> Result<(), OutboxError> {
+        if self.policy.mode == Mode::Event {
+            return Ok(());
+        }
         let letters = {
             let (dead, of) = (txn.open_table(DEAD)?, txn.open_table(DEAD_OF)?);
             letters_of(&dead, &of, &taken.document)?
@@ -144,11 +147,7 @@ impl Outbox {
             let Some(older) = letter.delivery.filter(|it| it.record == taken.record) else {
                 continue;
             };
-            let is_older = match self.policy.mode {
-                Mode::State => (older.generation, older.seq) < (taken.generation, taken.seq),
-                Mode::Event => older.generation < taken.generation,
-            };
-            if is_older {
+            if (older.generation, older.seq) < (taken.generation, taken.seq) {
                 remove_dead(txn, &taken.document, number)?;
             }
         }

@@ -8,7 +8,8 @@ use rejoin::{ChangeHash, DocumentId};
 use super::dead::remove_dead;
 use super::rows::RowBytes;
 use super::tables::{
-    CHECKPOINTS, DEAD, DEAD_NEXT, DEAD_OF, HELD, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
+    CHECKPOINTS, DEAD, DEAD_NEXT, DEAD_OF, HELD, MISFITS, OUTBOX, PARKED, RECORDS, SHADOWS, WANTS,
+    WHEN,
 };
 use super::{
     Checkpoint, DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode,
@@ -241,7 +242,8 @@ impl Outbox {
         let waiting = Waiting::new(delivery);
         txn.open_table(OUTBOX)?.insert((&document.0, seq), &encode(&waiting)[..])?;
         let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
-        if when.is_none() {
+        // What waits first may be of another kind now, which is in no trouble.
+        if when.is_none() || when == Some(PARKED) && replaced > 0 {
             put_when(txn, &document, Some(now_ms))?;
         }
         Ok(replaced)

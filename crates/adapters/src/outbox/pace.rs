@@ -100,10 +100,12 @@ impl Outbox {
         self.release_some(now_ms, free)?;
         let Found { attempts, to_park, vacant } = self.find(now_ms, free)?;
         self.put_all(&to_park, PARKED)?;
-        for kind in vacant {
-            let since_ms = self.endpoint.troubles.get(&kind).map_or(now_ms, |it| it.since_ms);
-            let probe_ms = self.probe_after(now_ms, since_ms);
-            self.pace.probes.insert(kind, probe_ms);
+        if !vacant.is_empty() {
+            // Nobody waits for the end of it, and nobody is left who would find that it is over.
+            self.set_endpoint(|endpoint| {
+                endpoint.troubles.retain(|kind, _| !vacant.contains(kind));
+            })?;
+            self.release_all();
         }
         let begun =
             attempts.iter().map(|it| (it.delivery.document, it.delivery.record.name.clone()));
@@ -293,16 +295,14 @@ impl Outbox {
         let Some(release) = &self.pace.release else { return Ok((Vec::new(), None)) };
         let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
         let mut some = Vec::new();
-        for row in due.range((release.at.0, &release.at.1)..(HELD, &[0; 16]))? {
+        let from = release.at.max((now_ms.saturating_add(1), [0; 16]));
+        for row in due.range((from.0, &from.1)..(HELD, &[0; 16]))? {
             let key = row?.0;
             let (when, document) = (key.value().0, DocumentId(*key.value().1));
             if some.len() == max {
                 return Ok((some, Some((when, document.0))));
             }
-            let is_left = when <= now_ms
-                || self.pace.is_in_flight(&document)
-                || release.again.contains(&document);
-            if is_left {
+            if self.pace.is_in_flight(&document) || release.again.contains(&document) {
                 continue;
             }
             if when == PARKED {

@@ -8,7 +8,7 @@ use rejoin::DocumentId;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, Span, debug, error, info, warn};
 
 use super::{Adapter, now_ms};
 use crate::delivery::Delivery;
@@ -94,7 +94,9 @@ async fn start(
     for some in deliveries.chunks(adapter.sink.batch().max(1)) {
         let (adapter, some) = (adapter.clone(), some.to_vec());
         let of = some.iter().map(|delivery| delivery.document).collect();
-        let task = under_way.spawn(async move { hand_over(&adapter, some).await });
+        let handed_over = async move { hand_over(&adapter, some).await };
+        // Whatever it logs carries the adapter's name.
+        let task = under_way.spawn(handed_over.instrument(Span::current()));
         documents.insert(task.id(), of);
     }
     let wait = next.map_or(IDLE, |next| Duration::from_millis(next.saturating_sub(now_ms())));
@@ -170,7 +172,8 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
     adapter.due.notify_one();
 }
 
-/// Counts what came of deliveries. Of what was refused one line tells, however much that was.
+/// Counts what came of deliveries. Of what was refused together one line tells; where each is handed
+/// over alone, the alarm tells how many there are.
 fn count(adapter: &Adapter, now: u64, deliveries: &[Delivery], outcomes: &[Result<(), Fault>]) {
     let mut lag = adapter.lag.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut refused, mut first) = (0, None);
@@ -190,7 +193,7 @@ fn count(adapter: &Adapter, now: u64, deliveries: &[Delivery], outcomes: &[Resul
             }
         }
     }
-    if let Some(fault) = first {
+    if let Some(fault) = first.filter(|_| adapter.sink.batch() > 1) {
         warn!(rows = refused, %fault, "the target refuses rows");
     }
 }
@@ -199,7 +202,7 @@ fn count(adapter: &Adapter, now: u64, deliveries: &[Delivery], outcomes: &[Resul
 fn tell(name: &str, finished: &Finished, waiting: u64) {
     let of = |kind: &str| match kind {
         TARGET => name.to_owned(),
-        kind => format!("rows {kind} of {name}"),
+        kind => format!("{kind} of {name}"),
     };
     for (kind, trouble) in &finished.begun {
         let (of, what) = (of(kind), &trouble.what);

@@ -136,7 +136,7 @@ fn stand(page: &mut Page, looks: &[Look]) {
     for (look, _) in depths() {
         for (reach, since_ms) in [("target", look.troubles_ms[0]), ("kind", look.troubles_ms[1])] {
             let age_ms = since_ms.map_or(0, |since_ms| now_ms().saturating_sub(since_ms));
-            let labels = [("adapter", &*look.name), ("reach", reach)];
+            let labels = [("adapter", &*look.name), ("what", reach)];
             page.sample("trouble_age_seconds", &labels, seconds(age_ms));
         }
     }

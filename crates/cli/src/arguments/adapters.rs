@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 
 use rejoin_adapters::outbox::DeadClass;
 
@@ -131,21 +131,23 @@ fn class(text: &str) -> Result<DeadClass, String> {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("which").required(true).multiple(true)))]
 pub(crate) struct LettersArguments {
     /// The adapter
     pub(crate) adapter: String,
     /// The number in `rejoin adapters dead-letters`
-    #[arg(group = "which", conflicts_with_all = ["all", "class", "since"])]
+    #[arg(
+        required_unless_present_any = ["all", "class", "since"],
+        conflicts_with_all = ["all", "class", "since"]
+    )]
     pub(crate) number: Option<u64>,
     /// All dead letters of the adapter
-    #[arg(long, group = "which")]
+    #[arg(long)]
     pub(crate) all: bool,
     /// All of this class: misfit, refused or exhausted
-    #[arg(long, group = "which", value_parser = class)]
+    #[arg(long, value_parser = class)]
     pub(crate) class: Option<DeadClass>,
     /// All since then: 2026-05-01, '2026-05-01 16:10' (UTC), or how long ago: 30m, 24h, 7d
-    #[arg(long, group = "which", value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub(crate) since: Option<Since>,
 }
 

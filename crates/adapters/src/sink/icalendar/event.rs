@@ -133,7 +133,7 @@ pub(super) fn made(delivery: &Delivery, options: &Options) -> Result<Appointment
 
 /// In whose calendars a row is.
 fn feeds(row: &Row, field: &str) -> Result<BTreeSet<String>, Fault> {
-    let wrong = |what: &str| Err(Fault::permanent(format!("{field:?} {what}")));
+    let wrong = |what: &str| Err(Fault::permanent(format!("{field:?} {what}")).in_field(field));
     let mut feeds = BTreeSet::new();
     let values = match row.get(field) {
         None | Some(Value::Null) => return Ok(feeds),
@@ -170,7 +170,7 @@ struct When {
 
 /// When a field says. A time without a zone is read by the clocks of the calendar's.
 fn when(row: &Row, field: &str, zone: Option<Tz>) -> Result<Option<When>, Fault> {
-    let wrong = |what: &str| Fault::permanent(format!("{field:?} {what}"));
+    let wrong = |what: &str| Fault::permanent(format!("{field:?} {what}")).in_field(field);
     let at = |ms: i64| ((ms, ms), (ms, ms), false);
     let found = match row.get(field) {
         None | Some(Value::Null) => return Ok(None),
@@ -224,7 +224,7 @@ fn text(row: &Row, field: &str) -> Result<Option<String>, Fault> {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
         Some(Value::Bool(is)) => is.to_string(),
-        Some(_) => return Err(Fault::permanent(format!("{field:?} is no text"))),
+        Some(_) => return Err(Fault::permanent(format!("{field:?} is no text")).in_field(field)),
     };
     if text.len() > TEXT_BYTES_MAX {
         let what = format!("{field:?} is longer than {TEXT_BYTES_MAX} bytes");

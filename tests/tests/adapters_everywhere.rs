@@ -1,5 +1,5 @@
 //! One configuration, the one that the README shows: documents reach a database, a receiver of
-//! webhooks, a message broker and calendars, whatever is killed meanwhile.
+//! webhooks, a message broker and calendars, whatever is killed, cut off, locked out or renamed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::{Config, Stream};
 use futures_util::StreamExt;
 use rejoin::{Collection, Identity, Replica};
 use rejoin_adapters::sink::icalendar;
+use rejoin_tests::line::{Line, Quality};
 use rejoin_tests::processes::{Rejoin, RelayProcess, Running};
 use rejoin_tests::python;
 use rejoin_tests::receiver::{Mood, Receiver};
@@ -32,6 +33,9 @@ const CANARY: &str = "canary-";
 /// How long servers and processes are killed.
 const TROUBLE: Duration = Duration::from_mins(1);
 
+/// How long a connection to the database lasts meanwhile.
+const LIFETIME: Duration = Duration::from_secs(4);
+
 const TECHNICIANS: [&str; 3] = ["Ada Ö.", "Ben", "Cem"];
 
 struct City {
@@ -39,6 +43,8 @@ struct City {
     rejoin: Rejoin,
     relay: RelayProcess,
     postgres: PostgresServer,
+    /// What adapters reach the database over while there is trouble: no connection lasts.
+    line: Option<Line>,
     nats: NatsServer,
     receiver: Receiver,
     calendars: u16,
@@ -71,11 +77,14 @@ impl City {
         desk.connect(&relay.url(), &[&space]).await.unwrap();
         let log = folder.path().join("log");
         let (calendars, metrics) = (free_port(), free_port());
+        let quality = Quality { lifetime: LIFETIME, ..Quality::GOOD };
+        let line = Some(Line::to(&format!("127.0.0.1:{}", postgres.port()), quality));
         let city = Self {
             folder,
             rejoin,
             relay,
             postgres,
+            line,
             nats,
             receiver,
             calendars,
@@ -97,10 +106,12 @@ impl City {
         let (shown, _) = rest.split_once("```").expect("it ends");
         let retry = format!("retry = {{ schedule = [{}] }}", ["'1s'"; 100].join(", "));
         let hook = format!("http://{}/hooks", self.receiver.address());
+        let over = |line: &Line| line.url().replace("ws://", "postgresql://rejoin@") + "/postgres";
+        let database = self.line.as_ref().map_or_else(|| self.postgres.url(), over);
         let mut text = shown.to_owned();
         for (there, here) in [
             ("ws://127.0.0.1:4455", self.relay.url()),
-            ("postgresql://rejoin@127.0.0.1:5432/postgres", self.postgres.url()),
+            ("postgresql://rejoin@127.0.0.1:5432/postgres", database),
             (
                 "https://crm.example/hooks/requests\"",
                 format!("{hook}\", timeout_s = 1, allow_hosts = [\"127.0.0.1\"]"),
@@ -172,6 +183,21 @@ impl City {
         };
         let Value::Object(fields) = fields else { unreachable!("it was just made") };
         self.requests.put(key, fields).await.unwrap();
+    }
+
+    /// Changes something about the database for a moment, in which nobody is connected to it but
+    /// the test.
+    async fn while_it_is(&self, change: &str, meanwhile: impl AsyncFnOnce(&Self)) {
+        let client = self.postgres.connect().await;
+        client.batch_execute(change).await.unwrap();
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE application_name LIKE 'rejoin-%'";
+        client.batch_execute(cut).await.unwrap();
+        meanwhile(self).await;
+        let back = format!(
+            "ALTER TABLE IF EXISTS asked RENAME TO requests; ALTER ROLE rejoin PASSWORD '{PASSWORD}'"
+        );
+        client.batch_execute(&back).await.unwrap();
     }
 
     /// Waits for something to be so.
@@ -277,7 +303,9 @@ async fn requests_reach_every_target_whatever_is_killed() {
                 city.edit(key, &mut random).await;
             }
         }
-        match random.below(6) {
+        let is_standing = |key: &&String| **key != lost && !gone.contains(*key);
+        let standing = keys.iter().find(is_standing).expect("few are deleted").clone();
+        match random.below(9) {
             0 => {
                 running.kill9();
                 running = city.run();
@@ -291,17 +319,28 @@ async fn requests_reach_every_target_whatever_is_killed() {
                 city.postgres.restart().await;
             }
             3 => city.nats.restart(),
+            4 => {
+                city.while_it_is("ALTER TABLE requests RENAME TO asked", async |city| {
+                    city.edit(&standing, &mut random).await;
+                    city.desk.saved().await.unwrap();
+                })
+                .await;
+            }
+            5 => {
+                city.while_it_is("ALTER ROLE rejoin PASSWORD 'another'", async |city| {
+                    city.edit(&standing, &mut random).await;
+                    city.desk.saved().await.unwrap();
+                })
+                .await;
+            }
             _ => {
-                let moods = [Mood::Calm, Mood::Failing, Mood::Busy, Mood::Silent];
+                let moods = [Mood::Calm, Mood::Failing, Mood::Forbidding, Mood::Busy, Mood::Silent];
                 city.receiver.set_mood(*random.pick(&moods).unwrap());
             }
         }
         tokio::time::sleep(Duration::from_millis(random.below(500))).await;
     }
     city.receiver.set_mood(Mood::Calm);
-    for name in ["reports", "crm", "queue", "calendars"] {
-        city.ask(&["resume", name]);
-    }
 
     // What was poison is mended in the mapping.
     city.until("the dead letter", async |city| {
@@ -313,7 +352,16 @@ async fn requests_reach_every_target_whatever_is_killed() {
             .any(|it| it["key"] == *lost && it["adapter"] == "reports")
     })
     .await;
+    // Whatever happened to the targets, no row was judged for it.
+    for letter in city.ask(&["dead-letters"]).as_array().unwrap() {
+        assert_eq!(
+            (&letter["class"], &letter["key"]),
+            (&json!("misfit"), &json!(lost)),
+            "{letter}"
+        );
+    }
     assert_eq!(running.terminate(), Some(0));
+    city.line = None;
     city.configure(|text| text.replace("Closed = \"DONE\"", "Closed = \"DONE\", Lost = \"LOST\""));
     let plan = city.ask(&["plan", "reports"])[0].take();
     assert_eq!(plan["misfits"], 0, "{plan}");

@@ -283,7 +283,9 @@ fn what_waits_behind_a_row_in_trouble_goes_when_that_row_does() {
     assert!(taken.iter().all(|it| it.delivery.record.name == "jobs"), "{taken:?}");
     assert_eq!(taken.len(), 2, "what was replaced waits behind now");
     finish_by(&mut outbox, 3, taken, |_| Ok(()));
-    // Once nobody waits for the kind, there is no trouble left.
+    // What follows is parked first, and judged when the kind is asked about again.
+    let parked = outbox.next_ms().unwrap().unwrap();
+    assert!(outbox.take(parked, 8).unwrap().is_empty());
     let now = outbox.next_ms().unwrap().unwrap();
     let taken = outbox.take(now, 8).unwrap();
     finish_by(&mut outbox, now, taken, |_| Err(Fault::permanent("no")));

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::driver::random_bytes;
 use crate::file::{OpenError, open_database};
-use rejoin_engine::damage::{Rebuilt, Remains, is_whole, rebuild, recount_digests};
+use rejoin_engine::damage::{Rebuilt, Remains, Unreadable, is_whole, rebuild, recount_digests};
 use rejoin_engine::store::{OutboxRow, SetAsideRow, Store, StoreError, WriteTxn};
 
 pub use file::DamagedFile;
@@ -192,7 +192,7 @@ impl<'a> Salvage<'a> {
             // The number was never used, or is free again.
             Ok(None) if name.is_none() => return Ok(()),
             Ok(found) => found,
-            Err(()) => None,
+            Err(Unreadable) => None,
         };
         let Some((document, row)) = row else {
             let Some(document) = name else {

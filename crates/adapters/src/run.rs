@@ -70,7 +70,7 @@ pub(crate) struct Adapter {
 /// An outbox, or what is under way while its file cannot be opened.
 enum Slot {
     Open(Box<Outbox>),
-    Closed(UnderWay, Policy),
+    Closed(Box<UnderWay>, Policy),
 }
 
 /// Adapters cannot run.
@@ -334,17 +334,17 @@ impl Slot {
                 |error: redb::DatabaseError| OutboxError::Unavailable(Box::new(error.into()));
             let database = create(path).map_err(unavailable)?;
             let mut outbox = Outbox::open(database, policy.clone(), rand::random())?;
-            outbox.take_over(std::mem::take(under_way));
+            outbox.take_over(std::mem::take(&mut **under_way));
             *self = Self::Open(Box::new(outbox));
         }
         let Self::Open(outbox) = self else { unreachable!("it was just opened") };
         let done = work(outbox);
         if let Err(OutboxError::Unavailable(_)) = done {
-            let closed = Self::Closed(UnderWay::default(), outbox.policy().clone());
+            let closed = Self::Closed(Box::default(), outbox.policy().clone());
             if let Self::Open(outbox) = std::mem::replace(self, closed)
                 && let Self::Closed(under_way, _) = self
             {
-                *under_way = outbox.close();
+                **under_way = outbox.close();
             }
         }
         done

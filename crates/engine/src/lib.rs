@@ -44,5 +44,5 @@ pub use write::ValueKind;
 /// Telling whether a file is sound, and getting what can be got from one that is not.
 pub mod damage {
     pub use crate::engine::{Rebuilt, Unsound, check_document, is_whole, rebuild, recount_digests};
-    pub use crate::store::Remains;
+    pub use crate::store::{Remains, Unreadable};
 }

@@ -41,7 +41,7 @@ pub use rows::{
     BegunRow, CursorRow, DigestRow, DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, ValueRow,
 };
 use rows::{decode, encode};
-pub use salvage::Remains;
+pub use salvage::{Remains, Unreadable};
 use tables::{
     CHANGES, DIGESTS, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
     VALUES, WAITING, prepare,

@@ -53,6 +53,7 @@ pub struct Watcher {
 impl Watcher {
     /// The next change; `None` when the replica is closed. Changes of one document that came since
     /// the last call are one.
+    #[expect(clippy::should_implement_trait, reason = "it is to be awaited, as a stream's is")]
     pub fn next(&mut self) -> impl Future<Output = Option<WatchEvent>> + '_ {
         poll_fn(|cx| self.slot.poll(cx))
     }

@@ -81,6 +81,9 @@ struct Found {
     vacant: Vec<String>,
 }
 
+/// A place among what is due: when, in milliseconds since 1970, and a document.
+type Due = (u64, [u8; 16]);
+
 impl Outbox {
     /// Takes deliveries to hand to the target now, each of another document. Nobody else gets them
     /// until [`Outbox::finish`] or [`Outbox::give_back`]. At most `max` are under way at once.
@@ -291,7 +294,7 @@ impl Outbox {
         txn: &ReadTransaction,
         now_ms: u64,
         max: usize,
-    ) -> Result<(Vec<DocumentId>, Option<(u64, [u8; 16])>), OutboxError> {
+    ) -> Result<(Vec<DocumentId>, Option<Due>), OutboxError> {
         let Some(release) = &self.pace.release else { return Ok((Vec::new(), None)) };
         let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
         let mut some = Vec::new();

@@ -296,7 +296,11 @@ impl Operator {
             }
             Ask::Retry { adapter } => {
                 let adapter = self.adapter(adapter)?;
-                adapter.outbox(|outbox| Ok(outbox.retry())).await?;
+                let retry = |outbox: &mut Outbox| {
+                    outbox.retry();
+                    Ok(())
+                };
+                adapter.outbox(retry).await?;
                 adapter.due.notify_one();
                 self.status(adapter).await
             }

@@ -21,7 +21,7 @@ pub(super) async fn known(
 ) -> Result<(Known, Schemas)> {
     let config = parsed.and_then(|parsed| parsed.config.as_ref());
     let own = config.map(|config| {
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         folder.join(&config.replica.data).join(REPLICA)
     });
     let space = match (&place.replica, config) {

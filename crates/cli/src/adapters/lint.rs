@@ -45,7 +45,7 @@ pub(super) async fn lint(
         said.push(json!({ "severity": severity, "adapter": adapter, "message": message }));
         lines.push(format!("{name}: {severity}: {adapter}: {message}"));
     };
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     for (adapter, mapping) in &parsed.adapters {
         for fault in sink::faults(mapping, folder) {
             let severity = match fault {

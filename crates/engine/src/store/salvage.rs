@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{Key, Range, ReadTransaction, Value};
 use rejoin_core::remains::{self, Walked};
 use rejoin_core::{ChangeHash, DocumentId};
+use thiserror::Error;
 
 use super::rows::decode;
 use super::tables::{CHANGES, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS};
@@ -17,6 +18,11 @@ use super::{
 pub struct Remains<'a> {
     txn: &'a ReadTransaction,
 }
+
+/// Something of a damaged file may be there, and cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the file is damaged where this is kept")]
+pub struct Unreadable;
 
 impl<'a> Remains<'a> {
     /// What a transaction that reads a damaged file can get.
@@ -67,25 +73,31 @@ impl<'a> Remains<'a> {
     }
 
     /// A document's row; an error if there may be one that cannot be read.
-    pub fn document(&self, number: u64) -> Result<Option<(DocumentId, DocumentRow)>, ()> {
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn document(&self, number: u64) -> Result<Option<(DocumentId, DocumentRow)>, Unreadable> {
         read(|| {
             let row = self.txn.open_table(DOCUMENTS)?.get(number)?;
             Ok(row.map(|row| {
                 let (id, row) = row.value();
-                decode(row).map(|row| (DocumentId(id), row)).map_err(drop)
+                decode(row).map(|row| (DocumentId(id), row)).map_err(|_| Unreadable)
             }))
         })
-        .ok_or(())?
+        .ok_or(Unreadable)?
         .transpose()
     }
 
     /// A document's snapshot; an error if there may be one that cannot be read.
-    pub fn snapshot(&self, number: u64) -> Result<Option<Vec<u8>>, ()> {
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn snapshot(&self, number: u64) -> Result<Option<Vec<u8>>, Unreadable> {
         read(|| {
             let row = self.txn.open_table(SNAPSHOTS)?.get(number)?;
             Ok(row.map(|row| row.value().to_vec()))
         })
-        .ok_or(())
+        .ok_or(Unreadable)
     }
 
     /// A document's changes with their places, and whether these are all.

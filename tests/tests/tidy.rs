@@ -119,9 +119,6 @@ const PURE: &[&str] = &["crates/core/src", "crates/engine/src", "server/src/rela
 /// Lines after which nobody holds a file in the head.
 const FILE_LINES_MAX: usize = 700;
 
-/// Lines of ARCHITECTURE.md: what can be read in one sitting.
-const ARCHITECTURE_LINES_MAX: usize = 400;
-
 /// The first redb that kept its promises under power loss.
 const REDB_MIN: (u64, u64, u64) = (4, 4, 0);
 
@@ -328,19 +325,6 @@ fn parse_version(version: &str) -> (u64, u64, u64) {
     let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse().ok());
     let mut next = || numbers.next().flatten().expect("a version is three numbers");
     (next(), next(), next())
-}
-
-#[test]
-fn the_architecture_fits_in_a_sitting() {
-    let path = root().join("ARCHITECTURE.md");
-    let Ok(text) = fs::read_to_string(path) else {
-        panic!("ARCHITECTURE.md is missing: write the map a stranger needs, at the workspace root");
-    };
-    let lines = text.lines().count();
-    assert!(
-        (1..=ARCHITECTURE_LINES_MAX).contains(&lines),
-        "ARCHITECTURE.md has {lines} lines; a reader has patience for 1 to {ARCHITECTURE_LINES_MAX}"
-    );
 }
 
 #[test]

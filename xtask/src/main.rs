@@ -8,6 +8,7 @@ mod python;
 mod siege;
 mod steps;
 mod tools;
+mod wasm;
 
 use std::process::ExitCode;
 
@@ -115,6 +116,10 @@ fn check() -> ExitCode {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     });
     steps.run("lints of fuzz targets", fuzz::lint);
+    match wasm::compiler() {
+        Some(compiler) => _ = steps.run("engine in WebAssembly", || wasm::check(&compiler)),
+        None => steps.skip("engine in WebAssembly", wasm::MISSING),
+    }
     if cargo_has("deny") {
         steps.run("dependencies", || cargo(&["deny", "check", "bans", "licenses", "sources"]));
         steps.run("advisories", || cargo(&["deny", "check", "advisories"]));

@@ -212,8 +212,8 @@ impl Outbox {
         }
     }
 
-    /// A row met a trouble of its kind. If others of its kind were taken since it failed first, the
-    /// trouble may be its own, and it is tried again by the schedule.
+    /// A row met a trouble of its kind. If others of its kind were taken since it failed first, they do
+    /// not wait for it: the configuration may lack what this row alone needs, such as a column.
     fn met(
         &mut self,
         txn: &WriteTransaction,
@@ -225,7 +225,10 @@ impl Outbox {
         let since_ms = waiting.failed_since_ms.unwrap_or(look.now_ms);
         let others = look.taken_ms.get(&kind).is_some_and(|taken_ms| *taken_ms >= since_ms);
         if others && !look.endpoint.troubles.contains_key(&kind) {
-            return self.try_again(txn, waiting, fault, None, look);
+            waiting.fault = Some(fault.what.clone());
+            waiting.failed_since_ms = Some(since_ms);
+            put_waiting(txn, &waiting)?;
+            return put_when(txn, &document, Some(self.probe_after(look.now_ms, since_ms)));
         }
         begin(&mut look.endpoint, &kind, look.now_ms, fault);
         look.met.insert(kind);

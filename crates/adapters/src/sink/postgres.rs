@@ -215,6 +215,16 @@ impl Postgres {
         })
     }
 
+    /// How it connects, with the password as it is now.
+    fn signed_in(&self) -> Result<Config, Fault> {
+        let mut config = self.config.clone();
+        if let Some(password) = &self.password {
+            let password = password.resolve();
+            config.password(password.map_err(|error| Fault::trouble(error.to_string()))?);
+        }
+        Ok(config)
+    }
+
     /// Does something with a connection. Whoever is cut off in the middle leaves none behind.
     async fn with_session<T, E: From<Fault>>(
         &self,
@@ -226,11 +236,7 @@ impl Postgres {
         let mut session = match place.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
-                let (mut config, schema) = (self.config.clone(), &self.tables.schema);
-                if let Some(password) = &self.password {
-                    let password = password.resolve();
-                    config.password(password.map_err(|error| Fault::trouble(error.to_string()))?);
-                }
+                let (config, schema) = (self.signed_in()?, &self.tables.schema);
                 let opening = Session::open(&config, &self.tls, schema, adapter, self.patience);
                 let silent = |_| Fault::trouble(silent(self.patience).what);
                 timeout(self.patience, opening).await.map_err(silent)??

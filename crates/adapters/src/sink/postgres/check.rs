@@ -13,8 +13,9 @@ impl Postgres {
     /// Looks at schema, tables, columns and what the user may do.
     pub(super) async fn look(&self, mapping: &Mapping) -> Vec<Found> {
         let looking = async {
+            let config = self.signed_in().map_err(|fault| fault.what)?;
             let (client, connection) =
-                self.config.connect(self.tls.clone()).await.map_err(|error| fault(&error).what)?;
+                config.connect(self.tls.clone()).await.map_err(|error| fault(&error).what)?;
             tokio::spawn(connection);
             let mut found = vec![Found::fine("the database lets the user of the url in")];
             let looked = self.look_into(&client, mapping, &mut found).await;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rejoin_core::schema::Schema;
-use rejoin_core::{ChangeHash, DocumentId, heads_hash};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, ReviewId, heads_hash};
 use serde_json::Value;
 use tracing::warn;
 
@@ -91,93 +91,85 @@ impl Engine {
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
-        mut row: DocumentRow,
-        mut document: LoadedDocument,
+        row: DocumentRow,
+        document: LoadedDocument,
         touched: Touched,
     ) -> Result<(), EngineError> {
         let was = turn.txn.sound_value(id)?;
         let schema = self.schema(&turn.txn, &row)?;
-        let uneasy = row.uneasy;
-        let branched = touched.branched || self.derives_anew;
-        let derived = derive(id, &mut row, &mut document, &schema, branched)?;
-        if row.uneasy != uneasy {
-            turn.txn.put_document(id, &row)?;
+        let mut open = Open { id, row, document, schema };
+        let uneasy = open.row.uneasy;
+        let derived = open.derive(touched.branched || self.derives_anew)?;
+        if open.row.uneasy != uneasy {
+            turn.txn.put_document(id, &open.row)?;
         }
-        let eager = was.as_ref().is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
-                || !schema.invariants.is_empty()
-                // Other documents are read by it.
-                || row.collection.as_str() == SCHEMAS;
-        let now = if eager {
-            Some(put_value(&turn.txn, id, &row, &document, &derived, &schema)?)
+        let now = if self.is_eager(&open, was.as_ref()) {
+            Some(open.put_value(&turn.txn, &derived)?)
         } else {
             turn.txn.mark_stale(id, true)?;
             None
         };
-        let mut reviews = derived.reviews(&row, id);
-        if let (Some(reviews), Some(now)) = (&mut reviews, &now) {
-            let position = touched.position.filter(|_| !touched.local);
-            stage_invariants(&turn.txn, id, &row, now, &schema, position, reviews)?;
-        }
-        let reviews_changed = match &reviews {
-            Some(reviews) => {
-                let put = turn.txn.put_reviews(&row.space, id, reviews)?;
-                // While a schema changes, reviews come and go that nobody ended.
-                let is_behind = |named: &ReviewedDocument| self.behind.contains(&named.document);
-                let ended = put.ended.into_iter();
-                let ended = ended.filter(|(_, row)| !row.documents.iter().any(is_behind));
-                let ended: Vec<_> = ended.collect();
-                let by = match &now {
-                    Some(now) if !ended.is_empty() => {
-                        ended_by(id, &mut document, &schema, &touched.before, was.as_ref(), now)?
-                    }
-                    _ => None,
-                };
-                if let Some(by) = by {
-                    for (review, ended) in ended {
-                        let ended = ReviewRow { settled: Some(by.clone()), ..ended };
-                        turn.txn.put_resolved(&row.space, &review, &ended)?;
-                    }
-                }
-                put.changed
-            }
-            None => false,
-        };
+        let position = touched.position.filter(|_| !touched.local);
+        let put = open.put_reviews(&turn.txn, &derived, now.as_ref(), position)?;
         if let Some(now) = &now {
-            self.warn_of_unknown_fields(&row, &schema, now);
+            self.keep_ended(&turn.txn, &mut open, put.ended, &touched.before, was.as_ref(), now)?;
+            self.warn_of_unknown_fields(&open.row, &open.schema, now);
         }
         // The same schema written twice, on two devices say, is no change of it.
         let says_else = |now: &ValueRow| {
             was.as_ref().is_none_or(|was| was.json != now.json || was.deleted != now.deleted)
         };
-        if row.collection.as_str() == SCHEMAS && now.as_ref().is_none_or(says_else) {
-            self.schema_changed(&turn.txn, &row)?;
+        if open.row.collection.as_str() == SCHEMAS && now.as_ref().is_none_or(says_else) {
+            self.schema_changed(&turn.txn, &open.row)?;
         }
-        let change = |fields| DocumentChanged {
-            document: *id,
-            key: row.key.clone(),
-            fields,
-            before: touched.before.clone(),
-            heads: row.heads.clone(),
-            local: touched.local,
-            remote: touched.remote,
-            deleted: now.as_ref().map_or_else(|| document.is_deleted(), |now| now.deleted),
-        };
-        if reviews_changed {
-            turn.effects.push(Effect::Changed {
-                space: row.space.clone(),
-                collection: reviews_collection(),
-                change: change(BTreeSet::new()),
-            });
+        let deleted = now.as_ref().map_or_else(|| open.document.is_deleted(), |now| now.deleted);
+        let Touched { local, remote, .. } = touched;
+        let change = DocumentChanged { local, remote, ..open.changed(&touched.before, deleted) };
+        if put.changed {
+            turn.effects.push(open.tell(reviews_collection(), change.clone()));
         }
-        if self.watchers.anyone(&row.space, &row.collection) {
+        if self.watchers.anyone(&open.row.space, &open.row.collection) {
             let fields = match &now {
                 Some(now) => fields_changed(was.as_ref(), now),
-                None => document.fields_between(&touched.before, &row.heads),
+                None => open.document.fields_between(&touched.before, &open.row.heads),
             };
-            let (space, collection) = (row.space.clone(), row.collection.clone());
-            turn.effects.push(Effect::Changed { space, collection, change: change(fields) });
+            let collection = open.row.collection.clone();
+            turn.effects.push(open.tell(collection, DocumentChanged { fields, ..change }));
         }
-        self.loaded.put(turn.now, *id, document);
+        self.loaded.put(turn.now, *id, open.document);
+        Ok(())
+    }
+
+    /// Whether a document's value is written with every edit.
+    fn is_eager(&self, open: &Open<'_>, was: Option<&ValueRow>) -> bool {
+        was.is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
+            || !open.schema.invariants.is_empty()
+            // Other documents are read by it.
+            || open.row.collection.as_str() == SCHEMAS
+    }
+
+    /// Keeps reviews about two documents that an edit of one of them ended, with who did it.
+    fn keep_ended(
+        &self,
+        txn: &WriteTxn,
+        open: &mut Open<'_>,
+        ended: Vec<(ReviewId, ReviewRow)>,
+        before: &[ChangeHash],
+        was: Option<&ValueRow>,
+        now: &ValueRow,
+    ) -> Result<(), EngineError> {
+        // While a schema changes, reviews come and go that nobody ended.
+        let is_behind = |named: &ReviewedDocument| self.behind.contains(&named.document);
+        let ended = ended.into_iter().filter(|(_, row)| !row.documents.iter().any(is_behind));
+        let ended: Vec<_> = ended.collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let Some(by) = open.ended_by(before, was, now)? else { return Ok(()) };
+        for (review, ended) in ended {
+            let ended = ReviewRow { settled: Some(by.clone()), ..ended };
+            txn.put_resolved(&open.row.space, &review, &ended)?;
+        }
         Ok(())
     }
 
@@ -191,11 +183,14 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) -> Result<ReviewsPut, EngineError> {
         let schema = self.schema(txn, &row)?;
-        let derived = self.load(txn, id, &row).and_then(|mut document| {
-            let derived = derive(id, &mut row, &mut document, &schema, self.derives_anew)?;
-            Ok((document, derived))
+        let loaded = self.load(txn, id, &row);
+        let kept = row.clone();
+        let derived = loaded.and_then(|document| {
+            let mut open = Open { id, row: kept, document, schema };
+            let derived = open.derive(self.derives_anew)?;
+            Ok((open, derived))
         });
-        let (document, derived) = match derived {
+        let (open, derived) = match derived {
             Ok(derived) => derived,
             // Its value stays behind; those of others need not.
             Err(EngineError::Unreadable { .. }) => {
@@ -205,42 +200,110 @@ impl Engine {
             }
             Err(error) => return Err(error),
         };
-        txn.put_document(id, &row)?;
+        txn.put_document(id, &open.row)?;
         let was = txn.sound_value(id)?;
-        let value = put_value(txn, id, &row, &document, &derived, &schema)?;
-        let fields = fields_changed(was.as_ref(), &value);
-        let change = |fields| DocumentChanged {
-            document: *id,
-            key: row.key.clone(),
-            fields,
-            before: row.heads.clone(),
-            heads: row.heads.clone(),
-            local: false,
-            remote: false,
-            deleted: value.deleted,
-        };
-        let mut put = ReviewsPut::default();
-        if let Some(mut reviews) = derived.reviews(&row, id) {
-            stage_invariants(txn, id, &row, &value, &schema, None, &mut reviews)?;
-            put = txn.put_reviews(&row.space, id, &reviews)?;
-            if put.changed {
-                let (space, collection) = (row.space.clone(), reviews_collection());
-                effects.push(Effect::Changed {
-                    space,
-                    collection,
-                    change: change(BTreeSet::new()),
-                });
-            }
+        let value = open.put_value(txn, &derived)?;
+        let put = open.put_reviews(txn, &derived, Some(&value), None)?;
+        let change = open.changed(&open.row.heads, value.deleted);
+        if put.changed {
+            effects.push(open.tell(reviews_collection(), change.clone()));
         }
         // A value that was stored late is no news: its change was told when it came.
+        let fields = fields_changed(was.as_ref(), &value);
         let is_by_schema = was.is_some_and(|was| was.heads == value.heads);
-        if is_by_schema && !fields.is_empty() && self.watchers.anyone(&row.space, &row.collection) {
-            let (space, collection) = (row.space.clone(), row.collection.clone());
-            effects.push(Effect::Changed { space, collection, change: change(fields) });
+        let DocumentRow { space, collection, .. } = &open.row;
+        if is_by_schema && !fields.is_empty() && self.watchers.anyone(space, collection) {
+            effects.push(open.tell(collection.clone(), DocumentChanged { fields, ..change }));
         }
         txn.mark_stale(id, false)?;
-        self.loaded.put(now, *id, document);
+        self.loaded.put(now, *id, open.document);
         Ok(put)
+    }
+}
+
+/// A document that is looked at: what is stored of it, what is in memory, and its schema.
+struct Open<'a> {
+    id: &'a DocumentId,
+    row: DocumentRow,
+    document: LoadedDocument,
+    schema: Arc<Schema>,
+}
+
+impl Open<'_> {
+    fn derive(&mut self, anew: bool) -> Result<Derived, EngineError> {
+        derive(self.id, &mut self.row, &mut self.document, &self.schema, anew)
+    }
+
+    /// Writes the value people see, as the document now has it.
+    fn put_value(&self, txn: &WriteTxn, derived: &Derived) -> Result<ValueRow, StoreError> {
+        let Self { id, row, document, schema } = self;
+        let json = derived.value(document, schema);
+        let value = value_of(row, document, derived, schema, &json);
+        txn.put_value(id, row, &value)?;
+        let misfits = if value.deleted { Vec::new() } else { schema.misfits(&json) };
+        txn.put_misfits(id, &misfits)?;
+        Ok(value)
+    }
+
+    /// Writes the reviews that name the document; those about another one, too, if its value is
+    /// written.
+    fn put_reviews(
+        &self,
+        txn: &WriteTxn,
+        derived: &Derived,
+        value: Option<&ValueRow>,
+        position: Option<u64>,
+    ) -> Result<ReviewsPut, EngineError> {
+        let Self { id, row, schema, .. } = self;
+        let Some(mut reviews) = derived.reviews(row, id) else { return Ok(ReviewsPut::default()) };
+        if let Some(value) = value {
+            stage_invariants(txn, id, row, value, schema, position, &mut reviews)?;
+        }
+        Ok(txn.put_reviews(&row.space, id, &reviews)?)
+    }
+
+    /// What a watcher is told who knew these heads; it names no fields yet.
+    fn changed(&self, before: &[ChangeHash], deleted: bool) -> DocumentChanged {
+        DocumentChanged {
+            document: *self.id,
+            key: self.row.key.clone(),
+            fields: BTreeSet::new(),
+            before: before.to_vec(),
+            heads: self.row.heads.clone(),
+            local: false,
+            remote: false,
+            deleted,
+        }
+    }
+
+    fn tell(&self, collection: CollectionName, change: DocumentChanged) -> Effect {
+        Effect::Changed { space: self.row.space.clone(), collection, change }
+    }
+
+    /// Who ended reviews of the document since these heads, and by which values.
+    fn ended_by(
+        &mut self,
+        before: &[ChangeHash],
+        was: Option<&ValueRow>,
+        now: &ValueRow,
+    ) -> Result<Option<SettledRow>, EngineError> {
+        let Self { id, document, schema, .. } = self;
+        let time_s = |head: &ChangeHash| {
+            let change = document.doc.get_change_meta_by_hash(&automerge::ChangeHash(head.0));
+            change.map(|change| change.timestamp)
+        };
+        let new = now.heads.iter().filter(|head| !before.contains(head));
+        let last = new.filter_map(|head| Some((time_s(head)?, *head))).max();
+        let Some((time_s, change)) = last else { return Ok(None) };
+        let author = document.lineage(id, schema)?.author(&change).cloned();
+        let mut value: Value = serde_json::from_slice(&now.json).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            let changed = fields_changed(was, now);
+            fields.retain(|field, _| changed.contains(field));
+        }
+        let value = serde_json::to_vec(&value).ok().map(Into::into);
+        let by = CandidateRow { change, value, author, time_s, settles: None };
+        Ok(Some(SettledRow { by, dismissed: false, why: None, document: Some(**id) }))
     }
 }
 
@@ -293,50 +356,6 @@ impl Turn {
     pub(super) fn has_branched(&self, id: &DocumentId) -> bool {
         self.touched.get(id).is_some_and(|touched| touched.branched)
     }
-}
-
-/// Who ended reviews of a document since these heads, and by which values.
-fn ended_by(
-    id: &DocumentId,
-    document: &mut LoadedDocument,
-    schema: &Arc<Schema>,
-    before: &[ChangeHash],
-    was: Option<&ValueRow>,
-    now: &ValueRow,
-) -> Result<Option<SettledRow>, EngineError> {
-    let time_s = |head: &ChangeHash| {
-        let change = document.doc.get_change_meta_by_hash(&automerge::ChangeHash(head.0));
-        change.map(|change| change.timestamp)
-    };
-    let new = now.heads.iter().filter(|head| !before.contains(head));
-    let last = new.filter_map(|head| Some((time_s(head)?, *head))).max();
-    let Some((time_s, change)) = last else { return Ok(None) };
-    let author = document.lineage(id, schema)?.author(&change).cloned();
-    let mut value: Value = serde_json::from_slice(&now.json).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        let changed = fields_changed(was, now);
-        fields.retain(|field, _| changed.contains(field));
-    }
-    let value = serde_json::to_vec(&value).ok().map(Into::into);
-    let by = CandidateRow { change, value, author, time_s, settles: None };
-    Ok(Some(SettledRow { by, dismissed: false, why: None, document: Some(*id) }))
-}
-
-/// Writes the value people see, as the document now has it.
-fn put_value(
-    txn: &WriteTxn,
-    id: &DocumentId,
-    row: &DocumentRow,
-    document: &LoadedDocument,
-    derived: &Derived,
-    schema: &Schema,
-) -> Result<ValueRow, StoreError> {
-    let json = derived.value(document, schema);
-    let value = value_of(row, document, derived, schema, &json);
-    txn.put_value(id, row, &value)?;
-    let misfits = if value.deleted { Vec::new() } else { schema.misfits(&json) };
-    txn.put_misfits(id, &misfits)?;
-    Ok(value)
 }
 
 fn value_of(

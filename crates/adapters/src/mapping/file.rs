@@ -180,70 +180,17 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
     let collection = CollectionName::new(form.collection.get_ref().as_str());
     let collection =
         collection.map_err(|error| faults.push((form.collection.span().start, error.to_string())));
-    let class = class(&form, at).map_err(|what| faults.push((at, what)));
+    let class = class(&form).map_err(|what| faults.push((at, what)));
     let reconcile = form.reconcile.as_deref().map(at_times).transpose();
     let reconcile = reconcile.map_err(|what| faults.push((at, format!("reconcile: {what}"))));
-    if form.record.is_empty() {
-        faults.push((at, "nothing is carried; write [[adapter.NAME.record]]".to_owned()));
-    }
-    let uses_hash = |form: &RecordForm| {
-        form.fields.values().any(|field| field.get_ref().mask == Some(Mask::Hash))
-    };
-    if form.salt.is_none() && form.record.iter().any(uses_hash) {
-        let what =
-            "a hash needs a salt, or everybody can guess what is hidden; set salt = \"env:NAME\"";
-        faults.push((at, what.to_owned()));
-    }
-    if form.retry.jitter.is_some_and(|jitter| !(0.0..=1.0).contains(&jitter)) {
-        faults.push((at, "jitter is a part of a wait: between 0 and 1".to_owned()));
-    }
-    if !form.sink.get("kind").is_some_and(toml::Value::is_str) {
-        faults
-            .push((at, "the sink says no kind; write sink = { kind = \"jsonl\", .. }".to_owned()));
-    }
+    check(&form, at, faults);
     let records: Vec<_> =
         form.record.into_iter().filter_map(|form| record(form, at, faults)).collect();
     let asks_id = |record: &RecordMapping| record.key.parts().contains(&Part::Id);
     if form.source == Source::Reviews && records.iter().any(asks_id) {
         faults.push((at, "a review comes from no document; its own id is {key}".to_owned()));
     }
-    let deletes = match (form.deletes, form.ttl) {
-        (DeletesForm::Delete, None) => Deletes::Delete,
-        (DeletesForm::Delete, Some(_)) => {
-            faults.push((at, "ttl is for deletes = \"mark\"; leave it out".to_owned()));
-            Deletes::Delete
-        }
-        (DeletesForm::Mark, ttl) => Deletes::Mark { ttl: ttl.map_or(TTL, |ttl| ttl.0) },
-    };
-    if let (Deletes::Mark { ttl }, Ok(class)) = (deletes, &class)
-        && let Some(wait) = longest_wait(class)
-        && ttl < wait + TTL_BUFFER
-    {
-        let (ttl, wait) = (humantime::format_duration(ttl), humantime::format_duration(wait));
-        faults.push((
-            at,
-            format!(
-                "rows that are gone are forgotten after {ttl}, and the target may hear of it after \
-                 {wait}; make ttl at least a day longer than that"
-            ),
-        ));
-    }
-    let is_zero = |span: &Option<Span>| span.as_ref().is_some_and(|span| span.0.is_zero());
-    for (name, span) in [
-        ("late_after", &form.late_after),
-        ("ttl", &form.ttl),
-        ("retry.disable_after", &form.retry.disable_after),
-    ] {
-        if is_zero(span) {
-            faults.push((at, format!("{name} is no time at all; write 5min, 24h or 14d")));
-        }
-    }
-    if form.concurrency.is_some_and(|number| !(1..=CONCURRENCY_MAX).contains(&number)) {
-        faults.push((at, format!("concurrency is from 1 to {CONCURRENCY_MAX}")));
-    }
-    if form.rate == Some(0) || form.waiting_max == Some(0) {
-        faults.push((at, "`rate` and `waiting_max` are at least 1".to_owned()));
-    }
+    let deletes = deletes(form.deletes, form.ttl, class.as_ref().ok(), at, faults);
     let late_after = form.late_after.map_or_else(|| late_after(class.as_ref().ok()), |it| it.0);
     let retry = Retry {
         schedule: match form.retry.schedule {
@@ -273,7 +220,76 @@ fn mapping(form: AdapterForm, at: usize, faults: &mut Faults) -> Option<Mapping>
     })
 }
 
-fn class(form: &AdapterForm, _at: usize) -> Result<Class, String> {
+/// What can be wrong with an adapter beside what its parts are.
+fn check(form: &AdapterForm, at: usize, faults: &mut Faults) {
+    if form.record.is_empty() {
+        faults.push((at, "nothing is carried; write [[adapter.NAME.record]]".to_owned()));
+    }
+    let uses_hash = |form: &RecordForm| {
+        form.fields.values().any(|field| field.get_ref().mask == Some(Mask::Hash))
+    };
+    if form.salt.is_none() && form.record.iter().any(uses_hash) {
+        let what =
+            "a hash needs a salt, or everybody can guess what is hidden; set salt = \"env:NAME\"";
+        faults.push((at, what.to_owned()));
+    }
+    if form.retry.jitter.is_some_and(|jitter| !(0.0..=1.0).contains(&jitter)) {
+        faults.push((at, "jitter is a part of a wait: between 0 and 1".to_owned()));
+    }
+    if !form.sink.get("kind").is_some_and(toml::Value::is_str) {
+        faults
+            .push((at, "the sink says no kind; write sink = { kind = \"jsonl\", .. }".to_owned()));
+    }
+    let is_zero = |span: &Option<Span>| span.as_ref().is_some_and(|span| span.0.is_zero());
+    for (name, span) in [
+        ("late_after", &form.late_after),
+        ("ttl", &form.ttl),
+        ("retry.disable_after", &form.retry.disable_after),
+    ] {
+        if is_zero(span) {
+            faults.push((at, format!("{name} is no time at all; write 5min, 24h or 14d")));
+        }
+    }
+    if form.concurrency.is_some_and(|number| !(1..=CONCURRENCY_MAX).contains(&number)) {
+        faults.push((at, format!("concurrency is from 1 to {CONCURRENCY_MAX}")));
+    }
+    if form.rate == Some(0) || form.waiting_max == Some(0) {
+        faults.push((at, "`rate` and `waiting_max` are at least 1".to_owned()));
+    }
+}
+
+fn deletes(
+    form: DeletesForm,
+    ttl: Option<Span>,
+    class: Option<&Class>,
+    at: usize,
+    faults: &mut Faults,
+) -> Deletes {
+    let deletes = match (form, ttl) {
+        (DeletesForm::Delete, None) => Deletes::Delete,
+        (DeletesForm::Delete, Some(_)) => {
+            faults.push((at, "ttl is for deletes = \"mark\"; leave it out".to_owned()));
+            Deletes::Delete
+        }
+        (DeletesForm::Mark, ttl) => Deletes::Mark { ttl: ttl.map_or(TTL, |ttl| ttl.0) },
+    };
+    if let (Deletes::Mark { ttl }, Some(class)) = (deletes, class)
+        && let Some(wait) = longest_wait(class)
+        && ttl < wait + TTL_BUFFER
+    {
+        let (ttl, wait) = (humantime::format_duration(ttl), humantime::format_duration(wait));
+        faults.push((
+            at,
+            format!(
+                "rows that are gone are forgotten after {ttl}, and the target may hear of it after \
+                 {wait}; make ttl at least a day longer than that"
+            ),
+        ));
+    }
+    deletes
+}
+
+fn class(form: &AdapterForm) -> Result<Class, String> {
     let every = form.every.as_ref().map(|every| every.0);
     match (form.class, every, form.cron.as_deref()) {
         (ClassForm::Now, None, None) => Ok(Class::Now),

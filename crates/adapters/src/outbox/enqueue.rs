@@ -122,7 +122,6 @@ impl Outbox {
             ..before
         };
         let mut shadows = shadows(&txn.open_table(SHADOWS)?, &document)?;
-        let mut misfits = misfits(txn, &document)?;
         let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
         for (record, row) in &projected.rows {
             let shadow = shadows.remove(record).unwrap_or_default();
@@ -160,35 +159,48 @@ impl Outbox {
             queued.replaced += self.put(txn, &mut checkpoint, new)?;
             queued.deliveries += 1;
         }
-        let mut over = Vec::new();
-        for (record, fault) in dead {
+        queued.misfits += self.put_misfits(txn, now_ms, &checkpoint.heads, &document, dead)?;
+        txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
+        Ok(())
+    }
+
+    /// Makes dead letters of what is no row, removes those of what is one again, and says how many are
+    /// new.
+    fn put_misfits(
+        &self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        heads: &[ChangeHash],
+        document: &DocumentId,
+        found: Vec<(Record, String)>,
+    ) -> Result<u64, OutboxError> {
+        let mut known = misfits(txn, document)?;
+        let mut new = Vec::new();
+        for (record, fault) in found {
             // One that is as it was stays as it is, so that people find it again.
-            if misfits.remove(&(record.clone(), fault.clone())).is_some() {
+            if known.remove(&(record.clone(), fault.clone())).is_some() {
                 continue;
             }
-            queued.misfits += 1;
-            let letter = DeadLetter {
+            new.push(DeadLetter {
                 delivery: None,
-                document,
+                document: *document,
                 record,
                 class: DeadClass::Misfit,
                 fault,
                 answer: None,
                 field: None,
                 attempts: 0,
-                heads: checkpoint.heads.clone(),
+                heads: heads.to_vec(),
                 at_ms: now_ms,
-            };
-            over.push(letter);
+            });
         }
-        for ((record, _), number) in misfits {
-            remove_dead(txn, &document, number)?;
+        for ((record, _), number) in known {
+            remove_dead(txn, document, number)?;
             txn.open_table(MISFITS)?.remove((&document.0, &*record.name, &*record.key))?;
         }
-        self.forget_unwanted(txn, &document)?;
-        over.iter().try_for_each(|letter| put_dead(txn, letter).map(drop))?;
-        txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
-        Ok(())
+        self.forget_unwanted(txn, document)?;
+        new.iter().try_for_each(|letter| put_dead(txn, letter).map(drop))?;
+        Ok(new.len() as u64)
     }
 
     /// What a target is to do about a row that is gone.

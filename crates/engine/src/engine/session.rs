@@ -117,40 +117,9 @@ impl Engine {
             self.wanted.iter().filter(|space| !names.contains(space)).cloned().collect::<Vec<_>>(),
         );
         names.truncate(limits::SESSION_SPACES_MAX);
-        let starts: Result<Vec<_>, StoreError> = names
-            .iter()
-            .map(|name| {
-                let cursor = view.cursor_to_begin(relay, name)?;
-                let begun = match cursor {
-                    Some(_) => view.begun(relay, name, limits::BEGUN_MAX)?,
-                    None => Vec::new(),
-                };
-                let holds = !view.digests(name)?.is_empty();
-                let start = SpaceStart {
-                    name: name.clone(),
-                    cursor: cursor.map(|cursor| cursor.cursor()),
-                    holds,
-                    begun,
-                };
-                Ok((start, cursor))
-            })
-            .collect();
-        let (starts, cursors): (Vec<SpaceStart>, Vec<_>) = starts?.into_iter().unzip();
-        let spaces = starts.iter().zip(cursors).map(|(start, stored)| SpaceSession {
-            name: start.name.clone(),
-            cursor: stored,
-            stored,
-            wanting: 0,
-            is_listing: false,
-            offering: None,
-            documents: 0,
-            listed_to: None,
-            equal: false,
-            passed_over: false,
-            repairs: 0,
-            writable: true,
-        });
-        let spaces = spaces.collect();
+        let begun = names.iter().map(|name| SpaceSession::begin(&view, relay, name));
+        let begun: Vec<_> = begun.collect::<Result<_, _>>()?;
+        let (starts, spaces): (Vec<SpaceStart>, Vec<_>) = begun.into_iter().unzip();
         let Announced { pushes, upload } = announced(&view)?;
         let opening = Opening {
             device: self.store.device(),
@@ -450,6 +419,40 @@ impl Engine {
 }
 
 impl SpaceSession {
+    /// What a session with a relay begins with in a space, and what is said of it.
+    fn begin(
+        view: &ReadTxn,
+        relay: &str,
+        name: &SpaceName,
+    ) -> Result<(SpaceStart, Self), StoreError> {
+        let stored = view.cursor_to_begin(relay, name)?;
+        let begun = match stored {
+            Some(_) => view.begun(relay, name, limits::BEGUN_MAX)?,
+            None => Vec::new(),
+        };
+        let start = SpaceStart {
+            name: name.clone(),
+            cursor: stored.map(|cursor| cursor.cursor()),
+            holds: !view.digests(name)?.is_empty(),
+            begun,
+        };
+        let space = Self {
+            name: name.clone(),
+            cursor: stored,
+            stored,
+            wanting: 0,
+            is_listing: false,
+            offering: None,
+            documents: 0,
+            listed_to: None,
+            equal: false,
+            passed_over: false,
+            repairs: 0,
+            writable: true,
+        };
+        Ok((start, space))
+    }
+
     /// Whether the relay has said what it wants of the last offer: the next is due once that is with
     /// it.
     fn is_offer_answered(&self) -> bool {

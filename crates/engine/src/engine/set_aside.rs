@@ -44,13 +44,7 @@ impl Engine {
         }
         let schema = self.schema(&turn.txn, &before)?;
         let mut fields = fields_of(id, &mut document, &schema, &aside);
-        let rebuilt = fenced(|| {
-            let mut doc = Automerge::new();
-            doc.apply_changes(kept.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>())?;
-            Ok(doc)
-        })
-        .map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
-        let mut rebuilt = LoadedDocument::new(rebuilt, before.snapshot_bytes + before.tail_bytes);
+        let mut rebuilt = rebuilt(id, &before, &kept)?;
         // Without its first change there is no document to make anything in.
         let is_gone = kept.is_empty();
         let mut again = Again::new(*id, kept.iter().chain(&aside).map(|(_, change)| change));
@@ -210,6 +204,21 @@ impl Engine {
         self.loaded.put(turn.now, *id, rebuilt);
         Ok(())
     }
+}
+
+/// A document of these changes alone.
+fn rebuilt(
+    id: &DocumentId,
+    row: &DocumentRow,
+    kept: &[(ChangeHash, Change)],
+) -> Result<LoadedDocument, EngineError> {
+    let rebuilt = fenced(|| {
+        let mut doc = Automerge::new();
+        doc.apply_changes(kept.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>())?;
+        Ok(doc)
+    });
+    let rebuilt = rebuilt.map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
+    Ok(LoadedDocument::new(rebuilt, row.snapshot_bytes + row.tail_bytes))
 }
 
 type Parted = (Vec<(ChangeHash, Change)>, Vec<(ChangeHash, Change)>);

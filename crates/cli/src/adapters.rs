@@ -35,21 +35,58 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<ExitCode> {
     let path = &arguments.config;
-    let ask = match &arguments.command {
+    match &arguments.command {
         AdaptersCommand::Init(options) => {
             begin::init(path, options, place, output).await?;
-            return Ok(ExitCode::SUCCESS);
         }
         AdaptersCommand::Ddl(options) => {
             begin::ddl(path, options, place, output).await?;
-            return Ok(ExitCode::SUCCESS);
         }
         AdaptersCommand::Check(options) => return check::check(path, options, output).await,
         AdaptersCommand::Lint(options) => return lint::lint(path, options, place, output).await,
         AdaptersCommand::Run => {
             run::run(&Opened::read(path, output)?, output).await?;
-            return Ok(ExitCode::SUCCESS);
         }
+        command => {
+            let ask = ask_of(command, path)?;
+            tell_answer(&Opened::read(path, output)?, command, &ask, output).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the adapters, and tells what they answer.
+async fn tell_answer(
+    opened: &Opened,
+    command: &AdaptersCommand,
+    ask: &Ask,
+    output: Output,
+) -> Result<()> {
+    let mut answer = {
+        let busy = ask.reads_everything().then(|| busy(output));
+        let answer = asked(opened, ask).await;
+        busy.inspect(ProgressBar::finish_and_clear);
+        answer?
+    };
+    if let AdaptersCommand::Show(letter) = command {
+        let letters = answer.as_array_mut().map(std::mem::take).unwrap_or_default();
+        let found = letters.into_iter().find(|it| it["number"] == letter.number);
+        answer = found.with_context(|| {
+            let (name, number) = (&letter.adapter, letter.number);
+            format!("{name} has no dead letter {number}; `rejoin adapters dead-letters` lists them")
+        })?;
+    }
+    tell::tell(command, &answer, output)
+}
+
+/// What a command asks of adapters, wherever they run.
+fn ask_of(command: &AdaptersCommand, path: &Path) -> Result<Ask> {
+    Ok(match command {
+        AdaptersCommand::Init(_)
+        | AdaptersCommand::Ddl(_)
+        | AdaptersCommand::Check(_)
+        | AdaptersCommand::Lint(_)
+        | AdaptersCommand::Run => bail!("this command asks nothing of adapters"),
         AdaptersCommand::Status => Ask::Status,
         AdaptersCommand::DeadLetters(options) => Ask::DeadLetters {
             adapter: options.adapter.clone(),
@@ -88,24 +125,7 @@ pub(crate) async fn run(
             name: row.name.clone(),
             key: row.key.clone(),
         },
-    };
-    let opened = Opened::read(path, output)?;
-    let mut answer = {
-        let busy = ask.reads_everything().then(|| busy(output));
-        let answer = asked(&opened, &ask).await;
-        busy.inspect(ProgressBar::finish_and_clear);
-        answer?
-    };
-    if let AdaptersCommand::Show(letter) = &arguments.command {
-        let letters = answer.as_array_mut().map(std::mem::take).unwrap_or_default();
-        let found = letters.into_iter().find(|it| it["number"] == letter.number);
-        answer = found.with_context(|| {
-            let (name, number) = (&letter.adapter, letter.number);
-            format!("{name} has no dead letter {number}; `rejoin adapters dead-letters` lists them")
-        })?;
-    }
-    tell::tell(&arguments.command, &answer, output)?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The dead letters that a command means.

@@ -253,32 +253,11 @@ impl Operator {
     /// There is no such adapter or dead letter, or its outbox cannot be used.
     pub async fn ask(&self, ask: &Ask) -> Result<Value, OperateError> {
         match ask {
-            Ask::Status => {
-                let mut all = Vec::new();
-                for adapter in self.adapters.values() {
-                    all.push(self.status(adapter).await?);
-                }
-                let stopped = self.stopped.iter();
-                all.extend(stopped.map(|(name, why)| {
-                    let link = self.link();
-                    json!({ "adapter": name, "state": "stopped", "stopped": why, "link": link })
-                }));
-                Ok(Value::Array(all))
-            }
+            Ask::Status => self.status_of_all().await,
             Ask::DeadLetters { adapter, meant } => {
                 self.dead_letters(self.one_or_all(adapter.as_deref())?, *meant).await
             }
-            Ask::Feeds { adapter } => {
-                let mut all = Vec::new();
-                for adapter in self.one_or_all(adapter.as_deref())? {
-                    let addresses = adapter.sink.addresses().await?.into_iter();
-                    all.extend(addresses.map(|Address { name, url, is_secret }| {
-                        let adapter = &adapter.name;
-                        json!({ "adapter": adapter, "name": name, "url": url, "secret": is_secret })
-                    }));
-                }
-                Ok(Value::Array(all))
-            }
+            Ask::Feeds { adapter } => self.feeds(adapter.as_deref()).await,
             Ask::Replay { adapter, letters } => self.replay(self.adapter(adapter)?, letters).await,
             Ask::Discard { adapter, letters } => {
                 self.discard(self.adapter(adapter)?, letters).await
@@ -335,6 +314,30 @@ impl Operator {
                 origin::origin(adapter, carried.as_ref(), record).await
             }
         }
+    }
+
+    async fn status_of_all(&self) -> Result<Value, OperateError> {
+        let mut all = Vec::new();
+        for adapter in self.adapters.values() {
+            all.push(self.status(adapter).await?);
+        }
+        all.extend(self.stopped.iter().map(|(name, why)| {
+            let link = self.link();
+            json!({ "adapter": name, "state": "stopped", "stopped": why, "link": link })
+        }));
+        Ok(Value::Array(all))
+    }
+
+    async fn feeds(&self, adapter: Option<&str>) -> Result<Value, OperateError> {
+        let mut all = Vec::new();
+        for adapter in self.one_or_all(adapter)? {
+            let addresses = adapter.sink.addresses().await?.into_iter();
+            all.extend(addresses.map(|Address { name, url, is_secret }| {
+                let adapter = &adapter.name;
+                json!({ "adapter": adapter, "name": name, "url": url, "secret": is_secret })
+            }));
+        }
+        Ok(Value::Array(all))
     }
 
     fn carried(&self, mapping: &Arc<Mapping>) -> Result<Carried, OperateError> {

@@ -21,6 +21,9 @@ struct Seen {
     document: Option<DocumentId>,
     base: Option<Vec<ChangeHash>>,
     value: Value,
+    /// Whether the editor takes the document for a new one while an edit of it waits: what the editor
+    /// writes would be written over that edit, and not beside it.
+    is_blind: bool,
 }
 
 impl World {
@@ -83,7 +86,15 @@ impl World {
         let genesis = rejoin_core::Genesis::first("customers").ok()?;
         let document = DocumentId::derive(&space, &collection, &genesis);
         let (target, document) = (Target::Key("customers".to_owned()), Some(document));
-        Some(Seen { space, collection, target, document, base: None, value: json!({}) })
+        Some(Seen {
+            space,
+            collection,
+            target,
+            document,
+            base: None,
+            value: json!({}),
+            is_blind: false,
+        })
     }
 
     /// Chooses a document, and what of it the editor has seen.
@@ -112,7 +123,16 @@ impl World {
             _ => {
                 let value = json!({});
                 let (target, document, base) = (Target::New, None, None);
-                return Ok(Some(Seen { space, collection, target, document, base, value }));
+                let is_blind = false;
+                return Ok(Some(Seen {
+                    space,
+                    collection,
+                    target,
+                    document,
+                    base,
+                    value,
+                    is_blind,
+                }));
             }
         };
         let Some((base, value)) = self.read(at, &document)? else {
@@ -120,10 +140,17 @@ impl World {
                 return Ok(None);
             }
             let (document, base, value) = (Some(document), None, json!({}));
-            return Ok(Some(Seen { space, collection, target, document, base, value }));
+            let is_same = |edit: &Edit| {
+                edit.space == space && edit.collection == collection && edit.target == target
+            };
+            let process = self.replicas[at].open_process();
+            let is_blind =
+                process.is_some_and(|process| process.queued.iter().any(|(_, edit)| is_same(edit)));
+            return Ok(Some(Seen { space, collection, target, document, base, value, is_blind }));
         };
         let document = Some(document);
-        Ok(Some(Seen { space, collection, target, document, base: Some(base), value }))
+        let (base, is_blind) = (Some(base), false);
+        Ok(Some(Seen { space, collection, target, document, base, value, is_blind }))
     }
 
     /// A document as it is or was at a device; `None` if it is not there.
@@ -198,7 +225,7 @@ impl World {
                 ops.push(Op::Increment { path: Path::from([COUNT]), by });
                 Effect::Count(by)
             }
-            50..58 if self.faults.words => {
+            50..58 if self.faults.words && !seen.is_blind => {
                 let path = Path::from([MEMO]);
                 let text = format!("{mark} ");
                 ops.push(match value.get(MEMO) {

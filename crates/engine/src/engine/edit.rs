@@ -44,7 +44,7 @@ impl Edit {
 }
 
 /// Which document an edit is for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// The one with this id.
     Document(DocumentId),

@@ -208,7 +208,7 @@ impl Document {
         self.apply(vec![Op::Restore]).await
     }
 
-    /// The write that deleted the document: who, when, in which change. Nothing if it is not deleted.
+    /// The write that deleted the document: who, when, in which change. `None` if it is not deleted.
     ///
     /// # Errors
     /// There is no such document, or it does not load.

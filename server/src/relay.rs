@@ -121,7 +121,7 @@ enum Author {
         space: u32,
         n: u64,
         bytes: usize,
-        /// Nothing if the session is over.
+        /// `None` if the session is over.
         outcome: Option<StoreOutcome>,
     },
     /// A peer, which is told like everyone else.

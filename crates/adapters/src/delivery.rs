@@ -93,7 +93,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// What the target shall hold; nothing if the row is gone.
+    /// What the target shall hold; `None` if the row is gone.
     pub fn row(&self) -> Option<&Row> {
         match self {
             Self::Put(row) => Some(row),

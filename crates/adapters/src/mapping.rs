@@ -189,7 +189,7 @@ pub enum OnPoison {
 pub struct RecordMapping {
     /// Its name outside: a table, a subject, an event type.
     pub name: String,
-    /// The list or map of which every item is a row; nothing if the document is one.
+    /// The list or map of which every item is a row; `None` if the document is one.
     pub each: Option<Path>,
     /// The row's key.
     pub key: Template,

@@ -177,7 +177,7 @@ fn row(
     Ok(row)
 }
 
-/// What a field is outside; nothing if it is left out.
+/// What a field is outside; `None` if it is left out.
 fn outside_value(
     outside: &str,
     field: &FieldMapping,
@@ -252,7 +252,7 @@ fn spelled(value: &Value) -> Option<String> {
     }
 }
 
-/// A value as it is outside; nothing if it is of another kind.
+/// A value as it is outside; `None` if it is of another kind.
 fn converted(
     kind: OutsideKind,
     value: &Value,

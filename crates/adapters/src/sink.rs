@@ -50,7 +50,7 @@ pub trait Sink: Send + Sync {
     }
 
     /// A page of what the target holds of one kind of row, in the order of the keys, after a key.
-    /// Nothing if the target cannot be read.
+    /// `None` if the target cannot be read.
     fn scan<'a>(
         &'a self,
         name: &'a str,
@@ -96,7 +96,7 @@ pub struct Address {
 pub struct Held {
     /// Which row.
     pub record: Record,
-    /// Its fields; nothing if it is marked as deleted.
+    /// Its fields; `None` if it is marked as deleted.
     pub row: Option<Row>,
 }
 

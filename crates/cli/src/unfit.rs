@@ -8,7 +8,7 @@ use crate::layout::{Table, one_line, width};
 use crate::output::{Output, Text, count};
 
 /// How many there are and which, such as `2 documents hold what does not fit the schema: jobs 7, jobs
-/// 9`; nothing if there are none.
+/// 9`; `None` if there are none.
 pub(crate) fn summary(unfit: &[Unfit]) -> Option<String> {
     let first = unfit.first()?;
     let hold = if unfit.len() == 1 { "holds" } else { "hold" };

@@ -68,7 +68,7 @@ impl Assignment {
     }
 }
 
-/// The fields of a new document with these assignments; nothing if one of them is about an item of
+/// The fields of a new document with these assignments; `None` if one of them is about an item of
 /// a list, or inside of what another sets.
 pub(crate) fn new_fields(assignments: &[Assignment]) -> Option<Map<String, Value>> {
     let mut fields = Value::Object(Map::new());

@@ -355,7 +355,7 @@ impl Lineage {
         self.container(object).is_some_and(|at| self.containers[at as usize].is_only_noted)
     }
 
-    /// What a change builds on but the chain it goes on with, and where in that; nothing if some of
+    /// What a change builds on but the chain it goes on with, and where in that; `None` if some of
     /// it is unknown.
     fn clock_of(&self, change: &NewChange<'_>) -> Option<(Clock, Option<(u32, u64)>)> {
         let deps: Option<Vec<u32>> =

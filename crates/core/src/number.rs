@@ -51,7 +51,7 @@ pub fn exact_json(text: &str) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// The number that a text is in JSON's notation; nothing if it is no number.
+/// The number that a text is in JSON's notation; `None` if it is no number.
 ///
 /// # Errors
 /// It is one, and would be rounded.

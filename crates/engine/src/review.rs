@@ -29,14 +29,14 @@ pub struct Review {
     pub documents: Vec<ReviewedDocument>,
     /// The field it is about, or the fields of the invariant.
     pub field: String,
-    /// What stands until it is settled; nothing if the field has no value.
+    /// What stands until it is settled; `None` if the field has no value.
     pub standing: Option<Value>,
     /// What there is to choose from.
     pub candidates: Vec<Candidate>,
     /// How far it is.
     pub state: ReviewState,
     /// Of a double booking the document whose booking the relay held first: a hint which should
-    /// stay, and no more. Nothing if that is not known.
+    /// stay, and no more. `None` if that is not known.
     pub held_first: Option<DocumentId>,
     /// Who is to settle it.
     pub assignee: Option<String>,

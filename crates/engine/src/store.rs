@@ -198,7 +198,7 @@ macro_rules! reads {
                 row.map(|row| decode_value(id, row.value().1)).transpose()
             }
 
-            /// The same, for whoever can make it anew: nothing if it is damaged.
+            /// The same, for whoever can make it anew: `None` if it is damaged.
             ///
             /// # Errors
             /// As [`StoreError`].

@@ -27,7 +27,7 @@ pub struct View {
 /// One field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldView {
-    /// Its effective value; nothing if it has none.
+    /// Its effective value; `None` if it has none.
     pub value: Option<Value>,
     /// What there is to say about it: one state, or a conflict beside a refused write.
     pub states: Vec<FieldState>,

@@ -28,7 +28,7 @@ use crate::secret::SecretRef;
 /// What a file says.
 #[derive(Debug)]
 pub struct Parsed {
-    /// What it configures; nothing if there are errors.
+    /// What it configures; `None` if there are errors.
     pub config: Option<Config>,
     /// The adapters that can be read, also if there are errors: more may be said of them.
     pub adapters: BTreeMap<String, Mapping>,

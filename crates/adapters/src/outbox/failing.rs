@@ -20,7 +20,7 @@ pub struct Failing {
     pub since_ms: u64,
     /// How many deliveries wait for it.
     pub rows: u64,
-    /// When the next of them is tried, in milliseconds since 1970. Nothing if somebody has to do
+    /// When the next of them is tried, in milliseconds since 1970. `None` if somebody has to do
     /// something first.
     pub next_ms: Option<u64>,
 }

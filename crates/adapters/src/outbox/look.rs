@@ -44,7 +44,7 @@ pub struct Wanted {
     pub record: Record,
     /// The document it comes from.
     pub document: DocumentId,
-    /// Its fields; nothing if it is gone.
+    /// Its fields; `None` if it is gone.
     pub row: Option<Row>,
     /// Whether a delivery about it waits.
     pub is_waiting: bool,

@@ -122,7 +122,7 @@ impl Outbox {
     }
 
     /// When there may be something to take, in milliseconds since 1970: not before, unless something
-    /// is enqueued or finished. Nothing if it is not up to time.
+    /// is enqueued or finished. `None` if it is not up to time.
     ///
     /// # Errors
     /// As [`OutboxError`].
@@ -157,7 +157,7 @@ impl Outbox {
     }
 
     /// When the first delivery of a document is tried that may be tried at this time at the earliest:
-    /// troubles may last longer. Nothing if that is not up to time.
+    /// troubles may last longer. `None` if that is not up to time.
     pub(super) fn tried_ms(&self, when: u64, kind: &str) -> Option<u64> {
         let of_kind = self.endpoint.troubles.contains_key(kind).then(|| self.pace.probe_ms(kind));
         let of_all = self.is_down().then(|| self.pace.probe_ms(TARGET));
@@ -288,7 +288,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The next documents to make due, and how far that goes; nothing if they are the last.
+    /// The next documents to make due, and how far that goes; `None` if they are the last.
     fn to_release(
         &self,
         txn: &ReadTransaction,

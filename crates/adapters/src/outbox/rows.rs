@@ -37,10 +37,10 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Shadow {
-    /// As it was enqueued last; nothing if it is gone.
+    /// As it was enqueued last; `None` if it is gone.
     #[n(0)]
     pub wanted: Option<RowBytes>,
-    /// As the target took it; nothing if it took none, or it is gone there.
+    /// As the target took it; `None` if it took none, or it is gone there.
     #[n(1)]
     pub held: Option<RowBytes>,
     /// The deliveries the target took, the last one last.
@@ -140,7 +140,7 @@ pub(super) struct EnqueuedAt {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct DeadLetter {
-    /// What was to be delivered; nothing if it was no row at all.
+    /// What was to be delivered; `None` if it was no row at all.
     #[n(0)]
     pub delivery: Option<Delivery>,
     /// The document.

@@ -22,7 +22,7 @@ impl Heard {
     }
 
     /// The time of the last connection's end, in milliseconds since 1970; now, while there is one.
-    /// Nothing if there was none since the adapters began.
+    /// `None` if there was none since the adapters began.
     pub(super) fn last_ms(&self, status: &Status) -> Option<u64> {
         match is_connected(status) {
             true => Some(now_ms()),

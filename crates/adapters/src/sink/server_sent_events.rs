@@ -239,7 +239,7 @@ impl Gate {
         Ok(Self { token, origin: origin.transpose()? })
     }
 
-    /// What who may not read is told; nothing if they may.
+    /// What who may not read is told; `None` if they may.
     fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
         let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(token) = &self.token else {

@@ -93,7 +93,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Sends the command. Nothing if the other side ends before it has begun.
+    /// Sends the command. `None` if the other side ends before it has begun.
     fn begin(
         mut stream: UnixStream,
         holder: &Holder<'_>,

@@ -69,7 +69,7 @@ pub(super) struct Version {
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Frame {
-    /// Reads one; nothing if the other side has closed.
+    /// Reads one; `None` if the other side has closed.
     pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let mut kind = [0];
         if from.read(&mut kind)? == 0 {

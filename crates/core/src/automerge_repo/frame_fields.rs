@@ -149,7 +149,7 @@ fn each_entry<'a>(
     Ok(())
 }
 
-/// Whether a list or map goes on. `left` is what its header counted, or nothing if it has an end
+/// Whether a list or map goes on. `left` is what its header counted, or `None` if it has an end
 /// mark, which is taken.
 fn has_more(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, RepoFrameError> {
     match left {

@@ -10,10 +10,10 @@ use crate::{ActorId, ChangeHash, Path};
 pub struct Blame {
     /// Which field.
     pub place: FieldPath,
-    /// Where it stands now, list items by their index; nothing if such an item does not show any
+    /// Where it stands now, list items by their index; `None` if such an item does not show any
     /// more. A lineage knows this only of places without list items.
     pub path: Option<Path>,
-    /// The value that people see; nothing if it has none.
+    /// The value that people see; `None` if it has none.
     pub value: Option<Value>,
     /// Its writes; each comes after those it knew of.
     pub writes: Vec<BlamedWrite>,

@@ -21,7 +21,7 @@ pub(super) struct Contender<'a> {
     pub(super) goes_back: bool,
 }
 
-/// The candidate that stands; nothing if a person has to decide.
+/// The candidate that stands; `None` if a person has to decide.
 pub(super) fn decide(rule: &Rule, candidates: &[Contender<'_>]) -> Option<usize> {
     let all = || 0..candidates.len();
     let by_op = |at: &usize| candidates[*at].op;
@@ -50,7 +50,7 @@ pub(super) fn decide(rule: &Rule, candidates: &[Contender<'_>]) -> Option<usize>
     }
 }
 
-/// Where a value stands in an order; nothing if it is not in it.
+/// Where a value stands in an order; `None` if it is not in it.
 pub(super) type Place = Option<usize>;
 
 /// Where a value stands by a rule: where there is no order, all stand at one place.
@@ -73,7 +73,7 @@ fn place(order: &[String], value: Option<&Value>) -> Place {
     order.iter().position(|known| known == value)
 }
 
-/// The largest or smallest value, deletions left out; nothing if they cannot be compared.
+/// The largest or smallest value, deletions left out; `None` if they cannot be compared.
 fn extreme(candidates: &[Contender<'_>], wanted: Ordering) -> Option<usize> {
     let mut best: Option<usize> = None;
     for (at, candidate) in candidates.iter().enumerate() {

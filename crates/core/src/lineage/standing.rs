@@ -21,7 +21,7 @@ pub struct Standing {
     pub ops: Vec<(u64, ActorId)>,
     /// Whether it also holds a container or counter, which is what reads.
     pub holds_container: bool,
-    /// The value that people see; nothing if it has none.
+    /// The value that people see; `None` if it has none.
     pub value: Option<Value>,
     /// The value that counts. It is another only where nobody who may ever wrote the field: there
     /// people see what was written, and nothing counts.
@@ -119,7 +119,7 @@ impl Question {
 pub struct Candidate {
     /// The change that wrote it.
     pub change: ChangeHash,
-    /// The value; nothing if the field was cleared. A candidate of a [`Question::Removal`] that
+    /// The value; `None` if the field was cleared. A candidate of a [`Question::Removal`] that
     /// is not the removal itself has none.
     pub value: Option<Value>,
     /// Who wrote it, as far as the change says.
@@ -305,7 +305,7 @@ impl Lineage {
         }
     }
 
-    /// What a review asked that a change settles here; nothing if it never asked about this field.
+    /// What a review asked that a change settles here; `None` if it never asked about this field.
     pub(super) fn question(&self, at: u32, change: u32, review: &ReviewId) -> Option<Question> {
         let ancestors = self.ancestors(change);
         let is_known = |write: &&Write| {

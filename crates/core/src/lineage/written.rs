@@ -12,7 +12,7 @@ use crate::{ChangeHash, Path};
 pub struct Written {
     /// The field: the text or counter itself, not what is in it.
     pub place: FieldPath,
-    /// Where it stands now, list items by their index; nothing if such an item does not show, or
+    /// Where it stands now, list items by their index; `None` if such an item does not show, or
     /// its value was written over. A lineage knows this only of places without list items.
     pub path: Option<Path>,
     /// What was written there.
@@ -27,7 +27,7 @@ pub enum Wrote {
         /// The values it took the place of: one as a rule, several if it settled a review, none if
         /// there was nothing or if it is one more candidate.
         before: Vec<Option<Value>>,
-        /// The value; nothing if the field was cleared.
+        /// The value; `None` if the field was cleared.
         after: Option<Value>,
     },
     /// Characters of a text.

@@ -236,7 +236,7 @@ fn below(place: &[String], mut fault: Fault) -> Fault {
     fault
 }
 
-/// The value as JSON; nothing if JSON has none like it. Times become strings.
+/// The value as JSON; `None` if JSON has none like it. Times become strings.
 fn json(value: &DeValue<'_>, place: &[String], faults: &mut Vec<Fault>) -> Option<Value> {
     let number = match value {
         DeValue::String(text) => return Some(Value::from(text.as_ref())),

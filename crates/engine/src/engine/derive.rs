@@ -109,7 +109,7 @@ impl Derived {
         read(document, effective.unwrap_or(&self.effective))
     }
 
-    /// The reviews of the document's own fields; nothing if they are those it had.
+    /// The reviews of the document's own fields; `None` if they are those it had.
     pub(super) fn reviews(
         &self,
         row: &DocumentRow,

@@ -145,7 +145,7 @@ fn reads_like(cell: &Cell, now: Option<&Value>) -> bool {
     }
 }
 
-/// What a cell is as a value; nothing if it is empty.
+/// What a cell is as a value; `None` if it is empty.
 fn value_of(
     cell: &Cell,
     now: Option<&Value>,

@@ -60,7 +60,7 @@ impl Engine {
 /// The list items that show, with their index.
 type Items = BTreeMap<(u64, ActorId), usize>;
 
-/// Where a field in a list stands now; nothing if it does not show.
+/// Where a field in a list stands now; `None` if it does not show.
 pub(super) fn path_of(place: &FieldPath, ops: &[(u64, ActorId)], items: &Items) -> Option<Path> {
     // Automerge names an item by whichever operation wrote it last.
     let (last, around) = place.0.split_last()?;

@@ -45,7 +45,7 @@ pub struct ReviewRow {
     /// The field, or the fields of the invariant.
     #[n(3)]
     pub field: String,
-    /// What stands until it is settled, as JSON; nothing if the field has no value.
+    /// What stands until it is settled, as JSON; `None` if the field has no value.
     #[n(4)]
     pub standing: Option<ByteVec>,
     /// What there is to choose from.
@@ -124,7 +124,7 @@ pub struct CandidateRow {
     /// The change that wrote it.
     #[n(0)]
     pub change: ChangeHash,
-    /// The value, as JSON; nothing if the field was cleared.
+    /// The value, as JSON; `None` if the field was cleared.
     #[n(1)]
     pub value: Option<ByteVec>,
     /// Who wrote it, as far as the change says.

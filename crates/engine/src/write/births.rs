@@ -80,7 +80,7 @@ impl<'a> Births<'a> {
 
     /// Notes the birth of `kind` at `key` of a map, and returns its number.
     ///
-    /// Nothing if it has to be made in the ordinary way: its map is made by this edit, too, or the
+    /// `None` if it has to be made in the ordinary way: its map is made by this edit, too, or the
     /// document has no genesis, or the birth is there already and what it made is not. Somebody
     /// deleted that with another program; the same birth brings nothing back.
     pub(super) fn add(&mut self, parent: &Object, key: &str, kind: ContainerKind) -> Option<usize> {

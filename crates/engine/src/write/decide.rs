@@ -13,7 +13,7 @@ use super::gather::gather;
 use super::transact::transact;
 use crate::value::to_scalar;
 
-/// Puts `value` at a field, or clears it, as one change with a message. Nothing if the value is not
+/// Puts `value` at a field, or clears it, as one change with a message. `None` if the value is not
 /// a plain one. `between` are the changes whose values are decided between.
 pub(crate) fn decide(
     doc: &mut Automerge,
@@ -56,7 +56,7 @@ pub(crate) fn decide(
     Ok(changes)
 }
 
-/// Where a field stands in the document as Automerge shows it now; nothing if it is a list item that
+/// Where a field stands in the document as Automerge shows it now; `None` if it is a list item that
 /// was deleted.
 pub(crate) fn found(doc: &Automerge, standing: &Standing) -> Option<(ObjId, Prop)> {
     let object = object(&standing.object);
@@ -76,7 +76,7 @@ pub(crate) fn object(id: &ObjectId) -> ObjId {
     }
 }
 
-/// Where an item stands in its list; nothing if it was deleted.
+/// Where an item stands in its list; `None` if it was deleted.
 fn index(
     doc: &Automerge,
     list: &ObjId,

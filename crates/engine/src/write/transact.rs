@@ -8,7 +8,7 @@ use automerge::{Automerge, AutomergeError, ChangeHash, PatchLog};
 
 use super::WriteError;
 
-/// Runs `work` at these heads, or at the current ones, and commits what it wrote. Gives nothing if it
+/// Runs `work` at these heads, or at the current ones, and commits what it wrote. Gives `None` if it
 /// wrote nothing.
 ///
 /// A transaction that is dropped rolls back, which fails on what the work failed on; a panic while

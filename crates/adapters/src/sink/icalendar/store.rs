@@ -152,7 +152,7 @@ pub(super) fn feeds(txn: &ReadTransaction) -> Result<Vec<String>, KeptError> {
     feeds.iter()?.map(|row| Ok(row?.0.value().to_owned())).collect()
 }
 
-/// What a calendar shows, in the order of the records; nothing if there never was such a one.
+/// What a calendar shows, in the order of the records; `None` if there never was such a one.
 pub(super) fn events(
     txn: &ReadTransaction,
     feed: &str,

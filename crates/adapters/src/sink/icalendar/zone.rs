@@ -51,7 +51,7 @@ pub(super) fn observances(zone: Tz, first_ms: u64, last_ms: u64) -> Vec<Observan
     observed.collect()
 }
 
-/// What clocks show at a moment; nothing if they show the same a second time then.
+/// What clocks show at a moment; `None` if they show the same a second time then.
 pub(super) fn wall_clock(zone: Tz, ms: u64) -> Option<NaiveDateTime> {
     let time = time(ms).naive_utc();
     let shown = time + from_utc(&zone.offset_from_utc_datetime(&time));

@@ -64,7 +64,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Which rights on a table the user lacks; nothing if there is no such table.
+    /// Which rights on a table the user lacks; `None` if there is no such table.
     async fn lacks(
         &self,
         client: &Client,

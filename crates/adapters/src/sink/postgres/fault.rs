@@ -71,12 +71,12 @@ pub(super) fn is_for_all(error: &Error) -> bool {
 }
 
 /// Values that do not fit, and what becomes of them in a trigger. A foreign key is none of it: the
-/// row it names may be on its way.
+/// row it names may be on its way. Neither is a column of another type than the catalog said just
+/// before: the table was changed or renamed meanwhile.
 fn is_about_the_row(code: &SqlState) -> bool {
     *code != SqlState::FOREIGN_KEY_VIOLATION
         && (is_of(code, &["0A", "22", "23", "54"])
-            || [SqlState::DATATYPE_MISMATCH, SqlState::CANNOT_COERCE, SqlState::RAISE_EXCEPTION]
-                .contains(code))
+            || [SqlState::CANNOT_COERCE, SqlState::RAISE_EXCEPTION].contains(code))
 }
 
 fn is_of(code: &SqlState, classes: &[&str]) -> bool {

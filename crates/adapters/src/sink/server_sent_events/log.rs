@@ -64,7 +64,7 @@ pub(super) fn end(txn: &ReadTransaction) -> Result<u64, KeptError> {
     Ok(txn.open_table(LOG)?.last()?.map_or(0, |(end, _)| end.value()))
 }
 
-/// What follows a position; nothing if that is not kept any more, or never was.
+/// What follows a position; `None` if that is not kept any more, or never was.
 pub(super) fn after(txn: &ReadTransaction, position: u64) -> Result<Option<Page>, KeptError> {
     let log = txn.open_table(LOG)?;
     if log.get(position)?.is_none() {

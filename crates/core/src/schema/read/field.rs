@@ -57,7 +57,7 @@ impl FieldReader<'_> {
         rule
     }
 
-    /// The rule of this name, with its options; nothing if they are wrong.
+    /// The rule of this name, with its options; `None` if they are wrong.
     fn rule(&mut self, name: &str) -> Option<Rule> {
         Some(match name {
             "text" => Rule::Text,

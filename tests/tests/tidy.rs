@@ -328,6 +328,26 @@ fn parse_version(version: &str) -> (u64, u64, u64) {
 }
 
 #[test]
+fn the_map_for_contributors_leads_somewhere() {
+    let page =
+        fs::read_to_string(root().join("CONTRIBUTING.md")).expect("CONTRIBUTING.md is there");
+    let cells = |line: &str| -> Vec<String> {
+        line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    };
+    let ways = page.lines().map(cells).filter(|it| it.len() == 5 && it[2].ends_with(".rs"));
+    let ways: Vec<_> = ways.collect();
+    assert!(ways.len() >= 10, "the map has {} ways", ways.len());
+    let wrong = ways.iter().filter_map(|way| {
+        let (file, name) = (&way[2], &way[3]);
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        let is_there =
+            ["fn ", "struct "].iter().any(|kind| text.contains(&format!("{kind}{name}")));
+        (!is_there).then(|| format!("CONTRIBUTING.md: {file} has no {name}"))
+    });
+    assert_none("the map leads to what is there", wrong);
+}
+
+#[test]
 fn nothing_speaks_of_where_it_was_made() {
     // In pieces, so that this file does not find itself.
     let folders = ["home", "root", "work", "workspace", "Users"].map(|name| format!("/{name}/"));

@@ -185,7 +185,7 @@ async fn what_a_user_may_not_publish_is_said() {
     let password = folder.path().join("password");
     let more = format!("user = 'me'\npassword = 'file:{}'\ntimeout_s = 1", password.display());
     let fault = apply(&*open(&server.url(), &more), put(1)).await.unwrap_err();
-    assert_eq!(fault.class, TROUBLE, "{fault}");
+    assert_eq!(fault.class, OF_KIND, "{fault}");
     assert!(fault.to_string().contains("permit"), "{fault}");
 }
 

@@ -21,8 +21,8 @@ struct Seen {
     document: Option<DocumentId>,
     base: Option<Vec<ChangeHash>>,
     value: Value,
-    /// Whether the editor takes the document for a new one while an edit of it waits: what the editor
-    /// writes would be written over that edit, and not beside it.
+    /// Whether the editor takes the document for a new one although it is here, or an edit of it waits:
+    /// what the editor writes is written over that, and not beside it.
     is_blind: bool,
 }
 
@@ -143,9 +143,11 @@ impl World {
             let is_same = |edit: &Edit| {
                 edit.space == space && edit.collection == collection && edit.target == target
             };
-            let process = self.replicas[at].open_process();
-            let is_blind =
-                process.is_some_and(|process| process.queued.iter().any(|(_, edit)| is_same(edit)));
+            let is_blind = self.replicas[at].open_process().is_some_and(|process| {
+                let view = process.engine.store().read();
+                let is_here = view.and_then(|view| view.document(&id)).is_ok_and(|it| it.is_some());
+                is_here || process.queued.iter().any(|(_, edit)| is_same(edit))
+            });
             return Ok(Some(Seen { space, collection, target, document, base, value, is_blind }));
         };
         let document = Some(document);

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use rejoin::{CollectionName, Path, SpaceName};
 
 pub(crate) use adapters::{
@@ -23,7 +23,7 @@ use crate::clock::{self, Since};
 use crate::identity::{self, Acting};
 use crate::import::{Rename, TimeFormat, delimiter, encoding};
 use crate::output::Output;
-use crate::values::{self, Assignment, Condition, Fields, NewValue};
+use crate::values::{self, Assignment, Condition, Fields};
 use crate::{
     audit, beside, blame, deleted, demo, documents, export, history, import, inspect, list, relay,
     reviews, schema, sync, watch,

@@ -139,15 +139,16 @@ impl World {
             if matches!(target, Target::Document(_)) {
                 return Ok(None);
             }
-            let (document, base, value) = (Some(document), None, json!({}));
             let is_same = |edit: &Edit| {
                 edit.space == space && edit.collection == collection && edit.target == target
             };
             let is_blind = self.replicas[at].open_process().is_some_and(|process| {
                 let view = process.engine.store().read();
-                let is_here = view.and_then(|view| view.document(&id)).is_ok_and(|it| it.is_some());
+                let is_here =
+                    view.and_then(|view| view.document(&document)).is_ok_and(|it| it.is_some());
                 is_here || process.queued.iter().any(|(_, edit)| is_same(edit))
             });
+            let (document, base, value) = (Some(document), None, json!({}));
             return Ok(Some(Seen { space, collection, target, document, base, value, is_blind }));
         };
         let document = Some(document);

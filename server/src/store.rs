@@ -5,7 +5,7 @@
 //! the same id. Nothing in here reads a document: its change graph says all that has to be known.
 //!
 //! Inside, spaces, collections and documents go by numbers that are given in the order of arrival;
-//! see [`tables`] for why.
+//! see `tables` for why.
 
 mod batch;
 mod cache;

@@ -146,7 +146,7 @@ impl Op {
 /// (`{"$text": ..}`) are the same.
 ///
 /// ```
-/// use rejoin::{Op, diff};
+/// use rejoin_engine::{Op, diff};
 /// use serde_json::json;
 ///
 /// let before = json!({ "status": "booked", "tags": ["roof"], "notes": "Ring twice." });

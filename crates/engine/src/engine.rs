@@ -4,7 +4,7 @@
 //! [`Engine::turn`], which makes one commit of it, and then sends what
 //! [`Engine::poll_transmit`] gives. Time is an argument, random bytes come from the constructor, so
 //! a simulation can drive the same engine from a seed. Applications use
-//! [`Replica`](crate::Replica).
+//! `Replica` of the crate `rejoin`.
 //!
 //! **Invariant:** nothing is pushed, and no watcher is told, before the commit that holds it.
 

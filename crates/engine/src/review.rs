@@ -58,7 +58,7 @@ pub enum ReviewState {
     },
     /// Somebody decided that what stood stays.
     Dismissed {
-        /// Who and when. Of reviews about two documents only [`Reviews::get`] tells it.
+        /// Who and when. Of reviews about two documents only `Reviews::get` tells it.
         by: Option<Candidate>,
         /// Why.
         why: Option<String>,

@@ -13,7 +13,7 @@ pub struct Status {
     /// When the latest edit that waits was made, in seconds since 1970 by the device's clock.
     pub edited_at_s: Option<i64>,
     /// Changes that a relay will never take, kept aside: those that were not made anew, and of which
-    /// nobody has [said](crate::Replica::acknowledge) that they know.
+    /// nobody has said that they know.
     pub set_aside: u64,
     /// Whether a relay held documents before that have not all come.
     pub is_partial: bool,

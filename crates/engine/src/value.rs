@@ -12,7 +12,7 @@
 //! They serialize to their marker and deserialize from whatever a document reads as:
 //!
 //! ```
-//! use rejoin::{Counter, Text};
+//! use rejoin_engine::{Counter, Text};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize)]

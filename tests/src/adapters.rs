@@ -130,6 +130,7 @@ impl World {
         let policy = Policy {
             adapter: "board".to_owned(),
             mapping: "1".to_owned(),
+            kinds: ["jobs", "parts"].map(str::to_owned).into(),
             mode: if random.chance(500) { Mode::State } else { Mode::Event },
             deletes: match random.chance(500) {
                 true => Deletes::Delete,

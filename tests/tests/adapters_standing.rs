@@ -258,3 +258,92 @@ fn what_is_applied_is_in_effect_at_once() {
     assert!(!begins(&mut running).contains("second"));
     assert_eq!(running.terminate(), Some(0));
 }
+
+#[test]
+fn a_file_that_says_otherwise_is_told_of_while_adapters_run() {
+    let company = Company::new();
+    let mut running = company.run();
+    company.set("1", &["status=booked"]);
+    company.wait("that all is well", |company| company.said().contains(WELL));
+    let board = company.board("jobs", "rate = 7");
+    company.write(&format!("{board}{}", adapter("second", "jobs", "")));
+    let said = company.said();
+    assert!(said.contains("board runs as before: the file says otherwise by now"), "{said}");
+    assert!(said.contains("second is in the file and does not run"), "{said}");
+    assert!(!said.contains(WELL), "{said}");
+    let status = company.rejoin.json(["adapters", "status"]);
+    assert_eq!((&status[0]["in_file"], &status[0]["state"]), (&json!("changed"), &json!("up")));
+    assert_eq!((&status[1]["in_file"], &status[1]["state"]), (&json!("new"), &json!("new")));
+    let planned = company.rejoin.ok(["adapters", "plan"]);
+    let new = "second is new, with 1 document of jobs; `apply` begins it";
+    assert!(planned.contains(new), "{planned}");
+    company.rejoin.ok(["adapters", "apply"]);
+    // Whoever asks while they begin anew waits for the answer.
+    assert!(company.status()["adapter"] == "board");
+    assert!(begins(&mut running).contains("board, second"));
+    company.wait("that all is well", |company| company.said().contains(WELL));
+    company.write(&board);
+    let said = company.said();
+    assert!(said.contains("second is not in the file any more and runs on"), "{said}");
+}
+
+#[test]
+fn rows_go_at_a_target_only_where_somebody_says_so() {
+    let company = Company::new();
+    let mut running = company.run();
+    company.set("1", &["status=booked"]);
+    company.wait("that all is well", |company| company.said().contains(WELL));
+    company.map("jbos", "");
+    let planned = company.rejoin.ok(["adapters", "plan"]);
+    let planned = planned.split_whitespace().collect::<Vec<_>>().join(" ");
+    let why = "it carried jobs, and is to carry jbos in its place; there is no document of jbos, only of jobs";
+    assert!(planned.contains(why), "{planned}");
+    let refused = company.rejoin.refused(["adapters", "apply"]);
+    assert!(refused.contains("1 row would be removed at the target") && refused.contains(why));
+    assert!(refused.contains("Nothing was applied") && refused.contains("--yes"), "{refused}");
+    assert_eq!(company.status()["collection"], "jobs", "they run as before");
+    company.rejoin.ok(["adapters", "apply", "--yes"]);
+    assert!(begins(&mut running).contains("board"));
+    let lines = |company: &Company| {
+        let files = std::fs::read_dir(company.folder.path().join("board")).expect("a folder");
+        let texts = files.flatten().map(|file| std::fs::read_to_string(file.path()));
+        texts.map(|text| text.expect("text").lines().count()).sum::<usize>()
+    };
+    company.wait("the deletion", |company| lines(company) == 2);
+}
+
+#[test]
+fn a_check_fails_where_the_adapter_itself_lets_nothing_through() {
+    let company = Company::new();
+    let check = |company: &Company| {
+        let ended = company.rejoin.run(["adapters", "check"]);
+        (ended.code, ended.stdout.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let (code, said) = check(&company);
+    assert!(code == 0 && said.contains("`rejoin adapters run` begins"), "{said}");
+    let _running = company.run();
+    company.set("1", &["status=booked"]);
+    company.wait("that all is well", |company| company.said().contains(WELL));
+    let (code, said) = check(&company);
+    assert!(code == 0 && said.ends_with("nothing is in the way of deliveries"), "{said}");
+    company.rejoin.ok(["adapters", "pause", "board"]);
+    let (code, said) = check(&company);
+    assert!(code == 1 && said.contains("wrong board: board is paused"), "{said}");
+    company.set("2", &["status=booked"]);
+    company.wait("the second", |company| company.said().contains("it is paused"));
+    company.rejoin.ok(["adapters", "resume", "board"]);
+    company.map("jobs", "rate = 7");
+    let (code, said) = check(&company);
+    assert!(code == 1 && said.contains("the file says otherwise"), "{said}");
+}
+
+#[test]
+fn documents_are_known_to_lint_while_adapters_run() {
+    let company = Company::new();
+    let _running = company.run();
+    company.set("1", &["status=booked", "phone=1"]);
+    company.wait("that all is well", |company| company.said().contains(WELL));
+    company.write(&company.board("jobs", "").replace("from = \"status\"", "from = \"statsu\""));
+    let said = company.rejoin.ok(["adapters", "lint"]);
+    assert!(said.contains("has statsu; did you mean \"status\"?"), "{said}");
+}

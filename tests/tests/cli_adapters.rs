@@ -254,7 +254,7 @@ fn a_paused_target_gets_what_changed_afterwards_and_everything_again_on_request(
     }
     company.wait("what waits", |company| company.status()["waiting"] == 1);
     let status = company.rejoin.ok(["adapters", "status"]);
-    assert!(status.contains("paused") && status.contains("its turn has not come"), "{status}");
+    assert!(status.contains("paused") && status.contains("it is paused"), "{status}");
     assert!(company.delivered().is_empty());
     company.rejoin.ok(["adapters", "resume", "board"]);
     company.wait("the row", |company| company.rows().contains_key("1"));

@@ -238,7 +238,7 @@ async fn what_the_tables_lack_waits_and_the_rest_goes_on() {
     let parts = |seq| delivery("parts", "P-1", seq, put(json!({ "count": 3 })));
     let outcomes = sink.apply(&[town("W-1", 1, "Ulm"), parts(1), town("W-2", 1, "Bonn")]).await;
     assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(()), &Ok(())));
-    assert!(is_trouble(&outcomes[1], Reach::Kind).contains("create the table"), "{outcomes:?}");
+    assert!(is_trouble(&outcomes[1], Reach::NoPlace).contains("create the table"), "{outcomes:?}");
 
     company
         .client
@@ -264,6 +264,23 @@ async fn what_the_tables_lack_waits_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
+async fn a_column_that_the_mapping_does_not_give_is_no_rows_fault() {
+    let company = Company::new().await;
+    let sink = company.sink();
+    let table = "CREATE TABLE parts (key text PRIMARY KEY, count int NOT NULL, maker text NOT NULL, deleted_at timestamptz)";
+    company.client.batch_execute(table).await.unwrap();
+    let part = |count: Value| delivery("parts", "P-1", 1, put(json!({ "count": count })));
+    let unmapped = one(&sink, &part(json!(3))).await;
+    let what = is_trouble(&unmapped, Reach::Kind);
+    assert!(what.contains("without maker") && what.contains("map a field to it"), "{what}");
+    company.client.batch_execute("ALTER TABLE parts ALTER maker SET DEFAULT 'us'").await.unwrap();
+    let empty = one(&sink, &part(Value::Null)).await;
+    let what = is_permanent(&empty);
+    assert!(what.contains("count of parts without a value"), "{what}");
+    one(&sink, &part(json!(3))).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_table_lacks_is_asked_once_for_all_its_rows() {
     let company = Company::new().await;
     let sink = company.sink();
@@ -284,7 +301,7 @@ async fn what_a_table_lacks_is_asked_once_for_all_its_rows() {
     let outcomes = sink.apply(&deliveries).await;
     for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
         match &*delivery.record.name {
-            "parts" => assert!(is_trouble(outcome, Reach::Kind).contains("create the table")),
+            "parts" => assert!(is_trouble(outcome, Reach::NoPlace).contains("create the table")),
             _ => assert_eq!(outcome, &Ok(())),
         }
     }

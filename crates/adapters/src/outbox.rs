@@ -24,6 +24,8 @@ mod rows;
 mod standing;
 mod tables;
 
+use std::collections::BTreeSet;
+
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -46,7 +48,8 @@ pub use standing::{RowState, Standing};
 use crate::mapping::{Deletes, Mode, OnPoison, Retry};
 use pace::Pace;
 use tables::{
-    CHECKPOINTS, DEAD_NEXT, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS, WHEN,
+    CHECKPOINTS, DEAD_NEXT, DISCARDED, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS,
+    WHEN,
 };
 
 /// What an outbox has to know of its mapping.
@@ -56,6 +59,8 @@ pub struct Policy {
     pub adapter: String,
     /// The mapping's version.
     pub mapping: String,
+    /// The kinds of row that it makes.
+    pub kinds: BTreeSet<String>,
     /// What is delivered of a row that changed several times.
     pub mode: Mode,
     /// What becomes of rows that are gone.
@@ -137,6 +142,7 @@ impl Outbox {
             txn.open_table(DEAD_NEXT)?;
             txn.open_table(MISFITS)?;
             txn.open_table(WANTS)?;
+            txn.open_table(DISCARDED)?;
             let table = txn.open_table(ENDPOINT)?;
             let row = table.get(())?;
             row.map(|row| decode(row.value())).transpose()?.unwrap_or_default()

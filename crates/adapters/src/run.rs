@@ -276,6 +276,7 @@ impl Adapter {
         let policy = Policy {
             adapter: name.to_owned(),
             mapping: version(mapping, salt.as_deref()),
+            kinds: mapping.records.iter().map(|record| record.name.clone()).collect(),
             mode: mapping.mode,
             deletes: mapping.deletes,
             retry: mapping.retry.clone(),

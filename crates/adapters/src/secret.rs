@@ -49,6 +49,13 @@ impl SecretRef {
     }
 }
 
+impl SecretRef {
+    /// Whether it stays as it was when the process began, whatever somebody changes.
+    pub fn is_fixed(&self) -> bool {
+        self.0.starts_with("env:")
+    }
+}
+
 impl TryFrom<String> for SecretRef {
     type Error = SecretError;
 

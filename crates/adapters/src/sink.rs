@@ -138,8 +138,11 @@ pub enum FaultClass {
 pub enum Reach {
     /// Nothing can be delivered.
     Target,
-    /// Rows of this kind cannot be delivered, as those of a table that is missing.
+    /// Rows of this kind cannot be delivered, as those of a table that nobody may write to.
     Kind,
+    /// The same, as the target has no place for rows of this kind: their table is missing, so there is
+    /// no such row either.
+    NoPlace,
 }
 
 impl Fault {
@@ -161,6 +164,11 @@ impl Fault {
     /// The same, of rows of one kind.
     pub fn trouble_of_kind(what: impl Into<String>) -> Self {
         Self::new(FaultClass::Trouble(Reach::Kind), what)
+    }
+
+    /// The same, where the target has no place for rows of one kind.
+    pub fn no_place(what: impl Into<String>) -> Self {
+        Self::new(FaultClass::Trouble(Reach::NoPlace), what)
     }
 
     /// Something that will be the same the next time.

@@ -1,5 +1,6 @@
 //! `rejoin adapters`: carrying documents to other systems.
 
+mod apply;
 mod begin;
 mod check;
 mod compare;
@@ -13,7 +14,7 @@ use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
@@ -21,8 +22,9 @@ use rejoin::Replica;
 use rejoin_adapters::control::{self, ControlError};
 use rejoin_adapters::mapping::{Config, Mapping, nearest, parse};
 use rejoin_adapters::outbox::{DeadClass, Selection};
-use rejoin_adapters::run::{Adapters, Ask, Letters};
+use rejoin_adapters::run::{Adapters, Ask, Letters, RunError};
 use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::arguments::{AdaptersArguments, AdaptersCommand, LettersArguments, PlaceArguments};
 use crate::clock::Since;
@@ -48,8 +50,13 @@ pub(crate) async fn run(
             run::run(&Opened::read(path, output)?, output).await?;
         }
         command => {
-            let ask = ask_of(command, path)?;
-            tell_answer(&Opened::read(path, output)?, command, &ask, output).await?;
+            let (ask, opened) = (ask_of(command, path)?, Opened::read(path, output)?);
+            if let AdaptersCommand::Apply(options) = command
+                && !options.yes
+            {
+                apply::confirm(&opened, &ask, output).await?;
+            }
+            tell_answer(&opened, command, &ask, output).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -87,7 +94,7 @@ fn ask_of(command: &AdaptersCommand, path: &Path) -> Result<Ask> {
         | AdaptersCommand::Check(_)
         | AdaptersCommand::Lint(_)
         | AdaptersCommand::Run => bail!("this command asks nothing of adapters"),
-        AdaptersCommand::Status => Ask::Status,
+        AdaptersCommand::Status => Ask::Status { config: Some(read(path)?) },
         AdaptersCommand::DeadLetters(options) => Ask::DeadLetters {
             adapter: options.adapter.clone(),
             meant: meant(options.class, options.since.as_ref()),
@@ -203,11 +210,18 @@ impl Opened {
 
 /// Asks the adapters that run, or else looks into their outboxes.
 async fn asked(opened: &Opened, ask: &Ask) -> Result<Value> {
-    match control::ask(&opened.data(), ask).await {
-        Err(ControlError::NotRunning) => {}
-        answered => return Ok(answered?),
-    }
-    let adapters = Adapters::open(&opened.config, &opened.folder)?;
+    let began = Instant::now();
+    let adapters = loop {
+        match control::ask(&opened.data(), ask).await {
+            Err(ControlError::NotRunning) => {}
+            answered => return Ok(answered?),
+        }
+        match Adapters::open(&opened.config, &opened.folder) {
+            // Adapters that begin have their outboxes open before they answer.
+            Err(RunError::Open { .. }) if began.elapsed() < BEGINNING => sleep(SOON).await,
+            opened => break opened?,
+        }
+    };
     let file = opened.data().join(REPLICA);
     if !file.exists() {
         return Ok(adapters.operator(None).ask(ask).await?);
@@ -218,6 +232,12 @@ async fn asked(opened: &Opened, ask: &Ask) -> Result<Value> {
     replica.close().await;
     Ok(answer?)
 }
+
+/// How long adapters may take until they answer.
+const BEGINNING: Duration = Duration::from_secs(10);
+
+/// How soon to look whether they do.
+const SOON: Duration = Duration::from_millis(100);
 
 /// The replica of adapters, in their data folder.
 const REPLICA: &str = "replica.redb";

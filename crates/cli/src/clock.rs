@@ -7,6 +7,12 @@ use rejoin::Zone;
 
 use crate::caller::Terminal;
 
+/// The time now, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// `2026-11-20 23:03:11 CET` for seconds since 1970, by the clocks of whoever typed the command, and
 /// with a `Z` where those show UTC; `-` for 0, which changes have that every device would make alike. The
 /// number as it is, if no clock shows such a time: anybody may write any.

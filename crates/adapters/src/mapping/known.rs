@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin::schema::{Kind, Schema};
 use rejoin::{EditError, Path, Segment, Space};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What the documents of a space are like.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Known {
     /// The collections that have documents, with how many.
     pub collections: BTreeMap<String, u64>,
@@ -16,7 +17,8 @@ pub struct Known {
 }
 
 /// What the values of a field are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// Texts, numbers, booleans.
     Plain,

@@ -1,20 +1,21 @@
 //! What came of what was tried.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redb::{ReadableTable, WriteTransaction};
 use rejoin::DocumentId;
 
+use super::dead::{letters_of, remove_dead};
 use super::enqueue::{is_held, put_dead, put_shadow};
-use super::rows::{RowBytes, TARGET, Trouble};
-use super::tables::{HELD, OUTBOX, PARKED, SHADOWS, WANTS};
+use super::rows::{RowBytes, TARGET, Trouble, WaitingAbout};
+use super::tables::{DEAD, DEAD_OF, HELD, OUTBOX, PARKED, SHADOWS, WANTS};
 use super::{
     DeadClass, DeadLetter, Endpoint, Outbox, OutboxError, Shadow, Taken, Waiting, decode, encode,
     put_endpoint, put_when, write,
 };
 use crate::delivery::{Action, Delivery};
-use crate::mapping::OnPoison;
+use crate::mapping::{Mode, OnPoison};
 use crate::sink::{Fault, FaultClass, Reach};
 
 /// What else followed from what was handed over.
@@ -34,8 +35,6 @@ pub struct Finished {
 struct Look {
     now_ms: u64,
     endpoint: Endpoint,
-    /// When something of each kind of row was taken last.
-    taken_ms: BTreeMap<String, u64>,
     /// When the target is asked again while nothing can be delivered.
     probe_ms: u64,
     /// Kinds of row that turned out to be in trouble.
@@ -57,13 +56,15 @@ impl Outbox {
         let mut freed = false;
         for (delivery, outcome) in outcomes {
             match outcome {
-                Ok(()) => {
+                Err(fault) if !self.is_gone_with_its_place(delivery, fault) => {
+                    self.failed(&txn, delivery, fault, &mut look)?;
+                }
+                _ => {
                     taken(&txn, now_ms, delivery)?;
                     self.make_good(&txn, delivery)?;
                     freed |= self.free(&txn, delivery)?;
                     next(&txn, now_ms, &delivery.document, delivery.seq)?;
                 }
-                Err(fault) => self.failed(&txn, delivery, fault, &mut look)?,
             }
         }
         if look.endpoint != self.endpoint {
@@ -72,6 +73,10 @@ impl Outbox {
         txn.commit()?;
         for (delivery, outcome) in outcomes {
             self.give_back(&delivery.document);
+            self.pace.was_early(&delivery.document, delivery.seq);
+            if outcome.is_ok() {
+                self.pace.took();
+            }
             if outcome.is_err() {
                 self.pace.failed(delivery.document);
             }
@@ -79,9 +84,18 @@ impl Outbox {
         Ok(Finished { freed, ..self.turn_to(look) })
     }
 
+    /// Whether a delivery is about a row that is gone, of a kind that the mapping makes no more, and the
+    /// place of that kind is gone, too: nobody brings it back for this adapter, and nothing is left to
+    /// delete.
+    fn is_gone_with_its_place(&self, delivery: &Delivery, fault: &Fault) -> bool {
+        fault.class == FaultClass::Trouble(Reach::NoPlace)
+            && delivery.action.row().is_none()
+            && !self.policy.kinds.contains(&delivery.record.name)
+    }
+
     /// What outcomes say of the target.
     fn look_at(&mut self, now_ms: u64, outcomes: &[(Delivery, Result<(), Fault>)]) -> Look {
-        let (mut endpoint, mut taken_ms) = (self.endpoint.clone(), self.pace.taken_ms.clone());
+        let mut endpoint = self.endpoint.clone();
         let (mut judged, mut reaches, mut answered, mut trouble) = (false, false, None, None);
         let mut after = Duration::ZERO;
         for (delivery, outcome) in outcomes {
@@ -90,13 +104,13 @@ impl Outbox {
                 Ok(()) => {
                     judged = true;
                     endpoint.troubles.remove(kind);
-                    taken_ms.insert(kind.clone(), now_ms);
+                    endpoint.taken_ms.insert(kind.clone(), now_ms);
                 }
                 Err((_, FaultClass::Permanent)) => {
                     judged = true;
                     endpoint.troubles.remove(kind);
                 }
-                Err((_, FaultClass::Trouble(Reach::Kind))) => reaches = true,
+                Err((_, FaultClass::Trouble(Reach::Kind | Reach::NoPlace))) => reaches = true,
                 Err((fault, FaultClass::Trouble(Reach::Target))) => trouble = Some(fault),
                 Err((fault, FaultClass::Transient { after: asked })) => {
                     answered = Some(fault);
@@ -125,14 +139,13 @@ impl Outbox {
         }
         let since_ms = endpoint.troubles.get(TARGET).map_or(now_ms, |trouble| trouble.since_ms);
         let probe_ms = self.probe_after(now_ms, since_ms).max(now_ms + millis(after));
-        Look { now_ms, endpoint, taken_ms, probe_ms, met: BTreeSet::new() }
+        Look { now_ms, endpoint, probe_ms, met: BTreeSet::new() }
     }
 
     /// Goes by what was found, once that is kept.
     fn turn_to(&mut self, look: Look) -> Finished {
-        let Look { now_ms, endpoint, taken_ms, probe_ms, met } = look;
+        let Look { now_ms, endpoint, probe_ms, met } = look;
         let before = std::mem::replace(&mut self.endpoint, endpoint);
-        self.pace.taken_ms = taken_ms;
         let now = &self.endpoint.troubles;
         let is_new = |(kind, trouble): &(&String, &Trouble)| {
             before.troubles.get(*kind).is_none_or(|before| before.what != trouble.what)
@@ -190,6 +203,12 @@ impl Outbox {
             .get((&document.0, delivery.seq))?
             .map(|row| decode(row.value()));
         let Some(mut waiting): Option<Waiting> = row.transpose()? else { return Ok(()) };
+        if fault.class != FaultClass::Gone && self.is_replaced(txn, delivery)? {
+            next(txn, now_ms, document, delivery.seq)?;
+            let is_away = look.endpoint.troubles.contains_key(TARGET);
+            let waits = is_away && !is_held(txn, document)?;
+            return if waits { put_when(txn, document, Some(look.probe_ms)) } else { Ok(()) };
+        }
         match fault.class {
             FaultClass::Gone => {
                 look.endpoint.disabled = Some(fault.what.clone());
@@ -199,7 +218,9 @@ impl Outbox {
             }
             // Behind all others, so that one row alone cannot keep a trouble going.
             FaultClass::Trouble(Reach::Target) => put_when(txn, document, Some(look.probe_ms)),
-            FaultClass::Trouble(Reach::Kind) => self.met(txn, waiting, fault, look),
+            FaultClass::Trouble(Reach::Kind | Reach::NoPlace) => {
+                self.met(txn, waiting, fault, look)
+            }
             FaultClass::Transient { .. } if look.endpoint.troubles.contains_key(TARGET) => {
                 self.give_up_after(fault, look);
                 put_when(txn, document, Some(look.probe_ms))
@@ -210,6 +231,24 @@ impl Outbox {
                 self.bury(txn, now_ms, waiting, fault, DeadClass::Permanent)
             }
         }
+    }
+
+    /// Whether something newer about its row waits, by which it is not to be delivered any more: it was
+    /// enqueued while this one was under way.
+    fn is_replaced(
+        &self,
+        txn: &WriteTransaction,
+        delivery: &Delivery,
+    ) -> Result<bool, OutboxError> {
+        let (document, after) = (&delivery.document.0, delivery.seq + 1);
+        let table = txn.open_table(OUTBOX)?;
+        for row in table.range((document, after)..=(document, u64::MAX))? {
+            let about: WaitingAbout = decode(row?.1.value())?;
+            if self.policy.mode == Mode::State && about.delivery.record == delivery.record {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A row met a trouble of its kind. If others of its kind were taken since it failed first, they do
@@ -223,7 +262,8 @@ impl Outbox {
     ) -> Result<(), OutboxError> {
         let (document, kind) = (waiting.delivery.document, waiting.delivery.record.name.clone());
         let since_ms = waiting.failed_since_ms.unwrap_or(look.now_ms);
-        let others = look.taken_ms.get(&kind).is_some_and(|taken_ms| *taken_ms >= since_ms);
+        let others =
+            look.endpoint.taken_ms.get(&kind).is_some_and(|taken_ms| *taken_ms >= since_ms);
         if others && !look.endpoint.troubles.contains_key(&kind) {
             waiting.fault = Some(fault.what.clone());
             waiting.failed_since_ms = Some(since_ms);
@@ -248,13 +288,19 @@ impl Outbox {
         after: Option<Duration>,
         look: &mut Look,
     ) -> Result<(), OutboxError> {
-        let now_ms = look.now_ms;
-        waiting.attempts += 1;
+        let (now_ms, document) = (look.now_ms, waiting.delivery.document);
         waiting.fault = Some(fault.what.clone());
+        if let Some(time) = self.pace.was_early(&document, waiting.delivery.seq) {
+            self.give_up_after(fault, look);
+            put_waiting(txn, &waiting)?;
+            let time = time.max(now_ms.saturating_add(after.map_or(0, millis)));
+            return put_when(txn, &document, Some(time));
+        }
+        waiting.attempts += 1;
         let since_ms = *waiting.failed_since_ms.get_or_insert(now_ms);
         let schedule = &self.policy.retry.schedule;
         let wait = schedule.get(waiting.attempts as usize - 1).copied();
-        let takes_others = look.taken_ms.values().any(|taken_ms| *taken_ms >= since_ms);
+        let takes_others = look.endpoint.taken_ms.values().any(|taken_ms| *taken_ms >= since_ms);
         if wait.is_none() && takes_others {
             return self.bury(txn, now_ms, waiting, fault, DeadClass::Exhausted);
         }
@@ -262,7 +308,11 @@ impl Outbox {
         self.give_up_after(fault, look);
         let wait = self.jittered(wait).max(after.map_or(0, millis));
         put_waiting(txn, &waiting)?;
-        put_when(txn, &waiting.delivery.document, Some(now_ms.saturating_add(wait)))
+        // A target that says how long it wants to be left alone is.
+        if after.is_none() {
+            self.pace.waits(document);
+        }
+        put_when(txn, &document, Some(now_ms.saturating_add(wait)))
     }
 
     /// Gives the target up if it answered nothing but failures for as long as the mapping allows.
@@ -278,7 +328,8 @@ impl Outbox {
         }
     }
 
-    /// Makes a dead letter of what waits, and goes on with the next.
+    /// Makes a dead letter of what waits, and goes on with the next. Where only the last row counts, the
+    /// letter takes the place of older ones about the same row.
     fn bury(
         &self,
         txn: &WriteTransaction,
@@ -301,6 +352,17 @@ impl Outbox {
             at_ms: now_ms,
             delivery: Some(delivery),
         };
+        if self.policy.mode == Mode::State {
+            let known = {
+                let (dead, of) = (txn.open_table(DEAD)?, txn.open_table(DEAD_OF)?);
+                letters_of(&dead, &of, &document)?
+            };
+            let is_older = |it: &DeadLetter| it.delivery.is_some() && it.record == letter.record;
+            let older = known.into_iter().filter(|(_, known)| is_older(known));
+            older
+                .map(|(number, _)| remove_dead(txn, &document, number))
+                .collect::<Result<(), _>>()?;
+        }
         put_dead(txn, &letter)?;
         next(txn, now_ms, &document, seq)?;
         if self.policy.on_poison == OnPoison::Hold {

@@ -4,12 +4,12 @@ use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransact
 use rejoin::DocumentId;
 use serde::{Deserialize, Serialize};
 
-use super::enqueue::is_held;
-use super::tables::{DEAD, DEAD_OF, MISFITS, OUTBOX, SHADOWS};
+use super::enqueue::{Projected, is_held, is_waiting};
+use super::tables::{DEAD, DEAD_OF, DISCARDED, MISFITS, OUTBOX, SHADOWS};
 use super::{
     DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode, put_when, write,
 };
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Record};
 use crate::mapping::Mode;
 
 impl Outbox {
@@ -117,9 +117,13 @@ impl Outbox {
             let Some(letter) = letter(&txn, *number)? else { continue };
             remove_dead(&txn, &letter.document, *number)?;
             discarded += 1;
+            let record = (&letter.document.0, &*letter.record.name, &*letter.record.key);
             if letter.class == DeadClass::Misfit {
-                let record = (&letter.document.0, &*letter.record.name, &*letter.record.key);
                 txn.open_table(MISFITS)?.remove(record)?;
+            }
+            let is_last = letter.class == DeadClass::Misfit || is_wanted(&txn, &letter)?;
+            if is_last && !is_waiting(&txn, &letter.document, &letter.record)? {
+                txn.open_table(DISCARDED)?.insert(record, ())?;
             }
             if letter.delivery.is_some() {
                 release(&txn, now_ms, &letter.document)?;
@@ -127,6 +131,37 @@ impl Outbox {
         }
         txn.commit()?;
         Ok(discarded)
+    }
+
+    /// Forgets of a document's rows that their dead letters were discarded, except where a row is what it
+    /// was then: those that became others are judged anew.
+    pub(super) fn forget_discarded(
+        &self,
+        txn: &WriteTransaction,
+        projected: &Projected,
+    ) -> Result<(), OutboxError> {
+        let (document, mut over) = (projected.document, Vec::new());
+        let mut discarded = txn.open_table(DISCARDED)?;
+        let shadows = txn.open_table(SHADOWS)?;
+        for row in discarded.range((&document.0, "", "")..)? {
+            let row = row?.0;
+            let (of, name, key) = row.value();
+            if *of != document.0 {
+                break;
+            }
+            let record = Record { name: name.to_owned(), key: key.to_owned() };
+            let shadow = shadows.get((&document.0, name, key))?;
+            let shadow: Option<Shadow> = shadow.map(|row| decode(row.value())).transpose()?;
+            let wanted = shadow.and_then(|shadow| shadow.wanted).map(|row| row.0);
+            let now = projected.rows.get(&record).and_then(|row| row.as_ref().ok());
+            if now != wanted.as_ref() || now.is_none() {
+                over.push(record);
+            }
+        }
+        for Record { name, key } in over {
+            discarded.remove((&document.0, &*name, &*key))?;
+        }
+        Ok(())
     }
 
     /// Removes the dead letters that a delivery makes good which the target took: older ones about

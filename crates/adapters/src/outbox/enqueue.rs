@@ -8,8 +8,8 @@ use rejoin::{ChangeHash, DocumentId};
 use super::dead::remove_dead;
 use super::rows::RowBytes;
 use super::tables::{
-    CHECKPOINTS, DEAD, DEAD_NEXT, DEAD_OF, HELD, MISFITS, OUTBOX, PARKED, RECORDS, SHADOWS, WANTS,
-    WHEN,
+    CHECKPOINTS, DEAD, DEAD_NEXT, DEAD_OF, DISCARDED, HELD, MISFITS, OUTBOX, PARKED, RECORDS,
+    SHADOWS, WANTS, WHEN,
 };
 use super::{
     Checkpoint, DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode,
@@ -121,6 +121,7 @@ impl Outbox {
             generation: self.endpoint.generation,
             ..before
         };
+        self.forget_discarded(txn, projected)?;
         let mut shadows = shadows(&txn.open_table(SHADOWS)?, &document)?;
         let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
         for (record, row) in &projected.rows {
@@ -219,9 +220,9 @@ impl Outbox {
         new: New,
     ) -> Result<u64, OutboxError> {
         let New { now_ms, document, record, action, again } = new;
-        let replaced = match self.policy.mode {
+        let (replaced, was_first) = match self.policy.mode {
             Mode::State => self.replace(txn, &document, &record)?,
-            Mode::Event => 0,
+            Mode::Event => (0, false),
         };
         let origin = Origin {
             adapter: &self.policy.adapter,
@@ -234,6 +235,7 @@ impl Outbox {
             again,
         };
         let key = IdempotencyKey::new(&origin, &record);
+        txn.open_table(DISCARDED)?.remove((&document.0, &*record.name, &*record.key))?;
         checkpoint.seq += 1;
         let last = checkpoint.heads.last().map(ToString::to_string);
         let delivery = Delivery {
@@ -254,34 +256,38 @@ impl Outbox {
         let waiting = Waiting::new(delivery);
         txn.open_table(OUTBOX)?.insert((&document.0, seq), &encode(&waiting)[..])?;
         let when = txn.open_table(WHEN)?.get(&document.0)?.map(|when| when.value());
-        // What waits first may be of another kind now, which is in no trouble.
-        if when.is_none() || when == Some(PARKED) && replaced > 0 {
+        // A row that was corrected does not wait for what the one before it was answered. What waits
+        // first may be of another kind now, which is in no trouble.
+        let is_new_first = was_first && when != Some(HELD);
+        if when.is_none() || is_new_first || when == Some(PARKED) && replaced > 0 {
             put_when(txn, &document, Some(now_ms))?;
         }
         Ok(replaced)
     }
 
-    /// Drops what waits about a row, as something newer takes its place; not what is under way.
+    /// Drops what waits about a row, as something newer takes its place; not what is under way. Returns
+    /// how many deliveries that are, and whether the document's first is one of them.
     fn replace(
         &self,
         txn: &WriteTransaction,
         document: &DocumentId,
         record: &Record,
-    ) -> Result<u64, OutboxError> {
+    ) -> Result<(u64, bool), OutboxError> {
         let mut table = txn.open_table(OUTBOX)?;
         let mut older = Vec::new();
-        let in_flight = self.pace.is_in_flight(document);
+        let (in_flight, mut was_first) = (self.pace.is_in_flight(document), false);
         for (at, row) in table.range((&document.0, 0)..=(&document.0, u64::MAX))?.enumerate() {
             let (key, row) = row?;
             let waiting: Waiting = decode(row.value())?;
             if waiting.delivery.record == *record && !(in_flight && at == 0) {
                 older.push(key.value().1);
+                was_first |= at == 0;
             }
         }
         for seq in &older {
             table.remove((&document.0, *seq))?;
         }
-        Ok(older.len() as u64)
+        Ok((older.len() as u64, was_first))
     }
 
     /// Whether no other document has this row already.

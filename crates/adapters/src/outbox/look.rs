@@ -7,7 +7,7 @@ use rejoin::DocumentId;
 
 use super::dead::letters_of;
 use super::rows::WaitingSince;
-use super::tables::{CHECKPOINTS, DEAD, DEAD_OF, OUTBOX, RECORDS, SHADOWS};
+use super::tables::{CHECKPOINTS, DEAD, DEAD_OF, DISCARDED, OUTBOX, RECORDS, SHADOWS};
 use super::{Checkpoint, Outbox, OutboxError, Shadow, Waiting, decode, encode};
 use crate::delivery::{Record, Row};
 
@@ -18,6 +18,8 @@ pub struct Depth {
     pub waiting: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Rows that the target does not hold as they are, as somebody let their dead letters be.
+    pub discarded: u64,
     /// Documents that were enqueued at some time.
     pub documents: u64,
 }
@@ -64,6 +66,7 @@ impl Outbox {
         Ok(Depth {
             waiting: txn.open_table(OUTBOX)?.len()?,
             dead: txn.open_table(DEAD)?.len()?,
+            discarded: txn.open_table(DISCARDED)?.len()?,
             documents: txn.open_table(CHECKPOINTS)?.len()?,
         })
     }

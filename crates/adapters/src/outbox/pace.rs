@@ -4,6 +4,10 @@
 //! often; what failed goes behind what was not tried. While rows of one kind are in trouble, one of
 //! them asks for all, and the others are parked where nobody who looks for what is due meets them. As
 //! soon as something is taken, all that waits out a failure is due, a part at a time.
+//!
+//! A row that waits out a failure which may be its own is tried once before its time when the target
+//! takes another row. That costs the row no attempt, so a row that only the target refuses now and
+//! then does not wait for hours, and a row that is at fault is asked about twice as often at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +18,7 @@ use rejoin::DocumentId;
 
 use super::attempts::{PROBE_MAX, millis};
 use super::rows::{TARGET, WaitingAbout};
-use super::tables::{DUE, HELD, OUTBOX, PARKED};
+use super::tables::{DUE, HELD, OUTBOX, PARKED, WHEN};
 use super::{Outbox, OutboxError, Waiting, decode, put_when, write};
 use crate::delivery::Delivery;
 
@@ -35,10 +39,14 @@ pub(super) struct Pace {
     in_flight: BTreeMap<DocumentId, String>,
     /// When what is in trouble is asked again, by what the trouble reaches.
     pub(super) probes: BTreeMap<String, u64>,
-    /// When something of each kind of row was taken last.
-    pub(super) taken_ms: BTreeMap<String, u64>,
     /// What waits out a failure is being made due.
     pub(super) release: Option<Release>,
+    /// Documents whose first delivery waits for its time by the schedule.
+    patient: BTreeSet<DocumentId>,
+    /// Whether the target took something since the last of those failed.
+    takes: bool,
+    /// Deliveries that are tried before their time: the number of each, and that time.
+    early: BTreeMap<DocumentId, (u64, u64)>,
 }
 
 /// How far what waits out a failure was made due.
@@ -56,6 +64,23 @@ impl Pace {
         if let Some(release) = &mut self.release {
             release.again.insert(document);
         }
+    }
+
+    /// Notes that the target took something.
+    pub(super) fn took(&mut self) {
+        self.takes = true;
+    }
+
+    /// Notes that a delivery of a document waits for its time by the schedule.
+    pub(super) fn waits(&mut self, document: DocumentId) {
+        self.patient.insert(document);
+        self.takes = false;
+    }
+
+    /// The time by the schedule of a delivery that was tried before it, once.
+    pub(super) fn was_early(&mut self, document: &DocumentId, seq: u64) -> Option<u64> {
+        let (tried, time) = self.early.remove(document)?;
+        (tried == seq).then_some(time)
     }
 
     pub(super) fn is_in_flight(&self, document: &DocumentId) -> bool {
@@ -100,6 +125,7 @@ impl Outbox {
         if self.is_stopped() || free == 0 {
             return Ok(Vec::new());
         }
+        self.try_early(now_ms)?;
         self.release_some(now_ms, free)?;
         let Found { attempts, to_park, vacant } = self.find(now_ms, free)?;
         self.put_all(&to_park, PARKED)?;
@@ -110,9 +136,10 @@ impl Outbox {
             })?;
             self.release_all();
         }
-        let begun =
-            attempts.iter().map(|it| (it.delivery.document, it.delivery.record.name.clone()));
-        self.pace.in_flight.extend(begun);
+        for Attempt { delivery, .. } in &attempts {
+            self.pace.in_flight.insert(delivery.document, delivery.record.name.clone());
+            self.pace.patient.remove(&delivery.document);
+        }
         Ok(attempts)
     }
 
@@ -133,7 +160,8 @@ impl Outbox {
         }
         let txn = self.database.begin_read()?;
         let earliest = if self.is_down() { self.pace.probe_ms(TARGET) } else { 0 };
-        if !self.to_release(&txn, 0, 1)?.0.is_empty() {
+        let is_early = self.pace.takes && !self.pace.patient.is_empty();
+        if is_early || !self.to_release(&txn, 0, 1)?.0.is_empty() {
             return Ok(Some(earliest));
         }
         let (mut due, mut has_parked) = (None, false);
@@ -195,6 +223,14 @@ impl Outbox {
         self.endpoint.troubles.contains_key(TARGET)
     }
 
+    /// Whether no row can be delivered: nothing to the target, or none of any kind that the mapping makes.
+    pub fn delivers_nothing(&self) -> bool {
+        let kinds = &self.policy.kinds;
+        let troubles = &self.endpoint.troubles;
+        let none_goes = !kinds.is_empty() && kinds.iter().all(|kind| troubles.contains_key(kind));
+        self.is_down() || none_goes
+    }
+
     /// Whether somebody has to do something before anything is tried.
     fn is_stopped(&self) -> bool {
         self.endpoint.paused || self.endpoint.disabled.is_some()
@@ -244,7 +280,7 @@ impl Outbox {
     }
 
     /// Some parked delivery of a kind, another each time: one that cannot be delivered must not be the
-    /// only one that asks.
+    /// only one that asks. One that did not meet the trouble itself is asked first, as far as one is near.
     fn parked_one(
         &self,
         txn: &ReadTransaction,
@@ -253,17 +289,52 @@ impl Outbox {
     ) -> Result<Option<Attempt>, OutboxError> {
         let (due, outbox) = (txn.open_table(DUE)?, txn.open_table(OUTBOX)?);
         let after = due.range((PARKED, &from)..(HELD, &[0; 16]))?;
+        let (mut met, mut looked_at) = (None, 0);
         for row in after.chain(due.range((PARKED, &[0; 16])..(PARKED, &from))?) {
             let document = DocumentId(*row?.0.value().1);
             let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
             let Some((_, row)) = first.transpose()? else { continue };
             let about: WaitingAbout = decode(row.value())?;
-            if about.delivery.record.name == kind && !self.pace.is_in_flight(&document) {
-                let Waiting { delivery, attempts, .. } = decode(row.value())?;
+            if about.delivery.record.name != kind || self.pace.is_in_flight(&document) {
+                continue;
+            }
+            let Waiting { delivery, attempts, failed_since_ms, .. } = decode(row.value())?;
+            if failed_since_ms.is_none() {
                 return Ok(Some(Attempt { delivery, attempts }));
             }
+            met.get_or_insert(Attempt { delivery, attempts });
+            looked_at += 1;
+            if looked_at == NEAR {
+                break;
+            }
         }
-        Ok(None)
+        Ok(met)
+    }
+
+    /// Makes due what waits for its time by the schedule, if the target took something since it failed.
+    fn try_early(&mut self, now_ms: u64) -> Result<(), OutboxError> {
+        if !self.pace.takes || self.pace.patient.is_empty() {
+            return Ok(());
+        }
+        let patient: Vec<_> = self.pace.patient.iter().take(TOGETHER).copied().collect();
+        let mut early = Vec::with_capacity(patient.len());
+        {
+            let txn = self.database.begin_read()?;
+            let (whens, outbox) = (txn.open_table(WHEN)?, txn.open_table(OUTBOX)?);
+            for document in &patient {
+                let time = whens.get(&document.0)?.map_or(now_ms, |when| when.value());
+                let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
+                let Some((key, _)) = first.transpose()? else { continue };
+                if time > now_ms && time < PARKED {
+                    early.push((*document, (key.value().1, time)));
+                }
+            }
+        }
+        let documents: Vec<_> = early.iter().map(|(document, _)| *document).collect();
+        self.put_all(&documents, now_ms)?;
+        self.pace.early.extend(early);
+        patient.iter().for_each(|document| _ = self.pace.patient.remove(document));
+        Ok(())
     }
 
     /// Makes due what waits out a failure, until so much is due or there is no more.
@@ -350,6 +421,9 @@ impl Outbox {
 
 /// How soon a target in trouble is asked again, at first.
 const PROBE_MIN: Duration = Duration::from_secs(1);
+
+/// Deliveries that met a trouble which are looked at for one that did not.
+const NEAR: usize = 32;
 
 /// Documents that are parked or made due in one commit.
 const TOGETHER: usize = 500;

@@ -234,6 +234,10 @@ pub struct Endpoint {
     #[n(7)]
     #[cbor(default)]
     pub troubles: BTreeMap<String, Trouble>,
+    /// When a row of each kind was taken last, in milliseconds since 1970.
+    #[n(8)]
+    #[cbor(default)]
+    pub taken_ms: BTreeMap<String, u64>,
 }
 
 /// What a trouble reaches that is the whole target's.

@@ -6,7 +6,7 @@ use redb::ReadableDatabase;
 use rejoin::DocumentId;
 
 use super::dead::letters_of;
-use super::tables::{DEAD, DEAD_OF, OUTBOX, SHADOWS, WHEN};
+use super::tables::{DEAD, DEAD_OF, DISCARDED, OUTBOX, SHADOWS, WHEN};
 use super::{Outbox, OutboxError, Shadow, Waiting, decode};
 use crate::delivery::Record;
 
@@ -28,6 +28,8 @@ pub enum RowState {
     Delivered,
     /// The document does not become it any more, and the target knows.
     Gone,
+    /// The target does not hold it as it is, as somebody let its dead letter be.
+    Discarded,
     /// A delivery waits.
     Waiting {
         /// Since when, in milliseconds since 1970.
@@ -68,6 +70,15 @@ impl Outbox {
             let record = Record { name: name.to_owned(), key: key.to_owned() };
             let state = if shadow.wanted.is_some() { RowState::Delivered } else { RowState::Gone };
             rows.insert(record, (shadow.taken.last().map(|taken| taken.at_ms), state));
+        }
+        for row in txn.open_table(DISCARDED)?.range((&document.0, "", "")..)? {
+            let row = row?.0;
+            let (of, name, key) = row.value();
+            if *of != document.0 {
+                break;
+            }
+            let record = Record { name: name.to_owned(), key: key.to_owned() };
+            rows.entry(record).or_insert((None, RowState::Gone)).1 = RowState::Discarded;
         }
         for (number, letter) in
             letters_of(&txn.open_table(DEAD)?, &txn.open_table(DEAD_OF)?, document)?

@@ -66,6 +66,12 @@ pub(super) const MISFITS: TableDefinition<'_, (&[u8; 16], &str, &str), u64> =
 pub(super) const WANTS: TableDefinition<'_, (&str, &str, &[u8; 16]), ()> =
     TableDefinition::new("wants-1");
 
+/// Table: rows that the target does not hold as they are, as somebody let their dead letters be
+/// Key:   `(&[u8; 16], &str, &str)` # (document, record's name, record's key)
+/// Value: `()`
+pub(super) const DISCARDED: TableDefinition<'_, (&[u8; 16], &str, &str), ()> =
+    TableDefinition::new("discarded-1");
+
 /// Table: the number of the next dead letter
 /// Key:   `()`
 /// Value: `u64`

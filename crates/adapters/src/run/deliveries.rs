@@ -108,6 +108,7 @@ fn row_told(row: &Standing, is_late: bool) -> Value {
     match &row.state {
         RowState::Delivered => json["state"] = "delivered".into(),
         RowState::Gone => json["state"] = "gone".into(),
+        RowState::Discarded => json["state"] = "discarded".into(),
         RowState::Waiting { since_ms, attempts, fault, next_ms } => {
             json["state"] = "waiting".into();
             json["since_ms"] = (*since_ms).into();

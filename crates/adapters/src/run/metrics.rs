@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::deliveries::deliveries;
 use super::lag::Lag;
-use super::operate::{STATES, state};
+use super::operate::{STATES, STOPPED, state};
 use super::{Adapter, Operator, now_ms};
 use crate::listener;
 use crate::outbox::{Depth, TARGET};
@@ -47,7 +47,8 @@ impl Operator {
             looks.push(Look::at(adapter).await);
         }
         let mut page = Page::default();
-        stand(&mut page, &looks);
+        let stopped: Vec<_> = self.stopped.keys().map(String::as_str).collect();
+        stand(&mut page, &looks, &stopped);
         delivered(&mut page, &looks);
         reconciled(&mut page, &looks);
         if let Some((seen_ms, is_connected)) = self.heard() {
@@ -101,16 +102,16 @@ impl Look {
 }
 
 /// What is in the outboxes.
-fn stand(page: &mut Page, looks: &[Look]) {
+fn stand(page: &mut Page, looks: &[Look], stopped: &[&str]) {
     page.family(
         "state",
         "gauge",
         "Whether the target is in this state; in none while the outbox cannot be read.",
     );
-    for look in looks {
-        let is = look.outbox.map(|(_, state)| state);
+    let states = looks.iter().map(|look| (&*look.name, look.outbox.map(|(_, state)| state)));
+    for (name, is) in states.chain(stopped.iter().map(|name| (*name, Some(STOPPED)))) {
         for state in STATES {
-            let labels = [("adapter", &*look.name), ("state", state)];
+            let labels = [("adapter", name), ("state", state)];
             page.sample("state", &labels, u8::from(is == Some(state)));
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
+use rejoin::schema::to_toml;
 use rejoin::{CollectionName, DocumentId, EditError, NameError, Replica, Space};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use super::link::{Heard, is_connected};
 use super::reconcile::{self, Repair};
 use super::{Adapter, Carried, now_ms, origin, plan, version};
 use crate::delivery::Record;
-use crate::mapping::{Config, Mapping, parse};
+use crate::mapping::{Config, Known, Mapping, parse};
 use crate::outbox::{Failing, FailingReach, Outbox, OutboxError, Selection};
 use crate::secret::{SecretError, SecretRef};
 use crate::sink::{self, Address, Fault, SinkError};
@@ -25,7 +26,13 @@ use crate::sink::{self, Address, Fault, SinkError};
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
     /// How adapters stand, and what waits longest.
-    Status,
+    Status {
+        /// The configuration, as the text of its file: what it says otherwise than the adapters run with
+        /// is told. They are told of alone without it.
+        config: Option<String>,
+    },
+    /// What the documents are like, and their schemas: for those who write a mapping.
+    Known,
     /// The dead letters.
     DeadLetters {
         /// Of one adapter; of all if there is none.
@@ -203,7 +210,7 @@ impl From<FollowError> for OperateError {
 pub struct Operator {
     pub(super) adapters: BTreeMap<String, Adapter>,
     /// Those that cannot begin, and why.
-    stopped: BTreeMap<String, String>,
+    pub(super) stopped: BTreeMap<String, String>,
     replica: Option<(Replica, Space)>,
     heard: Heard,
     config: watch::Sender<Config>,
@@ -253,7 +260,8 @@ impl Operator {
     /// There is no such adapter or dead letter, or its outbox cannot be used.
     pub async fn ask(&self, ask: &Ask) -> Result<Value, OperateError> {
         match ask {
-            Ask::Status => self.status_of_all().await,
+            Ask::Status { config } => self.status_of_all(config.as_deref()).await,
+            Ask::Known => self.known().await,
             Ask::DeadLetters { adapter, meant } => {
                 self.dead_letters(self.one_or_all(adapter.as_deref())?, *meant).await
             }
@@ -316,16 +324,41 @@ impl Operator {
         }
     }
 
-    async fn status_of_all(&self) -> Result<Value, OperateError> {
+    async fn status_of_all(&self, file: Option<&str>) -> Result<Value, OperateError> {
         let mut all = Vec::new();
         for adapter in self.adapters.values() {
             all.push(self.status(adapter).await?);
         }
         all.extend(self.stopped.iter().map(|(name, why)| {
             let link = self.link();
-            json!({ "adapter": name, "state": "stopped", "stopped": why, "link": link })
+            json!({ "adapter": name, "state": STOPPED, "stopped": why, "link": link })
+        }));
+        // What the file says is not in effect before somebody applies it.
+        let Some(wanted) = file.and_then(|text| parse(text).config) else {
+            return Ok(Value::Array(all));
+        };
+        let running = self.config.borrow();
+        for adapter in &mut all {
+            let name = adapter["adapter"].as_str().unwrap_or_default();
+            adapter["in_file"] = match wanted.adapters.get(name) {
+                None => "removed",
+                mapping if mapping != running.adapters.get(name) => "changed",
+                Some(_) => "same",
+            }
+            .into();
+        }
+        let new = wanted.adapters.keys().filter(|name| !running.adapters.contains_key(*name));
+        all.extend(new.map(|name| {
+            json!({ "adapter": name, "state": "new", "in_file": "new", "link": self.link() })
         }));
         Ok(Value::Array(all))
+    }
+
+    async fn known(&self) -> Result<Value, OperateError> {
+        let (_, space) = self.replica.as_ref().ok_or(OperateError::NoReplica)?;
+        let known = Known::of(space).await.map_err(OperateError::Replica)?;
+        let schemas = space.schemas().await.map_err(OperateError::Replica)?;
+        Ok(json!({ "known": known, "schemas": to_toml(&schemas) }))
     }
 
     async fn feeds(&self, adapter: Option<&str>) -> Result<Value, OperateError> {
@@ -376,7 +409,15 @@ impl Operator {
         let mut plans = Vec::new();
         for (name, mapping) in self.mappings(only, text)? {
             let Some(adapter) = self.adapters.get(&name) else {
-                plans.push(json!({ "adapter": name, "is_new": true }));
+                let stopped = self.stopped.get(&name);
+                let carries = self.carries(&mapping.collection)?;
+                plans.push(json!({
+                    "adapter": name,
+                    "is_new": stopped.is_none(),
+                    "stopped": stopped,
+                    "collection": mapping.collection.as_str(),
+                    "carries": carries,
+                }));
                 continue;
             };
             let (salt, version) = salted(&mapping)?;
@@ -384,6 +425,12 @@ impl Operator {
             let plan = plan::plan(adapter, &mapping, &salt, &self.carried(&mapping)?).await?;
             let applied = adapter.outbox(|outbox| Ok(outbox.endpoint().mapping.clone())).await?;
             let mut json = plan.to_json();
+            let before = &adapter.mapping.collection;
+            if *before != mapping.collection {
+                json["collection_before"] = before.as_str().into();
+            }
+            json["collection"] = mapping.collection.as_str().into();
+            json["carries"] = self.carries(&mapping.collection)?.into();
             json["adapter"] = name.into();
             json["is_applied"] = (applied.as_ref() == Some(&version)).into();
             json["mapping"] = version.into();
@@ -414,8 +461,12 @@ impl Operator {
             match self.adapters.get(&name) {
                 Some(adapter) => {
                     adapter.outbox(move |outbox| outbox.apply_mapping(now_ms(), &version)).await?;
-                    adapter.again.notify_one();
+                    // One that begins anew with the mapping looks at everything then.
+                    if running.adapters.get(&name) == Some(&mapping) {
+                        adapter.again.notify_one();
+                    }
                 }
+                None if self.stopped.contains_key(&name) => json["was_stopped"] = true.into(),
                 None => json["is_new"] = true.into(),
             }
             applied.push(json);
@@ -487,6 +538,7 @@ impl Operator {
             "oldest_ms": oldest,
             "is_late": oldest.is_some_and(|oldest| u128::from(oldest) > late_ms),
             "dead_letters": depth.dead,
+            "discarded": depth.discarded,
             "documents": depth.documents,
             "taken": lag.taken,
             "transient": lag.transient,
@@ -506,14 +558,17 @@ impl Operator {
 }
 
 /// The states that [`state`] tells of.
-pub(super) const STATES: [&str; 5] = ["up", "down", "paused", "disabled", "changed"];
+pub(super) const STATES: [&str; 6] = ["up", "down", "paused", "disabled", "changed", STOPPED];
+
+/// The state of an adapter that cannot begin.
+pub(super) const STOPPED: &str = "stopped";
 
 /// How it stands with a target.
 pub(super) fn state(outbox: &Outbox) -> &'static str {
     match outbox.endpoint() {
         endpoint if endpoint.disabled.is_some() => "disabled",
         endpoint if endpoint.paused => "paused",
-        _ if outbox.is_down() => "down",
+        _ if outbox.delivers_nothing() => "down",
         _ if !outbox.is_applied() => "changed",
         _ => "up",
     }

@@ -225,6 +225,19 @@ impl Postgres {
         Ok(config)
     }
 
+    /// A fault of signing in, with what it takes to sign in with another password.
+    fn with_where_the_password_is(&self, fault: Fault) -> Fault {
+        let is_fixed = self.password.as_ref().is_some_and(SecretRef::is_fixed);
+        match is_fixed && fault.what.contains(fault::SEE_TO_PASSWORD) {
+            true => {
+                let restart = "which a process keeps as its environment was when it began: run the \
+                               adapters again with another, or write it as file:PATH";
+                Fault { what: format!("{}, {restart}", fault.what), ..fault }
+            }
+            false => fault,
+        }
+    }
+
     /// Does something with a connection. Whoever is cut off in the middle leaves none behind.
     async fn with_session<T, E: From<Fault>>(
         &self,
@@ -239,7 +252,8 @@ impl Postgres {
                 let (config, schema) = (self.signed_in()?, &self.tables.schema);
                 let opening = Session::open(&config, &self.tls, schema, adapter, self.patience);
                 let silent = |_| Fault::trouble(silent(self.patience).what);
-                timeout(self.patience, opening).await.map_err(silent)??
+                let opened = timeout(self.patience, opening).await.map_err(silent)?;
+                opened.map_err(|fault| self.with_where_the_password_is(fault))?
             }
         };
         // The server gives up first, so nothing is written later.

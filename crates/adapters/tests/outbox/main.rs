@@ -11,7 +11,8 @@ use rejoin::{ChangeHash, DocumentId};
 use rejoin_adapters::delivery::{Action, Delivery, Record, Row};
 use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
 use rejoin_adapters::outbox::{
-    Attempt, DeadClass, FailingReach, Finished, Outbox, OutboxError, Policy, Projected, Selection,
+    Attempt, DeadClass, FailingReach, Finished, Outbox, OutboxError, Policy, Projected, RowState,
+    Selection,
 };
 use rejoin_adapters::sink::{Fault, FaultClass, Reach};
 use serde_json::{Map, json};
@@ -27,6 +28,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Policy {
     let mut policy = Policy {
         adapter: "board".to_owned(),
         mapping: "1".to_owned(),
+        kinds: ["jobs", "parts"].map(str::to_owned).into(),
         mode: Mode::State,
         deletes: Deletes::Mark { ttl: Duration::from_mins(60) },
         retry: Retry {
@@ -484,4 +486,55 @@ fn what_another_mapping_made_is_not_replayed() {
     outbox.replay(4, number).unwrap();
     let replayed = one(&mut outbox, 4);
     assert_eq!(replayed.action, hidden.action, "not what was there before");
+}
+
+#[test]
+fn a_row_whose_letter_was_discarded_is_not_called_delivered() {
+    let mut outbox = outbox(|_| {});
+    let document = DocumentId([1; 16]);
+    let state = |outbox: &Outbox| outbox.standing(&document).unwrap().remove(0).state;
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery, None);
+    assert_eq!(state(&outbox), RowState::Delivered);
+    let refuse = |outbox: &mut Outbox, change: u8| {
+        let now = u64::from(change);
+        outbox.enqueue(now, &[projected(1, change, &[("a", &format!("no {change}"))])]).unwrap();
+        let delivery = one(outbox, now);
+        finish(outbox, now, delivery, NEVER);
+        let letters = outbox.dead_letters().unwrap();
+        assert_eq!(letters.len(), 1, "a row has one letter, for what it is last");
+        letters[0].0
+    };
+    refuse(&mut outbox, 2);
+    let number = refuse(&mut outbox, 3);
+    outbox.discard(4, number).unwrap();
+    assert_eq!(state(&outbox), RowState::Discarded);
+    assert_eq!(outbox.depth().unwrap().discarded, 1);
+    // By a change that makes the same row it is not judged anew.
+    outbox.enqueue(5, &[projected(1, 4, &[("a", "no 3")])]).unwrap();
+    assert_eq!(state(&outbox), RowState::Discarded);
+    let number = refuse(&mut outbox, 6);
+    assert_eq!(state(&outbox), RowState::Dead { number, fault: "no".to_owned() });
+    outbox.discard(7, number).unwrap();
+    outbox.enqueue(8, &[projected(1, 8, &[("a", "Bonn")])]).unwrap();
+    let delivery = one(&mut outbox, 8);
+    finish(&mut outbox, 8, delivery, None);
+    assert_eq!(state(&outbox), RowState::Delivered);
+    assert_eq!(outbox.depth().unwrap().discarded, 0);
+    let number = refuse(&mut outbox, 9);
+    outbox.discard(10, number).unwrap();
+    // Back to what the target holds, which is something to deliver all the same.
+    outbox.enqueue(11, &[projected(1, 11, &[("a", "Bonn")])]).unwrap();
+    let delivery = one(&mut outbox, 11);
+    finish(&mut outbox, 11, delivery, None);
+    assert_eq!(state(&outbox), RowState::Delivered);
+    // What a document does not become any more is not missed.
+    let number = refuse(&mut outbox, 12);
+    outbox.discard(12, number).unwrap();
+    outbox.enqueue(13, &[projected(1, 13, &[])]).unwrap();
+    let delivery = one(&mut outbox, 13);
+    finish(&mut outbox, 13, delivery, None);
+    assert_eq!(state(&outbox), RowState::Gone);
+    assert_eq!(outbox.depth().unwrap().discarded, 0);
 }

@@ -218,3 +218,131 @@ fn whoever_begins_anew_or_asks_for_it_tries_at_once() {
     }
     assert_eq!((left, outbox.depth().unwrap().waiting), (19, 0));
 }
+
+#[test]
+fn a_row_is_tried_once_before_its_time_when_the_target_takes_another() {
+    let mut outbox = outbox(|policy| policy.retry.jitter = 0.0);
+    let other = |outbox: &mut Outbox, now: u64| {
+        outbox.enqueue(now, &[projected(2, now as u8, &[("b", &now.to_string())])]).unwrap();
+    };
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let first = one(&mut outbox, 0);
+    finish(&mut outbox, 0, first, AGAIN);
+    assert_eq!(outbox.next_ms().unwrap(), Some(10_000));
+    other(&mut outbox, 1_000);
+    let taken = one(&mut outbox, 1_000);
+    finish(&mut outbox, 1_000, taken, None);
+    assert!(outbox.next_ms().unwrap().is_some_and(|next| next <= 1_000), "it may go by now");
+    let early = outbox.take(1_000, 8).unwrap().remove(0);
+    assert_eq!((&*early.delivery.record.key, early.attempts), ("a", 1));
+    finish(&mut outbox, 1_000, early.delivery, AGAIN);
+    assert_eq!(outbox.next_ms().unwrap(), Some(10_000), "its time by the schedule is as it was");
+    // However often others are taken, it is not asked about again before that time.
+    for now in (2_000..10_000).step_by(1_000) {
+        other(&mut outbox, now);
+        let taken = one(&mut outbox, now);
+        assert_eq!(taken.record.key, "b");
+        finish(&mut outbox, now, taken, None);
+    }
+    let again = outbox.take(10_000, 8).unwrap().remove(0);
+    assert_eq!(again.attempts, 1, "what was tried early cost no attempt");
+    finish(&mut outbox, 10_000, again.delivery, AGAIN);
+    assert_eq!(outbox.next_ms().unwrap(), Some(10_000 + 5 * MINUTE));
+    // A target that wants to be left alone for some time is.
+    other(&mut outbox, 11_000);
+    let taken = one(&mut outbox, 11_000);
+    finish(&mut outbox, 11_000, taken, None);
+    let early = one(&mut outbox, 11_000);
+    let after = Some(Duration::from_mins(30));
+    finish(&mut outbox, 11_000, early, Some(FaultClass::Transient { after }));
+    assert_eq!(outbox.next_ms().unwrap(), Some(11_000 + 30 * MINUTE));
+}
+
+#[test]
+fn a_row_that_was_corrected_does_not_wait_for_what_it_was_answered_before() {
+    let mut outbox = outbox(|_| {});
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let wrong = one(&mut outbox, 0);
+    finish(&mut outbox, 0, wrong, AGAIN);
+    assert!(take(&mut outbox, 1_000).is_empty());
+    outbox.enqueue(1_000, &[projected(1, 2, &[("a", "Bonn")])]).unwrap();
+    let corrected = outbox.take(1_000, 8).unwrap().remove(0);
+    assert_eq!((corrected.delivery.action, corrected.attempts), (Action::Put(row("Bonn")), 0));
+}
+
+#[test]
+fn what_was_under_way_when_its_row_was_corrected_is_not_tried_again() {
+    let no_table = Some(FaultClass::Trouble(Reach::NoPlace));
+    let away = Some(FaultClass::Trouble(Reach::Target));
+    for class in [AGAIN, NEVER, no_table, away] {
+        let mut outbox = outbox(|_| {});
+        outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+        let wrong = one(&mut outbox, 0);
+        outbox.enqueue(1, &[projected(1, 2, &[("a", "Bonn")])]).unwrap();
+        finish(&mut outbox, 2, wrong, class);
+        assert_eq!(outbox.depth().unwrap().waiting, 1, "{class:?}");
+        assert!(outbox.dead_letters().unwrap().is_empty(), "{class:?}");
+        let now = outbox.next_ms().unwrap().unwrap().max(2);
+        assert_eq!(now > 2, class == away, "a target that is away is not asked at once");
+        let corrected = one(&mut outbox, now);
+        assert_eq!(corrected.action, Action::Put(row("Bonn")));
+        finish(&mut outbox, now, corrected, None);
+        assert_eq!(outbox.depth().unwrap().waiting, 0);
+    }
+}
+
+#[test]
+fn after_a_restart_a_row_that_fails_alone_does_not_hold_up_its_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let database = Database::create(folder.path().join("outbox.redb")).unwrap();
+        Outbox::open(database, policy(|_| {}), 7).unwrap()
+    };
+    let mut outbox = open();
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let lacking = one(&mut outbox, 0);
+    finish(&mut outbox, 0, lacking, Some(FaultClass::Trouble(Reach::Kind)));
+    outbox.enqueue(100, &[projected(2, 1, &[("b", "Ulm")])]).unwrap();
+    assert!(outbox.take(100, 8).unwrap().is_empty(), "it is parked, as the kind is in trouble");
+    let now = outbox.next_ms().unwrap().unwrap();
+    let other = one(&mut outbox, now);
+    assert_eq!(other.record.key, "b", "what did not meet the trouble asks about it");
+    finish(&mut outbox, now, other, None);
+    drop(outbox);
+    let mut outbox = open();
+    let lacking = one(&mut outbox, now + 1);
+    assert_eq!(lacking.record.key, "a");
+    finish(&mut outbox, now + 1, lacking, Some(FaultClass::Trouble(Reach::Kind)));
+    assert!(outbox.endpoint().troubles.is_empty(), "others of the kind were taken since");
+    outbox.enqueue(now + 2, &[projected(3, 1, &[("c", "Ulm")])]).unwrap();
+    assert_eq!(one(&mut outbox, now + 2).record.key, "c");
+}
+
+#[test]
+fn rows_of_a_kind_that_nobody_makes_any_more_are_gone_with_their_table() {
+    for (kinds, is_left) in [(vec!["parts"], false), (vec!["parts", "jobs"], true)] {
+        let mut outbox = outbox(|policy| {
+            policy.deletes = Deletes::Delete;
+            policy.kinds = kinds.into_iter().map(str::to_owned).collect();
+        });
+        outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+        let taken = one(&mut outbox, 0);
+        finish(&mut outbox, 0, taken, None);
+        outbox.enqueue(1, &[projected(1, 2, &[])]).unwrap();
+        let deletion = one(&mut outbox, 1);
+        assert_eq!(deletion.action, Action::Delete);
+        finish(&mut outbox, 1, deletion, Some(FaultClass::Trouble(Reach::NoPlace)));
+        let depth = outbox.depth().unwrap();
+        assert_eq!((depth.waiting > 0, depth.dead), (is_left, 0));
+        assert_eq!(outbox.failing().unwrap().is_empty(), !is_left, "the table may come back");
+    }
+}
+
+#[test]
+fn without_its_only_table_nothing_is_delivered() {
+    let mut outbox = outbox(|policy| policy.kinds = [String::from("jobs")].into());
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery, Some(FaultClass::Trouble(Reach::NoPlace)));
+    assert!(outbox.delivers_nothing() && !outbox.is_down());
+}

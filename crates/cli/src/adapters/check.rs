@@ -4,15 +4,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rejoin_adapters::sink::inspect;
-use serde_json::json;
+use rejoin_adapters::run::Ask;
+use rejoin_adapters::sink::{Found, inspect};
+use serde_json::{Value, json};
 
-use super::Opened;
+use super::standing::{link, of_one};
+use super::tell::text;
+use super::{Opened, asked};
 use crate::arguments::adapters::CheckArguments;
 use crate::layout::one_line;
 use crate::output::{Output, count};
 
-/// Looks at targets, and tells all that is in the way of deliveries.
+/// Looks at targets and at how the adapters stand, and tells all that is in the way of deliveries.
 pub(super) async fn check(
     path: &Path,
     options: &CheckArguments,
@@ -26,9 +29,11 @@ pub(super) async fn check(
         }
         None => opened.config.adapters.keys().collect(),
     };
+    let own = Own::ask(path, &opened).await;
     let (mut said, mut lines, mut wrong) = (Vec::new(), Vec::new(), 0_u64);
     for name in names {
-        let found = inspect(opened.mapping(name)?, &opened.folder, options.send).await;
+        let mut found = inspect(opened.mapping(name)?, &opened.folder, options.send).await;
+        found.extend(own.wrong_with(name));
         for one in found {
             wrong += u64::from(one.is_wrong);
             let sign = if one.is_wrong { "wrong" } else { "fine " };
@@ -37,9 +42,54 @@ pub(super) async fn check(
         }
     }
     lines.push(match wrong {
+        0 if !own.run => {
+            "nothing is in the way of deliveries; `rejoin adapters run` begins".to_owned()
+        }
         0 => "nothing is in the way of deliveries".to_owned(),
         _ => format!("{} in the way of deliveries", count(wrong, "thing")),
     });
-    output.result(&json!({ "wrong": wrong, "found": said }), || lines.join("\n"))?;
+    output
+        .result(&json!({ "wrong": wrong, "run": own.run, "found": said }), || lines.join("\n"))?;
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How the adapters stand themselves, whatever their targets would take.
+struct Own {
+    adapters: Vec<Value>,
+    /// Whether somebody runs them.
+    run: bool,
+    /// Why that is not known.
+    unknown: Option<String>,
+}
+
+impl Own {
+    /// Asks those that run, or looks into the outboxes; before the first run there are none.
+    async fn ask(path: &Path, opened: &Opened) -> Self {
+        let nothing = |unknown| Self { adapters: Vec::new(), run: false, unknown };
+        if !opened.data().exists() {
+            return nothing(None);
+        }
+        let config = super::read(path).ok();
+        match asked(opened, &Ask::Status { config }).await {
+            Err(error) => nothing(Some(format!("{error:#}"))),
+            Ok(mut answer) => {
+                let adapters = answer.as_array_mut().map(std::mem::take).unwrap_or_default();
+                let run = adapters
+                    .first()
+                    .is_some_and(|first| text(&first["link"], "state") != "not_running");
+                Self { adapters, run, unknown: None }
+            }
+        }
+    }
+
+    /// What keeps an adapter from delivering beside its target.
+    fn wrong_with(&self, name: &str) -> Vec<Found> {
+        let unknown = self.unknown.iter().map(|why| format!("how it stands is not known: {why}"));
+        let own = self.adapters.iter().filter(|adapter| text(adapter, "adapter") == name);
+        let own = own.flat_map(|adapter| {
+            let away = link(&adapter["link"]).filter(|_| self.run);
+            away.into_iter().chain(of_one(adapter))
+        });
+        unknown.chain(own).map(Found::wrong).collect()
+    }
 }

@@ -21,11 +21,11 @@ pub(super) fn plan(answer: &Value) -> Text {
     let plans = answer.as_array().map_or(&[][..], Vec::as_slice);
     let mut table = Table::new(["ADAPTER", "SAME", "ADD", "CHANGE", "REMOVE", "MISFITS", ""]);
     let mut examples = Table::new(["ADAPTER", "ROW", "WHAT", "BEFORE", "AFTER"]);
-    let (mut waits, mut has_examples) = (false, false);
+    let (mut waits, mut has_examples, mut notes) = (false, false, Vec::new());
     for plan in plans {
         let name = text(plan, "adapter");
-        if plan["is_new"] == true {
-            let note = "new: start `rejoin adapters run` again".to_owned();
+        if let Some((note, line)) = unplanned(plan) {
+            notes.push(line);
             table.row([
                 name.to_owned(),
                 "".into(),
@@ -33,7 +33,7 @@ pub(super) fn plan(answer: &Value) -> Text {
                 "".into(),
                 "".into(),
                 "".into(),
-                note,
+                note.to_owned(),
             ]);
             continue;
         }
@@ -73,15 +73,51 @@ pub(super) fn plan(answer: &Value) -> Text {
         }
     }
     let mut lines = vec![table.fit(width())];
+    for plan in plans.iter().filter(|plan| counted(plan, "remove") > 0) {
+        let why = why_removed(plan).into_iter();
+        notes.extend(why.map(|why| format!("{} removes rows, as {why}", text(plan, "adapter"))));
+    }
+    lines.extend(notes.iter().flat_map(|it| wrap(&one_line(it), width())).map(Text::from));
     if has_examples {
         lines.push(Text::default());
         lines.push(examples.fit(width()));
+    }
+    if plans.iter().all(|plan| unplanned(plan).is_some()) {
+        return Text::lines(lines);
     }
     lines.push(match waits {
         true => "`rejoin adapters apply` makes it so; nothing new is enqueued until then".into(),
         false => "rows are made by this file".into(),
     });
     Text::lines(lines)
+}
+
+/// Of an adapter whose rows cannot be foreseen, as it does not run: a word, and a line on what it waits for.
+fn unplanned(plan: &Value) -> Option<(&'static str, String)> {
+    let name = text(plan, "adapter");
+    if let Some(why) = plan["stopped"].as_str() {
+        return Some(("stopped", format!("{name} is stopped, as it cannot begin: {why}")));
+    }
+    let documents = count(counted(&plan["carries"], "documents"), "document");
+    let collection = text(plan, "collection");
+    let line = format!("{name} is new, with {documents} of {collection}; `apply` begins it");
+    (plan["is_new"] == true).then_some(("new", line))
+}
+
+/// Why rows go, if it is not that documents have fewer: the adapter carries another collection.
+pub(super) fn why_removed(plan: &Value) -> Option<String> {
+    let before = plan["collection_before"].as_str()?;
+    let collection = text(plan, "collection");
+    let carries = &plan["carries"];
+    let none = (carries["documents"] == 0).then(|| match list(carries, "collections") {
+        [] => format!("; there is no document of {collection}"),
+        others => {
+            let others: Vec<_> = others.iter().filter_map(Value::as_str).collect();
+            format!("; there is no document of {collection}, only of {}", others.join(", "))
+        }
+    });
+    let none = none.unwrap_or_default();
+    Some(format!("it carried {before}, and is to carry {collection} in its place{none}"))
 }
 
 pub(super) fn applied(answer: &Value) -> String {
@@ -91,6 +127,7 @@ pub(super) fn applied(answer: &Value) -> String {
         let options: Vec<_> = list(one, "options").iter().filter_map(Value::as_str).collect();
         let what = match options.is_empty() {
             _ if one["is_new"] == true => "applied; it is new and begins".to_owned(),
+            _ if one["was_stopped"] == true => "applied; it was stopped and begins".to_owned(),
             _ if one["is_removed"] == true => "not in the file any more; it ends".to_owned(),
             true => "applied".to_owned(),
             false => format!("applied; in effect now: {}", options.join(", ")),

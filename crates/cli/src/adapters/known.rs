@@ -4,15 +4,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use rejoin::Replica;
-use rejoin::schema::Schemas;
+use rejoin::schema::{Schemas, parse};
+use rejoin_adapters::control::{self, ControlError};
 use rejoin_adapters::mapping::{Known, Parsed};
+use rejoin_adapters::run::Ask;
 
 use super::REPLICA;
 use crate::arguments::PlaceArguments;
 use crate::output::Output;
 
-/// What the replica that the command line names holds, or else the one that the adapters of a file
-/// follow, and the schemas of that. Nothing is known where there is none, or somebody else has it open.
+/// The documents and schemas of the replica that the command line names, or else of the one that the
+/// adapters of a file follow; while they run they are asked. Nothing is known where there is no
+/// replica, or another program has it open.
 pub(super) async fn known(
     path: &Path,
     parsed: Option<&Parsed>,
@@ -28,6 +31,18 @@ pub(super) async fn known(
         (None, Some(config)) => config.replica.space.as_str(),
         _ => &place.space,
     };
+    if let (None, Some(config)) = (&place.replica, config) {
+        let data = path.parent().unwrap_or_else(|| Path::new("")).join(&config.replica.data);
+        match control::ask(&data, &Ask::Known).await {
+            Ok(mut answer) => {
+                let known = serde_json::from_value(answer["known"].take())?;
+                let schemas = answer["schemas"].as_str().unwrap_or_default();
+                return Ok((known, parse(schemas).schemas));
+            }
+            Err(ControlError::NotRunning) => {}
+            Err(error) => output.note(&format!("the documents are not looked at: {error}")),
+        }
+    }
     let Some(file) = place.replica.clone().or(own).filter(|file| file.exists()) else {
         return Ok((Known::default(), Schemas::default()));
     };

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rejoin::{Replica, Space};
 use rejoin_adapters::control;
 use rejoin_adapters::mapping::Config;
-use rejoin_adapters::run::{Adapters, metrics};
+use rejoin_adapters::run::{Adapters, RunError, metrics};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,11 +22,17 @@ use crate::relay::stopped;
 
 pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
     let (mut opened, mut before) = (opened.clone(), None);
+    let mut began = Instant::now();
     let stopped = stopped();
     tokio::pin!(stopped);
     loop {
         let ready = match Ready::open_alone(&opened).await {
             Ok(ready) => ready,
+            // A command may look into an outbox for a moment while nobody runs here.
+            Err(fault) if before.is_some() && is_taken(&fault) && began.elapsed() < PATIENCE => {
+                sleep(SOON).await;
+                continue;
+            }
             Err(fault) => match before.take() {
                 None => return Err(fault),
                 Some(config) => {
@@ -42,9 +48,15 @@ pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
             Ended::Stopped => return Ok(()),
             Ended::Applied(config) => {
                 before = Some(std::mem::replace(&mut opened.config, config));
+                began = Instant::now();
             }
         }
     }
+}
+
+/// Whether another process has an outbox open.
+fn is_taken(fault: &anyhow::Error) -> bool {
+    matches!(fault.downcast_ref(), Some(RunError::Open { .. }))
 }
 
 /// Runs adapters in the process of the relay they connect to, until `stop` says so. Whatever goes
@@ -189,6 +201,12 @@ impl Ready {
         ended
     }
 }
+
+/// How long adapters that begin anew wait for outboxes that another process has open.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How soon they look again.
+const SOON: Duration = Duration::from_millis(50);
 
 /// How long to wait after adapters beside a relay failed.
 const AGAIN: Duration = Duration::from_secs(5);

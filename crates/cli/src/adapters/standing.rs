@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::tell::{number, text};
-use crate::clock::clock_of_ms;
+use crate::clock::{clock_of_ms, now_ms};
 use crate::layout::one_line;
 use crate::output::count;
 
@@ -24,7 +24,7 @@ pub(super) fn standing(adapters: &[Value]) -> Vec<String> {
 }
 
 /// What is not as it should be with the relay.
-fn link(link: &Value) -> Option<String> {
+pub(super) fn link(link: &Value) -> Option<String> {
     match text(link, "state") {
         "connected" => None,
         "not_running" => Some(
@@ -61,6 +61,7 @@ fn trouble(name: &str, trouble: &Value) -> String {
     let since = trouble["since_ms"].as_i64().map(clock_of_ms).unwrap_or_default();
     let waiting = count(trouble["rows"].as_u64().unwrap_or_default(), "row");
     let next = match trouble["next_ms"].as_i64() {
+        Some(next) if next <= now_ms() => "being tried now".to_owned(),
         Some(next) => format!("tried next at {}", clock_of_ms(next)),
         None => "not tried for now".to_owned(),
     };
@@ -71,7 +72,8 @@ fn trouble(name: &str, trouble: &Value) -> String {
     )
 }
 
-fn of_one(adapter: &Value) -> Vec<String> {
+/// What is not as it should be with one adapter, a line each.
+pub(super) fn of_one(adapter: &Value) -> Vec<String> {
     let name = text(adapter, "adapter");
     let mut lines = Vec::new();
     match text(adapter, "state") {
@@ -87,7 +89,22 @@ fn of_one(adapter: &Value) -> Vec<String> {
             "{name} makes no rows: its mapping in the file is not the one that was applied; \
              `rejoin adapters plan {name}` shows what would change, `apply {name}` makes it so"
         )),
+        "new" => {
+            lines.push(format!(
+                "{name} is in the file and does not run; `rejoin adapters apply {name}` begins it"
+            ));
+            return lines;
+        }
+        _ if adapter["in_file"] == "changed" => lines.push(format!(
+            "{name} runs as before: the file says otherwise by now; `rejoin adapters plan {name}` \
+             shows which rows would change, `apply {name}` makes it so"
+        )),
         _ => {}
+    }
+    if adapter["in_file"] == "removed" {
+        lines.push(format!(
+            "{name} is not in the file any more and runs on; `rejoin adapters apply` ends it"
+        ));
     }
     let troubles = adapter["troubles"].as_array().map_or(&[][..], Vec::as_slice);
     lines.extend(troubles.iter().map(|it| trouble(name, it)));
@@ -111,6 +128,13 @@ fn of_one(adapter: &Value) -> Vec<String> {
     if adapter["dead_letters"].as_u64().is_some_and(|dead| dead > 0) {
         let dead = count(adapter["dead_letters"].as_u64().unwrap_or_default(), "dead letter");
         lines.push(format!("{name} has {dead}; `rejoin adapters dead-letters {name}` lists them"));
+    }
+    if let Some(discarded) = adapter["discarded"].as_u64().filter(|discarded| *discarded > 0) {
+        let rows = count(discarded, "row");
+        lines.push(format!(
+            "{name}: {rows} not at the target as in the documents, since their dead letters were \
+             discarded; `rejoin adapters backfill {name}` delivers everything anew"
+        ));
     }
     let misfits = &adapter["reconciled"];
     let differ: u64 =

@@ -116,7 +116,7 @@ fn status(answer: &Value) -> Text {
         .iter()
         .flat_map(|adapter| {
             let unsent = adapter["unsent"].as_array().map_or(&[][..], Vec::as_slice);
-            unsent.iter().map(move |unsent| (text(adapter, "adapter"), unsent))
+            unsent.iter().map(move |unsent| (adapter, unsent))
         })
         // Of those that failed, one line tells for each cause.
         .filter(|(_, unsent)| unsent["fault"].is_null())
@@ -131,16 +131,26 @@ fn status(answer: &Value) -> Text {
         let document = unsent["key"].as_str().unwrap_or_else(|| text(unsent, "document"));
         let since = unsent["since_ms"].as_i64().map(clock_of_ms);
         table.row([
-            adapter.to_owned(),
+            text(adapter, "adapter").to_owned(),
             document.to_owned(),
             named(unsent),
             since.unwrap_or_default(),
-            "its turn has not come".to_owned(),
+            why_unsent(adapter).to_owned(),
         ]);
     }
     lines.push(Text::default());
     lines.push(table.fit(width()));
     Text::lines(lines)
+}
+
+/// Why a delivery waits that did not fail.
+fn why_unsent(adapter: &Value) -> &'static str {
+    match (text(adapter, "state"), text(&adapter["link"], "state")) {
+        ("paused", _) => "it is paused",
+        ("disabled", _) => "it was given up",
+        (_, "not_running") => "it does not run",
+        _ => "on its way",
+    }
 }
 
 fn dead_letters(answer: &Value) -> Text {

@@ -61,7 +61,7 @@ pub(crate) enum AdaptersCommand {
     /// Show which rows the file as it is now would change
     Plan(OneArguments),
     /// Make rows as the file says now; look at `plan` before
-    Apply(OneArguments),
+    Apply(ApplyArguments),
     /// Compare everything the target holds with the documents, and repair what differs
     Reconcile(ReconcileArguments),
     /// Show where calendars and events are to be had; whoever knows a calendar's address can read it
@@ -155,6 +155,15 @@ pub(crate) struct LettersArguments {
 pub(crate) struct OneArguments {
     /// Only this adapter
     pub(crate) adapter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArguments {
+    /// Only this adapter
+    pub(crate) adapter: Option<String>,
+    /// Do not ask, also if rows are removed at a target
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

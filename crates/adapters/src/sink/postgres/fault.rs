@@ -37,7 +37,10 @@ pub(super) fn fault(error: &Error) -> Fault {
         &SqlState::INVALID_COLUMN_REFERENCE => "; make the key column unique",
         &SqlState::INSUFFICIENT_PRIVILEGE => "; grant it to the user of the url",
         &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            "; see to `password`"
+            SEE_TO_PASSWORD
+        }
+        &SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE => {
+            "; see what locks the table, or raise `timeout_s`"
         }
         _ => "",
     };
@@ -48,6 +51,7 @@ pub(super) fn fault(error: &Error) -> Fault {
     match said.code() {
         // A statement that took too long.
         &SqlState::QUERY_CANCELED => Fault::transient(what),
+        &SqlState::UNDEFINED_TABLE => Fault::no_place(what),
         code if is_of(code, &OF_THE_DATABASE) => Fault::trouble(what),
         code if is_of(code, &OF_A_TABLE) => Fault::trouble_of_kind(what),
         _ => Fault::transient(what),
@@ -59,7 +63,9 @@ pub(super) fn fault(error: &Error) -> Fault {
 pub(super) fn fault_for_all(error: &Error) -> Fault {
     let fault = fault(error);
     match fault.class {
-        FaultClass::Trouble(Reach::Kind) | FaultClass::Permanent => Fault::trouble(fault.what),
+        FaultClass::Trouble(Reach::Kind | Reach::NoPlace) | FaultClass::Permanent => {
+            Fault::trouble(fault.what)
+        }
         _ => fault,
     }
 }
@@ -78,6 +84,9 @@ fn is_about_the_row(code: &SqlState) -> bool {
         && (is_of(code, &["0A", "22", "23", "54"])
             || [SqlState::CANNOT_COERCE, SqlState::RAISE_EXCEPTION].contains(code))
 }
+
+/// What to do about a password that is not the user's.
+pub(super) const SEE_TO_PASSWORD: &str = "; see to `password`";
 
 fn is_of(code: &SqlState, classes: &[&str]) -> bool {
     classes.iter().any(|class| code.code().starts_with(class))
@@ -99,6 +108,14 @@ fn refusal(said: &DbError) -> String {
     let code = said.code().code();
     let table = said.table().map(|table| format!(" of {table}")).unwrap_or_default();
     match (said.column(), said.constraint()) {
+        (Some(column), _) if *said.code() == SqlState::NOT_NULL_VIOLATION => format!(
+            "the database refuses {column}{table} without a value ({code}); give the field one, or let \
+             the column be NULL"
+        ),
+        (None, Some(constraint)) if *said.code() == SqlState::UNIQUE_VIOLATION => format!(
+            "the database refuses the row by {constraint}{table} ({code}): another row has the same \
+             there already"
+        ),
         (Some(column), _) => format!("the database refuses {column}{table} ({code})"),
         (None, Some(constraint)) => {
             format!("the database refuses the row by {constraint}{table} ({code})")

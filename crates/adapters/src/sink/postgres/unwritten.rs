@@ -47,8 +47,25 @@ impl Unwritten {
         }
     }
 
+    /// A column that takes nothing and that the mapping gives nothing is a trouble of the configuration,
+    /// which no row can help.
+    fn of_the_mapping(error: &Error, first: &Delivery) -> Option<Fault> {
+        let said = error.as_db_error().filter(|it| *it.code() == SqlState::NOT_NULL_VIOLATION)?;
+        let (column, table) = (said.column()?, &first.record.name);
+        let row = first.action.row().filter(|_| said.table() == Some(table))?;
+        let is_given = row.contains_key(column);
+        (!is_given).then(|| {
+            Fault::trouble_of_kind(format!(
+                "the database takes no row of {table} without {column}, which the mapping does not \
+                 give; give the column a default, or map a field to it"
+            ))
+        })
+    }
+
     pub(super) fn by(first: &Delivery) -> impl FnOnce(Error) -> Self {
-        move |error| match Self::some(error) {
+        move |error| match Self::of_the_mapping(&error, first)
+            .map_or_else(|| Self::some(error), |fault| Self { of: Of::Some, ..fault.into() })
+        {
             it if matches!(it.of, Of::Some) && it.fault.is_trouble() => {
                 Self { of: Of::Alike(first.key.clone()), ..it }
             }

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use redb::Database;
 use rejoin::{ChangeHash, DocumentId};
-use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
+use rejoin_adapters::delivery::{
+    Action, Delivery, Fault, FaultClass, IdempotencyKey, Reach, Record, Row,
+};
 use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
 use rejoin_adapters::outbox::{DeadClass, Outbox, OutboxError, Policy, Projected, Wanted};
 use rejoin_adapters::projection::Misfit;
-use rejoin_adapters::sink::{Fault, FaultClass, Reach};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 

@@ -11,8 +11,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
-use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
-use rejoin_adapters::sink::{self, Fault, FaultClass, Reach, Sink};
+use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, IdempotencyKey, Reach};
+use rejoin_adapters::sink::{self, Sink};
 use rejoin_tests::services::free_port;
 use rejoin_tests::services::rabbitmq::{PASSWORD, RabbitServer, USER};
 use serde_json::{Map, Value, json};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{Config, Stream};
-use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
-use rejoin_adapters::sink::{self, Fault, FaultClass, Reach, Sink};
+use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, IdempotencyKey, Reach};
+use rejoin_adapters::sink::{self, Sink};
 use rejoin_tests::services::nats::NatsServer;
 use rejoin_tests::services::{free_port, write_certificate};
 use serde_json::{Map, Value, json};

@@ -4,10 +4,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rejoin_adapters::delivery::{Action, Delivery, Record};
-use rejoin_adapters::mapping::{Mapping, parse};
+use rejoin_adapters::config::parse;
+use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, Reach, Record};
+use rejoin_adapters::mapping::Mapping;
 use rejoin_adapters::sink::postgres::{Options, Postgres, ddl};
-use rejoin_adapters::sink::{Fault, FaultClass, Held, Reach, Sink, inspect};
+use rejoin_adapters::sink::{Held, Sink, inspect};
 use rejoin_tests::delivery::{delivery, put};
 use rejoin_tests::services::postgres::{PASSWORD, PostgresServer};
 use serde_json::{Value, json};

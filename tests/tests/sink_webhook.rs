@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rejoin_adapters::delivery::{Action, Delivery, IdempotencyKey};
+use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, IdempotencyKey, Reach};
+use rejoin_adapters::sink::Sink;
 use rejoin_adapters::sink::webhook::{Options, Webhook};
-use rejoin_adapters::sink::{Fault, FaultClass, Reach, Sink};
 use rejoin_tests::python;
 use rejoin_tests::services::write_certificate;
 use serde_json::{Map, Value, json};

@@ -1,10 +1,17 @@
 //! One row's journey to a target.
 
+mod fault;
+
 use data_encoding::BASE32_NOPAD;
 use minicbor::{Decode, Encode};
 use rejoin::{ChangeHash, DocumentId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+pub use fault::{Fault, FaultClass, Reach};
+
+/// The document of rows that come from none.
+pub const NO_DOCUMENT: DocumentId = DocumentId([0; 16]);
 
 /// The fields of one outside row, by their outside names, masked already.
 pub type Row = Map<String, Value>;

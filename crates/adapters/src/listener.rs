@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::sink::Fault;
+use crate::delivery::Fault;
 
 /// An address, and where it led: port 0 is any that is free.
 #[derive(Debug)]

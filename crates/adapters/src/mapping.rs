@@ -1,80 +1,23 @@
-//! Which documents go where, as which rows, and how soon: one TOML file for all adapters.
-//!
-//! ```toml
-//! [replica]
-//! data  = "adapters"                  # the folder with this replica and the outboxes
-//! relay = "ws://127.0.0.1:4455"
-//! space = "main"
-//! metrics = "127.0.0.1:9464"          # for Prometheus, at /metrics; left out, none are served
-//!
-//! [adapter.board]
-//! collection = "jobs"
-//! mode       = "state"                # or "event": one delivery for every difference
-//! class      = "now"                  # or "soon", "later" with `every` or `cron`
-//! sink       = { kind = "jsonl", folder = "out" }
-//!
-//! [[adapter.board.record]]
-//! name = "jobs"
-//! key  = "{key}"
-//! [adapter.board.record.fields]
-//! status = { from = "status", map = { en_route = "ON_THE_WAY" }, required = true }
-//! phone  = { from = "customer.phone", mask = "last4" }
-//! origin = { constant = "rejoin" }
-//! ```
+//! Which documents go where, as which rows, and how soon.
 
 mod check;
-mod file;
-mod init;
 mod known;
-mod nearest;
-pub(crate) mod options;
 mod template;
-mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rejoin::schema::Schema;
-use rejoin::{CollectionName, Path, SpaceName, Zone};
+use rejoin::{CollectionName, Path, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
 pub use check::{check, check_known, check_zone};
-#[cfg(test)]
-pub(crate) use file::unknown_fault;
-pub use file::{Parsed, parse};
-pub use init::{adapter_section, replica_section};
 pub use known::{Known, Shape};
-pub(crate) use nearest::meant;
-pub use nearest::nearest;
 pub(crate) use template::Filling;
 pub use template::{Part, Template};
 
 use crate::secret::SecretRef;
-
-/// A whole file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The replica that the adapters follow.
-    pub replica: ReplicaConfig,
-    /// The adapters, by name.
-    pub adapters: BTreeMap<String, Mapping>,
-}
-
-/// The replica that the adapters follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaConfig {
-    /// The folder with its file and the outboxes.
-    pub data: PathBuf,
-    /// The relay's address, `ws://HOST:PORT`; a relay that runs the adapters itself needs none.
-    pub relay: Option<String>,
-    /// The space.
-    pub space: SpaceName,
-    /// Where metrics are served over HTTP while adapters run, `ADDRESS:PORT`.
-    pub metrics: Option<SocketAddr>,
-}
 
 /// One adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -343,7 +286,7 @@ fn kind_of(sink: &toml::Table) -> &str {
 }
 
 /// The zone of the calendars that a sink fills, if it says one.
-fn zone_of(sink: &toml::Table) -> Option<Zone> {
+pub(crate) fn zone_of(sink: &toml::Table) -> Option<Zone> {
     let zone = sink.get("timezone").filter(|_| kind_of(sink) == "icalendar")?;
     zone.as_str()?.parse().ok()
 }

@@ -39,7 +39,6 @@ pub use failing::{Failing, FailingReach};
 pub use look::{Depth, Unsent, Wanted};
 pub use pace::Attempt;
 pub use plan::{Planned, PlannedRow};
-pub use repair::NO_DOCUMENT;
 pub use rows::{
     Checkpoint, DeadClass, DeadLetter, Endpoint, Shadow, TARGET, Taken, Trouble, Waiting,
 };

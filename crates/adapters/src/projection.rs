@@ -16,7 +16,7 @@ use crate::mapping::{
 
 /// A document, as far as rows depend on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct Input<'a> {
     /// Which document.
     pub document: &'a DocumentId,
     /// Its natural key, if it has one.
@@ -88,7 +88,7 @@ pub enum Misfit {
 
 /// The rows of a document. What does not become one is named by the key it would have, or by the
 /// document where it has none.
-pub fn project(mapping: &Mapping, source: &Source<'_>) -> BTreeMap<Record, Result<Row, Misfit>> {
+pub fn project(mapping: &Mapping, source: &Input<'_>) -> BTreeMap<Record, Result<Row, Misfit>> {
     let mut rows = BTreeMap::new();
     if source.deleted {
         return rows;
@@ -118,7 +118,7 @@ pub fn project(mapping: &Mapping, source: &Source<'_>) -> BTreeMap<Record, Resul
 
 /// Where in the document the fields of a row come from, by their outside names; nothing if the
 /// document does not become this row.
-pub fn places(mapping: &Mapping, source: &Source<'_>, wanted: &Record) -> BTreeMap<String, Path> {
+pub fn places(mapping: &Mapping, source: &Input<'_>, wanted: &Record) -> BTreeMap<String, Path> {
     for record in mapping.records.iter().filter(|record| record.name == wanted.name) {
         for (item, at, value) in items(record, source.value) {
             let (document, key, item) = (source.document, source.key, item.as_deref());
@@ -163,7 +163,7 @@ fn items<'a>(record: &RecordMapping, value: &'a Value) -> Vec<(Option<String>, P
 
 fn row(
     record: &RecordMapping,
-    source: &Source<'_>,
+    source: &Input<'_>,
     times: Times,
     item: &Value,
     at: &Path,
@@ -181,7 +181,7 @@ fn row(
 fn outside_value(
     outside: &str,
     field: &FieldMapping,
-    source: &Source<'_>,
+    source: &Input<'_>,
     times: Times,
     item: &Value,
     at: &Path,

@@ -1,100 +1,13 @@
-//! What may be written in the file, told once: the documentation and the sections that
-//! `rejoin adapters init` writes are made from it.
+//! What may be written in the file, as a page of the documentation.
 
-use crate::mapping::options as of_mapping;
+use crate::config::options as of_file;
+use crate::option::{KindOfSink, Opt, Options, Unless};
 use crate::sink::options as of_sinks;
-
-/// An option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opt {
-    /// Its name in the file.
-    pub name: &'static str,
-    /// What kind of value it takes.
-    pub kind: &'static str,
-    /// What it is unless somebody says it.
-    pub unless_said: Unless,
-    /// What it is for.
-    pub meaning: &'static str,
-    /// A value, in TOML, as a section for beginners has it.
-    pub example: &'static str,
-}
-
-/// What an option is unless somebody says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unless {
-    /// It has to be said.
-    Required,
-    /// Nothing.
-    Nothing,
-    /// This, in TOML.
-    Default(&'static str),
-}
-
-impl Opt {
-    /// One that has to be said.
-    pub(crate) const fn required(
-        name: &'static str,
-        kind: &'static str,
-        example: &'static str,
-        meaning: &'static str,
-    ) -> Self {
-        Self { name, kind, unless_said: Unless::Required, meaning, example }
-    }
-
-    /// One without which there is nothing of what it is for.
-    pub(crate) const fn optional(
-        name: &'static str,
-        kind: &'static str,
-        example: &'static str,
-        meaning: &'static str,
-    ) -> Self {
-        Self { name, kind, unless_said: Unless::Nothing, meaning, example }
-    }
-
-    /// One with a default.
-    pub(crate) const fn with_default(
-        name: &'static str,
-        kind: &'static str,
-        default: &'static str,
-        meaning: &'static str,
-    ) -> Self {
-        Self { name, kind, unless_said: Unless::Default(default), meaning, example: default }
-    }
-}
-
-/// The options of a table of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// The table, as it is headed in the file.
-    pub table: &'static str,
-    /// What the table is for.
-    pub about: &'static str,
-    /// Its options, in the order people need them.
-    pub options: &'static [Opt],
-}
-
-/// A kind of sink, for those who choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KindOfSink {
-    /// What `kind` says.
-    pub kind: &'static str,
-    /// What it does.
-    pub about: &'static str,
-    /// What the name of a record is to it.
-    pub name_is: &'static str,
-    /// Its options, but for `kind`.
-    pub options: &'static [Opt],
-}
-
-/// The kind of sink of this name.
-pub fn kind_of_sink(kind: &str) -> Option<&'static KindOfSink> {
-    of_sinks::KINDS.iter().find(|known| known.kind == kind)
-}
 
 /// All options, as a page of the documentation.
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
-    for Options { table, about, options } in of_mapping::TABLES {
+    for Options { table, about, options } in of_file::TABLES {
         page += &format!("\n## `{table}`\n\n{about}\n\n{}", table_of(options));
     }
     page += SINKS;
@@ -147,6 +60,17 @@ mod tests {
         names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
+    /// What is wrong with the options of a sink, whatever the mapping.
+    fn options_fault(sink: &toml::Table) -> String {
+        let text = "[replica]\ndata = 'd'\nspace = 'main'\n[adapter.a]\ncollection = 'jobs'\n\
+                    sink = { kind = 'jsonl' }\n[[adapter.a.record]]\nname = 'jobs'\nkey = '{key}'\n\
+                    fields = { a = { from = 'a' } }";
+        let mut config = crate::config::parse(text).config.expect("a mapping");
+        let mut mapping = config.adapters.remove("a").expect("the mapping");
+        mapping.sink = sink.clone();
+        crate::sink::check(&mapping).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
     fn named(options: &[Opt]) -> Vec<String> {
         options.iter().map(|option| option.name.to_owned()).collect()
     }
@@ -162,7 +86,7 @@ mod tests {
     fn the_list_of_a_sink_is_what_the_sink_takes() {
         for kind in of_sinks::KINDS.iter().filter(|kind| crate::sink::KINDS.contains(&kind.kind)) {
             let wrong = format!("kind = '{}'\nno_such_option = 1", kind.kind);
-            let said = crate::sink::options_fault(&wrong.parse().unwrap());
+            let said = options_fault(&wrong.parse().unwrap());
             let own = kind.options.iter().filter(|option| !option.name.contains('.'));
             let own = own.map(|option| option.name.to_owned()).collect();
             // The fields of an appointment are told as options of their own.
@@ -174,8 +98,8 @@ mod tests {
 
     #[test]
     fn the_list_of_a_table_is_what_the_table_takes() {
-        for Options { table, options, .. } in of_mapping::TABLES {
-            let said = crate::mapping::unknown_fault(table);
+        for Options { table, options, .. } in of_file::TABLES {
+            let said = crate::config::unknown_fault(table);
             let mut accepted = accepted(&said);
             // What has a table of its own is told there.
             accepted.retain(|name| !["sink", "retry", "record", "fields"].contains(&&**name));

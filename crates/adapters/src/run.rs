@@ -8,6 +8,7 @@ mod alarm;
 mod carried;
 mod deliver;
 mod deliveries;
+mod error;
 mod follow;
 mod lag;
 mod letters;
@@ -28,21 +29,21 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redb::Database;
-use rejoin::{NameError, Replica, Space};
+use rejoin::{Replica, Space};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{Instrument, Span, error, error_span};
 
+pub use error::{OperateError, RunError};
 pub use letters::Letters;
-pub use operate::{Ask, OperateError, Operator};
+pub use operate::{Ask, Operator};
 
-use crate::mapping::{Config, Mapping};
+use crate::config::Config;
+use crate::mapping::Mapping;
 use crate::outbox::{Outbox, OutboxError, Policy, UnderWay};
-use crate::secret::SecretError;
-use crate::sink::{self, Sink, SinkError};
+use crate::sink::{self, Sink};
 use carried::Carried;
 use lag::Lag;
 use link::Heard;
@@ -71,58 +72,6 @@ pub(crate) struct Adapter {
 enum Slot {
     Open(Box<Outbox>),
     Closed(Box<UnderWay>, Policy),
-}
-
-/// Adapters cannot run.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// An outbox cannot be opened.
-    #[error(
-        "the outbox of {adapter} cannot be opened; if `rejoin adapters run` or a relay has it open, \
-         end that first"
-    )]
-    Open {
-        /// Which adapter.
-        adapter: String,
-        /// What is in the way.
-        source: Box<redb::DatabaseError>,
-    },
-    /// An outbox cannot be used.
-    #[error("the outbox of {adapter} cannot be used")]
-    Outbox {
-        /// Which adapter.
-        adapter: String,
-        /// What is in the way.
-        source: OutboxError,
-    },
-    /// A sink cannot be made.
-    #[error("{adapter} cannot use its target")]
-    Sink {
-        /// Which adapter.
-        adapter: String,
-        /// What is in the way.
-        source: SinkError,
-    },
-    /// A secret is missing.
-    #[error("{adapter} lacks a secret")]
-    Secret {
-        /// Which adapter.
-        adapter: String,
-        /// Which one.
-        source: SecretError,
-    },
-    /// A name is none.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The folder cannot be used.
-    #[error("{folder} cannot be used")]
-    Folder {
-        /// Which folder.
-        folder: String,
-        /// What is in the way.
-        source: std::io::Error,
-    },
 }
 
 /// The adapters of a configuration, with their outboxes open.
@@ -366,12 +315,6 @@ fn version(mapping: &Mapping, salt: Option<&str>) -> String {
 
 /// How long to wait after something broke off.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// Memory for the pages of one outbox.
 const CACHE_BYTES: usize = 16 << 20;

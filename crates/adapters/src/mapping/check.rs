@@ -3,7 +3,8 @@
 use rejoin::Path;
 use rejoin::schema::{Rule, Schema};
 
-use super::{From, Known, Mapping, OutsideKind, Part, RecordMapping, Source, meant, zone_of};
+use super::{From, Known, Mapping, OutsideKind, Part, RecordMapping, Source, zone_of};
+use crate::nearest::meant;
 
 /// What is doubtful about the times of a mapping: people's clocks hardly show UTC. `schema` is that of its
 /// collection, if it is known.

@@ -14,9 +14,8 @@ use super::{
     DeadClass, DeadLetter, Endpoint, Outbox, OutboxError, Shadow, Taken, Waiting, decode, encode,
     put_endpoint, put_when, write,
 };
-use crate::delivery::{Action, Delivery};
+use crate::delivery::{Action, Delivery, Fault, FaultClass, Reach};
 use crate::mapping::{Mode, OnPoison};
-use crate::sink::{Fault, FaultClass, Reach};
 
 /// What else followed from what was handed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -358,10 +357,8 @@ impl Outbox {
                 letters_of(&dead, &of, &document)?
             };
             let is_older = |it: &DeadLetter| it.delivery.is_some() && it.record == letter.record;
-            let older = known.into_iter().filter(|(_, known)| is_older(known));
-            older
-                .map(|(number, _)| remove_dead(txn, &document, number))
-                .collect::<Result<(), _>>()?;
+            let mut older = known.into_iter().filter(|(_, known)| is_older(known));
+            older.try_for_each(|(number, _)| remove_dead(txn, &document, number))?;
         }
         put_dead(txn, &letter)?;
         next(txn, now_ms, &document, seq)?;

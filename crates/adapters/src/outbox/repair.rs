@@ -7,10 +7,7 @@ use rejoin::DocumentId;
 use super::enqueue::{New, is_known, is_own, is_waiting};
 use super::tables::{CHECKPOINTS, SHADOWS};
 use super::{Checkpoint, Outbox, OutboxError, Shadow, decode, encode, write};
-use crate::delivery::{Action, Record};
-
-/// The document of rows that come from none.
-pub const NO_DOCUMENT: DocumentId = DocumentId([0; 16]);
+use crate::delivery::{Action, NO_DOCUMENT, Record};
 
 impl Outbox {
     /// Enqueues rows as they should be, with new keys, each after what waits of its document. Those

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use super::{Adapter, now_ms};
+use super::Adapter;
+use crate::clock::now_ms;
 use crate::outbox::OutboxError;
 
 /// What was told of last.

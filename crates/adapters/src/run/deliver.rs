@@ -10,10 +10,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, Span, debug, error, info, warn};
 
-use super::{Adapter, now_ms};
-use crate::delivery::Delivery;
+use super::Adapter;
+use crate::clock::now_ms;
+use crate::delivery::{Delivery, Fault, FaultClass};
 use crate::outbox::{Attempt, Finished, Outbox, OutboxError, TARGET};
-use crate::sink::{Fault, FaultClass};
 
 /// Delivers until `stop` says so, and waits for what is under way then.
 pub(super) async fn deliver(adapter: Adapter, mut stop: watch::Receiver<bool>) {
@@ -209,8 +209,8 @@ fn tell(name: &str, finished: &Finished, waiting: u64) {
         error!(
             what,
             waiting,
-            "nothing is delivered for {of} for now; it goes on by itself, at once with \
-             `rejoin adapters retry {name}`"
+            "nothing is delivered for {of} for now; once that is mended it goes on by itself, at once \
+             with `rejoin adapters retry {name}`"
         );
     }
     for (kind, trouble) in &finished.ended {

@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use rejoin::DocumentId;
 use serde_json::{Value, json};
 
-use super::{Adapter, Operator, now_ms};
+use super::{Adapter, Operator};
+use crate::clock::now_ms;
 use crate::outbox::{OutboxError, RowState, Standing};
 
 type Told = (StatusCode, [(HeaderName, &'static str); 1], String);

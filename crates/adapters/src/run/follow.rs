@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::carried::Rules;
-use super::{Adapter, Carried, now_ms, reviews};
+use super::{Adapter, Carried, reviews};
+use crate::clock::now_ms;
 use crate::mapping::{Class, Mapping, Source};
 use crate::outbox::{Outbox, OutboxError, Planned, Projected};
 use crate::projection::{self, project};
@@ -272,7 +273,7 @@ pub(super) async fn projected(
         asked.extend(fields.map(|(place, _)| Path::from(place.as_str())));
     }
     let id = document.id();
-    let source = projection::Source {
+    let source = projection::Input {
         document: &id,
         key: entry.key.as_deref(),
         deleted: entry.deleted,

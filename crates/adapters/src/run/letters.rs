@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::operate::{OperateError, Operator};
-use super::{Adapter, now_ms};
+use super::Adapter;
+use super::error::OperateError;
+use super::operate::Operator;
+use crate::clock::now_ms;
 use crate::outbox::{DeadLetter, Outbox, OutboxError, Selection};
 
 /// Which dead letters of an adapter.

@@ -4,13 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock::now_ms;
 use rejoin::{Link, Replica, Status};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
-
-use super::now_ms;
 
 /// When a relay was heard of last.
 #[derive(Debug, Clone, Default)]

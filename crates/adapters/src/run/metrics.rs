@@ -17,7 +17,8 @@ use tracing::error;
 use super::deliveries::deliveries;
 use super::lag::Lag;
 use super::operate::{STATES, STOPPED, state};
-use super::{Adapter, Operator, now_ms};
+use super::{Adapter, Operator};
+use crate::clock::now_ms;
 use crate::listener;
 use crate::outbox::{Depth, TARGET};
 

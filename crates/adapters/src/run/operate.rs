@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use rejoin::schema::to_toml;
-use rejoin::{CollectionName, DocumentId, EditError, NameError, Replica, Space};
+use rejoin::{CollectionName, DocumentId, Replica, Space};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thiserror::Error;
 use tokio::sync::watch;
 
-use super::follow::FollowError;
+use super::error::OperateError;
 use super::letters::Letters;
 use super::link::{Heard, is_connected};
 use super::reconcile::{self, Repair};
-use super::{Adapter, Carried, now_ms, origin, plan, version};
+use super::{Adapter, Carried, origin, plan, version};
+use crate::clock::now_ms;
+use crate::config::{Config, parse};
 use crate::delivery::Record;
-use crate::mapping::{Config, Known, Mapping, parse};
-use crate::outbox::{Failing, FailingReach, Outbox, OutboxError, Selection};
+use crate::mapping::{Known, Mapping};
+use crate::outbox::{Failing, FailingReach, Outbox, Selection};
 use crate::secret::{SecretError, SecretRef};
-use crate::sink::{self, Address, Fault, SinkError};
+use crate::sink::{self, Address, SinkError};
 
 /// Something to tell or to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,85 +125,6 @@ impl Ask {
     /// Whether every document is read for it, which takes as long as there are many.
     pub fn reads_everything(&self) -> bool {
         matches!(self, Self::Plan { .. } | Self::Reconcile { .. } | Self::Rewind { .. })
-    }
-}
-
-/// Something could not be told or done.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OperateError {
-    /// There is no such adapter.
-    #[error("there is no adapter {name:?}; the configuration has {}", known.join(", "))]
-    NoAdapter {
-        /// The name that was given.
-        name: String,
-        /// Those there are.
-        known: Vec<String>,
-    },
-    /// The adapter cannot begin.
-    #[error("{adapter} is stopped: {why}")]
-    Stopped {
-        /// Which adapter.
-        adapter: String,
-        /// What is in the way.
-        why: String,
-    },
-    /// The outbox cannot be used, or has no such dead letter.
-    #[error(transparent)]
-    Outbox(#[from] OutboxError),
-    /// The replica cannot be read.
-    #[error(transparent)]
-    Replica(EditError),
-    /// A name is none.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// There is no replica to look into.
-    #[error("there are no documents to compare with yet; `rejoin adapters run` brings them")]
-    NoReplica,
-    /// The configuration is not sound.
-    #[error("the configuration cannot be used: {0}; `rejoin adapters lint` tells it all")]
-    Config(String),
-    /// A secret is missing.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// An adapter could not begin as it is written.
-    #[error("{adapter} cannot begin like that: {error}; nothing was changed")]
-    Unusable {
-        /// Which adapter.
-        adapter: String,
-        /// What is in the way.
-        error: SinkError,
-    },
-    /// The target cannot be read.
-    #[error("the target cannot be read: {0}")]
-    Target(#[from] Fault),
-    /// The target can never be read.
-    #[error(
-        "nobody can ask the target of {adapter} what it holds; `rejoin adapters backfill {adapter}` \
-         sends everything anew"
-    )]
-    Unreadable {
-        /// Which adapter.
-        adapter: String,
-    },
-    /// No document became such a row.
-    #[error("no document became {name} {key} in {adapter}")]
-    NoRow {
-        /// Which adapter.
-        adapter: String,
-        /// The row's kind.
-        name: String,
-        /// The row's key.
-        key: String,
-    },
-}
-
-impl From<FollowError> for OperateError {
-    fn from(error: FollowError) -> Self {
-        match error {
-            FollowError::Outbox(error) => Self::Outbox(error),
-            FollowError::Replica(error) => Self::Replica(error),
-        }
     }
 }
 

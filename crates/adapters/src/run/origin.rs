@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rejoin::{Blame, BlamedWrite, Document, EditError, HistoryEntry, Path, Zone};
 use serde_json::{Value, json};
 
-use super::operate::OperateError;
+use super::error::OperateError;
 use super::{Adapter, Carried};
 use crate::delivery::Record;
 use crate::mapping::Source;
@@ -60,7 +60,7 @@ async fn fields(
 ) -> Result<Vec<Value>, EditError> {
     let Some(entry) = document.read().await? else { return Ok(Vec::new()) };
     let (id, asked) = (document.id(), std::collections::BTreeSet::new());
-    let source = projection::Source {
+    let source = projection::Input {
         document: &id,
         key: entry.key.as_deref(),
         deleted: entry.deleted,

@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
+use super::error::OperateError;
 use super::follow::{enqueue_all, next};
-use super::operate::OperateError;
-use super::{Adapter, Carried, now_ms, plan};
-use crate::delivery::{Record, Row};
-use crate::outbox::{NO_DOCUMENT, Wanted};
+use super::{Adapter, Carried, plan};
+use crate::clock::now_ms;
+use crate::delivery::{NO_DOCUMENT, Record, Row};
+use crate::outbox::Wanted;
 use crate::sink::Held;
 
 /// What to do about what differs.

@@ -9,7 +9,7 @@ use super::carried::Rules;
 use super::follow::FollowError;
 use crate::mapping::Mapping;
 use crate::outbox::Projected;
-use crate::projection::{Source, project};
+use crate::projection::{Input, project};
 
 /// What the reviews about a collection project to. Each counts as a document, whose heads are the
 /// changes it is about; as it may open and close again with the same ones, they do not stand for it.
@@ -28,7 +28,7 @@ fn one(mapping: &Mapping, salt: &str, review: &Review, rules: &Rules) -> Project
     let mut document = DocumentId([0; 16]);
     document.0.iter_mut().zip(review.id.0).for_each(|(byte, of_review)| *byte = of_review);
     let (key, value, asked) = (review.id.to_string(), review.to_json(), BTreeSet::new());
-    let source = Source {
+    let source = Input {
         document: &document,
         key: Some(&key),
         deleted: false,

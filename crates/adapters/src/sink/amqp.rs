@@ -44,10 +44,10 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::route::{BATCH, Route, TIMEOUT_S, check_address, timeout_s, word};
-use super::{Fault, Found, Held, Sink, SinkError, tls};
-use crate::delivery::Delivery;
+use super::{Found, Sink, SinkError, tls};
+use crate::delivery::{Delivery, Fault};
 use crate::mapping::Mapping;
-use crate::reference::Opt;
+use crate::option::Opt;
 use crate::secret::SecretRef;
 
 /// How an [`Amqp`] is set up.
@@ -405,16 +405,6 @@ impl Sink for Amqp {
 
     fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
         self.look(mapping).boxed()
-    }
-
-    fn scan<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
-        // Nobody can ask a queue what it holds.
-        async { Ok(None) }.boxed()
     }
 }
 

@@ -34,11 +34,11 @@ use sha2::{Digest, Sha256};
 use tracing::{error, info};
 
 use super::kept::{self, File};
-use super::{Address, Fault, Held, Sink, SinkError};
-use crate::delivery::Delivery;
+use super::{Address, Held, Sink, SinkError};
+use crate::clock::now_ms;
+use crate::delivery::{Delivery, Fault};
 use crate::listener::Listener;
-use crate::reference::Opt;
-use crate::run::now_ms;
+use crate::option::Opt;
 use crate::secret::SecretRef;
 use event::Appointment;
 

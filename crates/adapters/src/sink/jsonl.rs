@@ -11,9 +11,9 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Fault, Held, Sink, SinkError};
-use crate::delivery::{Delivery, Record};
-use crate::reference::Opt;
+use super::{Held, Sink, SinkError};
+use crate::delivery::{Delivery, Fault, Record};
+use crate::option::Opt;
 
 /// How a [`Jsonl`] is set up.
 #[derive(Debug, Clone, Deserialize)]

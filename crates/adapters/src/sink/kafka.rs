@@ -34,8 +34,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::route::{BATCH, Route, timeout_s};
-use super::{Fault, Found, Held, Sink, SinkError};
-use crate::delivery::{Action, Delivery, Record};
+use super::{Found, Sink, SinkError};
+use crate::delivery::{Action, Delivery, Fault, Record};
 use crate::mapping::Mapping;
 
 /// How a [`Kafka`] is set up.
@@ -218,16 +218,6 @@ impl Sink for Kafka {
 
     fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
         self.look(mapping).boxed()
-    }
-
-    fn scan<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
-        // A topic forgets, and what it holds is no row.
-        async { Ok(None) }.boxed()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The options of the sink for Kafka. They are told also by programs that were built without it.
 
 use super::route::TIMEOUT_S;
-use crate::reference::Opt;
+use crate::option::Opt;
 
 pub(super) const OPTIONS: &[Opt] = &[
     Opt::required(

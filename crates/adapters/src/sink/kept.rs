@@ -14,9 +14,8 @@ use redb::{
 use rejoin::DocumentId;
 use thiserror::Error;
 
-use super::{Fault, Held, SinkError};
-use crate::delivery::{Action, Delivery, Record};
-use crate::outbox::NO_DOCUMENT;
+use super::{Held, SinkError};
+use crate::delivery::{Action, Delivery, Fault, NO_DOCUMENT, Record};
 
 /// Table: what is known of each record
 /// Key:   `(&str, &str)` # (record's name, record's key)

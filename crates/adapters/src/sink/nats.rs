@@ -34,10 +34,10 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::route::{BATCH, Route, TIMEOUT_S, check_address, timeout_s, word};
-use super::{Fault, Found, Held, Sink, SinkError, tls};
-use crate::delivery::Delivery;
+use super::{Found, Sink, SinkError, tls};
+use crate::delivery::{Delivery, Fault};
 use crate::mapping::Mapping;
-use crate::reference::Opt;
+use crate::option::Opt;
 use crate::secret::{SecretError, SecretRef};
 
 /// How a [`Nats`] is set up.
@@ -332,16 +332,6 @@ impl Sink for Nats {
 
     fn check<'a>(&'a self, mapping: &'a Mapping, _send: bool) -> BoxFuture<'a, Vec<Found>> {
         self.look(mapping).boxed()
-    }
-
-    fn scan<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
-        // A stream forgets, and what it holds is no row.
-        async { Ok(None) }.boxed()
     }
 }
 

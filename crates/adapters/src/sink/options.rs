@@ -1,7 +1,7 @@
 //! The kinds of sinks, with the options that each lists beside what reads them.
 
 use super::{amqp, icalendar, jsonl, kafka_options, nats, postgres, server_sent_events, webhook};
-use crate::reference::KindOfSink;
+use crate::option::KindOfSink;
 
 /// All kinds, also those that this program may have been built without.
 pub(crate) const KINDS: &[KindOfSink] = &[
@@ -56,3 +56,8 @@ pub(crate) const KINDS: &[KindOfSink] = &[
         options: jsonl::OPTIONS,
     },
 ];
+
+/// The kind of sink of this name.
+pub fn kind_of_sink(kind: &str) -> Option<&'static KindOfSink> {
+    KINDS.iter().find(|known| known.kind == kind)
+}

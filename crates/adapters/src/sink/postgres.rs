@@ -43,10 +43,10 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Fault, FaultClass, Found, Held, Sink, SinkError, tls};
-use crate::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
+use super::{Found, Held, Sink, SinkError, tls};
+use crate::delivery::{Action, Delivery, Fault, FaultClass, IdempotencyKey, Record, Row};
 use crate::mapping::{Deletes, Mapping};
-use crate::reference::Opt;
+use crate::option::Opt;
 use crate::secret::SecretRef;
 use columns::Columns;
 pub use ddl::ddl;

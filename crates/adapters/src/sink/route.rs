@@ -4,7 +4,7 @@ use reqwest::Url;
 
 use super::SinkError;
 use crate::delivery::Record;
-use crate::reference::Opt;
+use crate::option::Opt;
 
 /// A text with places to fill in for every delivery: `{name}` and `{key}` of its record.
 #[derive(Debug, Clone, PartialEq, Eq)]

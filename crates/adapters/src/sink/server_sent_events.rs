@@ -33,11 +33,11 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use super::kept::{self, File};
-use super::{Address, Fault, Held, Sink, SinkError};
-use crate::delivery::Delivery;
+use super::{Address, Held, Sink, SinkError};
+use crate::clock::now_ms;
+use crate::delivery::{Delivery, Fault};
 use crate::listener::{Close, Listener};
-use crate::reference::Opt;
-use crate::run::now_ms;
+use crate::option::Opt;
 use crate::secret::SecretRef;
 use tell::{Ended, Reader};
 

@@ -23,10 +23,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Fault, Found, Held, Sink, SinkError, tls};
-use crate::delivery::{Action, Delivery};
+use super::{Found, Sink, SinkError, tls};
+use crate::delivery::{Action, Delivery, Fault};
 use crate::mapping::Mapping;
-use crate::reference::Opt;
+use crate::option::Opt;
 use crate::secret::SecretRef;
 use address::{Guarded, NotPublic, is_public};
 
@@ -211,16 +211,6 @@ impl Sink for Webhook {
 
     fn check<'a>(&'a self, _: &'a Mapping, send: bool) -> BoxFuture<'a, Vec<Found>> {
         self.look(send).boxed()
-    }
-
-    fn scan<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Option<Vec<Held>>, Fault>> {
-        // Nobody can ask a receiver what it holds.
-        async { Ok(None) }.boxed()
     }
 }
 

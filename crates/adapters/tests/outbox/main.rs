@@ -8,13 +8,12 @@ use std::time::Duration;
 use redb::Database;
 use redb::backends::InMemoryBackend;
 use rejoin::{ChangeHash, DocumentId};
-use rejoin_adapters::delivery::{Action, Delivery, Record, Row};
+use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, Reach, Record, Row};
 use rejoin_adapters::mapping::{Deletes, Mode, OnPoison, Retry};
 use rejoin_adapters::outbox::{
     Attempt, DeadClass, FailingReach, Finished, Outbox, OutboxError, Policy, Projected, RowState,
     Selection,
 };
-use rejoin_adapters::sink::{Fault, FaultClass, Reach};
 use serde_json::{Map, json};
 
 const MINUTE: u64 = 60_000;

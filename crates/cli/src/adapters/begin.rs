@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rejoin::CollectionName;
-use rejoin_adapters::mapping::{Known, adapter_section, parse, replica_section};
-use rejoin_adapters::reference::kind_of_sink;
+use rejoin_adapters::config::{adapter_section, parse, replica_section};
+use rejoin_adapters::mapping::Known;
+use rejoin_adapters::sink::kind_of_sink;
 use rejoin_adapters::sink::{self, postgres};
 use serde_json::json;
 

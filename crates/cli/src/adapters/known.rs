@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use rejoin::Replica;
 use rejoin::schema::{Schemas, parse};
+use rejoin_adapters::config::Parsed;
 use rejoin_adapters::control::{self, ControlError};
-use rejoin_adapters::mapping::{Known, Parsed};
+use rejoin_adapters::mapping::Known;
 use rejoin_adapters::run::Ask;
 
 use super::REPLICA;

@@ -8,11 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rejoin::DocumentId;
-use rejoin::schema::{Schemas, Severity};
-use rejoin_adapters::mapping::{
-    Config, Known, Mapping, ReplicaConfig, check, check_known, check_zone, parse,
-};
-use rejoin_adapters::projection::{Source, project};
+use rejoin::schema::{Finding, Schemas, Severity};
+use rejoin_adapters::config::{Config, ReplicaConfig, parse};
+use rejoin_adapters::mapping::{Known, Mapping, check, check_known, check_zone};
+use rejoin_adapters::projection::{Input, project};
 use rejoin_adapters::sink::{self, SinkError};
 use serde_json::{Value, json};
 
@@ -27,39 +26,11 @@ pub(super) async fn lint(
     place: &PlaceArguments,
     output: Output,
 ) -> Result<ExitCode> {
-    let name = path.display().to_string();
-    let text = super::read(path)?;
-    let parsed = parse(&text);
-    let mut errors = parsed.findings.iter().filter(|it| it.severity == Severity::Error).count();
-    let mut said: Vec<Value> = parsed
-        .findings
-        .iter()
-        .map(|it| {
-            let severity = it.severity.to_string();
-            json!({ "line": it.line, "column": it.column, "severity": severity, "message": it.message })
-        })
-        .collect();
-    let mut lines: Vec<String> =
-        parsed.findings.iter().map(|finding| format!("{name}:{finding}")).collect();
-    let mut say = |severity: &str, adapter: &str, message: String| {
-        said.push(json!({ "severity": severity, "adapter": adapter, "message": message }));
-        lines.push(format!("{name}: {severity}: {adapter}: {message}"));
-    };
+    let parsed = parse(&super::read(path)?);
+    let mut report = Report::new(path, &parsed.findings);
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     for (adapter, mapping) in &parsed.adapters {
-        for fault in sink::faults(mapping, folder) {
-            let severity = match fault {
-                // Where it is written and where it runs may be two machines.
-                SinkError::Secret(_) => "warning",
-                _ => "error",
-            };
-            errors += usize::from(severity == "error");
-            say(severity, adapter, fault.to_string());
-        }
-        let salt = mapping.salt.as_ref().map(|salt| salt.resolve());
-        if let Some(Err(missing)) = salt {
-            say("warning", adapter, missing.to_string());
-        }
+        report.add_faults(adapter, mapping, folder);
     }
     let (mut known, in_replica) = known(path, Some(&parsed), place, output).await?;
     let given = options.schema.as_deref().map(schemas).transpose()?;
@@ -68,37 +39,82 @@ pub(super) async fn lint(
     }
     let schemas = given.or_else(|| Some(in_replica).filter(|schemas| !schemas.is_empty()));
     for (adapter, doubt) in doubts(&parsed.adapters, schemas.as_ref(), &known) {
-        say("warning", &adapter, doubt);
+        report.add(WARNING, &adapter, doubt);
     }
-    if let Some(replica) = parsed.config.as_ref().map(|config| &config.replica) {
-        doubts_of_addresses(replica)
-            .into_iter()
-            .for_each(|doubt| say("warning", "[replica]", doubt));
+    if let Some(config) = &parsed.config {
+        let doubts = doubts_of_addresses(&config.replica);
+        doubts.into_iter().for_each(|doubt| report.add(WARNING, "[replica]", doubt));
     }
     let mut rows = Vec::new();
     if let (Some(config), Some(sample)) = (&parsed.config, &options.sample) {
         rows = sampled(config, sample, schemas.as_ref())?;
     }
-    lines.extend(rows.iter().map(Value::to_string));
-    let json = json!({ "findings": said, "rows": rows });
-    output.result(&json, || {
-        let adapters = parsed.config.as_ref().map_or(0, |config| config.adapters.len());
-        let sum = match errors {
-            0 if said.is_empty() => {
-                format!("{name}: {}, nothing wrong", count(adapters as u64, "adapter"))
-            }
-            0 => format!(
-                "{name}: {}, {}",
-                count(adapters as u64, "adapter"),
-                count(said.len() as u64, "warning")
-            ),
-            _ => format!("{name}: {}", count(errors as u64, "error")),
-        };
-        lines.push(sum);
-        lines.join("\n")
-    })?;
-    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let adapters = parsed.config.as_ref().map_or(0, |config| config.adapters.len());
+    report.tell(adapters, &rows, output)
 }
+
+/// What is wrong in a file, as it is told.
+struct Report {
+    /// The file's name.
+    name: String,
+    errors: u64,
+    said: Vec<Value>,
+    lines: Vec<String>,
+}
+
+impl Report {
+    fn new(path: &Path, findings: &[Finding]) -> Self {
+        let name = path.display().to_string();
+        let errors = findings.iter().filter(|it| it.severity == Severity::Error).count() as u64;
+        let said = findings.iter().map(|it| {
+            let severity = it.severity.to_string();
+            json!({ "line": it.line, "column": it.column, "severity": severity, "message": it.message })
+        });
+        let lines = findings.iter().map(|finding| format!("{name}:{finding}")).collect();
+        Self { errors, said: said.collect(), lines, name }
+    }
+
+    fn add(&mut self, severity: &str, adapter: &str, message: String) {
+        self.errors += u64::from(severity == ERROR);
+        self.said.push(json!({ "severity": severity, "adapter": adapter, "message": message }));
+        self.lines.push(format!("{}: {severity}: {adapter}: {message}", self.name));
+    }
+
+    /// Adds what can be said against a sink, and the secrets that are not here.
+    fn add_faults(&mut self, adapter: &str, mapping: &Mapping, folder: &Path) {
+        for fault in sink::faults(mapping, folder) {
+            let severity = match fault {
+                // Where it is written and where it runs may be two machines.
+                SinkError::Secret(_) => WARNING,
+                _ => ERROR,
+            };
+            self.add(severity, adapter, fault.to_string());
+        }
+        let salt = mapping.salt.as_ref().map(|salt| salt.resolve());
+        if let Some(Err(missing)) = salt {
+            self.add(WARNING, adapter, missing.to_string());
+        }
+    }
+
+    fn tell(self, adapters: usize, rows: &[Value], output: Output) -> Result<ExitCode> {
+        let Self { name, errors, said, mut lines } = self;
+        lines.extend(rows.iter().map(Value::to_string));
+        let json = json!({ "findings": said, "rows": rows });
+        output.result(&json, || {
+            let adapters = count(adapters as u64, "adapter");
+            lines.push(match errors {
+                0 if said.is_empty() => format!("{name}: {adapters}, nothing wrong"),
+                0 => format!("{name}: {adapters}, {}", count(said.len() as u64, "warning")),
+                _ => format!("{name}: {}", count(errors, "error")),
+            });
+            lines.join("\n")
+        })?;
+        Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+const ERROR: &str = "error";
+const WARNING: &str = "warning";
 
 pub(super) fn schemas(path: &Path) -> Result<Schemas> {
     let text =
@@ -170,7 +186,7 @@ fn sampled(config: &Config, path: &Path, schemas: Option<&Schemas>) -> Result<Ve
         let (deleted, asked) = (value.get(DELETED) == Some(&Value::Bool(true)), &asked);
         let schema = schemas.and_then(|schemas| schemas.get(&mapping.collection));
         let zone = mapping.zone(schema);
-        let source = Source { document: &document, key, deleted, value, asked, zone, salt: &salt };
+        let source = Input { document: &document, key, deleted, value, asked, zone, salt: &salt };
         for (record, row) in project(mapping, &source) {
             let (row, fault) = match row {
                 Ok(row) => (Some(row), None),

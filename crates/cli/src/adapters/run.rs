@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rejoin::{Replica, Space};
+use rejoin_adapters::config::Config;
 use rejoin_adapters::control;
-use rejoin_adapters::mapping::Config;
 use rejoin_adapters::run::{Adapters, RunError, metrics};
 use serde_json::json;
 use tokio::net::TcpListener;

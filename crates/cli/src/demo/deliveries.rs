@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use data_encoding::BASE64;
 use rejoin::{Decision, Identity};
-use rejoin_adapters::mapping::parse;
+use rejoin_adapters::config::parse;
 use rejoin_adapters::run::Adapters;
 use serde::Serialize;
 use serde_json::Value;

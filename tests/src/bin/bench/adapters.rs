@@ -10,7 +10,7 @@ mod seen;
 use std::path::{Path, PathBuf};
 
 use rejoin::Replica;
-use rejoin_adapters::mapping::parse;
+use rejoin_adapters::config::parse;
 use rejoin_adapters::run::Adapters;
 use rejoin_tests::live::LiveRelay;
 use rejoin_tests::services::postgres::{PASSWORD, PostgresServer};

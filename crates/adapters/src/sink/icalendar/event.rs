@@ -9,8 +9,7 @@ use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 
 use super::{ENCODED, Fields, Options};
-use crate::delivery::{Action, Delivery, Row};
-use crate::sink::Fault;
+use crate::delivery::{Action, Delivery, Fault, Row};
 
 /// An appointment in one calendar.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

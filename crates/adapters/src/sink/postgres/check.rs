@@ -6,7 +6,8 @@ use tokio_postgres::{Client, Error};
 use super::columns::{Column, Columns, Kind, SQL};
 use super::fault::fault;
 use super::{Postgres, quoted, silent};
-use crate::mapping::{Deletes, FieldMapping, Mapping, Mask, OutsideKind, RecordMapping, meant};
+use crate::mapping::{Deletes, FieldMapping, Mapping, Mask, OutsideKind, RecordMapping};
+use crate::nearest::meant;
 use crate::sink::found::Found;
 
 impl Postgres {

@@ -8,7 +8,7 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::sink::{Fault, FaultClass, Reach};
+use crate::delivery::{Fault, FaultClass, Reach};
 
 /// A fault for an error of a statement about one table: permanent if it is about the row and will be
 /// there again.

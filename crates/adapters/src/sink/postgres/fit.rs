@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::columns::{Columns, Kind};
-use crate::sink::Fault;
+use crate::delivery::Fault;
 
 /// A row as its columns take it. A field without a column stays as it is, and the database tells of it.
 ///

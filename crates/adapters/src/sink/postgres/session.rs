@@ -10,8 +10,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::columns::{self, Column, Columns};
 use super::fault::fault_for_all;
-use crate::delivery::{Delivery, IdempotencyKey};
-use crate::sink::Fault;
+use crate::delivery::{Delivery, Fault, IdempotencyKey};
 
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 

@@ -6,8 +6,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use super::fault::{fault, fault_for_all, is_for_all};
-use crate::delivery::{Action, Delivery, IdempotencyKey};
-use crate::sink::Fault;
+use crate::delivery::{Action, Delivery, Fault, IdempotencyKey};
 
 /// Why some deliveries were not written together.
 pub(super) struct Unwritten {

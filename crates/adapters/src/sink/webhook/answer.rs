@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
-use crate::sink::{Fault, FaultClass, Reach};
+use crate::delivery::{Fault, FaultClass, Reach};
 
 /// Only 2xx is success, unless the body says otherwise.
 pub(super) async fn judge(

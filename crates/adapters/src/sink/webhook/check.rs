@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::Webhook;
 use super::address::{NotPublic, is_public};
+use crate::clock::now_ms;
 use crate::delivery::{Action, Delivery, IdempotencyKey, Record, Row};
-use crate::run::now_ms;
 use crate::sink::found::Found;
 
 impl Webhook {

@@ -1,6 +1,6 @@
 //! The options of adapters, beside the forms in `file` that read them.
 
-use crate::reference::{Opt, Options};
+use crate::option::{Opt, Options};
 
 /// The tables of the file, but for those of sinks.
 pub(crate) const TABLES: &[Options] = &[

@@ -1,8 +1,8 @@
 //! A section to begin with, for each kind of sink.
 
-use super::known::{Known, Shape};
 use super::options::{REPLICA, TABLES};
-use crate::reference::{KindOfSink, Opt, Unless};
+use crate::mapping::{Known, Shape};
+use crate::option::{KindOfSink, Opt, Unless};
 
 /// What a file says of the replica, for those who have no file yet.
 pub fn replica_section() -> String {

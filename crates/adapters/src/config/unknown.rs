@@ -3,9 +3,10 @@
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::nearest::meant;
 use super::options::TABLES;
-use crate::reference::{Opt, kind_of_sink};
+use crate::nearest::meant;
+use crate::option::Opt;
+use crate::sink::options::kind_of_sink;
 
 /// Takes what is not known out of a file, and says of each where it stood.
 pub(super) fn take_unknown(file: &mut DeTable<'_>, faults: &mut Vec<(usize, String)>) {

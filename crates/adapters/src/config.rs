@@ -1,4 +1,31 @@
-//! Reading the file.
+//! The file that says which documents go where, as which rows, and how soon: one in TOML for all
+//! adapters. [`parse`] reads it.
+//!
+//! ```toml
+//! [replica]
+//! data  = "adapters"                  # the folder with this replica and the outboxes
+//! relay = "ws://127.0.0.1:4455"
+//! space = "main"
+//! metrics = "127.0.0.1:9464"          # for Prometheus, at /metrics; left out, none are served
+//!
+//! [adapter.board]
+//! collection = "jobs"
+//! mode       = "state"                # or "event": one delivery for every difference
+//! class      = "now"                  # or "soon", "later" with `every` or `cron`
+//! sink       = { kind = "jsonl", folder = "out" }
+//!
+//! [[adapter.board.record]]
+//! name = "jobs"
+//! key  = "{key}"
+//! [adapter.board.record.fields]
+//! status = { from = "status", map = { en_route = "ON_THE_WAY" }, required = true }
+//! phone  = { from = "customer.phone", mask = "last4" }
+//! origin = { constant = "rejoin" }
+//! ```
+
+mod init;
+pub(crate) mod options;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,13 +44,36 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::unknown::take_unknown;
-use super::{
-    Class, Config, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind,
-    Part, RecordMapping, ReplicaConfig, Retry, STANDARD_SCHEDULE, Source, Template, zone_of,
+use crate::clock::now_ms;
+use crate::mapping::{
+    Class, Deletes, FieldMapping, From, Held, Mapping, Mask, Mode, OnPoison, OutsideKind, Part,
+    RecordMapping, Retry, STANDARD_SCHEDULE, Source, Template, zone_of,
 };
-use crate::run::now_ms;
 use crate::secret::SecretRef;
+pub use init::{adapter_section, replica_section};
+use unknown::take_unknown;
+
+/// A whole file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The replica that the adapters follow.
+    pub replica: ReplicaConfig,
+    /// The adapters, by name.
+    pub adapters: BTreeMap<String, Mapping>,
+}
+
+/// The replica that the adapters follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// The folder with its file and the outboxes.
+    pub data: PathBuf,
+    /// The relay's address, `ws://HOST:PORT`; a relay that runs the adapters itself needs none.
+    pub relay: Option<String>,
+    /// The space.
+    pub space: SpaceName,
+    /// Where metrics are served over HTTP while adapters run, `ADDRESS:PORT`.
+    pub metrics: Option<SocketAddr>,
+}
 
 /// What a file says.
 #[derive(Debug)]

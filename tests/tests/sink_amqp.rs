@@ -13,6 +13,7 @@ use lapin::uri::{AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, IdempotencyKey, Reach};
 use rejoin_adapters::sink::{self, Sink};
+use rejoin_tests::delivery::wrong_at;
 use rejoin_tests::services::free_port;
 use rejoin_tests::services::rabbitmq::{PASSWORD, RabbitServer, USER};
 use serde_json::{Map, Value, json};
@@ -112,6 +113,7 @@ async fn a_server_has_what_it_confirmed() {
     messages_are_what_was_delivered(&opening, &server, &receiver).await;
     what_no_queue_takes_is_refused_alone(&opening, &server, &receiver).await;
     a_full_queue_is_tried_again(&opening, &server, &receiver).await;
+    a_look_lists_what_is_missing(&opening, &server, &receiver).await;
     a_missing_exchange_is_said_and_then_used(&opening, &server, &receiver).await;
     only_who_is_vouched_for_is_told(&opening, &server, &receiver).await;
     who_may_not_is_told_without_secrets(&opening, &server).await;
@@ -199,6 +201,23 @@ async fn a_full_queue_is_tried_again(
     assert_eq!(fault.class, AGAIN, "{fault}");
     receiver.ids("rejoin.full").await;
     assert_eq!(apply(&*sink, put(2, "full")).await, Ok(()));
+}
+
+async fn a_look_lists_what_is_missing(
+    opening: &Opening,
+    server: &RabbitServer,
+    receiver: &Receiver,
+) {
+    let sink = opening.open(&server.url(), "password", "");
+    let (fine, wrong) = wrong_at(&*sink, &["jobs", "nobody"]).await;
+    assert!(fine == 2 && wrong.len() == 1 && wrong[0].contains("nobody"), "{wrong:?}");
+    let of_exchange = opening.open(&server.url(), "password", "exchange = 'board'");
+    let (_, wrong) = wrong_at(&*of_exchange, &["jobs"]).await;
+    assert!(wrong.len() == 1 && wrong[0].contains("the exchange \"board\""), "{wrong:?}");
+    let stranger = opening.open(&server.url(), "wrong", "");
+    let (fine, wrong) = wrong_at(&*stranger, &["jobs"]).await;
+    assert!(fine == 0 && wrong.len() == 1, "{wrong:?}");
+    assert_eq!(receiver.ids("rejoin.jobs").await, BTreeMap::new(), "nothing was published");
 }
 
 async fn a_missing_exchange_is_said_and_then_used(

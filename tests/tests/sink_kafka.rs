@@ -238,3 +238,13 @@ fn what_is_no_sink_is_said() {
     assert!(wrong(&format!("{brokers}\ntopic = '{{key}}'")).contains("{name}"));
     assert!(wrong(&format!("{brokers}\nacks = 'none'")).contains("acks"));
 }
+
+#[tokio::test]
+async fn a_look_at_the_cluster_lists_the_topics_that_are_missing() {
+    let cluster = Cluster::new(1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let sink = open(&brokers, "topic = 'board.{name}'\ntimeout_s = 5");
+    assert_eq!(apply(&*sink, put(1)).await, Ok(()));
+    let (fine, wrong) = rejoin_tests::delivery::wrong_at(&*sink, &["jobs", "parts"]).await;
+    assert!(fine == 1 && wrong.len() == 1 && wrong[0].contains("board.parts"), "{wrong:?}");
+}

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::stream::{Config, Stream};
 use rejoin_adapters::delivery::{Action, Delivery, Fault, FaultClass, IdempotencyKey, Reach};
 use rejoin_adapters::sink::{self, Sink};
+use rejoin_tests::delivery::wrong_at;
 use rejoin_tests::services::nats::NatsServer;
 use rejoin_tests::services::{free_port, write_certificate};
 use serde_json::{Map, Value, json};
@@ -269,4 +270,20 @@ fn what_is_no_sink_is_said() {
     assert!(wrong(&format!("{url}\nsubject = 'a.{{row}}'")).contains("{name}"));
     assert!(wrong(&format!("{url}\nstream = 'x'")).contains("stream"));
     assert!(wrong(&format!("{url}\nroot_certificate = 'none.pem'")).contains("certificate"));
+}
+
+#[tokio::test]
+async fn a_look_at_the_server_lists_all_that_is_wrong_and_publishes_nothing() {
+    let nobody = open(&format!("nats://127.0.0.1:{}", free_port()), "timeout_s = 2");
+    let (fine, wrong) = wrong_at(&*nobody, &["jobs"]).await;
+    assert!(fine == 0 && wrong.len() == 1, "{wrong:?}");
+    let server = NatsServer::start(&[]);
+    let sink = open(&server.url(), "subject = '{name}.changes.{key}'");
+    let (fine, wrong) = wrong_at(&*sink, &["rejoin", "parts"]).await;
+    assert!(fine == 1 && wrong.len() == 2, "{wrong:?}");
+    let stream = stream(&server).await;
+    let (fine, wrong) = wrong_at(&*sink, &["rejoin", "parts"]).await;
+    assert!(fine == 2 && wrong.len() == 1, "{wrong:?}");
+    assert!(wrong[0].contains("parts.changes") && wrong[0].contains("create one"), "{wrong:?}");
+    assert_eq!(stream.get_info().await.unwrap().state.messages, 0);
 }

@@ -28,9 +28,10 @@ use rejoin_adapters::run::{Adapters, Ask, Letters, RunError};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::arguments::{AdaptersArguments, AdaptersCommand, LettersArguments, PlaceArguments};
+use crate::arguments::{AdaptersArguments, AdaptersCommand, LettersArguments};
 use crate::clock::Since;
 use crate::output::Output;
+use crate::place::PlaceArguments;
 pub(crate) use run::beside;
 
 pub(crate) async fn run(

@@ -1,19 +1,33 @@
-//! `rejoin audit`: every change of every document, for those who check afterwards.
+//! `rejoin audit`: every change of every document, for auditors to check afterwards.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use rejoin::{HistoryEntry, Listed, Settlement, Written, Wrote};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::arguments::{AuditArguments, PlaceArguments};
-use crate::clock::{Since, rfc3339};
-use crate::history::kind;
+use crate::change::kind;
+use crate::clock::{Since, rfc3339, since};
 use crate::identity::author_json;
 use crate::local::Local;
 use crate::output::{Output, write_json};
+use crate::place::PlaceArguments;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Always prints JSON, one object a line, document by document. The README says what is in it.
+--since goes by the clocks of those who made the changes. Changes that every device makes alike, when \
+a document or a text begins, have no time and are left out then.")]
+pub(crate) struct AuditArguments {
+    /// Only this collection
+    pub(crate) collection: Option<String>,
+    /// Only changes from then on: 2026-05-01, '2026-05-01 16:10' (UTC), or 30m, 24h, 7d ago
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub(crate) since: Option<Since>,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -57,7 +71,7 @@ fn is_since(change: &HistoryEntry, since: Option<Since>) -> bool {
     since.is_none_or(|Since(since_s)| change.time_s >= since_s)
 }
 
-/// One change. The keys stand in this order in every line.
+/// One change, as a line of JSON. The keys stand in this order in every line.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     space: &'a str,

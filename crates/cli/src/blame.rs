@@ -1,22 +1,34 @@
-//! `rejoin blame`: where the value of every field of a document came from.
+//! `rejoin blame`: the writes from which the value of every field of a document came.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use rejoin::{
     Blame, BlamedWrite, Candidate, ChangeHash, HistoryEntry, Identity, Kind, Path, Review, Wrote,
 };
 use serde_json::{Value, json};
 
-use crate::arguments::{BlameArguments, PlaceArguments};
 use crate::clock::clock;
-use crate::history::{HASH_SHOWN, short};
 use crate::identity::{author_json, whole};
 use crate::layout::{one_line, width, wrap};
-use crate::local::{Local, named};
+use crate::local::Local;
 use crate::output::{Output, count};
-use crate::reviews::{short_id, shown};
-use crate::values::at;
+use crate::place::{DocumentArguments, PlaceArguments};
+use crate::short::{short_hash, short_id};
+use crate::values::{at, field_path, shown};
+
+#[derive(Debug, Args)]
+pub(crate) struct BlameArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// Only this field and what is in it
+    #[arg(value_parser = field_path)]
+    pub(crate) field: Option<Path>,
+    /// Every write, in an order in which each comes after those it knew of
+    #[arg(long)]
+    pub(crate) all: bool,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -24,12 +36,8 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
-    let (name, key) = (&arguments.document.collection, &arguments.document.key);
-    let document = named(&local.collection(name)?, key)?;
-    // Deleted documents are looked at, too.
-    let Some(entry) = document.read().await? else {
-        bail!("there is no document {key:?} in {name}; `rejoin list {name}` shows what there is");
-    };
+    let DocumentArguments { collection: name, key } = &arguments.document;
+    let (document, entry) = local.entry_or_deleted(&arguments.document).await?;
     let plain = document.blame().await?;
     let history = document.history(usize::MAX).await?;
     let mut open = local.space.reviews().open().await?;
@@ -42,7 +50,7 @@ pub(crate) async fn run(
         Field { name, value, wrote: Written::Shared { place, path, changes } }
     }));
     fields.retain(|field| arguments.field.as_ref().is_none_or(|asked| field.is_in(asked)));
-    // Items of lists that are gone explain nothing that shows.
+    // Nobody sees the items that were removed from a list, so nothing has to explain them.
     fields.retain(|field| arguments.all || !field.is_gone());
     fields.sort_by(|one, other| one.name.cmp(&other.name));
     if let (Some(field), []) = (&arguments.field, &fields[..]) {
@@ -57,7 +65,7 @@ pub(crate) async fn run(
     })
 }
 
-/// One field and what was written to it.
+/// One field and the writes to it.
 struct Field<'a> {
     name: String,
     value: Option<Value>,
@@ -65,16 +73,16 @@ struct Field<'a> {
 }
 
 enum Written<'a> {
-    /// One value at a time.
+    /// A field that holds one value, each write of which replaces others.
     Plain { blame: &'a Blame, open: Option<&'a Review> },
-    /// A text or a counter, of which every change is a part.
+    /// A text or a counter, to which every change adds.
     Shared { place: String, path: Option<&'a Path>, changes: Vec<&'a HistoryEntry> },
 }
 
-/// Where a text or counter stands, and the changes that wrote in it.
+/// The path of a text or counter, `None` if it is gone, and the changes that wrote in it.
 type Shared<'a> = (Option<&'a Path>, Vec<&'a HistoryEntry>);
 
-/// The texts and counters, by their places.
+/// The texts and counters of a document, by their places.
 fn shared(history: &[HistoryEntry]) -> BTreeMap<String, Shared<'_>> {
     let mut shared: BTreeMap<String, Shared<'_>> = BTreeMap::new();
     for change in history.iter().filter(|change| change.kind == Kind::Edit) {
@@ -104,7 +112,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether it is the field that was asked for, or inside of it.
+    /// Whether this is the field that was asked for, or a field inside of it.
     fn is_in(&self, asked: &Path) -> bool {
         Path::from(self.name.as_str()).segments().starts_with(asked.segments())
     }
@@ -191,13 +199,13 @@ impl<'a> Field<'a> {
     }
 }
 
-/// What each change wrote.
+/// The write of each change to the field.
 fn known(blame: &Blame) -> BTreeMap<ChangeHash, &Candidate> {
     blame.writes.iter().map(|it| (it.write.change, &it.write)).collect()
 }
 
-/// `555-0199 by Ann (dispatch) on desk, 2026-11-20 22:03:11Z (3fa0b1c2); in the place of 555-0100
-/// (d3e4a0f1); settled review 77ab12cd`.
+/// One write in a sentence: `555-0199 by Ann (dispatch) on desk, 2026-11-20 22:03:11Z (3fa0b1c2); in
+/// the place of 555-0100 (d3e4a0f1); settled review 77ab12cd`.
 fn sentence(blamed: &BlamedWrite, all: bool, known: &BTreeMap<ChangeHash, &Candidate>) -> String {
     let BlamedWrite { write, superseded, open, stands, refused, .. } = blamed;
     let mut text = String::new();
@@ -206,8 +214,8 @@ fn sentence(blamed: &BlamedWrite, all: bool, known: &BTreeMap<ChangeHash, &Candi
     }
     text += &format!("by {}", signed(write.author.as_ref(), write.time_s, &write.change));
     let before = superseded.iter().filter_map(|change| known.get(change)).map(|before| {
-        let (value, change) = (shown(before.value.as_ref()), before.change.to_string());
-        format!("{} ({})", one_line(&value), short(&change, HASH_SHOWN))
+        let value = shown(before.value.as_ref());
+        format!("{} ({})", one_line(&value), short_hash(&before.change))
     });
     let before = before.collect::<Vec<_>>().join(" and ");
     if !before.is_empty() {
@@ -229,7 +237,7 @@ fn sentence(blamed: &BlamedWrite, all: bool, known: &BTreeMap<ChangeHash, &Candi
 
 fn signed(author: Option<&Identity>, time_s: i64, change: &ChangeHash) -> String {
     let who = author.map_or_else(|| "nobody in particular".to_owned(), whole);
-    format!("{who}, {} ({})", clock(time_s), short(&change.to_string(), HASH_SHOWN))
+    format!("{who}, {} ({})", clock(time_s), short_hash(change))
 }
 
 fn write_json(blamed: &BlamedWrite) -> Value {
@@ -248,5 +256,5 @@ fn write_json(blamed: &BlamedWrite) -> Value {
     })
 }
 
-/// Columns of a field's name beside which its value stands.
+/// The widest column of names. A value stands below a name that is longer.
 const NAME_MAX: usize = 24;

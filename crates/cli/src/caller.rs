@@ -1,6 +1,7 @@
-//! Whoever typed a command: their terminal, their standard input and files, and whether they still
-//! wait. That is this process, or a [`Guest`]: somebody for whom a process carries a command out on the
-//! replica it has open, see [`beside`](crate::beside).
+//! The caller of a command, who typed it: the caller's terminal, standard input and files, and
+//! whether the caller still waits. A caller is at this process, or is a [`Guest`]: at another
+//! process, for which this one carries the command out on a replica that it has open, see
+//! [`beside`](crate::beside).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,37 +14,37 @@ use rejoin::Zone;
 use serde::{Deserialize, Serialize};
 use tokio::signal::ctrl_c;
 
-use crate::beside::Host;
-use crate::clock::own_zone;
+use crate::host::Host;
 
 tokio::task_local! {
-    /// For whom the command of this task is carried out, if not for this process.
+    /// The guest for whom the command of this task is carried out; none is set for a command of this
+    /// process.
     static GUEST: Arc<Guest>;
 }
 
-/// Somebody else, for whom a command is carried out.
+/// A caller at another process, for whom this process carries a command out.
 pub(crate) struct Guest {
-    /// Where their command was typed.
+    /// The terminal in which the guest's command was typed.
     pub(crate) terminal: Terminal,
-    /// The replica that is open here.
+    /// The replica that the command is about, which is open in this process.
     pub(crate) host: Arc<Host>,
-    /// How they are reached.
+    /// The connection to the guest's process.
     pub(crate) line: Box<dyn Line>,
-    /// Whether their standard output was found closed.
+    /// Whether the guest's standard output was found closed.
     pub(crate) nobody_reads: AtomicBool,
 }
 
-/// The way to a guest.
+/// A connection to a guest's process.
 pub(crate) trait Line: Send + Sync {
-    /// Prints there, and waits until the line takes it.
+    /// Prints at the guest's process, and waits until the connection takes the bytes.
     fn print(&self, stream: Stream, bytes: &[u8]) -> io::Result<()>;
-    /// Opens a file there; `-` is the standard input.
+    /// Opens a file at the guest's process; `-` is the guest's standard input.
     fn open(&self, path: &Path) -> io::Result<Facts>;
-    /// More of the file that was opened last; nothing at its end.
+    /// The next bytes of the file that was opened last; none at its end.
     fn read(&self) -> io::Result<Vec<u8>>;
 }
 
-/// Where something is printed.
+/// The two streams on which a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     Output,
@@ -51,12 +52,12 @@ pub(crate) enum Stream {
 }
 
 impl Guest {
-    /// Carries something out for them.
+    /// Carries work out for this guest: within it, [`guest`] is this one.
     pub(crate) async fn scope<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
         GUEST.scope(self, work).await
     }
 
-    /// Prints on their standard output, if they did not close it.
+    /// Prints on the guest's standard output, unless it was found closed.
     pub(crate) fn print(&self, bytes: &[u8]) -> io::Result<()> {
         if self.nobody_reads.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -65,12 +66,14 @@ impl Guest {
     }
 }
 
-/// For whom the command is carried out, if not for this process.
+/// The guest for whom the command of this task is carried out; `None` if it is a command of this
+/// process.
 pub(crate) fn guest() -> Option<Arc<Guest>> {
     GUEST.try_with(Arc::clone).ok()
 }
 
-/// Waits until whoever typed the command interrupts it. The command of a guest who goes is dropped.
+/// Waits until the caller interrupts the command. A guest interrupts it by going away, and then the
+/// command's future is dropped, so this one never ends.
 pub(crate) async fn interrupted() -> io::Result<()> {
     match guest() {
         Some(_) => std::future::pending().await,
@@ -78,35 +81,36 @@ pub(crate) async fn interrupted() -> io::Result<()> {
     }
 }
 
-/// Whether somebody at a terminal of this process sees what moves there.
+/// Whether standard error of this process is a terminal, where a person sees a progress bar move. A
+/// guest is shown none.
 pub(crate) fn sees_motion() -> bool {
     guest().is_none() && io::stderr().is_terminal()
 }
 
-/// What a command is told of where it was typed.
+/// The properties of the terminal in which a command was typed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Terminal {
-    /// Columns of the standard output: what COLUMNS says, or the terminal has.
+    /// Columns of the standard output: the number in COLUMNS, or else the width of the terminal.
     pub(crate) columns: Option<usize>,
     /// Whether the standard output is a terminal.
     pub(crate) is_terminal: bool,
-    /// Whether somebody types the standard input, and so can be asked.
+    /// Whether the standard input is a terminal, so that a person can be asked a question.
     pub(crate) is_typed: bool,
-    /// Whether the standard output shows styles, and whoever looks wants them.
+    /// Whether the standard output shows styles, and the caller has not switched them off.
     pub(crate) has_styles: bool,
-    /// The time zone of whoever typed it.
+    /// The name of the caller's time zone.
     zone: String,
-    /// The replica that the environment names.
+    /// The replica that the caller's environment names.
     pub(crate) replica: Option<OsString>,
 }
 
 impl Terminal {
-    /// Where the command of this task was typed.
+    /// The terminal in which the command of this task was typed.
     pub(crate) fn current() -> Self {
         guest().map_or_else(Self::own, |guest| guest.terminal.clone())
     }
 
-    /// The time zone of whoever typed it.
+    /// The caller's time zone.
     pub(crate) fn zone(&self) -> Zone {
         self.zone.parse().unwrap_or(Zone::UTC)
     }
@@ -125,22 +129,32 @@ impl Terminal {
     }
 }
 
-/// A file of whoever typed the command, or their standard input.
+/// The time zone that the environment or the system of this process names; UTC if neither does.
+fn own_zone() -> Zone {
+    let asked = std::env::var("TZ").ok().and_then(|name| {
+        let name = name.trim_start_matches(':');
+        name.strip_prefix("/usr/share/zoneinfo/").unwrap_or(name).parse().ok()
+    });
+    let of_system = || iana_time_zone::get_timezone().ok()?.parse().ok();
+    asked.or_else(of_system).unwrap_or(Zone::UTC)
+}
+
+/// A file that the caller names, or the caller's standard input.
 pub(crate) struct Input {
     pub(crate) facts: Facts,
     pub(crate) bytes: Box<dyn Read>,
 }
 
-/// What is known of a file before it is read.
+/// The facts about a file that are known before it is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Facts {
-    /// How long it is, if it has a length.
+    /// Bytes of the file, if it has a length.
     pub(crate) len: Option<u64>,
     pub(crate) is_folder: bool,
 }
 
 impl Input {
-    /// Opens a file as whoever typed the command names it; `-` is their standard input.
+    /// Opens a file that the caller names; `-` is the caller's standard input.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if let Some(guest) = guest() {
             let facts = guest.line.open(path)?;
@@ -165,7 +179,7 @@ impl Input {
     }
 }
 
-/// What a guest sends of a file, piece by piece.
+/// The content of a file at a guest's process, which comes piece by piece.
 struct FromGuest {
     guest: Arc<Guest>,
     chunk: Vec<u8>,

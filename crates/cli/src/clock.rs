@@ -1,4 +1,5 @@
-//! Times as people read and write them: by the clocks of where they are, which are named.
+//! Times as people read and write them: by the clocks where those people are, with the name of the
+//! time zone.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,9 +14,10 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// `2026-11-20 23:03:11 CET` for seconds since 1970, by the clocks of whoever typed the command, and
-/// with a `Z` where those show UTC; `-` for 0, which changes have that every device would make alike. The
-/// number as it is, if no clock shows such a time: anybody may write any.
+/// `2026-11-20 23:03:11 CET` for seconds since 1970, by the caller's clock, and with a `Z` behind the
+/// time if that clock shows UTC. Gives `-` for 0, which is the time of a change that every device
+/// would make alike, and the bare number of seconds if no clock shows such a time: anybody may write
+/// any time into a change.
 pub(crate) fn clock(time_s: i64) -> String {
     if time_s == 0 {
         return "-".to_owned();
@@ -25,7 +27,7 @@ pub(crate) fn clock(time_s: i64) -> String {
     known.unwrap_or_else(|| format!("{time_s} s, which no clock shows"))
 }
 
-/// The same for milliseconds since 1970, to the second.
+/// The same as [`clock`] for milliseconds since 1970, to the second.
 pub(crate) fn clock_of_ms(time_ms: i64) -> String {
     if time_ms == 0 {
         return "-".to_owned();
@@ -34,7 +36,9 @@ pub(crate) fn clock_of_ms(time_ms: i64) -> String {
     known.unwrap_or_else(|| format!("{time_ms} ms, which no clock shows"))
 }
 
-/// `2026-05-04 19:00` and `CEST`, the name with a space before it, or `Z` and none.
+/// A time to the minute and the name of its zone, so that two times can share one name: `2026-05-04
+/// 19:00` and ` CEST` with a space before it, or `Z` for UTC. The name is empty if no clock shows
+/// such a time.
 pub(crate) fn minute_of_ms(time_ms: i64) -> (String, String) {
     let zone = Terminal::current().zone();
     match is_shown(time_ms).then(|| zone.shows(time_ms)).flatten() {
@@ -48,42 +52,34 @@ fn shown(time_ms: i64, zone: Zone) -> Option<String> {
     Some(format!("{}{}", time.format("%Y-%m-%d %H:%M:%S"), named(time_ms, zone)))
 }
 
-/// What people call the time of a zone, to stand behind a time.
+/// The name that people give to the time of a zone, to be written behind a time.
 fn named(time_ms: i64, zone: Zone) -> String {
     match zone.abbreviation(time_ms) {
-        // Zones of several names are UTC's.
+        // There are several zones whose time is called UTC, and it is the same in all of them.
         Some(name) if name == "UTC" => "Z".to_owned(),
         name => format!(" {}", name.unwrap_or_else(|| zone.to_string())),
     }
 }
 
-/// Whether a clock may show a time: none of before 1970, or of a year of more than four digits.
+/// Whether a time is shown as a date: none before 1970 is, and none in a year of more than four
+/// digits.
 fn is_shown(time_ms: i64) -> bool {
     (0..SHOWN_MS_END).contains(&time_ms)
 }
 
-/// As machines write it, `2026-11-20T22:03:11Z`; nothing for 0, and for what no clock shows.
+/// A time as machines write it, `2026-11-20T22:03:11Z`; `None` for 0, and for times that no clock
+/// shows.
 pub(crate) fn rfc3339(time_s: i64) -> Option<String> {
     let time_ms = time_s.checked_mul(1000).filter(|time_ms| *time_ms != 0 && is_shown(*time_ms))?;
     let time = DateTime::from_timestamp_millis(time_ms)?;
     Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// The zone that the environment or the system names; UTC if neither does.
-pub(crate) fn own_zone() -> Zone {
-    let asked = std::env::var("TZ").ok().and_then(|name| {
-        let name = name.trim_start_matches(':');
-        name.strip_prefix("/usr/share/zoneinfo/").unwrap_or(name).parse().ok()
-    });
-    let of_system = || iana_time_zone::get_timezone().ok()?.parse().ok();
-    asked.or_else(of_system).unwrap_or(Zone::UTC)
-}
-
 /// A point in time, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Since(pub(crate) i64);
 
-/// Reads a date, a date and a time of day, or how long ago it was.
+/// Reads a date, a date with a time of day, or how long ago a time was, such as `24h`.
 pub(crate) fn since(text: &str) -> Result<Since, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -106,7 +102,7 @@ fn ago(text: &str) -> Option<i64> {
     number.parse::<i64>().ok().filter(|_| is_number)?.checked_mul(unit_s)
 }
 
-/// A time by the clocks of a zone, or of UTC where it says so.
+/// Reads a time by the clocks of a zone, or of UTC if a `Z` stands behind it.
 fn point(text: &str, zone: Zone) -> Option<i64> {
     let (text, zone) = text.strip_suffix('Z').map_or((text, zone), |text| (text, Zone::UTC));
     let text = text.replacen('T', " ", 1);

@@ -1,17 +1,70 @@
-//! Commands about one document: get, set, append, add, delete.
+//! Commands about one document: get, set, append, add, delete and restore.
 
 use anyhow::{Context, Result, bail};
-use rejoin::{Edited, Op, Review};
+use clap::Args;
+use rejoin::{Edited, Entry, Op, Path, Review};
 use serde_json::{Value, json};
 
-use crate::arguments::{
-    AddArguments, AppendArguments, DocumentArguments, GetArguments, PlaceArguments, SetArguments,
-};
 use crate::local::{Local, is_id, named};
 use crate::output::{Output, count};
-use crate::reviews;
-use crate::values::{Assignment, entry_json, new_fields};
+use crate::place::{DocumentArguments, PlaceArguments};
+use crate::questions::{self, is_about_two};
+use crate::short::short_id;
+use crate::values::{Assignment, DELETED, entry_json, field_path, new_fields};
 use crate::{unfit, view};
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// With --json, also say how each field stands
+    #[arg(long)]
+    pub(crate) view: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+FIELD=TEXT   sets a string. FIELD= removes the field; a text or list is emptied.
+FIELD:=JSON  sets any value: 5, true, [\"roof\"], {\"$text\": \"two may write here at once\"}, \
+{\"$counter\": 0}, \"\" for an empty string, null to remove.
+A field may be a path: customer.address.city, parts[0].name. A name with a dot, a comma or an = is printed \
+and typed in brackets and quotes: '[\"a.b\"]'.")]
+pub(crate) struct SetArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// What to set; all of it at once, or nothing
+    #[arg(required = true, value_name = "FIELD=VALUE")]
+    pub(crate) assignments: Vec<Assignment>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What several people append at once is all kept. The text is taken as it is: end it with a space or \
+a line break of your own. A field that is not there yet becomes a text.")]
+pub(crate) struct AppendArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// The field, or a path such as visit.notes
+    #[arg(value_parser = field_path)]
+    pub(crate) field: Path,
+    /// What to add, as it is
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What several people add at once is summed up. A field that is not there yet becomes a counter.")]
+pub(crate) struct AddArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// The field, or a path such as visit.parts_used
+    #[arg(value_parser = field_path)]
+    pub(crate) field: Path,
+    /// How much; negative counts down
+    #[arg(allow_negative_numbers = true, value_name = "N")]
+    pub(crate) by: i64,
+}
 
 pub(crate) async fn get(
     place: &PlaceArguments,
@@ -42,7 +95,7 @@ pub(crate) async fn set(
     report(&local, &arguments.document, "set", &edited, &before, output).await
 }
 
-/// Writes the assignments in one commit.
+/// Writes all assignments in one commit, and makes the document if there is none.
 async fn assign(
     local: &Local,
     document: &DocumentArguments,
@@ -106,9 +159,43 @@ pub(crate) async fn delete(
     report(&local, arguments, "deleted", &edited, &before, output).await
 }
 
-/// Says what an edit came to, how much is now on this device only, and what people have to decide
-/// because of it.
-pub(crate) async fn report(
+pub(crate) async fn restore(
+    place: &PlaceArguments,
+    arguments: &DocumentArguments,
+    output: Output,
+) -> Result<()> {
+    let local = Local::open(place).await?;
+    let DocumentArguments { collection: name, key } = arguments;
+    let document = named(&local.collection(name)?, key)?;
+    let held: Option<Entry> = document.read().await?;
+    let Some(held) = held else {
+        bail!(
+            "there is no document {key:?} in {name}; `rejoin list {name} --deleted` shows what can \
+             be brought back"
+        );
+    };
+    let before = local.space.reviews().open().await?;
+    if !held.deleted {
+        let is_asked = before.iter().find(|review| {
+            let names = review.documents.iter().any(|named| named.document == document.id());
+            names && review.field == DELETED
+        });
+        match is_asked {
+            Some(review) => bail!(
+                "whether {name} {key:?} is deleted is not agreed; `rejoin review {}` shows who \
+                 wrote what",
+                short_id(&review.id)
+            ),
+            None => bail!("{name} {key:?} is not deleted; `rejoin get {name} {key}` shows it"),
+        }
+    }
+    let edited = document.restore().await.context("the document was not brought back")?;
+    report(&local, arguments, "restored", &edited, &before, output).await
+}
+
+/// Prints the outcome of an edit, the number of edits that are on this device only, and the reviews
+/// and misfits that came of it.
+async fn report(
     local: &Local,
     document: &DocumentArguments,
     done: &str,
@@ -118,7 +205,7 @@ pub(crate) async fn report(
 ) -> Result<()> {
     let DocumentArguments { collection, key } = document;
     let waiting = local.replica.status().waiting;
-    let asked = reviews::touched_by(local, edited, before).await?;
+    let asked = touched_by(local, edited, before).await?;
     let misfits =
         local.space.collection(collection)?.document_by_id(edited.document).misfits().await?;
     let heads: Vec<_> = edited.heads.iter().map(ToString::to_string).collect();
@@ -142,8 +229,22 @@ pub(crate) async fn report(
         let waiting = count(waiting, "edit");
         let done =
             format!("{collection} {key}: {done}; on this device, {waiting} to send to a relay");
-        let asked = asked.iter().map(|review| view::asked(review, edited.document));
+        let asked = asked.iter().map(|review| questions::asked(review, edited.document));
         let unfit = misfits.iter().map(|misfit| format!("! {}", unfit::line(misfit)));
         std::iter::once(done).chain(asked).chain(unfit).collect::<Vec<_>>().join("\n")
     })
+}
+
+/// The open reviews that an edit takes part in: it wrote one of the candidates, or the document has
+/// got in the way of another one since. `before` are the reviews that were open before the edit.
+async fn touched_by(local: &Local, edited: &Edited, before: &[Review]) -> Result<Vec<Review>> {
+    let mut open = local.space.reviews().open().await?;
+    open.retain(|review| {
+        let wrote = |change| edited.changes.contains(change);
+        let names = || review.documents.iter().any(|named| named.document == edited.document);
+        let is_new = || before.iter().all(|known| known.id != review.id);
+        review.candidates.iter().any(|candidate| wrote(&candidate.change))
+            || (is_about_two(review) && names() && is_new())
+    });
+    Ok(open)
 }

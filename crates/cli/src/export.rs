@@ -1,20 +1,48 @@
-//! `rejoin export`: every document of a collection, streamed.
+//! `rejoin export`: prints every document of a collection, and holds one of them in memory at a time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
 use csv::Writer;
 use rejoin::{Collection, DocumentId, Entry, printable, shown, spreadsheet_safe};
 use serde_json::Value;
 
-use crate::arguments::{ExportArguments, Format, PlaceArguments};
 use crate::caller::Terminal;
-use crate::import::{DISPUTED, JSON, KEY};
+use crate::csv_marks::{BOM, DISPUTED, JSON, KEY};
 use crate::local::Local;
 use crate::output::{Output, write_json};
+use crate::place::PlaceArguments;
 use crate::values::entry_json;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+json: an array with one document a line, each {\"key\", \"id\", \"value\"}.
+csv: one column for every field that any document has. If a field holds each document's key, that \
+is the first column; otherwise the first is _key, with the id of documents that have no key. Fields \
+that hold something else than text anywhere are JSON, in a column called NAME:json. _disputed names \
+the fields of a document that are under review, if any document has some. `rejoin import` takes it \
+back with the first column as --key, and changes nothing.
+Documents come in the order of their ids, which is the same on every replica.")]
+pub(crate) struct ExportArguments {
+    /// A kind of document, such as jobs
+    pub(crate) collection: String,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(crate) format: Format,
+    /// CSV that spreadsheets open right: marked as UTF-8, and with a ' before what they would take for a
+    /// formula
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) for_spreadsheets: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Json,
+    Csv,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -34,7 +62,7 @@ pub(crate) async fn run(
     }
 }
 
-/// One array, one document a line.
+/// Prints a JSON array with one document a line.
 async fn json(collection: &Collection, output: Output) -> Result<()> {
     let mut out = output.stream();
     let mut start = "[\n";
@@ -48,8 +76,8 @@ async fn json(collection: &Collection, output: Output) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Two passes: the header is known only when every document was looked at. A file gets all values as
-/// they are, and a terminal what it can show.
+/// Prints CSV in two passes, as the header is known only when every document was looked at. A file
+/// gets all values as they are, and a terminal gets them without characters that it cannot show.
 async fn csv(
     local: &Local,
     collection: &Collection,
@@ -106,7 +134,7 @@ async fn csv(
     Ok(writer.flush()?)
 }
 
-/// The fields of documents that are under review.
+/// The fields that are under review, of each document that has some.
 async fn disputed(local: &Local) -> Result<BTreeMap<DocumentId, Vec<String>>> {
     let mut disputed: BTreeMap<DocumentId, Vec<String>> = BTreeMap::new();
     for review in local.space.reviews().open().await? {
@@ -120,7 +148,7 @@ async fn disputed(local: &Local) -> Result<BTreeMap<DocumentId, Vec<String>>> {
     Ok(disputed)
 }
 
-/// Hands over one document after the other and keeps none.
+/// Hands the documents of a collection to `take`, one after the other, and keeps none.
 async fn each(collection: &Collection, mut take: impl FnMut(&Entry) -> Result<()>) -> Result<()> {
     let mut failed = None;
     let visit = |entry: &Entry| {
@@ -133,13 +161,14 @@ async fn each(collection: &Collection, mut take: impl FnMut(&Entry) -> Result<()
     failed.map_or(Ok(()), Err)
 }
 
-/// The fields of all documents.
+/// What is known of the columns after looking at documents.
 #[derive(Debug, Default)]
 struct Columns {
     documents: u64,
-    /// Whether a field holds something that text alone does not say.
+    /// Every field, and whether a document holds a value in it that text alone does not tell apart
+    /// from others.
     names: BTreeMap<String, bool>,
-    /// In how many documents a field holds the document's key.
+    /// Fields that hold the document's own key, and in how many documents they do.
     keys: BTreeMap<String, u64>,
     /// Whether a document has fields under review.
     disputed: bool,
@@ -159,7 +188,7 @@ impl Columns {
     fn see(&mut self, entry: &Entry) {
         self.documents += 1;
         for (name, value) in entry.value.as_object().into_iter().flatten() {
-            // An empty text is something else than nothing, which is what an empty cell says.
+            // An empty cell stands for an absent field, so an empty text is written as JSON.
             let is_text = value.is_null() || value.as_str().is_some_and(|text| !text.is_empty());
             match self.names.get_mut(name) {
                 Some(is_json) => *is_json |= !is_text,
@@ -182,13 +211,10 @@ impl Columns {
     }
 }
 
-/// Whether a column of this name would be taken for something else than the field.
+/// Whether an import would give a column of this name another meaning than that of a field.
 fn is_special(name: &str) -> bool {
     name == KEY || name == DISPUTED || name.ends_with(JSON)
 }
-
-/// What tells spreadsheets that a file is in UTF-8.
-const BOM: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]
 mod tests {

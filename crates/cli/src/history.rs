@@ -1,17 +1,30 @@
-//! `rejoin history`: how a document came to be what it is.
+//! `rejoin history`: the changes that made a document, newest last.
 
 use anyhow::{Result, bail};
+use clap::Args;
 use rejoin::{ChangeHash, Document, HistoryEntry, Kind, Settlement};
 use serde_json::{Value, json};
 
-use crate::arguments::{HistoryArguments, PlaceArguments};
+use crate::change::{fields, kind};
 use crate::clock::clock;
 use crate::identity::author_json;
 use crate::layout::{Table, width};
-use crate::local::{Local, named};
+use crate::local::Local;
 use crate::output::Output;
-use crate::reviews::short_id;
-use crate::values::field;
+use crate::place::{DocumentArguments, PlaceArguments};
+use crate::short::{short, short_hash, short_id};
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// Show the document as it was right after this change; the first characters of its hash do
+    #[arg(long, value_name = "HASH")]
+    pub(crate) at: Option<String>,
+    /// How many changes to show, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "at")]
+    pub(crate) last: usize,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -19,13 +32,7 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
-    let collection = local.collection(&arguments.document.collection)?;
-    let document = named(&collection, &arguments.document.key)?;
-    // Deleted documents have a history too.
-    if document.read().await?.is_none() {
-        let (name, key) = (&arguments.document.collection, &arguments.document.key);
-        bail!("there is no document {key:?} in {name}; `rejoin list {name}` shows what there is");
-    }
+    let (document, _) = local.entry_or_deleted(&arguments.document).await?;
     match &arguments.at {
         Some(hash) => show_at(&document, hash, output).await,
         None => show(&document, arguments.last, output).await,
@@ -41,7 +48,7 @@ async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
             if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {
                 fields += &format!(": {why}");
             }
-            let hash = short(&change.hash.to_string(), HASH_SHOWN);
+            let hash = short_hash(&change.hash);
             table.row([clock(change.time_s), hash, what(change), by(change), fields]);
         }
         table.fit(width())
@@ -69,12 +76,12 @@ fn find(changes: &[HistoryEntry], prefix: &str) -> Result<ChangeHash> {
     }
 }
 
-/// Who made it: a person if it says so, or else a process on a device.
+/// The author of a change if it names one, or else the process on a device that made it.
 fn by(change: &HistoryEntry) -> String {
     match (change.kind, &change.author) {
         (Kind::Edit, Some(author)) => author.to_string(),
         (Kind::Edit, None) => short(&change.actor.to_string(), ACTOR_SHOWN),
-        // Every device would make these alike.
+        // Every device would make these changes alike, so nobody is their author.
         (Kind::Genesis | Kind::Birth, _) => "-".to_owned(),
     }
 }
@@ -85,11 +92,6 @@ fn what(change: &HistoryEntry) -> String {
     };
     let verb = if *dismissed { "dismisses" } else { "settles" };
     format!("{verb} {}", short_id(review))
-}
-
-/// The fields that a change wrote.
-pub(crate) fn fields(change: &HistoryEntry) -> Vec<String> {
-    change.fields.iter().map(|name| field(name)).collect()
 }
 
 fn change_json(change: &HistoryEntry) -> Value {
@@ -109,21 +111,6 @@ fn change_json(change: &HistoryEntry) -> Value {
         "settles": settles,
     })
 }
-
-pub(crate) fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Genesis => "genesis",
-        Kind::Birth => "birth",
-        Kind::Edit => "edit",
-    }
-}
-
-pub(crate) fn short(text: &str, characters: usize) -> String {
-    text.chars().take(characters).collect()
-}
-
-/// Characters of a hash that are shown: enough to name one change of most documents.
-pub(crate) const HASH_SHOWN: usize = 8;
 
 /// Characters of an actor that are shown: enough to tell devices apart.
 const ACTOR_SHOWN: usize = 8;

@@ -1,4 +1,4 @@
-//! `rejoin import`: rows of a CSV file become documents.
+//! `rejoin import`: makes documents of the rows of a CSV file.
 
 mod header;
 mod rows;
@@ -7,40 +7,93 @@ mod taken;
 mod tap;
 mod times;
 
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
+use encoding_rs::Encoding;
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin::{Collection, EditError, EditOutcome, EngineOptions, Row, RowKey};
 use tempfile::TempDir;
 
-use crate::arguments::{ImportArguments, PlaceArguments};
 use crate::caller::{Input, sees_motion};
 use crate::local::Local;
 use crate::output::{Output, is_closed_pipe};
-pub(crate) use header::{DISPUTED, JSON, KEY, Rename};
+use crate::place::PlaceArguments;
+use crate::values;
+use header::Rename;
 use rows::{Fault, Item, Line, Rows};
-use source::{Said, Source};
-pub(crate) use source::{delimiter, encoding};
+use source::{Said, Source, delimiter, encoding};
 use taken::Taken;
-pub(crate) use times::TimeFormat;
-use times::Times;
+use times::{TimeFormat, Times};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each row becomes the document whose key is in the key column. A cell becomes what the schema says \
+of its field, or what the field holds already: a number, true or false, a list or a map as JSON; \
+and is text otherwise. Cells of a column called NAME:json are JSON. What `rejoin export --format \
+csv` wrote is taken back without a change.
+
+Only cells are written that say something new: other than the document, and other than what a file \
+said of it when it was last imported here. So importing a file again changes nothing, and undoes \
+nothing that people decided meanwhile. An empty cell is an absent field: it is removed if the \
+document has it. Documents that were deleted are left so, unless --revive is given.
+
+Rows that cannot be taken are reported with their line: a wrong number of fields, a quote that is \
+never closed, bytes that are not in the encoding, no key, a key that an earlier row had. The good \
+rows are kept, and the exit code is 1.")]
+pub(crate) struct ImportArguments {
+    /// The CSV file with a header; - reads standard input
+    pub(crate) file: PathBuf,
+    /// The collection to put the rows in
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: String,
+    /// The column that holds each row's key
+    #[arg(long, value_name = "COLUMN", value_parser = column)]
+    pub(crate) key: String,
+    /// Say what would happen, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Bring back documents that were deleted
+    #[arg(long)]
+    pub(crate) revive: bool,
+    /// Give a column another name in the documents; repeat for more
+    #[arg(long, value_name = "COLUMN=FIELD")]
+    pub(crate) rename: Vec<Rename>,
+    /// How times are written, such as '%m/%d/%Y %I:%M %p' (strftime): those of a column, or all that the
+    /// schema says are times; repeat for more
+    #[arg(long, value_name = "[COLUMN=]FORMAT")]
+    pub(crate) time_format: Vec<TimeFormat>,
+    /// What separates the columns: , or ; or tab (found out from the header, or a line sep=;)
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    pub(crate) delimiter: Option<u8>,
+    /// The encoding, such as windows-1252, if it is not UTF-8, or UTF-16 that says so
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    pub(crate) encoding: Option<&'static Encoding>,
+}
+
+/// The name of a column.
+fn column(text: &str) -> Result<String, Infallible> {
+    Ok(values::name(text))
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
     arguments: &ImportArguments,
     output: Output,
 ) -> Result<ExitCode> {
-    // Each document is met once.
+    // A file is about each document once, so none has to stay in memory.
     let options = EngineOptions { documents_loaded_max: 1, ..EngineOptions::default() };
-    // Whether it is open elsewhere is known before the file is read, which may be standard input.
+    // If another process has the replica open, that has to be known before the file is read, as the
+    // file may be standard input.
     let there = Local::open_if_there(place, options.clone()).await?;
     let Input { facts, bytes: file } = open(&arguments.file)?;
     let shown = arguments.file.display();
     let ImportArguments { key, delimiter, encoding, rename, time_format, dry_run, .. } = arguments;
     let said = Said { delimiter: *delimiter, encoding: *encoding, key };
-    // A header that is no good must not leave an empty replica behind.
+    // A faulty header must not leave an empty replica behind.
     let wrong = || format!("{shown} cannot be imported");
     let source = Source::new(file, said).with_context(wrong)?;
     source.notes.iter().for_each(|note| output.note(&format!("{shown}: {note}")));
@@ -71,14 +124,14 @@ pub(crate) async fn run(
         taken.to_text(&arguments.collection, *dry_run)
     });
     match told {
-        // Rows that were not taken are told by the exit code, whether or not anybody reads the rest.
+        // The exit code tells of rows that were not taken, whether or not anybody reads the output.
         Err(error) if taken.is_all() || !is_closed_pipe(&error) => Err(error),
         _ if taken.is_all() => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),
     }
 }
 
-/// In the place of a replica that does not exist yet an empty one, which goes with the folder.
+/// An empty replica in a temporary folder, for a dry run where there is no replica yet.
 fn pretended(place: &PlaceArguments) -> Result<(PlaceArguments, Option<TempDir>)> {
     let folder = TempDir::new()?;
     let replica = Some(folder.path().join("pretended.redb"));
@@ -94,7 +147,7 @@ fn open(path: &Path) -> Result<Input> {
     Ok(input)
 }
 
-/// A bar on a terminal; nothing where nobody looks.
+/// The progress bar, which is hidden unless a person sees it.
 fn progress(bytes: Option<u64>, output: Output) -> ProgressBar {
     if output.is_json() || !sees_motion() {
         return ProgressBar::hidden();
@@ -107,7 +160,7 @@ fn progress(bytes: Option<u64>, output: Output) -> ProgressBar {
     bar.with_style(style)
 }
 
-/// Where rows go.
+/// The collection that rows are imported into, and how.
 struct Importing<'a> {
     collection: &'a Collection,
     times: Times,
@@ -168,7 +221,7 @@ impl Importing<'_> {
     }
 }
 
-/// Rows for one commit.
+/// The rows of one commit.
 #[derive(Debug, Default)]
 struct Batch {
     lines: Vec<u64>,
@@ -188,6 +241,6 @@ impl Batch {
     }
 }
 
-/// Rows, and bytes of rows, that make one commit. All of their documents are in memory then.
+/// How many rows, or bytes of rows, make one commit. All of their documents are in memory at once.
 const BATCH_ROWS: usize = 512;
 const BATCH_BYTES: usize = 256 << 10;

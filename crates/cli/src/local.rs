@@ -1,29 +1,28 @@
-//! The replica on this device that a command works on.
+//! The replica on this device that a command is about.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin::{Collection, EditError, EngineOptions, Entry, Replica, Space, SpaceName};
 
-use crate::arguments::{DEFAULT_SPACE, DocumentArguments, PlaceArguments};
-use crate::beside::{Holding, Host};
-use crate::caller::{Terminal, guest, sees_motion};
-use crate::layout::one_line;
+use crate::beside::Holding;
+use crate::caller::{guest, sees_motion};
+use crate::host::Host;
 use crate::output::{Output, count};
+use crate::place::{DocumentArguments, PlaceArguments, must_exist};
 
-/// An open replica, and the space the command is about.
+/// An open replica, and the space that the command is about.
 ///
-/// What a command wrote is on disk before it prints. When this is dropped the file is closed in good
-/// order: of one that was not, the next process has to look at every page before it can begin, and
-/// takes none of it if one is damaged.
+/// The edits of a command are on disk before the command prints. When this is dropped the file is closed
+/// in good order. If it was not, the next process has to look at every page of the file before it can
+/// begin, and cannot open a file of which a page is damaged.
 pub(crate) struct Local {
     pub(crate) replica: Replica,
     pub(crate) space: Space,
     host: Arc<Host>,
-    /// Nothing where the replica is not this command's, but open already in the process that carries
-    /// it out for somebody.
+    /// The replica as this command has opened it; `None` if this process has it open anyway, and
+    /// carries the command out for a guest.
     own: Option<Own>,
     is_connected: bool,
 }
@@ -37,7 +36,7 @@ impl Local {
         Self::open_or_create_with(place, EngineOptions::default()).await
     }
 
-    /// The same, with limits of its own.
+    /// Opens the replica, or makes a new one, with other limits than the usual ones.
     pub(crate) async fn open_or_create_with(
         place: &PlaceArguments,
         options: EngineOptions,
@@ -46,7 +45,7 @@ impl Local {
         let (host, own) = match guest() {
             Some(guest) => (Arc::clone(&guest.host), None),
             None => {
-                let file = file(place)?;
+                let file = place.file()?;
                 let host = Arc::new(Host::new(Replica::open_with(file, options).await?));
                 let holding = Holding::listen(Arc::clone(&host), file);
                 (host, Some(Own(holding)))
@@ -56,7 +55,7 @@ impl Local {
         let space = replica.space(&place.space)?;
         let mut local = Self { replica, space, host, own, is_connected };
         if let Some(acting) = &place.acts_as {
-            // What is kept is changed by `rejoin whoami` alone.
+            // Only `rejoin whoami` changes the identity that the replica keeps.
             let known = local.replica.identity()?;
             local.replica = local.replica.acting_as(acting.on_the_device_of(known));
             local.space = local.replica.space(&place.space)?;
@@ -64,22 +63,23 @@ impl Local {
         Ok(local)
     }
 
-    /// The same, if there is a replica.
+    /// Opens the replica if there is one, with other limits than the usual ones.
     pub(crate) async fn open_if_there(
         place: &PlaceArguments,
         options: EngineOptions,
     ) -> Result<Option<Self>> {
-        match guest().is_some() || file(place)?.exists() {
+        match guest().is_some() || place.file()?.exists() {
             true => Self::open_or_create_with(place, options).await.map(Some),
             false => Ok(None),
         }
     }
 
-    /// Opens the replica. Whoever only looks does not want a new, empty one.
+    /// Opens the replica, and fails if there is none: a command that only reads has no use for a new,
+    /// empty one.
     pub(crate) async fn open(place: &PlaceArguments) -> Result<Self> {
-        // One that is open is there, wherever its file is by now.
+        // A replica that this process has open exists, even if its file was moved or removed.
         if guest().is_none() {
-            must_exist(file(place)?)?;
+            must_exist(place.file()?)?;
         }
         Self::open_or_create(place).await
     }
@@ -96,8 +96,9 @@ impl Local {
         self.host.is_connected().await
     }
 
-    /// Waits until every document was looked at again whose schema changed, or all of them after an
-    /// update that changed the rules, and shows how far that is: half a minute for 100,000 documents.
+    /// Waits until every document was looked at again that has to be: those whose schema changed, or
+    /// all of them after an update that changed the rules. Shows a progress bar, as it takes half a
+    /// minute for 100,000 documents.
     pub(crate) async fn caught_up(&self, output: Output) -> Result<()> {
         let all = self.replica.status().behind;
         if all >= BEHIND_TOLD {
@@ -123,7 +124,7 @@ impl Local {
         Ok(caught_up?)
     }
 
-    /// A collection that has documents.
+    /// The collection of this name, which has to have documents.
     pub(crate) fn collection(&self, name: &str) -> Result<Collection> {
         let collection = self.space.collection(name)?;
         let present = self.space.collections()?;
@@ -149,12 +150,12 @@ impl Local {
         )
     }
 
-    /// A document that is there and not deleted.
+    /// A document that exists and is not deleted.
     pub(crate) async fn document(&self, arguments: &DocumentArguments) -> Result<rejoin::Document> {
         self.entry(arguments).await.map(|(document, _)| document)
     }
 
-    /// The same, with what it holds.
+    /// A document that exists and is not deleted, with its content.
     pub(crate) async fn entry(
         &self,
         arguments: &DocumentArguments,
@@ -174,8 +175,23 @@ impl Local {
         }
     }
 
-    /// Ends the session with a word to the relay, and frees the file. One that is not of this process
-    /// stays as it was.
+    /// A document that exists, or that is deleted, with its content.
+    pub(crate) async fn entry_or_deleted(
+        &self,
+        arguments: &DocumentArguments,
+    ) -> Result<(rejoin::Document, Entry)> {
+        let DocumentArguments { collection: name, key } = arguments;
+        let document = named(&self.collection(name)?, key)?;
+        let Some(entry) = document.read().await? else {
+            bail!(
+                "there is no document {key:?} in {name}; `rejoin list {name}` shows what there is"
+            );
+        };
+        Ok((document, entry))
+    }
+
+    /// Ends the session with a word to the relay, and closes the file. A replica that this process
+    /// has open for others too stays open.
     pub(crate) async fn close(mut self) {
         self.let_go().await;
     }
@@ -194,14 +210,15 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // It was closed already where there was a session to end.
+        // If there was a session with a relay, `close` has ended it before, and this does nothing.
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(self.let_go());
         });
     }
 }
 
-/// The document with this natural key, or with the id that stands in its place where there is none.
+/// The document with this natural key. A document without one is named by its id, which stands in the
+/// key's place.
 pub(crate) fn named(collection: &Collection, key: &str) -> Result<rejoin::Document> {
     if !is_id(key) {
         return Ok(collection.document(key)?);
@@ -214,50 +231,6 @@ pub(crate) fn is_id(key: &str) -> bool {
     key.starts_with("automerge:")
 }
 
-/// How to type a command about the same place: `rejoin --replica van.redb`.
-pub(crate) fn command_line(place: &PlaceArguments) -> String {
-    let mut line = "rejoin".to_owned();
-    let from_environment = Terminal::current().replica.map(PathBuf::from);
-    if let Some(file) =
-        place.replica.as_ref().filter(|file| from_environment.as_ref() != Some(file))
-    {
-        line += &format!(" --replica {}", quoted(&file.display().to_string()));
-    }
-    if place.space != DEFAULT_SPACE {
-        line += &format!(" --space {}", quoted(&place.space));
-    }
-    line
-}
-
-/// A word as a shell takes it.
-pub(crate) fn quoted(word: &str) -> String {
-    let is_plain = |char: char| char.is_alphanumeric() || "-_./=:,@%+".contains(char);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", one_line(word).replace('\'', r"'\''"))
-}
-
-/// The file the command line or the environment names.
-pub(crate) fn file(place: &PlaceArguments) -> Result<&Path> {
-    place.replica.as_deref().context(
-        "which replica? Give --replica FILE, or set REJOIN_REPLICA to the file of this device",
-    )
-}
-
-pub(crate) fn must_exist(file: &Path) -> Result<()> {
-    match file.try_exists() {
-        Ok(true) => Ok(()),
-        Ok(false) => bail!(
-            "there is no replica at {}; `rejoin import`, `rejoin set` and `rejoin sync` make one",
-            file.display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be looked at", file.display())),
-    }
-}
-
-/// So many documents are looked at within a second.
+/// A command tells that it looks at documents again if there are this many; fewer take less than a
+/// second.
 const BEHIND_TOLD: u64 = 2000;
-
-/// The field that says a document is deleted.
-pub(crate) const DELETED: &str = "deleted";

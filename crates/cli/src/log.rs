@@ -1,4 +1,5 @@
-//! What is written to standard error while a command runs: the log, and the texts of panics.
+//! The texts that are written to standard error while a command runs: the log, and the texts of
+//! panics.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -8,15 +9,16 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
-use crate::arguments::{Arguments, Command};
 use crate::layout::one_line;
 use crate::output;
 
-/// Logs what `RUST_LOG` or else `-v` asks for; without either, what an operator would miss.
-pub(crate) fn to_stderr(arguments: &Arguments) {
-    let asked = match (&arguments.command, arguments.verbose) {
-        (Command::Relay(_) | Command::Adapters(_), 0) => "info",
-        (_, 0) => "error",
+/// Logs the events that `RUST_LOG` chooses, or else the option -v, which was given `verbose` times.
+/// Without either only errors are logged, and for a command that serves others also the events that
+/// its operator has to know of.
+pub(crate) fn to_stderr(serves: bool, verbose: u8) {
+    let asked = match (serves, verbose) {
+        (true, 0) => "info",
+        (false, 0) => "error",
         (_, 1) => "info",
         (_, 2) => "debug",
         _ => "trace",
@@ -31,13 +33,13 @@ pub(crate) fn to_stderr(arguments: &Arguments) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(console::colors_enabled_stderr())
-        // Of a standard error that is gone it would complain there, and panic.
+        // If standard error is closed, the log would complain of that on standard error, and panic.
         .log_internal_errors(false)
         .init();
 }
 
-/// The fields of an event or span in one line of printable characters. Texts of relays, peers and
-/// targets are among them, and a line break would let them write lines of their own.
+/// The fields of an event or span in one line of printable characters. They may hold texts of relays,
+/// peers and targets, and with a line break such a text could write lines of its own.
 struct PrintableFields;
 
 impl<'writer> FormatFields<'writer> for PrintableFields {
@@ -52,11 +54,11 @@ impl<'writer> FormatFields<'writer> for PrintableFields {
     }
 }
 
-/// Tells of a panic as of an error: its text may be of a document. Where it came from is told if
-/// `RUST_BACKTRACE` asks for it.
+/// Prints the text of a panic like that of an error, as it may quote a document. The place of the
+/// panic is printed if `RUST_BACKTRACE` asks for it.
 ///
-/// The database panics on some damage of its file. That is caught where files are read, and said in
-/// words that help; where in the database it was is for whoever looks closer.
+/// The database panics on some damage of its file. The functions that read files catch that, and
+/// report it in words that help; the place in the database only goes to the log, for a developer.
 pub(crate) fn panics_to_stderr() {
     std::panic::set_hook(Box::new(|panic| {
         if panic.location().is_some_and(|at| at.file().contains("/redb-")) {
@@ -71,6 +73,6 @@ pub(crate) fn panics_to_stderr() {
     }));
 }
 
-/// What logs whole messages or what servers say, and at its finest how it signs in. Deliveries tell of
-/// what happened.
+/// Clients of targets whose logs contain whole messages and answers of servers, and at the finest
+/// level how they sign in. The log of deliveries tells enough without them.
 const CLIENTS_OF_TARGETS: [&str; 3] = ["async_nats", "lapin", "tokio_postgres"];

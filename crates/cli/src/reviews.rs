@@ -1,34 +1,43 @@
-//! `rejoin reviews`, `review`, `settle` and `assign`: what only a person can decide.
+//! `rejoin reviews`, `review`, `settle` and `assign`: the questions that only a person can decide.
 
 mod decide;
 mod many;
 mod show;
 mod two;
-mod words;
 
 use anyhow::{Context, Result, bail, ensure};
-use rejoin::{Edited, Review, ReviewId};
+use clap::Args;
+use rejoin::Review;
 use serde_json::Value;
 
-use crate::arguments::{PlaceArguments, ReviewsArguments};
-use crate::history::short;
 use crate::layout::{Table, width};
 use crate::local::Local;
 use crate::output::{Output, Text, count};
+use crate::place::PlaceArguments;
+use crate::questions::{about, question};
+use crate::short::{ID_SHOWN, short, short_id};
 use crate::unfit;
 
-pub(crate) use decide::{assign, settle};
-pub(crate) use show::{show, side_by_side_documents};
+pub(crate) use decide::{AssignArguments, SettleArguments, assign, settle};
+pub(crate) use show::{ReviewArguments, show, side_by_side_documents};
 pub(crate) use two::Two;
-pub(crate) use words::{is_about_two, name, shown};
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewsArguments {
+    /// Only those assigned to the user this replica acts as
+    #[arg(long)]
+    pub(crate) mine: bool,
+    /// Also those that are settled or dismissed
+    #[arg(long)]
+    pub(crate) all: bool,
+}
 
 pub(crate) async fn list(
     place: &PlaceArguments,
     arguments: &ReviewsArguments,
     output: Output,
 ) -> Result<()> {
-    let local = Local::open(place).await?;
-    local.caught_up(output).await?;
+    let local = caught_up(place, output).await?;
     let mut reviews = local.space.reviews().list().await?;
     reviews.retain(|review| arguments.all || review.is_open());
     if arguments.mine {
@@ -45,6 +54,14 @@ pub(crate) async fn list(
         let open = format!("{open} open; `rejoin review ID` shows one").into();
         Text::lines([table(&reviews, arguments.all).fit(width()), open].into_iter().chain(unfit))
     })
+}
+
+/// Opens the replica, and waits until every document was looked at by the rules of now, which is what
+/// opens and ends reviews.
+async fn caught_up(place: &PlaceArguments, output: Output) -> Result<Local> {
+    let local = Local::open(place).await?;
+    local.caught_up(output).await?;
+    Ok(local)
 }
 
 /// The user that the replica acts as.
@@ -77,7 +94,7 @@ fn table(reviews: &[Review], with_state: bool) -> Table {
         if with_state {
             cells.push(review.state.name().to_owned());
         }
-        cells.extend([words::about(review), review.field.clone(), words::question(review)]);
+        cells.extend([about(review), review.field.clone(), question(review)]);
         if assigned {
             cells.push(review.assignee.clone().unwrap_or_default());
         }
@@ -89,7 +106,7 @@ fn table(reviews: &[Review], with_state: bool) -> Table {
     table
 }
 
-/// The one review whose id begins like this.
+/// The one review whose id begins with `prefix`.
 fn find<'a>(reviews: &'a [Review], prefix: &str) -> Result<&'a Review> {
     let wanted = prefix.to_ascii_lowercase();
     let is_hex = !wanted.is_empty() && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -108,7 +125,7 @@ fn find<'a>(reviews: &'a [Review], prefix: &str) -> Result<&'a Review> {
         _ => {
             let shown = ID_SHOWN.max(wanted.len() + 4);
             let lines = found.iter().map(|review| {
-                let (about, state) = (words::about(review), review.state.name());
+                let (about, state) = (about(review), review.state.name());
                 let id = short(&review.id.to_string(), shown);
                 format!("\n  {id}  {about} {}, {state}", review.field)
             });
@@ -117,28 +134,3 @@ fn find<'a>(reviews: &'a [Review], prefix: &str) -> Result<&'a Review> {
         }
     }
 }
-
-/// The open reviews that an edit takes part in: with a value that is one more candidate, or with a
-/// document that gets in another's way since. `before` are those that were open already.
-pub(crate) async fn touched_by(
-    local: &Local,
-    edited: &Edited,
-    before: &[Review],
-) -> Result<Vec<Review>> {
-    let mut open = local.space.reviews().open().await?;
-    open.retain(|review| {
-        let wrote = |change| edited.changes.contains(change);
-        let names = || review.documents.iter().any(|named| named.document == edited.document);
-        let is_new = || before.iter().all(|known| known.id != review.id);
-        review.candidates.iter().any(|candidate| wrote(&candidate.change))
-            || (is_about_two(review) && names() && is_new())
-    });
-    Ok(open)
-}
-
-/// The beginning of an id, which names one review in all but very large inboxes.
-pub(crate) fn short_id(id: &ReviewId) -> String {
-    short(&id.to_string(), ID_SHOWN)
-}
-
-const ID_SHOWN: usize = 8;

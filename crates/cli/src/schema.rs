@@ -1,10 +1,12 @@
-//! `rejoin schema`: how the fields of collections merge, from a file to the space and back.
+//! `rejoin schema`: reads how the fields of collections merge from a file, and writes it to the
+//! space, and back.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
 use indicatif::HumanCount;
 use rejoin::schema::{
     Change, Difference, Finding, Parsed, Part, Schema, Schemas, Severity, diff, parse, to_toml,
@@ -12,11 +14,58 @@ use rejoin::schema::{
 use rejoin::{CollectionName, EngineOptions, Foreseen};
 use serde_json::{Map, Value, json};
 
-use crate::arguments::{PlaceArguments, SchemaApplyArguments, SchemaCommand};
 use crate::caller::{Input, Terminal};
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
+use crate::place::PlaceArguments;
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A schema is a TOML file with tables for each collection:
+
+    [jobs.fields]
+    notes  = { merge = \"text\" }
+    status = { merge = \"order\", order = [\"booked\", \"en_route\", \"done\"] }
+    phone  = { merge = \"owner\", owner = \"crm\", required = true }
+    \"address.street\" = { type = \"string\", default = \"\", writers = [\"dispatch\"] }
+    [[jobs.invariants]]
+    unique = [\"phone\"]
+
+merge is text, counter, set, list, map, review, order, owner, max, min, latest or any; a field without \
+it, and one that is not named, merges by review. Applied, it is shared like any document.")]
+pub(crate) enum SchemaCommand {
+    /// Find what is wrong in a schema file, each with its line and column
+    Lint(SchemaFileArguments),
+    /// Print the schemas of the space as such a file
+    Show(SchemaShowArguments),
+    /// Make the schemas of a file those of the space; collections not in the file are left alone
+    Apply(SchemaApplyArguments),
+    /// Show what applying a file would change
+    Diff(SchemaFileArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaFileArguments {
+    /// The schema file; - reads standard input
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaApplyArguments {
+    #[command(flatten)]
+    pub(crate) file: SchemaFileArguments,
+    /// Apply it also where documents that are there would read otherwise or open reviews, without
+    /// asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaShowArguments {
+    /// Only this collection
+    pub(crate) collection: Option<CollectionName>,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -32,7 +81,7 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A schema file.
+/// A schema file that was read.
 struct File {
     name: String,
     parsed: Parsed,
@@ -53,7 +102,7 @@ impl File {
         Ok(Self { name, parsed })
     }
 
-    /// The schemas, if nothing is wrong with them.
+    /// The schemas of a file; an error if anything is wrong with them.
     fn sound(path: &Path, output: Output) -> Result<Schemas> {
         let file = Self::read(path)?;
         let found = file.parsed.findings.iter().map(|finding| file.line(finding));
@@ -140,7 +189,8 @@ async fn apply(
     arguments: &SchemaApplyArguments,
     output: Output,
 ) -> Result<()> {
-    // Whether it is open elsewhere is known before the file is read, which may be standard input.
+    // If another process has the replica open, that has to be known before the file is read, as the
+    // file may be standard input.
     let there = Local::open_if_there(place, EngineOptions::default()).await?;
     let schemas = File::sound(&arguments.file.file, output)?;
     let local = match there {
@@ -173,7 +223,7 @@ async fn compare(place: &PlaceArguments, file: &Path, output: Output) -> Result<
     output.result(&json, || to_text(&steps))
 }
 
-/// Asks whether documents that are there shall become others.
+/// Asks a person whether to apply schemas that would change how existing documents read.
 fn ask(steps: &[Step], output: Output) -> Result<()> {
     let touched = steps.iter().filter(|step| step.foreseen.touches_anything());
     let touched: Vec<_> =
@@ -191,13 +241,13 @@ fn ask(steps: &[Step], output: Output) -> Result<()> {
     Ok(())
 }
 
-/// What a file would change for one collection.
+/// The differences that a file makes for one collection.
 struct Step {
     collection: CollectionName,
-    /// Whether it has no schema yet.
+    /// Whether the collection has no schema yet.
     is_new: bool,
     differences: Vec<Difference>,
-    /// What the documents that are here would come to.
+    /// The effect on the documents of this replica.
     foreseen: Foreseen,
 }
 
@@ -223,7 +273,7 @@ async fn steps(local: &Local, schemas: &Schemas, output: Output) -> Result<Vec<S
     Ok(steps)
 }
 
-/// What the documents that are here would come to, in words.
+/// The effect on the documents of this replica, in words.
 fn told(step: &Step) -> String {
     let Foreseen { documents, read_otherwise, count_less, opened, ended } = step.foreseen;
     let mut said = vec![format!("of {} here", count(documents, "document"))];

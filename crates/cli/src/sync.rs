@@ -1,21 +1,40 @@
-//! `rejoin sync`: bring a replica and a relay together.
+//! `rejoin sync`: brings a replica and a relay together.
 
 use std::cell::Cell;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use clap::Args;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar};
 use rejoin::{Link, Progress, Status};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::arguments::{PlaceArguments, SyncArguments};
 use crate::caller::{interrupted, sees_motion};
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
+use crate::place::PlaceArguments;
 use crate::refused;
+use crate::sync_status::{StatusLine, status_json};
+use crate::units::duration;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --once, syncs until Ctrl-C and prints how it stands.
+With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and \
+the reason if that takes longer than the timeout, or if the relay refused something for good, now or \
+before, and nobody said with `rejoin status --acknowledge` that they know.")]
+pub(crate) struct SyncArguments {
+    /// The relay, as ws://HOST:PORT; behind an SSH tunnel, as ws://127.0.0.1:PORT
+    pub(crate) url: String,
+    /// End when both sides hold everything
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How long --once may take: 30s, 500ms, 2m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -32,7 +51,8 @@ pub(crate) async fn run(
             interrupted = interrupted() => Ok(interrupted?),
         }
     };
-    // Also when it failed: what arrived so far need not come again.
+    // The session ends in good order after a failure too, so that documents that arrived need not
+    // come again.
     local.close().await;
     synced
 }
@@ -62,7 +82,8 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
     };
     let status = status?;
     let documents: u64 = local.space.collections()?.iter().map(|(_, documents)| documents).sum();
-    // Also what was refused before this command: nobody may have looked at what said so then.
+    // Edits that were refused before this command count too: nobody may have looked at the output
+    // that told of them.
     let refused = refused::open(&local.replica)?;
     let mut json = status_json(&status);
     json["documents"] = Value::from(documents);
@@ -84,10 +105,10 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
     )
 }
 
-/// What a person sees while they wait.
+/// The progress that a person sees while they wait.
 struct Shown {
     bar: ProgressBar,
-    /// Documents that were here when the first had come, and when that was.
+    /// How many documents were here when the first one had come, and when that was.
     began: Cell<Option<(u64, Instant)>>,
     output: Output,
 }
@@ -101,7 +122,7 @@ impl Shown {
         Self { bar, began: Cell::new(None), output }
     }
 
-    /// Shows how far it is, and says at once why it does not go on.
+    /// Shows how far the sync is, and says at once if something keeps it from going on.
     fn show(&self, status: &Status, told: Option<&Status>) {
         let is_news = told.is_none_or(|told| told.trouble != status.trouble);
         if let Some(trouble) = status.trouble.as_ref().filter(|_| is_news) {
@@ -121,7 +142,8 @@ impl Shown {
     }
 }
 
-/// `4,200 of 10,000 documents, 2.1 MB, about 40 seconds`, where so many were here before.
+/// The progress in words: `4,200 of 10,000 documents, 2.1 MB, about 40 seconds`. `before` is how many
+/// documents were here at first, and `took` the time since then.
 fn progress_text(progress: &Progress, before: u64, took: Duration) -> String {
     let Progress { documents, of, bytes } = *progress;
     let mut text = format!(
@@ -130,7 +152,7 @@ fn progress_text(progress: &Progress, before: u64, took: Duration) -> String {
         HumanCount(of),
         DecimalBytes(bytes)
     );
-    // The first moments say little about the rest.
+    // The pace of the first moments says little about the rest.
     let came = documents.saturating_sub(before);
     if came > 0 && documents < of && took > Duration::from_secs(1) {
         let left = took.as_secs_f64() * (of - documents) as f64 / came as f64;
@@ -140,7 +162,7 @@ fn progress_text(progress: &Progress, before: u64, took: Duration) -> String {
     text
 }
 
-/// Prints how it stands, whenever that changes.
+/// Prints the status of the sync whenever it changes.
 async fn show_all(local: &Local, output: Output) -> Result<()> {
     let mut shown = None;
     loop {
@@ -154,65 +176,6 @@ async fn show_all(local: &Local, output: Output) -> Result<()> {
 
 fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
-}
-
-/// A status as a person reads it, without what changes every moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StatusLine {
-    link: Link,
-    waiting: u64,
-    set_aside: u64,
-    /// Documents that are here and in all, in hundredths, while what is older comes.
-    here: Option<(u64, u64)>,
-    trouble: Option<String>,
-}
-
-impl StatusLine {
-    pub(crate) fn of(status: &Status) -> Self {
-        let Status { link, waiting, set_aside, trouble, progress, .. } = status.clone();
-        let here = progress.map(|progress| {
-            let step = (progress.of / 100).max(1);
-            (progress.documents / step * step, progress.of)
-        });
-        Self { link, waiting, set_aside, here, trouble }
-    }
-}
-
-impl fmt::Display for StatusLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.link)?;
-        if let Some((documents, of)) = self.here {
-            write!(f, ", {} of {} documents", HumanCount(documents), HumanCount(of))?;
-        }
-        if self.waiting > 0 {
-            write!(f, ", {} to send", count(self.waiting, "edit"))?;
-        }
-        if self.set_aside > 0 {
-            write!(f, ", {} set aside", count(self.set_aside, "edit"))?;
-        }
-        match &self.trouble {
-            Some(trouble) => write!(f, "; {}", one_line(trouble)),
-            None => Ok(()),
-        }
-    }
-}
-
-pub(crate) fn status_json(status: &Status) -> Value {
-    json!({
-        "link": status.link.to_string(),
-        "waiting": status.waiting,
-        "edited_at_s": status.edited_at_s,
-        "safe_at_s": status.safe_at_s,
-        "set_aside": status.set_aside,
-        "is_partial": status.is_partial,
-        "behind": status.behind,
-        "progress": status.progress.map(|progress| json!({
-            "documents": progress.documents,
-            "of": progress.of,
-            "bytes": progress.bytes,
-        })),
-        "trouble": status.trouble,
-    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Documents with values that do not fit their schema, wherever people look.
+//! Documents with values that do not fit their schema, in the words of every command that tells of
+//! them.
 
-use anyhow::Result;
-use rejoin::{Collection, Misfit, Unfit};
+use rejoin::{Misfit, Unfit};
 use serde_json::{Value, json};
 
-use crate::layout::{Table, one_line, width};
-use crate::output::{Output, Text, count};
+use crate::layout::one_line;
+use crate::output::count;
 
-/// How many there are and which, such as `2 documents hold what does not fit the schema: jobs 7, jobs
-/// 9`; `None` if there are none.
+/// The number of such documents and the names of the first, such as `2 documents hold what does not
+/// fit the schema: jobs 7, jobs 9`; `None` if there are none.
 pub(crate) fn summary(unfit: &[Unfit]) -> Option<String> {
     let first = unfit.first()?;
     let hold = if unfit.len() == 1 { "holds" } else { "hold" };
@@ -27,42 +27,12 @@ pub(crate) fn summary(unfit: &[Unfit]) -> Option<String> {
     )))
 }
 
-/// What does not fit, in a line.
+/// A value that does not fit, and the reason, in a line.
 pub(crate) fn line(misfit: &Misfit) -> String {
     one_line(&format!("{}: {}", misfit.field, misfit.reason))
 }
 
-/// `rejoin list --unfit`.
-pub(crate) async fn list(collection: &Collection, output: Output) -> Result<()> {
-    let mut unfit = collection.unfit().await?;
-    unfit.sort_by_key(key);
-    output.result(&Value::from_iter(unfit.iter().map(to_json)), || {
-        if unfit.is_empty() {
-            return Text::from("every document fits its schema");
-        }
-        let mut table = Table::new(["key", "field", "what does not fit"]).keeping(2);
-        for document in &unfit {
-            for misfit in &document.misfits {
-                table.row([key(document), misfit.field.to_string(), misfit.reason.clone()]);
-            }
-        }
-        let documents = count(unfit.len() as u64, "document");
-        let said =
-            format!("{documents}; what does not fit is kept as it is until somebody corrects it");
-        Text::lines([table.fit(width()), said.into()])
-    })
-}
-
-fn to_json(unfit: &Unfit) -> Value {
-    json!({
-        "collection": unfit.collection.as_str(),
-        "key": unfit.key,
-        "id": unfit.document.to_string(),
-        "misfits": misfits_json(&unfit.misfits),
-    })
-}
-
-/// For programs.
+/// The values of one document that do not fit, for programs.
 pub(crate) fn misfits_json(misfits: &[Misfit]) -> Value {
     let misfits = misfits.iter().map(|misfit| {
         json!({
@@ -74,9 +44,10 @@ pub(crate) fn misfits_json(misfits: &[Misfit]) -> Value {
     misfits.collect()
 }
 
-fn key(unfit: &Unfit) -> String {
+/// The name by which commands take such a document: its key, or else its id.
+pub(crate) fn key(unfit: &Unfit) -> String {
     unfit.key.clone().unwrap_or_else(|| unfit.document.to_string())
 }
 
-/// Documents that are named where all are counted.
+/// How many documents are named beside the number of all.
 const NAMED: usize = 3;

@@ -3,14 +3,14 @@
 use std::str::FromStr;
 
 use anyhow::Context;
-use rejoin::{Entry, JsonError, Op, Path, Segment, exact_json, shown};
+use rejoin::{Entry, JsonError, Op, Path, Segment, exact_json};
 use serde_json::{Map, Value, json};
 
-/// One `FIELD=TEXT` or `FIELD:=JSON`.
+/// A field to be written, as `FIELD=TEXT` or `FIELD:=JSON`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Assignment {
     pub(crate) field: Path,
-    /// Nothing to remove the field.
+    /// The new value; `None` removes the field.
     pub(crate) value: Option<Value>,
 }
 
@@ -27,10 +27,10 @@ impl FromStr for Assignment {
     }
 }
 
-/// A value as an assignment has it behind its field: TEXT, or `:=JSON`.
+/// A value as it stands behind the field of an assignment: `TEXT`, or `:=JSON`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NewValue(
-    /// Nothing to clear the field.
+    /// The new value; `None` clears the field.
     pub(crate) Option<Value>,
 );
 
@@ -68,8 +68,8 @@ impl Assignment {
     }
 }
 
-/// The fields of a new document with these assignments; `None` if one of them is about an item of
-/// a list, or inside of what another sets.
+/// The fields of a new document with these assignments; `None` if one of them is about an item of a
+/// list, or about a field within a value that another one sets.
 pub(crate) fn new_fields(assignments: &[Assignment]) -> Option<Map<String, Value>> {
     let mut fields = Value::Object(Map::new());
     for Assignment { field, value } in assignments {
@@ -93,7 +93,7 @@ fn enter<'a>(map: &'a mut Value, segment: &Segment) -> Option<&'a mut Value> {
     Some(map.as_object_mut()?.entry(key.as_str()).or_insert_with(|| json!({})))
 }
 
-/// Fields with commas between them.
+/// Several fields, with commas between them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fields(pub(crate) Vec<Path>);
 
@@ -116,8 +116,8 @@ impl FromStr for Fields {
     }
 }
 
-/// The name of a field, or of a column of a file, as it is typed: as it is, or as a path of that one
-/// name, which is how it is printed if it would be taken for something else.
+/// Reads the name of a field, or of a column of a file. A name that could be taken for a path or for
+/// something else is typed and printed as a path of one name: `["a.b"]`.
 pub(crate) fn name(text: &str) -> String {
     match (text.starts_with("[\""), Path::from(text).segments()) {
         (true, [Segment::Key(name)]) => name.clone(),
@@ -130,7 +130,15 @@ pub(crate) fn field(name: &str) -> String {
     Path::from([name]).to_string()
 }
 
-/// One `FIELD=VALUE` that a document is to meet.
+/// Reads a field, or a path to one.
+pub(crate) fn field_path(text: &str) -> Result<Path, String> {
+    if text.is_empty() {
+        return Err("name a field".to_owned());
+    }
+    Ok(Path::from(text))
+}
+
+/// A condition that a document is to meet: `FIELD=VALUE`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Condition {
     pub(crate) field: Path,
@@ -147,13 +155,23 @@ impl FromStr for Condition {
 }
 
 impl Condition {
-    /// Whether the field reads like this. An absent field reads like an empty one.
+    /// Whether the field, shown as text, is this value. An absent field is shown like an empty one.
     pub(crate) fn is_met(&self, entry: &Entry) -> bool {
-        at(&entry.value, &self.field).map(shown).as_deref().unwrap_or_default() == self.value
+        at(&entry.value, &self.field).map(rejoin::shown).as_deref().unwrap_or_default()
+            == self.value
     }
 }
 
-/// What stands at a path.
+/// A value as text, or `(none)` where there is no value.
+pub(crate) fn shown(value: Option<&Value>) -> String {
+    match value {
+        None => "(none)".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "(empty)".to_owned(),
+        Some(value) => rejoin::shown(value).into_owned(),
+    }
+}
+
+/// The value at a path.
 pub(crate) fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     path.segments().iter().try_fold(value, |value, segment| match segment {
         Segment::Key(key) => value.get(key),
@@ -161,7 +179,7 @@ pub(crate) fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
-/// A document as JSON prints it.
+/// A document with its key and its id, for programs.
 pub(crate) fn entry_json(entry: &Entry) -> Value {
     json!({ "key": entry.key, "id": entry.document.to_string(), "value": entry.value })
 }
@@ -175,6 +193,9 @@ fn named(field: &str) -> anyhow::Result<Path> {
     anyhow::ensure!(!field.is_empty(), "there is no field before =; write FIELD=VALUE");
     Ok(Path::from(field))
 }
+
+/// The field that says of a document that it is deleted.
+pub(crate) const DELETED: &str = "deleted";
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! A document as people see it, with marks at what is not agreed.
+//! A document as people see it, with marks at the fields that are not agreed.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::identity::author_json;
 use crate::layout::one_line;
-use crate::reviews::{is_about_two, name, short_id, shown};
-use crate::values::field;
+use crate::questions::{asked, is_about_two};
+use crate::short::short_id;
+use crate::values::{field, shown};
 
-/// One line for each field; what does not fit in a line stands below its name, and so does what
-/// about it is not agreed.
+/// The fields of a document, one a line. A value of several lines continues below its name, and the
+/// marks of a field that is not agreed stand there too.
 pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
     let empty = serde_json::Map::new();
     let fields = view.value.as_object().unwrap_or(&empty);
@@ -43,11 +44,11 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
     lines.into_values().chain(asked).collect::<Vec<_>>().join("\n")
 }
 
-/// What there is to say about fields that are not agreed, by the top-level field they are in.
+/// The marks of fields that are not agreed, by the top-level field they are in.
 fn marks(view: &View) -> BTreeMap<String, Vec<String>> {
     let mut marks: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, stands) in &view.fields {
-        // Items of lists are named by who made them, which is no path.
+        // The place of an item of a list names the item by its maker, which no path does.
         let around = match path.starts_with('[') {
             true => path,
             false => path.split("[#").next().unwrap_or(path),
@@ -102,26 +103,7 @@ fn names_it(review: &Review, document: DocumentId) -> bool {
     review.documents.iter().any(|named| named.document == document)
 }
 
-/// What a document's review asks, for whoever looks at that document or has just edited it.
-pub(crate) fn asked(review: &Review, document: DocumentId) -> String {
-    let id = short_id(&review.id);
-    let others: Vec<_> =
-        review.documents.iter().filter(|named| named.document != document).map(name).collect();
-    let text = match is_about_two(review) {
-        true => {
-            let kind = review.kind.name().replace('_', " ");
-            let others = others.join(", ");
-            format!("{}: {kind} with {others}; see `rejoin review {id}`", review.field)
-        }
-        false => format!(
-            "{}: one more candidate in open review {id}; see `rejoin review {id}`",
-            review.field
-        ),
-    };
-    one_line(&text)
-}
-
-/// How each field stands, for programs.
+/// The states of each field, for programs.
 pub(crate) fn json(view: &View) -> Value {
     let fields = view.fields.iter().map(|(path, field)| {
         let states = field.states.iter().map(state_json);

@@ -1,16 +1,29 @@
-//! `rejoin watch`: changes as they come.
+//! `rejoin watch`: prints changes as they come.
 
 use anyhow::Result;
+use clap::Args;
 use rejoin::{Collection, DocumentChanged, Status, WatchEvent, shown};
 use serde_json::{Value, json};
 
-use crate::arguments::{PlaceArguments, WatchArguments};
 use crate::caller::interrupted;
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::Output;
-use crate::sync::{StatusLine, status_json};
+use crate::place::PlaceArguments;
+use crate::sync_status::{StatusLine, status_json};
 use crate::values::field;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows what others send and what commands beside this one change. When the process that has the replica \
+open ends, this goes on by itself and says `watching` again: list then what may have changed meanwhile.")]
+pub(crate) struct WatchArguments {
+    /// A kind of document, such as jobs
+    pub(crate) collection: String,
+    /// Sync with this relay meanwhile
+    #[arg(long, value_name = "URL")]
+    pub(crate) connect: Option<String>,
+}
 
 pub(crate) async fn run(
     place: &PlaceArguments,

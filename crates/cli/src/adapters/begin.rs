@@ -13,9 +13,9 @@ use serde_json::json;
 
 use super::known::known;
 use super::{Opened, lint};
-use crate::arguments::PlaceArguments;
 use crate::arguments::adapters::{DdlArguments, InitArguments};
 use crate::output::Output;
+use crate::place::PlaceArguments;
 
 pub(super) async fn init(
     path: &Path,

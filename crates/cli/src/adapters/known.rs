@@ -11,8 +11,8 @@ use rejoin_adapters::mapping::Known;
 use rejoin_adapters::run::Ask;
 
 use super::REPLICA;
-use crate::arguments::PlaceArguments;
 use crate::output::Output;
+use crate::place::PlaceArguments;
 
 /// The documents and schemas of the replica that the command line names, or else of the one that the
 /// adapters of a file follow; while they run they are asked. Nothing is known where there is no

@@ -16,9 +16,10 @@ use rejoin_adapters::sink::{self, SinkError};
 use serde_json::{Value, json};
 
 use super::known::known;
-use crate::arguments::{LintArguments, PlaceArguments};
-use crate::local::DELETED;
+use crate::arguments::LintArguments;
 use crate::output::{Output, count};
+use crate::place::PlaceArguments;
+use crate::values::DELETED;
 
 pub(super) async fn lint(
     path: &Path,

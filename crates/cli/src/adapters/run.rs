@@ -16,9 +16,10 @@ use tokio::time::sleep;
 use tracing::error;
 
 use super::{Opened, REPLICA};
-use crate::beside::{Holding, Host};
+use crate::beside::Holding;
+use crate::host::Host;
 use crate::output::Output;
-use crate::relay::stopped;
+use crate::signals::stopped;
 
 pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
     let (mut opened, mut before) = (opened.clone(), None);

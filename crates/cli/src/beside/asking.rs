@@ -1,5 +1,5 @@
-//! Asks the process that has a replica open to carry a command out, and does what it is told: prints,
-//! and reads.
+//! Asks the process that has a replica open to carry a command out, and prints and reads as that
+//! process says.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,33 +12,32 @@ use anyhow::{Context, Result, bail};
 
 use super::frames::{Ask, Frame, Kind, VERSION};
 use super::socket::Place;
-use super::{Answer, PATIENCE};
-use crate::arguments::Arguments;
+use super::{Answer, Asked, PATIENCE};
 use crate::caller::{Input, Terminal};
 
-/// Has a command carried out by whoever listens beside the replica's file.
-pub(super) async fn ask(file: &Path, arguments: &Arguments) -> Result<Answer> {
+/// Has a command carried out by the process that listens beside the replica's file.
+pub(super) async fn ask(file: &Path, asked: &Asked<'_>) -> Result<Answer> {
     let Ok(place) = Place::beside(file) else { return Ok(Answer::Nobody) };
     let stream = match tokio::net::UnixStream::connect(place.path()).await {
         Ok(stream) => stream,
-        // So many wait to be answered already.
+        // The queue of commands that wait for that process is full.
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             bail!(Holder::unknown(file).silent())
         }
-        // Left over from a process that was killed, or none at all.
+        // The socket was left behind by a process that was killed, or there is none.
         Err(_) => return Ok(Answer::Nobody),
     };
     let id = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     let holder = Holder { file, id };
-    match Asking::begin(stream, &holder, arguments)? {
-        Some(mut asking) => asking.obey(&holder, arguments),
+    match Asking::begin(stream, &holder, asked)? {
+        Some(mut asking) => asking.obey(&holder, asked),
         None => Ok(Answer::Nobody),
     }
 }
 
-/// Who has the replica open.
+/// The process that has the replica open.
 struct Holder<'a> {
     file: &'a Path,
     id: Option<i32>,
@@ -70,9 +69,9 @@ impl<'a> Holder<'a> {
         )
     }
 
-    fn gone(&self, arguments: &Arguments) -> String {
+    fn gone(&self, asked: &Asked<'_>) -> String {
         let (file, process) = (self.file.display(), self.process());
-        let done = match arguments.command.edits() {
+        let done = match asked.edits {
             true => {
                 "whether it was done is not known: look with `rejoin get`, `list` or `history`, and \
                  give the command again if not"
@@ -83,12 +82,12 @@ impl<'a> Holder<'a> {
     }
 }
 
-/// A command that is carried out elsewhere.
+/// A command that another process carries out.
 struct Asking {
     stream: UnixStream,
-    /// The file to be read.
+    /// The file that the other process reads from here.
     input: Option<Input>,
-    /// Whether nobody reads standard output any more.
+    /// Whether standard output was found closed.
     is_closed: bool,
 }
 
@@ -97,20 +96,20 @@ impl Asking {
     fn begin(
         mut stream: UnixStream,
         holder: &Holder<'_>,
-        arguments: &Arguments,
+        asked: &Asked<'_>,
     ) -> Result<Option<Self>> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let ask = Ask {
             version: VERSION.to_owned(),
             arguments: std::env::args_os().collect(),
-            replica: arguments.place.replica.clone().map(Into::into),
-            acts_as: arguments.place.acts_as.clone(),
+            replica: asked.place.replica.clone().map(Into::into),
+            acts_as: asked.place.acts_as.clone(),
             terminal: Terminal::current(),
         };
         let ask = serde_json::to_vec(&ask)?;
-        let asked = Frame::write(&mut stream, Kind::Ask, &ask);
-        let version = match asked.and_then(|()| Frame::read(&mut stream)) {
+        let sent = Frame::write(&mut stream, Kind::Ask, &ask);
+        let version = match sent.and_then(|()| Frame::read(&mut stream)) {
             Ok(Some(Frame { kind: Kind::Version, bytes })) => bytes,
             Ok(Some(_)) => bail!(holder.of_another_version("of another version")),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -127,18 +126,18 @@ impl Asking {
         Ok(Some(Self { stream, input: None, is_closed: false }))
     }
 
-    /// Prints and reads until the command is over.
-    fn obey(&mut self, holder: &Holder<'_>, arguments: &Arguments) -> Result<Answer> {
+    /// Prints and reads as the other process says, until the command is over.
+    fn obey(&mut self, holder: &Holder<'_>, asked: &Asked<'_>) -> Result<Answer> {
         loop {
             let frame = match Frame::read(&mut self.stream) {
                 Ok(Some(frame)) => frame,
-                Ok(None) | Err(_) if arguments.command.goes_on() => return Ok(Answer::Over),
-                Ok(None) | Err(_) => bail!(holder.gone(arguments)),
+                Ok(None) | Err(_) if asked.goes_on => return Ok(Answer::Over),
+                Ok(None) | Err(_) => bail!(holder.gone(asked)),
             };
             match frame.kind {
                 Kind::Output => self.print(&frame.bytes)?,
                 Kind::Error => {
-                    // If anybody still reads it.
+                    // Standard error may be closed, which is no reason to end.
                     let _ = io::stderr().write_all(&frame.bytes);
                 }
                 Kind::Open => {
@@ -168,7 +167,7 @@ impl Asking {
         let mut out = io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                // It decides what that means for the command.
+                // The other process decides whether a command goes on that nobody reads.
                 self.is_closed = true;
                 self.answer(Kind::Closed, Ok(Vec::new()));
                 Ok(())
@@ -185,7 +184,8 @@ impl Asking {
         Ok(bytes)
     }
 
-    /// Sends what it was asked for. That the other side is gone shows when more is read from it.
+    /// Sends an answer, or the error in its place. If the other side is gone, the next read from it
+    /// shows that.
     fn answer(&mut self, kind: Kind, answer: io::Result<Vec<u8>>) {
         let _ = match answer {
             Ok(bytes) => Frame::write(&mut self.stream, kind, &bytes),
@@ -197,5 +197,5 @@ impl Asking {
     }
 }
 
-/// Bytes of a file that are sent at once.
+/// Bytes of a file in one frame.
 const CHUNK_BYTES: usize = 64 << 10;

@@ -1,75 +1,77 @@
-//! What goes over the socket between a command and the process that carries it out.
+//! The messages between a command and the process that carries it out.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::acting::Acting;
 use crate::caller::Terminal;
-use crate::identity::Acting;
 
-/// One message: its kind, the length of what it holds in four bytes with the highest first, and that.
+/// One message. It travels as one byte for its kind, four bytes for the length of its content with
+/// the highest byte first, and the content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) kind: Kind,
     pub(super) bytes: Vec<u8>,
 }
 
-/// What a frame is.
+/// The kinds of messages between the guest, which asks, and the host, which has the replica open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// From who asks, first: the [`Ask`] as JSON.
+    /// From the guest, first: the [`Ask`] as JSON.
     Ask,
-    /// To who asks, first: the version of the program, as text.
+    /// To the guest, first: the version of the host's program, as text.
     Version,
-    /// To who asks: for its standard output.
+    /// To the guest: bytes for its standard output.
     Output,
-    /// To who asks: for its standard error.
+    /// To the guest: bytes for its standard error.
     Error,
-    /// To who asks: open the file of this path, to be read next. `-` is the standard input.
+    /// To the guest: it is to open the file of this path, to be read next. `-` is its standard input.
     Open,
-    /// From who asks: it is open; [`Facts`](crate::caller::Facts) as JSON.
+    /// From the guest: the file is open; its [`Facts`](crate::caller::Facts) as JSON.
     Opened,
-    /// To who asks: send more of that file.
+    /// To the guest: it is to send more of that file.
     Read,
-    /// From who asks: more of it, or nothing at its end.
+    /// From the guest: more bytes of the file, and none at its end.
     Bytes,
-    /// From who asks: that failed; the system's number of the error, in four bytes.
+    /// From the guest: it could not open or read the file; the system's number of the error, in four
+    /// bytes.
     Failed,
-    /// From who asks: nobody reads its standard output any more.
+    /// From the guest: its standard output was found closed.
     Closed,
-    /// To who asks, last: the exit code, in one byte.
+    /// To the guest, last: the exit code of the command, in one byte.
     Ended,
-    /// To who asks, last: who carried the command out ends, and the command goes on elsewhere.
+    /// To the guest, last: the host ends, and the command has to go on elsewhere.
     Over,
 }
 
 /// A command to be carried out.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ask {
-    /// [`VERSION`].
+    /// The [`VERSION`] of the program that asks.
     pub(super) version: String,
-    /// The command line, the name of the program included.
+    /// The words of the command line, of which the first is the name of the program.
     pub(super) arguments: Vec<OsString>,
-    /// The replica as it was named there or in the environment.
+    /// The replica that the guest's command line or environment names.
     pub(super) replica: Option<OsString>,
-    /// As whom it acts by the command line or the environment.
+    /// The user that the guest's command line or environment says the command acts as.
     pub(super) acts_as: Option<Acting>,
-    /// Where it was typed.
+    /// The terminal in which the command was typed.
     pub(super) terminal: Terminal,
 }
 
-/// What an [`Ask`] of any version holds.
+/// The part of an [`Ask`] that is the same in every version of the program.
 #[derive(Debug, Deserialize)]
 pub(super) struct Version {
     pub(super) version: String,
 }
 
-/// The version that two processes have to share.
+/// The version of this program. Two processes work together only if it is the same in both.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Frame {
-    /// Reads one; `None` if the other side has closed.
+    /// Reads a frame; `None` if the other side has closed the connection.
     pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let mut kind = [0];
         if from.read(&mut kind)? == 0 {
@@ -90,7 +92,7 @@ impl Frame {
         Ok(Some(Self { kind, bytes }))
     }
 
-    /// Writes one.
+    /// Writes a frame.
     pub(super) fn write(to: &mut impl Write, kind: Kind, bytes: &[u8]) -> io::Result<()> {
         let len = u32::try_from(bytes.len()).ok().filter(|len| *len <= BYTES_MAX);
         let len = len.ok_or(ErrorKind::InvalidInput)?;
@@ -102,7 +104,7 @@ impl Frame {
 }
 
 impl Kind {
-    /// In the order of their numbers.
+    /// Every kind, in the order of the numbers that stand for them.
     const ALL: [Self; 12] = [
         Self::Ask,
         Self::Version,
@@ -119,8 +121,8 @@ impl Kind {
     ];
 }
 
-/// Bytes of one frame: command lines are as long as the system lets them be, and each byte of one takes
-/// up to four here.
+/// Bytes of the longest frame. A command line is as long as the system allows, and each byte of one
+/// takes up to four in JSON.
 const BYTES_MAX: u32 = 16 << 20;
 
 #[cfg(test)]

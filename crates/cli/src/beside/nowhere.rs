@@ -1,19 +1,22 @@
-//! No sockets: a second command about a replica that is open is refused.
+//! A system without sockets beside files: a second command about a replica that is open is refused.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Answer, Host};
-use crate::arguments::Arguments;
+use super::{Answer, Asked, ReadGuest};
+use crate::host::Host;
 
-/// Finds nobody to ask.
-pub(super) async fn ask(_: &Path, _: &Arguments) -> Result<Answer> {
+/// Ignores the function, as there are no guests whose command lines it could read.
+pub(crate) fn serve_with(_: ReadGuest) {}
+
+/// Finds no process to ask.
+pub(super) async fn ask(_: &Path, _: &Asked<'_>) -> Result<Answer> {
     Ok(Answer::Nobody)
 }
 
-/// Listens to nobody.
+/// Stands for the socket that does not exist here.
 pub(crate) struct Holding;
 
 impl Holding {

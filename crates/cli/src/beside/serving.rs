@@ -1,4 +1,5 @@
-//! Listens beside a replica that is open, and carries out commands that come.
+//! Listens beside a replica that is open, and carries out the commands of guests: of other processes
+//! that ask for it.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -8,11 +9,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -22,10 +22,18 @@ use tracing::{debug, warn};
 
 use super::frames::{Ask, Frame, Kind, VERSION, Version};
 use super::socket::{Bound, Place};
-use super::{Host, PATIENCE};
-use crate::arguments::Arguments;
+use super::{GuestCommand, PATIENCE, ReadGuest};
 use crate::caller::{Facts, Guest, Line, Stream};
-use crate::output::Output;
+use crate::host::Host;
+
+/// The function that reads the command line of a guest.
+static READ: OnceLock<ReadGuest> = OnceLock::new();
+
+/// Sets the function that reads the command lines of guests, before any replica is opened.
+pub(crate) fn serve_with(read: ReadGuest) {
+    // A program has one such function, so a second call changes nothing.
+    let _ = READ.set(read);
+}
 
 /// The socket beside a replica that is open here.
 pub(crate) struct Holding {
@@ -34,28 +42,29 @@ pub(crate) struct Holding {
     bound: Bound,
 }
 
-/// What the commands of others have to do with the replica.
+/// What the commands of guests share: the replica, and how far the process is with its end.
 struct Serving {
     host: Arc<Host>,
-    /// How many are carried out.
+    /// How many commands of guests are being carried out.
     guests: watch::Sender<usize>,
     stage: watch::Sender<Stage>,
 }
 
-/// What is left to the commands of others.
+/// How much time the commands of guests have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// All the time they take.
+    /// They have all the time they take.
     Open,
-    /// As long as others wait for them: the process ends. Those without an end go on elsewhere.
+    /// The process ends as soon as they are done. Commands that go on until they are interrupted stop
+    /// now, and go on elsewhere.
     Ending,
-    /// Nothing.
+    /// They have no time left.
     Over,
 }
 
 impl Holding {
-    /// Listens for as long as the replica is open. Where that is not possible, other processes are
-    /// refused.
+    /// Listens for as long as the replica is open. If that is not possible, the commands of other
+    /// processes about this replica are refused.
     pub(crate) fn listen(host: Arc<Host>, file: &Path) -> Option<Self> {
         let listener = Place::beside(file).and_then(Place::listen);
         let listener =
@@ -74,13 +83,14 @@ impl Holding {
         Some(Self { serving, listening, bound })
     }
 
-    /// Ends: whoever comes now finds nobody, and who is here has a moment left. The file has to be open
-    /// until then, as the socket is that of whoever has it.
+    /// Stops listening, so that a new command finds no process here, and gives those that are being
+    /// carried out a moment to end. The replica's file has to be open until then, as the socket
+    /// belongs to the process that has the file open.
     pub(crate) async fn end(self) {
         let Self { serving, listening, bound } = self;
         drop(bound);
         listening.abort();
-        // It was aborted, and is gone by then.
+        // The task was aborted, so this waits only until it is gone.
         let _ = listening.await;
         for (stage, wait) in [(Stage::Ending, GRACE), (Stage::Over, LAST_WORDS)] {
             serving.stage.send_replace(stage);
@@ -101,15 +111,15 @@ async fn accept(listener: UnixListener, serving: Arc<Serving>) {
             Err(error) => Err(error),
         };
         if let Err(error) = attended {
-            // Of files or threads there are none left for now.
+            // The system has no more files or threads to give for now.
             warn!(%error, "a command of another process could not be taken");
             sleep(AGAIN).await;
         }
     }
 }
 
-/// Carries out what comes over a connection, on a thread of its own: who asked may let it wait as long
-/// as they like with what it prints and reads.
+/// Carries out the command that comes over a connection, on a thread of its own: a guest may take any
+/// time to read what the command prints, or to send a file.
 fn attend(
     stream: tokio::net::UnixStream,
     serving: &Arc<Serving>,
@@ -128,12 +138,12 @@ fn attend(
     Ok(())
 }
 
-/// Somebody who is counted, and whose connection ends when they no longer are.
+/// A guest who is counted as present. When this is dropped the connection ends.
 struct Present(Arc<Serving>, UnixStream);
 
 impl Drop for Present {
     fn drop(&mut self) {
-        // They may have closed it.
+        // The guest may have closed it already.
         let _ = self.1.shutdown(Shutdown::Both);
         self.0.guests.send_modify(|guests| *guests -= 1);
     }
@@ -147,14 +157,14 @@ fn carry_out(mut stream: UnixStream, serving: &Serving, runtime: &Handle) -> io:
     stream.set_read_timeout(None)?;
     Frame::write(&mut stream, Kind::Version, VERSION.as_bytes())?;
     if serde_json::from_slice::<Version>(&bytes)?.version != VERSION {
-        // They say so themselves.
+        // The guest sees from the version that it asked another program, and says so itself.
         return Ok(());
     }
     let Ask { arguments, replica, acts_as, terminal, .. } = serde_json::from_slice(&bytes)?;
-    // It was understood there, by the same program.
-    let mut arguments = Arguments::try_parse_from(arguments).map_err(io::Error::other)?;
-    arguments.place.replica = replica.map(Into::into);
-    arguments.place.acts_as = acts_as;
+    let read = READ.get().ok_or(ErrorKind::Unsupported)?;
+    // The same program understood this command line where it was typed.
+    let command = read(arguments, replica.map(Into::into), acts_as).map_err(io::Error::other)?;
+    let GuestCommand { goes_on, ending } = command;
 
     let (answers, answered) = sync_channel(1);
     let (hang_up, hung_up) = oneshot::channel();
@@ -169,17 +179,15 @@ fn carry_out(mut stream: UnixStream, serving: &Serving, runtime: &Handle) -> io:
     let listener = Arc::clone(&guest);
     thread::Builder::new().name("rejoin-guest-in".to_owned()).spawn(move || {
         listen(from, &listener, &answers);
-        // The command may be done.
+        // If the command is done, nobody waits for this any more.
         let _ = hang_up.send(());
     })?;
 
-    let output = Output::new(arguments.json);
-    let goes_on = arguments.command.goes_on();
     let mut stage = serving.stage.subscribe();
     let last = if goes_on { Stage::Ending } else { Stage::Over };
     let ended = runtime.block_on(guest.scope(async {
         tokio::select! {
-            carried = arguments.carry_out(output) => Some(crate::told(carried, output)),
+            code = ending => Some(code),
             _ = hung_up => None,
             _ = stage.wait_for(|stage| *stage >= last) => None,
         }
@@ -193,19 +201,20 @@ fn carry_out(mut stream: UnixStream, serving: &Serving, runtime: &Handle) -> io:
     }
 }
 
-/// Takes what comes from somebody whose command is carried out, until they are gone.
+/// Takes the frames of a guest whose command is carried out, until the connection ends.
 fn listen(mut from: UnixStream, guest: &Guest, answers: &SyncSender<Frame>) {
     while let Ok(Some(frame)) = Frame::read(&mut from) {
         match frame.kind {
             Kind::Closed => guest.nobody_reads.store(true, Ordering::Relaxed),
-            // Who sends what it was not asked for is not this program.
+            // A guest sends one frame for each that it is asked for. One that sends more is not this
+            // program.
             _ if answers.try_send(frame).is_err() => return,
             _ => {}
         }
     }
 }
 
-/// The connection to somebody whose command is carried out.
+/// The connection to a guest whose command is carried out.
 struct Wire {
     stream: Mutex<UnixStream>,
     answered: Mutex<Receiver<Frame>>,
@@ -213,7 +222,7 @@ struct Wire {
 
 impl Wire {
     fn send(&self, kind: Kind, bytes: &[u8]) -> io::Result<()> {
-        // Whoever panicked with a frame half written has ended the connection.
+        // A thread that panicked with a frame half written has ended the connection.
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         Frame::write(&mut *stream, kind, bytes)
     }
@@ -221,7 +230,7 @@ impl Wire {
     fn ask(&self, kind: Kind, bytes: &[u8], wanted: Kind) -> io::Result<Vec<u8>> {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         self.send(kind, bytes)?;
-        // A file that ends because nobody sends more of it is not at its end.
+        // A guest who goes before the end of a file has not sent all of it.
         let frame = answered.recv().map_err(|_| ErrorKind::UnexpectedEof)?;
         match (frame.kind, <[u8; 4]>::try_from(frame.bytes.as_slice())) {
             (kind, _) if kind == wanted => Ok(frame.bytes),
@@ -252,11 +261,11 @@ impl Line for Wire {
     }
 }
 
-/// How long commands of others have left when the process that carries them out ends.
+/// How long the commands of guests have to end by themselves when this process ends.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long they have to hear that it is over.
+/// How long there is to tell the guests that it is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long to wait after a connection could not be taken.
+/// How long to wait before the next connection after one could not be taken.
 const AGAIN: Duration = Duration::from_millis(200);

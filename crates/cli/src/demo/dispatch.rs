@@ -1,4 +1,5 @@
-//! One technician, booked twice for 5:00: found, asked and settled.
+//! The scene of a technician who is booked twice for 5:00: the double booking is found, asked about
+//! and settled.
 
 use anyhow::{Context, Result, ensure};
 use rejoin::{BookingState, Decision, Op, Review, ReviewKind};
@@ -10,12 +11,13 @@ use super::jobs::{at, time_of};
 use super::scenes::Company;
 use super::stage::Stage;
 use crate::layout::Table;
-use crate::reviews::{Two, short_id, side_by_side_documents};
+use crate::reviews::{Two, side_by_side_documents};
+use crate::short::short_id;
 
-/// Whether nobody silently won.
+/// The findings on whether no edit was silently thrown away.
 #[derive(Debug, Serialize)]
 pub(super) struct Dispatch {
-    /// The double booking, which nobody could see before.
+    /// The review of the double booking, which no device could see before they met.
     review: String,
     found_on_every_device: bool,
     settled_on_every_device: bool,
@@ -56,7 +58,7 @@ impl Company {
         })
     }
 
-    /// Two people book one hour of a third without knowing of each other.
+    /// Two people book the same hour of a technician without knowing of each other.
     async fn book_twice(&self, stage: &Stage) -> Result<()> {
         stage.scene("At 4:10 a customer calls; at 4:11 Ana, offline, takes an urgent job");
         let (desk, ana) = (&self.desk, &self.ana);
@@ -79,7 +81,7 @@ impl Company {
         Ok(())
     }
 
-    /// They meet, and every device asks the same.
+    /// The devices meet, and each of them asks the same question.
     async fn find(&self, stage: &Stage) -> Result<(Review, bool)> {
         self.ana.connect(self.relay.url()).await?;
         self.converge(stage, "everyone to have both bookings").await?;
@@ -102,7 +104,7 @@ impl Company {
         Ok((review, same))
     }
 
-    /// The desk decides, and everybody has it.
+    /// The desk decides, and every device gets the decision.
     async fn settle(&self, stage: &Stage, booked: &Review) -> Result<()> {
         let reviews = self.desk.space.reviews();
         reviews.assign(&booked.id, Some("Dora"), Some("4:30")).await?;

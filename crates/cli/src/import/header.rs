@@ -1,20 +1,21 @@
-//! The columns of a file: what each is called, and what it is for.
+//! The columns of a file: the name of each, and the meaning of its cells.
 
 use anyhow::{Result, bail};
 use csv::ByteRecord;
 use rejoin::Path;
 
-use crate::local::DELETED;
-use crate::values::{self, name};
+use crate::csv_marks::{DISPUTED, JSON, KEY};
+use crate::values::{self, DELETED, name};
 
-/// What a column is for.
+/// The meaning of the cells in a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Column {
-    /// It holds a field, as text.
+    /// The cells are the values of this field, as text.
     Text(String),
-    /// It holds a field, as JSON: its name ends in [`JSON`].
+    /// The cells are the values of this field, as JSON: the column's name ends in [`JSON`].
     Json(String),
-    /// Its cells are not imported: they say which document it is, or what `export` says of it.
+    /// The cells are not imported: they are the documents' ids, or remarks that an export makes about
+    /// documents.
     Aside,
 }
 
@@ -22,13 +23,13 @@ pub(super) enum Column {
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) columns: Vec<Column>,
-    /// As the file names them.
+    /// The names of the columns in the file.
     pub(super) names: Vec<String>,
-    /// The column with the keys.
+    /// The position of the column with the documents' keys.
     pub(super) key: usize,
 }
 
-/// One `OLD=NEW`.
+/// Another name for a column: `OLD=NEW`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rename {
     old: String,
@@ -49,7 +50,7 @@ impl std::str::FromStr for Rename {
 }
 
 impl Header {
-    /// Reads the first line.
+    /// Reads the columns from the first record of a file.
     pub(super) fn new(
         record: &ByteRecord,
         key: &str,
@@ -94,13 +95,14 @@ impl Header {
         Ok(Self { columns, names, key })
     }
 
-    /// What `export` says of documents and `import` does not take.
+    /// The name of the column, if there is one, in which an export says which fields are under
+    /// review.
     pub(super) fn left_out(&self) -> Option<&str> {
         self.names.iter().map(String::as_str).find(|name| *name == DISPUTED)
     }
 }
 
-/// Columns as --key and --rename take them.
+/// The names of columns as --key and --rename take them.
 fn listed(names: &[String]) -> String {
     names.iter().map(|name| values::field(name)).collect::<Vec<_>>().join(", ")
 }
@@ -136,12 +138,3 @@ fn names(header: &ByteRecord, line: u64) -> Result<Vec<String>> {
     }
     Ok(names)
 }
-
-/// The column for keys that no field holds, and for ids of documents without a key.
-pub(crate) const KEY: &str = "_key";
-
-/// The column that says which fields of a document are under review.
-pub(crate) const DISPUTED: &str = "_disputed";
-
-/// With what the name of a column ends whose cells are JSON.
-pub(crate) const JSON: &str = ":json";

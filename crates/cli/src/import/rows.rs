@@ -1,4 +1,4 @@
-//! Rows of a CSV file, one at a time, each with the line it starts on.
+//! The rows of a CSV file, one at a time, each with the number of the line it starts on.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,12 +10,13 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use rejoin::{Cell, RowKey, exact_json, spreadsheet_safe};
 use serde::Serialize;
 
-use super::header::{Column, Header, KEY, Rename};
+use super::header::{Column, Header, Rename};
 use super::source::Source;
 use super::tap::Tap;
+use crate::csv_marks::KEY;
 use crate::local::is_id;
 
-/// What stands on a line.
+/// One row of a file, or the fault that keeps it from being taken.
 #[derive(Debug)]
 pub(super) enum Item {
     Row(Line),
@@ -31,7 +32,7 @@ pub(super) struct Line {
     pub(super) bytes: usize,
 }
 
-/// A row that is not taken, and why.
+/// A row that is not taken: its line, and the reason.
 #[derive(Debug, Serialize)]
 pub(super) struct Fault {
     pub(super) line: u64,
@@ -44,21 +45,22 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Reads rows. Of those that are gone it keeps a hash of each key, to know it again.
+/// Reads the rows of a file. Of the rows that were read it keeps a hash of the key, to notice a key
+/// that comes twice.
 pub(super) struct Rows {
     reader: Reader<Tap<Box<dyn Read>>>,
     header: Header,
     keys: Keys,
     record: ByteRecord,
-    /// The line before the first that the reader sees.
+    /// How many lines of the file come before the first that the reader sees.
     before: u64,
     is_decoded: bool,
-    /// The file cannot be read any further.
+    /// Whether the rest of the file cannot be read.
     ended: bool,
 }
 
 impl Rows {
-    /// Reads the header.
+    /// Reads the header of a file.
     pub(super) fn new(source: Source, key: &str, renames: &[Rename]) -> Result<Self> {
         let Source { bytes, delimiter, line, is_decoded, notes: _ } = source;
         let mut reader = ReaderBuilder::new()
@@ -107,7 +109,7 @@ impl Rows {
         match self.reader.read_byte_record(&mut self.record) {
             Ok(true) => {
                 if let Some(line) = self.reader.get_ref().open_quote() {
-                    // Whatever follows the quote is one cell, and was not meant to be.
+                    // Everything behind the quote is one cell, which cannot be what the author meant.
                     self.ended = true;
                     return Some(Item::Fault(Fault { line, reason: OPEN_QUOTE.to_owned() }));
                 }
@@ -126,9 +128,9 @@ impl Rows {
         self.reader.position().byte()
     }
 
-    /// The line the record starts on: where the reader is now, less the lines within the record.
-    /// (The position in the record itself is before any blank lines, and one line short where lines
-    /// end in CR LF.)
+    /// The line on which the record starts: the line of the reader, less the lines within the record.
+    /// (The csv crate gives the position of a record as that before any blank lines, and one line too
+    /// early in a file whose lines end in CR LF.)
     fn line(&self) -> u64 {
         let within = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
         let position = self.reader.position();
@@ -180,7 +182,7 @@ impl Rows {
             return Err(wrong(format!("column {column:?} is empty, and it is the key")));
         }
         if is_guarded(key) {
-            // Taken as it is, it would be another document.
+            // With the quote this key would name another document.
             return Err(wrong(format!(
                 "the key {key:?} has the ' with which `export --for-spreadsheets` guards it; import \
                  what `export --format csv` writes"
@@ -197,7 +199,7 @@ impl Rows {
     }
 }
 
-/// Whether a text is as [`spreadsheet_safe`] makes it of one that spreadsheets take for a formula.
+/// Whether a text is a formula with the quote in front of it that [`spreadsheet_safe`] adds.
 fn is_guarded(text: &str) -> bool {
     text.strip_prefix('\'').is_some_and(|inner| spreadsheet_safe(inner) == text)
 }
@@ -205,8 +207,8 @@ fn is_guarded(text: &str) -> bool {
 const OPEN_QUOTE: &str = "a quote opens here and is never closed, so nothing from here on is taken; \
                           close it, or write it twice where it is meant";
 
-/// Keys seen, as hashes of 128 bits: a file of any length costs a few bytes a row, and two keys
-/// that are taken for one are out of the question.
+/// The keys of rows that were read, as hashes of 128 bits: a file of any length costs a few bytes a
+/// row, and no two keys will ever have the same hash.
 #[derive(Default)]
 struct Keys {
     lines: HashMap<(u64, u64), u64>,
@@ -214,7 +216,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// The line the key was on before.
+    /// Remembers the line of a key. If the key was on an earlier line, gives that line.
     fn insert(&mut self, key: &str, line: u64) -> Option<u64> {
         let hash = (self.hashers.0.hash_one(key), self.hashers.1.hash_one(key));
         let earlier = *self.lines.entry(hash).or_insert(line);
@@ -249,7 +251,7 @@ mod tests {
         items.collect()
     }
 
-    /// Each row's line and key, or line and reason.
+    /// The line of each row with its key, or with the reason why it is not taken.
     fn read(file: &[u8]) -> Vec<(u64, String)> {
         rest(&mut of_id(file))
     }
@@ -348,7 +350,8 @@ mod tests {
         assert_eq!(read[..2], [(2, "1".to_owned()), (3, "2".to_owned())]);
         let [(5, reason)] = &read[2..] else { panic!("{read:?}") };
         assert!(reason.contains("never closed"), "{reason}");
-        // Quotes that are meant, and those within a cell that none opened, open nothing.
+        // Doubled quotes within a quoted cell, and quotes within a cell that none opened, open
+        // nothing.
         assert_eq!(lines(b"id,a\n1,\"x\"\"\"\n2,y\"y\n3,\"\"\"z\"\n"), [2, 3, 4]);
         assert!(refused(b"id,\"a\n1,x\n").contains("line 1: a quote opens here"));
     }
@@ -377,7 +380,7 @@ mod tests {
             (4, "3 fields where the header has 2".into())
         );
         assert_eq!(cells(&mut of_id(b"id\ta,b\n1\tx\n")), [text("id", "1"), text("a,b", "x")]);
-        // The key is a column by one of them only.
+        // Only with a comma as the separator is there a column with the name of the key.
         assert_eq!(cells(&mut of_id(b"id,a;b;c\n1,x\n")), [text("id", "1"), text("a;b;c", "x")]);
         let said = Said { key: "id", delimiter: Some(b'/'), ..Said::default() };
         let mut other = rows(&b"id/a\n1/x\n"[..], said).expect("a header");

@@ -1,4 +1,4 @@
-//! A file of rows as it comes: in which encoding, and what separates its columns.
+//! The bytes of a CSV file, with its encoding and its separator found out.
 
 use std::io::{self, Read};
 
@@ -6,30 +6,33 @@ use anyhow::{Context, Result, bail};
 use encoding_rs::Encoding;
 use encoding_rs_io::DecodeReaderBytesBuilder;
 
-/// A file whose bytes are UTF-8, as far as it is what it says.
+use crate::csv_marks::BOM;
+
+/// A file whose bytes are UTF-8, unless its user was wrong about the encoding.
 pub(super) struct Source {
     pub(super) bytes: Box<dyn Read>,
-    /// What separates the columns.
+    /// The character that separates the columns.
     pub(super) delimiter: u8,
     /// The number of the first line of `bytes`.
     pub(super) line: u64,
-    /// Whether the bytes were taken from another encoding, in which some may have meant nothing.
+    /// Whether the bytes were decoded from another encoding, in which some of them may have had no
+    /// meaning.
     pub(super) is_decoded: bool,
-    /// What was found out that its user did not say.
+    /// Findings about the file that its user did not give on the command line.
     pub(super) notes: Vec<String>,
 }
 
-/// What is known of a file before it is opened.
+/// The facts about a file that its user gives on the command line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Said<'a> {
     pub(super) delimiter: Option<u8>,
     pub(super) encoding: Option<&'static Encoding>,
-    /// The name of the column with the keys, by which the separator is known.
+    /// The name of the column with the keys, by which the separator can be recognized.
     pub(super) key: &'a str,
 }
 
 impl Source {
-    /// Reads the beginning of a file.
+    /// Reads the beginning of a file, and finds out its encoding and its separator.
     pub(super) fn new(file: impl Read + 'static, said: Said<'_>) -> Result<Self> {
         let mut notes = Vec::new();
         let mut raw = Box::new(file) as Box<dyn Read>;
@@ -68,14 +71,15 @@ impl Source {
     }
 }
 
-/// The first bytes of a file, at most so many.
+/// The first bytes of a file: `max` of them, or all if there are fewer.
 fn head(file: &mut Box<dyn Read>, max: usize) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     file.take(max as u64).read_to_end(&mut head).context("the file cannot be read")?;
     Ok(head)
 }
 
-/// The line `sep=;` with which spreadsheets say what separates the columns, and its length.
+/// The separator in a first line `sep=;`, with which spreadsheets name it, and the length of that
+/// line.
 fn separator_line(start: &[u8]) -> Option<(u8, usize)> {
     let line = start.split_inclusive(|byte| *byte == b'\n').next()?;
     let text = line.strip_suffix(b"\n").unwrap_or(line);
@@ -87,8 +91,8 @@ fn separator_line(start: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// What separates the columns: what makes the key one of them, and otherwise what there is most of in
-/// the header.
+/// The separator by which the key is the name of a column. If several or none are left, the one that
+/// makes the most columns of the header.
 fn sniffed(start: &[u8], key: &str) -> u8 {
     let columns = |delimiter: &u8| {
         let mut reader = csv::ReaderBuilder::new()
@@ -101,12 +105,12 @@ fn sniffed(start: &[u8], key: &str) -> u8 {
         let has_key = header.iter().any(|column| column == key.as_bytes());
         (is_read && has_key, header.len())
     };
-    // Of several alike the last is taken, and a comma is what most files have.
+    // Of equal separators the last one wins, which is the comma, as most files have it.
     DELIMITERS.into_iter().max_by_key(columns).unwrap_or(b',')
 }
 
 /// A separator as it is typed.
-pub(crate) fn delimiter(text: &str) -> Result<u8> {
+pub(super) fn delimiter(text: &str) -> Result<u8> {
     match text {
         "comma" => Ok(b','),
         "semicolon" => Ok(b';'),
@@ -119,7 +123,7 @@ pub(crate) fn delimiter(text: &str) -> Result<u8> {
 }
 
 /// An encoding by its name.
-pub(crate) fn encoding(name: &str) -> Result<&'static Encoding> {
+pub(super) fn encoding(name: &str) -> Result<&'static Encoding> {
     let known = Encoding::for_label(name.as_bytes());
     known.with_context(|| {
         format!(
@@ -138,8 +142,5 @@ fn name(delimiter: u8) -> String {
 
 const DELIMITERS: [u8; 4] = [b'|', b'\t', b';', b','];
 
-/// With what some programs begin a file in UTF-8.
-const BOM: &[u8] = b"\xef\xbb\xbf";
-
-/// Bytes that are looked at for the header.
+/// Bytes from the beginning of a file in which the header is looked for.
 const HEAD_BYTES: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! `rejoin settle --field`: one decision for many reviews, a settlement each.
+//! `rejoin settle --field`: one decision for many reviews, with a settlement for each.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use anyhow::{Context, Result, ensure};
 use rejoin::{Decision, DocumentId, Entry, Review, ReviewKind};
 use serde_json::json;
 
-use super::words::{about, is_about_two};
-use super::{short_id, user};
-use crate::arguments::SettleArguments;
+use super::{SettleArguments, user};
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
+use crate::questions::{about, is_about_two};
+use crate::short::short_id;
 
-/// What is taken in each review.
+/// The rule by which a candidate is chosen in each review.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Take {
-    /// What was written last by the clocks.
+    /// The candidate that was written last, by the clocks of its authors.
     Newest,
-    /// What this user wrote, of several the newest.
+    /// The candidate that this user wrote; of several the newest.
     Mine(String),
-    /// What stands until somebody decides.
+    /// The value that stands until somebody decides, so the review is dismissed.
     Standing,
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn settle(
             count(settled, "review"),
             count(waiting, "edit")
         )];
-        // One trouble of many is one line.
+        // Reviews that are left open for the same reason share a line.
         let mut by_reason: BTreeMap<&str, Vec<&Review>> = BTreeMap::new();
         left.iter().for_each(|(review, why)| by_reason.entry(why).or_default().push(review));
         for (why, reviews) in by_reason {
@@ -124,7 +124,7 @@ async fn matching(local: &Local, arguments: &SettleArguments) -> Result<Vec<Revi
     Ok(reviews)
 }
 
-/// What is decided in one of them, or why nothing is.
+/// The decision of one review, or the reason why it is left open.
 fn decision(take: &Take, review: &Review) -> Result<Decision, &'static str> {
     if is_about_two(review) {
         return match take {
@@ -155,5 +155,5 @@ fn decision(take: &Take, review: &Review) -> Result<Decision, &'static str> {
     taken.map(|taken| Decision::Take(taken.change)).ok_or("none of its values is yours")
 }
 
-/// So many are told of before they are settled.
+/// A command tells that it settles reviews before it begins if there are this many.
 const MANY: usize = 1000;

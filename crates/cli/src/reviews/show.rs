@@ -1,33 +1,38 @@
-//! `rejoin review`: what there is to choose from, and how to choose.
+//! `rejoin review`: one review with its candidates, and the commands that settle it.
 
 use anyhow::Result;
+use clap::Args;
 use console::Style;
 use rejoin::{Candidate, Document, Path, Review, ReviewKind, ReviewState, ReviewedDocument, Space};
 use serde_json::Value;
 
-use super::find;
 use super::two::Two;
-use super::words::{changed, shown};
-use crate::arguments::{PlaceArguments, ReviewArguments};
+use super::{caught_up, find};
 use crate::clock::{clock, clock_of_ms};
-use crate::history::{HASH_SHOWN, short};
 use crate::identity::{person, whole};
 use crate::layout::{SideBySide, one_line, width, wrap};
-use crate::local::{DELETED, Local, command_line};
 use crate::output::{Output, Text, count};
-use crate::reviews::{is_about_two, name, short_id};
+use crate::place::{PlaceArguments, command_line};
+use crate::questions::{changed, is_about_two, name};
+use crate::short::{short_hash, short_id};
+use crate::values::{DELETED, shown};
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewArguments {
+    /// Which review; the first characters of its id do
+    pub(crate) id: String,
+}
 
 pub(crate) async fn show(
     place: &PlaceArguments,
     arguments: &ReviewArguments,
     output: Output,
 ) -> Result<()> {
-    let local = Local::open(place).await?;
-    local.caught_up(output).await?;
+    let local = caught_up(place, output).await?;
     let reviews = local.space.reviews();
     let all = reviews.list().await?;
     let id = find(&all, &arguments.id)?.id;
-    // By itself it tells more than in a list.
+    // The review by itself holds more than the one in the list.
     let found = reviews.get(&id).await?;
     let review = found.as_ref().map_or_else(|| find(&all, &arguments.id), Ok)?;
     let mut json = review.to_json();
@@ -100,7 +105,7 @@ pub(super) fn bold(text: &str) -> Text {
     Text::styled(&wrap(&one_line(text), width()).join("\n"), &Style::new().bold())
 }
 
-/// The field, items of lists by their index where they are still there.
+/// The field of a review, with the items of lists by their index if they still exist.
 async fn field_name(space: &Space, review: &Review) -> Result<String> {
     let Some(named) = review.documents.first().filter(|_| review.field.contains("[#")) else {
         return Ok(review.field.clone());
@@ -128,7 +133,7 @@ fn side_by_side_values(review: &Review) -> SideBySide {
     table
 }
 
-/// The two documents of a review.
+/// The two documents of a review, side by side.
 pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
     let mut table = SideBySide::new(review.documents.iter().map(name));
     let booked = |end: fn((i64, i64)) -> i64| {
@@ -147,7 +152,7 @@ pub(crate) fn side_by_side_documents(review: &Review, two: &Two) -> SideBySide {
     table
 }
 
-/// Who wrote each, on which device, when and by which change.
+/// Adds rows with the author, the device, the time and the change of each write.
 fn people(table: &mut SideBySide, writes: &[Option<&Candidate>]) {
     let each = |tell: &dyn Fn(&Candidate) -> String| -> Vec<String> {
         writes.iter().map(|write| write.map(tell).unwrap_or_default()).collect()
@@ -156,7 +161,7 @@ fn people(table: &mut SideBySide, writes: &[Option<&Candidate>]) {
     let device = |it: &Candidate| it.author.as_ref()?.device.clone();
     table.row("device", each(&|it| device(it).unwrap_or_default()));
     table.row("when", each(&|it| clock(it.time_s)));
-    table.row("change", each(&|it| short(&it.change.to_string(), HASH_SHOWN)));
+    table.row("change", each(&|it| short_hash(&it.change)));
     table.row("settled", each(&|it| it.settles.map(|id| short_id(&id)).unwrap_or_default()));
 }
 
@@ -169,7 +174,7 @@ fn value(review: &Review, candidate: &Candidate) -> String {
     }
 }
 
-/// What stands, how it was decided, and who is to decide.
+/// The value that stands, the decision if there was one, and the user who is to decide.
 fn stands(review: &Review) -> Vec<String> {
     let mut lines = Vec::new();
     let mut say = |label: &str, text: &str| {
@@ -217,7 +222,8 @@ fn stands(review: &Review) -> Vec<String> {
     lines
 }
 
-/// By whom, when and why: `by Ann (dispatch) on desk-2, 2026-11-20 22:03:11Z: they called`.
+/// The author, the time and the reason of a decision: `by Ann (dispatch) on desk-2, 2026-11-20
+/// 22:03:11Z: they called`.
 pub(super) fn decided(by: Option<&Candidate>, why: Option<&str>) -> String {
     let who = by.map(|by| match &by.author {
         Some(author) => format!("by {}, {}", whole(author), clock(by.time_s)),
@@ -227,11 +233,11 @@ pub(super) fn decided(by: Option<&Candidate>, why: Option<&str>) -> String {
     why.map_or_else(|| who.clone(), |why| format!("{who}: {}", one_line(why)))
 }
 
-/// Every way to settle it, as it is typed.
+/// The commands that settle a review, each as it is typed.
 fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
     let settle = format!("{} settle {}", command_line(place), short_id(&review.id));
     if review.kind == ReviewKind::Hidden {
-        // Nothing takes the place of what merges.
+        // No value can take the place of something that merges.
         return aligned(&[(format!("{settle} --dismiss WHY"), "lets the value go".to_owned())]);
     }
     let mut ways: Vec<_> = review
@@ -243,7 +249,7 @@ fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
                 (ReviewKind::Removal, None) => "it stays".to_owned(),
                 _ => value(review, it),
             };
-            (format!("{settle} --take {}", short(&it.change.to_string(), HASH_SHOWN)), does)
+            (format!("{settle} --take {}", short_hash(&it.change)), does)
         })
         .collect();
     let keeps = match review.kind {
@@ -257,7 +263,7 @@ fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
     aligned(&ways)
 }
 
-/// Commands, and behind them what they do where there is room for it. A command is never cut.
+/// Commands, each with its effect behind it if there is room. A command is never cut.
 pub(super) fn aligned(ways: &[(String, String)]) -> Vec<String> {
     let widest =
         ways.iter().map(|(command, _)| console::measure_text_width(command)).max().unwrap_or(0);
@@ -273,8 +279,8 @@ pub(super) fn aligned(ways: &[(String, String)]) -> Vec<String> {
     ways.iter().map(line).collect()
 }
 
-/// Columns of what stands before a line.
+/// Width of the label before a line.
 const LABEL: usize = 9;
 
-/// Less room than this behind a command says nothing.
+/// With less room than this behind a command its effect is left out.
 const ROOM_MIN: usize = 10;

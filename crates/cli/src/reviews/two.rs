@@ -6,22 +6,21 @@ use rejoin::{Blame, Candidate, Path, Review, ReviewKind, ReviewedDocument, Space
 use serde_json::Value;
 
 use super::show::{aligned, bold, document};
-use super::words::{name, shown};
-use crate::arguments::PlaceArguments;
-use crate::local::{command_line, quoted};
 use crate::output::Text;
-use crate::reviews::short_id;
-use crate::values::at;
+use crate::place::{PlaceArguments, command_line, quoted};
+use crate::questions::name;
+use crate::short::short_id;
+use crate::values::{at, shown};
 
-/// What is known of the two documents.
+/// The facts about the two documents of a review.
 pub(crate) struct Two {
     /// The invariant they break together, if the schema still has it.
     invariant: Option<Invariant>,
-    /// Of duplicates what both hold.
+    /// The values that make duplicates of the two documents, as each of them holds them.
     pub(super) values: Vec<String>,
-    /// Whose time is taken twice.
+    /// The person or thing that is booked twice.
     whose: Option<String>,
-    /// The last write of what gets in the way, for each document.
+    /// For each document, the last write to the fields that the invariant is about.
     pub(super) last: Vec<Option<Candidate>>,
 }
 
@@ -59,7 +58,7 @@ impl Two {
         })
     }
 
-    /// What to do about it.
+    /// The lines that say how to settle the review.
     pub(super) fn instructions(&self, place: &PlaceArguments, review: &Review) -> Vec<String> {
         let rejoin = command_line(place);
         let mut lines = vec!["\nTo settle it change one of them, for example:".to_owned()];
@@ -70,7 +69,7 @@ impl Two {
     }
 
     fn changes(&self, rejoin: &str, review: &Review) -> Vec<(String, String)> {
-        // The one that the relay held later is the one to move, as a rule.
+        // As a rule, the document that the relay got later is the one to move.
         let later = |named: &&ReviewedDocument| review.held_first != Some(named.document);
         let Some(named) = review.documents.iter().rev().find(later) else { return Vec::new() };
         let document = format!("{} {}", quoted(review.collection.as_str()), quoted(&name(named)));
@@ -112,7 +111,7 @@ fn is_broken(review: &Review, invariant: &Invariant) -> bool {
     }
 }
 
-/// The fields that get in the way.
+/// The fields that an invariant is about.
 fn fields(invariant: &Invariant) -> Vec<Path> {
     match invariant {
         Invariant::NoOverlap { key, start, end, .. } => {

@@ -1,29 +1,31 @@
-//! Reviews in words.
+//! The questions of reviews, in the words of every command that tells of them.
 
 use rejoin::{Candidate, DocumentId, Review, ReviewKind, ReviewState, ReviewedDocument};
 use serde_json::Value;
 
 use crate::clock::minute_of_ms;
-use crate::local::DELETED;
+use crate::layout::one_line;
+use crate::short::short_id;
+use crate::values::{DELETED, shown};
 
-/// Whether it is settled by changing one of two documents.
+/// Whether a review is about two documents, so that changing one of them settles it.
 pub(crate) fn is_about_two(review: &Review) -> bool {
     matches!(review.kind, ReviewKind::DoubleBooking | ReviewKind::Duplicate)
 }
 
-/// What it is about: `jobs W-203`.
-pub(super) fn about(review: &Review) -> String {
+/// The collection and the documents that a review is about: `jobs W-203`.
+pub(crate) fn about(review: &Review) -> String {
     let names: Vec<_> = review.documents.iter().map(name).collect();
     format!("{} {}", review.collection, names.join(", "))
 }
 
-/// A document as people know it.
+/// The name by which people know a document: its key, or else its id.
 pub(crate) fn name(named: &ReviewedDocument) -> String {
     named.key.clone().unwrap_or_else(|| named.document.to_string())
 }
 
-/// What is asked, as short as a list needs it.
-pub(super) fn question(review: &Review) -> String {
+/// The question of a review, or its answer, short enough for a list.
+pub(crate) fn question(review: &Review) -> String {
     let values: Vec<_> =
         review.numbered().iter().map(|candidate| shown(candidate.value.as_ref())).collect();
     if review.kind == ReviewKind::Containers && !review.is_open() {
@@ -59,9 +61,28 @@ pub(super) fn question(review: &Review) -> String {
     }
 }
 
-/// What an edit of one of two documents wrote, so that they are out of each other's way: `W-203:
-/// starts_at 2026-05-04T17:00:00Z`.
-pub(super) fn changed(review: &Review, by: &Candidate, document: &DocumentId) -> String {
+/// The question of a review, for a user who looks at this document or has just edited it.
+pub(crate) fn asked(review: &Review, document: DocumentId) -> String {
+    let id = short_id(&review.id);
+    let others: Vec<_> =
+        review.documents.iter().filter(|named| named.document != document).map(name).collect();
+    let text = match is_about_two(review) {
+        true => {
+            let kind = review.kind.name().replace('_', " ");
+            let others = others.join(", ");
+            format!("{}: {kind} with {others}; see `rejoin review {id}`", review.field)
+        }
+        false => format!(
+            "{}: one more candidate in open review {id}; see `rejoin review {id}`",
+            review.field
+        ),
+    };
+    one_line(&text)
+}
+
+/// The write to one of two documents that moved them out of each other's way: `W-203: starts_at
+/// 2026-05-04T17:00:00Z`.
+pub(crate) fn changed(review: &Review, by: &Candidate, document: &DocumentId) -> String {
     let named = review.documents.iter().find(|named| named.document == *document);
     let named = named.map_or_else(|| document.to_string(), name);
     let fields = by.value.as_ref().and_then(Value::as_object);
@@ -73,19 +94,10 @@ pub(super) fn changed(review: &Review, by: &Candidate, document: &DocumentId) ->
     format!("{named}: {}", written.collect::<Vec<_>>().join(", "))
 }
 
-/// The time that both bookings take.
+/// The beginning and the end of the time that both bookings take.
 fn times(review: &Review) -> Option<(i64, i64)> {
     let booked = || review.documents.iter().filter_map(|named| named.booked_ms);
     let from = booked().map(|(from, _)| from).max()?;
     let until = booked().map(|(_, until)| until).min()?;
     Some((from, until))
-}
-
-/// A value, or that there is none.
-pub(crate) fn shown(value: Option<&Value>) -> String {
-    match value {
-        None => "(none)".to_owned(),
-        Some(Value::String(text)) if text.is_empty() => "(empty)".to_owned(),
-        Some(value) => rejoin::shown(value).into_owned(),
-    }
 }

@@ -7,14 +7,15 @@ use anyhow::Result;
 use rejoin::{Document, EditError, Entry, HistoryEntry, Kind, Unsent};
 use serde_json::{Value, json};
 
-use crate::arguments::PlaceArguments;
+use crate::change;
 use crate::clock::clock;
-use crate::history;
 use crate::identity::{author_json, person};
 use crate::layout::{Table, width};
-use crate::local::{DELETED, Local};
+use crate::local::Local;
 use crate::output::{Output, Text, count, write_json};
+use crate::place::PlaceArguments;
 use crate::refused;
+use crate::values::DELETED;
 
 pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
     let local = Local::open(place).await?;
@@ -58,7 +59,7 @@ pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
     output.line(Text::lines(lines))
 }
 
-/// One array, one document a line. One document at a time is in memory.
+/// Prints a JSON array with one document a line. One document at a time is in memory.
 async fn json(local: &Local, unsent: &[Unsent], output: Output) -> Result<()> {
     let mut out = output.stream();
     let mut start = "[\n";
@@ -72,9 +73,10 @@ async fn json(local: &Local, unsent: &[Unsent], output: Output) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// What waits of one document.
+/// The edits of one document that wait for a relay.
 struct Waiting {
-    /// The edits; what every device makes alike says nothing.
+    /// The waiting changes that are edits. The others, which every device would make alike, tell a
+    /// person nothing.
     changes: Vec<HistoryEntry>,
     deleted: bool,
 }
@@ -85,7 +87,8 @@ impl Waiting {
         let collection = space.collection(unsent.collection.as_str())?;
         let document: Document = collection.document_by_id(unsent.document);
         let mut changes = match document.unsent().await {
-            // `rejoin doctor` tells of it, and the others are listed all the same.
+            // `rejoin doctor` tells of an unreadable document, and the others are listed all the
+            // same.
             Err(EditError::Unreadable { .. }) => Vec::new(),
             changes => changes?,
         };
@@ -95,11 +98,11 @@ impl Waiting {
     }
 
     fn fields(&self) -> BTreeSet<String> {
-        self.changes.iter().flat_map(history::fields).collect()
+        self.changes.iter().flat_map(change::fields).collect()
     }
 
-    /// What happened to the document: that it was made, that it was deleted or brought back, and
-    /// which fields of one that a relay knows were written.
+    /// The edits in words: that the document was made, that it was deleted or brought back, and which
+    /// fields were written of a document that a relay knows.
     fn what(&self, unsent: &Unsent) -> String {
         let mut fields = self.fields();
         let mut what = Vec::new();
@@ -127,7 +130,7 @@ impl Waiting {
         let changes = self.changes.iter().map(|change| {
             json!({
                 "change": change.hash.to_string(),
-                "fields": history::fields(change),
+                "fields": change::fields(change),
                 "author": author_json(change.author.as_ref()),
                 "time_s": change.time_s,
             })
@@ -147,5 +150,5 @@ impl Waiting {
     }
 }
 
-/// Documents that a person is shown. Each is loaded, and nobody reads more.
+/// How many documents a person is shown. Each has to be loaded, and nobody reads more.
 const SHOWN_MAX: usize = 50;

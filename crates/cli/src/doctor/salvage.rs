@@ -1,4 +1,5 @@
-//! `rejoin doctor --salvage FROM TO`: what can still be read of a damaged file, in a fresh one.
+//! `rejoin doctor --salvage FROM TO`: takes everything that can still be read of a damaged file into
+//! a fresh one.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,7 +63,7 @@ pub(crate) fn run(from: &Path, to: &Path, output: Output) -> Result<ExitCode> {
     Ok(if is_everything { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The damaged file: in the folder of a relay it has a name of its own.
+/// The path of the damaged file, which in a relay's folder has a name of its own.
 fn file_of(from: &Path) -> Result<PathBuf> {
     let file = if from.is_dir() { from.join(RELAY_FILE) } else { from.to_owned() };
     if !file.exists() {
@@ -71,7 +72,7 @@ fn file_of(from: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Where the new file is to be: of a relay's folder another one is made.
+/// The path of the new file. If a relay's folder is salvaged, this makes a folder for the new one.
 fn target(from: &Path, to: &Path) -> Result<PathBuf> {
     if !from.is_dir() {
         return Ok(to.to_owned());
@@ -80,7 +81,7 @@ fn target(from: &Path, to: &Path) -> Result<PathBuf> {
     Ok(to.join(RELAY_FILE))
 }
 
-/// What came of it.
+/// The outcome of a salvage, for programs and for people.
 struct Told {
     json: Value,
     lines: Vec<String>,
@@ -148,8 +149,8 @@ fn of_relay(salvaged: &store::Salvaged) -> Told {
     Told { json, lines, is_everything: salvaged.is_everything() }
 }
 
-/// The file in a relay's folder.
+/// The name of the file in a relay's folder.
 const RELAY_FILE: &str = "relay.redb";
 
-/// What takes longer is shown.
+/// A salvage that takes longer shows a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,22 +1,21 @@
-//! `rejoin list --deleted` and `restore`: documents that were deleted, and the way back.
+//! `rejoin list --deleted`: the documents of a collection that were deleted, with the time and the
+//! author of each deletion.
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use rejoin::{Candidate, Collection, EditError, Entry};
 use serde_json::{Value, json};
 
-use crate::arguments::{DocumentArguments, ListArguments, PlaceArguments};
+use super::fields::{fields_of, table};
+use super::{ListArguments, having};
 use crate::clock::clock;
-use crate::documents::report;
 use crate::identity::{author_json, person};
 use crate::layout::{Table, width};
-use crate::list::{fields_of, having, table};
-use crate::local::{DELETED, Local, named};
 use crate::output::{Output, count};
-use crate::reviews::short_id;
-use crate::values::entry_json;
+use crate::values::{DELETED, entry_json};
 
-/// The deleted documents of a collection with what they held, who deleted them and when.
-pub(crate) async fn list(
+/// Prints the deleted documents of a collection: what each held, and the author and the time of its
+/// deletion.
+pub(super) async fn list(
     collection: &Collection,
     arguments: &ListArguments,
     output: Output,
@@ -27,7 +26,8 @@ pub(crate) async fn list(
     let mut deletions = Vec::with_capacity(entries.len());
     for entry in &entries {
         let deletion = match collection.document_by_id(entry.document).deletion().await {
-            // `rejoin doctor` tells of it, and the others are listed all the same.
+            // `rejoin doctor` tells of an unreadable document, and the others are listed all the
+            // same.
             Err(EditError::Unreadable { .. }) => None,
             deletion => deletion?,
         };
@@ -53,7 +53,8 @@ pub(crate) async fn list(
     ))
 }
 
-/// A table of when and by whom each was deleted, and of as many fields as fit beside.
+/// A table with the time and the author of each deletion, and with as many fields of the documents as
+/// fit beside them.
 fn shown(
     mut entries: Vec<Entry>,
     deletions: &[Option<Candidate>],
@@ -82,38 +83,4 @@ fn deletion_json(deletion: &Candidate) -> Value {
         "time_s": deletion.time_s,
         "change": deletion.change.to_string(),
     })
-}
-
-pub(crate) async fn restore(
-    place: &PlaceArguments,
-    arguments: &DocumentArguments,
-    output: Output,
-) -> Result<()> {
-    let local = Local::open(place).await?;
-    let DocumentArguments { collection: name, key } = arguments;
-    let document = named(&local.collection(name)?, key)?;
-    let held: Option<Entry> = document.read().await?;
-    let Some(held) = held else {
-        bail!(
-            "there is no document {key:?} in {name}; `rejoin list {name} --deleted` shows what can \
-             be brought back"
-        );
-    };
-    let before = local.space.reviews().open().await?;
-    if !held.deleted {
-        let is_asked = before.iter().find(|review| {
-            let names = review.documents.iter().any(|named| named.document == document.id());
-            names && review.field == DELETED
-        });
-        match is_asked {
-            Some(review) => bail!(
-                "whether {name} {key:?} is deleted is not agreed; `rejoin review {}` shows who \
-                 wrote what",
-                short_id(&review.id)
-            ),
-            None => bail!("{name} {key:?} is not deleted; `rejoin get {name} {key}` shows it"),
-        }
-    }
-    let edited = document.restore().await.context("the document was not brought back")?;
-    report(&local, arguments, "restored", &edited, &before, output).await
 }

@@ -1,4 +1,4 @@
-//! A replica that is open in this process, for all the commands it carries out.
+//! A replica that is open in this process, for all the commands that the process carries out.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ pub(crate) struct Host {
     link: Mutex<Link>,
 }
 
-/// The relay that commands want the replica to be connected to.
+/// The relay that commands want the replica to be connected to, and the spaces they want to sync.
 #[derive(Debug, Default)]
 struct Link {
     relay: Option<String>,
     spaces: BTreeSet<SpaceName>,
-    /// Commands that want it.
+    /// How many commands want the connection.
     wanted: usize,
 }
 
@@ -26,8 +26,8 @@ impl Host {
         Self { replica, link: Mutex::default() }
     }
 
-    /// Connects to a relay until [`disconnect`](Self::disconnect), which every command that wanted it
-    /// calls.
+    /// Connects to a relay. Every command that called this calls [`disconnect`](Self::disconnect) at
+    /// its end.
     pub(crate) async fn connect(&self, relay: &str, space: &Space) -> Result<()> {
         let mut link = self.link.lock().await;
         if let Some(other) = link.relay.as_ref().filter(|other| *other != relay) {
@@ -46,7 +46,8 @@ impl Host {
         Ok(())
     }
 
-    /// Lets go of the relay, which is left when nobody wants it any more.
+    /// Ends one command's wish for the connection. The relay is left when no command wishes for it
+    /// any more.
     pub(crate) async fn disconnect(&self) {
         let mut link = self.link.lock().await;
         link.wanted = link.wanted.saturating_sub(1);
@@ -56,7 +57,7 @@ impl Host {
         }
     }
 
-    /// Whether a command wants it to be connected.
+    /// Whether any command wants the replica to be connected.
     pub(crate) async fn is_connected(&self) -> bool {
         self.link.lock().await.wanted > 0
     }

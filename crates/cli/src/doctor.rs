@@ -1,0 +1,77 @@
+//! `rejoin doctor`: looks the file of a replica over, and repairs it.
+
+mod salvage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use rejoin::doctor::{self, Report};
+use serde_json::Value;
+
+use crate::beside;
+use crate::layout::one_line;
+use crate::output::{Output, count};
+use crate::place::{PlaceArguments, must_exist};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit code 0 when nothing is wrong any more, or everything was salvaged; 1 when something is left to \
+do, or lost.")]
+pub(crate) struct DoctorArguments {
+    /// Repair what can be repaired
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Take what can still be read of a damaged replica, or of a relay's file or folder, into a
+    /// fresh one. The damaged one is only read
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"], conflicts_with = "repair")]
+    pub(crate) salvage: Option<Vec<PathBuf>>,
+}
+
+pub(crate) fn run(
+    place: &PlaceArguments,
+    arguments: &DoctorArguments,
+    output: Output,
+) -> Result<ExitCode> {
+    if let Some([from, to]) = arguments.salvage.as_deref() {
+        return salvage::run(from, to, output);
+    }
+    let file = place.file()?;
+    must_exist(file)?;
+    let report = doctor::check(file, arguments.repair).map_err(|error| {
+        let error = anyhow::Error::from(error);
+        match beside::is_held(&error) {
+            true => error.context("`rejoin doctor` needs the file alone"),
+            false => error,
+        }
+    })?;
+    let mut json = serde_json::to_value(&report)?;
+    json["sound"] = Value::from(report.is_sound());
+    output.result(&json, || examined(&report))?;
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn examined(report: &Report) -> String {
+    let Report { documents, waiting, set_aside, quarantined, unfit, findings } = report;
+    let mut lines = vec![format!(
+        "{}, {} to send, {set_aside} set aside, {quarantined} quarantined",
+        count(*documents, "document"),
+        count(*waiting, "edit"),
+    )];
+    if !unfit.is_empty() {
+        let number = count(unfit.len() as u64, "document");
+        let first: Vec<_> = unfit.iter().take(UNFIT_NAMED).map(String::as_str).collect();
+        let text =
+            format!("{number} not fitting the schema, which harms nothing: {}", first.join("; "));
+        lines.push(one_line(&text));
+    }
+    lines.extend(findings.iter().map(|finding| one_line(&format!("- {finding}"))));
+    if findings.is_empty() {
+        lines.push("nothing is wrong".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// How many documents are named beside the number of all.
+const UNFIT_NAMED: usize = 3;

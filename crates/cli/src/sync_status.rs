@@ -1,0 +1,70 @@
+//! How far a replica is with its sync, in one line for people and as JSON for programs.
+
+use std::fmt;
+
+use indicatif::HumanCount;
+use rejoin::{Link, Status};
+use serde_json::{Value, json};
+
+use crate::layout::one_line;
+use crate::output::count;
+
+/// A status as a person reads it, without the numbers that change every moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StatusLine {
+    link: Link,
+    waiting: u64,
+    set_aside: u64,
+    /// How many documents are here and how many there will be, in steps of a hundredth, while older
+    /// ones still come.
+    here: Option<(u64, u64)>,
+    trouble: Option<String>,
+}
+
+impl StatusLine {
+    pub(crate) fn of(status: &Status) -> Self {
+        let Status { link, waiting, set_aside, trouble, progress, .. } = status.clone();
+        let here = progress.map(|progress| {
+            let step = (progress.of / 100).max(1);
+            (progress.documents / step * step, progress.of)
+        });
+        Self { link, waiting, set_aside, here, trouble }
+    }
+}
+
+impl fmt::Display for StatusLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.link)?;
+        if let Some((documents, of)) = self.here {
+            write!(f, ", {} of {} documents", HumanCount(documents), HumanCount(of))?;
+        }
+        if self.waiting > 0 {
+            write!(f, ", {} to send", count(self.waiting, "edit"))?;
+        }
+        if self.set_aside > 0 {
+            write!(f, ", {} set aside", count(self.set_aside, "edit"))?;
+        }
+        match &self.trouble {
+            Some(trouble) => write!(f, "; {}", one_line(trouble)),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn status_json(status: &Status) -> Value {
+    json!({
+        "link": status.link.to_string(),
+        "waiting": status.waiting,
+        "edited_at_s": status.edited_at_s,
+        "safe_at_s": status.safe_at_s,
+        "set_aside": status.set_aside,
+        "is_partial": status.is_partial,
+        "behind": status.behind,
+        "progress": status.progress.map(|progress| json!({
+            "documents": progress.documents,
+            "of": progress.of,
+            "bytes": progress.bytes,
+        })),
+        "trouble": status.trouble,
+    })
+}

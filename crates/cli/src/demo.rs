@@ -1,7 +1,7 @@
 //! `rejoin demo`: a day of two technicians, their front desk and a relay.
 //!
 //! Everything is real: each device has its own file, and the relay is a process of its own that is
-//! killed in the middle of work. Nothing waits by the clock; each scene goes on as soon as what it
+//! killed in the middle of work. No scene waits for a fixed time; it goes on as soon as the event it
 //! waits for has happened, and fails if that takes too long.
 
 mod deliveries;
@@ -29,7 +29,7 @@ use merges::Merge;
 use scenes::{Company, Crash, Live, Verdict};
 use stage::Stage;
 
-/// What the demo comes to.
+/// The outcome of the demo.
 #[derive(Debug, Serialize)]
 struct Report {
     converged: bool,
@@ -83,5 +83,5 @@ async fn play(stage: &Stage, folder: &std::path::Path) -> Result<Report> {
     Ok(Report { converged, took_ms, live, crash, merges, dispatch, deliveries, verdict })
 }
 
-/// A demo that takes longer has failed.
+/// How long the demo may take. One that takes longer has failed.
 const DEMO_MAX: Duration = Duration::from_secs(28);

@@ -11,25 +11,25 @@ use crate::caller::Terminal;
 use crate::output::Text;
 pub(crate) use side_by_side::SideBySide;
 
-/// Columns that text may take: what COLUMNS says or the terminal has. A pipe or a file takes lines of
-/// any length, and whoever reads it wants whole values.
+/// Columns of the terminal that text may take: the number in COLUMNS, or else the width of the
+/// terminal. A pipe or a file takes lines of any length, as their readers want whole values.
 pub(crate) fn width() -> usize {
     Terminal::current()
         .columns
         .map_or(UNLIMITED, |columns| if columns >= WIDTH_MIN { columns } else { 80 })
 }
 
-/// The width where there is no terminal that has one.
+/// The width of a standard output that has none, such as a pipe.
 const UNLIMITED: usize = usize::MAX;
 
-/// A table: a heading, and rows of as many cells.
+/// A table: a heading, and rows with as many cells as the heading has.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     heading: Vec<String>,
     rows: Vec<Vec<String>>,
     /// Where the table begins, in characters from the left.
     indent: usize,
-    /// How many columns, from the left, are worth more than the others.
+    /// How many columns, from the left, keep their width before the others do.
     kept: usize,
 }
 
@@ -40,7 +40,7 @@ impl Table {
         Self { heading, rows: Vec::new(), indent: 0, kept: 0 }
     }
 
-    /// More columns, each of a field: it is called what commands take.
+    /// Adds a column for each of these fields, under the name by which commands take the field.
     pub(crate) fn and_fields(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.heading.extend(names.into_iter().map(|name| one_line(&name)));
         self
@@ -51,8 +51,8 @@ impl Table {
         self
     }
 
-    /// Lets the other columns give way before these ones from the left, and never cuts the first: a
-    /// name that was cut names nothing.
+    /// Keeps this many columns from the left as wide as they are for as long as others can be cut,
+    /// and never cuts the first: a name that was cut names nothing.
     pub(crate) fn keeping(mut self, columns: usize) -> Self {
         self.kept = columns;
         self
@@ -62,12 +62,12 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| one_line(&cell.into())).collect());
     }
 
-    /// The table in at most `width` columns, if what names its rows is not wider. The widest columns
-    /// give way first, and what is cut ends in `…`. Columns for which there is no room at all are
-    /// left out, the last ones first, and `…` in the heading says so.
+    /// The table in at most `width` columns, unless its first column alone is wider. The widest
+    /// columns are cut first, and a cell that was cut ends in `…`. Columns for which there is no room
+    /// at all are left out, the last ones first, and `…` in the heading says so.
     pub(crate) fn fit(&self, width: usize) -> Text {
         if width == UNLIMITED {
-            // One long text must not make every line as long as it is.
+            // One long text must not widen its column in every line.
             let widths = self.widths().into_iter().map(|width| width.min(ALIGNED_MAX));
             return self.lines(width, &widths.collect::<Vec<_>>(), pad);
         }
@@ -91,7 +91,7 @@ impl Table {
         Text::lines(std::iter::once(heading).chain(rows))
     }
 
-    /// How wide each column is that has room, from the left.
+    /// The width of each column for which there is room, from the left.
     fn share(&self, available: usize) -> Vec<usize> {
         let natural = self.widths();
         let least = |kept: usize| {
@@ -102,7 +102,8 @@ impl Table {
             natural.iter().enumerate().map(least).collect::<Vec<_>>()
         };
         let room = |columns: usize| {
-            // What is left out is marked, but not in the place of what is worth more.
+            // A mark stands for columns that are left out, but takes no room from columns that are
+            // kept.
             let is_marked = (self.kept + 1..natural.len()).contains(&columns);
             let mark = if is_marked { GAP + 1 } else { 0 };
             available.saturating_sub(GAP * columns.saturating_sub(1) + mark)
@@ -137,7 +138,7 @@ impl Table {
     }
 }
 
-/// Takes from the widest until all fit.
+/// Takes width from the widest column until all of them fit.
 fn share(mut widths: Vec<usize>, available: usize) -> Vec<usize> {
     while widths.iter().sum::<usize>() > available {
         let Some(widest) = widths.iter_mut().max() else { break };
@@ -153,14 +154,14 @@ fn pad(cell: &str, width: usize) -> String {
     pad_str(cell, width, Alignment::Left, None).into_owned()
 }
 
-/// Text in one line of printable characters, where a line break would break a table or look like
-/// the next thing that is said.
+/// Text in one line of printable characters. A line break in it would break a table, or could pass
+/// for the beginning of another message.
 pub(crate) fn one_line(text: &str) -> String {
     printable(text.trim_end()).replace(['\n', '\t'], " ")
 }
 
-/// Breaks text into lines of at most `width` columns: between words, and inside of those that are
-/// longer.
+/// Breaks text into lines of at most `width` columns: between words, and within a word that is longer
+/// than a line.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace().flat_map(|word| pieces(word, width)) {
@@ -178,7 +179,7 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A word in pieces that fit.
+/// A word in pieces that fit into a line.
 fn pieces(word: &str, width: usize) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for char in word.chars() {
@@ -196,13 +197,13 @@ fn pieces(word: &str, width: usize) -> Vec<String> {
 /// Spaces between columns.
 const GAP: usize = 2;
 
-/// Columns are aligned up to this width where lines may have any length.
+/// The widest column whose cells are aligned where lines may have any length.
 const ALIGNED_MAX: usize = 60;
 
-/// A column that is cut to less than this says nothing.
+/// The least width of a column that is cut: with less than this it would say nothing.
 const COLUMN_MIN: usize = 8;
 
-/// A terminal narrower than this is not one.
+/// The least width of a terminal that is believed. A narrower one is taken for one of 80 columns.
 const WIDTH_MIN: usize = 20;
 
 #[cfg(test)]

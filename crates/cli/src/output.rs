@@ -1,4 +1,5 @@
-//! Printing: text for people, or JSON for programs. Neither does anything to a terminal.
+//! Printing: text for people, or JSON for programs. In neither form does text from outside command a
+//! terminal.
 
 mod json;
 mod text;
@@ -17,8 +18,8 @@ pub(crate) use text::Text;
 
 use crate::caller::{Guest, Stream, guest};
 
-/// Where a command prints, and in which of the two forms. Results go to standard output; notes and
-/// errors to standard error: those of whoever typed the command.
+/// The form in which a command prints. Results go to the caller's standard output; notes and errors
+/// go to the caller's standard error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -45,30 +46,30 @@ impl Output {
         self.line(text())
     }
 
-    /// Prints one line of JSON, and lets whoever reads see it at once.
+    /// Prints one line of JSON, and flushes it so that a reader sees it at once.
     pub(crate) fn event(self, json: &impl Serialize) -> Result<()> {
         print(&to_json(json)?)
     }
 
-    /// Prints text, and lets whoever reads see it at once.
+    /// Prints text, and flushes it so that a reader sees it at once.
     pub(crate) fn line(self, text: impl Into<Text>) -> Result<()> {
         print(text.into().as_str())
     }
 
-    /// Standard output, for long results: of [`write_json`], or of data that a file is to hold as
-    /// they are. Flush it at the end.
+    /// Standard output, for long results: for JSON by [`write_json`], or for data that a file is to
+    /// hold unchanged. Flush it at the end.
     pub(crate) fn stream(self) -> BufWriter<Standard> {
         BufWriter::with_capacity(64 << 10, Standard::output())
     }
 
-    /// Tells a person something beside the result. Programs are not told.
+    /// Tells a person something beside the result. In the form for programs this prints nothing.
     pub(crate) fn note(self, text: &str) {
         if !self.json {
             tell(text);
         }
     }
 
-    /// Prints an error and what led to it.
+    /// Prints an error and its causes.
     pub(crate) fn error(self, error: &anyhow::Error) {
         if self.json {
             let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
@@ -85,7 +86,7 @@ pub(crate) fn tell(text: &str) {
     complain(Text::from(text).as_str());
 }
 
-/// Writes a line to standard error, if anybody still reads it.
+/// Writes a line to standard error. That it is closed is no reason to end, so an error is ignored.
 fn complain(line: &str) {
     let line = format!("{line}\n");
     let _ = match guest() {
@@ -94,7 +95,7 @@ fn complain(line: &str) {
     };
 }
 
-/// Standard output, which notes when nobody reads it any more.
+/// Standard output, which remembers that it was found closed.
 pub(crate) enum Standard {
     Own(StdoutLock<'static>),
     Guest(Arc<Guest>),
@@ -134,20 +135,20 @@ fn note_closed(error: &io::Error) {
 /// Whether standard output of this process was found closed.
 static NOBODY_READS: AtomicBool = AtomicBool::new(false);
 
-/// Whether standard output of whoever typed the command was.
+/// Whether the caller's standard output was found closed.
 fn nobody_reads() -> bool {
     let own = || NOBODY_READS.load(Ordering::Relaxed);
     guest().map_or_else(own, |guest| guest.nobody_reads.load(Ordering::Relaxed))
 }
 
-/// Writes a line to standard output, and lets whoever reads see it at once.
+/// Writes a line to standard output, and flushes it so that a reader sees it at once.
 fn print(line: &str) -> Result<()> {
     let mut out = Standard::output();
     out.write_all(format!("{line}\n").as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// An error and what led to it, each only if that was not said already.
+/// An error and its causes, without the causes that the text before them has told already.
 fn whole(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |said, cause| match cause.to_string() {
         cause if said.is_empty() => cause,
@@ -156,9 +157,9 @@ fn whole(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether the error is that nobody reads standard output any more, as after `| head`, and not that a
-/// connection to somebody else broke. Whoever writes JSON or CSV wraps the error of the pipe in one
-/// of its own, and does not always name it as the cause.
+/// Whether the error is a closed standard output, as after `| head`, and not some other connection
+/// that broke. The writers of JSON and CSV wrap the error of the closed pipe in one of their own, and
+/// do not always name it as the cause.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| {
         if let Some(json) = cause.downcast_ref::<serde_json::Error>() {

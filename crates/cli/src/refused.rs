@@ -1,4 +1,4 @@
-//! What a relay will never take, wherever a command tells of it.
+//! The edits that a relay will never take, in the words of every command that tells of them.
 
 use anyhow::Result;
 use rejoin::{Replica, SetAside};
@@ -8,14 +8,14 @@ use crate::clock::clock;
 use crate::layout::one_line;
 use crate::output::count;
 
-/// The refused work that is lost to others, and of which nobody has said that they know.
+/// The refused edits that are lost to others, and of which nobody has said that they know.
 pub(crate) fn open(replica: &Replica) -> Result<Vec<SetAside>> {
     let mut open = replica.set_aside()?;
     open.retain(SetAside::is_open);
     Ok(open)
 }
 
-/// One of them in a line: `jobs 1 (phone), 2026-11-29 15:04: why`.
+/// One refusal in a line: `jobs 1 (phone), 2026-11-29 15:04: why`.
 pub(crate) fn line(refused: &SetAside) -> String {
     let SetAside { collection, document, key, fields, reason, .. } = refused;
     let key = key.clone().unwrap_or_else(|| document.to_string());
@@ -25,7 +25,7 @@ pub(crate) fn line(refused: &SetAside) -> String {
     one_line(&format!("{collection} {key}{fields}, {}: {reason}{anew}", clock(refused.time_s)))
 }
 
-/// `2 changes of 1 document`.
+/// How much was refused: `2 changes of 1 document`.
 pub(crate) fn what(refused: &[SetAside]) -> String {
     let changes: usize = refused.iter().map(|it| it.changes.len()).sum();
     let mut documents: Vec<_> = refused.iter().map(|it| it.document).collect();

@@ -1,4 +1,5 @@
-//! Where a process that has a replica open listens: `van.redb.sock` beside `van.redb`.
+//! The place of the socket at which a process that has a replica open listens: `van.redb.sock` beside
+//! `van.redb`.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
@@ -7,17 +8,17 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// The place of a socket.
+/// The path of a socket.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    /// The folder it is in, where the path leads through it.
+    /// The folder that the socket is in, if the path leads through this open file.
     _folder: Option<File>,
 }
 
 impl Place {
-    /// The place beside a replica's file, which is there. The system takes only short paths of sockets;
-    /// a longer one is named by way of its open folder.
+    /// The place beside a replica's file, which has to exist. The system takes only short paths of
+    /// sockets, so a socket with a longer path is named by way of its open folder.
     pub(super) fn beside(file: &Path) -> io::Result<Self> {
         let file = file.canonicalize()?;
         let folder = file.parent().ok_or(ErrorKind::NotFound)?;
@@ -41,12 +42,12 @@ impl Place {
         &self.path
     }
 
-    /// Listens there. Whoever has the file open owns the socket: one that is left over from a process
-    /// that was killed is replaced.
+    /// Listens at this place. The socket belongs to the process that has the replica's file open, so
+    /// a socket that a killed process left behind is replaced.
     pub(super) fn listen(self) -> io::Result<(UnixListener, Bound)> {
         match fs::symlink_metadata(&self.path) {
             Ok(found) if found.file_type().is_socket() => fs::remove_file(&self.path)?,
-            // Somebody's file.
+            // This is an ordinary file that somebody has made, and it stays.
             Ok(_) => return Err(ErrorKind::AlreadyExists.into()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -59,7 +60,7 @@ impl Place {
     }
 }
 
-/// A socket of this process.
+/// A socket at which this process listens.
 #[derive(Debug)]
 pub(super) struct Bound {
     place: Place,
@@ -67,16 +68,16 @@ pub(super) struct Bound {
 }
 
 impl Drop for Bound {
-    /// Takes the socket away, if it is not another one by now: a file that was moved while it was open
-    /// leaves its place to another.
+    /// Removes the socket, unless the path leads to another one by now: when a replica's file is
+    /// moved while it is open, another replica may take its place and listen there.
     fn drop(&mut self) {
         let path = self.place.path();
         if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == self.inode) {
-            // The next process replaces what is left.
+            // The next process replaces a socket that is left behind.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Bytes of a path that every system takes for a socket; most take a few more.
+/// Bytes of a path that every system accepts for a socket; most accept a few more.
 const PATH_BYTES_MAX: usize = 100;

@@ -1,4 +1,4 @@
-//! What is agreed reaches other systems: a file, and a webhook that misbehaves.
+//! The scene in which agreed values reach other systems: a file, and a webhook that misbehaves.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::stage::{Stage, within};
 use crate::layout::Table;
 use crate::output::count;
 
-/// Whether other systems have what was agreed, once.
+/// The findings on whether other systems got every agreed value, and each only once.
 #[derive(Debug, Serialize)]
 pub(super) struct Deliveries {
     requests: usize,
@@ -60,7 +60,7 @@ impl Company {
         delivered
     }
 
-    /// Ana does a job, and the desk says otherwise when she began.
+    /// Ana does a job, and the desk disagrees about when she began.
     async fn start_apart(&self, stage: &Stage) -> Result<()> {
         self.ana.go_offline().await?;
         let job = self.ana.job(JOB)?;
@@ -133,7 +133,7 @@ struct Outside {
 }
 
 impl Outside {
-    /// Everything ready to be delivered.
+    /// Opens the systems, with a replica that has every document of the company.
     async fn open(company: &Company, stage: &Stage, folder: &Path) -> Result<Self> {
         let folder = folder.join("outside");
         std::fs::create_dir(&folder)?;
@@ -174,10 +174,10 @@ impl Outside {
         Ok(Adapters::open(&config, &self.folder)?)
     }
 
-    /// What the file says, line by line.
+    /// The lines of the file that a delivery was written to.
     fn lines(&self) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(self.folder.join("file").join("1.jsonl"))?;
-        // A line that is being written has no end yet.
+        // A line that is still being written has no line break yet.
         let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
@@ -188,7 +188,7 @@ impl Outside {
         arrived
     }
 
-    /// Waits until both have so many deliveries.
+    /// Waits until the file and the webhook have each got this many deliveries.
     async fn until_done(&self, deliveries: usize) -> Result<()> {
         let done = async {
             while self.lines()?.len() < deliveries || self.receiver.done() < deliveries {
@@ -199,7 +199,8 @@ impl Outside {
         within("everything to be delivered", done).await?
     }
 
-    /// Waits until both have so many deliveries, and the last answer was not lost.
+    /// Waits until the file and the webhook have each got this many deliveries, and the last one was
+    /// repeated after its answer was lost.
     async fn until_known(&self, deliveries: usize) -> Result<()> {
         self.until_done(deliveries).await?;
         let known = async {
@@ -211,7 +212,7 @@ impl Outside {
         within("the repeat of a delivery", known).await
     }
 
-    /// When the job starts, as the file and the webhook have it.
+    /// The start of the job, as the file and the webhook have it.
     fn starts(&self) -> Result<[String; 2]> {
         let lines = self.lines()?;
         let filed = lines.iter().rfind(|line| line["record"] == JOB);
@@ -221,7 +222,8 @@ impl Outside {
         Ok([filed, told].map(Option::unwrap_or_default))
     }
 
-    /// What arrived about the job, after so many requests.
+    /// The deliveries about the job: the last line of the file, and the requests after the first
+    /// `after` of them.
     fn table(&self, after: usize) -> Result<Table> {
         let mut table = Table::new(["to", "seq", "key", "correlation", "says", "answer"]);
         let mut row =
@@ -246,14 +248,14 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The beginning of a long name.
+/// The beginning of a long identifier.
 fn short(value: &Value) -> String {
     text(value).chars().take(8).chain(['…']).collect()
 }
 
-/// The job that everything is about, and when it began after all.
+/// The job that this scene is about, and the time at which it really began.
 const JOB: &str = "W-211";
 const BEGAN: &str = "12:10";
 
-/// How often to look at the file.
+/// How long to wait before the file is looked at again.
 const LOOK: Duration = Duration::from_millis(3);

@@ -64,8 +64,8 @@ impl Device {
         Ok(entry.map(|entry| entry.value).unwrap_or_default())
     }
 
-    /// What only a person can decide, settled or not. What the relay held first is a hint that not
-    /// every device has, so it is left out.
+    /// All reviews, settled or not. They are compared between devices, so the hint at which document
+    /// the relay got first is left out: not every device has it.
     pub(super) async fn reviews(&self) -> Result<Vec<Review>> {
         let reviews = self.space.reviews().list().await?;
         Ok(reviews.into_iter().map(|review| Review { held_first: None, ..review }).collect())

@@ -14,13 +14,13 @@ pub(super) struct Job {
     pub(super) address: String,
     pub(super) technician: String,
     pub(super) status: String,
-    /// What two people write here at once is all kept.
+    /// Texts that two people write here at once are both kept.
     pub(super) notes: Text,
-    /// What two people count here at once adds up.
+    /// Numbers that two people count here at once add up.
     pub(super) parts_used: Counter,
 }
 
-/// Key, start, task, customer, telephone, address, technician, notes.
+/// A job in a line: key, start, task, customer, telephone, address, technician, notes.
 type Line = [&'static str; 8];
 
 const LINES: &[Line] = &[
@@ -65,7 +65,7 @@ const LINES: &[Line] = &[
     ["W-212", "12:00", "meter reading", "Bakery Aroma", "555-0121", "8 Market Pl", "Ben", ""],
 ];
 
-/// How jobs merge: their types say most of it, and this the rest.
+/// The schema of jobs. Their types say most of how they merge, and this says the rest.
 pub(super) fn schema() -> Schema {
     let free = Invariant::no_overlap("technician", "starts_at", "ends_at");
     Schema::new()
@@ -83,7 +83,7 @@ pub(super) fn at(time: &str) -> String {
     format!("{DAY}T{time}Z")
 }
 
-/// The time of day of such a time.
+/// The time of day within a time of the day of the demo.
 pub(super) fn time_of(at: &str) -> &str {
     at.strip_prefix(DAY).map_or(at, |time| time.trim_matches(['T', 'Z']))
 }

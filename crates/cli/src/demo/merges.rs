@@ -1,4 +1,4 @@
-//! What became of the edits that Ana and Ben made apart.
+//! The scene that shows how the edits merged that Ana and Ben made apart.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -10,20 +10,20 @@ use super::scenes::Company;
 use super::stage::Stage;
 use crate::layout::Table;
 
-/// One pair of edits, and what every device holds now.
+/// One pair of edits, and the value that every device holds now.
 #[derive(Debug, Serialize)]
 pub(super) struct Merge {
     job: &'static str,
     what: &'static str,
     now: String,
-    /// Whether nothing of it was lost.
+    /// Whether the value is the promised one, so that nothing was lost.
     pub(super) as_promised: bool,
 }
 
 impl Company {
     pub(super) async fn merges(&self, stage: &Stage) -> Result<Vec<Merge>> {
         stage.scene("What became of the edits made apart");
-        // Whether the others hold the same is checked for all documents at once.
+        // One device is looked at here, as the last scene compares all documents of all devices.
         let merges = vec![
             fields(&self.desk.value("W-203").await?),
             text(&self.desk.value("W-204").await?),
@@ -99,7 +99,8 @@ fn birth(job: &Value) -> Merge {
     }
 }
 
-/// The one that cannot keep both: what stood stands, and both are in a review.
+/// The edits of a value that cannot keep both: the value of before stands, and both candidates are in
+/// a review.
 async fn scalar(device: &Device) -> Result<Merge> {
     let stands = plain(&device.value("W-206").await?["starts_at"]);
     let open = device.open_reviews().await?;

@@ -1,5 +1,5 @@
-//! A system outside that takes deliveries over HTTP: it believes only what is signed, refuses once,
-//! loses an answer once, and does nothing twice.
+//! A system outside that takes deliveries over HTTP: it believes only signed requests, refuses one
+//! request, loses one answer, and does nothing twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +15,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Listens until it is dropped.
+/// The system, which listens until this is dropped.
 pub(super) struct Receiver {
     pub(super) url: String,
     state: Arc<Mutex<State>>,
     listening: JoinHandle<()>,
 }
 
-/// What it remembers.
+/// The memory of the system.
 #[derive(Default)]
 struct State {
-    /// The record that there is trouble with.
+    /// The record whose deliveries run into trouble.
     watched: String,
-    /// The keys of what it did.
+    /// The keys of the deliveries that it acted on.
     known: BTreeSet<String>,
     arrived: Vec<Arrived>,
 }
@@ -39,13 +39,13 @@ pub(super) struct Arrived {
     pub(super) answer: Answer,
 }
 
-/// What it says to a request.
+/// The answer of the system to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     NotSigned,
     Busy,
     Taken,
-    /// It did what it was told to, but who told it does not know.
+    /// The system acted on the delivery, but the sender gets no answer.
     Lost,
     Known,
 }
@@ -72,8 +72,8 @@ impl Answer {
 }
 
 impl Receiver {
-    /// Listens on a free port, and rings whenever something arrives. There is trouble with one
-    /// record.
+    /// Listens on a free port, and rings the bell whenever a request arrives. Deliveries of the
+    /// watched record run into trouble.
     pub(super) async fn listen(
         key: [u8; 32],
         watched: &str,
@@ -88,7 +88,7 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, bell) = (Arc::clone(&shared), bell.clone());
                 tokio::spawn(async move {
-                    // Who breaks off will come again.
+                    // A sender that breaks off will try again.
                     let _ = take(stream, &key, &state).await;
                     bell.send_modify(|rung| *rung += 1);
                 });
@@ -97,12 +97,12 @@ impl Receiver {
         Ok(Self { url, state, listening })
     }
 
-    /// Everything that arrived, in this order.
+    /// The requests that arrived, in this order.
     pub(super) fn arrived(&self) -> Vec<Arrived> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).arrived.clone()
     }
 
-    /// How many different deliveries it did something about.
+    /// How many different deliveries it acted on.
     pub(super) fn done(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).known.len()
     }
@@ -162,8 +162,8 @@ async fn take(mut stream: TcpStream, key: &[u8], state: &Mutex<State>) -> Result
     Ok(())
 }
 
-/// Whether a request is from who has the key, and not one that somebody kept for later, as Standard
-/// Webhooks says.
+/// Whether a request is signed by the owner of the key, and was not recorded by somebody to be sent
+/// later, as Standard Webhooks has it.
 fn is_signed(key: &[u8], headers: &BTreeMap<String, String>, body: &str) -> bool {
     let header = |name: &str| headers.get(name).map_or("", String::as_str);
     let (id, sent) = (header("webhook-id"), header("webhook-timestamp"));
@@ -180,10 +180,10 @@ fn is_signed(key: &[u8], headers: &BTreeMap<String, String>, body: &str) -> bool
         })
 }
 
-/// Bytes of a request.
+/// Bytes of the longest request that is read.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
 
-/// How old a request may be.
+/// The greatest age of a request that is believed.
 const FRESH: Duration = Duration::from_mins(5);
 
 #[cfg(test)]

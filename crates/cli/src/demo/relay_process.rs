@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use super::stage::within;
 
-/// A relay that runs, and ends with this value if not before.
+/// A relay that runs. It ends when this is dropped, if it has not ended before.
 pub(super) struct RelayProcess {
     child: Child,
     data: PathBuf,
@@ -54,7 +54,7 @@ impl RelayProcess {
         self.child.kill().await.context("the relay could not be killed")
     }
 
-    /// Starts a relay that was killed again: the same folder, the same port.
+    /// Starts a relay again that was killed, on the same folder and the same port.
     pub(super) async fn restart(&mut self) -> Result<()> {
         let address = self.url.trim_start_matches("ws://").trim_end_matches("/sync").to_owned();
         *self = Self::start_at(&self.data, &address).await?;

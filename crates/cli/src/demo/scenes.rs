@@ -1,4 +1,5 @@
-//! What happens in the morning, in order, and whether everybody ends up with the same.
+//! The scenes of the morning in their order, and the check that all devices end up with the same
+//! documents.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::stage::{Stage, within};
 use crate::layout::Table;
 use crate::output::count;
 
-/// Everyone who takes part.
+/// The devices and the relay that take part.
 pub(super) struct Company {
     pub(super) relay: RelayProcess,
     pub(super) desk: Device,
@@ -23,7 +24,7 @@ pub(super) struct Company {
     pub(super) ben: Device,
 }
 
-/// How long edits took to be seen by somebody else.
+/// How long edits of one device took to be seen on another.
 #[derive(Debug, Serialize)]
 pub(super) struct Live {
     from: &'static str,
@@ -42,7 +43,7 @@ pub(super) struct Crash {
     all_safe_after_ms: u64,
 }
 
-/// Whether everyone ended up with the same.
+/// The findings on whether all devices ended up with the same documents.
 #[derive(Debug, Serialize)]
 pub(super) struct Verdict {
     pub(super) same_digest: bool,
@@ -76,7 +77,7 @@ impl Company {
         [&self.desk, &self.ana, &self.ben]
     }
 
-    /// The desk enters the jobs, and everyone gets them.
+    /// The desk enters the jobs, and every device gets them.
     pub(super) async fn morning(&self, stage: &Stage) -> Result<()> {
         for device in self.devices() {
             device.connect(self.relay.url()).await?;
@@ -97,7 +98,7 @@ impl Company {
         Ok(())
     }
 
-    /// Edits while everyone is connected, one after the other.
+    /// Edits while all devices are connected, one after the other.
     pub(super) async fn live(&self, stage: &Stage) -> Result<Vec<Live>> {
         stage.scene("Live edits");
         let live = vec![
@@ -229,7 +230,7 @@ impl Company {
         Ok(Verdict { same_digest, same_content, same_reviews, digest, documents })
     }
 
-    /// Waits until everyone is safe and holds the same.
+    /// Waits until every device is safe and all of them hold the same documents.
     pub(super) async fn converge(&self, stage: &Stage, what: &str) -> Result<()> {
         let [desk, ana, ben] = self.devices();
         let converged = async || {
@@ -247,7 +248,7 @@ impl Company {
     }
 }
 
-/// Edits on one device, and waits each time for the watcher of another.
+/// Edits on one device, and waits after each edit until the watcher of another device sees it.
 async fn follow(from: &Device, to: &Device, key: &str) -> Result<Live> {
     let mut watcher = to.job(key)?.watch().await?;
     let document = from.job(key)?;
@@ -289,7 +290,7 @@ fn milliseconds(us: u64) -> String {
     format!("{:.1} ms", us as f64 / 1000.0)
 }
 
-/// What Ana and Ben do apart: a job, and what each does in it.
+/// The edits that Ana and Ben make apart: a job, and what each of them does in it.
 const APART: &[[&str; 3]] = &[
     ["W-203", "phone = 555-0199", "status = on_site"],
     ["W-204", "notes + \"Valve stuck.\"", "notes + \"Pump is fine.\""],
@@ -300,10 +301,10 @@ const APART: &[[&str; 3]] = &[
     ["W-206", "starts_at = 10:30", "starts_at = 11:15"],
 ];
 
-/// Edits whose latency is measured, each way.
+/// How many edits are measured in each direction.
 const LIVE_EDITS: usize = 50;
 
-/// Calls the desk logs, and how many of them Ana has seen when the relay is killed: early enough
-/// for most of them to come after.
+/// How many calls the desk logs, and how many of them Ana has seen when the relay is killed: early
+/// enough for most of them to come after.
 const CALLS: u64 = 300;
 const CALLS_SEEN: u64 = 40;

@@ -1,4 +1,4 @@
-//! What the audience sees, and waiting for what is about to happen.
+//! The output that the audience sees, and the waiting for events that are about to happen.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ impl Stage {
         self.started.elapsed()
     }
 
-    /// A new scene begins.
+    /// Prints the title of a scene that begins.
     pub(super) fn scene(&self, title: &str) {
         let time = format!("{:5.2} s", self.elapsed().as_secs_f64());
         let title = Text::styled(title, &Style::new().bold().cyan());
@@ -35,14 +35,14 @@ impl Stage {
         self.print(Text::joined([time, title], "  "));
     }
 
-    /// Tells something, in lines that fit.
+    /// Prints text, in lines that fit the terminal.
     pub(super) fn say(&self, text: &str) {
         for line in wrap(text, self.width() - INDENT) {
             self.print(format!("{:INDENT$}{line}", ""));
         }
     }
 
-    /// Things to compare.
+    /// Prints things side by side.
     pub(super) fn compare(&self, compared: &SideBySide) {
         for line in compared.fit(self.width() - INDENT).lines() {
             self.print(format!("{:INDENT$}{line}", ""));
@@ -53,7 +53,7 @@ impl Stage {
         self.print(table.indented(INDENT).fit(self.width()));
     }
 
-    /// The last words.
+    /// Prints the last words of the demo.
     pub(super) fn close(&self, converged: bool, took: Duration) {
         let took = format!("{:.1} s", took.as_secs_f64());
         let (words, style) = if converged {
@@ -78,12 +78,12 @@ impl Stage {
         }
     }
 
-    /// Rung whenever anything changed on any device.
+    /// The bell that rings whenever anything has changed on any device.
     pub(super) fn bell(&self) -> watch::Sender<u64> {
         self.bell.clone()
     }
 
-    /// Waits until a condition is met, looking again whenever the bell rings.
+    /// Waits until a condition is met, and looks again whenever the bell rings.
     pub(super) async fn until(
         &self,
         what: &str,
@@ -103,17 +103,17 @@ impl Stage {
     }
 }
 
-/// Waits for something that is about to happen, but not for ever.
+/// Waits for an event that is about to happen, and fails if it takes too long.
 pub(super) async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> Result<T> {
     let happened = timeout(WAIT_MAX, awaited).await;
     happened.map_err(|_| anyhow!("waited {} s in vain for {what}", WAIT_MAX.as_secs()))
 }
 
-/// Columns from the left, below the title of a scene.
+/// Columns by which the text below the title of a scene is indented.
 const INDENT: usize = 9;
 
-/// Longer lines are hard to read.
+/// The greatest width of the output, as longer lines are hard to read.
 const WIDTH_MAX: usize = 80;
 
-/// How long anything may take. The slowest is finding a relay again that was away.
+/// How long any event may take. The slowest is that a device finds a relay again that was away.
 const WAIT_MAX: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What became of the rows of a file.
+//! The outcome of an import, counted over the rows of the file.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,28 @@ use super::rows::Fault;
 use crate::layout::one_line;
 use crate::output::count;
 
-/// What became of rows, counted.
+/// The outcome of an import, in numbers of rows.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     rows: u64,
     created: u64,
     changed: u64,
     unchanged: u64,
-    /// Rows of documents that are deleted, which were left so.
+    /// Rows about deleted documents, which were left deleted.
     left_deleted: u64,
     revived: u64,
-    /// Rows that write a field people had decided about, or that is under review.
+    /// Rows that write a field about which people had decided, and rows that write a field that is
+    /// under review.
     decided: Seen,
     under_review: Seen,
-    /// Values that the schema does not allow, by the field and what is wrong.
+    /// Rows with values that the schema does not allow, by the field and the reason.
     misfits: BTreeMap<(String, String), Seen>,
     bad: u64,
-    /// The first of the bad ones.
+    /// The first of the rows that were not taken, with their reasons.
     faults: Vec<Fault>,
 }
 
-/// How often something came, and the lines where it came first.
+/// How many rows something happened in, and the lines of the first of them.
 #[derive(Debug, Default)]
 struct Seen {
     times: u64,
@@ -44,7 +45,7 @@ impl Seen {
         }
     }
 
-    /// `line 4`, `lines 4, 7, 9 and 21 more`.
+    /// The lines in words: `line 4`, or `lines 4, 7, 9 and 21 more`.
     fn lines(&self) -> String {
         let lines: Vec<_> = self.lines.iter().map(ToString::to_string).collect();
         let word = if self.times == 1 { "line" } else { "lines" };
@@ -168,8 +169,8 @@ impl Taken {
     }
 }
 
-/// Bad rows that are shown; the rest is counted.
+/// How many rows that were not taken are shown; the others are counted.
 const FAULTS_SHOWN: usize = 20;
 
-/// Lines that are named of what came more often.
+/// How many lines are named of a thing that came more often.
 const LINES_SHOWN: usize = 3;

@@ -1,15 +1,15 @@
-//! What the CSV reader is given, looked at on the way: what ended a record, whether one goes on without
-//! end, and which quote is open.
+//! Watches the bytes on their way to the CSV reader: which byte ended a record, whether a record is
+//! too long, and which quote is open.
 
 use std::io::{self, Read};
 
-/// A reader that is looked at. Quotes are followed as the CSV reader follows them.
+/// A reader whose bytes are watched. Quotes are followed just as the CSV reader follows them.
 #[derive(Debug)]
 pub(super) struct Tap<R> {
     inner: R,
     delimiter: u8,
-    /// What was read last, and at which byte it starts. The CSV reader takes no more before it is done
-    /// with that, so whatever ends a record is in here.
+    /// The bytes that were read last, and the place of the first of them in the file. The CSV reader
+    /// takes no more before it is done with these, so the byte that ends a record is among them.
     chunk: Vec<u8>,
     chunk_start: u64,
     record_start: u64,
@@ -18,21 +18,22 @@ pub(super) struct Tap<R> {
     ended: bool,
 }
 
-/// Where in a field what was read last ends.
+/// The place within a field at which the bytes that were read so far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quote {
     /// At the beginning of a field, where a quote opens it.
     Start,
     /// In a field that no quote opened.
     Plain,
-    /// After a quote that opened on this line.
+    /// Within a quoted field, whose quote opened on this line.
     Open(u64),
-    /// After a quote within such a field: its end, or the first half of a quote that is meant.
+    /// Behind a second quote in such a field: it closes the field, or it is the first half of a
+    /// doubled quote, which is part of the text.
     Closing(u64),
 }
 
 impl<R> Tap<R> {
-    /// Lines are counted from `line`.
+    /// Watches a file whose first byte is on this line.
     pub(super) fn new(inner: R, delimiter: u8, line: u64) -> Self {
         let (chunk, quote) = (Vec::new(), Quote::Start);
         let (chunk_start, record_start) = (0, 0);
@@ -48,7 +49,7 @@ impl<R> Tap<R> {
         self.chunk.get(usize::try_from(place).ok()?).copied()
     }
 
-    /// The line of the quote that is still open where everything was read.
+    /// The line of a quote that is still open at the end of the file.
     pub(super) fn open_quote(&self) -> Option<u64> {
         match self.quote {
             Quote::Open(line) if self.ended => Some(line),
@@ -99,5 +100,5 @@ impl<R: Read> Read for Tap<R> {
     }
 }
 
-/// Bytes of the longest row. Rows are held in memory one batch at a time.
+/// Bytes of the longest row that is read. The rows of one batch are in memory at once.
 const ROW_BYTES_MAX: u64 = 4 << 20;

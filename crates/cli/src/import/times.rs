@@ -1,4 +1,4 @@
-//! Times in a file that are written otherwise than documents have them.
+//! Times in a file that are written in another form than that of documents.
 
 use anyhow::{Result, bail, ensure};
 use chrono::format::{Fixed, Item, Numeric, Parsed, StrftimeItems, parse};
@@ -9,10 +9,10 @@ use rejoin::schema::{Invariant, Kind, Schema};
 use super::header::{Column, Header};
 use crate::layout::one_line;
 
-/// One `[COLUMN=]FORMAT`.
+/// The form of the times in a file, or in one of its columns: `[COLUMN=]FORMAT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TimeFormat {
-    /// The column, as the file names it.
+    /// The column by its name in the file; `None` for every column that the schema says holds times.
     column: Option<String>,
     form: String,
 }
@@ -21,7 +21,7 @@ impl std::str::FromStr for TimeFormat {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // A form has no = before its first part.
+        // A form has no = before its first part, so the last one there ends the name of the column.
         let before = text.find('%').unwrap_or(text.len());
         let (column, form) = match text[..before].rfind('=') {
             Some(at) => (Some(text[..at].to_owned()), &text[at + 1..]),
@@ -35,7 +35,7 @@ impl std::str::FromStr for TimeFormat {
             "{form:?} names zones by letters, which several zones share; write them as %z, or leave the \
              zone to the schema"
         );
-        // What the form writes of a time has to be enough to know that time.
+        // The text that the form writes of a time has to be enough to read that time again.
         let sample =
             NaiveDate::from_ymd_opt(2026, 11, 20).and_then(|day| day.and_hms_opt(21, 45, 0));
         let sample = sample.unwrap_or_default().and_utc();
@@ -52,15 +52,16 @@ impl std::str::FromStr for TimeFormat {
     }
 }
 
-/// How times are written in the columns of a file.
+/// The forms of the times in the columns of a file.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    /// The forms of each field that is one, tried in this order.
+    /// Fields that hold times and their forms. A field with several forms is read in the first that
+    /// fits.
     forms: Vec<(String, String)>,
 }
 
 impl Times {
-    /// Without a column, a form is that of all fields that the schema says are times.
+    /// A form without a column is given to every field that the schema says is a time.
     pub(super) fn new(formats: &[TimeFormat], header: &Header, schema: &Schema) -> Result<Self> {
         let mut times = Self::default();
         for TimeFormat { column, form } in formats {
@@ -96,10 +97,11 @@ impl Times {
         Ok(())
     }
 
-    /// Writes times as documents have them: by the clock, without a zone if the form has none.
+    /// Rewrites the times among the cells in the form of documents: by the clock, without a zone if
+    /// the form has none.
     ///
     /// # Errors
-    /// A cell that is not in its form.
+    /// A cell that is not in any form of its column.
     pub(super) fn read(&self, cells: &mut [(String, Cell)]) -> Result<()> {
         for (name, cell) in cells {
             let forms = || self.forms.iter().filter(|(field, _)| field == name).map(|(_, it)| it);
@@ -126,8 +128,9 @@ fn is_time(schema: &Schema, field: &str) -> bool {
         || schema.invariants.iter().any(is_in)
 }
 
-/// A time as documents have it: with the zone, by the clock, or a date alone, as the form says. Years
-/// of fewer than four digits are taken for those of another form.
+/// Reads a time into the form of documents: with a zone, by the clock without one, or a date alone,
+/// according to the form. A year of fewer than four digits does not fit, as it belongs to another
+/// form.
 fn read(text: &str, form: &str) -> Option<String> {
     let mut parsed = Parsed::new();
     parse(&mut parsed, text, StrftimeItems::new(form)).ok()?;
@@ -142,7 +145,7 @@ fn read(text: &str, form: &str) -> Option<String> {
     Some(time.format("%Y-%m-%dT%H:%M:%S%.f").to_string())
 }
 
-/// Whether a form says more than the date.
+/// Whether a form has parts for the time of day.
 fn tells_time(form: &str) -> bool {
     let is_of_day = |item: Item<'_>| match item {
         Item::Numeric(numeric, _) => matches!(

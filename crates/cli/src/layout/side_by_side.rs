@@ -1,10 +1,10 @@
-//! Things to compare, side by side, or one below the other where there is no room.
+//! Things to compare, side by side, or one below the other if there is no room.
 
 use console::{Alignment, measure_text_width, pad_str};
 
 use super::{GAP, one_line, share, wrap};
 
-/// Columns that are compared row by row.
+/// A table of things to compare: a column for each, and a row for each of their properties.
 #[derive(Debug, Default)]
 pub(crate) struct SideBySide {
     heading: Vec<String>,
@@ -17,7 +17,7 @@ impl SideBySide {
         Self { heading, rows: Vec::new() }
     }
 
-    /// A row, unless all of its cells are empty.
+    /// Adds a row, unless all of its cells are empty.
     pub(crate) fn row(&mut self, label: &'static str, cells: impl IntoIterator<Item = String>) {
         let cells: Vec<_> = cells.into_iter().collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
@@ -25,7 +25,7 @@ impl SideBySide {
         }
     }
 
-    /// All of it in at most `width` columns, long cells in several lines.
+    /// The table in at most `width` columns, with long cells broken into several lines.
     pub(crate) fn fit(&self, width: usize) -> String {
         let labels = self.rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
         let columns = self.heading.len().max(1);
@@ -38,7 +38,7 @@ impl SideBySide {
         if has_room && fits { self.beside(labels, &widths) } else { self.below(labels, width) }
     }
 
-    /// How wide a column would like to be.
+    /// The width at which no cell of a column has to be broken.
     fn natural(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|(_, cells)| cells.get(column));
         let lines = cells.chain([&self.heading[column]]).flat_map(|cell| cell.lines());
@@ -69,7 +69,7 @@ impl SideBySide {
     }
 }
 
-/// One row, as high as its highest cell.
+/// The lines of one row, as many as its highest cell has.
 fn line(label: &str, labels: usize, cells: &[String], widths: &[usize]) -> Vec<String> {
     let cells: Vec<_> =
         cells.iter().zip(widths).map(|(cell, width)| cell_lines(cell, *width)).collect();
@@ -95,10 +95,11 @@ fn cell_lines(cell: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A cell that is broken into narrower lines than this cannot be read beside another.
+/// The least width of a column beside another one: cells that are broken into narrower lines cannot
+/// be read.
 const CELL_MIN: usize = 20;
 
-/// Lines of one cell. Who wants all of a long value has --json.
+/// Lines of one cell that are shown. --json prints the whole of a longer value.
 const LINES_MAX: usize = 12;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! JSON for programs, which may be looked at in a terminal too.
+//! JSON for programs, which people may look at in a terminal too.
 
 use std::io::{self, Write};
 
@@ -13,18 +13,18 @@ pub(crate) fn write_json(out: impl Write, value: &impl Serialize) -> serde_json:
     value.serialize(&mut Serializer::with_formatter(out, Escaping))
 }
 
-/// The same, as text.
+/// The same JSON as text.
 pub(crate) fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut json = Vec::new();
     write_json(&mut json, value)?;
-    // Serde writes nothing else.
+    // Serde writes only UTF-8, so nothing is lost.
     Ok(String::from_utf8_lossy(&json).into_owned())
 }
 
 struct Escaping;
 
 impl Formatter for Escaping {
-    /// A fragment holds no control characters up to U+001F: those are escaped before.
+    /// A fragment holds no control characters up to U+001F: serde has escaped them before.
     fn write_string_fragment<W: Write + ?Sized>(
         &mut self,
         out: &mut W,

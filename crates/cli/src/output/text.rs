@@ -5,13 +5,14 @@ use rejoin::printable;
 
 use crate::caller::guest;
 
-/// Text that does nothing to a terminal. Whatever becomes one passes [`printable`], as documents,
-/// relays and files may hold anything; only [`Text::styled`] adds to it.
+/// Text that cannot command a terminal. Every text that becomes one passes [`printable`], as
+/// documents, relays and files may hold anything; only [`Text::styled`] adds control characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text(String);
 
 impl Text {
-    /// Text in a style, where the terminal has styles and whoever looks wants them.
+    /// Text in a style, if the caller's terminal shows styles and the caller has not switched them
+    /// off.
     pub(crate) fn styled(text: &str, style: &Style) -> Self {
         let style = match guest() {
             Some(guest) => style.clone().force_styling(guest.terminal.has_styles),

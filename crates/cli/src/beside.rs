@@ -41,17 +41,18 @@ pub(crate) use nowhere::{Holding, serve_with};
 #[cfg(unix)]
 pub(crate) use serving::{Holding, serve_with};
 
-/// A command about a replica, as far as the process that has the replica open has to know it.
+/// A command about a replica, as far as this module has to know it to ask another process for it.
+#[cfg_attr(not(unix), expect(dead_code, reason = "nobody is asked there"))]
 pub(crate) struct Asked<'a> {
     pub(crate) place: &'a PlaceArguments,
-    /// Whether it goes on until it is interrupted.
+    /// Whether the command goes on until it is interrupted.
     pub(crate) goes_on: bool,
-    /// Whether it may change the replica.
+    /// Whether the command may change the replica.
     pub(crate) edits: bool,
 }
 
-/// Reads the command line of a guest: its words, and the replica and the user that the guest's command
-/// line or environment names. The commands stand above this module, so `main` hands this over with
+/// Reads the command line of a guest: its words, the replica and the user that the guest's command line
+/// or environment names. The commands stand above this module, so `main` hands this over with
 /// [`serve_with`].
 pub(crate) type ReadGuest =
     fn(Vec<OsString>, Option<PathBuf>, Option<Acting>) -> Result<GuestCommand, clap::Error>;
@@ -59,9 +60,9 @@ pub(crate) type ReadGuest =
 /// The command of a guest, ready to be carried out.
 #[cfg_attr(not(unix), expect(dead_code, reason = "there are no guests"))]
 pub(crate) struct GuestCommand {
-    /// Whether it goes on until it is interrupted.
+    /// Whether the command goes on until it is interrupted.
     pub(crate) goes_on: bool,
-    /// Carries it out, tells the guest of an error, and ends with the exit code.
+    /// Carries the command out, tells the guest of an error, and ends with the exit code.
     pub(crate) ending: Pin<Box<dyn Future<Output = ExitCode>>>,
 }
 

@@ -1,7 +1,7 @@
-//! The caller of a command, who typed it: the caller's terminal, standard input and files, and
-//! whether the caller still waits. A caller is at this process, or is a [`Guest`]: at another
-//! process, for which this one carries the command out on a replica that it has open, see
-//! [`beside`](crate::beside).
+//! The caller of a command is the person or program that typed it. This module knows the caller's
+//! terminal, standard input and files, and whether the caller still waits. A caller is at this
+//! process, or is a [`Guest`]: at another process, for which this one carries the command out on a
+//! replica that it has open, see [`beside`](crate::beside).
 
 use std::ffi::OsString;
 use std::fs::File;

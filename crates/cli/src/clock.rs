@@ -81,8 +81,7 @@ pub(crate) struct Since(pub(crate) i64);
 
 /// Reads a date, a date with a time of day, or how long ago a time was, such as `24h`.
 pub(crate) fn since(text: &str) -> Result<Since, String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = now_ms() / 1000;
     let zone = Terminal::current().zone();
     let found = ago(text).map(|ago| now.saturating_sub(ago)).or_else(|| point(text, zone));
     let wrong = || "write 2026-05-01, '2026-05-01 16:10', or how long ago: 30m, 24h, 7d".to_owned();

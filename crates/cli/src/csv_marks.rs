@@ -8,7 +8,7 @@ pub(crate) const KEY: &str = "_key";
 /// The column that says which fields of a document are under review.
 pub(crate) const DISPUTED: &str = "_disputed";
 
-/// The end of the name of a column whose cells are JSON.
+/// The suffix of a column's name that says that its cells are JSON.
 pub(crate) const JSON: &str = ":json";
 
 /// The bytes with which spreadsheets begin a file in UTF-8, and by which they know one.

@@ -161,7 +161,7 @@ async fn each(collection: &Collection, mut take: impl FnMut(&Entry) -> Result<()
     failed.map_or(Ok(()), Err)
 }
 
-/// What is known of the columns after looking at documents.
+/// The findings about the columns after looking at documents.
 #[derive(Debug, Default)]
 struct Columns {
     documents: u64,

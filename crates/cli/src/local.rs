@@ -96,8 +96,8 @@ impl Local {
         self.host.is_connected().await
     }
 
-    /// Waits until every document was looked at again that has to be: those whose schema changed, or
-    /// all of them after an update that changed the rules. Shows a progress bar, as it takes half a
+    /// Waits until the rules were applied again to every document whose schema changed, or to all
+    /// documents after an update that changed the rules. Shows a progress bar, as it takes half a
     /// minute for 100,000 documents.
     pub(crate) async fn caught_up(&self, output: Output) -> Result<()> {
         let all = self.replica.status().behind;

@@ -203,7 +203,7 @@ fn refuse_usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: &Cli, output: Output) -> Result<ExitCode> {
     if matches!(cli.command, Command::CompactWorker) {
-        // This comes before any other thread takes address space from the worker's limit.
+        // This has to happen before any other thread takes address space from the worker's limit.
         return relay::compact().map(|()| ExitCode::SUCCESS);
     }
     log::to_stderr(matches!(cli.command, Command::Relay(_) | Command::Adapters(_)), cli.verbose);

@@ -56,8 +56,8 @@ pub(crate) async fn list(
     })
 }
 
-/// Opens the replica, and waits until every document was looked at by the rules of now, which is what
-/// opens and ends reviews.
+/// Opens the replica, and waits until the rules were applied again to every document, as that opens
+/// and ends reviews.
 async fn caught_up(place: &PlaceArguments, output: Output) -> Result<Local> {
     let local = Local::open(place).await?;
     local.caught_up(output).await?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::layout::one_line;
 use crate::output::count;
 
-/// The number of such documents and the names of the first, such as `2 documents hold what does not
+/// The number of unfit documents and the names of the first, such as `2 documents hold what does not
 /// fit the schema: jobs 7, jobs 9`; `None` if there are none.
 pub(crate) fn summary(unfit: &[Unfit]) -> Option<String> {
     let first = unfit.first()?;

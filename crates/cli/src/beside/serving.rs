@@ -42,7 +42,7 @@ pub(crate) struct Holding {
     bound: Bound,
 }
 
-/// What the commands of guests share: the replica, and how far the process is with its end.
+/// The replica that the commands of guests share, and how far the process is with its end.
 struct Serving {
     host: Arc<Host>,
     /// How many commands of guests are being carried out.

@@ -290,7 +290,7 @@ fn milliseconds(us: u64) -> String {
     format!("{:.1} ms", us as f64 / 1000.0)
 }
 
-/// The edits that Ana and Ben make apart: a job, and what each of them does in it.
+/// The edits that Ana and Ben make apart: a job, Ana's edit of it and Ben's.
 const APART: &[[&str; 3]] = &[
     ["W-203", "phone = 555-0199", "status = on_site"],
     ["W-204", "notes + \"Valve stuck.\"", "notes + \"Pump is fine.\""],

@@ -13,8 +13,8 @@ use crate::layout::{Table, width};
 use crate::output::{Output, count};
 use crate::values::{DELETED, entry_json};
 
-/// Prints the deleted documents of a collection: what each held, and the author and the time of its
-/// deletion.
+/// Prints the deleted documents of a collection: the content of each, and the author and the time of
+/// its deletion.
 pub(super) async fn list(
     collection: &Collection,
     arguments: &ListArguments,

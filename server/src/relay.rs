@@ -3,6 +3,7 @@
 mod automerge_repo;
 mod bounds;
 mod breaches;
+mod connections;
 mod counters;
 mod folding;
 mod intake;
@@ -17,7 +18,6 @@ mod transmit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use redb::Database;
 #[cfg(feature = "mutants")]
@@ -30,16 +30,17 @@ use sha2::{Digest, Sha256};
 
 pub use automerge_repo::{Upload, UploadId};
 pub use breaches::{Breach, Notice};
+pub use connections::Close;
 pub use counters::{Counters, RefusedCounters};
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
 pub use options::{CompactionPolicy, RelayOptions};
-pub use sessions::Close;
 pub use transmit::Outgoing;
 
 use crate::store::{ChangeStore, StoreError};
 use automerge_repo::Peers;
 use breaches::Breaches;
+use connections::{Connections, Shared};
 use folding::Folding;
 use intake::Intake;
 #[cfg(feature = "mutants")]
@@ -48,7 +49,6 @@ use mending::Scrubbing;
 use presence::Speakers;
 use pushes::{Checked, check_push};
 use repairs::Repairs;
-use sessions::Connection;
 
 /// One connection, as the driver numbers it. A number is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,34 +70,19 @@ pub struct ConnectionId(pub u64);
 /// Time is in milliseconds of any clock that does not run backwards.
 #[derive(Debug)]
 pub struct Relay {
-    store: ChangeStore,
-    options: RelayOptions,
-    connections: BTreeMap<ConnectionId, Connection>,
-    /// The connections that speak automerge-repo's protocol.
-    peers: Peers,
-    /// The relay's peer id there: told apart from others by its storage.
-    repo_name: Arc<str>,
+    connections: Connections,
+    shared: Shared,
     /// The open sessions of each space, each with the space's number in it.
     listeners: BTreeMap<SpaceName, BTreeSet<(ConnectionId, u32)>>,
-    /// Connections with events for the next turn.
+    /// Replicas' connections with events for the next turn.
     eventful: BTreeSet<ConnectionId>,
-    /// Connections that may have something to send.
-    ready: BTreeSet<ConnectionId>,
     timers: BTreeSet<(u64, ConnectionId)>,
     repairs: Repairs,
-    answers: Vec<Answer>,
-    /// Bytes that wait until replicas read, of all sessions.
-    held_bytes: usize,
     /// Long changes that came in pieces and are kept, the last of them: whoever has not heard of it
     /// need not push them again.
     uploaded: VecDeque<(DeviceId, ChangeHash)>,
-    folding: Folding,
     speakers: Speakers,
-    breaches: Breaches,
     scrubbing: Scrubbing,
-    counters: Counters,
-    #[cfg(feature = "mutants")]
-    refuse: Option<Refuse>,
 }
 
 /// What came of changes that were sent, to be told after the commit.
@@ -151,27 +136,30 @@ impl Relay {
         ids: impl FnMut() -> [u8; 16],
     ) -> Result<Self, StoreError> {
         let store = ChangeStore::open(database, options.graph_bytes_max, ids)?;
-        Ok(Self {
+        let shared = Shared {
             repo_name: format!("rejoin-{}", store.relay()).into(),
             store,
-            repairs: Repairs::new(options.repair_bytes_max),
             options,
-            connections: BTreeMap::new(),
-            peers: Peers::default(),
-            listeners: BTreeMap::new(),
-            eventful: BTreeSet::new(),
-            ready: BTreeSet::new(),
-            timers: BTreeSet::new(),
-            answers: Vec::new(),
-            held_bytes: 0,
-            uploaded: VecDeque::new(),
-            folding: Folding::default(),
-            speakers: Speakers::default(),
-            breaches: Breaches::default(),
-            scrubbing: Scrubbing::default(),
             counters: Counters::default(),
+            ready: BTreeSet::new(),
+            unread_bytes: 0,
+            answers: Vec::new(),
+            folding: Folding::default(),
+            breaches: Breaches::default(),
+            peers: Peers::default(),
             #[cfg(feature = "mutants")]
             refuse: None,
+        };
+        Ok(Self {
+            repairs: Repairs::new(shared.options.repair_bytes_max),
+            shared,
+            connections: Connections::default(),
+            listeners: BTreeMap::new(),
+            eventful: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            uploaded: VecDeque::new(),
+            speakers: Speakers::default(),
+            scrubbing: Scrubbing::default(),
         })
     }
 
@@ -181,7 +169,7 @@ impl Relay {
         &mut self,
         refuse: impl FnMut(&DocumentId, &Change) -> Option<RefusedClass> + Send + 'static,
     ) {
-        self.refuse = Some(Refuse(Box::new(refuse)));
+        self.shared.refuse = Some(Refuse(Box::new(refuse)));
     }
 
     /// Works off everything that was handled since the last turn: opens sessions, checks pushes,
@@ -194,8 +182,8 @@ impl Relay {
     pub fn turn(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
         let worked = self.work(now, unix_ms);
         if worked.is_err() {
-            self.store.fail();
-            self.answers.clear();
+            self.shared.store.fail();
+            self.shared.answers.clear();
         }
         worked
     }
@@ -203,21 +191,22 @@ impl Relay {
     /// A connection that may have something to send, each once: poll it as soon as it can take
     /// more.
     pub fn poll_ready(&mut self) -> Option<ConnectionId> {
-        self.ready.pop_first()
+        self.shared.ready.pop_first()
     }
 
     /// Whether [`poll_ready`](Self::poll_ready) has more, or another turn is due at once.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.shared.ready.is_empty()
             || !self.eventful.is_empty()
-            || self.peers.has_work()
-            || self.store.has_suspects()
+            || self.shared.peers.has_work()
+            || self.shared.store.has_suspects()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
     pub fn poll_timeout(&self) -> Option<u64> {
         let session = self.timers.first().map(|(at, _)| *at);
-        let others = [self.fold_timeout(), self.mending_timeout(), self.breaches.timeout()];
+        let others =
+            [self.shared.fold_timeout(), self.mending_timeout(), self.shared.breaches.timeout()];
         session.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -226,37 +215,35 @@ impl Relay {
     /// # Errors
     /// It does not; go on as after a failed [`turn`](Self::turn).
     pub fn probe(&mut self) -> Result<(), StoreError> {
-        self.store.probe()
+        self.shared.store.probe()
     }
 
     /// What the relay has done, and how things stand.
     pub fn counters(&self) -> Counters {
-        let sessions = self.connections.values();
         Counters {
-            graphs_loaded: self.store.graphs_loaded(),
-            graph_bytes: self.store.graph_bytes(),
-            held_bytes: self.held_bytes,
-            peer_bytes: self.peers.bytes(),
-            sessions: self.connections.len() + self.peers.len(),
-            queued: sessions.map(|connection| connection.session.queued()).sum::<usize>()
-                + self.peers.queued(),
-            ..self.counters
+            graphs_loaded: self.shared.store.graphs_loaded(),
+            graph_bytes: self.shared.store.graph_bytes(),
+            unread_bytes: self.shared.unread_bytes,
+            peer_bytes: self.shared.peers.bytes(),
+            sessions: self.connections.len(),
+            queued: self.connections.queued() + self.shared.peers.queued(),
+            ..self.shared.counters
         }
     }
 
     /// What the relay has done, without a look at every session.
     pub(crate) fn totals(&self) -> &Counters {
-        &self.counters
+        &self.shared.counters
     }
 
     /// The store, for what an operator asks.
     pub fn store(&self) -> &ChangeStore {
-        &self.store
+        &self.shared.store
     }
 
     /// The store, for what it has to look up.
     pub fn store_mut(&mut self) -> &mut ChangeStore {
-        &mut self.store
+        &mut self.shared.store
     }
 
     /// The heads of a document, for a simulation to hold replicas to their marks.
@@ -265,7 +252,7 @@ impl Relay {
     /// The store could not read.
     #[cfg(feature = "mutants")]
     pub fn heads(&mut self, place: &Place<'_>) -> Result<Vec<ChangeHash>, StoreError> {
-        let known = self.store.known(place)?;
+        let known = self.shared.store.known(place)?;
         Ok(known.map(|known| known.graph.heads()).unwrap_or_default())
     }
 
@@ -275,14 +262,14 @@ impl Relay {
     /// The store could not read.
     #[cfg(feature = "mutants")]
     pub fn holds(&mut self, place: &Place<'_>, change: &ChangeHash) -> Result<bool, StoreError> {
-        let known = self.store.known(place)?;
+        let known = self.shared.store.known(place)?;
         Ok(known.is_some_and(|known| known.graph.contains(change)))
     }
 
     fn work(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
-        self.folding.now = now;
-        self.breaches.pass_time(now);
-        if self.store.is_failed() {
+        self.shared.folding.now = now;
+        self.shared.breaches.pass_time(now);
+        if self.shared.store.is_failed() {
             return Err(StoreError::Failed);
         }
         self.scrub(now, unix_ms)?;
@@ -297,24 +284,24 @@ impl Relay {
             {
                 spent += work_bytes(&event);
                 self.handle_event(now, unix_ms, connection, event)?;
-                if self.store.is_batch_full() {
+                if self.shared.store.is_batch_full() {
                     self.commit_and_tell(unix_ms)?;
                 }
             }
             // Nothing is heard any more of one that is being closed.
-            let connected = self.connections.get(&connection);
-            if connected.is_some_and(|it| !it.is_closing() && it.session.has_events()) {
+            let replica = self.connections.replica(connection);
+            if replica.is_some_and(|it| it.closing.is_none() && it.session.has_events()) {
                 self.eventful.insert(connection);
             }
         }
         self.work_peers(unix_ms)?;
-        self.stage_folded()?;
+        self.shared.stage_folded()?;
         self.commit_and_tell(unix_ms)
     }
 
     fn poll_event(&mut self, connection: ConnectionId) -> Option<RelayEvent> {
-        let connection = self.connections.get_mut(&connection)?;
-        if connection.is_closing() { None } else { connection.session.poll_event() }
+        let replica = self.connections.replica_mut(connection)?;
+        if replica.closing.is_some() { None } else { replica.session.poll_event() }
     }
 
     fn handle_event(
@@ -348,18 +335,18 @@ impl Relay {
         let mut uploaded = 0;
         if let Some(hash) = &hello.upload {
             for wanted in &hello.spaces {
-                uploaded = uploaded.max(self.upload_held(&wanted.name, &hello.device, hash)?);
+                uploaded = uploaded.max(self.uploaded_bytes(&wanted.name, &hello.device, hash)?);
             }
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
-        connection.session.handle_opened(now, self.store.relay(), unix_ms, opened, uploaded);
-        connection.device = hello.device;
-        connection.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();
+        let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
+        replica.session.handle_opened(now, self.shared.store.relay(), unix_ms, opened, uploaded);
+        replica.device = hello.device;
+        replica.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();
         for (number, wanted) in hello.spaces.iter().enumerate() {
             let listeners = self.listeners.entry(wanted.name.clone()).or_default();
             listeners.insert((id, number as u32));
         }
-        self.ready.insert(id);
+        self.shared.ready.insert(id);
         Ok(())
     }
 
@@ -379,14 +366,11 @@ impl Relay {
                 if let Pieced::Whole(chunk) = pieced {
                     push.changes.push(chunk.into());
                 }
-                let Self { options, store, counters, connections, .. } = self;
                 let place =
                     Place { space: &name, collection: &push.collection, document: &document };
-                let Some(connection) = connections.get_mut(&id) else { return Ok(()) };
-                let added = &mut connection.heads_added;
-                let intake = Intake::new(options, store, counters, place, added)?;
-                #[cfg(feature = "mutants")]
-                let intake = intake.refusing(self.refuse.as_mut());
+                let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
+                let added = &mut replica.heads_added;
+                let intake = Intake::new(&mut self.shared, place, added)?;
                 let Checked { positions, outcome } = check_push(push, intake)?;
                 match &outcome {
                     Err(no_change) => self.close_for_protocol(id, no_change),
@@ -399,7 +383,7 @@ impl Relay {
             }
         };
         let author = Author::Replica { connection: id, space, n, bytes, outcome };
-        self.answers.push(Answer { author, name, document, positions });
+        self.shared.answers.push(Answer { author, name, document, positions });
         Ok(())
     }
 
@@ -413,7 +397,7 @@ impl Relay {
     }
 
     /// How much of a long change a device has pushed to a space: all of it if it was kept.
-    fn upload_held(
+    fn uploaded_bytes(
         &self,
         space: &SpaceName,
         device: &DeviceId,
@@ -422,7 +406,7 @@ impl Relay {
         let kept = kept_as(space, hash);
         match self.uploaded.contains(&(*device, kept)) {
             true => Ok(u64::MAX),
-            false => self.store.upload_held(device, &kept),
+            false => self.shared.store.uploaded(device, &kept),
         }
     }
 
@@ -433,49 +417,50 @@ impl Relay {
         space: &SpaceName,
         piece: ChangePiece,
     ) -> Result<Pieced, StoreError> {
-        let Some(connection) = self.connections.get(&id) else { return Ok(Pieced::Kept) };
-        let device = connection.device;
+        let Some(replica) = self.connections.replica(id) else { return Ok(Pieced::Kept) };
+        let device = replica.device;
         let ChangePiece { hash: change, offset, total, bytes } = piece;
         let hash = kept_as(space, &change);
         if self.uploaded.contains(&(device, hash)) {
             return Ok(Pieced::Kept);
         }
         let end = offset.saturating_add(bytes.len() as u64);
-        let staged = self.store.stage_upload_part(&device, &hash, offset, total, bytes.into())?;
-        if let Some(chunk) = self.store.take_upload(&device, &hash)? {
+        let staged =
+            self.shared.store.stage_upload_part(&device, &hash, offset, total, bytes.into())?;
+        if let Some(chunk) = self.shared.store.take_upload(&device, &hash)? {
             return Ok(Pieced::Whole(chunk));
         }
-        if staged || end <= self.store.upload_held(&device, &hash)? {
+        if staged || end <= self.shared.store.uploaded(&device, &hash)? {
             return Ok(Pieced::Kept);
         }
         Ok(Pieced::Refused(StoreOutcome::Refused {
             class: RefusedClass::Later,
             hashes: vec![change],
             heads: Vec::new(),
-            retry_after_ms: self.options.retry_after_ms,
+            retry_after_ms: self.shared.options.retry_after_ms,
             reason: "a piece of a change does not go on from what the relay holds".to_owned(),
         }))
     }
 
     /// A long change is in the next commit. Should that fail, everything is forgotten with the store.
     fn note_uploaded(&mut self, id: ConnectionId, hash: ChangeHash) {
-        let Some(connection) = self.connections.get(&id) else { return };
+        let Some(replica) = self.connections.replica(id) else { return };
         if self.uploaded.len() >= UPLOADED_MAX {
             self.uploaded.pop_front();
         }
-        self.uploaded.push_back((connection.device, hash));
+        self.uploaded.push_back((replica.device, hash));
     }
 
     /// The one place from which sessions learn what was stored.
     fn commit_and_tell(&mut self, unix_ms: u64) -> Result<(), StoreError> {
-        if !self.store.is_batch_empty() {
+        if !self.shared.store.is_batch_empty() {
             self.take_back()?;
-            let bytes = self.store.batch_bytes() as u64;
-            self.counters.changes_kept += self.commit(unix_ms)? as u64;
-            self.counters.bytes_kept += bytes;
-            self.counters.commits += 1;
+            let bytes = self.shared.store.batch_bytes() as u64;
+            self.shared.counters.changes_kept += self.commit(unix_ms)? as u64;
+            self.shared.counters.bytes_kept += bytes;
+            self.shared.counters.commits += 1;
         }
-        for answer in std::mem::take(&mut self.answers) {
+        for answer in std::mem::take(&mut self.shared.answers) {
             self.tell(answer);
         }
         Ok(())
@@ -485,12 +470,12 @@ impl Relay {
         let Answer { author, name, document, positions } = answer;
         let author = match author {
             Author::Replica { connection: id, space, n, bytes, outcome } => {
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.push_bytes -= bytes;
+                if let Some(replica) = self.connections.replica_mut(id) {
+                    replica.push_bytes -= bytes;
                     if let Some(outcome) = outcome {
-                        connection.session.handle_stored(n, outcome);
+                        replica.session.handle_stored(n, outcome);
                     }
-                    self.ready.insert(id);
+                    self.shared.ready.insert(id);
                 }
                 self.weigh(id);
                 Some((id, space))
@@ -499,27 +484,28 @@ impl Relay {
         };
         let Some(positions) = positions else { return };
         for (id, number) in self.listeners.get(&name).into_iter().flatten() {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let Some(replica) = self.connections.replica_mut(*id) else { continue };
             let own = author == Some((*id, *number));
-            connection.session.handle_committed(*number, positions.clone(), own);
-            self.ready.insert(*id);
+            replica.session.handle_committed(*number, positions.clone(), own);
+            self.shared.ready.insert(*id);
         }
-        self.mark_peers(&name, &document);
-        self.consider_folding(&name, &document);
+        let key = (name, document);
+        self.shared.mark_peers(&key);
+        self.shared.consider_folding(&key.0, &key.1);
     }
 
     #[cfg(not(feature = "mutants"))]
     fn commit(&mut self, unix_ms: u64) -> Result<usize, StoreError> {
-        self.store.commit(unix_ms)
+        self.shared.store.commit(unix_ms)
     }
 
     #[cfg(feature = "mutants")]
     fn commit(&mut self, unix_ms: u64) -> Result<usize, StoreError> {
-        match self.options.mutant {
+        match self.shared.options.mutant {
             Some(Mutant::AckBeforeCommit) => {
-                self.store.commit_with(unix_ms, redb::Durability::None)
+                self.shared.store.commit_with(unix_ms, redb::Durability::None)
             }
-            _ => self.store.commit(unix_ms),
+            _ => self.shared.store.commit(unix_ms),
         }
     }
 }

@@ -32,7 +32,7 @@ use redb::{Database, Durability};
 use rejoin_core::change::Place;
 use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 
-pub(crate) use damage::HeldBack;
+pub(crate) use damage::Orphaned;
 pub use error::StoreError;
 pub use fold::{FoldError, FoldInput, TailPolicy};
 pub(crate) use fold::{Folded, Tail};
@@ -98,10 +98,10 @@ impl ChangeStore {
     /// # Errors
     /// The database cannot be read, or this document is damaged.
     pub fn known(&mut self, place: &Place<'_>) -> Result<Option<Known<'_>>, StoreError> {
-        let collection = self.held_space(place.space)?.and_then(|it| it.number(place.collection));
-        Ok(self.load(place.space, place.document)?.map(|held| Known {
-            is_at_home: Some(held.row.collection) == collection,
-            graph: &held.graph,
+        let collection = self.cached_space(place.space)?.and_then(|it| it.number(place.collection));
+        Ok(self.load(place.space, place.document)?.map(|cached| Known {
+            is_at_home: Some(cached.row.collection) == collection,
+            graph: &cached.graph,
         }))
     }
 
@@ -111,14 +111,14 @@ impl ChangeStore {
         space: &SpaceName,
         document: &DocumentId,
     ) -> Result<Option<(&CollectionName, &ChangeGraph)>, StoreError> {
-        let Some(number) = self.load(space, document)?.map(|held| held.number) else {
+        let Some(number) = self.load(space, document)?.map(|cached| cached.number) else {
             return Ok(None);
         };
         let Self { cache, spaces, .. } = self;
-        let held = cache.get(number).ok_or(StoreError::Failed)?;
-        let name = spaces.get(space).and_then(|space| space.name(held.row.collection));
+        let cached = cache.get(number).ok_or(StoreError::Failed)?;
+        let name = spaces.get(space).and_then(|space| space.name(cached.row.collection));
         let absent = StoreError::Absent { document: number, what: "collection" };
-        Ok(Some((name.ok_or(absent)?, &held.graph)))
+        Ok(Some((name.ok_or(absent)?, &cached.graph)))
     }
 
     /// Writes and commits something small, to see whether the disk still takes it.

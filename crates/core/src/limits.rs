@@ -14,9 +14,9 @@ pub const CHANGE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
 /// small enough to interleave, large enough that headers do not count.
 pub const FRAME_PAYLOAD_BYTES: usize = 256 << 10;
 
-/// Bytes of one piece of a snapshot or long change, and of what is given to a line at once. A line of
-/// 40 kB/s that lasts six seconds carries a dozen of them, so what a cut costs is little; and no live
-/// edit waits behind more.
+/// Bytes of one piece of a snapshot or long change, and bytes that are given to a line at once. A
+/// line of 40 kB/s that lasts six seconds carries a dozen of them, so a cut costs little, and no
+/// live edit waits behind more.
 pub const PIECE_BYTES: usize = 16 << 10;
 
 /// Bytes of changes within which a session says how far the replica has come, which takes some twenty
@@ -37,8 +37,8 @@ pub const CHANGE_ROWS_MAX: u64 = 100_000;
 /// all.
 pub const CHANGE_DEPS_MAX: usize = HEADS_MAX;
 
-/// Other actors named in one change. Who writes a field takes the place of all its values, of which
-/// there may be one for each head and more in documents of before there was a limit to those.
+/// Other actors named in one change. A write of a field takes the place of all its values, of which
+/// there may be one for each head, and more in documents from before heads had a limit.
 pub const CHANGE_ACTORS_MAX: usize = 1 << 15;
 
 /// Columns of one change; Automerge writes at most 16.
@@ -59,15 +59,16 @@ pub const OP_COUNTER_MAX: u64 = u32::MAX as u64;
 pub const OP_START_MAX: u64 = (1 << 31) - 1;
 
 /// Counters that a change may leave out, over the highest that its document has at the relay. An
-/// honest author counts on from what it knows, of which the relay may lack something after its
-/// backup was restored. Without a limit one change uses up the counters of a document for everybody.
+/// honest author counts on from the changes it knows, and the relay may lack some of those after
+/// its backup was restored. Without a limit one change uses up the counters of a document for
+/// everybody.
 pub const OP_COUNTER_JUMP_MAX: u64 = 1 << 20;
 
 /// Seconds before or after 1970 that a change may claim to be of. Automerge stores how far two of them
 /// lie apart, which has room in 64 bits only within this.
 pub const TIME_S_MAX: i64 = 1 << 62;
 
-/// Maps, lists and texts inside each other, below the root, that are followed. What is deeper reads as
+/// Maps, lists and texts inside each other, below the root, that are followed. Deeper ones read as
 /// `null`, and writing there is refused. Real documents have a dozen at most; serde_json reads no
 /// more than 127.
 pub const DEPTH_MAX: usize = 100;
@@ -77,9 +78,10 @@ pub const DEPTH_MAX: usize = 100;
 /// without hearing of each other.
 pub const HEADS_EASY_MAX: usize = HEADS_MAX / 2;
 
-/// Heads that one connection may add to a document that has more than [`HEADS_EASY_MAX`]. What was
-/// written offline still arrives, and so does all of a document that a relay lost, which had thousands
-/// of heads before somebody brought them together; no single connection fills a document with heads.
+/// Heads that one connection may add to a document that has more than [`HEADS_EASY_MAX`]. Offline
+/// edits still arrive, and so does the whole history of a document that a relay lost and that had
+/// thousands of heads before somebody brought them together; but no single connection fills a
+/// document with heads.
 pub const HEADS_ADDED_MAX: u32 = 1024;
 
 /// Bytes of a space or collection name.
@@ -119,7 +121,7 @@ pub const WANTED_MAX: usize = 16_384;
 /// Bytes that a relay keeps for one session while its replica does not read: documents it wants, answers
 /// to its pushes, presence. A replica has one page of wanted documents under way in each space and 256
 /// pushes, so one that reads comes to some hundred kilobytes.
-pub const SESSION_HELD_BYTES_MAX: usize = 4 << 20;
+pub const SESSION_UNREAD_BYTES_MAX: usize = 4 << 20;
 
 /// Heads named for one document.
 pub const HEADS_MAX: usize = 4096;
@@ -142,8 +144,8 @@ pub const PRESENCES_MAX: usize = 1024;
 pub const PRESENCES_BYTES_MAX: usize = 64 << 10;
 
 /// Peers for whom one connection may speak at once, in all its spaces together: a replica is one in
-/// each, and apps of automerge-repo pass on what others behind them do. Beyond it the oldest are
-/// forgotten, so that nobody fills the relay's memory.
+/// each, and apps of automerge-repo pass on the presence of others behind them. Beyond it the
+/// oldest are forgotten, so that nobody fills the relay's memory.
 pub const PRESENCE_PEERS_MAX: usize = SESSION_SPACES_MAX;
 
 /// Milliseconds a presence value may live without being renewed.
@@ -152,8 +154,8 @@ pub const PRESENCE_TTL_MS_MAX: u32 = 5 * 60 * 1000;
 /// Bytes of the text in a Bye or Refused frame.
 pub const REASON_BYTES_MAX: usize = 512;
 
-/// Bytes of one message of automerge-repo's protocol, which sends a whole document in one. As many
-/// as WebSockets in Rust take if nothing is said.
+/// Bytes of one message of automerge-repo's protocol, which sends a whole document in one. This is
+/// the default limit of WebSockets in Rust.
 pub const REPO_FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// Changes in one message of automerge-repo.
@@ -179,19 +181,20 @@ pub const REPO_STORAGES_MAX: usize = 1024;
 /// Bytes of one ephemeral message of automerge-repo; a longer one is not passed on.
 pub const EPHEMERAL_BYTES_MAX: usize = 256 << 10;
 
-/// Sessions of authors whose last ephemeral message is remembered for one connection, at 24 bytes: its
-/// own, and those of whom it passes on messages. Of one that is forgotten a message may pass twice.
+/// Sessions of authors whose last ephemeral message is remembered for one connection, at 24 bytes
+/// each: its own session, and those of peers whose messages it passes on. A message of a forgotten
+/// session may pass twice.
 pub const EPHEMERAL_SESSIONS_MAX: usize = 128;
 
-/// Breaches of the protocol, by connection and kind, that a relay counts apart, at up to 1,200 bytes.
-/// More of them than a person reads about are counted together.
+/// Breaches of the protocol, by connection and kind, that a relay counts apart, at up to 1,200
+/// bytes each. Further ones are counted together, for nobody reads about so many.
 pub const BREACHES_MAX: usize = 4096;
 
 /// Milliseconds between two lines in the log about the same breach.
 pub const BREACH_TOLD_EVERY_MS: u64 = 60_000;
 
-/// Lines in the log about breaches of further connections, in such a time. Whoever dials again and
-/// again is counted then, and the log stays small enough to read.
+/// Lines in the log about breaches of further connections, in such a time. Beyond it an attacker
+/// who dials again and again is only counted, and the log stays small enough to read.
 pub const BREACH_LINES_MAX: usize = 60;
 
 const _: () = assert!(PIECE_BYTES <= FRAME_PAYLOAD_BYTES);
@@ -201,16 +204,17 @@ const _: () = assert!(PIECE_BYTES <= FRAME_PAYLOAD_BYTES);
 /// every bad connection.
 pub const UPLOADS_DEVICE_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes that the relay keeps of such changes for all devices. A disk has room for them, and devices
-/// that are made up do not fill it.
+/// Bytes of such changes that the relay keeps for all devices. A disk has room for them, and an
+/// attacker who makes up devices does not fill it.
 pub const UPLOADS_BYTES_MAX: usize = 256 << 20;
 
-/// Milliseconds that the relay keeps such a change without another part of it: who was away for
-/// longer pushes it anew.
+/// Milliseconds that the relay keeps such a change without another part of it. A device that was
+/// away for longer pushes it anew.
 pub const UPLOAD_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
-/// Milliseconds in which the relay looks over its whole store for damage: what nobody reads rots
-/// unseen, and what is found within a day is still held by the devices that wrote it.
+/// Milliseconds in which the relay looks over its whole store for damage. Rows that nobody reads
+/// rot unseen, and if damage is found within a day, the devices that wrote the changes still hold
+/// them.
 pub const SCRUB_PASS_MS: u64 = 24 * 3_600_000;
 
 /// Documents that one step of this looks at, and their bytes: a millisecond or two, in which nobody

@@ -594,9 +594,9 @@ fn an_ending_session_keeps_nothing_but_answers() {
             1,
             StoreOutcome::Refused { class, hashes, heads, retry_after_ms, reason },
         );
-        let before = session.held_bytes();
+        let before = session.unread_bytes();
         session.handle_ending(answers);
-        assert!(session.held_bytes() < before / 2, "{} of {before}", session.held_bytes());
-        assert_eq!(session.held_bytes() > 0, answers);
+        assert!(session.unread_bytes() < before / 2, "{} of {before}", session.unread_bytes());
+        assert_eq!(session.unread_bytes() > 0, answers);
     }
 }

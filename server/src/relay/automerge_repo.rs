@@ -21,9 +21,10 @@ use rejoin_core::{DocumentId, SpaceName};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::breaches::Breach;
+use super::breaches::{Breach, Who, shown};
+use super::connections::{Close, Closing, Connection, Shared};
 use super::sessions::chain;
-use super::{Close, ConnectionId, DocumentKey, Relay};
+use super::{ConnectionId, DocumentKey, Relay};
 use ephemeral::{EphemeralQueue, Heard};
 use outgoing::Broadcasts;
 use remote_heads::RemoteHeadsTable;
@@ -31,16 +32,17 @@ use uploads::Uploads;
 pub use uploads::{Upload, UploadId};
 use work::Work;
 
-/// All peers of a relay.
+/// What the relay keeps for all peers together.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    by_connection: BTreeMap<ConnectionId, Peer>,
     /// What they are charged for, together.
     bytes: usize,
     /// Who joined each space under which peer id.
     names: BTreeMap<(SpaceName, String), ConnectionId>,
     /// Who has a document open.
     open: BTreeMap<DocumentKey, BTreeSet<ConnectionId>>,
+    /// For each peer the documents about which there may be something to say.
+    dirty: BTreeSet<(ConnectionId, DocumentId)>,
     /// Peers with work for the next turn.
     eventful: BTreeSet<ConnectionId>,
     /// Documents of which a long history is on its way in, each with how many peers send it. Nobody
@@ -57,7 +59,8 @@ pub(super) struct Peers {
 
 /// One connection of a peer.
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
+    id: ConnectionId,
     space: SpaceName,
     opened_at: u64,
     /// Nothing until it joined.
@@ -75,8 +78,7 @@ struct Peer {
     heads_added: u32,
     /// Bytes that its conversations and orphans take.
     talk_bytes: usize,
-    /// Documents about which there may be something to say, and where to go on.
-    dirty: BTreeSet<DocumentId>,
+    /// The dirty document that was told of last: the next one is the one after it.
     last_told: Option<DocumentId>,
     /// Frames to be sent before anything else.
     control: Vec<Vec<u8>>,
@@ -88,7 +90,7 @@ struct Peer {
     /// Storages whose heads it wants to be told, and what it has not been told of them.
     subscriptions: BTreeSet<Arc<str>>,
     heads_due: BTreeSet<(DocumentId, Arc<str>)>,
-    closing: Option<Closing>,
+    pub(super) closing: Option<Closing>,
 }
 
 #[derive(Debug)]
@@ -107,13 +109,6 @@ struct Talk {
     is_unavailable: bool,
     /// What the connection was last charged for it.
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Closing {
-    close: Close,
-    /// What is still to be said.
-    error: Option<Vec<u8>>,
 }
 
 /// A peer did what the protocol does not allow, or more than the relay bears.
@@ -140,25 +135,6 @@ enum PeerError {
 }
 
 impl Peers {
-    /// Whether nothing counts any more that it sends.
-    fn is_closing(&self, id: ConnectionId) -> bool {
-        self.by_connection.get(&id).is_none_or(|peer| peer.closing.is_some())
-    }
-
-    pub(super) fn contains(&self, id: ConnectionId) -> bool {
-        self.by_connection.contains_key(&id)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_connection.len()
-    }
-
-    /// As whom a connection joined.
-    pub(super) fn name_of(&self, id: ConnectionId) -> Option<&str> {
-        let joined = self.by_connection.get(&id)?.joined.as_ref();
-        joined.map(|joined| &*joined.name)
-    }
-
     pub(super) fn has_work(&self) -> bool {
         !self.eventful.is_empty()
     }
@@ -168,42 +144,47 @@ impl Peers {
         self.bytes
     }
 
-    /// Entries kept for all of them.
+    /// Entries kept for all of them, beside those that each peer has.
     pub(super) fn queued(&self) -> usize {
-        self.by_connection.values().map(Peer::queued).sum()
+        self.dirty.len()
     }
 
     /// Whether a long history of this document is on its way in.
     pub(super) fn is_arriving(&self, key: &DocumentKey) -> bool {
         self.arriving.contains_key(key)
     }
+}
 
-    pub(super) fn ids(&self) -> Vec<ConnectionId> {
-        self.by_connection.keys().copied().collect()
+impl Shared {
+    /// Everyone who has the document open may be told of it, its author too.
+    pub(super) fn mark_peers(&mut self, key: &DocumentKey) {
+        for id in self.peers.open.get(key).into_iter().flatten() {
+            self.peers.dirty.insert((*id, key.1));
+            self.ready.insert(*id);
+        }
+    }
+
+    /// A peer has sent all it had of a document. Everyone may be told of it when nobody else is still
+    /// sending.
+    fn has_arrived(&mut self, key: &DocumentKey) {
+        let Some(count) = self.peers.arriving.get_mut(key) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.peers.arriving.remove(key);
+            self.mark_peers(key);
+        }
+    }
+
+    /// The relay's storage id: peers keep what they share with it under this one.
+    fn repo_storage(&self) -> String {
+        Uuid::from_bytes(self.store.relay().0).to_string()
     }
 }
 
 impl Peer {
-    fn queued(&self) -> usize {
-        let busy: usize = self.busy.values().map(VecDeque::len).sum();
-        self.inbox.len() + busy + self.dirty.len() + self.ephemeral.len() + self.heads_due.len()
-    }
-
-    /// What it is charged for.
-    fn bytes(&self) -> usize {
-        self.inbox_bytes + self.talk_bytes + self.ephemeral.bytes()
-    }
-
-    fn name(&self) -> &str {
-        self.joined.as_ref().map_or("", |joined| &joined.name)
-    }
-}
-
-impl Relay {
-    /// A connection was accepted that speaks automerge-repo's protocol about documents of `space`.
-    pub fn handle_peer_connected(&mut self, now: u64, id: ConnectionId, space: SpaceName) {
-        let is_full = self.connections.len() + self.peers.len() >= self.options.sessions_max;
-        let peer = Peer {
+    fn new(now: u64, id: ConnectionId, space: SpaceName) -> Self {
+        Self {
+            id,
             space,
             opened_at: now,
             joined: None,
@@ -215,7 +196,6 @@ impl Relay {
             heads_added: 0,
             talk_bytes: 0,
             hears_next: false,
-            dirty: BTreeSet::new(),
             last_told: None,
             control: Vec::new(),
             ephemeral: EphemeralQueue::default(),
@@ -223,124 +203,183 @@ impl Relay {
             subscriptions: BTreeSet::new(),
             heads_due: BTreeSet::new(),
             closing: None,
-        };
-        self.peers.by_connection.insert(id, peer);
-        self.breaches.pass_time(now);
-        self.timers.insert((now + HANDSHAKE_MS_MAX, id));
-        if is_full {
-            let message = "the relay has as many sessions as it may; come back later";
-            self.close_peer(id, ByeCode::Unavailable, message);
         }
     }
 
-    pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &Bytes) {
-        if self.peers.is_closing(id) {
-            return;
-        }
-        self.counters.frames_in += 1;
-        self.counters.bytes_in += message.len() as u64;
-        let handled = match RepoFrame::decode(message) {
-            Ok(frame) => self.handle_repo_frame(id, frame, message),
-            Err(error) => return self.close_peer_for_protocol(id, &error),
-        };
-        if let Err(error) = handled {
-            self.close_peer_for_protocol(id, &error);
-        }
-        self.shed_peers();
+    pub(super) fn queued(&self) -> usize {
+        let busy: usize = self.busy.values().map(VecDeque::len).sum();
+        self.inbox.len() + busy + self.ephemeral.len() + self.heads_due.len()
     }
 
-    pub(super) fn handle_peer_disconnected(&mut self, id: ConnectionId) {
-        self.drop_work(id);
-        let Some(peer) = self.peers.by_connection.remove(&id) else { return };
-        self.timers.remove(&(peer.opened_at + HANDSHAKE_MS_MAX, id));
-        if let Some(joined) = peer.joined {
-            let key = (peer.space.clone(), joined.name);
-            if self.peers.names.get(&key) == Some(&id) {
-                self.peers.names.remove(&key);
-            }
-        }
-        for document in peer.talks.keys() {
-            let key = (peer.space.clone(), *document);
-            if let Some(open) = self.peers.open.get_mut(&key) {
-                open.remove(&id);
-                if open.is_empty() {
-                    self.peers.open.remove(&key);
-                }
-            }
-        }
-        self.end_subscriptions(id, &peer.space, &peer.subscriptions);
-        self.ready.remove(&id);
+    pub(super) fn who(&self) -> Who {
+        let peer = self.joined.as_ref().map(|joined| shown(&joined.name));
+        Who { device: None, peer }
     }
 
-    /// Nothing it sent is worked off any more. It may take minutes to be gone, if it does not read.
-    fn drop_work(&mut self, id: ConnectionId) {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        self.peers.bytes -= peer.bytes();
-        peer.inbox.clear();
-        peer.ephemeral.clear();
-        peer.busy.clear();
-        peer.talks.values_mut().for_each(|talk| *talk = Talk::default());
-        (peer.inbox_bytes, peer.talk_bytes) = (0, 0);
-        let arriving = std::mem::take(&mut peer.arriving);
-        let space = peer.space.clone();
-        arriving.iter().for_each(|document| self.has_arrived(&space, document));
-        self.peers.uploads.forget(id);
-        self.peers.eventful.remove(&id);
+    /// What it is charged for.
+    fn bytes(&self) -> usize {
+        self.inbox_bytes + self.talk_bytes + self.ephemeral.bytes()
     }
 
-    /// Closes who makes the relay remember most, until all of it together is little enough.
-    pub(super) fn shed_peers(&mut self) {
-        while self.peers.bytes > self.options.peer_bytes_max {
-            let open = self.peers.by_connection.iter().filter(|(_, peer)| peer.closing.is_none());
-            let largest = open.max_by_key(|(_, peer)| peer.bytes());
-            let Some(id) = largest.map(|(id, _)| *id) else { return };
-            tracing::warn!(conn = id.0, bytes = self.peers.bytes, "too much of peers is waiting");
-            let message = "too much of what clients sent is waiting; come back later";
-            self.close_peer(id, ByeCode::Unavailable, message);
-        }
+    /// Charges it for bytes that wait in its inbox.
+    fn charge(&mut self, peers: &mut Peers, bytes: usize) {
+        self.inbox_bytes += bytes;
+        peers.bytes += bytes;
     }
 
-    /// It had its time to join.
-    pub(super) fn handle_peer_timeout(&mut self, id: ConnectionId) {
-        if self.peers.by_connection.get(&id).is_some_and(|peer| peer.joined.is_none()) {
-            self.close_peer(id, ByeCode::Timeout, &PeerError::Timeout.to_string());
-        }
+    fn discharge(&mut self, peers: &mut Peers, bytes: usize) {
+        self.inbox_bytes -= bytes;
+        peers.bytes -= bytes;
     }
 
-    pub(super) fn close_peer_for_protocol(
-        &mut self,
-        id: ConnectionId,
-        error: &dyn std::error::Error,
+    fn name(&self) -> &str {
+        self.joined.as_ref().map_or("", |joined| &joined.name)
+    }
+
+    fn key(&self, document: DocumentId) -> DocumentKey {
+        (self.space.clone(), document)
+    }
+
+    fn breach(
+        &self,
+        shared: &mut Shared,
+        breach: Breach,
+        count: u64,
+        what: impl FnOnce() -> String,
     ) {
-        self.counters.protocol_errors += 1;
-        self.breach(id, Breach::Protocol, 1, || chain(error));
-        self.close_peer(id, ByeCode::Protocol, &chain(error));
+        shared.breach(self.id, breach, count, || self.who(), what);
     }
 
-    pub(super) fn close_peer(&mut self, id: ConnectionId, code: ByeCode, message: &str) {
-        let sender = Arc::clone(&self.repo_name);
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        if peer.closing.is_some() {
+    fn close_for_protocol(&mut self, shared: &mut Shared, error: &dyn std::error::Error) {
+        shared.counters.protocol_errors += 1;
+        self.breach(shared, Breach::Protocol, 1, || chain(error));
+        self.close(shared, ByeCode::Protocol, &chain(error));
+    }
+
+    pub(super) fn close(&mut self, shared: &mut Shared, code: ByeCode, message: &str) {
+        if self.closing.is_some() {
             return;
         }
         let message = reason(message);
         // A server that stops is no error of anybody's.
-        let error = (code != ByeCode::Stopping).then(|| {
-            RepoFrame::Error { sender: &sender, target: peer.name(), message: &message }.encode()
+        let last = (code != ByeCode::Stopping).then(|| {
+            let (sender, target) = (&*shared.repo_name, self.name());
+            RepoFrame::Error { sender, target, message: &message }.encode()
         });
-        peer.closing = Some(Closing { close: Close { code, message }, error });
-        self.drop_work(id);
-        self.ready.insert(id);
+        let close = Close { code, message };
+        self.closing = Some(Closing { close, last, after_answers: false });
+        self.drop_work(shared);
+        shared.ready.insert(self.id);
     }
 
-    pub(super) fn poll_peer_close(&self, id: ConnectionId) -> Option<Close> {
-        let closing = self.peers.by_connection.get(&id)?.closing.as_ref()?;
-        closing.error.is_none().then(|| closing.close.clone())
+    /// Nothing it sent is worked off any more. It may take minutes to be gone, if it does not read.
+    fn drop_work(&mut self, shared: &mut Shared) {
+        shared.peers.bytes -= self.bytes();
+        self.inbox.clear();
+        self.ephemeral.clear();
+        self.busy.clear();
+        self.talks.values_mut().for_each(|talk| *talk = Talk::default());
+        (self.inbox_bytes, self.talk_bytes) = (0, 0);
+        for document in std::mem::take(&mut self.arriving) {
+            shared.has_arrived(&self.key(document));
+        }
+        shared.peers.uploads.forget(self.id);
+        shared.peers.eventful.remove(&self.id);
     }
 
-    /// The relay's storage id: peers keep what they share with it under this one.
-    fn repo_storage(&self) -> String {
-        Uuid::from_bytes(self.store.relay().0).to_string()
+    /// It had its time to join.
+    pub(super) fn handle_timeout(&mut self, shared: &mut Shared) {
+        if self.joined.is_none() {
+            self.close(shared, ByeCode::Timeout, &PeerError::Timeout.to_string());
+        }
+    }
+
+    /// A sync message, which came in this one, waits for the turn: it reads the store.
+    fn queue_sync(
+        &mut self,
+        shared: &mut Shared,
+        sync: &SyncFrame<'_>,
+        message: &Bytes,
+    ) -> Result<(), PeerError> {
+        let document = sync.document;
+        self.charge(&mut shared.peers, sync.data.len() + MESSAGE_BYTES);
+        if self.inbox_bytes > INBOX_BYTES_MAX {
+            let what = "bytes of messages waiting";
+            return Err(PeerError::TooMuch { what, max: INBOX_BYTES_MAX });
+        }
+        if !self.talks.contains_key(&document) {
+            if self.talks.len() >= DOCUMENTS_MAX {
+                return Err(PeerError::TooMuch { what: "documents", max: DOCUMENTS_MAX });
+            }
+            self.talks.insert(document, Talk::default());
+            shared.peers.open.entry(self.key(document)).or_default().insert(self.id);
+            self.owe_heads_known(shared, document);
+        }
+        let data = match sync.data.len() {
+            // It would keep all that was read with it.
+            ..COPIED_BYTES_MAX => Bytes::copy_from_slice(sync.data),
+            _ => message.slice_ref(sync.data),
+        };
+        let work = Work::Message { document, is_request: sync.is_request, data };
+        self.queue_work(&mut shared.peers, work);
+        Ok(())
+    }
+}
+
+impl Relay {
+    /// A connection was accepted that speaks automerge-repo's protocol about documents of `space`.
+    pub fn handle_peer_connected(&mut self, now: u64, id: ConnectionId, space: SpaceName) {
+        self.accept(now, id, Connection::Peer(Peer::new(now, id, space).into()));
+        self.timers.insert((now + HANDSHAKE_MS_MAX, id));
+    }
+
+    pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &Bytes) {
+        let handled = match RepoFrame::decode(message) {
+            Ok(frame) => self.handle_repo_frame(id, frame, message),
+            Err(error) => return self.close_for_protocol(id, &error),
+        };
+        if let Err(error) = handled {
+            self.close_for_protocol(id, &error);
+        }
+        self.shed_peers();
+    }
+
+    pub(super) fn forget_peer(&mut self, mut peer: Peer) {
+        peer.drop_work(&mut self.shared);
+        self.timers.remove(&(peer.opened_at + HANDSHAKE_MS_MAX, peer.id));
+        let peers = &mut self.shared.peers;
+        if let Some(joined) = &peer.joined {
+            let key = (peer.space.clone(), joined.name.clone());
+            if peers.names.get(&key) == Some(&peer.id) {
+                peers.names.remove(&key);
+            }
+        }
+        for document in peer.talks.keys() {
+            peers.dirty.remove(&(peer.id, *document));
+            let key = peer.key(*document);
+            if let Some(open) = peers.open.get_mut(&key) {
+                open.remove(&peer.id);
+                if open.is_empty() {
+                    peers.open.remove(&key);
+                }
+            }
+        }
+        for storage in &peer.subscriptions {
+            let key = (peer.space.clone(), storage.to_string());
+            peers.remote_heads.unsubscribe(peer.id, &key);
+        }
+    }
+
+    /// Closes who makes the relay remember most, until all of it together is little enough.
+    pub(super) fn shed_peers(&mut self) {
+        while self.shared.peers.bytes > self.shared.options.peer_bytes_max {
+            let open = self.connections.peers().filter(|peer| peer.closing.is_none());
+            let Some(largest) = open.max_by_key(|peer| peer.bytes()) else { return };
+            let (id, bytes) = (largest.id, self.shared.peers.bytes);
+            tracing::warn!(conn = id.0, bytes, "too much of peers is waiting");
+            let message = "too much of what clients sent is waiting; come back later";
+            self.close(id, ByeCode::Unavailable, message);
+        }
     }
 
     fn handle_repo_frame(
@@ -349,8 +388,7 @@ impl Relay {
         frame: RepoFrame<'_>,
         message: &Bytes,
     ) -> Result<(), PeerError> {
-        let own_name = Arc::clone(&self.repo_name);
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let Some((peer, shared)) = self.peer(id) else { return Ok(()) };
         let Some(joined) = &peer.joined else {
             return match frame {
                 RepoFrame::Join { sender, storage, speaks_version_1, .. } => {
@@ -360,7 +398,7 @@ impl Relay {
             };
         };
         let is_address = |sender: &str, target: &str| {
-            if sender == joined.name && *target == *own_name {
+            if sender == joined.name && *target == *shared.repo_name {
                 Ok(())
             } else {
                 Err(PeerError::Address)
@@ -369,7 +407,7 @@ impl Relay {
         match frame {
             RepoFrame::Sync(sync) => {
                 is_address(sync.sender, sync.target)?;
-                self.queue_sync(id, &sync, message)
+                peer.queue_sync(shared, &sync, message)
             }
             RepoFrame::Ephemeral(ephemeral) => {
                 self.take_ephemeral(id, &ephemeral);
@@ -378,8 +416,8 @@ impl Relay {
             // What another peer lacks is of no use here.
             RepoFrame::DocUnavailable { sender, target, .. } => is_address(sender, target),
             RepoFrame::RemoteSubscriptionChange { sender, add, remove } => {
-                is_address(sender, &own_name)?;
-                self.change_subscriptions(id, &add, &remove)
+                is_address(sender, &shared.repo_name)?;
+                peer.change_subscriptions(shared, &add, &remove)
             }
             RepoFrame::RemoteHeadsChanged(remote) => {
                 is_address(remote.sender, remote.target)?;
@@ -387,7 +425,8 @@ impl Relay {
                 Ok(())
             }
             RepoFrame::Leave { .. } | RepoFrame::Error { .. } => {
-                self.leave_peer(id);
+                // It says that it goes; there is nothing more to say to it.
+                peer.close(shared, ByeCode::Stopping, "left");
                 Ok(())
             }
             RepoFrame::Join { .. } => Err(PeerError::JoinedTwice),
@@ -407,63 +446,18 @@ impl Relay {
         if !speaks_version_1 {
             return Err(PeerError::Version);
         }
-        let (own_name, own_storage) = (Arc::clone(&self.repo_name), self.repo_storage());
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        let Some((peer, shared)) = self.peer(id) else { return Ok(()) };
+        let (sender, target) = (&*shared.repo_name, name);
+        let answer = RepoFrame::Peer { sender, target, storage: &shared.repo_storage() };
+        peer.control.push(answer.encode());
         let name = name.to_owned();
         let key = (peer.space.clone(), name.clone());
-        let answer = RepoFrame::Peer { sender: &own_name, target: &name, storage: &own_storage };
-        peer.control.push(answer.encode());
         peer.joined = Some(Joined { name, storage: storage.map(str::to_owned) });
-        self.ready.insert(id);
-        if let Some(before) = self.peers.names.insert(key, id) {
-            self.close_peer(
-                before,
-                ByeCode::Protocol,
-                "the same peer joined over another connection",
-            );
+        shared.ready.insert(id);
+        if let Some(before) = shared.peers.names.insert(key, id) {
+            let message = "the same peer joined over another connection";
+            self.close(before, ByeCode::Protocol, message);
         }
-        Ok(())
-    }
-
-    /// It says that it goes; there is nothing more to say to it.
-    fn leave_peer(&mut self, id: ConnectionId) {
-        self.close_peer(id, ByeCode::Stopping, "left");
-    }
-
-    /// A sync message, which came in this one, waits for the turn: it reads the store.
-    fn queue_sync(
-        &mut self,
-        id: ConnectionId,
-        sync: &SyncFrame<'_>,
-        message: &Bytes,
-    ) -> Result<(), PeerError> {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
-        let bytes = sync.data.len() + MESSAGE_BYTES;
-        peer.inbox_bytes += bytes;
-        self.peers.bytes += bytes;
-        if peer.inbox_bytes > INBOX_BYTES_MAX {
-            let what = "bytes of messages waiting";
-            return Err(PeerError::TooMuch { what, max: INBOX_BYTES_MAX });
-        }
-        if !peer.talks.contains_key(&sync.document) {
-            if peer.talks.len() >= DOCUMENTS_MAX {
-                return Err(PeerError::TooMuch { what: "documents", max: DOCUMENTS_MAX });
-            }
-            peer.talks.insert(sync.document, Talk::default());
-            let key = (peer.space.clone(), sync.document);
-            self.peers.open.entry(key).or_default().insert(id);
-            self.tell_heads_known(id, &sync.document);
-        }
-        let work = Work::Message {
-            document: sync.document,
-            is_request: sync.is_request,
-            data: match sync.data.len() {
-                // It would keep all that was read with it.
-                ..COPIED_BYTES_MAX => Bytes::copy_from_slice(sync.data),
-                _ => message.slice_ref(sync.data),
-            },
-        };
-        self.queue_work(id, work);
         Ok(())
     }
 }
@@ -477,7 +471,7 @@ const INBOX_BYTES_MAX: usize = 2 * rejoin_core::limits::REPO_FRAME_BYTES_MAX;
 /// Bytes of a message that is copied to wait.
 const COPIED_BYTES_MAX: usize = 64 << 10;
 
-/// What a message takes beside its bytes.
+/// Memory that a message takes beside its bytes.
 const MESSAGE_BYTES: usize = 256;
 
 /// What one of its changes takes beside its bytes.

@@ -10,6 +10,7 @@ use rejoin_core::limits::{BREACH_LINES_MAX, BREACH_TOLD_EVERY_MS, BREACHES_MAX};
 use rejoin_core::wire::reason;
 use rejoin_core::{DeviceId, printable};
 
+use super::connections::{Connection, Shared};
 use super::{ConnectionId, Relay};
 
 /// What was done that the protocol does not allow.
@@ -75,10 +76,12 @@ struct Known {
     is_over: bool,
 }
 
+/// Whose connection it is, as far as that is known.
 #[derive(Debug, Clone, Default)]
-struct Who {
-    device: Option<DeviceId>,
-    peer: Option<String>,
+pub(super) struct Who {
+    pub(super) device: Option<DeviceId>,
+    /// As text that may be shown.
+    pub(super) peer: Option<String>,
 }
 
 impl Breach {
@@ -135,7 +138,7 @@ impl Breaches {
     }
 
     /// The connection is gone: what was not told of it is due.
-    fn end(&mut self, id: ConnectionId) {
+    pub(super) fn end(&mut self, id: ConnectionId) {
         for key in Breach::ALL.map(|breach| (Some(id), breach)) {
             let Some(known) = self.known.get_mut(&key) else { continue };
             self.due.remove(&(known.again_at, key));
@@ -177,10 +180,10 @@ impl Relay {
     /// The next thing to put into the log, if there is one now. Call it after a turn, and before a
     /// connection that is gone is forgotten.
     pub fn poll_notice(&mut self) -> Option<Notice> {
-        self.breaches.poll()
+        self.shared.breaches.poll()
     }
 
-    /// Counts a breach; `what` is asked for if it is the first of its kind over this connection.
+    /// Counts a breach of a connection, which may be gone.
     pub(super) fn breach(
         &mut self,
         id: ConnectionId,
@@ -188,29 +191,31 @@ impl Relay {
         count: u64,
         what: impl FnOnce() -> String,
     ) {
+        let connection = self.connections.get(id);
+        let who = || connection.map(Connection::who).unwrap_or_default();
+        self.shared.breach(id, breach, count, who, what);
+    }
+}
+
+impl Shared {
+    /// Counts a breach; `who` and `what` are asked for if it is the first of its kind over this
+    /// connection.
+    pub(super) fn breach(
+        &mut self,
+        id: ConnectionId,
+        breach: Breach,
+        count: u64,
+        who: impl FnOnce() -> Who,
+        what: impl FnOnce() -> String,
+    ) {
         if count > 0 && !self.breaches.count((Some(id), breach), count) {
-            let what = shown(&what());
-            let who = self.who(id);
-            self.breaches.begin(id, breach, count, who, what);
+            self.breaches.begin(id, breach, count, who(), shown(&what()));
         }
-    }
-
-    /// The connection is gone.
-    pub(super) fn end_breaches(&mut self, id: ConnectionId) {
-        self.breaches.end(id);
-    }
-
-    fn who(&self, id: ConnectionId) -> Who {
-        let connection = self.connections.get(&id);
-        let device = connection.map(|connection| connection.device);
-        let device = device.filter(|device| device.0 != [0; 16]);
-        let peer = self.peers.name_of(id).map(shown);
-        Who { device, peer }
     }
 }
 
 /// Text that may be shown, and not more of it than is read.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     reason(printable(text))
 }
 

@@ -50,7 +50,7 @@ pub struct Counters {
     /// Entries kept now for all sessions: dirty documents, answers, events.
     pub queued: usize,
     /// Bytes that wait now for replicas that have not read them.
-    pub held_bytes: usize,
+    pub unread_bytes: usize,
     /// Bytes that automerge-repo's peers make the relay remember now.
     pub peer_bytes: usize,
     /// Bytes of change graphs in memory now.

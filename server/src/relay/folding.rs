@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin_core::{DocumentId, SpaceName};
 
+use super::connections::Shared;
 use super::{DocumentKey, Relay};
 use crate::compaction::{Compacted, CompactionError};
 use crate::store::{FoldError, FoldInput, Folded, StoreError};
@@ -28,6 +29,18 @@ impl Relay {
     /// A document to fold, one at a time: give it to a worker, and what comes of it to
     /// [`handle_compacted`](Self::handle_compacted). Call it after a turn.
     pub fn poll_compaction(&mut self) -> Option<FoldInput> {
+        self.shared.next_to_fold()
+    }
+
+    /// The worker is done with the document it was given. The next turn puts the snapshot in place.
+    pub fn handle_compacted(&mut self, result: Result<Compacted, CompactionError>) {
+        self.shared.take_folded(result);
+    }
+}
+
+impl Shared {
+    /// The next document to fold, unless one is at the worker or its snapshot waits for a turn.
+    fn next_to_fold(&mut self) -> Option<FoldInput> {
         if self.folding.under_way.is_some() || self.folding.done.is_some() {
             return None;
         }
@@ -51,8 +64,8 @@ impl Relay {
         None
     }
 
-    /// The worker is done with the document it was given. The next turn puts the snapshot in place.
-    pub fn handle_compacted(&mut self, result: Result<Compacted, CompactionError>) {
+    /// Takes what the worker made of the document under way, for the next turn.
+    fn take_folded(&mut self, result: Result<Compacted, CompactionError>) {
         let Some((key, folded)) = self.folding.under_way.take() else { return };
         let checked = result.and_then(|compacted| {
             self.counters.documents_loaded += u64::from(compacted.in_process);

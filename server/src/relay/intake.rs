@@ -9,6 +9,7 @@ use rejoin_core::change::{self, Admission, Change, Place, Refusal};
 use rejoin_core::wire::{Access, RefusedClass};
 use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry};
 
+use super::connections::Shared;
 use super::{Counters, RelayOptions, bounds};
 use crate::store::{ChangeStore, StoreError};
 
@@ -32,12 +33,11 @@ pub(super) struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     pub(super) fn new(
-        options: &'a RelayOptions,
-        store: &'a mut ChangeStore,
-        counters: &'a mut Counters,
+        shared: &'a mut Shared,
         place: Place<'a>,
         heads_added: &'a mut u32,
     ) -> Result<Self, StoreError> {
+        let Shared { options, store, counters, .. } = shared;
         let of_all = match refusal_of_all(options, store, &place) {
             Ok(verdict) => verdict,
             Err(error) if error.is_confined() => {
@@ -55,16 +55,16 @@ impl<'a> Intake<'a> {
             heads_added,
             of_all,
             #[cfg(feature = "mutants")]
-            refuse: None,
+            refuse: shared.refuse.as_mut(),
             positions: None,
             refused: Refused::default(),
         })
     }
 
-    /// Refuses new changes as `refuse` says.
+    /// Refuses no change on demand.
     #[cfg(feature = "mutants")]
-    pub(super) fn refusing(self, refuse: Option<&'a mut Refuse>) -> Self {
-        Self { refuse, ..self }
+    pub(super) fn without_refusals(self) -> Self {
+        Self { refuse: None, ..self }
     }
 
     /// Keeps a change that passed the guard, or refuses it.

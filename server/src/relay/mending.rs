@@ -8,9 +8,10 @@ use rejoin_core::limits::{
 use rejoin_core::wire::ByeCode;
 use rejoin_core::{DocumentId, SpaceName};
 
+use super::connections::Shared;
 use super::intake::Intake;
 use super::{Answer, Author, Relay};
-use crate::store::{HeldBack, Mended, Scrub, StoreError};
+use crate::store::{Mended, Orphaned, Scrub, StoreError};
 
 /// The look over the store that is under way.
 #[derive(Debug, Default)]
@@ -25,16 +26,16 @@ pub(super) struct Scrubbing {
 impl Relay {
     /// Takes out of damaged documents what cannot be read, before anything else is told of them.
     pub(super) fn mend(&mut self) -> Result<(), StoreError> {
-        while let Some((number, why)) = self.store.take_suspect() {
-            match self.store.mend(number) {
+        while let Some((number, why)) = self.shared.store.take_suspect() {
+            match self.shared.store.mend(number) {
                 Ok(None) => {}
                 Ok(Some(mended)) => {
-                    self.counters.documents_damaged += 1;
-                    self.counters.changes_damaged += mended.lost;
+                    self.shared.counters.documents_damaged += 1;
+                    self.shared.counters.changes_damaged += mended.lost;
                     self.tell_mended(&mended, &why);
                 }
                 Err(error) if error.is_confined() => {
-                    self.counters.documents_damaged += 1;
+                    self.shared.counters.documents_damaged += 1;
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(
                         number,
@@ -52,20 +53,23 @@ impl Relay {
         Ok(())
     }
 
-    /// Takes in again what was held back of the documents that this commit writes to.
+    /// Takes in again the orphans of the documents that this commit writes to.
     pub(super) fn take_back(&mut self) -> Result<(), StoreError> {
-        for HeldBack { space, collection, document, changes } in self.store.held_back()? {
+        for Orphaned { space, collection, document, changes } in self.shared.store.orphans()? {
             let place = Place { space: &space, collection: &collection, document: &document };
-            let Self { options, store, counters, .. } = self;
             let mut heads_added = 0;
-            let mut intake = Intake::new(options, store, counters, place, &mut heads_added)?;
+            let mut intake = Intake::new(&mut self.shared, place, &mut heads_added)?;
+            #[cfg(feature = "mutants")]
+            {
+                intake = intake.without_refusals();
+            }
             for (_, chunk) in &changes {
                 if let Ok(change) = change::parse(chunk) {
                     intake.take(&change, chunk)?;
                 }
             }
             let positions = intake.positions.take();
-            let graph = self.store.known(&place)?.map(|known| known.graph);
+            let graph = self.shared.store.known(&place)?.map(|known| known.graph);
             let is_known = |chunk: &[u8]| {
                 // What is damaged by now is of no use.
                 change::hash_of(chunk)
@@ -74,18 +78,23 @@ impl Relay {
             let taken = changes.iter().filter(|(_, chunk)| is_known(chunk));
             let taken: Vec<u64> = taken.map(|(position, _)| *position).collect();
             let is_all = taken.len() == changes.len();
-            self.store.stage_taken_back(&space, document, &taken, is_all);
+            self.shared.store.stage_taken_back(&space, document, &taken, is_all);
             if is_all {
                 tracing::info!(%space, doc = %document, "a damaged document is whole again");
             }
-            self.answers.push(Answer { author: Author::Peer, name: space, document, positions });
+            self.shared.answers.push(Answer {
+                author: Author::Peer,
+                name: space,
+                document,
+                positions,
+            });
         }
         Ok(())
     }
 
     /// Goes on with the look over the store, if it is time.
     pub(super) fn scrub(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
-        let documents = self.store.last_number();
+        let documents = self.shared.store.last_number();
         match self.scrubbing.due {
             None => {
                 // Where the time of the day is: a relay that is started anew every night gets
@@ -97,7 +106,7 @@ impl Relay {
             }
             Some(due) if due > now => return Ok(()),
             Some(_) => {
-                let Self { store, scrubbing, counters, .. } = self;
+                let Self { shared: Shared { store, counters, .. }, scrubbing, .. } = self;
                 let scrubbed =
                     store.scrub(&mut scrubbing.scrub, SCRUB_DOCUMENTS_MAX, SCRUB_BYTES_MAX)?;
                 counters.documents_scrubbed += scrubbed.documents;
@@ -118,16 +127,20 @@ impl Relay {
 
     /// When there is damage to take out, or the look over the store goes on.
     pub(super) fn mending_timeout(&self) -> Option<u64> {
-        if self.store.has_suspects() { Some(self.folding.now) } else { self.scrubbing.due }
+        if self.shared.store.has_suspects() {
+            Some(self.shared.folding.now)
+        } else {
+            self.scrubbing.due
+        }
     }
 
     fn tell_mended(&mut self, mended: &Mended, why: &str) {
-        let Mended { space, document, lost, held_back } = mended;
+        let Mended { space, document, lost, orphans } = mended;
         tracing::error!(
             %space,
             doc = %document,
             lost,
-            held_back,
+            held_back = orphans,
             why,
             "a document is damaged; replicas that hold what is lost are asked for it"
         );
@@ -137,19 +150,19 @@ impl Relay {
     /// Whoever counts by the ranks of a graph that is another now begins anew.
     fn forget_ranks(&mut self, space: &SpaceName, document: &DocumentId) {
         let key = (space.clone(), *document);
-        self.forget_folding(&key);
-        for id in self.forget_broadcast(&key) {
+        self.shared.forget_folding(&key);
+        for id in self.shared.peers.forget_broadcast(&key) {
             let message = "a document was damaged at the relay and is mended; dial again";
-            self.close_peer(id, ByeCode::Unavailable, message);
+            self.close(id, ByeCode::Unavailable, message);
         }
     }
 
     /// Everyone is told the digests anew.
     fn tell_digests(&mut self) {
         for (id, space) in self.listeners.values().flatten() {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.session.handle_digests_changed(*space);
-            self.ready.insert(*id);
+            let Some(replica) = self.connections.replica_mut(*id) else { continue };
+            replica.session.handle_digests_changed(*space);
+            self.shared.ready.insert(*id);
         }
     }
 }

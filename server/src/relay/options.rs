@@ -24,7 +24,7 @@ pub struct RelayOptions {
     pub peer_bytes_max: usize,
     /// Bytes that wait until replicas read, of all sessions together. The one for which most waits is
     /// closed.
-    pub held_bytes_max: usize,
+    pub unread_bytes_max: usize,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,
     /// What everyone may do with every space, as long as no token says who may what.
@@ -76,7 +76,7 @@ impl Default for RelayOptions {
             graph_bytes_max: 64 << 20,
             repair_bytes_max: 64 << 20,
             peer_bytes_max: 80 << 20,
-            held_bytes_max: 64 << 20,
+            unread_bytes_max: 64 << 20,
             retry_after_ms: 1000,
             access: Access::Write,
             automerge_collection: CollectionName::new("documents")

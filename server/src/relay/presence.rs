@@ -83,12 +83,12 @@ impl Relay {
     ) {
         let listeners = self.listeners.get(name).cloned().unwrap_or_default();
         for (id, space) in listeners.into_iter().filter(|(id, _)| Some(*id) != from) {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            if connection.is_closing() {
+            let Some(replica) = self.connections.replica_mut(id) else { continue };
+            if replica.closing.is_some() {
                 continue;
             }
-            connection.session.handle_presence(Presence { space, ..presence.clone() });
-            self.ready.insert(id);
+            replica.session.handle_presence(Presence { space, ..presence.clone() });
+            self.shared.ready.insert(id);
             self.weigh(id);
         }
     }
@@ -97,7 +97,7 @@ impl Relay {
     /// connection, which is dead, is still there.
     fn may_speak_for(&self, id: ConnectionId, peer: &Peer) -> bool {
         let Some(holder) = self.speakers.holder(peer) else { return true };
-        let device = |id| self.connections.get(&id).map(|connection| connection.device);
+        let device = |id| self.connections.replica(id).map(|replica| replica.device);
         holder == id || device(holder).is_some_and(|before| device(id) == Some(before))
     }
 }

@@ -4,8 +4,8 @@ use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::session::{Read, ReadAnswer, RelaySession, Transmit};
 use rejoin_core::wire::{ByeCode, Frame};
 
+use super::connections::{Closing, Connection};
 use super::pages::{backfill_page, compare, listing, log_page};
-use super::sessions::Closing;
 use super::{ConnectionId, Relay};
 use crate::store::StoreError;
 
@@ -17,10 +17,7 @@ impl Relay {
     /// from the store. Empty if there is nothing; after a long search it may be empty while
     /// [`poll_ready`](Self::poll_ready) still names the connection.
     pub fn poll_transmit(&mut self, now: u64, id: ConnectionId, budget_bytes: usize) -> Outgoing {
-        if self.peers.contains(id) {
-            return self.poll_peer_transmit(id, budget_bytes);
-        }
-        self.ready.remove(&id);
+        self.shared.ready.remove(&id);
         let frames = self.frames_for(now, id, budget_bytes);
         self.weigh(id);
         frames
@@ -32,11 +29,10 @@ impl Relay {
         while spent < budget_bytes {
             match self.step(now, id) {
                 Step::Send(frame, cost) => {
-                    let bytes = frame.encode();
-                    self.counters.frames_out += 1;
-                    self.counters.bytes_out += bytes.len() as u64;
-                    spent += bytes.len() + cost;
-                    frames.push(bytes);
+                    self.shared.counters.frames_out += 1;
+                    self.shared.counters.bytes_out += frame.len() as u64;
+                    spent += frame.len() + cost;
+                    frames.push(frame);
                 }
                 Step::Searched(cost) => spent += cost,
                 Step::Idle => {
@@ -45,19 +41,23 @@ impl Relay {
                 }
             }
         }
-        self.ready.insert(id);
+        self.shared.ready.insert(id);
         frames
     }
 
     fn step(&mut self, now: u64, id: ConnectionId) -> Step {
-        let Some(connection) = self.connections.get_mut(&id) else { return Step::Idle };
-        if let Some(closing) = &mut connection.closing {
-            let frame = last_frames(now, &mut connection.session, closing);
+        let replica = match self.connections.get_mut(id) {
+            Some(Connection::Replica(replica)) => replica,
+            Some(Connection::Peer(peer)) => return peer.step(&mut self.shared),
+            None => return Step::Idle,
+        };
+        if let Some(closing) = &mut replica.closing {
+            let frame = last_frame(now, &mut replica.session, closing);
             return frame.map_or(Step::Idle, |frame| Step::Send(frame, 0));
         }
-        match connection.session.poll_transmit(now) {
+        match replica.session.poll_transmit(now) {
             None => Step::Idle,
-            Some(Transmit::Frame(frame)) => Step::Send(frame, 0),
+            Some(Transmit::Frame(frame)) => Step::Send(frame.encode(), 0),
             Some(Transmit::Read(read)) => self.step_read(now, id, read),
         }
     }
@@ -69,10 +69,10 @@ impl Relay {
             Ok(None) => return Step::Searched(cost),
             Err(error) => self.answer_failure(id, &error),
         };
-        let Some(connection) = self.connections.get_mut(&id) else { return Step::Idle };
-        match connection.session.handle_read(now, read, answer) {
+        let Some(replica) = self.connections.replica_mut(id) else { return Step::Idle };
+        match replica.session.handle_read(now, read, answer) {
             // A costly one ends the poll with what it found: others come first then.
-            Some(frame) => Step::Send(frame, cost),
+            Some(frame) => Step::Send(frame.encode(), cost),
             None => Step::Searched(cost),
         }
     }
@@ -83,12 +83,12 @@ impl Relay {
             Read::Symbols { space, from: 0, .. } => {
                 let Some(name) = self.space_of(id, *space) else { return READ_COST_BYTES };
                 // Each goes into a set, with its heads.
-                100 * self.store.documents_of(&name).unwrap_or_default() as usize
+                100 * self.shared.store.documents_of(&name).unwrap_or_default() as usize
             }
             Read::Locate { space, document, heads } if !heads.is_empty() => {
                 let Some(name) = self.space_of(id, *space) else { return READ_COST_BYTES };
                 // Each change may be looked at.
-                8 * self.store.changes_of(&name, document).unwrap_or_default()
+                8 * self.shared.store.changes_of(&name, document).unwrap_or_default()
             }
             Read::Listing { .. } => PIECE_BYTES,
             Read::Compare { documents, .. } => 200 * documents.len(),
@@ -101,30 +101,37 @@ impl Relay {
     fn answer(&mut self, id: ConnectionId, read: &Read) -> Result<Option<ReadAnswer>, StoreError> {
         let Some(name) = self.space_of(id, read.space()) else { return Ok(None) };
         let answer = match read {
-            Read::Log { after, through, backfill, .. } => {
-                ReadAnswer::Log(log_page(&mut self.store, &name, *after, *through, *backfill)?)
-            }
-            Read::Backfill { backfill, begun, .. } => {
-                ReadAnswer::Backfill(backfill_page(&mut self.store, &name, *backfill, begun)?)
-            }
+            Read::Log { after, through, backfill, .. } => ReadAnswer::Log(log_page(
+                &mut self.shared.store,
+                &name,
+                *after,
+                *through,
+                *backfill,
+            )?),
+            Read::Backfill { backfill, begun, .. } => ReadAnswer::Backfill(backfill_page(
+                &mut self.shared.store,
+                &name,
+                *backfill,
+                begun,
+            )?),
             Read::Document { document, from, piece, .. } => {
-                let part = self.store.part(&name, document, *from, *piece, PIECE_BYTES)?;
+                let part = self.shared.store.part(&name, document, *from, *piece, PIECE_BYTES)?;
                 ReadAnswer::Document(part)
             }
             Read::Locate { space, document, heads } => {
                 // Whoever knows what it wants is done with its repair.
                 self.repairs.end(&(id, *space));
-                ReadAnswer::Located(self.store.locate(&name, document, heads)?)
+                ReadAnswer::Located(self.shared.store.locate(&name, document, heads)?)
             }
             Read::Symbols { space, from, count } => return self.symbols(id, *space, *from, *count),
-            Read::Digests { .. } if self.store.is_unsound(&name) => ReadAnswer::Withheld,
-            Read::Digests { .. } => ReadAnswer::Digests(self.store.digests(&name)?),
+            Read::Digests { .. } if self.shared.store.is_unsound(&name) => ReadAnswer::Withheld,
+            Read::Digests { .. } => ReadAnswer::Digests(self.shared.store.digests(&name)?),
             Read::Listing { backfill, .. } => {
-                let (documents, left) = listing(&mut self.store, &name, *backfill)?;
+                let (documents, left) = listing(&mut self.shared.store, &name, *backfill)?;
                 ReadAnswer::Listing(documents, left)
             }
             Read::Compare { documents, .. } => {
-                ReadAnswer::Compared(compare(&mut self.store, &name, documents)?)
+                ReadAnswer::Compared(compare(&mut self.shared.store, &name, documents)?)
             }
         };
         Ok(Some(answer))
@@ -139,7 +146,7 @@ impl Relay {
     ) -> Result<Option<ReadAnswer>, StoreError> {
         if from == 0 {
             let Some(name) = self.space_of(id, space) else { return Ok(None) };
-            self.repairs.begin((id, space), self.store.repair_items(&name)?);
+            self.repairs.begin((id, space), self.shared.store.repair_items(&name)?);
         }
         match self.repairs.symbols((id, space), from, count) {
             Some(Ok(symbols)) => Ok(Some(ReadAnswer::Symbols(symbols))),
@@ -148,8 +155,8 @@ impl Relay {
                 Ok(None)
             }
             None => {
-                let message = "the repair was dropped for others; begin a new session".to_owned();
-                self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
+                let message = "the repair was dropped for others; begin a new session";
+                self.close(id, ByeCode::Unavailable, message);
                 Ok(None)
             }
         }
@@ -160,37 +167,37 @@ impl Relay {
     /// read, and the next turn fails.
     fn answer_failure(&mut self, id: ConnectionId, error: &StoreError) -> ReadAnswer {
         if error.is_confined() {
-            self.store.suspect(error);
+            self.shared.store.suspect(error);
             return ReadAnswer::Failed;
         }
         tracing::error!(conn = id.0, error = error as &dyn std::error::Error, "read failed");
-        self.store.fail();
-        let message = "the relay cannot read its store at present".to_owned();
-        self.close(id, ByeCode::Unavailable, message, self.options.retry_after_ms);
+        self.shared.store.fail();
+        let message = "the relay cannot read its store at present";
+        self.close(id, ByeCode::Unavailable, message);
         ReadAnswer::Failed
     }
 }
 
-/// What came of asking a session once.
-enum Step {
-    /// This, and what it cost to find beside its bytes.
-    Send(Frame, usize),
+/// What came of asking a connection once.
+pub(super) enum Step {
+    /// This frame, encoded, and what it cost to find beside its bytes.
+    Send(Vec<u8>, usize),
     /// The store was read at this cost, and there is nothing to send from it.
     Searched(usize),
     Idle,
 }
 
 /// The answers a session is owed, if it is to have them, and then Bye.
-fn last_frames(now: u64, session: &mut RelaySession, closing: &mut Closing) -> Option<Frame> {
+fn last_frame(now: u64, session: &mut RelaySession, closing: &mut Closing) -> Option<Vec<u8>> {
     if closing.after_answers {
         if let Some(Transmit::Frame(frame)) = session.poll_transmit(now)
             && matches!(frame, Frame::Welcome(_) | Frame::Ack(_) | Frame::Refused(_))
         {
-            return Some(frame);
+            return Some(frame.encode());
         }
         closing.after_answers = false;
     }
-    closing.bye.take().map(Frame::Bye)
+    closing.last.take()
 }
 
 /// What a read counts for in a budget of bytes, so that a thousand fruitless ones end a poll too.

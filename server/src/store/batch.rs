@@ -6,7 +6,7 @@ use redb::Durability;
 use rejoin_core::change::Place;
 use rejoin_core::{DocumentId, GraphEntry, HeadsHash, SpaceName};
 
-use super::cache::Held;
+use super::cache::Cached;
 use super::fold::Swap;
 use super::tables::DocumentRow;
 use super::uploads::UploadWrites;
@@ -24,7 +24,7 @@ pub(super) struct Batch {
     pub(super) spaces: BTreeMap<SpaceName, u64>,
     pub(super) swaps: Vec<Swap>,
     pub(super) uploads: UploadWrites,
-    /// Changes that were held back and are not any more: space, document, and the position they had.
+    /// Changes that were orphans and are not any more: space, document, and the position they had.
     pub(super) taken_back: Vec<(u32, DocumentId, u64)>,
 }
 
@@ -69,19 +69,19 @@ impl ChangeStore {
         entry: GraphEntry,
         chunk: Vec<u8>,
     ) -> Result<u64, StoreError> {
-        let position = self.held_or_new_space(place.space)?.row.position + 1;
+        let position = self.cached_or_new_space(place.space)?.row.position + 1;
         let document = self.hold(place, position)?;
-        let held = self.cache.get(document).ok_or(StoreError::Failed)?;
-        let known = (held.row.changes > 0).then_some((held.row.last, held.row.heads));
-        let inserted = held.graph.insert(entry);
-        if inserted.is_err() && held.row.changes == 0 {
+        let cached = self.cache.get(document).ok_or(StoreError::Failed)?;
+        let known = (cached.row.changes > 0).then_some((cached.row.last, cached.row.heads));
+        let inserted = cached.graph.insert(entry);
+        if inserted.is_err() && cached.row.changes == 0 {
             self.cache.remove(document);
         }
         let rank = inserted.map_err(|source| StoreError::Graph { document, source })?;
         self.push(document, position, rank, chunk)?;
         self.batch.documents.entry(document).or_insert(Before { known });
         self.batch.spaces.entry(place.space.clone()).or_insert(position);
-        self.held_or_new_space(place.space)?.row.position = position;
+        self.cached_or_new_space(place.space)?.row.position = position;
         Ok(position)
     }
 
@@ -149,13 +149,13 @@ impl ChangeStore {
         rank: u32,
         chunk: Vec<u8>,
     ) -> Result<(), StoreError> {
-        let held = self.cache.get(document).ok_or(StoreError::Failed)?;
-        held.positions.push(position);
-        held.row.last = position;
-        held.row.changes += 1;
-        held.row.tail_bytes += chunk.len() as u64;
-        let graph_row = held.graph.encode_entry(rank);
-        let DocumentRow { space, collection, .. } = held.row;
+        let cached = self.cache.get(document).ok_or(StoreError::Failed)?;
+        cached.positions.push(position);
+        cached.row.last = position;
+        cached.row.changes += 1;
+        cached.row.tail_bytes += chunk.len() as u64;
+        let graph_row = cached.graph.encode_entry(rank);
+        let DocumentRow { space, collection, .. } = cached.row;
         self.batch.bytes += chunk.len();
         let change = StagedChange { space, collection, document, position, chunk, graph_row };
         self.batch.changes.push(change);
@@ -164,18 +164,18 @@ impl ChangeStore {
 
     /// The number of the document, whose cached state is made if it is new.
     fn hold(&mut self, place: &Place<'_>, position: u64) -> Result<u64, StoreError> {
-        if let Some(held) = self.load(place.space, place.document)? {
-            return Ok(held.number);
+        if let Some(cached) = self.load(place.space, place.document)? {
+            return Ok(cached.number);
         }
-        let space = self.held_or_new_space(place.space)?;
+        let space = self.cached_or_new_space(place.space)?;
         let (number, collection) = (space.row.number, space.number_or_new(place.collection));
         // Numbers may be left out, and a document that is not kept leaves one out.
         self.numbers.documents += 1;
         let row = DocumentRow::new(number, *place.document, collection, position);
         let number = self.numbers.documents;
-        let held = Held { number, row, graph: Default::default(), positions: Vec::new() };
+        let cached = Cached { number, row, graph: Default::default(), positions: Vec::new() };
         self.absent = None;
-        self.cache.insert(held);
+        self.cache.insert(cached);
         Ok(number)
     }
 }

@@ -8,7 +8,7 @@ use super::tables::DocumentRow;
 
 /// A document as the relay checks changes against it: its row and its change graph.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Cached {
     /// Its number in the store.
     pub(super) number: u64,
     pub(super) row: DocumentRow,
@@ -17,9 +17,9 @@ pub(super) struct Held {
     pub(super) positions: Vec<u64>,
 }
 
-impl Held {
+impl Cached {
     fn memory_bytes(&self) -> usize {
-        self.graph.memory_bytes() + self.positions.capacity() * size_of::<u64>() + HELD_BYTES
+        self.graph.memory_bytes() + self.positions.capacity() * size_of::<u64>() + CACHED_BYTES
     }
 }
 
@@ -29,7 +29,7 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct GraphCache {
     /// By their numbers in the store.
-    held: BTreeMap<u64, Entry>,
+    cached: BTreeMap<u64, Entry>,
     /// The same, by the number of the space and the id in it.
     numbers: BTreeMap<(u32, DocumentId), u64>,
     /// Of the small documents, and of the large ones.
@@ -39,7 +39,7 @@ pub(super) struct GraphCache {
 
 #[derive(Debug)]
 struct Entry {
-    held: Held,
+    cached: Cached,
     used: u64,
     /// What the budget was last charged.
     bytes: usize,
@@ -68,7 +68,7 @@ impl GraphCache {
     pub(super) fn new(bytes_max: usize) -> Self {
         let small = bytes_max / 8 * 3;
         let shares = [Share::new(small), Share::new(bytes_max - small)];
-        Self { held: BTreeMap::new(), numbers: BTreeMap::new(), shares, uses: 0 }
+        Self { cached: BTreeMap::new(), numbers: BTreeMap::new(), shares, uses: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -80,7 +80,7 @@ impl GraphCache {
     }
 
     pub(super) fn contains(&self, number: u64) -> bool {
-        self.held.contains_key(&number)
+        self.cached.contains_key(&number)
     }
 
     /// The number of a document that is here.
@@ -89,32 +89,32 @@ impl GraphCache {
     }
 
     /// The document, from now on the most recently used.
-    pub(super) fn get(&mut self, number: u64) -> Option<&mut Held> {
-        let entry = self.held.get_mut(&number)?;
+    pub(super) fn get(&mut self, number: u64) -> Option<&mut Cached> {
+        let entry = self.cached.get_mut(&number)?;
         self.uses += 1;
         let share = &mut self.shares[share_of(entry.bytes)];
         share.by_use.remove(&(entry.used, number));
         share.by_use.insert((self.uses, number));
         entry.used = self.uses;
-        Some(&mut entry.held)
+        Some(&mut entry.cached)
     }
 
-    pub(super) fn insert(&mut self, held: Held) {
-        let number = held.number;
+    pub(super) fn insert(&mut self, cached: Cached) {
+        let number = cached.number;
         self.remove(number);
         self.uses += 1;
-        let (used, bytes) = (self.uses, held.memory_bytes());
+        let (used, bytes) = (self.uses, cached.memory_bytes());
         let share = &mut self.shares[share_of(bytes)];
         share.bytes += bytes;
         share.by_use.insert((used, number));
-        self.numbers.insert((held.row.space, held.row.id), number);
-        self.held.insert(number, Entry { held, used, bytes });
+        self.numbers.insert((cached.row.space, cached.row.id), number);
+        self.cached.insert(number, Entry { cached, used, bytes });
     }
 
     /// Charges the budget what the document takes now, after it grew.
     pub(super) fn weigh(&mut self, number: u64) {
-        let Some(entry) = self.held.get_mut(&number) else { return };
-        let (used, before, now) = (entry.used, entry.bytes, entry.held.memory_bytes());
+        let Some(entry) = self.cached.get_mut(&number) else { return };
+        let (used, before, now) = (entry.used, entry.bytes, entry.cached.memory_bytes());
         entry.bytes = now;
         self.discharge(number, used, before);
         let share = &mut self.shares[share_of(now)];
@@ -123,8 +123,8 @@ impl GraphCache {
     }
 
     pub(super) fn remove(&mut self, number: u64) {
-        if let Some(entry) = self.held.remove(&number) {
-            self.numbers.remove(&(entry.held.row.space, entry.held.row.id));
+        if let Some(entry) = self.cached.remove(&number) {
+            self.numbers.remove(&(entry.cached.row.space, entry.cached.row.id));
             self.discharge(number, entry.used, entry.bytes);
         }
     }
@@ -143,7 +143,7 @@ impl GraphCache {
     }
 
     pub(super) fn clear(&mut self) {
-        self.held.clear();
+        self.cached.clear();
         self.numbers.clear();
         for share in &mut self.shares {
             share.by_use.clear();
@@ -167,30 +167,30 @@ fn share_of(bytes: usize) -> usize {
 const LARGE_BYTES: usize = 1 << 20;
 
 /// Its row, and its entries in the three indexes.
-const HELD_BYTES: usize = 512;
+const CACHED_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn held(n: u64) -> Held {
+    fn cached(n: u64) -> Cached {
         let row = DocumentRow::new(1, DocumentId([n as u8; 16]), 1, 1);
-        Held { number: n, row, graph: ChangeGraph::new(), positions: Vec::new() }
+        Cached { number: n, row, graph: ChangeGraph::new(), positions: Vec::new() }
     }
 
-    fn large(n: u64) -> Held {
-        Held { positions: Vec::with_capacity(LARGE_BYTES), ..held(n) }
+    fn large(n: u64) -> Cached {
+        Cached { positions: Vec::with_capacity(LARGE_BYTES), ..cached(n) }
     }
 
     /// A cache whose share for small documents has room for so many.
     fn cache_of(documents: usize) -> GraphCache {
-        GraphCache::new((documents * held(1).memory_bytes()).div_ceil(3) * 8)
+        GraphCache::new((documents * cached(1).memory_bytes()).div_ceil(3) * 8)
     }
 
     #[test]
     fn the_least_recently_used_document_leaves_first() {
         let mut cache = cache_of(2);
-        (1..=3).for_each(|n| cache.insert(held(n)));
+        (1..=3).for_each(|n| cache.insert(cached(n)));
         cache.get(1);
         assert!(cache.is_over_budget());
         cache.evict(|_| false);
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_pinned_document_stays_whatever_the_budget() {
         let mut cache = cache_of(0);
-        (1..=3).for_each(|n| cache.insert(held(n)));
+        (1..=3).for_each(|n| cache.insert(cached(n)));
         cache.evict(|number| number == 1);
         let here = [1, 2, 3].map(|n| cache.contains(n));
         assert_eq!(here, [true, false, true], "the pinned one, and the last one used");
@@ -215,7 +215,7 @@ mod tests {
     fn a_large_document_does_not_leave_for_small_ones() {
         let mut cache = cache_of(2);
         cache.insert(large(1));
-        (2..=9).for_each(|n| cache.insert(held(n)));
+        (2..=9).for_each(|n| cache.insert(cached(n)));
         cache.evict(|_| false);
         assert!(cache.contains(1), "it is alone among the large");
         assert!(!cache.is_over_budget());
@@ -227,10 +227,10 @@ mod tests {
     #[test]
     fn a_document_that_grew_large_leaves_the_share_of_the_small() {
         let mut cache = cache_of(2);
-        (1..=2).for_each(|n| cache.insert(held(n)));
+        (1..=2).for_each(|n| cache.insert(cached(n)));
         cache.get(1).unwrap().positions.reserve(LARGE_BYTES);
         cache.weigh(1);
-        cache.insert(held(3));
+        cache.insert(cached(3));
         cache.evict(|_| false);
         assert!([1, 2, 3].iter().all(|n| cache.contains(*n)));
         (1..=3).for_each(|n| cache.remove(n));

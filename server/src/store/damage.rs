@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
-use super::tables::HELD_BACK;
+use super::tables::ORPHANS;
 use super::{ChangeStore, StoreError};
 
 /// Damage that was seen.
@@ -20,12 +20,12 @@ pub(super) struct Damage {
     unsound: BTreeSet<SpaceName>,
     /// There is one of which not even the space is known.
     is_unsound_somewhere: bool,
-    /// Documents of which changes are held back, by the number of their space.
-    pub(super) held_back: BTreeSet<(u32, DocumentId)>,
+    /// Documents that have orphans, by the number of their space.
+    pub(super) orphans: BTreeSet<(u32, DocumentId)>,
 }
 
-/// A document of which changes are held back, and those with the positions they had.
-pub(crate) struct HeldBack {
+/// The orphans of a document: changes that build on a lost one, each with the position it had.
+pub(crate) struct Orphaned {
     pub(crate) space: SpaceName,
     pub(crate) collection: CollectionName,
     pub(crate) document: DocumentId,
@@ -33,15 +33,15 @@ pub(crate) struct HeldBack {
 }
 
 impl Damage {
-    /// Reads what is held back.
+    /// Reads which documents have orphans.
     pub(super) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
-        let mut held_back = BTreeSet::new();
-        for entry in transaction.open_table(HELD_BACK)?.iter()? {
+        let mut orphans = BTreeSet::new();
+        for entry in transaction.open_table(ORPHANS)?.iter()? {
             let (key, _) = entry?;
             let (space, document, _) = key.value();
-            held_back.insert((space, DocumentId(*document)));
+            orphans.insert((space, DocumentId(*document)));
         }
-        Ok(Self { held_back, ..Self::default() })
+        Ok(Self { orphans, ..Self::default() })
     }
 }
 
@@ -98,20 +98,20 @@ impl ChangeStore {
         self.damage.unsound.extend(space);
     }
 
-    /// What is held back of the documents that the next commit writes to.
+    /// The orphans of the documents that the next commit writes to.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub(crate) fn held_back(&mut self) -> Result<Vec<HeldBack>, StoreError> {
-        if self.damage.held_back.is_empty() {
+    pub(crate) fn orphans(&mut self) -> Result<Vec<Orphaned>, StoreError> {
+        if self.damage.orphans.is_empty() {
             return Ok(Vec::new());
         }
-        let table = self.database.begin_read()?.open_table(HELD_BACK)?;
+        let table = self.database.begin_read()?.open_table(ORPHANS)?;
         let mut all = Vec::new();
         for name in self.batch.spaces.keys() {
             let Some(space) = self.spaces.get(name) else { continue };
             for number in self.batch.documents.keys() {
-                let Some(row) = self.cache.get(*number).map(|held| held.row.clone()) else {
+                let Some(row) = self.cache.get(*number).map(|cached| cached.row.clone()) else {
                     continue;
                 };
                 let key = (row.space, row.id);
@@ -119,7 +119,7 @@ impl ChangeStore {
                 let Some(collection) = collection.filter(|_| space.row.number == row.space) else {
                     continue;
                 };
-                if !self.damage.held_back.contains(&key) {
+                if !self.damage.orphans.contains(&key) {
                     continue;
                 }
                 let mut changes = Vec::new();
@@ -128,13 +128,13 @@ impl ChangeStore {
                     let (key, chunk) = entry?;
                     changes.push((key.value().2, chunk.value().to_vec()));
                 }
-                all.push(HeldBack { space: name.clone(), collection, document: row.id, changes });
+                all.push(Orphaned { space: name.clone(), collection, document: row.id, changes });
             }
         }
         Ok(all)
     }
 
-    /// Lets the next commit forget changes that were held back and are in the graph again. `is_all`
+    /// Lets the next commit forget orphans that are in the graph again. `is_all`
     /// says that none is left.
     pub(crate) fn stage_taken_back(
         &mut self,
@@ -147,7 +147,7 @@ impl ChangeStore {
         let keys = positions.iter().map(|position| (space, document, *position));
         self.batch.taken_back.extend(keys);
         if is_all {
-            self.damage.held_back.remove(&(space, document));
+            self.damage.orphans.remove(&(space, document));
         }
     }
 }

@@ -65,8 +65,8 @@ impl ChangeStore {
         space: &SpaceName,
         document: &DocumentId,
     ) -> Result<Option<FoldInput>, StoreError> {
-        let Some(held) = self.load(space, document)? else { return Ok(None) };
-        let (number, row, heads) = (held.number, held.row.clone(), held.graph.heads());
+        let Some(cached) = self.load(space, document)? else { return Ok(None) };
+        let (number, row, heads) = (cached.number, cached.row.clone(), cached.graph.heads());
         let transaction = self.database.begin_read()?;
         Ok(Some(FoldInput { number, row, heads, transaction }))
     }
@@ -80,8 +80,8 @@ impl ChangeStore {
         tail: TailPolicy,
     ) -> Result<bool, StoreError> {
         let document = input.number;
-        let Some(held) = self.load_number(document)? else { return Ok(false) };
-        let covered = held.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
+        let Some(cached) = self.load_number(document)? else { return Ok(false) };
+        let covered = cached.row.snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
         if covered != input.covered {
             return Ok(false);
         }
@@ -129,7 +129,7 @@ pub(crate) struct Folded {
 }
 
 impl FoldInput {
-    /// Which document.
+    /// The document.
     pub fn document(&self) -> DocumentId {
         self.row.id
     }
@@ -220,8 +220,8 @@ pub(super) fn write_swap(
         folded,
     });
     documents.insert((document, OWN_ROW), encode(&row).as_slice())?;
-    if let Some(held) = cache.get(document) {
-        held.row = row;
+    if let Some(cached) = cache.get(document) {
+        cached.row = row;
     }
     Ok(())
 }

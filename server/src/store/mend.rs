@@ -2,7 +2,7 @@
 //! true: its heads and digests then differ from those of replicas that have more, and the ordinary
 //! repair brings back what is lost.
 //!
-//! What builds on a lost change means nothing without it. It is held back, beside the document, and
+//! What builds on a lost change means nothing without it. Such an orphan is kept beside the document, and
 //! taken in again when the lost change was pushed again.
 
 mod assess;
@@ -16,8 +16,8 @@ pub(super) use assess::{Row, Stored};
 use super::guard::confined;
 use super::reads::{Rows, own_row};
 use super::tables::{
-    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, HELD_BACK, INDEX,
-    LATEST, LOG, LatestRow, OWN_ROW, POSITIONS_END, RECENT, SNAPSHOTS, SPACES, SpaceRow, encode,
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, INDEX, LATEST,
+    LOG, LatestRow, ORPHANS, OWN_ROW, POSITIONS_END, RECENT, SNAPSHOTS, SPACES, SpaceRow, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -29,7 +29,7 @@ pub(crate) struct Mended {
     /// Changes whose bytes are lost here.
     pub(crate) lost: u64,
     /// Changes that wait until those are pushed again.
-    pub(crate) held_back: u64,
+    pub(crate) orphans: u64,
 }
 
 /// Where a document belongs, and how it is counted in.
@@ -110,11 +110,11 @@ impl ChangeStore {
         if assessed.kept.is_empty() {
             self.recent.forget(space_number, &id);
         }
-        if !assessed.held_back.is_empty() {
-            self.damage.held_back.insert((space_number, id));
+        if !assessed.orphans.is_empty() {
+            self.damage.orphans.insert((space_number, id));
         }
-        let held_back = assessed.held_back.len() as u64;
-        Ok(Some(Mended { space, document: id, lost: assessed.lost, held_back }))
+        let orphans = assessed.orphans.len() as u64;
+        Ok(Some(Mended { space, document: id, lost: assessed.lost, orphans }))
     }
 
     /// Which document it is, by its own row, or else by the row of its last change.
@@ -254,9 +254,9 @@ pub(super) fn write_changes(
         let mut parts = transaction.open_table(SNAPSHOTS)?;
         parts.retain_in((number, 0)..=(number, u64::MAX), |_, _| false)?;
     }
-    let mut held_back = transaction.open_table(HELD_BACK)?;
-    for (position, chunk) in &assessed.held_back {
-        held_back.insert((identity.space_number, &identity.id.0, *position), *chunk)?;
+    let mut orphans = transaction.open_table(ORPHANS)?;
+    for (position, chunk) in &assessed.orphans {
+        orphans.insert((identity.space_number, &identity.id.0, *position), *chunk)?;
     }
     Ok(())
 }

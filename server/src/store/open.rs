@@ -13,8 +13,8 @@ use super::index::Recent;
 use super::migrate;
 use super::spaces::Spaces;
 use super::tables::{
-    CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, FIRST, FORMAT, HELD_BACK, HOURS, IDENTITY, INDEX,
-    LATEST, LOG, NUMBERS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
+    CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX, LATEST, LOG,
+    NUMBERS, ORPHANS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
 use super::verify::Verified;
@@ -152,6 +152,6 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(HOURS)?;
     transaction.open_table(UPLOADS)?;
     transaction.open_table(UPLOAD_PARTS)?;
-    transaction.open_table(HELD_BACK)?;
+    transaction.open_table(ORPHANS)?;
     Ok(())
 }

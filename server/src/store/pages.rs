@@ -96,7 +96,7 @@ impl ChangeStore {
         let committed = self.space(space)?.position;
         let end = upto.min(committed);
         let mut page = LogPage { entries: Vec::new(), through: after.max(end) };
-        let Some(held) = self.held_space(space)? else { return Ok(page) };
+        let Some(cached) = self.cached_space(space)? else { return Ok(page) };
         let log = transaction.open_table(LOG)?;
         let mut chunks = Chunks {
             documents: transaction.open_table(DOCUMENTS)?,
@@ -106,7 +106,7 @@ impl ChangeStore {
         let mut room = bytes_max as u64;
         let mut last = after;
         let mut damage = Vec::new();
-        for entry in log.range(above(held.row.number, after))? {
+        for entry in log.range(above(cached.row.number, after))? {
             let (key, value) = entry?;
             let ((_, position), (number, collection)) = (key.value(), value.value());
             if position > end {
@@ -122,7 +122,7 @@ impl ChangeStore {
                     if let LogChunk::Inline(bytes) = &chunk {
                         room = room.saturating_sub(bytes.len() as u64);
                     }
-                    page.entries.extend(held.name(collection).cloned().map(|collection| {
+                    page.entries.extend(cached.name(collection).cloned().map(|collection| {
                         LogEntry { position, document, number, collection, chunk }
                     }));
                 }
@@ -172,11 +172,11 @@ impl ChangeStore {
     ) -> Result<Vec<Latest>, StoreError> {
         let latest = self.database.begin_read()?.open_table(LATEST)?;
         let mut page = Vec::new();
-        let Some(held) = self.held_space(space)? else { return Ok(page) };
+        let Some(cached) = self.cached_space(space)? else { return Ok(page) };
         if from <= floor {
             return Ok(page);
         }
-        let number = held.row.number;
+        let number = cached.row.number;
         for entry in latest.range((number, floor + 1)..=(number, from))?.rev() {
             if page.len() >= count {
                 break;
@@ -184,7 +184,7 @@ impl ChangeStore {
             let (key, row) = entry?;
             let row = LatestRow::decode(row.value());
             // A damaged document may be in no collection. It is passed over.
-            let Some(collection) = held.name(row.collection).cloned() else { continue };
+            let Some(collection) = cached.name(row.collection).cloned() else { continue };
             page.push(Latest {
                 position: key.value().1,
                 first: row.first,

@@ -32,9 +32,10 @@ impl ChangeStore {
     ) -> Result<Option<Parcel>, StoreError> {
         let nothing = Parcel { chunks: Vec::new(), taken: 0, is_document: false };
         let Some(first) = ranks.first() else { return Ok(Some(nothing)) };
-        let Some(held) = self.load(space, document)? else { return Ok(Some(nothing)) };
-        let (document, snapshot) = (held.number, held.row.snapshot.clone());
-        let positions: Vec<u64> = ranks.iter().map(|rank| held.positions[*rank as usize]).collect();
+        let Some(cached) = self.load(space, document)? else { return Ok(Some(nothing)) };
+        let (document, snapshot) = (cached.number, cached.row.snapshot.clone());
+        let positions: Vec<u64> =
+            ranks.iter().map(|rank| cached.positions[*rank as usize]).collect();
         let is_needed = snapshot.as_ref().is_some_and(|it| positions[0] <= it.folded);
         let is_better = snapshot.is_some() && *first == 0;
         match snapshot {

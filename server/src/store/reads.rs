@@ -11,7 +11,7 @@ use rejoin_core::{
     ChangeGraph, CollectionName, DocumentId, Epoch, SetDigest, ShortHash, SpaceName,
 };
 
-use super::cache::Held;
+use super::cache::Cached;
 use super::guard::confined;
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, LATEST, LatestRow,
@@ -88,7 +88,7 @@ impl ChangeStore {
     pub fn contents(&mut self, space: &SpaceName) -> Result<Vec<CollectionContent>, StoreError> {
         let table = self.database.begin_read()?.open_table(DIGESTS)?;
         let mut contents = Vec::new();
-        let Some(space) = self.held_space(space)? else { return Ok(contents) };
+        let Some(space) = self.cached_space(space)? else { return Ok(contents) };
         for (collection, number) in space.collections() {
             // One that is staged only holds nothing yet.
             let Some(row) = table.get((space.row.number, number))? else { continue };
@@ -133,7 +133,7 @@ impl ChangeStore {
         let documents = transaction.open_table(DOCUMENTS)?;
         let row = own_row(&documents, number)?;
         let absent = StoreError::Absent { document: number, what: "collection" };
-        let name = self.held_space(space)?.and_then(|space| space.name(row.collection));
+        let name = self.cached_space(space)?.and_then(|space| space.name(row.collection));
         let collection = name.cloned().ok_or(absent)?;
         let offset = |kind, position, total| match here {
             Some(here) if here.kind == kind && here.position == position && here.bytes < total => {
@@ -180,13 +180,13 @@ impl ChangeStore {
         document: &DocumentId,
         heads: &[ShortHash],
     ) -> Result<Located, StoreError> {
-        let Some(held) = self.load(space, document)? else {
+        let Some(cached) = self.load(space, document)? else {
             let wanted = (!heads.is_empty()).then(Vec::new);
             return Ok(Located { from: None, wanted });
         };
-        let since = held.graph.since(heads);
-        let first = since.ranks.first().and_then(|rank| held.positions.get(*rank as usize));
-        let wanted = since.unknown.then(|| short_heads(&held.graph));
+        let since = cached.graph.since(heads);
+        let first = since.ranks.first().and_then(|rank| cached.positions.get(*rank as usize));
+        let wanted = since.unknown.then(|| short_heads(&cached.graph));
         Ok(Located { from: first.copied(), wanted })
     }
 
@@ -199,8 +199,8 @@ impl ChangeStore {
         space: &SpaceName,
         document: &DocumentId,
     ) -> Result<Vec<ShortHash>, StoreError> {
-        let held = self.load(space, document)?;
-        Ok(held.map(|held| short_heads(&held.graph)).unwrap_or_default())
+        let cached = self.load(space, document)?;
+        Ok(cached.map(|cached| short_heads(&cached.graph)).unwrap_or_default())
     }
 
     /// How many changes a document has; none if its space does not know it.
@@ -212,7 +212,7 @@ impl ChangeStore {
         space: &SpaceName,
         document: &DocumentId,
     ) -> Result<usize, StoreError> {
-        Ok(self.load(space, document)?.map_or(0, |held| held.graph.len()))
+        Ok(self.load(space, document)?.map_or(0, |cached| cached.graph.len()))
     }
 
     /// The document's row and graph, from memory or from its rows, staged changes included.
@@ -220,7 +220,7 @@ impl ChangeStore {
         &mut self,
         space: &SpaceName,
         document: &DocumentId,
-    ) -> Result<Option<&mut Held>, StoreError> {
+    ) -> Result<Option<&mut Cached>, StoreError> {
         let Some(space) = self.space_number(space)? else { return Ok(None) };
         let number = match self.cache.number(space, document) {
             Some(number) => number,
@@ -237,17 +237,17 @@ impl ChangeStore {
     }
 
     /// As [`load`](Self::load), by the document's number.
-    pub(super) fn load_number(&mut self, number: u64) -> Result<Option<&mut Held>, StoreError> {
+    pub(super) fn load_number(&mut self, number: u64) -> Result<Option<&mut Cached>, StoreError> {
         if !self.cache.contains(number) {
-            let held = confined(number, || self.read_held(number))?;
+            let cached = confined(number, || self.read_cached(number))?;
             self.graphs_loaded += 1;
-            self.cache.insert(held);
+            self.cache.insert(cached);
             self.evict();
         }
         Ok(self.cache.get(number))
     }
 
-    fn read_held(&self, number: u64) -> Result<Held, StoreError> {
+    fn read_cached(&self, number: u64) -> Result<Cached, StoreError> {
         let documents = self.database.begin_read()?.open_table(DOCUMENTS)?;
         let row = own_row(&documents, number)?;
         let mut graph = ChangeGraph::new();
@@ -262,7 +262,7 @@ impl ChangeStore {
         if positions.len() as u64 != row.changes {
             return Err(StoreError::Absent { document: number, what: "end of the change graph" });
         }
-        Ok(Held { number, row, graph, positions })
+        Ok(Cached { number, row, graph, positions })
     }
 }
 

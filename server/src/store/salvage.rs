@@ -18,7 +18,7 @@ use super::mend::{Identity, Row, Stored, document_row, write_changes};
 use super::open::create_tables;
 use super::tables::{
     CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, FIRST_COLLECTION,
-    FORMAT, HELD_BACK, HOURS, IDENTITY, INDEX, LATEST, LatestRow, NUMBERS, OWN_ROW, POSITIONS_END,
+    FORMAT, HOURS, IDENTITY, INDEX, LATEST, LatestRow, NUMBERS, ORPHANS, OWN_ROW, POSITIONS_END,
     SNAPSHOTS, SPACES, SpaceRow, encode,
 };
 use super::verify::is_snapshot;
@@ -43,7 +43,7 @@ pub struct Salvaged {
 pub struct Lost {
     /// Which.
     pub document: DocumentId,
-    /// Its changes in the new file, those held back until others come included.
+    /// Its changes in the new file, orphans included.
     pub changes: u64,
     /// Its changes that are lost, as far as anything tells of them.
     pub lost: u64,
@@ -71,7 +71,7 @@ pub enum SalvageError {
     Io {
         /// The new file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the system.
         source: io::Error,
     },
     /// It cannot be made.
@@ -202,7 +202,7 @@ impl<'a> Salvage<'a> {
             self.take(&transaction, number)?;
             progress(number, self.last_number);
         }
-        self.copy_held_back(&transaction)?;
+        self.copy_orphans(&transaction)?;
         self.write_spaces(&transaction, epoch)?;
         let mut numbers = transaction.open_table(NUMBERS)?;
         numbers.insert("documents", self.last_number)?;
@@ -250,7 +250,7 @@ impl<'a> Salvage<'a> {
         let snapshot = claimed.filter(|it| is_snapshot(&parts.rows, it.bytes));
         let stored = Stored::of(rows.rows, snapshot);
         let assessed = stored.assess(number);
-        let changes = (assessed.kept.len() + assessed.held_back.len()) as u64;
+        let changes = (assessed.kept.len() + assessed.orphans.len()) as u64;
         // What stood on a page that is gone is known by the number of changes only.
         let had = own.as_ref().map_or(0, |own| own.changes);
         let lost = assessed.lost.max(had.saturating_sub(changes));
@@ -277,7 +277,7 @@ impl<'a> Salvage<'a> {
         let digest = space.digests.entry(collection).or_default();
         digest.digest.insert(&id, &row.heads);
         digest.documents += 1;
-        if lost == 0 && assessed.held_back.is_empty() && rows.is_all {
+        if lost == 0 && assessed.orphans.is_empty() && rows.is_all {
             self.salvaged.whole += 1;
         } else {
             self.salvaged.partly.push(Lost { document: id, changes, lost });
@@ -305,12 +305,12 @@ impl<'a> Salvage<'a> {
     }
 
     /// Takes over what waits for changes that were lost before.
-    fn copy_held_back(&self, to: &WriteTransaction) -> Result<(), StoreError> {
+    fn copy_orphans(&self, to: &WriteTransaction) -> Result<(), StoreError> {
         let walked = walk(
-            || Ok(self.from.open_table(HELD_BACK)?.range::<(u32, &[u8; 16], u64)>(..)?),
+            || Ok(self.from.open_table(ORPHANS)?.range::<(u32, &[u8; 16], u64)>(..)?),
             |(space, id, position), chunk| ((space, *id, position), chunk.to_vec()),
         );
-        let mut table = to.open_table(HELD_BACK)?;
+        let mut table = to.open_table(ORPHANS)?;
         for ((space, id, position), chunk) in &walked.rows {
             table.insert((*space, id, *position), chunk.as_slice())?;
         }

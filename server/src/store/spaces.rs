@@ -11,12 +11,12 @@ use super::{ChangeStore, StoreError};
 /// The spaces that were used last, staged ones included.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
-    held: BTreeMap<SpaceName, HeldSpace>,
+    cached: BTreeMap<SpaceName, CachedSpace>,
 }
 
 /// A space as it will be after the next commit.
 #[derive(Debug)]
-pub(super) struct HeldSpace {
+pub(super) struct CachedSpace {
     pub(super) row: SpaceRow,
     /// By number, from 1.
     names: Vec<CollectionName>,
@@ -26,30 +26,30 @@ pub(super) struct HeldSpace {
 }
 
 impl Spaces {
-    pub(super) fn get(&self, space: &SpaceName) -> Option<&HeldSpace> {
-        self.held.get(space)
+    pub(super) fn get(&self, space: &SpaceName) -> Option<&CachedSpace> {
+        self.cached.get(space)
     }
 
-    pub(super) fn get_mut(&mut self, space: &SpaceName) -> Option<&mut HeldSpace> {
-        self.held.get_mut(space)
+    pub(super) fn get_mut(&mut self, space: &SpaceName) -> Option<&mut CachedSpace> {
+        self.cached.get_mut(space)
     }
 
-    fn insert(&mut self, space: SpaceName, held: HeldSpace) {
-        self.held.insert(space, held);
+    fn insert(&mut self, space: SpaceName, cached: CachedSpace) {
+        self.cached.insert(space, cached);
     }
 
     pub(super) fn clear(&mut self) {
-        self.held.clear();
+        self.cached.clear();
     }
 
     /// Whether they take more memory than they should.
     pub(super) fn is_over_budget(&self) -> bool {
-        let collections = || self.held.values().map(|held| held.names.len()).sum::<usize>();
-        self.held.len() > SPACES_MAX || collections() > COLLECTIONS_MAX
+        let collections = || self.cached.values().map(|cached| cached.names.len()).sum::<usize>();
+        self.cached.len() > SPACES_MAX || collections() > COLLECTIONS_MAX
     }
 }
 
-impl HeldSpace {
+impl CachedSpace {
     fn new(number: u32, epoch: [u8; 16]) -> Self {
         let row = SpaceRow { number, epoch: Epoch(epoch), position: 0, hour: 0 };
         Self { row, names: Vec::new(), numbers: BTreeMap::new(), stored: 0 }
@@ -65,7 +65,7 @@ impl HeldSpace {
         self.names.get((number as usize).checked_sub(1)?)
     }
 
-    /// The number of a collection, which is new if it held nothing.
+    /// The number of a collection, which is new if no document was in it.
     pub(super) fn number_or_new(&mut self, collection: &CollectionName) -> u32 {
         match self.number(collection) {
             Some(number) => number,
@@ -94,34 +94,34 @@ impl HeldSpace {
 
 impl ChangeStore {
     /// A space that holds something, or will after the next commit.
-    pub(super) fn held_space(
+    pub(super) fn cached_space(
         &mut self,
         space: &SpaceName,
-    ) -> Result<Option<&HeldSpace>, StoreError> {
+    ) -> Result<Option<&CachedSpace>, StoreError> {
         if self.spaces.get(space).is_none() {
             self.shed_spaces();
-            let Some(held) = self.read_space(space)? else { return Ok(None) };
-            self.spaces.insert(space.clone(), held);
+            let Some(cached) = self.read_space(space)? else { return Ok(None) };
+            self.spaces.insert(space.clone(), cached);
         }
         Ok(self.spaces.get(space))
     }
 
     /// The space as it will be after the next commit; its epoch is that of the store if it is new.
-    pub(super) fn held_or_new_space(
+    pub(super) fn cached_or_new_space(
         &mut self,
         space: &SpaceName,
-    ) -> Result<&mut HeldSpace, StoreError> {
-        if self.held_space(space)?.is_none() {
+    ) -> Result<&mut CachedSpace, StoreError> {
+        if self.cached_space(space)?.is_none() {
             self.numbers.spaces += 1;
-            let held = HeldSpace::new(self.numbers.spaces, self.epoch);
-            self.spaces.insert(space.clone(), held);
+            let cached = CachedSpace::new(self.numbers.spaces, self.epoch);
+            self.spaces.insert(space.clone(), cached);
         }
         self.spaces.get_mut(space).ok_or(StoreError::Failed)
     }
 
     /// The number of a space that holds something, or will after the next commit.
     pub(super) fn space_number(&mut self, space: &SpaceName) -> Result<Option<u32>, StoreError> {
-        Ok(self.held_space(space)?.map(|held| held.row.number))
+        Ok(self.cached_space(space)?.map(|cached| cached.row.number))
     }
 
     /// Forgets spaces that can be read again, if there are many.
@@ -137,7 +137,7 @@ impl ChangeStore {
         row.map(|row| SpaceRow::decode(space.as_str(), row.value())).transpose()
     }
 
-    fn read_space(&self, space: &SpaceName) -> Result<Option<HeldSpace>, StoreError> {
+    fn read_space(&self, space: &SpaceName) -> Result<Option<CachedSpace>, StoreError> {
         let Some(row) = self.stored_space(space)? else { return Ok(None) };
         let table = self.database.begin_read()?.open_table(COLLECTIONS)?;
         let mut by_number = BTreeMap::new();
@@ -151,15 +151,15 @@ impl ChangeStore {
             let Ok(collection) = CollectionName::new(collection) else { continue };
             by_number.insert(number.value(), collection);
         }
-        let mut held = HeldSpace { row, ..HeldSpace::new(0, self.epoch) };
+        let mut cached = CachedSpace { row, ..CachedSpace::new(0, self.epoch) };
         for (expected, (number, collection)) in (1..).zip(by_number) {
             if number != expected {
                 return Err(StoreError::Collections { space: space.as_str().to_owned() });
             }
-            held.push(collection);
+            cached.push(collection);
         }
-        held.stored = held.names.len();
-        Ok(Some(held))
+        cached.stored = cached.names.len();
+        Ok(Some(cached))
     }
 }
 

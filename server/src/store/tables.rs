@@ -118,10 +118,10 @@ pub(super) const UPLOAD_PARTS: TableDefinition<'_, UploadPart, &[u8]> =
 /// one is pushed again
 /// Key:   `(u32, &[u8; 16], u64)` # (space, document id, the position it had)
 /// Value: `&[u8]`                 # an Automerge change chunk
-pub(super) const HELD_BACK: TableDefinition<'_, HeldBackKey, &[u8]> =
+pub(super) const ORPHANS: TableDefinition<'_, OrphanKey, &[u8]> =
     TableDefinition::new("held-back-2");
 
-type HeldBackKey = (u32, &'static [u8; 16], u64);
+type OrphanKey = (u32, &'static [u8; 16], u64);
 
 type UploadPart = (&'static [u8; 16], &'static [u8; 32], u64);
 
@@ -401,7 +401,7 @@ pub(super) struct UploadRow {
     pub(super) total: u64,
     /// Bytes that have come, from the beginning.
     #[n(1)]
-    pub(super) held: u64,
+    pub(super) uploaded: u64,
     /// What its device is charged for it, in bytes.
     #[n(2)]
     pub(super) charge: u64,

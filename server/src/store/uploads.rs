@@ -12,10 +12,10 @@ use super::{ChangeStore, StoreError};
 /// Whose change.
 type Key = (DeviceId, ChangeHash);
 
-/// What is held of all uploads, staged parts included. Their bytes are in the database.
+/// What came of all uploads, staged parts included. Their bytes are in the database.
 #[derive(Debug)]
 pub(super) struct Uploads {
-    held: BTreeMap<Key, Upload>,
+    by_change: BTreeMap<Key, Upload>,
     /// By when their last parts came.
     by_turn: BTreeMap<u64, Key>,
     /// What each device is charged, and all of them.
@@ -48,7 +48,7 @@ impl Default for Uploads {
 impl Uploads {
     fn within(device_bytes_max: u64, bytes_max: u64) -> Self {
         Self {
-            held: BTreeMap::new(),
+            by_change: BTreeMap::new(),
             by_turn: BTreeMap::new(),
             devices: BTreeMap::new(),
             charge: 0,
@@ -63,7 +63,7 @@ impl Uploads {
             let (key, row) = entry?;
             let (device, hash) = key.value();
             let row: UploadRow = minicbor::decode(row.value()).map_err(StoreError::UploadRow)?;
-            uploads.put((DeviceId(*device), ChangeHash(*hash)), row, row.held);
+            uploads.put((DeviceId(*device), ChangeHash(*hash)), row, row.uploaded);
         }
         Ok(uploads)
     }
@@ -71,8 +71,8 @@ impl Uploads {
     /// What was staged is committed.
     pub(super) fn committed(&mut self, writes: &UploadWrites) {
         for (key, _) in writes.parts.keys() {
-            if let Some(upload) = self.held.get_mut(key) {
-                upload.committed = upload.row.held;
+            if let Some(upload) = self.by_change.get_mut(key) {
+                upload.committed = upload.row.uploaded;
             }
         }
     }
@@ -96,7 +96,7 @@ impl Uploads {
         for ((key, offset), part) in &writes.parts {
             let (device, hash) = key;
             parts.insert((&device.0, &hash.0, *offset), part.as_slice())?;
-            let Some(upload) = self.held.get_mut(key) else { continue };
+            let Some(upload) = self.by_change.get_mut(key) else { continue };
             upload.row.unix_ms = unix_ms;
             rows.insert((&device.0, &hash.0), encode(&upload.row).as_slice())?;
         }
@@ -108,11 +108,11 @@ impl Uploads {
         self.charge += row.charge;
         *self.devices.entry(key.0).or_default() += row.charge;
         self.by_turn.insert(row.turn, key);
-        self.held.insert(key, Upload { row, committed });
+        self.by_change.insert(key, Upload { row, committed });
     }
 
     fn take(&mut self, key: &Key) -> Option<Upload> {
-        let upload = self.held.remove(key)?;
+        let upload = self.by_change.remove(key)?;
         let charge = upload.row.charge;
         self.by_turn.remove(&upload.row.turn);
         self.charge -= charge;
@@ -166,16 +166,16 @@ impl ChangeStore {
     ///
     /// # Errors
     /// The store failed before.
-    pub fn upload_held(&self, device: &DeviceId, hash: &ChangeHash) -> Result<u64, StoreError> {
+    pub fn uploaded(&self, device: &DeviceId, hash: &ChangeHash) -> Result<u64, StoreError> {
         if self.is_failed() {
             return Err(StoreError::Failed);
         }
-        let upload = self.uploads.held.get(&(*device, *hash));
+        let upload = self.uploads.by_change.get(&(*device, *hash));
         Ok(upload.map_or(0, |upload| upload.committed))
     }
 
     /// Takes a part of a change of `total` bytes into the next commit, and says whether it did. A
-    /// part that does not continue what is held is not taken, nor is one of a change that is longer
+    /// part that does not continue what came before is not taken, nor is one of a change that is longer
     /// than a device's uploads may be. Uploads that have waited longest leave for it: those of the
     /// device if its own are too much, and else those of anyone.
     ///
@@ -194,7 +194,7 @@ impl ChangeStore {
         }
         let key = (*device, *hash);
         let len = bytes.len() as u64;
-        let before = self.uploads.held.get(&key).map(|upload| (upload.row, upload.committed));
+        let before = self.uploads.by_change.get(&key).map(|upload| (upload.row, upload.committed));
         let (before, committed) = match before {
             // It says now that the change is of another length: it begins anew.
             Some((row, _)) if row.total != total && offset == 0 => {
@@ -204,8 +204,8 @@ impl ChangeStore {
             Some((row, committed)) => (Some(row), committed),
             None => (None, 0),
         };
-        let held = before.map_or(0, |row| row.held);
-        let is_next = before.is_none_or(|row| row.total == total) && offset == held;
+        let uploaded = before.map_or(0, |row| row.uploaded);
+        let is_next = before.is_none_or(|row| row.total == total) && offset == uploaded;
         let end = offset.saturating_add(len);
         if !is_next || len == 0 || end > total || total > self.uploads.device_bytes_max {
             return Ok(false);
@@ -222,7 +222,7 @@ impl ChangeStore {
         let charge = charge + before.map_or(0, |row| row.charge);
         let turn = self.uploads.next_turn();
         let unix_ms = before.map_or(0, |row| row.unix_ms);
-        let row = UploadRow { total, held: end, charge, turn, unix_ms };
+        let row = UploadRow { total, uploaded: end, charge, turn, unix_ms };
         self.uploads.put(key, row, committed);
         self.batch.bytes += bytes.len();
         self.batch.uploads.parts.insert((key, offset), bytes);
@@ -240,9 +240,9 @@ impl ChangeStore {
         hash: &ChangeHash,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let key = (*device, *hash);
-        let Some(Upload { row, .. }) = self.uploads.held.get(&key) else { return Ok(None) };
+        let Some(Upload { row, .. }) = self.uploads.by_change.get(&key) else { return Ok(None) };
         let total = row.total as usize;
-        if row.held < row.total {
+        if row.uploaded < row.total {
             return Ok(None);
         }
         let mut bytes = Vec::with_capacity(total);
@@ -261,7 +261,7 @@ impl ChangeStore {
         Ok((bytes.len() == total).then_some(bytes))
     }
 
-    /// Removes what is held of a change, with the next commit.
+    /// Removes what came of a change, with the next commit.
     pub fn drop_upload(&mut self, device: &DeviceId, hash: &ChangeHash) {
         let key = (*device, *hash);
         if self.uploads.take(&key).is_some() {
@@ -274,7 +274,7 @@ impl ChangeStore {
         let staged = &self.batch.uploads.parts;
         let is_staged = |key: &Key| staged.range((*key, 0)..=(*key, u64::MAX)).next().is_some();
         let expired = self.uploads.by_turn.values().take_while(|key| {
-            let upload = self.uploads.held.get(*key);
+            let upload = self.uploads.by_change.get(*key);
             let is_old =
                 upload.is_some_and(|it| it.row.unix_ms.saturating_add(UPLOAD_MS_MAX) < unix_ms);
             is_old && !is_staged(key)
@@ -318,8 +318,8 @@ mod tests {
         store.stage_upload_part(&device, &hash, offset, 9000, bytes).unwrap()
     }
 
-    fn held(store: &ChangeStore, (device, hash): Key) -> u64 {
-        store.upload_held(&device, &hash).unwrap()
+    fn uploaded(store: &ChangeStore, (device, hash): Key) -> u64 {
+        store.uploaded(&device, &hash).unwrap()
     }
 
     #[test]
@@ -327,11 +327,11 @@ mod tests {
         let mut store = store();
         let (device, hash) = key(1, 1);
         assert!(stage(&mut store, (device, hash), 0, 4000));
-        assert!(!stage(&mut store, (device, hash), 0, 4000), "it is held");
-        assert_eq!(held(&store, (device, hash)), 0, "it is not committed");
+        assert!(!stage(&mut store, (device, hash), 0, 4000), "it came already");
+        assert_eq!(uploaded(&store, (device, hash)), 0, "it is not committed");
         store.commit(0).unwrap();
         let mut store = reopen(store);
-        assert_eq!(held(&store, (device, hash)), 4000);
+        assert_eq!(uploaded(&store, (device, hash)), 4000);
         assert!(!stage(&mut store, (device, hash), 5000, 10), "a gap");
         assert!(!stage(&mut store, (device, hash), 4000, 5001), "more than the change has");
         assert!(stage(&mut store, (device, hash), 4000, 2000));
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(whole, parts.concat());
         store.commit(0).unwrap();
         let store = reopen(store);
-        assert_eq!(held(&store, (device, hash)), 0);
+        assert_eq!(uploaded(&store, (device, hash)), 0);
         let parts = store.database.begin_read().unwrap().open_table(UPLOAD_PARTS).unwrap();
         assert!(parts.is_empty().unwrap());
     }
@@ -377,7 +377,7 @@ mod tests {
         assert!(stage(&mut store, key(1, 1), 4000, 1000));
         assert!(stage(&mut store, key(1, 3), 0, 4000));
         store.commit(0).unwrap();
-        let all = [1, 2, 3].map(|change| held(&store, key(1, change)));
+        let all = [1, 2, 3].map(|change| uploaded(&store, key(1, change)));
         assert_eq!(all, [5000, 0, 4000]);
         let (device, hash) = key(1, 4);
         assert!(!store.stage_upload_part(&device, &hash, 0, 10_001, vec![0; 10]).unwrap());
@@ -390,7 +390,10 @@ mod tests {
             assert!(stage(&mut store, key(device, 1), 0, 8000));
             store.commit(0).unwrap();
         }
-        assert_eq!([1, 2, 3, 4].map(|device| held(&store, key(device, 1))), [0, 8000, 8000, 8000]);
+        assert_eq!(
+            [1, 2, 3, 4].map(|device| uploaded(&store, key(device, 1))),
+            [0, 8000, 8000, 8000]
+        );
         let mut small = 0;
         while stage(&mut store, key(9, 1), small, 1) {
             small += 1;
@@ -408,6 +411,6 @@ mod tests {
         assert!(stage(&mut store, key(3, 1), 0, 2000));
         store.commit(32 * DAY_MS).unwrap();
         let store = reopen(store);
-        assert_eq!([1, 2, 3].map(|device| held(&store, key(device, 1))), [0, 2000, 2000]);
+        assert_eq!([1, 2, 3].map(|device| uploaded(&store, key(device, 1))), [0, 2000, 2000]);
     }
 }

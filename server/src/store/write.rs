@@ -11,7 +11,7 @@ use super::cache::GraphCache;
 use super::fold;
 use super::tables::{
     CHUNKS, COLLECTIONS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST,
-    FIRST_COLLECTION, HELD_BACK, HOURS, INLINE_BYTES_MAX, LATEST, LOG, OWN_ROW, SPACES, encode,
+    FIRST_COLLECTION, HOURS, INLINE_BYTES_MAX, LATEST, LOG, ORPHANS, OWN_ROW, SPACES, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -25,8 +25,8 @@ impl ChangeStore {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(durability)?;
         for document in batch.documents.keys() {
-            let held = self.cache.get(*document).ok_or(StoreError::Failed)?;
-            held.row.heads = held.graph.heads_hash();
+            let cached = self.cache.get(*document).ok_or(StoreError::Failed)?;
+            cached.row.heads = cached.graph.heads_hash();
         }
         write_rows(&transaction, batch, &mut self.cache)?;
         write_log(&transaction, &batch.changes)?;
@@ -39,7 +39,7 @@ impl ChangeStore {
         }
         self.uploads.write(&transaction, &batch.uploads, unix_ms)?;
         for (space, document, position) in &batch.taken_back {
-            transaction.open_table(HELD_BACK)?.remove((*space, &document.0, *position))?;
+            transaction.open_table(ORPHANS)?.remove((*space, &document.0, *position))?;
         }
         transaction.commit()?;
         Ok(())
@@ -125,8 +125,8 @@ fn write_rows(
         rows.insert(key, ChangeRow { graph: &change.graph_row, chunk }.encode());
     }
     for document in batch.documents.keys() {
-        let held = cache.get(*document).ok_or(StoreError::Failed)?;
-        rows.insert((*document, OWN_ROW), encode(&held.row));
+        let cached = cache.get(*document).ok_or(StoreError::Failed)?;
+        rows.insert((*document, OWN_ROW), encode(&cached.row));
     }
     let mut documents = transaction.open_table(DOCUMENTS)?;
     for (key, row) in &rows {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rejoin_core::limits::{
-    FRAME_CHANGES_MAX, PRESENCES_BYTES_MAX, SESSION_HELD_BYTES_MAX, WANT_DOCUMENTS_MAX,
+    FRAME_CHANGES_MAX, PRESENCES_BYTES_MAX, SESSION_UNREAD_BYTES_MAX, WANT_DOCUMENTS_MAX,
 };
 use rejoin_core::wire::{ByeCode, Frame, Presence, Wanted};
 use rejoin_core::{DocumentId, PeerId, ShortHash, SpaceName};
@@ -34,13 +34,13 @@ fn who_wants_and_never_reads_is_closed() {
     for number in 0..16 {
         greedy.session.want(0, page(number, 100));
         world.send(&mut greedy);
-        assert!(world.relay.counters().held_bytes <= SESSION_HELD_BYTES_MAX);
+        assert!(world.relay.counters().unread_bytes <= SESSION_UNREAD_BYTES_MAX);
     }
     world.turn();
     world.receive(&mut greedy, PLENTY);
     let close = greedy.close.expect("it is closed");
     assert!(close.message.contains("does not read"), "{}", close.message);
-    assert_eq!(world.relay.counters().held_bytes, 0);
+    assert_eq!(world.relay.counters().unread_bytes, 0);
 }
 
 /// Honest replicas ask for one page and read.
@@ -53,13 +53,13 @@ fn who_wants_and_reads_is_not_closed() {
         honest.session.want(0, page(number, 100));
         world.drive(&mut [&mut honest]);
     }
-    assert_eq!((honest.close.is_none(), world.relay.counters().held_bytes), (true, 0));
+    assert_eq!((honest.close.is_none(), world.relay.counters().unread_bytes), (true, 0));
 }
 
 #[test]
 fn while_too_much_waits_for_all_who_has_most_is_closed() {
     let mut options = RelayOptions::default();
-    options.held_bytes_max = 1 << 20;
+    options.unread_bytes_max = 1 << 20;
     let mut world = World::with(options);
     let mut peers: Vec<_> = (0..4).map(|_| world.connect(None, false)).collect();
     for peer in &mut peers {
@@ -71,7 +71,7 @@ fn while_too_much_waits_for_all_who_has_most_is_closed() {
         (0..pages).for_each(|page_of| peer.session.want(0, page(10 * number + page_of, 30)));
         world.send(peer);
     }
-    assert!(world.relay.counters().held_bytes <= 1 << 20);
+    assert!(world.relay.counters().unread_bytes <= 1 << 20);
     for peer in &mut peers {
         world.receive(peer, PLENTY);
     }
@@ -92,7 +92,7 @@ fn who_is_refused_and_never_reads_is_closed() {
         rude.push(n, document(1), missing.clone());
         world.send(&mut rude);
         world.turn();
-        assert!(world.relay.counters().held_bytes <= SESSION_HELD_BYTES_MAX);
+        assert!(world.relay.counters().unread_bytes <= SESSION_UNREAD_BYTES_MAX);
     }
     world.receive(&mut rude, PLENTY);
     assert!(rude.close.is_some());
@@ -111,11 +111,11 @@ fn presence_for_who_does_not_read_is_bounded() {
     }
     world.send(&mut loud);
     world.turn();
-    let held = world.relay.counters().held_bytes;
-    assert!(held > PRESENCES_BYTES_MAX / 2, "{held}");
-    assert!(held <= PRESENCES_BYTES_MAX, "{held}");
+    let unread = world.relay.counters().unread_bytes;
+    assert!(unread > PRESENCES_BYTES_MAX / 2, "{unread}");
+    assert!(unread <= PRESENCES_BYTES_MAX, "{unread}");
     world.receive(&mut deaf, PLENTY);
-    assert_eq!((deaf.close.is_none(), world.relay.counters().held_bytes), (true, 0));
+    assert_eq!((deaf.close.is_none(), world.relay.counters().unread_bytes), (true, 0));
 }
 
 /// One fills its window with work; another says one word, and is answered in the same turn.

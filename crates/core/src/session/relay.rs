@@ -21,12 +21,12 @@ use crate::{ChangeHash, DocumentId, Epoch, PeerId, RelayId, ShortHash};
 
 /// One replica's session, as the relay sees it.
 ///
-/// What the replica still lacks is kept as two marks: in the log of the space, from which everything
-/// new is read in the order it came, and in its documents by their last change, from which what is
-/// older is read backwards. So a slow reader costs the same as any, and every 16 KiB that arrive
-/// count, whenever the line is cut. The driver calls [`poll_transmit`](Self::poll_transmit) only when the socket can take
-/// more, and answers each [`Transmit::Read`] from the store with
-/// [`handle_read`](Self::handle_read) before it polls again.
+/// The changes that the replica still lacks are kept as two marks: one in the log of the space,
+/// from which all new changes are read in the order they came, and one in its documents by their
+/// last change, from which older documents are read backwards. So a slow reader costs the same as
+/// any other, and every 16 KiB that arrive count, whenever the line is cut. The driver calls
+/// [`poll_transmit`](Self::poll_transmit) only when the socket can take more, and answers each
+/// [`Transmit::Read`] from the store with [`handle_read`](Self::handle_read) before it polls again.
 #[derive(Debug)]
 pub struct RelaySession {
     state: State,
@@ -44,7 +44,7 @@ pub struct RelaySession {
     /// Documents of which the replica has a part, by space.
     begun: Vec<Vec<Begun>>,
     presences: BTreeMap<(u32, DocumentId, PeerId), Presence>,
-    /// What those take, and what `control` takes.
+    /// Bytes that those take, and bytes that `control` takes.
     presence_bytes: usize,
     control_bytes: usize,
 }
@@ -56,7 +56,7 @@ enum State {
     Open,
 }
 
-/// What the session asks of its driver.
+/// A request of the session to its driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RelayEvent {
     /// Authenticate, look up the spaces and answer with [`RelaySession::handle_opened`].
@@ -74,15 +74,15 @@ pub enum RelayEvent {
 pub struct Opened {
     /// The lifetime of the store.
     pub epoch: Epoch,
-    /// What the session may do.
+    /// The access that the session has.
     pub access: Access,
-    /// Where sending starts.
+    /// The point at which sending starts.
     pub start: Start,
     /// The highest committed position.
     pub position: u64,
     /// The position after which everything is sent.
     pub sent: u64,
-    /// What is sent of what is older.
+    /// The older documents that are sent.
     pub backfill: Option<Backfill>,
     /// Documents that go before all others.
     pub first: Vec<DocumentId>,
@@ -90,14 +90,14 @@ pub struct Opened {
     pub documents: u64,
 }
 
-/// How a push ended, after the commit.
+/// The outcome of a push, after the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreOutcome {
     /// All of it is durable.
     Kept,
     /// Some of it is not kept.
     Refused {
-        /// What the replica can do.
+        /// The way in which the replica can react.
         class: RefusedClass,
         /// The changes not kept.
         hashes: Vec<ChangeHash>,
@@ -105,12 +105,12 @@ pub enum StoreOutcome {
         heads: Vec<ShortHash>,
         /// Milliseconds to wait, with [`RefusedClass::Later`].
         retry_after_ms: u32,
-        /// Why, for a person.
+        /// The reason, for a person.
         reason: String,
     },
 }
 
-/// What to do with the socket.
+/// The next step of a driver whose socket can take more.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transmit {
     /// Send this.
@@ -218,7 +218,7 @@ impl RelaySession {
         }));
         let begun =
             std::mem::take(&mut self.begun).into_iter().chain(std::iter::repeat(Vec::new()));
-        // Parts that belong to another store mean nothing here.
+        // Parts of documents in another store mean nothing here.
         let opened = spaces.into_iter().zip(begun).map(|(space, begun)| match space.start {
             Start::Cursor => Reader::new(now, space, begun),
             Start::Beginning | Start::Now => Reader::new(now, space, Vec::new()),
@@ -249,8 +249,8 @@ impl RelaySession {
         }
     }
 
-    /// What the relay has of a space changed in another way than by new changes: damage was found, or
-    /// mended. The replica is told the digests again.
+    /// The relay's state of a space changed in another way than by new changes: damage was found,
+    /// or mended. The replica is told the digests again.
     pub fn handle_digests_changed(&mut self, space: u32) {
         let reader = self.readers.get_mut(space as usize);
         if let Some(reader) = reader.filter(|reader| reader.access != Access::None) {
@@ -258,7 +258,7 @@ impl RelaySession {
         }
     }
 
-    /// Another peer of the space is doing something.
+    /// Another peer of the space tells its present activity.
     pub fn handle_presence(&mut self, presence: Presence) {
         let key = (presence.space, presence.document, presence.peer);
         let before = self.presences.get(&key).map_or(0, presence_bytes);
@@ -299,7 +299,7 @@ impl RelaySession {
                     ReadAnswer::Digests(digests) => {
                         return Some(reader.tell(now, space, Some(digests)));
                     }
-                    // The marks are true, and nothing is said of what is older.
+                    // The marks are true, but nothing is said of changes before the session.
                     ReadAnswer::Withheld if reader.is_untold() => {
                         return Some(reader.tell(now, space, None));
                     }
@@ -316,12 +316,12 @@ impl RelaySession {
         None
     }
 
-    /// What the driver is to do, in order.
+    /// The next request to the driver, in order.
     pub fn poll_event(&mut self) -> Option<RelayEvent> {
         self.events.pop_front()
     }
 
-    /// What to send next. Live edits go before what came earlier; a checkpoint goes when its turn
+    /// The next thing to send. Live edits go before older ones; a checkpoint goes when its turn
     /// comes. Call when the socket can take more.
     pub fn poll_transmit(&mut self, now: u64) -> Option<Transmit> {
         if let Some(frame) = self.control.pop_front() {
@@ -342,8 +342,9 @@ impl RelaySession {
         readers.find_map(|(space, reader)| reader.poll(now, space as u32, settled))
     }
 
-    /// When [`poll_transmit`](Self::poll_transmit) or [`handle_timeout`](Self::handle_timeout)
-    /// should be called even if nothing happens.
+    /// The time at which [`poll_transmit`](Self::poll_transmit) and
+    /// [`handle_timeout`](Self::handle_timeout) should be called even if nothing happens; `None` if
+    /// only an event makes something due.
     pub fn poll_timeout(&self) -> Option<u64> {
         if self.state != State::Open {
             return Some(self.opened_at + HANDSHAKE_MS_MAX);
@@ -376,8 +377,8 @@ impl RelaySession {
             && self.readers.iter().all(Reader::is_drained)
     }
 
-    /// The session is ending: nothing is sent any more but, with `answers`, what pushes were answered.
-    /// All else is let go, for a replica that does not read may take long to be gone.
+    /// The session is ending: nothing is sent any more except, with `answers`, the answers to
+    /// pushes. All else is let go, for a replica that does not read may take long to be gone.
     pub fn handle_ending(&mut self, answers: bool) {
         self.readers.clear();
         self.events.clear();
@@ -390,9 +391,9 @@ impl RelaySession {
     }
 
     /// Bytes kept for this session until its replica reads: at most
-    /// [`SESSION_HELD_BYTES_MAX`](limits::SESSION_HELD_BYTES_MAX), or it is to be closed.
-    pub fn held_bytes(&self) -> usize {
-        let readers = self.readers.iter().map(Reader::held_bytes);
+    /// [`SESSION_UNREAD_BYTES_MAX`](limits::SESSION_UNREAD_BYTES_MAX), or it is to be closed.
+    pub fn unread_bytes(&self) -> usize {
+        let readers = self.readers.iter().map(Reader::unread_bytes);
         self.control_bytes + self.presence_bytes + readers.sum::<usize>()
     }
 
@@ -463,7 +464,7 @@ fn presence_bytes(presence: &Presence) -> usize {
     64 + presence.value.as_ref().map_or(0, |value| value.len())
 }
 
-/// What an answer takes. Only refusals can be large.
+/// Memory that an answer takes. Only refusals can be large.
 fn control_bytes(frame: &Frame) -> usize {
     match frame {
         Frame::Refused(refused) => {

@@ -11,6 +11,7 @@ use rejoin_core::{DocumentId, PeerId, SpaceName};
 use sha2::{Digest, Sha256};
 
 use super::super::breaches::Breach;
+use super::super::connections::Shared;
 use super::super::{ConnectionId, Relay};
 
 /// Messages that wait for one peer. The oldest are dropped when it does not keep up: they say what
@@ -109,19 +110,20 @@ impl Relay {
     /// Peers pass on what they hear, so an author may be somebody behind the peer. Who joined the
     /// space over another connection is not: that connection brings what it says.
     pub(super) fn take_ephemeral(&mut self, id: ConnectionId, ephemeral: &Ephemeral<'_>) {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
+        let Some((peer, shared)) = self.peer(id) else { return };
         let Ephemeral { sender, session, count, document, .. } = *ephemeral;
         let (bytes, space) = (ephemeral.data.len(), peer.space.clone());
         if bytes > EPHEMERAL_BYTES_MAX {
             let what =
                 || format!("{bytes} bytes about {document}, {EPHEMERAL_BYTES_MAX} are passed on");
-            return self.breach(id, Breach::Ephemeral, 1, what);
+            return peer.breach(shared, Breach::Ephemeral, 1, what);
         }
         let is_own = sender == peer.name();
-        let is_refused = self.options.checks_ephemeral_sender && !is_own;
-        let joined = self.peers.names.get(&(space.clone(), sender.to_owned()));
+        let is_refused = shared.options.checks_ephemeral_sender && !is_own;
+        let joined = shared.peers.names.get(&(space.clone(), sender.to_owned()));
         // What the relay told itself comes back with its name.
-        let speaks_itself = session == &*self.repo_name || joined.is_some_and(|other| *other != id);
+        let speaks_itself =
+            session == &*shared.repo_name || joined.is_some_and(|other| *other != id);
         if is_refused || speaks_itself {
             tracing::debug!(conn = id.0, %document, "ephemeral message of another dropped");
             return;
@@ -142,13 +144,13 @@ impl Relay {
     ) {
         let Some(data) = &presence.value else { return };
         // Rises over restarts of the relay too, or peers would take it for an old one.
-        self.peers.presence_count = unix_ms.max(self.peers.presence_count + 1);
-        let session = Arc::clone(&self.repo_name);
+        self.shared.peers.presence_count = unix_ms.max(self.shared.peers.presence_count + 1);
+        let session = Arc::clone(&self.shared.repo_name);
         let ephemeral = Ephemeral {
             sender: &presence.peer.to_string(),
             target: "",
             session: &session,
-            count: self.peers.presence_count,
+            count: self.shared.peers.presence_count,
             document: presence.document,
             data,
         };
@@ -162,17 +164,18 @@ impl Relay {
         ephemeral: &Ephemeral<'_>,
     ) {
         let key = (space.clone(), ephemeral.document);
-        let Some(open) = self.peers.open.get(&key) else { return };
+        let Shared { peers, ready, .. } = &mut self.shared;
+        let Some(open) = peers.open.get(&key) else { return };
         let message = Arc::new(Waiting::of(ephemeral));
         for id in open.iter().filter(|id| Some(**id) != from) {
-            let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
+            let Some(peer) = self.connections.peer_mut(*id) else { continue };
             if peer.closing.is_some() {
                 continue;
             }
             let before = peer.ephemeral.bytes();
             peer.ephemeral.push(Arc::clone(&message));
-            self.peers.bytes = self.peers.bytes + peer.ephemeral.bytes() - before;
-            self.ready.insert(*id);
+            peers.bytes = peers.bytes + peer.ephemeral.bytes() - before;
+            ready.insert(*id);
         }
     }
 
@@ -188,8 +191,9 @@ impl Relay {
             return;
         }
         // No replica has an id that is a hash of an author, so none keeps it from one.
-        let holder = self.speakers.holder(&author);
-        if holder.is_some_and(|id| id != from && !is_own && !self.peers.is_closing(id)) {
+        let holder = self.speakers.holder(&author).filter(|id| *id != from && !is_own);
+        let holder = holder.and_then(|id| self.connections.peer(id));
+        if holder.is_some_and(|peer| peer.closing.is_none()) {
             return;
         }
         self.speakers.hold(author.clone(), from);
@@ -225,5 +229,5 @@ const PRESENCE_TTL_MS: u32 = 30_000;
 const QUEUE_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 320 << 10;
 
-/// What a message takes beside its bytes.
+/// Memory that a message takes beside its bytes.
 const WAITING_BYTES: usize = 256;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use rejoin_core::automerge_repo::{RepoFrame, SyncFrame, Takes};
 use rejoin_core::wire::{Access, ByeCode};
-use rejoin_core::{ChangeGraph, DocumentId, SpaceName};
+use rejoin_core::{ChangeGraph, DocumentId};
 
-use super::super::{ConnectionId, DocumentKey, Outgoing, Relay};
-use super::Peer;
-use crate::store::StoreError;
+use super::super::connections::Shared;
+use super::super::transmit::Step;
+use super::super::{ConnectionId, DocumentKey};
+use super::{Peer, Peers, Talk};
+use crate::store::{ChangeStore, StoreError};
 
 /// Messages that were made for one reader and are the same for others: of each document the last.
 #[derive(Debug, Default)]
@@ -62,78 +63,77 @@ impl Broadcast {
     }
 }
 
-impl Relay {
-    /// What to send to a peer that can take more, made now.
-    pub(in crate::relay) fn poll_peer_transmit(
-        &mut self,
-        id: ConnectionId,
-        budget_bytes: usize,
-    ) -> Outgoing {
-        self.ready.remove(&id);
-        let mut frames = Outgoing::new();
-        let mut spent = 0;
-        while spent < budget_bytes {
-            let frame = match self.next_frame(id) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return frames,
-                Err((document, error)) => {
-                    self.pass_over(id, &document, &error);
-                    continue;
-                }
-            };
-            self.counters.frames_out += 1;
-            self.counters.bytes_out += frame.len() as u64;
-            spent += frame.len();
-            frames.push(frame);
-        }
-        self.ready.insert(id);
-        frames
-    }
-
-    /// Everyone who has the document open may be told of it, its author too.
-    pub(in crate::relay) fn mark_peers(&mut self, space: &SpaceName, document: &DocumentId) {
-        let Some(open) = self.peers.open.get(&(space.clone(), *document)) else { return };
-        for id in open {
-            let Some(peer) = self.peers.by_connection.get_mut(id) else { continue };
-            peer.dirty.insert(*document);
-            self.ready.insert(*id);
-        }
-    }
-
+impl Peers {
     /// Drops what was made for readers of a document, and names those who have it open.
     pub(in crate::relay) fn forget_broadcast(&mut self, key: &DocumentKey) -> Vec<ConnectionId> {
-        self.peers.broadcasts.remove(key);
-        self.peers.open.get(key).into_iter().flatten().copied().collect()
+        self.broadcasts.remove(key);
+        self.open.get(key).into_iter().flatten().copied().collect()
+    }
+
+    /// The dirty document of a peer that comes after the one that was told of last, so that all have
+    /// their turn.
+    fn next_dirty(&self, id: ConnectionId, last_told: Option<DocumentId>) -> Option<DocumentId> {
+        let (first, last) = ((id, DocumentId([0; 16])), (id, DocumentId([0xff; 16])));
+        let after = last_told.map_or(Bound::Included(first), |told| Bound::Excluded((id, told)));
+        let mut next = self.dirty.range((after, Bound::Included(last)));
+        let next = next.next().or_else(|| self.dirty.range(first..=last).next());
+        next.map(|(_, document)| *document)
+    }
+}
+
+impl Shared {
+    /// What the relay takes from peers of a document.
+    fn takes(&self, key: &DocumentKey) -> Takes {
+        let has_worker = self.options.compaction.is_some();
+        match self.options.access {
+            Access::Write if has_worker && !self.peers.uploads.has_failed(key) => Takes::Documents,
+            Access::Write => Takes::Changes,
+            _ => Takes::Nothing,
+        }
+    }
+}
+
+impl Peer {
+    /// What to send next, made now.
+    pub(in crate::relay) fn step(&mut self, shared: &mut Shared) -> Step {
+        match self.next_frame(shared) {
+            Ok(Some(frame)) => Step::Send(frame, 0),
+            Ok(None) => Step::Idle,
+            Err((document, error)) => {
+                self.pass_over(shared, document, &error);
+                Step::Searched(0)
+            }
+        }
     }
 
     fn next_frame(
         &mut self,
-        id: ConnectionId,
+        shared: &mut Shared,
     ) -> Result<Option<Vec<u8>>, (DocumentId, StoreError)> {
         loop {
-            let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
-            if let Some(closing) = &mut peer.closing {
-                return Ok(closing.error.take());
+            if let Some(closing) = &mut self.closing {
+                return Ok(closing.last.take());
             }
-            if !peer.control.is_empty() {
-                return Ok(Some(peer.control.remove(0)));
+            if !self.control.is_empty() {
+                return Ok(Some(self.control.remove(0)));
             }
+            let next = shared.peers.next_dirty(self.id, self.last_told);
             // They take turns, so that neither holds up the other.
-            let hears = peer.hears_next || peer.dirty.is_empty();
-            peer.hears_next = !hears;
+            let hears = self.hears_next || next.is_none();
+            self.hears_next = !hears;
             if hears {
-                let before = peer.ephemeral.bytes();
-                let name = peer.joined.as_ref().map_or("", |joined| &joined.name);
-                let frame = peer.ephemeral.pop(name);
-                self.peers.bytes = self.peers.bytes + peer.ephemeral.bytes() - before;
+                let before = self.ephemeral.bytes();
+                let name = self.joined.as_ref().map_or("", |joined| &joined.name);
+                let frame = self.ephemeral.pop(name);
+                shared.peers.bytes = shared.peers.bytes + self.ephemeral.bytes() - before;
                 if frame.is_some() {
                     return Ok(frame);
                 }
             }
-            let Some(document) = peer.next_dirty() else { return Ok(self.heads_frame(id)) };
-            if let Some(frame) =
-                self.document_frame(id, document).map_err(|error| (document, error))?
-            {
+            self.last_told = next;
+            let Some(document) = next else { return Ok(self.heads_frame(shared)) };
+            let frame = self.document_frame(shared, document);
+            if let Some(frame) = frame.map_err(|error| (document, error))? {
                 return Ok(Some(frame));
             }
         }
@@ -142,23 +142,22 @@ impl Relay {
     /// What there is to say about a document, if anything. It stays dirty while there is more.
     fn document_frame(
         &mut self,
-        id: ConnectionId,
+        shared: &mut Shared,
         document: DocumentId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let own_name = Arc::clone(&self.repo_name);
-        let nothing = ChangeGraph::new();
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(None) };
-        peer.dirty.remove(&document);
-        let key = (peer.space.clone(), document);
-        if self.peers.arriving.contains_key(&key) || peer.busy.contains_key(&document) {
+        shared.peers.dirty.remove(&(self.id, document));
+        let key = self.key(document);
+        if shared.peers.is_arriving(&key) || self.busy.contains_key(&document) {
             // It is marked again when all of it has come.
             return Ok(None);
         }
-        let Peer { talks, joined: Some(joined), .. } = peer else { return Ok(None) };
+        let Self { talks, joined: Some(joined), .. } = self else { return Ok(None) };
         let Some(talk) = talks.get_mut(&document) else { return Ok(None) };
-        let stored = self.store.document(&key.0, &document)?;
+        let takes = shared.takes(&key);
+        let nothing = ChangeGraph::new();
+        let stored = shared.store.document(&key.0, &document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
-        let (sender, target) = (&*own_name, &*joined.name);
+        let (sender, target) = (&*shared.repo_name, &*joined.name);
         if std::mem::take(&mut talk.is_unavailable) && graph.is_empty() {
             talk.conversation.set_unavailable();
             return Ok(Some(RepoFrame::DocUnavailable { sender, target, document }.encode()));
@@ -168,83 +167,93 @@ impl Relay {
                 .encode()
         };
         let changes = graph.len();
-        let takes = match self.options.access {
-            Access::Write
-                if self.options.compaction.is_none() || self.peers.uploads.has_failed(&key) =>
-            {
-                Takes::Changes
-            }
-            Access::Write => Takes::Documents,
-            _ => Takes::Nothing,
-        };
-        let plain = talk.conversation.plain(&talk.orphans);
-        let plain = plain.filter(|_| takes != Takes::Nothing);
+        let plain = talk.conversation.plain(&talk.orphans).filter(|_| takes != Takes::Nothing);
         let plain = plain.map(|(has, takes_document)| (has.to_vec(), takes_document));
         if let Some((has, takes_document)) = &plain
             && let Some(data) =
-                self.peers.broadcasts.get(&key, (has.as_slice(), *takes_document), changes)
+                shared.peers.broadcasts.get(&key, (has.as_slice(), *takes_document), changes)
         {
             talk.conversation.tell_all(graph);
             return Ok(Some(frame(data)));
         }
         let is_due = talk.orphans.is_due(graph);
-        let Some(owed) = talk.conversation.owed(graph, &talk.orphans) else {
-            if is_due {
-                self.take_orphans_in(id, document);
+        let told = match talk.tell(&mut shared.store, &key, takes)? {
+            Told::Nothing => None,
+            Told::NotInChanges => {
+                let message =
+                    "what you lack is kept in a snapshot only; use a newer version of Automerge";
+                self.close(shared, ByeCode::Protocol, message);
+                return Ok(None);
             }
-            return Ok(None);
+            Told::Message { data, is_all } => {
+                let frame = frame(&data);
+                if !is_all {
+                    shared.peers.dirty.insert((self.id, document));
+                } else if let Some((has, takes_document)) = plain {
+                    let broadcast = Broadcast { has, changes, takes_document, data };
+                    shared.peers.broadcasts.put(key, broadcast);
+                }
+                self.weigh_talk(shared, document);
+                Some(frame)
+            }
         };
-        let parcel =
-            self.store.parcel(&key.0, &document, &owed.ranks, owed.takes_document, PARCEL_BYTES)?;
-        let stored = self.store.document(&key.0, &document)?;
-        let graph = stored.map_or(&nothing, |(_, graph)| graph);
-        let Some(parcel) = parcel else {
-            let message =
-                "what you lack is kept in a snapshot only; use a newer version of Automerge";
-            self.close_peer(id, ByeCode::Protocol, message);
-            return Ok(None);
-        };
-        let is_all = parcel.taken == owed.ranks.len();
-        let chunks = parcel.chunks.iter().map(Vec::as_slice).collect();
-        let message =
-            talk.conversation.tell(graph, owed, parcel.taken, chunks, parcel.is_document, takes);
-        let data = message.encode();
-        let frame = frame(&data);
-        if !is_all {
-            peer.dirty.insert(document);
-        } else if let Some((has, takes_document)) = plain {
-            let broadcast = Broadcast { has, changes, takes_document, data };
-            self.peers.broadcasts.put(key, broadcast);
-        }
-        self.weigh_talk(id, &document);
         if is_due {
-            self.take_orphans_in(id, document);
+            self.take_orphans_in(&mut shared.peers, document);
         }
-        Ok(Some(frame))
+        Ok(told)
     }
 
     /// A document that cannot be read is passed over until it is mended; anything else ends the
     /// connection, and the next turn fails.
-    fn pass_over(&mut self, id: ConnectionId, document: &DocumentId, error: &StoreError) {
+    fn pass_over(&mut self, shared: &mut Shared, document: DocumentId, error: &StoreError) {
         if error.is_confined() {
-            return self.store.suspect(error);
+            return shared.store.suspect(error);
         }
         let dyn_error = error as &dyn std::error::Error;
-        tracing::error!(conn = id.0, %document, error = dyn_error, "read failed");
-        self.store.fail();
+        tracing::error!(conn = self.id.0, %document, error = dyn_error, "read failed");
+        shared.store.fail();
         let message = "the relay cannot read its store at present";
-        self.close_peer(id, ByeCode::Unavailable, message);
+        self.close(shared, ByeCode::Unavailable, message);
     }
 }
 
-impl Peer {
-    /// The dirty document after the one that was told of last, so that all have their turn.
-    fn next_dirty(&mut self) -> Option<DocumentId> {
-        let after = self.last_told.map_or(Bound::Unbounded, Bound::Excluded);
-        let next =
-            self.dirty.range((after, Bound::Unbounded)).next().or_else(|| self.dirty.first());
-        self.last_told = next.copied();
-        self.last_told
+/// What there is to tell a peer of a document.
+enum Told {
+    Nothing,
+    /// It lacks changes that no longer stand by themselves, and takes nothing else.
+    NotInChanges,
+    Message {
+        data: Vec<u8>,
+        /// Whether the message brings all that the peer lacks.
+        is_all: bool,
+    },
+}
+
+impl Talk {
+    /// The next message about the document, with as many as fit of the changes that the peer lacks.
+    fn tell(
+        &mut self,
+        store: &mut ChangeStore,
+        key: &DocumentKey,
+        takes: Takes,
+    ) -> Result<Told, StoreError> {
+        let nothing = ChangeGraph::new();
+        let (space, document) = key;
+        let stored = store.document(space, document)?;
+        let graph = stored.map_or(&nothing, |(_, graph)| graph);
+        let Some(owed) = self.conversation.owed(graph, &self.orphans) else {
+            return Ok(Told::Nothing);
+        };
+        let parcel =
+            store.parcel(space, document, &owed.ranks, owed.takes_document, PARCEL_BYTES)?;
+        let stored = store.document(space, document)?;
+        let graph = stored.map_or(&nothing, |(_, graph)| graph);
+        let Some(parcel) = parcel else { return Ok(Told::NotInChanges) };
+        let is_all = parcel.taken == owed.ranks.len();
+        let chunks = parcel.chunks.iter().map(Vec::as_slice).collect();
+        let message =
+            self.conversation.tell(graph, owed, parcel.taken, chunks, parcel.is_document, takes);
+        Ok(Told::Message { data: message.encode(), is_all })
     }
 }
 

@@ -10,8 +10,8 @@ use super::super::breaches::Breach;
 use super::super::folding::tell_message;
 use super::super::sessions::chain;
 use super::super::{ConnectionId, DocumentKey, Relay};
-use super::CHUNK_BYTES;
 use super::work::{Incoming, Whole, Work};
+use super::{CHUNK_BYTES, Peer, Peers};
 use crate::compaction::CompactionError;
 use bytes::Bytes;
 
@@ -81,7 +81,7 @@ impl Relay {
     /// A document to take apart, one at a time: give it to a worker, and what comes of it to
     /// [`handle_taken_apart`](Self::handle_taken_apart). Call it after a turn.
     pub fn poll_upload(&mut self) -> Option<Upload> {
-        let uploads = &mut self.peers.uploads;
+        let uploads = &mut self.shared.peers.uploads;
         if uploads.under_way.is_some() {
             return None;
         }
@@ -99,12 +99,13 @@ impl Relay {
         id: UploadId,
         result: Result<Vec<Vec<u8>>, CompactionError>,
     ) {
-        let Some((_, at_worker)) = self.peers.uploads.under_way.take_if(|(at, _)| *at == id) else {
+        let Some((_, at_worker)) = self.shared.peers.uploads.under_way.take_if(|(at, _)| *at == id)
+        else {
             return;
         };
         let Some(mut incoming) = at_worker else { return };
         let UploadId { connection, document } = id;
-        let max = self.options.peer_bytes_max;
+        let max = self.shared.options.peer_bytes_max;
         let weighed = result.and_then(|changes| {
             let bytes: usize = changes.iter().map(|chunk| chunk.len() + CHUNK_BYTES).sum();
             match incoming.bytes + bytes {
@@ -115,44 +116,43 @@ impl Relay {
         });
         match weighed {
             Ok((changes, bytes)) => {
-                let Some(peer) = self.peers.by_connection.get_mut(&connection) else { return };
+                let Some((peer, shared)) = self.peer(connection) else { return };
                 if peer.closing.is_some() {
                     return;
                 }
                 incoming.bytes += bytes;
-                peer.inbox_bytes += bytes;
-                self.peers.bytes += bytes;
+                peer.charge(&mut shared.peers, bytes);
                 incoming.whole.iter_mut().for_each(|whole| whole.changes = changes.len());
                 incoming.changes.extend(changes.into_iter().map(Bytes::from));
                 peer.inbox.push_back(Work::Changes(incoming));
-                self.peers.eventful.insert(connection);
-                self.peers.uploads.under_way = Some((id, None));
+                shared.peers.eventful.insert(connection);
+                shared.peers.uploads.under_way = Some((id, None));
                 self.shed_peers();
             }
             Err(error) => {
-                self.counters.uploads_failed += 1;
+                self.shared.counters.uploads_failed += 1;
                 let what = || format!("document {document}: {}", chain(&error));
                 self.breach(connection, Breach::Upload, 1, what);
                 tell_message(&document, &error);
-                if self.peers.uploads.failed.len() >= FAILED_MAX {
-                    self.peers.uploads.failed.clear();
+                let failed = &mut self.shared.peers.uploads.failed;
+                if failed.len() >= FAILED_MAX {
+                    failed.clear();
                 }
-                if let Some(peer) = self.peers.by_connection.get(&connection) {
-                    self.peers.uploads.failed.insert((peer.space.clone(), document));
-                }
+                failed.extend(self.connections.peer(connection).map(|peer| peer.key(document)));
                 // Over this connection it would not send the changes again.
                 let message = "a document could not be taken apart; send it as changes";
-                self.close_peer(connection, ByeCode::Unavailable, message);
+                self.close(connection, ByeCode::Unavailable, message);
             }
         }
     }
+}
 
+impl Peer {
     /// Other messages about the document wait until it is taken apart.
-    pub(super) fn begin_upload(&mut self, bytes: &[u8], mut incoming: Incoming) {
-        let id = incoming.connection;
+    pub(super) fn begin_upload(&mut self, peers: &mut Peers, bytes: &[u8], mut incoming: Incoming) {
         incoming.whole = Some(Whole { bytes: bytes.into(), changes: 0 });
-        self.keep_waiting(id, &incoming.document);
-        self.peers.uploads.waiting.push_back(incoming);
+        self.keep_waiting(&incoming.document);
+        peers.uploads.waiting.push_back(incoming);
     }
 }
 

@@ -8,12 +8,13 @@ use rejoin_core::automerge_repo::{Chunk, SyncMessage};
 use rejoin_core::change::{self, ChunkKind, Place, chunks};
 use rejoin_core::limits::REPO_CHANGES_MAX;
 use rejoin_core::wire::Access;
-use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, DocumentId, SpaceName};
+use rejoin_core::{ChangeGraph, ChangeHash, DocumentId};
 
 use super::super::breaches::Breach;
+use super::super::connections::Shared;
 use super::super::intake::Intake;
 use super::super::{Answer, Author, ConnectionId, Relay};
-use super::{CHUNK_BYTES, MESSAGE_BYTES, PeerError};
+use super::{CHUNK_BYTES, MESSAGE_BYTES, Peer, PeerError, Peers};
 use crate::store::StoreError;
 
 /// Something to be worked off in a turn, in the order it came for its document.
@@ -74,153 +75,131 @@ impl Work {
 }
 
 impl Relay {
-    pub(super) fn queue_work(&mut self, id: ConnectionId, work: Work) {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        match peer.busy.get_mut(&work.document()) {
-            Some(waiting) => {
-                if work.is_whole_document() {
-                    // It has all that those before it had. Automerge sends one with every edit until
-                    // it hears that something came.
-                    let dropped: usize = waiting.drain(..).map(|work| work.bytes()).sum();
-                    peer.inbox_bytes -= dropped;
-                    self.peers.bytes -= dropped;
-                }
-                waiting.push_back(work);
-            }
-            None => {
-                peer.inbox.push_back(work);
-                self.peers.eventful.insert(id);
-            }
-        }
-    }
-
-    /// What a document has got meanwhile may be what orphans wait for.
-    pub(super) fn take_orphans_in(&mut self, id: ConnectionId, document: DocumentId) {
-        self.queue_work(id, Work::Orphans(document));
-    }
-
     /// Works off what peers sent, each for its share of a turn.
     pub(in crate::relay) fn work_peers(&mut self, unix_ms: u64) -> Result<(), StoreError> {
-        let eventful = std::mem::take(&mut self.peers.eventful);
+        let eventful = std::mem::take(&mut self.shared.peers.eventful);
         let of_each = (CHANGES_PER_TURN / eventful.len().max(1)).max(CHANGES_PER_SHARE_MIN);
         for id in eventful {
             let mut share = of_each;
             while share > 0
-                && let Some(work) = self.next_work(id)
+                && let Some((peer, shared)) = self.peer(id)
+                && let Some(work) = peer.next_work()
             {
-                let (document, bytes) = (work.document(), work.bytes());
-                match self.work_off(id, work, &mut share, unix_ms) {
-                    Ok(()) => {}
-                    // One damaged document must not stop the others.
-                    Err(error) if error.is_confined() => {
-                        self.store.suspect(&error);
-                        self.end_message(id, &document, bytes);
-                    }
-                    Err(error) => return Err(error),
+                if let Some(done) = peer.work_off(shared, work, &mut share)? {
+                    self.note_heads(id, done.document, &done.message.heads, unix_ms);
                 }
-                if self.store.is_batch_full() {
+                if self.shared.store.is_batch_full() {
                     self.commit_and_tell(unix_ms)?;
                 }
             }
-            let peer = self.peers.by_connection.get(&id);
-            if peer.is_some_and(|peer| !peer.inbox.is_empty() && peer.closing.is_none()) {
-                self.peers.eventful.insert(id);
+            if let Some((peer, shared)) = self.peer(id)
+                && !peer.inbox.is_empty()
+                && peer.closing.is_none()
+            {
+                shared.peers.eventful.insert(id);
             }
         }
         self.shed_peers();
         Ok(())
     }
+}
 
-    fn next_work(&mut self, id: ConnectionId) -> Option<Work> {
-        let peer = self.peers.by_connection.get_mut(&id)?;
-        if peer.closing.is_some() { None } else { peer.inbox.pop_front() }
+impl Peer {
+    pub(super) fn queue_work(&mut self, peers: &mut Peers, work: Work) {
+        match self.busy.get_mut(&work.document()) {
+            Some(waiting) => {
+                let dropped = match work.is_whole_document() {
+                    // It has all that those before it had. Automerge sends one with every edit until
+                    // it hears that something came.
+                    true => waiting.drain(..).map(|work| work.bytes()).sum(),
+                    false => 0,
+                };
+                waiting.push_back(work);
+                self.discharge(peers, dropped);
+            }
+            None => {
+                self.inbox.push_back(work);
+                peers.eventful.insert(self.id);
+            }
+        }
     }
 
+    /// What a document has got meanwhile may be what orphans wait for.
+    pub(super) fn take_orphans_in(&mut self, peers: &mut Peers, document: DocumentId) {
+        self.queue_work(peers, Work::Orphans(document));
+    }
+
+    fn next_work(&mut self) -> Option<Work> {
+        if self.closing.is_some() { None } else { self.inbox.pop_front() }
+    }
+
+    /// Returns the message that is worked off with this, if one is.
     fn work_off(
         &mut self,
-        id: ConnectionId,
+        shared: &mut Shared,
         work: Work,
         share: &mut usize,
-        unix_ms: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Incoming>, StoreError> {
         *share = share.saturating_sub(1);
-        match work {
+        let (document, bytes) = (work.document(), work.bytes());
+        let done = match work {
             Work::Message { document, is_request, data } => {
-                self.take_message(id, document, is_request, &data, share, unix_ms)
+                self.take_message(shared, document, is_request, &data, share)
             }
-            Work::Changes(incoming) => self.take_changes(id, incoming, share, unix_ms),
-            Work::Orphans(document) => {
-                let home = self.collection_of(id, &document)?;
-                self.take_in(id, &document, home, Vec::new())
+            Work::Changes(incoming) => self.take_changes(shared, incoming, share),
+            Work::Orphans(document) => self.take_in(shared, document, Vec::new()).map(|()| None),
+        };
+        match done {
+            // One damaged document must not stop the others.
+            Err(error) if error.is_confined() => {
+                shared.store.suspect(&error);
+                self.end_message(shared, document, bytes);
+                Ok(None)
             }
+            done => done,
         }
     }
 
     fn take_message(
         &mut self,
-        id: ConnectionId,
+        shared: &mut Shared,
         document: DocumentId,
         is_request: bool,
         data: &Bytes,
         share: &mut usize,
-        unix_ms: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Incoming>, StoreError> {
         let message = match SyncMessage::decode(data) {
             Ok(message) => message,
             Err(error) => {
-                self.close_peer_for_protocol(id, &error);
-                return Ok(());
+                self.close_for_protocol(shared, &error);
+                return Ok(None);
             }
         };
         let mut bytes = data.len() + MESSAGE_BYTES;
-        if !self.is_open_to(id) {
+        if shared.options.access == Access::None {
             // As if it did not exist: whoever may not have it does not learn that it does.
-            self.finish_unavailable(id, &document, bytes);
-            return Ok(());
+            self.finish_unavailable(shared, document, bytes);
+            return Ok(None);
         }
-        let mut changes = VecDeque::new();
-        let mut whole: Option<&[u8]> = None;
-        for item in &message.changes {
-            for chunk in chunks(item) {
-                let taken = match chunk {
-                    Ok((ChunkKind::Change, _)) if changes.len() >= REPO_CHANGES_MAX => {
-                        let (what, max) = ("changes in a message", REPO_CHANGES_MAX);
-                        Err(PeerError::TooMuch { what, max })
-                    }
-                    Ok((ChunkKind::Change, chunk)) => {
-                        changes.push_back(data.slice_ref(chunk));
-                        Ok(())
-                    }
-                    Ok((ChunkKind::Document, chunk)) if whole.is_none() => {
-                        whole = Some(chunk);
-                        Ok(())
-                    }
-                    Ok((ChunkKind::Document, _)) => {
-                        Err(PeerError::TooMuch { what: "documents in a message", max: 1 })
-                    }
-                    Ok((_, _)) => Err(PeerError::Chunk),
-                    Err(error) => Err(error.into()),
-                };
-                if let Err(error) = taken {
-                    self.close_peer_for_protocol(id, &error);
-                    return Ok(());
-                }
+        let (changes, whole) = match taken_apart(&message, data) {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.close_for_protocol(shared, &error);
+                return Ok(None);
             }
-        }
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
+        };
         let beside = changes.len() * CHUNK_BYTES;
-        peer.inbox_bytes += beside;
-        self.peers.bytes += beside;
+        self.charge(&mut shared.peers, beside);
         bytes += beside;
         let message = SyncMessage { changes: Vec::new(), ..message };
-        let connection = id;
+        let connection = self.id;
         let incoming =
             Incoming { connection, document, is_request, message, changes, whole: None, bytes };
         match whole {
-            None => self.take_changes(id, incoming, share, unix_ms),
+            None => self.take_changes(shared, incoming, share),
             Some(whole) => {
-                self.begin_upload(whole, incoming);
-                Ok(())
+                self.begin_upload(&mut shared.peers, &whole, incoming);
+                Ok(None)
             }
         }
     }
@@ -229,15 +208,14 @@ impl Relay {
     /// the message says.
     fn take_changes(
         &mut self,
-        id: ConnectionId,
+        shared: &mut Shared,
         mut incoming: Incoming,
         share: &mut usize,
-        unix_ms: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Incoming>, StoreError> {
         let document = incoming.document;
-        if !self.is_open_to(id) {
-            self.finish_unavailable(id, &document, incoming.bytes);
-            return Ok(());
+        if shared.options.access == Access::None {
+            self.finish_unavailable(shared, document, incoming.bytes);
+            return Ok(None);
         }
         let mut due: Vec<Bytes> = Vec::new();
         while (*share > 0 || due.is_empty())
@@ -246,97 +224,58 @@ impl Relay {
             *share = share.saturating_sub(cost(&chunk));
             due.push(chunk);
         }
-        let collection = self.collection_of(id, &document)?;
-        if !due.is_empty() || !self.is_without_orphans(id, &document) {
-            self.take_in(id, &document, collection, due)?;
+        let orphans = self.talks.get(&document).map(|talk| &talk.orphans);
+        if !due.is_empty() || orphans.is_some_and(|orphans| !orphans.is_empty()) {
+            self.take_in(shared, document, due)?;
         }
-        if self.peers.is_closing(id) {
-            return Ok(());
+        if self.closing.is_some() {
+            return Ok(None);
         }
         if incoming.changes.is_empty() {
-            return self.finish(id, &incoming, unix_ms);
+            self.finish(shared, &incoming)?;
+            return Ok(Some(incoming));
         }
-        self.keep_waiting(id, &document);
-        if let Some(peer) = self.peers.by_connection.get_mut(&id) {
-            if peer.arriving.insert(document) {
-                let key = (peer.space.clone(), document);
-                *self.peers.arriving.entry(key).or_default() += 1;
-            }
-            peer.inbox.push_back(Work::Changes(incoming));
+        self.keep_waiting(&document);
+        if self.arriving.insert(document) {
+            *shared.peers.arriving.entry(self.key(document)).or_default() += 1;
         }
-        Ok(())
+        self.inbox.push_back(Work::Changes(incoming));
+        Ok(None)
     }
 
-    /// Whether a peer may know of documents of its space.
-    fn is_open_to(&self, id: ConnectionId) -> bool {
-        self.peers.by_connection.contains_key(&id) && self.options.access != Access::None
-    }
-
-    /// The collection of a document of the peer's space, if there is such a document.
-    fn collection_of(
-        &mut self,
-        id: ConnectionId,
-        document: &DocumentId,
-    ) -> Result<Option<CollectionName>, StoreError> {
-        let Some(peer) = self.peers.by_connection.get(&id) else { return Ok(None) };
-        let stored = self.store.document(&peer.space, document)?;
-        Ok(stored.map(|(collection, _)| collection.clone()))
-    }
-
-    /// Messages of this peer about this document wait from now on, those included that came already.
-    pub(super) fn keep_waiting(&mut self, id: ConnectionId, document: &DocumentId) {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        if !peer.busy.contains_key(document) {
-            let inbox = std::mem::take(&mut peer.inbox).into_iter();
+    /// Messages about this document wait from now on, those included that came already.
+    pub(super) fn keep_waiting(&mut self, document: &DocumentId) {
+        if !self.busy.contains_key(document) {
+            let inbox = std::mem::take(&mut self.inbox).into_iter();
             let (waiting, inbox) = inbox.partition(|work| work.document() == *document);
-            peer.inbox = inbox;
-            peer.busy.insert(*document, waiting);
-        }
-    }
-
-    /// A peer has sent all it had of a document. Everyone may be told of it when nobody else is still
-    /// sending.
-    pub(super) fn has_arrived(&mut self, space: &SpaceName, document: &DocumentId) {
-        let key = (space.clone(), *document);
-        let Some(count) = self.peers.arriving.get_mut(&key) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.peers.arriving.remove(&key);
-            self.mark_peers(space, document);
+            self.inbox = inbox;
+            self.busy.insert(*document, waiting);
         }
     }
 
     /// A message was worked off, and those about the same document may go on.
-    fn end_message(&mut self, id: ConnectionId, document: &DocumentId, bytes: usize) {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        let bytes = bytes.min(peer.inbox_bytes);
-        peer.inbox_bytes -= bytes;
-        self.peers.bytes -= bytes;
-        peer.dirty.insert(*document);
-        self.ready.insert(id);
-        let waiting = peer.busy.remove(document).unwrap_or_default();
-        waiting.into_iter().rev().for_each(|work| peer.inbox.push_front(work));
-        if peer.arriving.remove(document) {
-            let space = peer.space.clone();
-            self.has_arrived(&space, document);
+    fn end_message(&mut self, shared: &mut Shared, document: DocumentId, bytes: usize) {
+        self.discharge(&mut shared.peers, bytes.min(self.inbox_bytes));
+        shared.peers.dirty.insert((self.id, document));
+        shared.ready.insert(self.id);
+        let waiting = self.busy.remove(&document).unwrap_or_default();
+        waiting.into_iter().rev().for_each(|work| self.inbox.push_front(work));
+        if self.arriving.remove(&document) {
+            shared.has_arrived(&self.key(document));
         }
-        self.peers.uploads.end(id, *document);
-    }
-
-    fn is_without_orphans(&self, id: ConnectionId, document: &DocumentId) -> bool {
-        let peer = self.peers.by_connection.get(&id);
-        let talk = peer.and_then(|peer| peer.talks.get(document));
-        talk.is_none_or(|talk| talk.orphans.is_empty())
+        shared.peers.uploads.end(self.id, document);
     }
 
     /// Guard, order, admission; what is kept is staged.
     fn take_in(
         &mut self,
-        id: ConnectionId,
-        document: &DocumentId,
-        collection: Option<CollectionName>,
+        shared: &mut Shared,
+        document: DocumentId,
         chunks: Vec<Bytes>,
     ) -> Result<(), StoreError> {
+        let stored = shared.store.document(&self.space, &document)?;
+        let collection = stored.map(|(collection, _)| collection.clone());
+        let collection = collection.unwrap_or_else(|| shared.options.automerge_collection.clone());
         let mut came: Vec<Chunk> = Vec::with_capacity(chunks.len());
         let mut no_changes = 0;
         for chunk in chunks {
@@ -344,67 +283,46 @@ impl Relay {
                 Ok(change) => came.push((change, chunk.into())),
                 Err(error) => {
                     no_changes += 1;
-                    self.breach(id, Breach::Change, 1, || {
-                        format!("a change of {document}: {error}")
-                    });
+                    let what = || format!("a change of {document}: {error}");
+                    self.breach(shared, Breach::Change, 1, what);
                 }
             }
         }
-        self.counters.refused.never += no_changes;
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
-        let Some(talk) = peer.talks.get_mut(document) else { return Ok(()) };
+        shared.counters.refused.never += no_changes;
+        let Some(talk) = self.talks.get_mut(&document) else { return Ok(()) };
         let nothing = ChangeGraph::new();
-        let stored = self.store.document(&peer.space, document)?;
+        let stored = shared.store.document(&self.space, &document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
         if no_changes > 0 {
             talk.orphans.give_up();
         }
         let ready = talk.orphans.sort(graph, came);
-        let collection = collection.unwrap_or_else(|| self.options.automerge_collection.clone());
-        let name = peer.space.clone();
-        let place = Place { space: &name, collection: &collection, document };
-        let Self { options, store, counters, peers, .. } = self;
-        let Some(peer) = peers.by_connection.get_mut(&id) else { return Ok(()) };
-        let mut intake = Intake::new(options, store, counters, place, &mut peer.heads_added)?;
-        #[cfg(feature = "mutants")]
-        {
-            intake = intake.refusing(self.refuse.as_mut());
-        }
+        let place = Place { space: &self.space, collection: &collection, document: &document };
+        let mut intake = Intake::new(shared, place, &mut self.heads_added)?;
         for (change, chunk) in &ready {
             intake.take(change, chunk)?;
         }
         let Intake { positions, refused, .. } = intake;
-        refused.classes.values().for_each(|class| self.counters.refused.count(*class));
+        refused.classes.values().for_each(|class| shared.counters.refused.count(*class));
         if let Some(class) = refused.class() {
-            if let Some(peer) = self.peers.by_connection.get_mut(&id)
-                && let Some(talk) = peer.talks.get_mut(document)
-            {
-                talk.orphans.give_up();
-            }
+            talk.orphans.give_up();
             let (count, reason) = (refused.classes.len() as u64, &refused.reason);
             let what = || format!("a change of {document}, {class:?}: {reason}");
-            self.breach(id, Breach::Change, count, what);
+            self.breach(shared, Breach::Change, count, what);
         }
         if positions.is_some() {
-            let document = *document;
-            self.answers.push(Answer { author: Author::Peer, name, document, positions });
+            let name = self.space.clone();
+            shared.answers.push(Answer { author: Author::Peer, name, document, positions });
         }
-        self.weigh_talk(id, document);
+        self.weigh_talk(shared, document);
         Ok(())
     }
 
     /// All changes of a message are staged or refused: what it says counts now.
-    fn finish(
-        &mut self,
-        id: ConnectionId,
-        incoming: &Incoming,
-        unix_ms: u64,
-    ) -> Result<(), StoreError> {
+    fn finish(&mut self, shared: &mut Shared, incoming: &Incoming) -> Result<(), StoreError> {
         let Incoming { document, is_request, message, bytes, .. } = incoming;
         let nothing = ChangeGraph::new();
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return Ok(()) };
-        let space = peer.space.clone();
-        let stored = self.store.document(&space, document)?;
+        let stored = shared.store.document(&self.space, document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
         // What the relay has now is what came, and that is known to load: no need to fold it.
         let is_snapshot = |whole: &&Whole| {
@@ -412,44 +330,69 @@ impl Relay {
         };
         let snapshot =
             incoming.whole.as_ref().filter(is_snapshot).map(|whole| whole.bytes.to_vec());
-        if let Some(talk) = peer.talks.get_mut(document) {
+        if let Some(talk) = self.talks.get_mut(document) {
             talk.conversation.receive(message, graph);
             talk.is_unavailable = *is_request && graph.is_empty() && message.heads.is_empty();
         }
         if let Some(snapshot) = snapshot {
-            self.take_snapshot(&space, document, snapshot)?;
+            shared.take_snapshot(&self.space, document, snapshot)?;
         }
-        self.end_message(id, document, *bytes);
-        self.weigh_talk(id, document);
-        self.note_heads(id, document, &message.heads, unix_ms);
+        self.end_message(shared, *document, *bytes);
+        self.weigh_talk(shared, *document);
         Ok(())
     }
 
-    fn finish_unavailable(&mut self, id: ConnectionId, document: &DocumentId, bytes: usize) {
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        if let Some(talk) = peer.talks.get_mut(document) {
+    fn finish_unavailable(&mut self, shared: &mut Shared, document: DocumentId, bytes: usize) {
+        if let Some(talk) = self.talks.get_mut(&document) {
             talk.is_unavailable = true;
         }
-        self.end_message(id, document, bytes);
-        self.weigh_talk(id, document);
+        self.end_message(shared, document, bytes);
+        self.weigh_talk(shared, document);
     }
 
-    /// Charges a connection what it makes the relay remember about a document.
-    pub(super) fn weigh_talk(&mut self, id: ConnectionId, document: &DocumentId) {
-        if self.peers.is_closing(id) {
+    /// Charges it what it makes the relay remember about a document.
+    pub(super) fn weigh_talk(&mut self, shared: &mut Shared, document: DocumentId) {
+        if self.closing.is_some() {
             return;
         }
-        let Some(peer) = self.peers.by_connection.get_mut(&id) else { return };
-        let Some(talk) = peer.talks.get_mut(document) else { return };
+        let Some(talk) = self.talks.get_mut(&document) else { return };
         let bytes = talk.conversation.memory_bytes() + talk.orphans.bytes();
-        peer.talk_bytes = peer.talk_bytes + bytes - talk.bytes;
-        self.peers.bytes = self.peers.bytes + bytes - talk.bytes;
+        self.talk_bytes = self.talk_bytes + bytes - talk.bytes;
+        shared.peers.bytes = shared.peers.bytes + bytes - talk.bytes;
         talk.bytes = bytes;
-        if peer.talk_bytes > TALK_BYTES_MAX {
+        if self.talk_bytes > TALK_BYTES_MAX {
             let what = "bytes to remember";
-            self.close_peer_for_protocol(id, &PeerError::TooMuch { what, max: TALK_BYTES_MAX });
+            self.close_for_protocol(shared, &PeerError::TooMuch { what, max: TALK_BYTES_MAX });
         }
     }
+}
+
+/// The changes of a message, and the document that is among them.
+fn taken_apart(
+    message: &SyncMessage<'_>,
+    data: &Bytes,
+) -> Result<(VecDeque<Bytes>, Option<Bytes>), PeerError> {
+    let mut changes = VecDeque::new();
+    let mut whole = None;
+    for item in &message.changes {
+        for chunk in chunks(item) {
+            match chunk? {
+                (ChunkKind::Change, _) if changes.len() >= REPO_CHANGES_MAX => {
+                    let (what, max) = ("changes in a message", REPO_CHANGES_MAX);
+                    return Err(PeerError::TooMuch { what, max });
+                }
+                (ChunkKind::Change, chunk) => changes.push_back(data.slice_ref(chunk)),
+                (ChunkKind::Document, chunk) if whole.is_none() => {
+                    whole = Some(data.slice_ref(chunk));
+                }
+                (ChunkKind::Document, _) => {
+                    return Err(PeerError::TooMuch { what: "documents in a message", max: 1 });
+                }
+                _ => return Err(PeerError::Chunk),
+            }
+        }
+    }
+    Ok((changes, whole))
 }
 
 fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {

@@ -32,7 +32,7 @@ pub(in crate::store) struct Assessed<'a> {
     /// In the order of positions, and so of ranks.
     pub(in crate::store) kept: Vec<Kept<'a>>,
     /// Changes that are sound and build on one that is not, with their positions.
-    pub(in crate::store) held_back: Vec<(u64, &'a [u8])>,
+    pub(in crate::store) orphans: Vec<(u64, &'a [u8])>,
     /// How many changes are lost.
     pub(in crate::store) lost: u64,
     lost_at: Vec<u64>,
@@ -200,7 +200,7 @@ impl<'a> Assessed<'a> {
         Self {
             graph: ChangeGraph::new(),
             kept: Vec::new(),
-            held_back: Vec::new(),
+            orphans: Vec::new(),
             lost: 0,
             lost_at: Vec::new(),
             snapshot,
@@ -210,8 +210,8 @@ impl<'a> Assessed<'a> {
 
     /// The positions of changes that are not kept.
     pub(super) fn removed(&self) -> impl Iterator<Item = u64> {
-        let held_back = self.held_back.iter().map(|(position, _)| *position);
-        self.lost_at.iter().copied().chain(held_back)
+        let orphans = self.orphans.iter().map(|(position, _)| *position);
+        self.lost_at.iter().copied().chain(orphans)
     }
 
     fn take(&mut self, position: u64, entry: GraphEntry, bytes: Bytes<'a>, is_covered: bool) {
@@ -226,7 +226,7 @@ impl<'a> Assessed<'a> {
                 self.kept.push(Kept { position, chunk });
             }
             (Err(_), Some(bytes)) => {
-                self.held_back.push((position, bytes));
+                self.orphans.push((position, bytes));
                 self.contradicts |= is_covered;
             }
             (Err(_), None) => self.lose(position, is_covered),

@@ -1,4 +1,4 @@
-//! How far one session has come in one space.
+//! The progress of one session in one space.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -14,14 +14,14 @@ use crate::wire::{
 };
 use crate::{CollectionName, DocumentId};
 
-/// One space, as far as this session has come in it: a mark in the log, what is left of the
-/// backfill, and at most three documents that are sent in parts.
+/// The progress of a session in one space: a mark in the log, the rest of the backfill, and at most
+/// three documents that are sent in parts.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) access: Access,
     /// The highest position committed.
     position: u64,
-    /// Everything up to here was sent, but for the backfill.
+    /// Everything up to here was sent, except the backfill.
     sent: u64,
     backfill: Option<Backfill>,
     /// Positions after `sent` that the replica itself pushed, and need not be sent.
@@ -43,7 +43,7 @@ pub(super) struct Reader {
     pub(super) listing: Option<Backfill>,
     pub(super) offer: Option<Vec<Listed>>,
     frames: VecDeque<Frame>,
-    /// The marks told last, and when.
+    /// The marks told last, and the time.
     told: (u64, Option<Backfill>),
     told_at: u64,
     /// Bytes sent since.
@@ -110,13 +110,13 @@ impl Reader {
     }
 
     /// Bytes kept until the replica reads.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(super) fn unread_bytes(&self) -> usize {
         self.wanted_bytes + self.wants.iter().map(wanted_bytes).sum::<usize>()
     }
 
-    /// A commit put changes at these positions. Its own need not be sent back to a replica: nothing
-    /// else has to be remembered of them where all before them was sent and nothing older is
-    /// missing.
+    /// A commit put changes at these positions. A replica's own changes need not be sent back to
+    /// it: if all changes before them were sent and no older document is missing, the mark just
+    /// moves beyond them, and else they are remembered.
     pub(super) fn committed(&mut self, positions: RangeInclusive<u64>, own: bool) {
         let next = self.sent + 1 == *positions.start() && self.log.is_none();
         self.position = self.position.max(*positions.end());
@@ -168,7 +168,7 @@ impl Reader {
         self.poll_older(space, settled)
     }
 
-    /// What goes when nothing else does.
+    /// The next thing to send when nothing new is left.
     fn poll_older(&mut self, space: u32, settled: bool) -> Option<Transmit> {
         if let Some(transfer) = &self.want {
             return Some(transfer.read(space));
@@ -188,7 +188,8 @@ impl Reader {
         (self.digest_due && settled).then_some(Transmit::Read(Read::Digests { space }))
     }
 
-    /// When to poll although nothing happens. While something is unsent, the socket sets the pace.
+    /// The time at which to poll although nothing happens. While something is unsent, the socket
+    /// sets the pace.
     pub(super) fn timeout(&self, patience: u64) -> Option<u64> {
         if self.access == Access::None || !self.is_drained() {
             return None;
@@ -230,7 +231,7 @@ impl Reader {
         if ahead || own {
             return self.reach(large.position);
         }
-        // What was sent of it as a part of the backfill counts.
+        // The part of it that was sent as backfill counts.
         let back = self.back.take_if(|back| back.document == large.document);
         let transfer = match back {
             Some(back) => Transfer { position: large.position, ..back },
@@ -242,7 +243,7 @@ impl Reader {
     pub(super) fn take_backfill(&mut self, space: u32, page: BackfillPage) {
         for batch in page.batches {
             let last = batch.changes.last().map(|(at, _)| *at);
-            // A mark comes before what would go beyond its distance, not after it.
+            // A mark comes before the changes that would go beyond its distance, not after them.
             let bytes: usize = batch.changes.iter().map(|(_, chunk)| chunk.len()).sum();
             if self.untold_bytes + bytes > limits::MARK_BYTES && self.is_untold() {
                 let frame = self.tell(self.told_at, space, None);
@@ -461,5 +462,5 @@ fn payload(frame: &Changes) -> usize {
     FRAME_COST_BYTES + piece + frame.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
 }
 
-/// What a frame costs beside what it carries.
+/// Bytes of a frame beside its content.
 const FRAME_COST_BYTES: usize = 48;

@@ -25,7 +25,6 @@ pub mod schema;
 mod unfit;
 mod unsent;
 
-pub use booking::{Booked, Booking, BookingState};
 pub use collection::{Collection, Entry, RowKey};
 pub use dial::AddressError;
 pub use document::Document;
@@ -44,10 +43,10 @@ pub use rejoin_core::{
 pub use rejoin_engine::reserved::REVIEWS;
 pub use rejoin_engine::store::{ReviewKind, ReviewedDocument, StoreError};
 pub use rejoin_engine::{
-    Bytes, Cell, Counter, Counters, Decision, DocumentChanged, EditError, EditOutcome,
-    EngineOptions, FieldState, FieldView, Foreseen, HistoryEntry, Kind, Link, Op, Progress, Review,
-    ReviewState, Row, RowOutcome, Status, Text, Timestamp, Unfit, ValueKind, View, WatchEvent,
-    Watcher, WriteError, diff, shown, spreadsheet_safe,
+    Booked, Booking, BookingState, Bytes, Cell, Counter, Counters, Decision, DocumentChanged,
+    EditError, EditOutcome, EngineOptions, FieldState, FieldView, Foreseen, HistoryEntry, Kind,
+    Link, Op, Progress, Review, ReviewState, Row, RowOutcome, Status, Text, Timestamp, Unfit,
+    ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown, spreadsheet_safe,
 };
 pub use replica::{ConnectError, Listed, Replica, Space};
 pub use review::Reviews;

@@ -1,4 +1,5 @@
-//! Reviews: what only a person can decide, the same on every replica that has the same documents.
+//! Reviews: questions that only a person can decide. They are the same on every replica that has
+//! the same documents.
 
 mod json;
 
@@ -17,11 +18,12 @@ use crate::store::{
 /// A question for a person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Review {
-    /// Which review: derived from what it is about, so it is the same everywhere.
+    /// The id of the review, derived from the document and field it is about, so it is the same
+    /// everywhere.
     pub id: ReviewId,
     /// Its space.
     pub space: SpaceName,
-    /// What is asked.
+    /// The question.
     pub kind: ReviewKind,
     /// The collection of the documents.
     pub collection: CollectionName,
@@ -29,46 +31,46 @@ pub struct Review {
     pub documents: Vec<ReviewedDocument>,
     /// The field it is about, or the fields of the invariant.
     pub field: String,
-    /// What stands until it is settled; `None` if the field has no value.
+    /// The value that stands until it is settled; `None` if the field has no value.
     pub standing: Option<Value>,
-    /// What there is to choose from.
+    /// The candidates to choose from.
     pub candidates: Vec<Candidate>,
-    /// How far it is.
+    /// Its state.
     pub state: ReviewState,
     /// Of a double booking the document whose booking the relay held first: a hint which should
     /// stay, and no more. `None` if that is not known.
     pub held_first: Option<DocumentId>,
-    /// Who is to settle it.
+    /// The person who is to settle it.
     pub assignee: Option<String>,
-    /// Until when, as whoever assigned it wrote it.
+    /// The time until which it is to be settled, in the words of the person who assigned it.
     pub due: Option<String>,
 }
 
-/// How far a review is.
+/// The state of a review.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReviewState {
     /// Somebody has to decide.
     Open,
     /// Somebody decided.
     Settled {
-        /// What was written, by whom and when.
+        /// The value that was written, with its author and time.
         by: Candidate,
-        /// Why.
+        /// The reason.
         why: Option<String>,
     },
-    /// Somebody decided that what stood stays.
+    /// Somebody decided that the value from before stays.
     Dismissed {
-        /// Who and when. Of reviews about two documents only `Reviews::get` tells it.
+        /// The person and the time. For reviews about two documents only `Reviews::get` tells it.
         by: Option<Candidate>,
-        /// Why.
+        /// The reason.
         why: Option<String>,
     },
-    /// Of a review about two documents: an edit of one of them ended it. Known where the review was
-    /// open before; what the documents are now does not tell it.
+    /// An edit of one of the two documents ended the review. Only a replica on which the review was
+    /// open knows this, for the present values of the documents do not tell it.
     Resolved {
-        /// What the edit wrote, by whom and when.
+        /// The value that the edit wrote, with its author and time.
         by: Candidate,
-        /// Which of the two it changed.
+        /// The document of the two that it changed.
         document: DocumentId,
     },
 }
@@ -124,8 +126,7 @@ impl Review {
 
     /// The edit that decides the review.
     ///
-    /// # Errors
-    /// It is about two documents, of which one has to be changed, if it is not to be dismissed.
+    /// # Errors It is about two documents: change one of them, or dismiss it.
     pub fn decide(&self, decision: Decision, why: Option<&str>) -> Result<Edit, EditError> {
         match (self.kind, &decision) {
             (ReviewKind::DoubleBooking | ReviewKind::Duplicate, Decision::Dismiss) => {
@@ -155,7 +156,7 @@ impl Review {
         self.note(json!({ "assignee": assignee, "due": due }))
     }
 
-    /// The edit that writes what people note about the review.
+    /// The edit that writes people's notes about the review.
     fn note(&self, note: Value) -> Result<Edit, EditError> {
         let Value::Object(fields) = note else { return Err(EditError::NotAMap) };
         Ok(Edit {
@@ -211,7 +212,7 @@ impl Review {
 }
 
 /// Whether an open review of a space says that a document is booked at the time of another.
-pub fn is_double_booked(
+pub(crate) fn is_double_booked(
     txn: &ReadTxn,
     space: &SpaceName,
     document: &DocumentId,
@@ -225,7 +226,7 @@ pub fn is_double_booked(
     Ok(false)
 }
 
-/// The document of what people note about a review.
+/// The document of people's notes about a review.
 fn note_of(space: &SpaceName, id: &ReviewId) -> Result<DocumentId, EditError> {
     let key = Genesis::first(id.to_string())?;
     Ok(DocumentId::derive(space, &CollectionName::new(REVIEWS)?, &key))

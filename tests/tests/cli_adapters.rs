@@ -60,6 +60,33 @@ impl Company {
         self.write("adapters.toml", &text.replace(adapter, &format!("{adapter}{options}\n")));
     }
 
+    /// Adds an adapter that writes calendars, and one that sends events to pages.
+    fn add_calendars_and_events(&self) {
+        self.write("secret", "correct horse battery staple");
+        let secret = self.folder.path().join("secret");
+        let adapter = |name: &str, sink: &str| {
+            format!(
+                r#"
+            [adapter.{name}]
+            collection = "jobs"
+            sink = {{ {sink}, folder = "{name}", listen = "127.0.0.1:0" }}
+            [[adapter.{name}.record]]
+            name = "jobs"
+            key  = "{{key}}"
+            [adapter.{name}.record.fields]
+            technician = {{ from = "technician" }}
+            start      = {{ from = "start" }}
+            "#
+            )
+        };
+        let board =
+            std::fs::read_to_string(self.folder.path().join("adapters.toml")).expect("text");
+        let calendars = format!(r#"kind = "icalendar", secret = "file:{}""#, secret.display());
+        let (calendars, page) =
+            (adapter("visits", &calendars), adapter("page", r#"kind = "server_sent_events""#));
+        self.write("adapters.toml", &format!("{board}{calendars}{page}"));
+    }
+
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).expect("a file");
     }
@@ -381,28 +408,7 @@ fn calendars_are_had_from_the_addresses_that_are_told() {
         (company.rejoin.json(["adapters", "feeds"]), company.rejoin.ok(["adapters", "feeds"]));
     assert_eq!(none, json!([]));
     assert!(said.contains("nothing is to be had"), "{said}");
-    company.write("secret", "correct horse battery staple");
-    let secret = company.folder.path().join("secret");
-    let adapter = |name: &str, sink: &str| {
-        format!(
-            r#"
-            [adapter.{name}]
-            collection = "jobs"
-            sink = {{ {sink}, folder = "{name}", listen = "127.0.0.1:0" }}
-            [[adapter.{name}.record]]
-            name = "jobs"
-            key  = "{{key}}"
-            [adapter.{name}.record.fields]
-            technician = {{ from = "technician" }}
-            start      = {{ from = "start" }}
-            "#
-        )
-    };
-    let board = std::fs::read_to_string(company.folder.path().join("adapters.toml")).expect("text");
-    let calendars = format!(r#"kind = "icalendar", secret = "file:{}""#, secret.display());
-    let (calendars, page) =
-        (adapter("visits", &calendars), adapter("page", r#"kind = "server_sent_events""#));
-    company.write("adapters.toml", &format!("{board}{calendars}{page}"));
+    company.add_calendars_and_events();
     let _running = company.run();
     let start = "start=2026-09-21T08:00:00Z";
     for (key, who) in [("W-1", "technician=Anna Beck"), ("W-2", "technician=Ben")] {
@@ -455,82 +461,54 @@ fn calendars_are_had_from_the_addresses_that_are_told() {
 fn everything_wrong_with_a_mapping_is_said_with_its_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let rejoin = Rejoin::in_dir(folder.path());
-    let lint = |text: &str| {
+    let lint = |adapter: &str| {
+        let replica = "data = 'd'\nrelay = 'ws://127.0.0.1:1'\nspace = 'main'";
+        let text = format!("[replica]\n{replica}\n[adapter.board]\n{adapter}");
         std::fs::write(folder.path().join("adapters.toml"), text).expect("a file");
         rejoin.run(["adapters", "lint"])
     };
-    let head =
-        "[replica]\ndata = 'd'\nrelay = 'ws://127.0.0.1:1'\nspace = 'main'\n[adapter.board]\n";
-    let record = "[[adapter.board.record]]\nname = 'jobs'\n";
-    for (wrong, said) in [
-        ("collection = 'jobs'\n".to_owned(), "sink"),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\nclass = 'later'\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
-            ),
-            "when is later",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'paper' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
-            ),
-            "no sink of kind",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\nsalt = 'pepper'\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
-            ),
-            "env:NAME",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key'\nfields = {{ a = {{ from = 'a' }} }}\n"
-            ),
-            "adapters.toml:10:7: error: the brace",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a', constant = 1 }} }}\n"
-            ),
-            "not both",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a', mask = 'hash' }} }}\n"
-            ),
-            "needs a salt",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\nclass = 'later'\ncron = '0 3 * * 1'\ndeletes = 'mark'\nttl = '7d'\n{record}key = '{{key}}'\nfields = {{ a = {{ from = 'a' }} }}\n"
-            ),
-            "make ttl at least a day longer",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsource = 'reviews'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{id}}'\nfields = {{ a = {{ from = 'state' }} }}\n"
-            ),
-            "its own id is {key}",
-        ),
-        (
-            format!(
-                "collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\ncolour = 3\n"
-            ),
-            "colour",
-        ),
-    ] {
-        let ended = lint(&format!("{head}{wrong}"));
+    for (wrong, said) in wrong_adapters() {
+        let ended = lint(&wrong);
         let all = format!("{}{}", ended.stdout, ended.stderr);
         assert_eq!(ended.code, 1, "{all}");
         assert!(all.contains(said), "{said:?} is missing in: {all}");
     }
     let schema = "[jobs.fields]\nstatus = { merge = 'review' }\n";
     std::fs::write(folder.path().join("schema.toml"), schema).expect("a file");
-    let ended = lint(&format!(
-        "{head}collection = 'jobs'\nsink = {{ kind = 'jsonl', folder = 'o' }}\n{record}key = '{{key}}'\n\
-         fields = {{ status = {{ from = 'status' }}, phone = {{ from = 'fone' }} }}\n"
-    ));
+    let fields = "status = { from = 'status' }, phone = { from = 'fone' }";
+    let ended = lint(&board("", "{key}", fields));
     assert_eq!(ended.code, 0, "{}", ended.stdout);
     let doubts = rejoin.ok(["adapters", "lint", "--schema", "schema.toml"]);
     assert!(doubts.contains("fone") && !doubts.contains("jobs.status"), "{doubts}");
+}
+
+/// Adapters with something wrong, each with what is said of it.
+fn wrong_adapters() -> Vec<(String, &'static str)> {
+    let fields = "a = { from = 'a' }";
+    let colour = format!("{}colour = 3\n", without_fields("", "{key}"));
+    let later = "class = 'later'\ncron = '0 3 * * 1'\ndeletes = 'mark'\nttl = '7d'\n";
+    let reviews = board("source = 'reviews'\n", "{id}", "a = { from = 'state' }");
+    vec![
+        ("collection = 'jobs'\n".to_owned(), "sink"),
+        (board("class = 'later'\n", "{key}", fields), "when is later"),
+        (board("", "{key}", fields).replace("'jsonl', folder = 'o'", "'paper'"), "no sink of kind"),
+        (board("salt = 'pepper'\n", "{key}", fields), "env:NAME"),
+        (board("", "{key", fields), "adapters.toml:10:7: error: the brace"),
+        (board("", "{key}", "a = { from = 'a', constant = 1 }"), "not both"),
+        (board("", "{key}", "a = { from = 'a', mask = 'hash' }"), "needs a salt"),
+        (board(later, "{key}", fields), "make ttl at least a day longer"),
+        (reviews, "its own id is {key}"),
+        (colour, "colour"),
+    ]
+}
+
+/// The options of an adapter to files, with some more of them, and one kind of records.
+fn board(options: &str, key: &str, fields: &str) -> String {
+    format!("{}fields = {{ {fields} }}\n", without_fields(options, key))
+}
+
+fn without_fields(options: &str, key: &str) -> String {
+    let sink = "{ kind = 'jsonl', folder = 'o' }";
+    let record = format!("[[adapter.board.record]]\nname = 'jobs'\nkey = '{key}'\n");
+    format!("collection = 'jobs'\nsink = {sink}\n{options}{record}")
 }

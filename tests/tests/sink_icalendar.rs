@@ -616,14 +616,8 @@ async fn what_cannot_be_served_is_said() {
     assert!(!format!("{sink:?}").contains(SECRET), "{sink:?}");
 }
 
-#[test]
-fn adapters_serve_calendars_once_they_can() {
-    let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start(folder.path().join("relay"));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (url, address) = (relay.url(), taken.local_addr().unwrap());
-    let secret = folder.path().join("secret");
-    std::fs::write(&secret, SECRET).unwrap();
+/// The configuration of an adapter to calendars at an address, and of one to files.
+fn calendar_and_lines(relay: &str, address: SocketAddr, secret: &Path) -> String {
     let record = |adapter: &str| {
         format!(
             r#"
@@ -637,11 +631,11 @@ fn adapters_serve_calendars_once_they_can() {
             "#
         )
     };
-    let text = format!(
+    format!(
         r#"
         [replica]
         data  = "adapters"
-        relay = "{url}"
+        relay = "{relay}"
         space = "main"
         [adapter.calendar]
         collection = "jobs"
@@ -655,7 +649,18 @@ fn adapters_serve_calendars_once_they_can() {
         secret.display(),
         record("calendar"),
         record("lines")
-    );
+    )
+}
+
+#[test]
+fn adapters_serve_calendars_once_they_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(folder.path().join("relay"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, address) = (relay.url(), taken.local_addr().unwrap());
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let text = calendar_and_lines(&url, address, &secret);
     std::fs::write(folder.path().join("adapters.toml"), text).unwrap();
     let rejoin = Rejoin::in_dir(folder.path());
     let mut running = Running::start(rejoin.command(["adapters", "run"]));

@@ -79,7 +79,7 @@ fn documents_are_listed_from_the_one_changed_last_and_offers_are_compared() {
     let mut alice = world.connect(None, false);
     let mut first = Author::new(1);
     let chunks = first.puts(1);
-    let held = heads_hash(&hashes(&chunks)).short();
+    let heads = heads_hash(&hashes(&chunks)).short();
     for n in 0..600 {
         alice.push(u64::from(n), id(n), chunks.clone());
         if n % 200 == 199 {
@@ -92,27 +92,16 @@ fn documents_are_listed_from_the_one_changed_last_and_offers_are_compared() {
 
     let mut bob = world.connect(None, true);
     world.drive(&mut [&mut bob]);
-    let mut left = Backfill::of(0, bob.cursor.unwrap().position);
-    let (mut listed, mut pages) = (Vec::new(), Vec::new());
-    while let Some(asked) = left {
-        bob.events.clear();
-        bob.session.list(0, asked);
-        world.drive(&mut [&mut bob]);
-        let Some(ReplicaEvent::Listed { documents, left: more, .. }) = bob.events.first() else {
-            panic!("{:?}", bob.events)
-        };
-        pages.push(documents.len());
-        listed.extend(documents.iter().copied());
-        left = *more;
-    }
-    assert_eq!(pages, [512, 88]);
+    let pages = listed_pages(&mut world, &mut bob);
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [512, 88]);
+    let listed = pages.concat();
     assert_eq!(listed[0].document, id(0));
-    assert_ne!(listed[0].heads, held);
-    let others = (1..600).rev().map(|n| Listed { document: id(n), heads: held });
+    assert_ne!(listed[0].heads, heads);
+    let others = (1..600).rev().map(|n| Listed { document: id(n), heads });
     assert!(listed[1..].iter().copied().eq(others));
 
     // The relay wants what it has otherwise, with the heads it has, and what it does not have.
-    let unknown = Listed { document: document(250), heads: held };
+    let unknown = Listed { document: document(250), heads };
     let other = Listed { heads: ShortHash([0; 8]), ..listed[1] };
     bob.events.clear();
     bob.session.offer(0, vec![listed[0], other, unknown]);
@@ -141,6 +130,24 @@ fn documents_are_listed_from_the_one_changed_last_and_offers_are_compared() {
         // And then tells what all of it comes to.
         assert!(matches!(bob.frames.last(), Some(Frame::Checkpoint(it)) if it.digests.is_some()));
     }
+}
+
+/// All that the relay lists to a replica, page by page.
+fn listed_pages(world: &mut World, replica: &mut Peer) -> Vec<Vec<Listed>> {
+    let mut left = Backfill::of(0, replica.cursor.unwrap().position);
+    let mut pages = Vec::new();
+    while let Some(asked) = left {
+        replica.events.clear();
+        replica.session.list(0, asked);
+        world.drive(&mut [replica]);
+        let Some(ReplicaEvent::Listed { documents, left: more, .. }) = replica.events.first()
+        else {
+            panic!("{:?}", replica.events)
+        };
+        pages.push(documents.clone());
+        left = *more;
+    }
+    pages
 }
 
 #[test]

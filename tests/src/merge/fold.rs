@@ -101,11 +101,7 @@ impl Fold {
         let mut closes = BTreeSet::new();
         if refused {
             // People may correct themselves.
-            let by = |at: &usize| &history.changes[writes[*at].change];
-            let own = |at: &usize| {
-                by(at).actor == change.actor
-                    || by(at).identity.is_some() && by(at).identity == change.identity
-            };
+            let own = |at: &usize| is_of_same(&history.changes[writes[*at].change], change);
             closes.extend(improper.into_iter().filter(own));
             return Judged { refused, closes, settles: None, goes_back: false, left_at: None };
         }
@@ -122,22 +118,8 @@ impl Fold {
         let rule = self.rule(history, place);
         let is_item = matches!(place.slot, Slot::Item(_));
         let candidates = self.candidates(history, place, &proper);
-        let by_same = |at: &usize| {
-            let by = &history.changes[writes[*at].change];
-            by.actor == change.actor || by.identity.is_some() && by.identity == change.identity
-        };
-        // One's own values one may take back, those of others not.
         let left_at = match rule {
-            Rule::Order(order) => proper
-                .iter()
-                .map(|at| match by_same(at) {
-                    true => {
-                        self.judged[place][*at].left_at.min(place_in(order, &writes[*at].value))
-                    }
-                    false => place_in(order, &writes[*at].value),
-                })
-                .max()
-                .flatten(),
+            Rule::Order(order) => self.left_at(history, place, change, order, &proper),
             _ => None,
         };
         let follows = match rule {
@@ -156,6 +138,27 @@ impl Fold {
             _ => false,
         };
         Judged { refused, closes, settles, goes_back, left_at }
+    }
+
+    /// How far in an order others had left a field that stands at these writes, as the author of a
+    /// change sees it: one's own values one may take back, those of others not.
+    fn left_at(
+        &self,
+        history: &History,
+        place: &Place,
+        change: &Change,
+        order: &[String],
+        open: &BTreeSet<usize>,
+    ) -> Option<usize> {
+        let left_by = |at: &usize| {
+            let write = &history.writes(place)[*at];
+            let stands_at = place_in(order, &write.value);
+            match is_of_same(&history.changes[write.change], change) {
+                true => self.judged[place][*at].left_at.min(stands_at),
+                false => stands_at,
+            }
+        };
+        open.iter().map(left_by).max().flatten()
     }
 
     /// What was asked that a change settles. One that names what was never asked about this field
@@ -419,6 +422,11 @@ impl Fold {
         let hash: [u8; 32] = hash.finalize().into();
         ReviewId(*hash.first_chunk().expect("it is longer"))
     }
+}
+
+/// Whether two changes are of one actor, or of one person.
+fn is_of_same(one: &Change, other: &Change) -> bool {
+    one.actor == other.actor || one.identity.is_some() && one.identity == other.identity
 }
 
 /// The writes among these that say that something was removed.

@@ -201,25 +201,9 @@ impl World {
         let marked = Path::from([DONE, &mark]);
         let mut ops = vec![Op::Set { path: marked, before: None, after: json!(1) }];
         let effect = match self.random.below(100) {
-            0..30 => {
-                let text = value.get(TEXTS[0]).and_then(Value::as_str).unwrap_or_default();
-                let path = Path::from([TEXTS[0]]);
-                if self.random.chance(500) {
-                    ops.push(Op::Append { path, text: format!("{mark} ") });
-                } else {
-                    let index = *self.random.pick(&boundaries(text)).unwrap_or(&0);
-                    ops.push(Op::Splice { path, index, delete: 0, insert: mark });
-                }
-                Effect::Token(TEXTS[0])
-            }
+            0..30 => self.invent_words(mark, value, &mut ops),
             30..50 if self.may_write_much(seen) => {
-                let mut text = mark;
-                let words = self.random.between(500, 1100);
-                for _ in 0..words {
-                    text.push(' ');
-                    text.extend((0..16).map(|_| (b'a' + self.random.below(26) as u8) as char));
-                }
-                ops.push(Op::Append { path: Path::from([TEXTS[1]]), text });
+                ops.push(Op::Append { path: Path::from([TEXTS[1]]), text: self.many_words(mark) });
                 Effect::Token(TEXTS[1])
             }
             30..50 => {
@@ -281,6 +265,29 @@ impl World {
             return true;
         }
         false
+    }
+
+    fn invent_words(&mut self, mark: String, value: &Value, ops: &mut Vec<Op>) -> Effect {
+        let text = value.get(TEXTS[0]).and_then(Value::as_str).unwrap_or_default();
+        let path = Path::from([TEXTS[0]]);
+        if self.random.chance(500) {
+            ops.push(Op::Append { path, text: format!("{mark} ") });
+        } else {
+            let index = *self.random.pick(&boundaries(text)).unwrap_or(&0);
+            ops.push(Op::Splice { path, index, delete: 0, insert: mark });
+        }
+        Effect::Token(TEXTS[0])
+    }
+
+    /// Some kilobytes of words after a mark.
+    fn many_words(&mut self, mark: String) -> String {
+        let mut text = mark;
+        let words = self.random.between(500, 1100);
+        for _ in 0..words {
+            text.push(' ');
+            text.extend((0..16).map(|_| (b'a' + self.random.below(26) as u8) as char));
+        }
+        text
     }
 
     fn invent_item(&mut self, mark: String, value: &Value, ops: &mut Vec<Op>) -> Effect {

@@ -12,74 +12,74 @@ use crate::{ChangeHash, DocumentId};
 /// are any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepoFrame<'a> {
-    /// The first message, from whoever dialled.
+    /// The first message, from the side that dialled.
     Join {
-        /// Who it is.
+        /// The sender.
         sender: &'a str,
-        /// Whose storage it has; absent if it keeps nothing.
+        /// The id of its storage; absent if it keeps nothing.
         storage: Option<&'a str>,
-        /// Whether what it has is gone when it leaves.
+        /// Whether its documents are gone when it leaves.
         is_ephemeral: bool,
         /// Whether it speaks version "1".
         speaks_version_1: bool,
     },
     /// The answer to it.
     Peer {
-        /// Who answers.
+        /// The side that answers.
         sender: &'a str,
-        /// Who is answered.
+        /// The side that dialled.
         target: &'a str,
-        /// Whose storage the answering side has.
+        /// The id of the storage of the side that answers.
         storage: &'a str,
     },
     /// The sender goes.
     Leave {
-        /// Who it is.
+        /// The sender.
         sender: &'a str,
     },
-    /// The sender closes, and why.
+    /// The sender closes the connection, with a reason.
     Error {
-        /// Who it is.
+        /// The sender.
         sender: &'a str,
-        /// Who is told.
+        /// The receiver.
         target: &'a str,
-        /// Why.
+        /// The reason.
         message: &'a str,
     },
     /// A sync message about a document.
     Sync(SyncFrame<'a>),
     /// There is no such document, or none for the receiver.
     DocUnavailable {
-        /// Who says so.
+        /// The sender.
         sender: &'a str,
-        /// Who is told.
+        /// The receiver.
         target: &'a str,
-        /// Which document.
+        /// The document.
         document: DocumentId,
     },
-    /// Something for whoever has the document open right now. Never stored.
+    /// A message for all peers that have the document open right now. It is never stored.
     Ephemeral(Ephemeral<'a>),
-    /// From now on tell of these storages' heads, and of those no longer.
+    /// Asks to be told of some storages' heads from now on, and of others no longer.
     RemoteSubscriptionChange {
-        /// Who wants so.
+        /// The sender.
         sender: &'a str,
         /// Storages to tell of.
         add: Vec<&'a str>,
         /// Storages to tell of no longer.
         remove: Vec<&'a str>,
     },
-    /// How far others' storages have come with a document.
+    /// The state of a document in other peers' storages.
     RemoteHeadsChanged(RemoteHeads<'a>),
 }
 
 /// A sync message about a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncFrame<'a> {
-    /// Who sends it.
+    /// The sender.
     pub sender: &'a str,
-    /// To whom.
+    /// The receiver.
     pub target: &'a str,
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// The sender has nothing, and wants to be told if the receiver has nothing either.
     pub is_request: bool,
@@ -87,37 +87,37 @@ pub struct SyncFrame<'a> {
     pub data: &'a [u8],
 }
 
-/// Something for whoever has a document open right now.
+/// A message for all peers that have a document open right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ephemeral<'a> {
-    /// Its author, through however many peers it came.
+    /// Its author, even if it came through other peers.
     pub sender: &'a str,
-    /// To whom it goes now.
+    /// The receiver of this frame.
     pub target: &'a str,
     /// The author's run: counts begin anew with each.
     pub session: &'a str,
     /// Rises with each message of a session.
     pub count: u64,
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// CBOR of the author's making.
     pub data: &'a [u8],
 }
 
-/// How far storages have come with a document.
+/// The state of a document in several storages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteHeads<'a> {
-    /// Who says so.
+    /// The sender.
     pub sender: &'a str,
-    /// Who is told.
+    /// The receiver.
     pub target: &'a str,
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
-    /// By storage.
+    /// The heads by the id of the storage.
     pub heads: BTreeMap<&'a str, StorageHeads>,
 }
 
-/// How far a storage has come with a document.
+/// The state of a document in one storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageHeads {
     /// The heads it has.
@@ -144,7 +144,7 @@ impl<'a> RepoFrame<'a> {
         match kind {
             "join" => {
                 let metadata = fields.metadata.unwrap_or_default();
-                // Who names none is taken to speak the first.
+                // A peer that names no version is taken to speak the first one.
                 let versions = fields.versions;
                 let speaks_version_1 = versions.is_none_or(|versions| versions.contains(&"1"));
                 let (storage, is_ephemeral) = (metadata.storage, metadata.is_ephemeral);
@@ -201,36 +201,32 @@ impl<'a> RepoFrame<'a> {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Join { sender, storage, is_ephemeral, speaks_version_1 } => {
-                let mut map = Map::of("join", 4);
-                map.text("senderId", sender);
+                let mut map = Map::of("join", 4, sender);
                 map.metadata(*storage, *is_ephemeral);
                 let versions: &[&str] = if *speaks_version_1 { &["1"] } else { &[] };
                 map.texts("supportedProtocolVersions", versions);
                 map.end()
             }
             Self::Peer { sender, target, storage } => {
-                let mut map = Map::of("peer", 5);
-                map.text("senderId", sender);
+                let mut map = Map::of("peer", 5, sender);
                 map.metadata(Some(storage), false);
                 map.text("selectedProtocolVersion", "1");
                 map.text("targetId", target);
                 map.end()
             }
             Self::Leave { sender } => {
-                let mut map = Map::of("leave", 2);
-                map.text("senderId", sender);
+                let map = Map::of("leave", 2, sender);
                 map.end()
             }
             Self::Error { sender, target, message } => {
-                let mut map = Map::of("error", 4);
-                map.text("senderId", sender);
+                let mut map = Map::of("error", 4, sender);
                 map.text("message", message);
                 map.text("targetId", target);
                 map.end()
             }
             Self::Sync(sync) => {
-                let mut map = Map::of(if sync.is_request { "request" } else { "sync" }, 5);
-                map.text("senderId", sync.sender);
+                let mut map =
+                    Map::of(if sync.is_request { "request" } else { "sync" }, 5, sync.sender);
                 map.text("targetId", sync.target);
                 map.document(&sync.document);
                 map.encoder.writer_mut().reserve(sync.data.len() + 16);
@@ -238,15 +234,13 @@ impl<'a> RepoFrame<'a> {
                 map.end()
             }
             Self::DocUnavailable { sender, target, document } => {
-                let mut map = Map::of("doc-unavailable", 4);
-                map.text("senderId", sender);
+                let mut map = Map::of("doc-unavailable", 4, sender);
                 map.text("targetId", target);
                 map.document(document);
                 map.end()
             }
             Self::Ephemeral(ephemeral) => {
-                let mut map = Map::of("ephemeral", 7);
-                map.text("senderId", ephemeral.sender);
+                let mut map = Map::of("ephemeral", 7, ephemeral.sender);
                 map.text("targetId", ephemeral.target);
                 map.number("count", ephemeral.count);
                 map.text("sessionId", ephemeral.session);
@@ -255,15 +249,13 @@ impl<'a> RepoFrame<'a> {
                 map.end()
             }
             Self::RemoteSubscriptionChange { sender, add, remove } => {
-                let mut map = Map::of("remote-subscription-change", 4);
-                map.text("senderId", sender);
+                let mut map = Map::of("remote-subscription-change", 4, sender);
                 map.texts("add", add);
                 map.texts("remove", remove);
                 map.end()
             }
             Self::RemoteHeadsChanged(remote) => {
-                let mut map = Map::of("remote-heads-changed", 5);
-                map.text("senderId", remote.sender);
+                let mut map = Map::of("remote-heads-changed", 5, remote.sender);
                 map.text("targetId", remote.target);
                 map.document(&remote.document);
                 map.storages(&remote.heads);
@@ -280,11 +272,12 @@ struct Map {
 }
 
 impl Map {
-    /// A map of so many entries, the type included.
-    fn of(kind: &str, entries: u64) -> Self {
+    /// A map of so many entries, the type and the sender included.
+    fn of(kind: &str, entries: u64, sender: &str) -> Self {
         let mut map = Self { encoder: Encoder::new(Vec::with_capacity(256)), left: entries };
         let _ = map.encoder.map(entries);
         map.text("type", kind);
+        map.text("senderId", sender);
         map
     }
 
@@ -347,7 +340,8 @@ impl Map {
     }
 }
 
-/// As cbor-x does it: it reads a 64-bit integer as a `BigInt`, which is equal to no number.
+/// Writes a number as cbor-x does. It reads a 64-bit integer as a `BigInt`, which is equal to no
+/// number.
 fn put_number(encoder: &mut Encoder<Vec<u8>>, number: u64) {
     let _ = match u32::try_from(number) {
         Ok(number) => encoder.u32(number),

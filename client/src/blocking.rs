@@ -334,8 +334,8 @@ impl Document {
         change: impl FnOnce(&mut T),
     ) -> Result<Edited, EditError> {
         // The closure runs between the waits, so it may use blocking handles itself.
-        let held = self.read()?.ok_or(EditError::NotFound)?;
-        let (base, ops) = edit_value(held, change)?;
+        let entry = self.read()?.ok_or(EditError::NotFound)?;
+        let (base, ops) = edit_value(entry, change)?;
         self.apply_at(Some(base), ops)
     }
 

@@ -40,12 +40,12 @@ impl Document {
         &self.space
     }
 
-    /// Which document.
+    /// The document.
     pub fn id(&self) -> DocumentId {
         self.id
     }
 
-    /// What the document holds, deleted or not; `None` if it does not exist.
+    /// The document's value, whether or not it is deleted; `None` if it does not exist.
     ///
     /// # Errors
     /// The file could not be read.
@@ -76,8 +76,8 @@ impl Document {
         self.replica.ask(move |engine, now| engine.view(now, &id)).await?
     }
 
-    /// Where the value of every field came from: what was written to it, by whom and when, what
-    /// that took the place of, and which review it settled.
+    /// The origin of the value of every field: the writes of the field with authors and times, the
+    /// values that each took the place of, and the review it settled.
     ///
     /// # Errors
     /// There is no such document, or it does not load.
@@ -86,8 +86,8 @@ impl Document {
         self.replica.ask(move |engine, now| engine.blame(now, &id)).await?
     }
 
-    /// Edits the document through a value of your own type. What the closure changed is written,
-    /// and nothing else: fields it did not touch, and fields the type does not know, keep what
+    /// Edits the document through a value of your own type. Only the changes of the closure are
+    /// written: fields it did not touch, and fields the type does not know, keep the values that
     /// anybody else writes to them meanwhile. Returns after the local commit.
     ///
     /// # Errors
@@ -97,12 +97,12 @@ impl Document {
         &self,
         change: impl FnOnce(&mut T),
     ) -> Result<Edited, EditError> {
-        let held = self.read().await?.ok_or(EditError::NotFound)?;
-        let (base, ops) = edit_value(held, change)?;
+        let entry = self.read().await?.ok_or(EditError::NotFound)?;
+        let (base, ops) = edit_value(entry, change)?;
         self.apply_at(Some(base), ops).await
     }
 
-    /// Applies operations to the document as it is now, in one commit.
+    /// Applies steps to the document as it is now, in one commit.
     ///
     /// # Errors
     /// See [`EditError`]. Nothing was written then.
@@ -110,8 +110,8 @@ impl Document {
         self.apply_at(None, ops).await
     }
 
-    /// Applies operations as somebody who saw the document at `base`: concurrent with everything
-    /// that came since, so they merge with it instead of overwriting it.
+    /// Applies steps as somebody who saw the document at `base`: concurrent with all changes that
+    /// came since, so they merge with them instead of overwriting them.
     ///
     /// # Errors
     /// See [`EditError`]. Nothing was written then.
@@ -146,8 +146,8 @@ impl Document {
         self.apply(vec![Op::Set { path: path.into(), before: None, after }]).await
     }
 
-    /// Removes what is at a path. Containers are emptied rather than removed, so that what
-    /// somebody else is adding to them is not lost.
+    /// Removes the value at a path. Containers are emptied rather than removed, so that additions
+    /// that somebody else is making to them are not lost.
     ///
     /// # Errors
     /// See [`EditError`].
@@ -195,20 +195,21 @@ impl Document {
         self.apply(vec![Op::Delete]).await
     }
 
-    /// Takes a deletion back: the document is in lists again, with all it holds. An ordinary edit,
-    /// which syncs and may be taken back in turn.
+    /// Takes a deletion back: the document is in lists again, with its whole content. It is an
+    /// ordinary edit, which syncs and may be taken back in turn.
     ///
     /// # Errors
     /// There is no such document, it is not deleted, or see [`EditError`].
     pub async fn restore(&self) -> Result<Edited, EditError> {
-        let held = self.read().await?.ok_or(EditError::NotFound)?;
-        if !held.deleted {
+        let entry = self.read().await?.ok_or(EditError::NotFound)?;
+        if !entry.deleted {
             return Err(EditError::NotDeleted);
         }
         self.apply(vec![Op::Restore]).await
     }
 
-    /// The write that deleted the document: who, when, in which change. `None` if it is not deleted.
+    /// The write that deleted the document, with its author, time and change. `None` if it is not
+    /// deleted.
     ///
     /// # Errors
     /// There is no such document, or it does not load.
@@ -255,7 +256,7 @@ impl Document {
         self.replica.ask(move |engine, now| engine.value_at(now, &id, Some(&heads))).await?
     }
 
-    /// Changes of the document, and of who is present in it, from now on.
+    /// Changes of the document, and of the peers that are present in it, from now on.
     ///
     /// # Errors
     /// The replica was closed.
@@ -265,8 +266,8 @@ impl Document {
         self.replica.ask(move |engine, _| engine.watch(space, collection, id)).await
     }
 
-    /// Tells the peers what this one is doing in the document, for `ttl_ms` milliseconds; `None`
-    /// when it leaves. Not stored, and dropped while offline.
+    /// Tells the peers the activity of this one in the document, for `ttl_ms` milliseconds; `None`
+    /// when it leaves. It is not stored, and dropped while offline.
     ///
     /// # Errors
     /// The value is over [`limits::PRESENCE_BYTES_MAX`], or the replica was closed.
@@ -279,7 +280,7 @@ impl Document {
         self.replica.ask(move |engine, _| engine.present(&space, id, value, ttl_ms)).await
     }
 
-    /// What the other peers are doing in the document.
+    /// The present activity of the other peers in the document.
     ///
     /// # Errors
     /// The replica was closed.
@@ -289,17 +290,17 @@ impl Document {
     }
 }
 
-/// What a closure changed in the value it was handed, and the heads of that value.
+/// The steps that a closure made in the value it was handed, and the heads of that value.
 pub(crate) fn edit_value<T: Serialize + DeserializeOwned>(
-    held: Entry,
+    entry: Entry,
     change: impl FnOnce(&mut T),
 ) -> Result<(Vec<ChangeHash>, Vec<Op>), EditError> {
-    let mut value: T = serde_json::from_value(held.value)?;
+    let mut value: T = serde_json::from_value(entry.value)?;
     let before = serde_json::to_value(&value)?;
     change(&mut value);
     let after = serde_json::to_value(&value)?;
     if !after.is_object() {
         return Err(EditError::NotAMap);
     }
-    Ok((held.heads, diff(&before, &after)))
+    Ok((entry.heads, diff(&before, &after)))
 }

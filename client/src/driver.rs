@@ -1,5 +1,5 @@
 //! The thread that owns a replica's engine: it takes edits from handles and messages from the
-//! relay, makes one commit of what has come, and answers. It runs a private runtime, so an
+//! relay, makes one commit of all that have come, and answers. It runs a private runtime, so an
 //! application needs none, and may run any.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use rejoin_engine::{
 /// Something to be answered from the engine, at the time given in milliseconds.
 pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) + Send>;
 
-/// What a handle asks of the thread.
+/// A request of a handle to the thread.
 pub(crate) enum Command {
     Edit(Box<Edit>, oneshot::Sender<Result<EditOutcome, EditError>>),
     Edits(Vec<Edit>, oneshot::Sender<Vec<Result<EditOutcome, EditError>>>),
@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// What the thread gives back when the file is open.
+/// The answer of the thread when the file is open.
 pub(crate) struct Opened {
     pub(crate) store: Arc<Store>,
     pub(crate) status: watch::Receiver<Status>,
@@ -62,8 +62,8 @@ pub(crate) fn spawn(
     Ok(())
 }
 
-/// Does what reads or writes the file. A damaged one may make redb panic, which ends neither the
-/// thread nor the process.
+/// Does work that reads or writes the file. A damaged file may make redb panic, which ends neither
+/// the thread nor the process.
 fn fenced<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
     unpanicked(work).unwrap_or_else(|reason| Err(StoreError::corrupt(reason).into()))
 }
@@ -75,13 +75,13 @@ struct Driver {
     status: watch::Sender<Status>,
     started: Instant,
     relay: Option<RelayAddress>,
-    link: LinkPhase,
+    phase: ConnectionPhase,
     backoff: Backoff,
-    /// What had come and gone before the connection was made.
+    /// The counts from before the connection was made.
     before: Counters,
     edits: Vec<Queued>,
     idle_at: u64,
-    /// Why the connection ended, until everything that came over it is handled.
+    /// The reason why the connection ended, until everything that came over it is handled.
     ended: Option<String>,
     /// Set when the file has to be opened again: when to try.
     reopen_at: Option<u64>,
@@ -93,7 +93,7 @@ enum Queued {
     Many(Vec<Edit>, oneshot::Sender<Vec<Result<EditOutcome, EditError>>>),
 }
 
-enum LinkPhase {
+enum ConnectionPhase {
     /// No relay is wanted, or the file is not open.
     Idle,
     /// Waiting to dial.
@@ -102,7 +102,7 @@ enum LinkPhase {
     Connected(Connection),
 }
 
-/// What woke the loop.
+/// The event that woke the loop.
 enum Woken {
     Command(Option<Command>),
     Dialled(Result<Connection, String>),
@@ -130,7 +130,7 @@ impl Driver {
             status,
             started: Instant::now(),
             relay: None,
-            link: LinkPhase::Idle,
+            phase: ConnectionPhase::Idle,
             backoff: Backoff::default(),
             before: Counters::default(),
             edits: Vec::new(),
@@ -188,21 +188,23 @@ impl Driver {
 
     async fn wait(&mut self) -> Woken {
         let deadline = self.started + Duration::from_millis(self.deadline());
-        let blocked = matches!(&self.link, LinkPhase::Connected(link) if link.is_full());
-        let link = &mut self.link;
+        let blocked =
+            matches!(&self.phase, ConnectionPhase::Connected(connection) if connection.is_full());
+        let phase = &mut self.phase;
         tokio::select! {
             command = self.commands.recv() => Woken::Command(command),
-            woken = wait_link(link, blocked) => woken,
+            woken = wait_phase(phase, blocked) => woken,
             () = sleep_until(deadline.into()) => Woken::Time,
         }
     }
 
     fn deadline(&self) -> u64 {
-        // While the socket takes nothing, there is nothing to do on time.
-        let full = matches!(&self.link, LinkPhase::Connected(link) if link.is_full());
+        // While the socket takes no message, nothing has to be done on time.
+        let full =
+            matches!(&self.phase, ConnectionPhase::Connected(connection) if connection.is_full());
         let engine = if full { None } else { self.engine.poll_timeout() };
-        let dial = match self.link {
-            LinkPhase::Waiting(at) => Some(at),
+        let dial = match self.phase {
+            ConnectionPhase::Waiting(at) => Some(at),
             _ => None,
         };
         // One turn takes only so many messages.
@@ -214,8 +216,8 @@ impl Driver {
             .unwrap_or(0)
     }
 
-    /// Handles what woke the loop and whatever else has come already, so that one commit holds it
-    /// all. Returns a reply when the replica is to close.
+    /// Handles the event that woke the loop and all others that have come already, so that one
+    /// commit holds them all. Returns a reply when the replica is to close.
     fn handle(&mut self, woken: Woken) -> Result<Option<oneshot::Sender<()>>, EngineError> {
         match woken {
             Woken::Command(command) => {
@@ -225,7 +227,7 @@ impl Driver {
                     if let Some(done) = self.handle_command(command) {
                         return Ok(Some(done));
                     }
-                    // What is taken out and not handled would be lost.
+                    // An event that is taken out and not handled would be lost.
                     if left == 0 {
                         break;
                     }
@@ -255,14 +257,14 @@ impl Driver {
                 self.hang_up("another relay is wanted");
                 self.relay = Some(relay);
                 self.backoff = Backoff::default();
-                self.link = LinkPhase::Waiting(self.now());
+                self.phase = ConnectionPhase::Waiting(self.now());
                 self.engine.set_dialling(true, None);
                 self.publish();
             }
             Command::Disconnect => {
                 self.hang_up("disconnected");
                 self.relay = None;
-                self.link = LinkPhase::Idle;
+                self.phase = ConnectionPhase::Idle;
                 self.engine.set_dialling(false, None);
             }
             Command::Close(done) => return Some(done),
@@ -277,7 +279,7 @@ impl Driver {
                 info!(relay, "connected");
                 self.before = self.engine.counters();
                 self.engine.handle_connected(self.now(), &relay, None)?;
-                self.link = LinkPhase::Connected(connection);
+                self.phase = ConnectionPhase::Connected(connection);
             }
             Err(trouble) => self.redial(0, trouble),
         }
@@ -296,12 +298,12 @@ impl Driver {
                 None => Some("the connection ended".to_owned()),
             };
             if trouble.is_some() {
-                // What came before, perhaps a word of goodbye, is handled first.
+                // Messages that came before, perhaps a word of goodbye, are handled first.
                 self.ended = trouble;
                 return;
             }
-            let LinkPhase::Connected(connection) = &mut self.link else { return };
-            // What is taken out and not handled would be lost.
+            let ConnectionPhase::Connected(connection) = &mut self.phase else { return };
+            // An event that is taken out and not handled would be lost.
             if left == 0 {
                 return;
             }
@@ -327,10 +329,10 @@ impl Driver {
         if let Err(error) = self.engine.handle_timeout(now) {
             self.redial(0, error.to_string());
         }
-        if let (LinkPhase::Waiting(at), Some(relay)) = (&self.link, &self.relay)
+        if let (ConnectionPhase::Waiting(at), Some(relay)) = (&self.phase, &self.relay)
             && *at <= now
         {
-            self.link = LinkPhase::Dialling(dial::start(relay.clone()));
+            self.phase = ConnectionPhase::Dialling(dial::start(relay.clone()));
             self.engine.set_dialling(true, self.engine.status().trouble.clone());
         }
         Ok(())
@@ -355,7 +357,7 @@ impl Driver {
         }
         match self.engine.turn(self.now(), unix_s(), edits) {
             Ok(results) => {
-                // Whoever hears of the edit can see it in the status.
+                // A caller that hears of the edit can see it in the status.
                 self.publish();
                 let mut results = results.into_iter();
                 replies.into_iter().for_each(|reply| reply.send(&mut results));
@@ -372,7 +374,7 @@ impl Driver {
 
     fn transmit(&mut self) -> Result<(), EngineError> {
         let now = self.now();
-        let LinkPhase::Connected(connection) = &mut self.link else { return Ok(()) };
+        let ConnectionPhase::Connected(connection) = &mut self.phase else { return Ok(()) };
         while !connection.is_full() {
             let Some(message) = self.engine.poll_transmit(now)? else { break };
             connection.send(message);
@@ -394,27 +396,27 @@ impl Driver {
         // A line that carried something is dialled again soon, however often it is cut.
         let (before, now) = (self.before, self.engine.counters());
         let gained = now.commits > before.commits || now.uploads_gained > before.uploads_gained;
-        if matches!(self.link, LinkPhase::Connected(_)) && gained {
+        if matches!(self.phase, ConnectionPhase::Connected(_)) && gained {
             self.backoff = Backoff::default();
         }
         self.engine.handle_disconnected();
         self.engine.set_dialling(self.relay.is_some(), Some(trouble));
-        self.link = match self.relay {
+        self.phase = match self.relay {
             Some(_) => {
                 let delay = self.backoff.next_ms().max(retry_after_ms);
-                LinkPhase::Waiting(self.now() + delay)
+                ConnectionPhase::Waiting(self.now() + delay)
             }
-            None => LinkPhase::Idle,
+            None => ConnectionPhase::Idle,
         };
     }
 
     fn hang_up(&mut self, why: &str) {
-        if matches!(self.link, LinkPhase::Connected(_)) {
+        if matches!(self.phase, ConnectionPhase::Connected(_)) {
             debug!(why, "hanging up");
             self.engine.say_bye();
             let now = self.now();
-            if let (LinkPhase::Connected(connection), Ok(Some(message))) =
-                (&mut self.link, self.engine.poll_transmit(now))
+            if let (ConnectionPhase::Connected(connection), Ok(Some(message))) =
+                (&mut self.phase, self.engine.poll_transmit(now))
             {
                 connection.send(message);
             }
@@ -422,7 +424,7 @@ impl Driver {
         }
     }
 
-    /// The store failed: what is loaded may not be what is stored. Open the file again.
+    /// The store failed: the loaded documents may not be the stored ones. Open the file again.
     fn fail(&mut self, error: &EngineError) {
         warn!(error = error as &dyn std::error::Error, "store failed; opening the file again");
         self.recover(&error.to_string());
@@ -431,9 +433,9 @@ impl Driver {
     fn recover(&mut self, trouble: &str) {
         self.engine.forget();
         self.engine.store().close();
-        self.link = match self.relay {
-            Some(_) => LinkPhase::Waiting(self.now() + REOPEN_MS),
-            None => LinkPhase::Idle,
+        self.phase = match self.relay {
+            Some(_) => ConnectionPhase::Waiting(self.now() + REOPEN_MS),
+            None => ConnectionPhase::Idle,
         };
         self.engine.set_dialling(self.relay.is_some(), Some(trouble.to_owned()));
         self.reopen();
@@ -462,7 +464,8 @@ impl Driver {
             warn!(error = &error as &dyn std::error::Error, "not everything was flushed");
         }
         self.hang_up("the replica closes");
-        if let LinkPhase::Connected(connection) = std::mem::replace(&mut self.link, LinkPhase::Idle)
+        if let ConnectionPhase::Connected(connection) =
+            std::mem::replace(&mut self.phase, ConnectionPhase::Idle)
         {
             connection.finish().await;
         }
@@ -484,15 +487,15 @@ impl Driver {
     }
 }
 
-async fn wait_link(link: &mut LinkPhase, blocked: bool) -> Woken {
-    match link {
-        LinkPhase::Idle | LinkPhase::Waiting(_) => std::future::pending().await,
-        LinkPhase::Dialling(dialled) => {
+async fn wait_phase(phase: &mut ConnectionPhase, blocked: bool) -> Woken {
+    match phase {
+        ConnectionPhase::Idle | ConnectionPhase::Waiting(_) => std::future::pending().await,
+        ConnectionPhase::Dialling(dialled) => {
             let gone = Err("dialling was given up".to_owned());
             Woken::Dialled(dialled.await.unwrap_or(gone))
         }
-        LinkPhase::Connected(connection) if blocked => connection.incoming_or_room().await,
-        LinkPhase::Connected(connection) => Woken::Incoming(connection.incoming().await),
+        ConnectionPhase::Connected(connection) if blocked => connection.incoming_or_room().await,
+        ConnectionPhase::Connected(connection) => Woken::Incoming(connection.incoming().await),
     }
 }
 
@@ -542,7 +545,7 @@ pub(crate) fn random_bytes() -> [u8; 16] {
     rand::random()
 }
 
-/// Seconds since 1970 by the device's clock, whatever that says.
+/// Seconds since 1970 by the device's clock, which may be wrong.
 pub(crate) fn unix_s() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -554,8 +557,8 @@ pub(crate) fn unix_s() -> i64 {
 const COMMANDS_PER_TURN: usize = 256;
 const MESSAGES_PER_TURN: usize = 256;
 
-/// How often unused documents are looked for.
+/// Milliseconds between two looks for unused documents.
 const IDLE_CHECK_MS: u64 = 5_000;
 
-/// How long to wait before trying to open the file again.
+/// Milliseconds to wait before the file is opened again.
 const REOPEN_MS: u64 = 500;

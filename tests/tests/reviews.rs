@@ -392,7 +392,7 @@ async fn what_does_not_fit_the_schema_is_kept_and_flagged() {
     assert!(meeting.reviews().await.is_empty());
     for replica in [&meeting.desk, &meeting.van] {
         let held = |view: &rejoin::View, field: &str| match &view.field(field).unwrap().states[..] {
-            [FieldState::Held { reason }] => reason.clone(),
+            [FieldState::Misfit { reason }] => reason.clone(),
             states => panic!("{field}: {states:?}"),
         };
         let view = job(replica, "1").view().await.unwrap();
@@ -422,11 +422,11 @@ async fn what_stands_deep_inside_is_flagged_too() {
     meeting.meet().await;
     let view = job(&meeting.van, "1").view().await.unwrap();
     let states = |field: &str| &view.field(field).unwrap().states[..];
-    let [FieldState::Held { .. }, FieldState::Conflict { .. }] = states("address.zip") else {
+    let [FieldState::Misfit { .. }, FieldState::Conflict { .. }] = states("address.zip") else {
         panic!("of the wrong type, and not agreed: {:?}", states("address.zip"));
     };
     assert_eq!(states("address.street"), [FieldState::Missing]);
-    assert!(matches!(states("parts[0].count"), [FieldState::Held { .. }]));
+    assert!(matches!(states("parts[0].count"), [FieldState::Misfit { .. }]));
     assert_eq!(view.field("parts[1].count"), None, "nothing is wrong there");
 }
 

@@ -89,7 +89,7 @@ fn mark(state: &FieldState, seen: Option<&Value>) -> Option<String> {
             let (id, values) = (short_id(review), values(candidates, ", "));
             Some(format!("{values} by somebody who may not; `rejoin review {id}`"))
         }
-        FieldState::Held { reason } => Some(reason.clone()),
+        FieldState::Misfit { reason } => Some(reason.clone()),
         FieldState::Missing => Some("required, and not there".to_owned()),
     }
 }
@@ -136,7 +136,7 @@ fn state_json(state: &FieldState) -> Value {
             "review": review.to_string(),
             "candidates": candidates_json(candidates),
         }),
-        FieldState::Held { reason } => json!({ "state": "held", "reason": reason }),
+        FieldState::Misfit { reason } => json!({ "state": "held", "reason": reason }),
         FieldState::Missing => json!({ "state": "missing" }),
     }
 }

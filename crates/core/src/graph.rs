@@ -1,4 +1,5 @@
-//! The changes of one document without their operations: who made them and what they build on.
+//! The changes of one document without their operations: the actor of each and the changes it
+//! builds on.
 
 mod entries;
 mod error;
@@ -22,15 +23,15 @@ use crate::{ActorId, ChangeHash, ShortHash};
 /// only after everything it depends on, so a dependency always has the lower rank and ranks in
 /// ascending order are an order in which the changes can be applied.
 ///
-/// Nothing is ever removed: a reader may name any change as what it has, and a change that
+/// No change is ever removed: a reader may name any change as the one it has, and a change that
 /// arrives twice must be recognised, long after its bytes were folded into a snapshot.
 #[derive(Clone, Default)]
 pub struct ChangeGraph {
     nodes: Vec<Node>,
     /// Ranks of the dependencies of every node, one node after the other, each node's descending.
     deps: Vec<u32>,
-    /// First 8 bytes of a hash, and the rank. An ordered set rather than a hash table: whoever
-    /// writes changes chooses their hashes, and could aim them at one bucket.
+    /// First 8 bytes of a hash, and the rank. It is an ordered set rather than a hash table because
+    /// the author of changes chooses their hashes, and could aim them at one bucket.
     index: BTreeSet<(u64, u32)>,
     heads: BTreeSet<u32>,
     max_op: u64,
@@ -57,7 +58,7 @@ pub struct GraphEntry {
 }
 
 impl From<&Change> for GraphEntry {
-    /// What the graph keeps of a change.
+    /// The facts of a change that the graph keeps.
     fn from(change: &Change) -> Self {
         Self {
             hash: change.hash(),
@@ -70,14 +71,14 @@ impl From<&Change> for GraphEntry {
     }
 }
 
-/// What a reader that holds certain changes does not hold.
+/// The changes that a reader lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
     /// Every change that is neither among the known ones the reader named nor an ancestor of one,
     /// ascending, so in an order in which they can be applied.
     pub ranks: Vec<u32>,
-    /// The reader named a hash that is no change here, or more than one: it holds something this
-    /// graph does not, or `ranks` may repeat what it has.
+    /// The reader named a hash that is no change here, or more than one: it holds a change that
+    /// this graph does not, or `ranks` may repeat changes that it has.
     pub unknown: bool,
 }
 
@@ -198,8 +199,8 @@ impl ChangeGraph {
         deps.iter().filter(|dep| !self.contains(dep)).copied().collect()
     }
 
-    /// What a reader lacks that has the changes `have`, which need not be heads, and all before
-    /// them.
+    /// The changes that a reader lacks who has the changes `have`, which need not be heads, and all
+    /// before them.
     ///
     /// Walks back from the heads and from `have` together, latest first, and stops once only
     /// changes the reader holds are left. A reader that lacks little costs little.
@@ -209,7 +210,7 @@ impl ChangeGraph {
         Since { ranks: self.lacking(&known), unknown }
     }
 
-    /// The changes `of` and everything they build on. Unknown ones are passed over.
+    /// The changes `of` and all changes they build on. Unknown hashes are passed over.
     pub fn ancestors(&self, of: &[ChangeHash]) -> RankSet {
         let mut set = RankSet::of(self.len());
         let roots: Vec<u32> = of.iter().filter_map(|hash| self.rank(hash)).collect();
@@ -277,23 +278,23 @@ impl ChangeGraph {
         rank
     }
 
-    /// The changes that are neither among `held` nor ancestors of one, ascending.
+    /// The changes that are neither among `has` nor ancestors of one, ascending.
     ///
     /// # Panics
-    /// One of `held` is no rank of a change.
-    pub fn lacking(&self, held: &[u32]) -> Vec<u32> {
-        if held.is_empty() {
+    /// One of `has` is no rank of a change.
+    pub fn lacking(&self, has: &[u32]) -> Vec<u32> {
+        if has.is_empty() {
             return (0..self.next_rank()).collect();
         }
         let mut frontier = Frontier::default();
         self.heads.iter().for_each(|head| frontier.reach(*head, false));
-        held.iter().for_each(|rank| frontier.reach(*rank, true));
+        has.iter().for_each(|rank| frontier.reach(*rank, true));
         let mut lacking = Vec::new();
-        while let Some((rank, held)) = frontier.pop() {
-            if !held {
+        while let Some((rank, has_it)) = frontier.pop() {
+            if !has_it {
                 lacking.push(rank);
             }
-            self.deps_of(rank).iter().for_each(|dep| frontier.reach(*dep, held));
+            self.deps_of(rank).iter().for_each(|dep| frontier.reach(*dep, has_it));
         }
         lacking.reverse();
         lacking
@@ -334,8 +335,8 @@ impl ChangeGraph {
     /// | varint | number of operations |
     /// | 4 | CRC-32 of the rank (4 bytes) and all the above, little endian |
     ///
-    /// The rank is in the checksum because a row says little by itself: one that is lost or
-    /// in the wrong place would give all that follow other dependencies, and no error.
+    /// The rank is in the checksum because a row says little by itself: a row that is lost or in
+    /// the wrong place would give all that follow other dependencies, and no error.
     ///
     /// # Panics
     /// No change has this rank.
@@ -404,7 +405,8 @@ impl ChangeGraph {
         self.parse_row_body(rank, &body[1..]).ok_or_else(damaged)
     }
 
-    /// What the checksum vouches for is parsed as carefully: it finds accidents, not intent.
+    /// A row with the right checksum is parsed as carefully as any other, for the checksum finds
+    /// accidents and not intent.
     fn parse_row_body(&self, rank: u32, mut body: &[u8]) -> Option<ParsedRow> {
         let rest = &mut body;
         let hash = ChangeHash(*take_bytes(rest, 32)?.first_chunk()?);
@@ -518,22 +520,22 @@ struct ParsedRow {
     deps: Vec<u32>,
 }
 
-/// The changes a walk back has reached and not yet passed, and whether the reader holds them.
+/// The changes a walk back has reached and not yet passed, and whether the reader has each.
 #[derive(Default)]
 struct Frontier {
-    held: BTreeMap<u32, bool>,
-    /// How many are not held. At 0 the walk can only meet held ones.
+    reached: BTreeMap<u32, bool>,
+    /// How many the reader lacks. At 0 the walk can only meet changes that the reader has.
     lacking: usize,
 }
 
 impl Frontier {
-    fn reach(&mut self, rank: u32, held: bool) {
-        match self.held.entry(rank) {
+    fn reach(&mut self, rank: u32, has_it: bool) {
+        match self.reached.entry(rank) {
             Entry::Vacant(entry) => {
-                entry.insert(held);
-                self.lacking += usize::from(!held);
+                entry.insert(has_it);
+                self.lacking += usize::from(!has_it);
             }
-            Entry::Occupied(mut entry) if held && !entry.get() => {
+            Entry::Occupied(mut entry) if has_it && !entry.get() => {
                 entry.insert(true);
                 self.lacking -= 1;
             }
@@ -541,19 +543,19 @@ impl Frontier {
         }
     }
 
-    /// The latest change reached. Everything that builds on it was passed before, so whether it
-    /// is held is settled.
+    /// The latest change reached. Everything that builds on it was passed before, so whether
+    /// the reader has it is settled.
     fn pop(&mut self) -> Option<(u32, bool)> {
         if self.lacking == 0 {
             return None;
         }
-        let (rank, held) = self.held.pop_last()?;
-        self.lacking -= usize::from(!held);
-        Some((rank, held))
+        let (rank, has_it) = self.reached.pop_last()?;
+        self.lacking -= usize::from(!has_it);
+        Some((rank, has_it))
     }
 }
 
-/// Grows by a quarter rather than by double: the largest documents are what fills memory.
+/// Grows by a quarter rather than by double, because the largest documents fill the memory.
 fn reserve_a_quarter<T>(vec: &mut Vec<T>, more: usize) {
     if vec.capacity() - vec.len() < more {
         vec.reserve_exact(more.max(vec.len() / 4).max(4));
@@ -598,8 +600,8 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Takes what [`put_varint`] wrote; `None` when it is cut short, over 64 bits, or longer than need
-/// be.
+/// Takes a number that [`put_varint`] wrote; `None` if it is cut short, over 64 bits, or longer
+/// than need be.
 pub(crate) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {

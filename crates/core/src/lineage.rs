@@ -10,26 +10,29 @@
 //!   agreement, and so are equal ones.)
 //! - Otherwise it closes those its [`Settlement`] names, and no other. A write that names none is
 //!   one more candidate.
-//! - A write that [`Rule::Order`] does not allow closes only what it names. Behind what they wrote
-//!   themselves people may go back, to where others had left the field.
-//! - A write by somebody without the right closes nothing but what they wrote without the right before.
-//!   Where nothing else was in sight, the next write by somebody with the right closes it.
+//! - A write that [`Rule::Order`] does not allow closes only what it names. People may go back
+//!   behind values that they wrote themselves, as far as the value at which others had left the
+//!   field.
+//! - A write by somebody without the right closes only what the same person wrote without the right
+//!   before. Where such a write was the only one in sight, the next write by somebody with the
+//!   right closes it.
 //! - The deletion of a list item closes all values its author knew: nobody can bring it back.
 //!
-//! What nothing closes is open. One open value is the field's value. Of several the rule may choose
-//! one; if it does not, they are a conflict, and the field keeps the value it had where the
-//! ancestors of all candidates meet, or none. What somebody wrote without the right is seen where
-//! nobody with the right wrote anything, and counts for nothing. A value that went back in an order is for a person
-//! to decide for as long as it is open, whatever comes beside it.
+//! A write that nothing closes is open. One open value is the field's value. Of several open values
+//! the rule may choose one; if it does not, they are a conflict, and the field keeps the value it
+//! had where the ancestors of all candidates meet, or none. A value that somebody wrote without the
+//! right is seen only where nobody with the right wrote anything, and never counts. A value that
+//! went back in an order stays a question for a person as long as it is open, even if other values
+//! come beside it.
 //!
 //! Of several writes of a field in one change the last counts.
 //!
-//! A map and a document are removed by a field in them, which [`Marks`] name. Where that is
-//! agreed, and somebody wrote in there whom none of those who removed it knew of, nor they of any
-//! of those, a person decides; until then the field keeps the value it had before the removal.
+//! A map and a document are removed by a field in them, which [`Marks`] name. If the removal is
+//! agreed, and somebody wrote in there while neither knew of the other, a person decides; until
+//! then the field keeps the value it had before the removal.
 //!
-//! All of this is a pure function of the document's changes and the schema, whatever the order
-//! changes came in, so every replica that has both sees the same.
+//! All of this is a pure function of the document's changes and the schema, and the order in which
+//! changes came does not matter. So every replica that has both sees the same.
 
 mod blame;
 mod clock;
@@ -65,8 +68,8 @@ use containers::{Holds, Made};
 use left::Touched;
 use register::{Register, Write};
 
-/// The version of these rules. What a replica stores was derived by one version and is derived anew by
-/// another, so every change of what any history comes to raises it.
+/// The version of these rules. A replica derives its stored values anew if another version derived
+/// them, so a change of the rules that gives any history another result raises this number.
 ///
 /// 1: before there was a number. 2: containers made at one key are asked about; values without the
 /// right are seen; people may correct themselves in an order.
@@ -76,7 +79,7 @@ pub const DERIVATION: u32 = 2;
 #[derive(Debug, Clone)]
 pub struct Lineage {
     document: DocumentId,
-    /// How it says that something was removed.
+    /// The keys at which this document says that something was removed.
     marks: &'static Marks,
     schema: Arc<Schema>,
     actors: BTreeMap<ActorId, u32>,
@@ -92,7 +95,7 @@ pub struct Lineage {
     container_by_op: BTreeMap<OpId, u32>,
     registers: Vec<Register>,
     register_by_key: BTreeMap<(u32, Key), u32>,
-    /// Registers with anything but one open write that is seen.
+    /// Registers with more to tell than one open write whose value is seen.
     several: BTreeSet<u32>,
     /// Registers that say that the map around them, or the document, was removed.
     removals: BTreeSet<u32>,
@@ -105,13 +108,13 @@ pub struct Lineage {
 pub struct NewChange<'a> {
     /// Its identity.
     pub hash: ChangeHash,
-    /// What it builds on.
+    /// The changes it builds on.
     pub deps: &'a [ChangeHash],
     /// Its actor.
     pub actor: &'a ActorId,
     /// The actor's changes, counted from 1.
     pub seq: u64,
-    /// When, in seconds since 1970 by its author's clock.
+    /// The time, in seconds since 1970 by its author's clock.
     pub time_s: i64,
     /// The author bytes, if it carries any.
     pub author: Option<&'a [u8]>,
@@ -119,16 +122,16 @@ pub struct NewChange<'a> {
     pub message: Option<&'a str>,
 }
 
-/// One operation of a change.
+/// One operation of a change, as the lineage takes it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Op {
-    /// Its number; with the change's actor, its id.
+pub struct NewOp {
+    /// Its number. Together with the change's actor it is the operation's id.
     pub counter: u64,
     /// The container it writes in.
     pub object: ObjectId,
-    /// Where in there.
+    /// The place in that container.
     pub key: OpKey,
-    /// What it does there.
+    /// The effect there.
     pub action: Action,
     /// The operations it takes the place of.
     pub preds: Vec<(u64, ActorId)>,
@@ -150,7 +153,7 @@ pub enum OpKey {
 pub enum Action {
     /// Puts a plain value.
     Put(Value),
-    /// Deletes what the operations it takes the place of put there.
+    /// Deletes the values of the operations in [`NewOp::preds`].
     Delete,
     /// Makes a map or list.
     Make,
@@ -158,16 +161,16 @@ pub enum Action {
     MakeText,
     /// Makes a counter that begins here.
     MakeCounter(i64),
-    /// Counts, in all counters it takes for its predecessors.
+    /// Adds to all counters that its predecessors made.
     Count(i64),
     /// Marks a part of a text.
     Touch,
 }
 
-/// What a change of nobody's says that it made a text of.
+/// A change that says that it makes a text of a plain value. Such a change has no author.
 struct Conversion<'a> {
     /// The operation that made the text.
-    made: &'a Op,
+    made: &'a NewOp,
     key: &'a str,
     /// The operation that wrote the value.
     replaces: &'a (u64, ActorId),
@@ -176,11 +179,11 @@ struct Conversion<'a> {
 }
 
 impl<'a> Conversion<'a> {
-    /// Nothing for a birth.
-    fn of(ops: &'a [Op]) -> Option<Self> {
+    /// `None` for a birth, which makes a container and takes no value's place.
+    fn of(ops: &'a [NewOp]) -> Option<Self> {
         let (made, characters) = ops.split_first()?;
         let (OpKey::Map(key), [replaces]) = (&made.key, &made.preds[..]) else { return None };
-        let character = |op: &Op| match &op.action {
+        let character = |op: &NewOp| match &op.action {
             Action::Put(Value::String(character)) => Some(character.clone()),
             _ => None,
         };
@@ -200,9 +203,10 @@ struct Known {
     chain: u32,
     place: u64,
     time_s: i64,
-    /// What it builds on but its own chain.
+    /// The changes it builds on, without those of its own chain.
     clock: Clock,
-    /// Whether it is a genesis or birth, which nobody made in particular.
+    /// Whether it is a genesis, birth or conversion: any device makes the same bytes, so it has no
+    /// author.
     reserved: bool,
     settlement: Option<Box<Settlement>>,
 }
@@ -216,8 +220,8 @@ struct Container {
     is_only_noted: bool,
     /// Maps, lists and texts around it.
     depth: usize,
-    /// The register it is held by; none for the document itself.
-    held_by: Option<u32>,
+    /// The register it stands in; none for the document itself.
+    stands_in: Option<u32>,
     /// Changes that wrote anything in it, as ranges of their indices.
     touched: Vec<(u32, u32)>,
 }
@@ -231,8 +235,8 @@ enum Key {
 impl Lineage {
     /// The lineage of a document without changes.
     pub fn new(document: DocumentId, schema: Arc<Schema>) -> Self {
-        let (made_by, held_by, touched) = (None, None, Vec::new());
-        let root = Container { made_by, is_only_noted: false, depth: 0, held_by, touched };
+        let (made_by, stands_in, touched) = (None, None, Vec::new());
+        let root = Container { made_by, is_only_noted: false, depth: 0, stands_in, touched };
         Self {
             document,
             marks: Marks::THEIRS,
@@ -254,7 +258,7 @@ impl Lineage {
     }
 
     /// Takes a change. One that is known already, or whose dependencies are not, is left alone.
-    pub fn add(&mut self, change: &NewChange<'_>, ops: impl IntoIterator<Item = Op>) {
+    pub fn add(&mut self, change: &NewChange<'_>, ops: impl IntoIterator<Item = NewOp>) {
         if self.by_hash.contains_key(&change.hash) {
             return;
         }
@@ -295,7 +299,7 @@ impl Lineage {
         });
         let mut written = BTreeMap::new();
         if reserved {
-            let ops: Vec<Op> = ops.into_iter().collect();
+            let ops: Vec<NewOp> = ops.into_iter().collect();
             let conversion = Conversion::of(&ops);
             if conversion.is_none_or(|conversion| self.convert(index, &conversion)) {
                 ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
@@ -339,13 +343,13 @@ impl Lineage {
         self.changes.is_empty()
     }
 
-    /// Who made a change, if it says so.
+    /// The identity of the person who made a change, if the change carries one.
     pub fn author(&self, change: &ChangeHash) -> Option<&Identity> {
         let known = &self.changes[*self.by_hash.get(change)? as usize];
         self.identities[known.actor as usize].as_ref()
     }
 
-    /// What a change says it settles.
+    /// The review that a change says it settles, with the changes it decides between.
     pub fn settlement(&self, change: &ChangeHash) -> Option<&Settlement> {
         self.changes[*self.by_hash.get(change)? as usize].settlement.as_deref()
     }
@@ -355,8 +359,8 @@ impl Lineage {
         self.container(object).is_some_and(|at| self.containers[at as usize].is_only_noted)
     }
 
-    /// What a change builds on but the chain it goes on with, and where in that; `None` if some of
-    /// it is unknown.
+    /// The clock of the changes that a change builds on, without the chain it continues; and that
+    /// chain with its last place, if it continues one. `None` if a dependency is unknown.
     fn clock_of(&self, change: &NewChange<'_>) -> Option<(Clock, Option<(u32, u64)>)> {
         let deps: Option<Vec<u32>> =
             change.deps.iter().map(|dep| self.by_hash.get(dep).copied()).collect();
@@ -365,7 +369,8 @@ impl Lineage {
             let known = &self.changes[**dep as usize];
             !known.reserved && self.chains[known.chain as usize] == **dep
         };
-        // What nobody made is in no chain, and so has to name all that it builds on.
+        // A reserved change has no author and belongs to no chain, so its clock has to cover all it
+        // builds on.
         let is_in_chain = !is_reserved(change.actor);
         let after = deps.iter().find(goes_on).copied().filter(|_| is_in_chain);
         let mut clock: Option<Clock> = None;
@@ -408,8 +413,8 @@ impl Lineage {
         }
     }
 
-    /// Takes an operation. What fields it writes is gathered in `written`.
-    fn add_op(&mut self, change: u32, op: Op, written: &mut BTreeMap<u32, Touched>) {
+    /// Takes an operation. The fields it writes are gathered in `written`.
+    fn add_op(&mut self, change: u32, op: NewOp, written: &mut BTreeMap<u32, Touched>) {
         let Some(container) = self.container(&op.object) else { return };
         let id = (op.counter, self.changes[change as usize].actor);
         let key = match op.key {
@@ -438,7 +443,7 @@ impl Lineage {
         }
         let register = self.register(container, key);
         let says_removed = self.removals.contains(&register);
-        match self.containers[container as usize].held_by {
+        match self.containers[container as usize].stands_in {
             Some(around) if says_removed => {
                 let around = self.registers[around as usize].container;
                 self.touch(around, change);
@@ -450,37 +455,43 @@ impl Lineage {
             self.note_several(register);
             return;
         }
-        let held = &mut self.registers[register as usize];
-        let before = held.merging.len();
-        held.merging.retain(|held| !preds.contains(&held.op));
-        held.lost_merging |= held.merging.len() < before;
-        held.discarded.retain(|held| !preds.contains(&held.op));
-        if matches!(op.action, Action::Make | Action::MakeText | Action::MakeCounter(_)) {
-            held.made.insert(id);
-        }
-        let made = |holds| Made { op: id, change, holds, discarded: Vec::new() };
+        let at = &mut self.registers[register as usize];
+        let before = at.merging.len();
+        at.merging.retain(|made| !preds.contains(&made.op));
+        at.lost_merging |= at.merging.len() < before;
+        at.discarded.retain(|made| !preds.contains(&made.op));
         match op.action {
             Action::Put(value) => written.entry(register).or_default().put(id, value),
             Action::Delete => {
                 written.entry(register).or_default().delete(id, preds.into_iter().collect());
             }
-            Action::Make | Action::MakeText => {
-                let depth = self.containers[container as usize].depth + 1;
-                let is_only_noted = op.action == Action::MakeText || depth > DEPTH_MAX;
-                let at = self.containers.len() as u32;
-                let (made_by, held_by, touched) = (Some(id), Some(register), Vec::new());
-                let container = Container { made_by, is_only_noted, depth, held_by, touched };
-                self.containers.push(container);
-                self.registers[register as usize].merging.push(made(Holds::Container(at)));
-                self.container_by_op.insert(id, at);
-            }
-            Action::MakeCounter(count) => {
-                let holds = Holds::Counter { count, counted: Vec::new() };
-                self.registers[register as usize].merging.push(made(holds));
+            made @ (Action::Make | Action::MakeText | Action::MakeCounter(_)) => {
+                self.make(change, id, register, &made);
             }
             Action::Count(_) | Action::Touch => {}
         }
         self.note_several(register);
+    }
+
+    /// Takes the container or counter that an operation made in a register.
+    fn make(&mut self, change: u32, op: OpId, register: u32, action: &Action) {
+        let holds = match action {
+            Action::MakeCounter(count) => Holds::Counter { count: *count, counted: Vec::new() },
+            _ => {
+                let around = self.registers[register as usize].container;
+                let depth = self.containers[around as usize].depth + 1;
+                let is_only_noted = *action == Action::MakeText || depth > DEPTH_MAX;
+                let at = self.containers.len() as u32;
+                let (made_by, stands_in, touched) = (Some(op), Some(register), Vec::new());
+                let container = Container { made_by, is_only_noted, depth, stands_in, touched };
+                self.containers.push(container);
+                self.container_by_op.insert(op, at);
+                Holds::Container(at)
+            }
+        };
+        let register = &mut self.registers[register as usize];
+        register.made.insert(op);
+        register.merging.push(Made { op, change, holds, discarded: Vec::new() });
     }
 
     /// Notes that a change wrote in a container, and so in all around it.
@@ -496,12 +507,12 @@ impl Lineage {
                 Some((_, last)) if *last + 1 == change => *last = change,
                 _ => container.touched.push((change, change)),
             }
-            next = container.held_by.map(|register| self.registers[register as usize].container);
+            next = container.stands_in.map(|register| self.registers[register as usize].container);
         }
     }
 
-    /// Names what was removed as documents with our genesis do, of which it is the first change but for
-    /// what somebody forged.
+    /// Reads removals by the keys of documents that begin with our genesis. The genesis is the
+    /// first change of such a document, unless somebody forged it.
     fn begin_with_genesis(&mut self) {
         self.marks = Marks::OURS;
         let says_removed = |at: &u32| {
@@ -551,9 +562,9 @@ impl Lineage {
         self.note_several(register);
     }
 
-    /// Notes that a text was made of a value, which therefore is seen; and the answer is `false` if it is
-    /// another value than it says. Nobody can be held to such a text, so nobody sees it, and the value
-    /// stands as it did.
+    /// Notes that a text was made of a value, so that the value is seen in the text. The answer is
+    /// `false` if the field had another value than the conversion says: such a text has no author,
+    /// so nobody is shown it, and the value stands as it did.
     fn convert(&mut self, change: u32, conversion: &Conversion<'_>) -> bool {
         let Conversion { made, key, replaces: (counter, actor), value } = conversion;
         let Some(container) = self.container(&made.object) else { return false };
@@ -564,14 +575,14 @@ impl Lineage {
         let Some(actor) = self.actors.get(actor) else { return false };
         let replaced = (*counter, *actor);
         let text = (made.counter, self.changes[change as usize].actor);
-        let held = &mut self.registers[register as usize];
+        let at = &mut self.registers[register as usize];
         let is_it = |write: &Write| {
             write.op == replaced && write.value.as_ref().is_some_and(|it| it == value)
         };
-        let is_true = held.writes.iter().any(is_it);
+        let is_true = at.writes.iter().any(is_it);
         match is_true {
-            true => _ = held.converted.insert(replaced, text),
-            false => held.made_up = true,
+            true => _ = at.converted.insert(replaced, text),
+            false => at.made_up = true,
         }
         self.note_several(register);
         is_true

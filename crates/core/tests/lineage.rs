@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rejoin_core::change::ObjectId;
-use rejoin_core::lineage::{Action, Lineage, Marks, NewChange, Op, OpKey, Question, Standing};
+use rejoin_core::lineage::{Action, Lineage, Marks, NewChange, NewOp, OpKey, Question, Standing};
 use rejoin_core::schema::{Field, Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Identity, ReviewId, Settlement};
 use serde_json::{Value, json};
@@ -31,7 +31,13 @@ impl Job {
     }
 
     /// A change of a person who knows these changes and their own.
-    fn change(&mut self, who: u8, knows: &[ChangeHash], how: How<'_>, ops: Vec<Op>) -> ChangeHash {
+    fn change(
+        &mut self,
+        who: u8,
+        knows: &[ChangeHash],
+        how: How<'_>,
+        ops: Vec<NewOp>,
+    ) -> ChangeHash {
         let (seq, own) = self.last.get(&who).map_or((1, None), |(seq, own)| (seq + 1, Some(*own)));
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&self.op.to_be_bytes());
@@ -55,10 +61,10 @@ impl Job {
         hash
     }
 
-    fn op(&mut self, object: ObjectId, key: &str, action: Action) -> Op {
+    fn op(&mut self, object: ObjectId, key: &str, action: Action) -> NewOp {
         self.op += 1;
         let key = OpKey::Map(key.to_owned());
-        Op { counter: self.op, object, key, action, preds: Vec::new() }
+        NewOp { counter: self.op, object, key, action, preds: Vec::new() }
     }
 
     fn put_as(
@@ -437,7 +443,7 @@ fn many_actors_in_a_row_are_one_chain() {
     let mut last = Vec::new();
     for count in 0..30_000_u32 {
         job.op += 1;
-        let op = Op {
+        let op = NewOp {
             counter: job.op,
             object: ObjectId::Root,
             key: OpKey::Map("field".to_owned()),

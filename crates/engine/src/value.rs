@@ -1,4 +1,4 @@
-//! What people write that plain JSON cannot say, and how a document reads as JSON.
+//! Values that plain JSON cannot express, and the rules by which a document reads as JSON.
 //!
 //! A value is anything serde can turn into JSON. Four types say more than JSON does:
 //!
@@ -47,22 +47,22 @@
 //!
 //! # What comes back
 //!
-//! What was written reads back equal, text and counters in their plain form, but for:
+//! A written value reads back equal, with texts and counters in their plain form, except:
 //!
 //! - `null` at a key that holds nothing: nothing is written, and the key stays absent;
 //! - a number that is not finite: JSON has none, so it reads as `null`. Integers keep the whole
 //!   range from `i64::MIN` to `u64::MAX`, and `5` and `5.0` stay apart;
-//! - a map with `removed: true`: that is how a map is removed, so it is left out. The root is
-//!   never left out;
+//! - a map with `removed: true`: a map is removed in this way, so it is left out. The root is never
+//!   left out;
 //! - a map of one key that looks like a marker: it is taken for the marker;
 //! - marks and blocks of a text, and values of a later Automerge: the text reads without them, the
 //!   values as `null`;
-//! - what stands more than 100 maps and lists deep, which reads as `null`. Only documents from
-//!   elsewhere have such depths, and following them would overflow the stack.
+//! - a value that stands more than 100 maps and lists deep, which reads as `null`. Only documents
+//!   from elsewhere have such depths, and following them would overflow the stack.
 //!
-//! Where devices put a scalar and a container at one key at once, the container is what reads, as
-//! everything written into it would otherwise be hidden. Of two containers that programs other than
-//! this made at one key at once, the one that Automerge shows reads, and a review shows the other.
+//! If devices put a scalar and a container at one key at once, readers get the container, as
+//! everything written into it would otherwise be hidden. If other programs made two containers at
+//! one key at once, readers get the one that Automerge shows, and a review shows the other.
 
 mod at;
 mod effective;
@@ -75,7 +75,7 @@ use std::ops::{Deref, DerefMut};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use at::{At, Held, shown_items, to_effective_json, to_json};
+pub(crate) use at::{At, Found, shown_items, to_effective_json, to_json};
 pub(crate) use effective::Effective;
 pub(crate) use marker::{Marker, from_scalar, normal, plain, same, to_scalar};
 pub use shown::{shown, spreadsheet_safe};
@@ -84,10 +84,10 @@ pub use shown::{shown, spreadsheet_safe};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text(pub String);
 
-/// A number that several people may count at once; it adds up what each of them counted.
+/// A number that several people may count at once; it is the sum of all that they counted.
 ///
 /// Two devices that create the same record with a counter of 5 count to 10. Start at 0, and count
-/// what happens.
+/// events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Counter(pub i64);
 
@@ -198,7 +198,7 @@ fn serialize_marker<S: Serializer>(
     map.end()
 }
 
-/// What a document reads as, or the marker.
+/// The plain form in which a document reads, or the marker.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Form<P, M> {

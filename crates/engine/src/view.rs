@@ -1,4 +1,4 @@
-//! What a person should see of a document: every field with its effective value, and whether it is
+//! The view of a document for a person: every field with its effective value, and whether it is
 //! agreed.
 
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use serde_json::Value;
 /// has both sees the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
     /// Its heads.
     pub heads: Vec<ChangeHash>,
-    /// The effective value: what typed reads give.
+    /// The effective value, which typed reads give.
     pub value: Value,
     /// The top-level fields, and those further in that are not agreed, by their path; in an item of
     /// a list that does not show, by the place its review has.
@@ -29,11 +29,11 @@ pub struct View {
 pub struct FieldView {
     /// Its effective value; `None` if it has none.
     pub value: Option<Value>,
-    /// What there is to say about it: one state, or a conflict beside a refused write.
+    /// Its states: one as a rule, or a conflict beside a refused write.
     pub states: Vec<FieldState>,
 }
 
-/// How a field stands.
+/// The state of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldState {
     /// There is nothing to decide.
@@ -42,30 +42,30 @@ pub enum FieldState {
     Conflict {
         /// The review that asks.
         review: ReviewId,
-        /// What it asks.
+        /// The question it asks.
         question: Question,
-        /// What there is to choose from.
+        /// The candidates to choose from.
         candidates: Vec<Candidate>,
     },
-    /// The value is not what the schema says. It is kept as it is, and never changed to fit.
-    Held {
-        /// What the schema says.
+    /// The value does not fit the schema. It is kept as it is, and never changed to fit.
+    Misfit {
+        /// The rule of the schema that the value breaks.
         reason: String,
     },
-    /// Somebody wrote it who may not: what they wrote does not count until somebody takes it who may.
-    /// Where nobody else ever wrote the field, it is the value that is seen.
+    /// Somebody without the right wrote it: the value does not count until somebody with the right
+    /// takes it. If nobody else ever wrote the field, it is the value that people see.
     Refused {
         /// The review that asks.
         review: ReviewId,
-        /// What was written.
+        /// The values that were written.
         candidates: Vec<Candidate>,
     },
-    /// The schema requires it, and it is not there.
+    /// The schema requires the field, and it is absent.
     Missing,
 }
 
 impl View {
-    /// Whether nothing about the document is left for a person.
+    /// Whether no question about the document is left for a person.
     pub fn is_agreed(&self) -> bool {
         self.fields
             .values()

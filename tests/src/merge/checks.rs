@@ -105,7 +105,7 @@ impl Checker {
         let mut shown = BTreeMap::new();
         for (name, field) in view.fields {
             let states = field.states.into_iter().map(|state| match state {
-                FieldState::Held { .. } => FieldState::Held { reason: String::new() },
+                FieldState::Misfit { .. } => FieldState::Misfit { reason: String::new() },
                 state => state,
             });
             shown.insert(name, (field.value, states.collect()));
@@ -297,7 +297,7 @@ impl At<'_> {
         let mut places = vec![(Path::ROOT, value)];
         while let Some((path, value)) = places.pop() {
             if self.misfits(&path, value) {
-                let held = FieldState::Held { reason: String::new() };
+                let held = FieldState::Misfit { reason: String::new() };
                 fields.insert(path.to_string(), (Some(value.clone()), vec![held]));
             } else if path.segments().len() == 1 {
                 let agreed = vec![FieldState::Agreed];

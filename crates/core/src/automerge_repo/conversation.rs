@@ -1,4 +1,4 @@
-//! What a peer and the relay say to each other about one document.
+//! The messages of a peer and the relay about one document.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,13 @@ use crate::{ChangeGraph, ChangeHash, RankSet};
 ///
 /// The protocol is that of `automerge::sync`, which leaves much to each side. This side
 /// - speaks only of documents that the peer has spoken of;
-/// - trusts the connection to keep order: what was sent, the peer has, or the connection is gone;
-/// - asks a Bloom filter only where the peer has changes unknown here, because all else is known;
-/// - names as its heads only what the peer has once it has read the message, so that a large
-///   document may go in several messages without the peer asking for the rest;
-/// - lets the peer send whole documents only where the history is long, as those have to be taken
+/// - trusts the connection to keep order: the peer has all that was sent, or the connection is
+///   gone;
+/// - asks a Bloom filter only if the peer has changes that are unknown here, because heads tell
+///   everything else;
+/// - names as its heads only changes that the peer has once it has read the message, so that a
+///   large document may go in several messages without the peer asking for the rest;
+/// - lets the peer send whole documents only if the history is long, as those have to be taken
 ///   apart before they can be kept.
 ///
 /// Give [`receive`](Self::receive) every message, once its changes are in the graph. Whenever the
@@ -25,9 +27,10 @@ pub struct Conversation {
     has: Vec<u32>,
     /// Its heads that are not in the graph.
     unknown: Vec<ChangeHash>,
-    /// What it says it has, while some of that is unknown and nothing was sent since.
+    /// The filters of the changes it says it has, while some of those are unknown here and nothing
+    /// was sent since.
     have: Vec<Have>,
-    /// What it asked for and was not sent since.
+    /// The changes it asked for and was not sent since.
     need: Vec<ChangeHash>,
     told: Option<Told>,
     was_heard: bool,
@@ -37,7 +40,7 @@ pub struct Conversation {
     is_read_only: bool,
 }
 
-/// What the peer was last told.
+/// The state of the document that the peer was last told.
 #[derive(Debug)]
 struct Told {
     /// How many changes the graph had then.
@@ -45,10 +48,10 @@ struct Told {
     need: Vec<ChangeHash>,
 }
 
-/// What the relay takes from a peer.
+/// The kind of chunks that the relay takes from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// It may read only.
+    /// No changes: the peer may only read.
     Nothing,
     /// Changes one by one.
     Changes,
@@ -67,12 +70,12 @@ pub struct Owed {
 }
 
 impl Conversation {
-    /// Takes what a message says. Its changes are in the graph by now, or never will be.
+    /// Takes in a message. Its changes are in the graph by now, or never will be.
     pub fn receive(&mut self, message: &SyncMessage<'_>, graph: &ChangeGraph) {
         self.was_heard = true;
         if let Some(flags) = message.flags {
             self.takes_documents = true;
-            // Automerge 0.12 forgets to say it when it begins anew.
+            // Automerge 0.12 forgets to set the flag when it begins anew.
             if message.heads.is_empty() || !message.is_anew() {
                 self.is_read_only = flags.read_only;
             }
@@ -81,7 +84,7 @@ impl Conversation {
             }
         }
         if message.is_anew() {
-            // It has nothing, or no longer what it was sent.
+            // It has nothing, or lost the changes that it was sent.
             self.has.clear();
             self.told = None;
         }
@@ -99,7 +102,7 @@ impl Conversation {
         self.told = Some(Told { changes: 0, need: Vec::new() });
     }
 
-    /// What the peer is to be sent, if anything: changes it lacks, heads it has not been told, or
+    /// The message that the peer is owed, if any: changes it lacks, heads it has not been told, or
     /// questions it has not been asked.
     pub fn owed(&self, graph: &ChangeGraph, orphans: &Orphans) -> Option<Owed> {
         if !self.was_heard {
@@ -114,8 +117,9 @@ impl Conversation {
         (!is_told || !ranks.is_empty()).then_some(Owed { ranks, takes_document, need })
     }
 
-    /// What the peer has, if that decides alone what it is owed: it was told of everything until
-    /// then and asked for nothing since. Others that have the same are owed the same message.
+    /// The changes the peer has, if these alone decide what it is owed: it was told of everything
+    /// until then and asked for nothing since. Other peers that have the same are owed the same
+    /// message.
     ///
     /// Comes with whether it takes a document.
     pub fn plain(&self, orphans: &Orphans) -> Option<(&[u32], bool)> {
@@ -127,7 +131,7 @@ impl Conversation {
         is_plain.then_some((&*self.has, self.takes_documents))
     }
 
-    /// The peer was sent the message that another was sent in the same place.
+    /// The peer was sent the message that was made for another peer in the same state.
     pub fn tell_all(&mut self, graph: &ChangeGraph) {
         self.has = graph.head_ranks().collect();
         self.told = Some(Told { changes: graph.len(), need: Vec::new() });
@@ -198,8 +202,8 @@ impl Conversation {
         ranks
     }
 
-    /// Those that the peer does not say to have, and those that build on them: as it lacks the one,
-    /// it cannot have the other, whatever a filter claims.
+    /// The changes that the peer does not claim to have, and all that build on them: a peer that
+    /// lacks a change cannot have those, even if a filter claims so.
     fn not_in_filters(&self, graph: &ChangeGraph, ranks: Vec<u32>) -> Vec<u32> {
         let mut lacking = RankSet::of(graph.len());
         for rank in ranks {
@@ -213,7 +217,7 @@ impl Conversation {
     }
 
     fn needed(&self, orphans: &Orphans) -> Vec<ChangeHash> {
-        let heads = self.unknown.iter().filter(|head| !orphans.holds(head)).copied();
+        let heads = self.unknown.iter().filter(|head| !orphans.contains(head)).copied();
         let mut need: Vec<_> = heads.chain(orphans.missing()).take(HEADS_MAX).collect();
         need.sort_unstable();
         need.dedup();
@@ -235,8 +239,8 @@ impl Conversation {
         latest.into_iter().collect()
     }
 
-    /// What the relay has, for the peer to send the rest: nothing if it is to send first what is
-    /// asked for.
+    /// The relay's own heads, from which the peer can tell which changes the relay lacks. Empty if
+    /// the peer is to send first the changes that are asked for.
     fn own_have(
         &self,
         graph: &ChangeGraph,
@@ -256,8 +260,8 @@ impl Conversation {
         vec![Have { last_sync: hashes(graph, &self.has), bloom }]
     }
 
-    /// Saying anything of flags lets the peer send a document instead of its changes, which is worth
-    /// the trouble only then.
+    /// Whether the history is long. A message with any flags lets the peer send a document instead
+    /// of its changes, which is worth the trouble only for a long history.
     fn has_long_history(&self) -> bool {
         let beyond: u64 = self.have.iter().map(|have| u64::from(have.bloom.entries())).sum();
         beyond > SINGLE_CHANGES_MAX

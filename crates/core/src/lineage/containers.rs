@@ -1,10 +1,10 @@
 //! Texts, lists, maps and counters that stand at one key, because their makers did not know of each
 //! other.
 //!
-//! One of them is seen: a container before a counter, and of several alike the one Automerge shows.
-//! What the others hold is in nobody's sight, so a person decides. The decision is a change with a
-//! [`Settlement`](crate::Settlement) that deletes the hidden ones; whoever wrote in one of those
-//! without knowing of the decision is asked about again.
+//! One of them is seen: a container before a counter, and of several of one kind the one that
+//! Automerge shows. Nobody sees the content of the others, so a person decides. The decision is a
+//! change with a [`Settlement`](crate::Settlement) that deletes the hidden ones. If somebody wrote
+//! in one of those without knowing of the decision, there is a question about it again.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(super) struct Made {
     pub(super) discarded: Vec<u32>,
 }
 
-/// What was made.
+/// The thing that was made.
 #[derive(Debug, Clone)]
 pub(super) enum Holds {
     /// The container with this index.
@@ -47,15 +47,16 @@ pub(super) struct Discard {
 }
 
 impl Lineage {
-    /// Notes that a change decides about containers by deleting these. Nothing is noted, and the
-    /// answer is `false`, if it decides nothing or deletes something else.
+    /// Notes that a change decides about containers by deleting the ones that `preds` made. If it
+    /// carries no decision, or deletes something else, nothing is noted and the answer is `false`.
     pub(super) fn discard(&mut self, at: u32, change: u32, preds: &BTreeSet<OpId>) -> bool {
         let Some(settlement) = self.changes[change as usize].settlement.as_deref() else {
             return false;
         };
         let review = settlement.review;
         let register = &mut self.registers[at as usize];
-        // Whatever else took their place meanwhile: what a change is must not depend on what came first.
+        // Other operations may have taken their place meanwhile: the kind of a change must not
+        // depend on which change came first.
         if preds.is_empty() || !preds.iter().all(|op| register.made.contains(op)) {
             return false;
         }
@@ -90,8 +91,8 @@ impl Lineage {
         }
     }
 
-    /// What somebody made or wrote in, and nobody sees: each with what it is and, where that is a
-    /// counter, its count.
+    /// The containers and counters that somebody made or wrote in and nobody sees. Each comes with
+    /// the operation that made it, and a counter with its count.
     pub(super) fn hidden_containers(&self, at: u32) -> Vec<(Candidate, ObjectId)> {
         let register = &self.registers[at as usize];
         let shown = self.shown(at).map(|made| made.op);
@@ -104,8 +105,8 @@ impl Lineage {
         candidates
     }
 
-    /// A container in which nobody ever wrote hides nothing. A text that was made of a value holds what
-    /// that one's author wrote.
+    /// The candidate for a container that is out of sight; `None` if nobody ever wrote in it. A
+    /// text that was made of a value has the words of that value's author.
     fn hidden_container(&self, at: &Register, made: &Made) -> Option<(Candidate, ObjectId)> {
         let (written, value) = match &made.holds {
             Holds::Container(container) => {
@@ -121,7 +122,7 @@ impl Lineage {
         let converted = at.converted.iter().find_map(of_text);
         let write = at.writes.iter().find(|write| Some(write.op) == converted);
         let written = written.or_else(|| write.map(|write| write.change));
-        // A birth says nothing of who wrote, or when.
+        // A birth names neither an author nor a time.
         let is_birth = self.changes[made.change as usize].reserved;
         let by = if is_birth { written? } else { written.and(Some(made.change))? };
         let hash = self.changes[made.change as usize].hash;
@@ -130,7 +131,8 @@ impl Lineage {
         Some((candidate, ObjectId::Op { counter: made.op.0, actor }))
     }
 
-    /// The last of these by their clocks, the same in whatever order they came.
+    /// The last of these changes by their clocks, which is the same for every order in which they
+    /// came.
     fn last_of(&self, changes: impl Iterator<Item = u32>) -> Option<u32> {
         let changes = changes.filter(|change| !self.changes[*change as usize].reserved);
         changes.max_by_key(|change| {
@@ -139,8 +141,8 @@ impl Lineage {
         })
     }
 
-    /// Whether somebody wrote in a deleted container who knew of no decision to delete it, nor was
-    /// known to any.
+    /// Whether somebody wrote in a deleted container without knowing of a decision to delete it,
+    /// while none of these decisions knew of that write.
     fn is_overlooked(&self, made: &Made) -> bool {
         let knows = |one: u32, other: u32| {
             let other = &self.changes[other as usize];
@@ -165,7 +167,7 @@ impl Lineage {
     /// container.
     pub(super) fn is_out_of_sight(&self, at: u32) -> bool {
         let mut container = self.registers[at as usize].container;
-        while let Some(around) = self.containers[container as usize].held_by {
+        while let Some(around) = self.containers[container as usize].stands_in {
             let register = &self.registers[around as usize];
             let op = self.containers[container as usize].made_by;
             let is_it = |made: &&Made| Some(made.op) == op;
@@ -179,7 +181,7 @@ impl Lineage {
         false
     }
 
-    /// What is seen of the containers and counters at a field.
+    /// The one that is seen of the containers and counters at a field.
     fn shown(&self, at: u32) -> Option<&Made> {
         let rank = |made: &&Made| {
             let is_container = matches!(made.holds, Holds::Container(_));

@@ -9,13 +9,13 @@ use crate::schema::Rule;
 /// One open value, as far as rules ask about it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contender<'a> {
-    /// Nothing for a deletion.
+    /// `None` for a deletion.
     pub(super) value: Option<&'a Value>,
     /// The operation that wrote it, comparable as Automerge compares them.
     pub(super) op: (u64, &'a [u8]),
     /// The writer's role.
     pub(super) role: Option<&'a str>,
-    /// When, in seconds since 1970 by the writer's clock.
+    /// The time, in seconds since 1970 by the writer's clock.
     pub(super) time_s: i64,
     /// Whether it went back in an order, and nobody decided that it may.
     pub(super) goes_back: bool,
@@ -53,7 +53,7 @@ pub(super) fn decide(rule: &Rule, candidates: &[Contender<'_>]) -> Option<usize>
 /// Where a value stands in an order; `None` if it is not in it.
 pub(super) type Place = Option<usize>;
 
-/// Where a value stands by a rule: where there is no order, all stand at one place.
+/// Where a value stands by a rule. By a rule without an order all values stand at one place.
 pub(super) fn place_in(rule: &Rule, value: Option<&Value>) -> Place {
     match rule {
         Rule::Order(order) => place(order, value),
@@ -78,13 +78,13 @@ fn extreme(candidates: &[Contender<'_>], wanted: Ordering) -> Option<usize> {
     let mut best: Option<usize> = None;
     for (at, candidate) in candidates.iter().enumerate() {
         let Some(value) = candidate.value else { continue };
-        let Some(held) = best else {
+        let Some(so_far) = best else {
             best = Some(at);
             continue;
         };
-        let order = compare(value, candidates[held].value?)?;
-        // Of equal ones whichever, but the same everywhere.
-        let is_next = order.is_eq() && candidate.op > candidates[held].op;
+        let order = compare(value, candidates[so_far].value?)?;
+        // Of equal values any may stand, if it is the same one on every replica.
+        let is_next = order.is_eq() && candidate.op > candidates[so_far].op;
         if order == wanted || is_next {
             best = Some(at);
         }
@@ -106,7 +106,7 @@ fn compare(one: &Value, other: &Value) -> Option<Ordering> {
     }
 }
 
-/// Exactly: which of several is the largest must not depend on which are compared first.
+/// Compares exactly: the largest of several must not depend on which are compared first.
 fn compare_numbers(one: &Number, other: &Number) -> Option<Ordering> {
     match (one.as_i128(), other.as_i128()) {
         (Some(one), Some(other)) => Some(one.cmp(&other)),
@@ -116,15 +116,15 @@ fn compare_numbers(one: &Number, other: &Number) -> Option<Ordering> {
     }
 }
 
-/// What no integer of a document reaches saturates.
+/// Numbers beyond any integer of a document saturate.
 fn compare_to_whole(float: f64, whole: i128) -> Option<Ordering> {
     let floor = float.floor();
     let fraction = float.partial_cmp(&floor)?;
     Some((floor as i128).cmp(&whole).then(fraction))
 }
 
-/// The value written last by the clocks, unless that is further ahead of another than clocks can be
-/// trusted to tell.
+/// The value written last by the authors' clocks; `None` if another value is more than `skew_s`
+/// seconds older, for then clocks cannot be trusted to tell.
 fn latest(candidates: &[Contender<'_>], skew_s: u64) -> Option<usize> {
     let key = |at: &usize| (candidates[*at].time_s, candidates[*at].op);
     let newest = (0..candidates.len()).max_by_key(key)?;

@@ -1,4 +1,4 @@
-//! Where a field stands, named so that every replica names it alike.
+//! The place of a field, named so that every replica names it alike.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub enum Step {
 }
 
 impl FieldPath {
-    /// The place as schemas name it: `*` for any item of a list.
+    /// The place in the form that schemas use, with `*` for any item of a list.
     pub fn pattern(&self) -> Path {
         let segment = |step: &Step| match step {
             Step::Key(key) => Segment::Key(key.clone()),
@@ -44,8 +44,9 @@ impl FieldPath {
     }
 }
 
-/// As a [`Path`], with the maker's number and the end of its actor for list items:
-/// `parts[#12@ab34cd].name`. Actors of edits at old heads all begin alike.
+/// Written like a [`Path`], with a list item named by the number of the operation that made it and
+/// the end of that operation's actor: `parts[#12@ab34cd].name`. The end is used because actors of
+/// edits at old heads all begin alike.
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
@@ -78,7 +79,7 @@ impl Lineage {
                     Step::Item { counter: *counter, actor: self.actor_ids[*actor as usize].clone() }
                 }
             });
-            next = self.containers[register.container as usize].held_by;
+            next = self.containers[register.container as usize].stands_in;
         }
         steps.reverse();
         FieldPath(steps)

@@ -19,27 +19,28 @@ pub(super) struct Register {
     pub(super) writes: Vec<Write>,
     /// The writes that nothing closes, by index.
     pub(super) open: Vec<u32>,
-    /// The containers and counters made in it that nothing took the place of. Beside those plain
+    /// The containers and counters made in it whose place nothing took. While there is one, plain
     /// values cannot be seen.
     pub(super) merging: Vec<Made>,
     /// The operations that ever made one in it.
     pub(super) made: BTreeSet<OpId>,
-    /// The writes whose values texts were made of, which hold them since, by operation; and those
-    /// texts.
+    /// The writes whose values were made into texts, by operation, each with the text that has its
+    /// characters since.
     pub(super) converted: BTreeMap<OpId, OpId>,
-    /// Whether something says that it is a text of one of its values, and is of another. Automerge shows
-    /// that, and nobody else.
+    /// Whether there is a text that claims to be made of one of its values and is made of another.
+    /// Only Automerge shows such a text.
     pub(super) made_up: bool,
-    /// Those that a decision deleted as nobody saw them, and that nothing else took the place of.
+    /// The containers and counters that nobody saw, that a decision deleted, and whose place
+    /// nothing else took.
     pub(super) discarded: Vec<Made>,
-    /// Those decisions.
+    /// The decisions that did so.
     pub(super) discards: Vec<Discard>,
-    /// Whether one of those was taken away: where that was a counter, Automerge does not show the
-    /// plain value that is left.
+    /// Whether a container or counter of it was taken away: after a counter, Automerge does not
+    /// show the plain value that is left.
     pub(super) lost_merging: bool,
     /// How often each question was settled here.
     pub(super) settlements: [u32; Question::ALL.len()],
-    /// The last write of every chain: what all writes together cover.
+    /// The last write of every chain. Together they cover all writes.
     last: Vec<Last>,
 }
 
@@ -48,32 +49,33 @@ pub(super) struct Register {
 pub(super) struct Write {
     pub(super) change: u32,
     pub(super) op: OpId,
-    /// Nothing for a deletion.
+    /// `None` for a deletion.
     pub(super) value: Option<Value>,
-    /// What it takes away for Automerge, if that is not everything its author knew.
+    /// The operations whose values it takes away in Automerge, if these are not all that its author
+    /// knew.
     pub(super) takes: Option<Box<[OpId]>>,
     /// The writes it closes, by index.
     pub(super) closes: Vec<u32>,
     /// Whether its author had no right to it.
     pub(super) refused: bool,
-    /// What it settled here.
+    /// The question it settled here.
     pub(super) settles: Option<Question>,
     /// Whether it stands before something its author knew and did not close, in an order.
     pub(super) goes_back: bool,
-    /// Where others left the field in an order before its author took it over: so far back that author
-    /// may go again.
+    /// The place in an order at which others left the field before its author took it over. That
+    /// author may go back as far as this.
     pub(super) floor: Place,
 }
 
-/// The writes where the value is to be looked for, if nothing stands among the present ones: where
-/// their ancestors meet.
+/// The writes where the ancestors of the open ones meet: the value is looked for among these if
+/// none of the open ones stands.
 type Before = Vec<u32>;
 
 /// The write that stands at a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stands {
     pub(super) write: u32,
-    /// Whether somebody wrote it who may.
+    /// Whether somebody with the right wrote it.
     pub(super) is_agreed: bool,
 }
 
@@ -82,9 +84,9 @@ pub(super) struct Stands {
 struct Last {
     chain: u32,
     place: u64,
-    /// What was open after it, as far as its author knew.
+    /// The writes that were open after it, as far as its author knew.
     open: Vec<u32>,
-    /// What its author knew.
+    /// The changes that its author knew.
     before: Ancestors,
 }
 
@@ -121,7 +123,7 @@ impl Register {
         self.settlements[Question::Containers as usize] = settling as u32;
     }
 
-    /// Whether one write says it all, and is seen.
+    /// Whether the field has one open write, and people see its value.
     pub(super) fn is_plain(&self) -> bool {
         self.merging.len() < 2 && !self.made_up && self.says_one_thing()
     }
@@ -143,12 +145,13 @@ impl Register {
         let open = if self.merging.is_empty() { &[][..] } else { &self.open[..] };
         let says_something =
             |write: &Write| write.value.as_ref().is_some_and(|value| !value.is_null());
-        // What a text was made of is in that text, and so is an equal value beside it.
-        let is_held = |value: &Option<Value>| {
+        // A value that was made into a text is in that text, and so is an equal value beside it.
+        let is_in_container = |value: &Option<Value>| {
             let mut converted = self.writes.iter().filter(|it| self.converted.contains_key(&it.op));
             converted.any(|it| it.value == *value)
         };
-        let says_something = move |write: &Write| says_something(write) && !is_held(&write.value);
+        let says_something =
+            move |write: &Write| says_something(write) && !is_in_container(&write.value);
         open.iter().copied().filter(move |open| says_something(&self.writes[*open as usize]))
     }
 }
@@ -195,7 +198,7 @@ impl Lineage {
         write.settles =
             settlement.and_then(|settlement| self.question(at, write.change, &settlement.review));
         if standing.is_empty() && !self.removals.contains(&at) {
-            // Nothing else was in sight, so who may write has decided about it.
+            // Nothing else was in sight, so the author, who has the right, decided about it.
             closes.extend(&refused);
         }
         let is_item = matches!(self.registers[at as usize].key, Key::Item(_));
@@ -215,8 +218,8 @@ impl Lineage {
         write.closes = closes.into_iter().collect();
     }
 
-    /// How far back a write may go in an order: to where others left the field. What they wrote
-    /// themselves, people may correct.
+    /// How far back a write may go in an order: to the place at which others left the field, for
+    /// people may correct their own writes.
     fn floor(&self, at: u32, rule: &Rule, change: u32, standing: &[u32]) -> Place {
         let place = |open: &u32| {
             let open = &self.registers[at as usize].writes[*open as usize];
@@ -269,8 +272,8 @@ impl Lineage {
         self.ancestors(writes[one as usize].change).get(other.chain) >= other.place
     }
 
-    /// The writes that are open to the author of the next one. Who writes one value after the other
-    /// while others do so elsewhere knows of nothing new each time.
+    /// The writes that are open to the author of the next one. The answer of the last write of a
+    /// chain is reused, for an author who writes value after value knows of nothing new in between.
     fn open_before(&self, at: u32, before: &Ancestors) -> Vec<u32> {
         let last = &self.registers[at as usize].last;
         let own = before.own.and_then(|(chain, _)| last.iter().find(|last| last.chain == chain));
@@ -305,8 +308,9 @@ impl Lineage {
         open.map(|(_, at)| at).collect()
     }
 
-    /// The write whose value people see. Where nobody with the right ever wrote, that is what others
-    /// wrote last: a value does not disappear because a rule came after it. It counts for nothing.
+    /// The write whose value people see. If nobody with the right ever wrote, this is the last
+    /// write of the others, for a value must not disappear because a rule came after it. Such a
+    /// value does not count.
     pub(super) fn standing_write(&self, at: u32) -> Option<Stands> {
         let rule = self.rule_of(at);
         let (mut refused, open) = self.refused(at, &self.registers[at as usize].open);
@@ -328,7 +332,7 @@ impl Lineage {
         }
     }
 
-    /// The last of these writes, as Automerge orders them. That something was removed is not seen
+    /// The last of these writes, as Automerge orders them. `None` for a removal, which is not seen
     /// before it counts.
     fn latest(&self, at: u32, writes: &[u32]) -> Option<u32> {
         if self.removals.contains(&at) {

@@ -8,7 +8,7 @@ use crate::ActorId;
 use crate::change::ObjectId;
 use crate::schema::Rule;
 
-/// Items of one set that are like another, which stands for them.
+/// Items of one set that have the value of another item, which is shown for all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Twins {
     /// The set.
@@ -19,13 +19,13 @@ pub struct Twins {
 
 impl Lineage {
     /// The items of lists with [`Rule::Set`] that do not show, because the same value is there
-    /// already. Of like items the one made by the smallest operation shows.
+    /// already. Of equal items the one made by the smallest operation shows.
     pub fn twins(&self, reading: Reading) -> Vec<Twins> {
         if !self.schema.fields.values().any(|field| field.merge == Rule::Set) {
             return Vec::new();
         }
         let is_set = |container: &Container| {
-            container.held_by.is_some_and(|register| *self.rule_of(register) == Rule::Set)
+            container.stands_in.is_some_and(|register| *self.rule_of(register) == Rule::Set)
         };
         let is_set: Vec<bool> = self.containers.iter().map(is_set).collect();
         let mut sets: BTreeMap<OpId, BTreeMap<String, Vec<u32>>> = BTreeMap::new();

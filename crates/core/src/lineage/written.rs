@@ -1,31 +1,32 @@
-//! What single operations wrote, and over what.
+//! The values that single operations wrote, and those that they took the place of.
 
 use serde_json::Value;
 
 use super::register::Write;
-use super::{Action, FieldPath, Key, Lineage, Op, OpKey, Step};
+use super::{Action, FieldPath, Key, Lineage, NewOp, OpKey, Step};
 use crate::limits::DEPTH_MAX;
 use crate::{ChangeHash, Path};
 
-/// What an operation wrote.
+/// The effect of an operation on a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// The field: the text or counter itself, not what is in it.
     pub place: FieldPath,
-    /// Where it stands now, list items by their index; `None` if such an item does not show, or
-    /// its value was written over. A lineage knows this only of places without list items.
+    /// The path where it stands now, with list items by their index; `None` if such an item does
+    /// not show, or if its value was written over. A lineage knows this only of places without list
+    /// items.
     pub path: Option<Path>,
-    /// What was written there.
+    /// The kind of write, with the values.
     pub wrote: Wrote,
 }
 
-/// What was written to a field.
+/// A write of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrote {
     /// A plain value.
     Value {
         /// The values it took the place of: one as a rule, several if it settled a review, none if
-        /// there was nothing or if it is one more candidate.
+        /// the field was empty or if the write is one more candidate.
         before: Vec<Option<Value>>,
         /// The value; `None` if the field was cleared.
         after: Option<Value>,
@@ -45,16 +46,16 @@ impl Written {
 }
 
 impl Lineage {
-    /// What an operation of a known change wrote. Of several that wrote one plain value in one
-    /// change, what the last wrote is told of all.
-    pub fn written(&self, change: &ChangeHash, op: &Op) -> Option<Written> {
+    /// The effect of an operation of a known change. If several operations of one change write one
+    /// plain value, all of them are told as the last one.
+    pub fn written(&self, change: &ChangeHash, op: &NewOp) -> Option<Written> {
         let change = *self.by_hash.get(change)?;
         let at = self.container(&op.object)?;
         let container = &self.containers[at as usize];
         if container.is_only_noted {
             let is_text = container.depth <= DEPTH_MAX;
             let wrote = if is_text { Wrote::Text } else { Wrote::Container };
-            return Some(Written::at(self.place(container.held_by?), wrote));
+            return Some(Written::at(self.place(container.stands_in?), wrote));
         }
         let (key, step) = match &op.key {
             OpKey::Map(key) => (Key::Map(key.as_str().into()), Step::Key(key.clone())),
@@ -70,7 +71,7 @@ impl Lineage {
             }
         };
         let register = self.register_by_key.get(&(at, key)).copied();
-        let mut steps = container.held_by.map_or_else(Vec::new, |around| self.place(around).0);
+        let mut steps = container.stands_in.map_or_else(Vec::new, |around| self.place(around).0);
         steps.push(step);
         let wrote = match &op.action {
             Action::Make | Action::MakeText | Action::MakeCounter(_) => Wrote::Container,

@@ -33,45 +33,45 @@ pub struct ReplicaSession {
     upload: Option<ChangeHash>,
 }
 
-/// What a replica says of itself when it begins a session.
+/// The words of a replica about itself when it begins a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Opening {
-    /// Which replica file this is.
+    /// The id of the replica file.
     pub device: DeviceId,
-    /// Who the replica is, to the relay.
+    /// Proof for the relay of who the replica is.
     pub token: Option<Vec<u8>>,
     /// The program and its version.
     pub app: Option<String>,
-    /// Who edits, as changes say it.
+    /// The identity of the person who edits, in the bytes that changes carry.
     pub identity: Option<Vec<u8>>,
     /// The spaces it takes part in.
     pub spaces: Vec<SpaceStart>,
-    /// How many pushes the driver is going to make at once; the relay sends its first digest after
-    /// them.
+    /// The number of pushes that the driver is going to make at once; the relay sends its first
+    /// digest after them.
     pub pushes: u32,
     /// The long change that it pushes next.
     pub upload: Option<ChangeHash>,
 }
 
-/// How a replica begins in one space.
+/// The state of a replica in one space when a session begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceStart {
-    /// Which space.
+    /// The space.
     pub name: SpaceName,
     /// The cursor of the last session with this relay.
     pub cursor: Option<Cursor>,
-    /// Whether documents are held.
+    /// Whether the replica holds documents of it.
     pub holds: bool,
     /// Documents of which a part has come, at most [`limits::BEGUN_MAX`].
     pub begun: Vec<Begun>,
 }
 
-/// How a space stands when the relay has answered.
+/// The state of a space when the relay has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
-    /// What may be done with it.
+    /// The access to it.
     pub access: Access,
-    /// Where the relay goes on from.
+    /// The point from which the relay goes on.
     pub start: Start,
     /// The marks it goes on from.
     pub cursor: Cursor,
@@ -79,14 +79,14 @@ pub struct Granted {
     pub documents: u64,
 }
 
-/// What happened, for the driver. `space` is the place in the list the session began with.
+/// An event for the driver. `space` is the place in the list the session began with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReplicaEvent {
     /// The relay answered.
     Welcomed {
         /// The relay's clock, milliseconds since 1970.
         time_ms: u64,
-        /// How each space stands.
+        /// The state of each space.
         spaces: Vec<Granted>,
         /// Bytes that the relay holds of [`Opening::upload`].
         uploaded: u64,
@@ -96,7 +96,8 @@ pub enum ReplicaEvent {
         /// The driver's name for the push.
         ticket: u64,
     },
-    /// Of the push with this ticket something was not kept. [`Acked`](Self::Acked) follows.
+    /// The relay did not keep everything of the push with this ticket. [`Acked`](Self::Acked)
+    /// follows.
     Refused {
         /// The driver's name for the push.
         ticket: u64,
@@ -104,14 +105,14 @@ pub enum ReplicaEvent {
         space: u32,
         /// Its document.
         document: DocumentId,
-        /// What the relay said.
+        /// The message of the relay.
         refused: Refused,
     },
     /// Changes to apply and commit, or a piece of something larger, to keep until it is whole.
     Received {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which document.
+        /// The document.
         document: DocumentId,
         /// The document's collection.
         collection: CollectionName,
@@ -121,57 +122,59 @@ pub enum ReplicaEvent {
         changes: Vec<Vec<u8>>,
         /// The relay's position of the last change, if it says so.
         position: Option<u64>,
-        /// Where a document is sent by itself: whether more of it follows.
+        /// For a document that is sent by itself: whether more of it follows.
         more: Option<bool>,
     },
-    /// Everything up to the cursor has been received. Store it after, or with, what came before,
-    /// if `trusted`; compare the digests, if there are any and no local change waits, and say
-    /// [`ReplicaSession::handle_equal`] or [`ReplicaSession::start_repair`].
+    /// Everything up to the cursor has been received. If `trusted`, store the cursor after, or
+    /// with, all that came before it. If there are digests and no local change waits, compare them,
+    /// and call [`ReplicaSession::handle_equal`] or [`ReplicaSession::start_repair`].
     Checkpoint {
-        /// Which space.
+        /// The space.
         space: u32,
         /// The cursor.
         cursor: Cursor,
-        /// Whether what came before the session is known to be held.
+        /// Whether it is known that the replica has all changes from before the session.
         trusted: bool,
         /// The relay's digests at the cursor.
         digests: Option<Vec<CollectionDigest>>,
     },
-    /// The repair found what differs: push what is missing there, and
+    /// The repair found the documents that differ: push those that are missing there, and
     /// [`want`](ReplicaSession::want) the rest.
     Difference(Difference),
-    /// The sets differ in so much that listing the documents costs less than repairing: ask for the
-    /// [`list`](ReplicaSession::list), and [`offer`](ReplicaSession::offer) what is held.
+    /// The sets differ so much that listing the documents costs less than repairing: ask for the
+    /// [`list`](ReplicaSession::list), and [`offer`](ReplicaSession::offer) the documents held
+    /// here.
     RepairGaveUp {
-        /// Which space.
+        /// The space.
         space: u32,
     },
     /// The relay has nothing more of a document that was wanted.
     Nothing {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which document.
+        /// The document.
         document: DocumentId,
     },
-    /// Documents of the relay: [`want`](ReplicaSession::want) those that are not held so.
+    /// Documents of the relay: [`want`](ReplicaSession::want) those that are absent here, or have
+    /// other heads.
     Listed {
-        /// Which space.
+        /// The space.
         space: u32,
         /// The documents.
         documents: Vec<Listed>,
-        /// What is left to ask for.
+        /// The positions that are left to ask for.
         left: Option<Backfill>,
     },
-    /// The relay lacks something of these documents: push what its heads do not cover.
+    /// The relay lacks changes of these documents: push those that its heads do not cover.
     Wanted {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which documents, with the heads the relay holds.
+        /// The documents, with the heads the relay holds.
         documents: Vec<Wanted>,
-        /// Whether these are all it lacks of what was offered.
+        /// Whether these are all documents of the offer of which it lacks changes.
         answers: bool,
     },
-    /// What another peer is doing.
+    /// The present activity of another peer.
     Presence(Presence),
     /// The relay ends the session.
     Bye(Bye),
@@ -180,7 +183,7 @@ pub enum ReplicaEvent {
 /// Documents in which the two sides of a repair differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Which space.
+    /// The space.
     pub space: u32,
     /// Held only by the relay.
     pub missing_here: Vec<DocumentId>,
@@ -203,7 +206,7 @@ struct Repairing {
     decoder: RepairDecoder,
     local: BTreeSet<DocumentId>,
     asked: u32,
-    /// Beyond so many symbols, listing costs less.
+    /// The number of symbols beyond which listing costs less.
     symbols_max: u32,
     /// The digests were equal meanwhile: the answer to come is of no use.
     is_over: bool,
@@ -355,7 +358,7 @@ impl ReplicaSession {
         n
     }
 
-    /// Asks which documents the relay has, by the positions of their last changes.
+    /// Asks for the relay's documents, by the positions of their last changes.
     pub fn list(&mut self, space: u32, backfill: Backfill) {
         let (backfill, documents) = (Some(backfill), None);
         self.outgoing.push_back(Frame::Listing(Listing { space, backfill, documents }));
@@ -366,7 +369,7 @@ impl ReplicaSession {
         self.outgoing.push_back(Frame::Offer(Offer { space, documents }));
     }
 
-    /// Asks for what the relay has of these documents beyond their heads.
+    /// Asks for the changes of these documents that the relay has beyond their heads.
     pub fn want(&mut self, space: u32, documents: Vec<Wanted>) {
         for page in documents.chunks(limits::WANT_DOCUMENTS_MAX) {
             let documents = page.to_vec();
@@ -380,7 +383,7 @@ impl ReplicaSession {
         self.outgoing.push_back(Frame::Want(Want { space, documents, answers }));
     }
 
-    /// Tells the other peers of a space what this one is doing.
+    /// Tells the other peers of a space the activity of this one.
     pub fn present(&mut self, presence: Presence) {
         self.outgoing.push_back(Frame::Presence(presence));
     }
@@ -400,8 +403,8 @@ impl ReplicaSession {
         }
     }
 
-    /// The digests differed: finds out in which documents, given all that the replica holds, with
-    /// at most `symbols_max` coded symbols. Does nothing while a repair is under way.
+    /// The digests differed: finds the documents that do, given all that the replica holds, with at
+    /// most `symbols_max` coded symbols. Does nothing while a repair is under way.
     pub fn start_repair(&mut self, number: u32, items: Vec<RepairItem>, symbols_max: u32) {
         let Some(space) = self.spaces.get_mut(number as usize) else { return };
         let is_next = match &space.repair {
@@ -419,7 +422,8 @@ impl ReplicaSession {
         }
     }
 
-    /// The marks mean what they say from now on: what came before them is listed, page by page.
+    /// The marks are to be trusted from now on: the documents from before them are listed, page by
+    /// page.
     pub fn trust(&mut self, space: u32) {
         if let Some(space) = self.spaces.get_mut(space as usize) {
             space.trusted = true;
@@ -432,7 +436,7 @@ impl ReplicaSession {
         repair.is_some_and(|repairing| !repairing.is_over)
     }
 
-    /// What happened, in order.
+    /// The next event, in order.
     pub fn poll_event(&mut self) -> Option<ReplicaEvent> {
         self.events.pop_front()
     }
@@ -442,7 +446,8 @@ impl ReplicaSession {
         self.outgoing.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called even if nothing happens.
+    /// The time at which [`handle_timeout`](Self::handle_timeout) should be called even if nothing
+    /// happens; `None` if only an event makes something due.
     pub fn poll_timeout(&self) -> Option<u64> {
         (!self.welcomed).then_some(self.opened_at + HANDSHAKE_MS_MAX)
     }
@@ -606,8 +611,9 @@ impl Repairing {
             differing: Vec::new(),
         };
         for document in &remote {
-            let held = self.local.contains(document);
-            let side = if held { &mut difference.differing } else { &mut difference.missing_here };
+            let is_here = self.local.contains(document);
+            let side =
+                if is_here { &mut difference.differing } else { &mut difference.missing_here };
             side.push(*document);
         }
         let local_only = found.local_only.iter().map(|item| item.document);

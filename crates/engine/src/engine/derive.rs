@@ -1,4 +1,4 @@
-//! What follows from a document's lineage: its effective value, and the reviews that name it.
+//! The consequences of a document's lineage: its effective value, and the reviews that name it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,17 +17,18 @@ use crate::reserved::REVIEWS;
 use crate::store::{
     CandidateRow, DocumentRow, ReviewKind, ReviewRow, ReviewedDocument, SettledRow,
 };
-use crate::value::{At, Effective, Held, to_effective_json, to_json};
+use crate::value::{At, Effective, Found, to_effective_json, to_json};
 use crate::write::{found, object};
 
-/// What follows from a lineage.
+/// The consequences of a lineage.
 #[derive(Debug, Default)]
 pub(super) struct Derived {
     /// Whether the lineage was looked at. Otherwise the document reads as Automerge shows it, and
     /// its reviews are those it had.
     looked: bool,
     effective: Effective,
-    /// Where something is seen that does not count, what does, and what edits are written against.
+    /// For a document in which people see values that do not count: the values that do, and those
+    /// that edits are written against.
     uncounted: Option<Box<Uncounted>>,
     standings: Vec<Standing>,
     settled: Vec<Settled>,
@@ -39,8 +40,9 @@ struct Uncounted {
     for_edit: Effective,
 }
 
-/// Looks at the lineage of a document where it may differ from what Automerge shows: if it did so
-/// before, a change came that does not build on all others (`branched`), or there is a schema.
+/// Looks at the lineage of a document that may differ from what Automerge shows: if it did so
+/// before, if a change came that does not build on all others (`branched`), or if there is a
+/// schema.
 pub(super) fn derive(
     id: &DocumentId,
     row: &mut DocumentRow,
@@ -73,12 +75,12 @@ pub(super) fn derive(
 }
 
 impl Derived {
-    /// What does not read as Automerge shows it, if anything.
+    /// The values that do not read as Automerge shows them, if there are any.
     pub(super) fn effective(&self) -> Option<&Effective> {
         Some(&self.effective).filter(|effective| !effective.is_empty())
     }
 
-    /// The same for whoever edits it.
+    /// The same for a caller that edits the document.
     pub(super) fn effective_for_edit(&self) -> Option<&Effective> {
         match &self.uncounted {
             Some(uncounted) => Some(&uncounted.for_edit),
@@ -96,14 +98,14 @@ impl Derived {
         with_defaults(read(document, &self.effective), schema)
     }
 
-    /// The document as far as it counts, where that is not what people see.
+    /// The document with the values that count, if these are not the ones that people see.
     pub(super) fn agreed(&self, document: &LoadedDocument, schema: &Schema) -> Option<Value> {
         let uncounted = self.uncounted.as_ref()?;
         Some(with_defaults(read(document, &uncounted.agreed), schema))
     }
 
-    /// What an edit is compared with: without what the schema puts where nothing is, and what does not
-    /// count.
+    /// The value that an edit is compared with: without defaults of the schema, and without values
+    /// that do not count.
     pub(super) fn value_for_edit(&self, document: &LoadedDocument) -> Value {
         let effective = self.uncounted.as_ref().map(|uncounted| &uncounted.for_edit);
         read(document, effective.unwrap_or(&self.effective))
@@ -154,8 +156,9 @@ impl Derived {
     }
 }
 
-/// Reads what stands where a container hides something that is asked about, and what hidden
-/// containers hold. One that holds nothing, or the same as what is seen, is not asked about.
+/// Reads the value of a container that hides something people are asked about, and the content of
+/// hidden containers. There is no question about a hidden container that is empty or has the same
+/// content as the visible one.
 fn read_containers(doc: &Automerge, at: At<'_>, effective: &Effective, standing: &mut Standing) {
     let as_read = at.with(Some(effective));
     let is_about_containers = |unsettled: &Unsettled| unsettled.question == Question::Containers;
@@ -164,11 +167,11 @@ fn read_containers(doc: &Automerge, at: At<'_>, effective: &Effective, standing:
         return;
     }
     let shown =
-        found(doc, standing).and_then(|(object, prop)| as_read.content(at.held(&object, prop)?));
+        found(doc, standing).and_then(|(object, prop)| as_read.content(at.find(&object, prop)?));
     let read = |container: &ObjectId| {
         let id = object(container);
         let kind = doc.object_type(&id).ok()?;
-        as_read.content(Held::Object(kind, id))
+        as_read.content(Found::Object(kind, id))
     };
     for unsettled in standing.unsettled.iter_mut().filter(|it| is_about_containers(it)) {
         let candidates = std::mem::take(&mut unsettled.candidates).into_iter();
@@ -237,7 +240,7 @@ fn json_bytes(value: &Value) -> ByteVec {
     serde_json::to_vec(value).expect("JSON with text keys always serialises").into()
 }
 
-/// A value with what the schema puts where nothing is.
+/// A value with the schema's defaults for absent fields.
 pub(super) fn with_defaults(mut value: Value, schema: &Schema) -> Value {
     for (path, field) in &schema.fields {
         if let Some(default) = &field.default {
@@ -247,7 +250,7 @@ pub(super) fn with_defaults(mut value: Value, schema: &Schema) -> Value {
     value
 }
 
-/// Puts a default where the map around it is and it is not.
+/// Puts a default at a place that is absent in a map that is there.
 fn put_default(value: &mut Value, path: &[Segment], default: &Value) {
     let Some((Segment::Key(key), rest)) = path.split_first() else { return };
     let Some(map) = value.as_object_mut() else { return };

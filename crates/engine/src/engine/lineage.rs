@@ -6,7 +6,7 @@ use std::sync::Arc;
 use automerge::legacy::{ElementId, Key, ObjectId as Object, OpType};
 use automerge::{Change, ObjType, ReadDoc};
 use rejoin_core::change::ObjectId;
-use rejoin_core::lineage::{Action, Lineage, NewChange, Op, OpKey, Standing};
+use rejoin_core::lineage::{Action, Lineage, NewChange, NewOp, OpKey, Standing};
 use rejoin_core::schema::{Rule, Schema};
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Settlement};
 
@@ -38,10 +38,11 @@ impl LoadedDocument {
 }
 
 impl LoadedDocument {
-    /// What people saw where that is not what Automerge shows, when these older heads were all.
+    /// The values that people saw when these older heads were all, where they are not those that
+    /// Automerge shows.
     ///
-    /// Places in lists and values are meant as their author saw them, so this is what every edit at
-    /// older heads is read against: `new` is [`Effective::for_edit`] then.
+    /// An author means places in lists and values as they were to be seen, so every edit at older
+    /// heads is read against these values: `new` is [`Effective::for_edit`] then.
     pub(super) fn effective_at(
         &self,
         id: &DocumentId,
@@ -119,14 +120,14 @@ pub(super) fn add(lineage: &mut Lineage, change: &Change) {
 }
 
 /// The operations of a change.
-pub(super) fn operations(change: &Change) -> impl Iterator<Item = Op> {
+pub(super) fn operations(change: &Change) -> impl Iterator<Item = NewOp> {
     let decoded = change.decode();
     let start = decoded.start_op.get();
     let numbered = decoded.operations.into_iter().zip(start..);
     numbered.map(|(operation, counter)| op(operation, counter))
 }
 
-fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
+fn op(operation: automerge::legacy::Op, counter: u64) -> NewOp {
     let object = match operation.obj {
         Object::Root => ObjectId::Root,
         Object::Id(id) => ObjectId::Op { counter: id.0, actor: actor(&id.1) },
@@ -135,13 +136,13 @@ fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
         _ if operation.insert => OpKey::Insert,
         Key::Map(key) => OpKey::Map(key.into()),
         Key::Seq(ElementId::Id(id)) => OpKey::Item(id.0, actor(&id.1)),
-        // Nothing but an insertion stands there.
+        // Only an insertion stands there.
         Key::Seq(ElementId::Head) => OpKey::Insert,
     };
     let action = match operation.action {
         OpType::Make(ObjType::Text) => Action::MakeText,
         OpType::Make(_) => Action::Make,
-        // A counter is born, and then counts; nobody writes over it.
+        // A counter is born, and then counts. Nobody writes over it.
         OpType::Put(automerge::ScalarValue::Counter(count)) => {
             Action::MakeCounter(i64::from(&count))
         }
@@ -154,7 +155,7 @@ fn op(operation: automerge::legacy::Op, counter: u64) -> Op {
         Action::Touch => Vec::new(),
         _ => operation.pred.iter().map(|id| (id.0, actor(&id.1))).collect(),
     };
-    Op { counter, object, key, action, preds }
+    NewOp { counter, object, key, action, preds }
 }
 
 fn actor(actor: &automerge::ActorId) -> ActorId {

@@ -20,9 +20,9 @@ use crate::value::At;
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     documents: BTreeMap<DocumentId, LoadedDocument>,
-    /// The actor of each document edited in this process, and for whom it was drawn, kept when the
-    /// document is unloaded. Gone after a failed commit, for then nobody knows which sequence numbers
-    /// were used.
+    /// The actor of each document edited in this process, and the identity it was drawn for. It is
+    /// kept when the document is unloaded, and gone after a failed commit, for then nobody knows
+    /// which sequence numbers were used.
     actors: BTreeMap<DocumentId, (Option<Identity>, ActorId)>,
     clock: u64,
 }
@@ -32,10 +32,10 @@ pub(super) struct Loaded {
 pub(super) struct LoadedDocument {
     pub(super) doc: Automerge,
     last: BTreeMap<ActorId, LastChange>,
-    /// Who wrote what over what, once somebody asked.
+    /// The lineage, once it was asked for.
     pub(super) lineage: Option<Box<Lineage>>,
     tips: Tips,
-    /// For whom the actor of `doc` was drawn, once one was in this process.
+    /// The identity that the actor of `doc` was drawn for, once one was drawn in this process.
     actor_of: Option<Option<Identity>>,
     changes: u64,
     /// The highest counter of an operation.
@@ -46,8 +46,8 @@ pub(super) struct LoadedDocument {
 }
 
 impl Loaded {
-    /// Takes a document out; [`put`](Self::put) it back after use. What is not put back is loaded
-    /// anew, which is how a failed edit is undone.
+    /// Takes a document out; [`put`](Self::put) it back after use. A document that is not put back
+    /// is loaded anew, which undoes a failed edit.
     pub(super) fn take(&mut self, id: &DocumentId) -> Option<LoadedDocument> {
         self.documents.remove(id)
     }
@@ -153,8 +153,9 @@ impl LoadedDocument {
         document
     }
 
-    /// Reads a document from its snapshot and the changes since. Where those are all, the lineage
-    /// costs little beside it; out of a snapshot it would have to be asked for at some cost.
+    /// Reads a document from its snapshot and the changes since. If there is no snapshot, the
+    /// lineage is made at the same time at little cost; out of a snapshot it costs more, and is
+    /// made only when it is asked for.
     pub(super) fn load(
         id: &DocumentId,
         row: &DocumentRow,
@@ -179,7 +180,7 @@ impl LoadedDocument {
             });
             doc.apply_changes(tail)?;
             let mut document = Self { lineage, ..Self::new(doc, bytes) };
-            // What is stored was looked at when it came.
+            // The stored changes were looked at when they came.
             document.tips.take_branched();
             Ok(document)
         })
@@ -210,7 +211,8 @@ impl LoadedDocument {
         self.lineage = self.lineage.take().and_then(|mut lineage| {
             let known = lineage.len();
             lineage::add(&mut lineage, change);
-            // One that lacks what a change builds on is made anew when it is next asked for.
+            // A lineage that lacks a change which another builds on is made anew when it is next
+            // asked for.
             (lineage.len() > known).then_some(lineage)
         });
     }
@@ -226,18 +228,19 @@ impl LoadedDocument {
         self.max_op < OP_START_MAX
     }
 
-    /// How many changes it has.
+    /// The number of its changes.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
     pub(super) fn is_deleted(&self) -> bool {
         let at = At::new(&self.doc, None, self.marks());
-        at.held(&automerge::ROOT, at.marks().deleted).is_some_and(|held| held.is_true())
+        at.find(&automerge::ROOT, at.marks().deleted).is_some_and(|found| found.is_true())
     }
 
-    /// How it says that something was removed: by our names if our genesis is in it, as in one that is
-    /// being made. Births are in documents of others, too.
+    /// The keys at which it says that something was removed: ours if our genesis is in it, as in a
+    /// document that is being made. Births alone prove nothing, for documents of others have them,
+    /// too.
     pub(super) fn marks(&self) -> &'static Marks {
         match self.last.is_empty() || self.tips.has_genesis {
             true => Marks::OURS,
@@ -258,12 +261,13 @@ struct Tips {
     branched: bool,
     /// Whether something came that every device would make alike.
     born: bool,
-    /// Whether our genesis is among them: of what every device makes alike only that builds on nothing.
+    /// Whether our genesis is among them: of the changes that every device makes alike it is the
+    /// only one without dependencies.
     has_genesis: bool,
 }
 
-/// Whether a change says more than Automerge shows, whatever it builds on: it decides something, or it is
-/// a text of a value, which may say that it is of another.
+/// Whether a change says more than Automerge shows, even if it builds on all others: it decides
+/// something, or it makes a text of a value and may claim another value.
 fn says_more(actor: &automerge::ActorId, ops: u64, message: Option<&str>) -> bool {
     let is_text_of_value = ops > 1 && is_reserved_bytes(actor.to_bytes());
     is_text_of_value || message.is_some_and(|said| Settlement::from_message(said).is_some())
@@ -279,7 +283,7 @@ impl Tips {
     ) {
         self.heads.retain(|head| !deps.contains(head));
         self.branched |= says_more;
-        // What every device would make says nothing against anybody, but it can hide a value.
+        // A change that every device would make contradicts nobody, but it can hide a value.
         match is_reserved_bytes(actor.to_bytes()) {
             true => {
                 self.born = true;

@@ -14,7 +14,7 @@ use crate::value::{Effective, shown_items};
 use crate::view::{FieldState, FieldView, View};
 
 impl Engine {
-    /// What a document's fields hold, and what about them is not agreed.
+    /// The fields of a document with their values, and with all about them that is not agreed.
     ///
     /// # Errors
     /// There is no such document, or it does not load.
@@ -32,7 +32,7 @@ impl Engine {
             false => Items::new(),
         };
         self.loaded.put(now, *id, document);
-        // Whoever looks at one document after the other must not fill the memory.
+        // A caller that looks at one document after the other must not fill the memory.
         self.unload_looked_at(&stored)?;
         let fields = fields(&value, &schema, derived.standings(), &items);
         Ok(View { document: *id, key: row.key, heads, value, fields })
@@ -60,9 +60,9 @@ impl Engine {
 /// The list items that show, with their index.
 type Items = BTreeMap<(u64, ActorId), usize>;
 
-/// Where a field in a list stands now; `None` if it does not show.
+/// The path of a field in a list now; `None` if it does not show.
 pub(super) fn path_of(place: &FieldPath, ops: &[(u64, ActorId)], items: &Items) -> Option<Path> {
-    // Automerge names an item by whichever operation wrote it last.
+    // Automerge names an item by the operation that wrote it last.
     let (last, around) = place.0.split_last()?;
     let index = |counter: u64, actor: &ActorId| items.get(&(counter, actor.clone())).copied();
     let segment = |step: &Step| match step {
@@ -94,14 +94,15 @@ fn fields(
     for Misfit { field, reason, is_missing } in schema.misfits(value) {
         let state = match is_missing {
             true => FieldState::Missing,
-            false => FieldState::Held { reason },
+            false => FieldState::Misfit { reason },
         };
         add(&mut fields, field.to_string(), look_up(value, &field).cloned(), vec![state]);
     }
     for standing in standings.iter().filter(|standing| !standing.unsettled.is_empty()) {
         let states = standing.unsettled.iter().map(state).collect();
         let path = path_of(&standing.place, &standing.ops, items);
-        // As it reads: a default may take the place of nothing, and a container that of any value.
+        // The value as it reads: a default may stand for an absent value, and a container for any
+        // value.
         let read = path.as_ref().and_then(|path| look_up(value, path).cloned());
         let place = path.map_or_else(|| standing.place.to_string(), |path| path.to_string());
         add(&mut fields, place, read.or_else(|| standing.value.clone()), states);
@@ -109,7 +110,7 @@ fn fields(
     fields
 }
 
-/// Adds what there is to say about a field to what was said.
+/// Adds a value and states to those that the view has of a field.
 fn add(
     fields: &mut BTreeMap<String, FieldView>,
     place: String,

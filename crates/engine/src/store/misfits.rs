@@ -1,4 +1,5 @@
-//! Which documents hold what does not fit their schema, so that this can be said without reading all.
+//! The documents with values that do not fit their schema, so that they can be listed without
+//! reading all.
 
 use minicbor::{Decode, Encode};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -14,7 +15,7 @@ use crate::unfit::Unfit;
 /// Value: `&[u8]`    # [`MisfitsRow`], CBOR
 pub(super) const MISFITS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("misfits-1");
 
-/// What does not fit in one document.
+/// The values of one document that do not fit.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 struct MisfitsRow {
@@ -57,7 +58,7 @@ impl ReadTxn {
 }
 
 impl ReadTxn {
-    /// What does not fit in one document.
+    /// The values of one document that do not fit.
     pub fn misfits(&self, id: &DocumentId) -> Result<Vec<Misfit>, StoreError> {
         let table = self.txn.open_table(MISFITS).map_err(unavailable)?;
         let row = table.get(id.0).map_err(unavailable)?;
@@ -75,7 +76,7 @@ fn read(row: &[u8]) -> Result<Vec<Misfit>, StoreError> {
 }
 
 impl WriteTxn {
-    /// Notes what does not fit in a document.
+    /// Notes the values of a document that do not fit.
     pub(crate) fn put_misfits(
         &self,
         id: &DocumentId,
@@ -95,7 +96,7 @@ impl WriteTxn {
         };
         let misfits = misfits.iter().take(MISFITS_MAX).map(row).collect();
         let row = encode(&MisfitsRow { misfits });
-        if table.get(id.0).map_err(unavailable)?.is_some_and(|held| held.value() == row) {
+        if table.get(id.0).map_err(unavailable)?.is_some_and(|before| before.value() == row) {
             return Ok(());
         }
         table.insert(id.0, row.as_slice()).map_err(unavailable)?;
@@ -103,5 +104,5 @@ impl WriteTxn {
     }
 }
 
-/// Of one document as many are kept: who corrects these sees the others.
+/// Misfits that are kept of one document: a person who corrects these is shown the others.
 const MISFITS_MAX: usize = 16;

@@ -10,7 +10,7 @@ use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, ReviewId, Sp
 use super::rows::{Row, decode, encode};
 use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
-/// Table: what people are asked, and what they decided
+/// Table: the questions to people, and their decisions
 /// Key:   `(&str, [u8; 16])` # (space, [`ReviewId`])
 /// Value: `&[u8]`            # [`ReviewRow`], CBOR
 pub(super) const REVIEWS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> =
@@ -22,8 +22,8 @@ pub(super) const REVIEWS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> =
 pub(super) const REVIEWED: MultimapTableDefinition<'_, [u8; 16], [u8; 16]> =
     MultimapTableDefinition::new("reviewed-1");
 
-/// Table: reviews about two documents that an edit ended while they were open here. What follows from
-/// the documents as they are now does not tell of them
+/// Table: reviews about two documents that an edit ended while they were open here. They cannot be
+/// derived from the documents as they are now
 /// Key:   `(&str, [u8; 16])` # (space, [`ReviewId`])
 /// Value: `&[u8]`            # [`ReviewRow`], CBOR
 pub(super) const RESOLVED: TableDefinition<'_, (&str, [u8; 16]), &[u8]> =
@@ -33,7 +33,7 @@ pub(super) const RESOLVED: TableDefinition<'_, (&str, [u8; 16]), &[u8]> =
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct ReviewRow {
-    /// What is asked.
+    /// The question.
     #[n(0)]
     pub kind: ReviewKind,
     /// The collection of the documents.
@@ -45,18 +45,18 @@ pub struct ReviewRow {
     /// The field, or the fields of the invariant.
     #[n(3)]
     pub field: String,
-    /// What stands until it is settled, as JSON; `None` if the field has no value.
+    /// The value that stands until it is settled, as JSON; `None` if the field has no value.
     #[n(4)]
     pub standing: Option<ByteVec>,
-    /// What there is to choose from.
+    /// The candidates to choose from.
     #[n(5)]
     pub candidates: Vec<CandidateRow>,
-    /// How it was settled.
+    /// Its settlement.
     #[n(6)]
     pub settled: Option<SettledRow>,
 }
 
-/// What a review asks.
+/// The question of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum ReviewKind {
@@ -66,7 +66,7 @@ pub enum ReviewKind {
     /// A review was settled twice, differently.
     #[n(1)]
     Disagreement,
-    /// Somebody wrote a field who may not.
+    /// Somebody without the right wrote a field.
     #[n(2)]
     RefusedWrite,
     /// Something was removed while somebody wrote in it.
@@ -106,7 +106,7 @@ impl ReviewKind {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct ReviewedDocument {
-    /// Which document.
+    /// The document.
     #[n(0)]
     pub document: DocumentId,
     /// Its natural key, if it has one.
@@ -127,10 +127,10 @@ pub struct CandidateRow {
     /// The value, as JSON; `None` if the field was cleared.
     #[n(1)]
     pub value: Option<ByteVec>,
-    /// Who wrote it, as far as the change says.
+    /// The author, if the change names one.
     #[n(2)]
     pub author: Option<Identity>,
-    /// When, in seconds since 1970 by the author's clock.
+    /// The time, in seconds since 1970 by the author's clock.
     #[n(3)]
     pub time_s: i64,
     /// The review it settled.
@@ -138,17 +138,17 @@ pub struct CandidateRow {
     pub settles: Option<ReviewId>,
 }
 
-/// How a review was settled.
+/// The settlement of a review.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct SettledRow {
-    /// What was written, by whom and when.
+    /// The value that was written, with its author and time.
     #[n(0)]
     pub by: CandidateRow,
     /// Whether it was dismissed.
     #[n(1)]
     pub dismissed: bool,
-    /// Why.
+    /// The reason.
     #[n(2)]
     pub why: Option<String>,
     /// Of a review about two documents the one whose edit ended it.
@@ -178,16 +178,16 @@ impl ReviewRow {
     }
 }
 
-/// What became of the reviews of a document.
+/// The changes to the reviews of a document.
 #[derive(Debug, Default)]
 pub(crate) struct ReviewsPut {
     /// Whether any differs from before.
     pub(crate) changed: bool,
-    /// How many are open that were not.
+    /// The number of reviews that are open and were not.
     pub(crate) opened: u64,
-    /// How many were open and are gone or decided.
+    /// The number of reviews that were open and are gone or decided.
     pub(crate) closed: u64,
-    /// Those about two documents that do not get in each other's way any more.
+    /// Reviews about two documents that do not get in each other's way any more.
     pub(crate) ended: Vec<(ReviewId, ReviewRow)>,
 }
 
@@ -301,13 +301,13 @@ impl WriteTxn {
         for (review, row) in reviews {
             let key = (space.as_str(), review.0);
             let bytes = encode(row);
-            let held = table.get(key).map_err(unavailable)?;
-            if held.as_ref().is_some_and(|held| held.value() == bytes) {
+            let before = table.get(key).map_err(unavailable)?;
+            if before.as_ref().is_some_and(|before| before.value() == bytes) {
                 continue;
             }
             put.changed = true;
-            let held = held.map(|held| decode::<ReviewRow>(held.value())).transpose()?;
-            let was_open = held.is_some_and(|held| held.is_open());
+            let before = before.map(|before| decode::<ReviewRow>(before.value())).transpose()?;
+            let was_open = before.is_some_and(|before| before.is_open());
             put.opened += u64::from(row.is_open() && !was_open);
             put.closed += u64::from(was_open && !row.is_open());
             if row.is_about_two() {

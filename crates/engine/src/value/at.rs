@@ -20,13 +20,13 @@ pub(crate) struct At<'a> {
     doc: &'a Automerge,
     heads: Option<&'a [ChangeHash]>,
     marks: &'static Marks,
-    /// What does not read as Automerge shows it.
+    /// The values that do not read as Automerge shows them.
     effective: Option<&'a Effective>,
 }
 
-/// What one key or list index holds.
+/// The value that is found at one key or list index.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Held {
+pub(crate) enum Found {
     /// As JSON.
     Scalar(Value),
     Counter(i64),
@@ -64,7 +64,7 @@ pub(crate) fn shown_items(
 ) -> BTreeMap<(u64, ActorId), usize> {
     let mut numbers = BTreeMap::new();
     let at = At::new(doc, None, marks).with(effective);
-    at.number(Held::Object(ObjType::Map, ROOT), 0, &mut numbers);
+    at.number(Found::Object(ObjType::Map, ROOT), 0, &mut numbers);
     numbers
 }
 
@@ -77,61 +77,62 @@ impl<'a> At<'a> {
         Self { doc, heads, marks, effective: None }
     }
 
-    /// The same, reading what is effective.
+    /// The same, reading effective values.
     pub(crate) fn with(self, effective: Option<&'a Effective>) -> Self {
         Self { effective, ..self }
     }
 
-    /// What stands at `prop`. Of several concurrent values a container comes before a counter and
-    /// that before a scalar, so that no container is ever hidden; of several alike the one
-    /// Automerge shows.
-    pub(crate) fn held(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Held> {
+    /// The value at `prop`. Of several concurrent values a container comes before a counter and
+    /// that before a scalar, so that no container is ever hidden; of several of one kind it is the
+    /// one that Automerge shows.
+    pub(crate) fn find(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Found> {
         let prop = prop.into();
         if let (Prop::Map(key), Some(effective)) = (&prop, self.effective)
             && let Some(value) = effective.keys(object).and_then(|keys| keys.get(key))
         {
-            return value.clone().map(Held::Scalar);
+            return value.clone().map(Found::Scalar);
         }
         self.shown(object, prop)
     }
 
-    /// What Automerge shows at `prop`.
-    fn shown(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Held> {
+    /// The value that Automerge shows at `prop`.
+    fn shown(&self, object: &ObjId, prop: impl Into<Prop>) -> Option<Found> {
         let values = match self.heads {
             None => self.doc.get_all(object, prop),
             Some(heads) => self.doc.get_all_at(object, prop, heads),
         };
-        let held = values.ok()?.into_iter().map(|(value, id)| Held::from_stored(value, id));
-        held.max_by_key(Held::rank)
+        let found = values.ok()?.into_iter().map(|(value, id)| Found::from_stored(value, id));
+        found.max_by_key(Found::rank)
     }
 
-    /// The plain values at a key, each with the operation that wrote it; none beside what merges.
+    /// The plain values at a key, each with the operation that wrote it; none if a container or
+    /// counter stands there, too.
     pub(crate) fn plain(&self, map: &ObjId, key: &str) -> Vec<(Value, ObjId)> {
         let values = match self.heads {
             None => self.doc.get_all(map, key),
             Some(heads) => self.doc.get_all_at(map, key, heads),
         };
         let values = values.unwrap_or_default().into_iter();
-        let plain = values.map(|(value, id)| match Held::from_stored(value, id.clone()) {
-            Held::Scalar(value) => Some((value, id)),
+        let plain = values.map(|(value, id)| match Found::from_stored(value, id.clone()) {
+            Found::Scalar(value) => Some((value, id)),
             _ => None,
         });
         plain.collect::<Option<_>>().unwrap_or_default()
     }
 
-    /// What people see at a key and does not count yet, for whoever edits it.
+    /// A value that people see at a key and that does not count yet, for a caller that edits it.
     pub(crate) fn uncounted(&self, map: &ObjId, key: &str) -> Option<&'a Value> {
         self.effective?.uncounted(map, key)
     }
 
-    /// The keys of a map and what they hold.
-    pub(crate) fn entries(&self, map: &ObjId) -> Vec<(String, Held)> {
+    /// The keys of a map and their values.
+    pub(crate) fn entries(&self, map: &ObjId) -> Vec<(String, Found)> {
         let entry = |item: MapRangeItem<'_>| {
             let key = item.key.clone().into_owned();
-            let held = if item.conflict { self.held(map, key.as_str()) } else { None };
-            let held =
-                held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()));
-            (key, held)
+            let found = if item.conflict { self.find(map, key.as_str()) } else { None };
+            let found =
+                found.unwrap_or_else(|| Found::from_stored(item.value.clone().into(), item.id()));
+            (key, found)
         };
         let shown: Vec<_> = match self.heads {
             None => self.doc.map_range(map, ..).map(entry).collect(),
@@ -142,31 +143,31 @@ impl<'a> At<'a> {
         };
         let shown = shown.into_iter().filter(|(key, _)| !keys.contains_key(key));
         let standing = keys.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        let standing = standing.map(|(key, value)| (key.clone(), Held::Scalar(value.clone())));
+        let standing = standing.map(|(key, value)| (key.clone(), Found::Scalar(value.clone())));
         shown.chain(standing).collect()
     }
 
     /// The items of a list, also those that were removed.
-    pub(crate) fn items(&self, list: &ObjId) -> Vec<Held> {
-        self.each_item(list, |_, held| held)
+    pub(crate) fn items(&self, list: &ObjId) -> Vec<Found> {
+        self.each_item(list, |_, found| found)
     }
 
-    fn each_item<T>(&self, list: &ObjId, take: impl Fn(&ListRangeItem<'_>, Held) -> T) -> Vec<T> {
+    fn each_item<T>(&self, list: &ObjId, take: impl Fn(&ListRangeItem<'_>, Found) -> T) -> Vec<T> {
         let item = |item: ListRangeItem<'_>| {
             let shown = || {
-                let held = if item.conflict { self.shown(list, item.index) } else { None };
-                held.unwrap_or_else(|| Held::from_stored(item.value.clone().into(), item.id()))
+                let found = if item.conflict { self.shown(list, item.index) } else { None };
+                found.unwrap_or_else(|| Found::from_stored(item.value.clone().into(), item.id()))
             };
-            let held = match self.effective.and_then(|effective| effective.item(&item.id())) {
+            let found = match self.effective.and_then(|effective| effective.item(&item.id())) {
                 None => shown(),
-                Some(Item::Value(value)) => Held::Scalar(value.clone()),
-                Some(Item::Hidden) => Held::Hidden(None),
+                Some(Item::Value(value)) => Found::Scalar(value.clone()),
+                Some(Item::Hidden) => Found::Hidden(None),
                 Some(Item::Twin) => match shown() {
-                    Held::Scalar(value) => Held::Hidden(Some(value)),
+                    Found::Scalar(value) => Found::Hidden(Some(value)),
                     other => other,
                 },
             };
-            take(&item, held)
+            take(&item, found)
         };
         match self.heads {
             None => self.doc.list_range(list, ..).map(item).collect(),
@@ -174,9 +175,9 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Numbers the items that show, in `held` and in all it holds.
-    fn number(&self, held: Held, depth: usize, numbers: &mut BTreeMap<(u64, ActorId), usize>) {
-        let Held::Object(kind, id) = held else { return };
+    /// Numbers the items that show, in `found` and in all that is in it.
+    fn number(&self, found: Found, depth: usize, numbers: &mut BTreeMap<(u64, ActorId), usize>) {
+        let Found::Object(kind, id) = found else { return };
         if depth == DEPTH_MAX {
             return;
         }
@@ -184,25 +185,25 @@ impl<'a> At<'a> {
             ObjType::Text => {}
             ObjType::Map | ObjType::Table => {
                 let entries = self.entries(&id).into_iter();
-                entries.for_each(|(_, held)| self.number(held, depth + 1, numbers));
+                entries.for_each(|(_, found)| self.number(found, depth + 1, numbers));
             }
             ObjType::List => {
-                let mut items = self.each_item(&id, |item, held| (item.id(), held));
-                items.retain(|(_, held)| self.shows(held));
-                for (index, (id, held)) in items.into_iter().enumerate() {
+                let mut items = self.each_item(&id, |item, found| (item.id(), found));
+                items.retain(|(_, found)| self.shows(found));
+                for (index, (id, found)) in items.into_iter().enumerate() {
                     if let ObjId::Id(counter, actor, _) = id {
                         numbers.insert((counter, ActorId(actor.to_bytes().to_vec())), index);
                     }
-                    self.number(held, depth + 1, numbers);
+                    self.number(found, depth + 1, numbers);
                 }
             }
         }
     }
 
-    fn shows(&self, held: &Held) -> bool {
-        match held {
-            Held::Hidden(_) => false,
-            Held::Object(ObjType::Map | ObjType::Table, id) => !self.is_removed(id),
+    fn shows(&self, found: &Found) -> bool {
+        match found {
+            Found::Hidden(_) => false,
+            Found::Object(ObjType::Map | ObjType::Table, id) => !self.is_removed(id),
             _ => true,
         }
     }
@@ -222,33 +223,33 @@ impl<'a> At<'a> {
         }
     }
 
-    /// How the document says that something was removed.
+    /// The keys at which the document says that something was removed.
     pub(crate) fn marks(&self) -> &'static Marks {
         self.marks
     }
 
     /// Whether a map says that it was removed.
     pub(crate) fn is_removed(&self, map: &ObjId) -> bool {
-        self.held(map, self.marks.removed).is_some_and(|held| held.is_true())
+        self.find(map, self.marks.removed).is_some_and(|found| found.is_true())
     }
 
     fn map(&self, map: &ObjId, depth: usize) -> Map<String, Value> {
         let entries = self.entries(map).into_iter();
-        entries.filter_map(|(key, held)| Some((key, self.json(held, depth)?))).collect()
+        entries.filter_map(|(key, found)| Some((key, self.json(found, depth)?))).collect()
     }
 
-    /// What is held as JSON, with what is in it; nothing for a removed map.
-    pub(crate) fn content(&self, held: Held) -> Option<Value> {
-        self.json(held, 0)
+    /// A found value as JSON, with its content; `None` for a removed map.
+    pub(crate) fn content(&self, found: Found) -> Option<Value> {
+        self.json(found, 0)
     }
 
     /// The value, unless it is a removed map.
-    fn json(&self, held: Held, depth: usize) -> Option<Value> {
-        let (kind, id) = match held {
-            Held::Scalar(value) => return Some(value),
-            Held::Counter(count) => return Some(Value::from(count)),
-            Held::Hidden(_) => return None,
-            Held::Object(kind, id) => (kind, id),
+    fn json(&self, found: Found, depth: usize) -> Option<Value> {
+        let (kind, id) = match found {
+            Found::Scalar(value) => return Some(value),
+            Found::Counter(count) => return Some(Value::from(count)),
+            Found::Hidden(_) => return None,
+            Found::Object(kind, id) => (kind, id),
         };
         if depth == DEPTH_MAX {
             return Some(Value::Null);
@@ -268,7 +269,7 @@ impl<'a> At<'a> {
     }
 }
 
-impl Held {
+impl Found {
     fn from_stored(value: Stored<'_>, id: ObjId) -> Self {
         match value {
             Stored::Object(kind) => Self::Object(kind, id),

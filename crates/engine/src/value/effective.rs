@@ -1,4 +1,4 @@
-//! What stands in a document where it is not what Automerge shows.
+//! The values of a document that are not those that Automerge shows.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use serde_json::Value;
 pub(crate) struct Effective {
     keys: BTreeMap<Object, BTreeMap<String, Option<Value>>>,
     items: BTreeMap<(u64, ActorId), Item>,
-    /// For whoever edits it, what is seen at keys where nothing counts.
+    /// For a caller that edits the document, the values that people see at keys where no value
+    /// counts.
     uncounted: BTreeMap<Object, BTreeMap<String, Value>>,
 }
 
@@ -32,18 +33,18 @@ pub(crate) enum Item {
 }
 
 impl Effective {
-    /// What people see.
+    /// The values that people see.
     pub(crate) fn seen(lineage: &Lineage, standings: &[Standing]) -> Self {
         Self::new(lineage, standings, Reading::Seen, Reading::Seen)
     }
 
-    /// What counts.
+    /// The values that count.
     pub(crate) fn agreed(lineage: &Lineage, standings: &[Standing]) -> Self {
         Self::new(lineage, standings, Reading::Agreed, Reading::Agreed)
     }
 
-    /// As whoever edits it takes it: items are counted as they are seen, but a field that does not
-    /// count yet can be given the very value that is seen.
+    /// The values as an edit takes them: items are counted as they are seen, but a field whose
+    /// value does not count yet can be given the very value that is seen.
     pub(crate) fn for_edit(lineage: &Lineage, standings: &[Standing]) -> Self {
         Self::new(lineage, standings, Reading::Agreed, Reading::Seen)
     }
@@ -59,8 +60,8 @@ impl Effective {
                         let uncounted = effective.uncounted.entry(object.clone()).or_default();
                         uncounted.insert(key.clone(), seen.clone());
                     }
-                    let held = effective.keys.entry(object).or_default();
-                    held.insert(key.clone(), read.cloned());
+                    let keys = effective.keys.entry(object).or_default();
+                    keys.insert(key.clone(), read.cloned());
                 }
                 Some(Step::Item { .. }) => {
                     let item = standing.read(items).cloned().map_or(Item::Hidden, Item::Value);
@@ -79,17 +80,17 @@ impl Effective {
         self.keys.is_empty() && self.items.is_empty()
     }
 
-    /// What keys of a map hold, where that is not what Automerge shows.
+    /// The values at keys of a map that are not those that Automerge shows.
     pub(super) fn keys(&self, map: &ObjId) -> Option<&BTreeMap<String, Option<Value>>> {
         if self.keys.is_empty() { None } else { self.keys.get(&named(map)) }
     }
 
-    /// What people see at a key where nothing counts.
+    /// The value that people see at a key where no value counts.
     pub(super) fn uncounted(&self, map: &ObjId, key: &str) -> Option<&Value> {
         if self.uncounted.is_empty() { None } else { self.uncounted.get(&named(map))?.get(key) }
     }
 
-    /// What the list item that Automerge names so reads as.
+    /// The value of the list item that Automerge names by this id.
     pub(super) fn item(&self, id: &ObjId) -> Option<&Item> {
         if self.items.is_empty() { None } else { self.items.get(&named(id)?) }
     }

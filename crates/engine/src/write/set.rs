@@ -1,4 +1,5 @@
-//! What writing, inserting or removing one value comes to, by what the document holds there.
+//! The operations for writing, inserting or removing one value, which depend on the kind of value
+//! that the document has there.
 
 use automerge::{ObjId, ObjType, ROOT, ScalarValue};
 use rejoin_core::change::ContainerKind;
@@ -10,7 +11,7 @@ use super::text::byte_index;
 use super::tree::{NodeId, Object, Place, Slot};
 use super::{KEY_BYTES_MAX, OPS_PER_CHANGE, VALUE_BYTES_MAX, ValueKind, WriteError};
 use crate::diff::{diff_at, text_edits};
-use crate::value::{At, Held, plain, same, to_scalar};
+use crate::value::{At, Found, plain, same, to_scalar};
 use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::{Path, Segment};
 
@@ -24,7 +25,8 @@ impl Plan<'_> {
         path: &Path,
     ) -> Result<(), WriteError> {
         match self.tree.slot(&place) {
-            // Null where nothing is says nothing, and would stand in the way of a container.
+            // Null at a key without a value says nothing, and would stand in the way of a
+            // container.
             None if after.is_null() => Ok(()),
             None => self.create(&place, after, path),
             Some(Slot::Scalar(old)) => self.set_scalar(&place, &old, after, path),
@@ -36,8 +38,8 @@ impl Plan<'_> {
         }
     }
 
-    /// What differs in a map or list, written into it: from what the editor saw, or if they saw
-    /// nothing, from what is there.
+    /// Writes the differences of a map or list into it. It is compared with the value that the
+    /// editor saw, or, if they saw none, with the value that is there.
     pub(super) fn set_contents(
         &mut self,
         node: NodeId,
@@ -83,7 +85,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Counts the difference to what the editor saw.
+    /// Counts the difference to the value that the editor saw.
     fn set_counter(
         &mut self,
         place: &Place,
@@ -141,8 +143,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Writes what the thing at the place cannot become. A list item makes room for it; at a key
-    /// only null is understood, and empties what is there.
+    /// Writes a value that the one at the place cannot become. A list item makes room for it; at a
+    /// key only null is understood, and empties the container there.
     fn set_other(
         &mut self,
         place: &Place,
@@ -161,7 +163,7 @@ impl Plan<'_> {
     }
 }
 
-/// Making something where nothing is.
+/// Making containers and counters at places without a value.
 impl Plan<'_> {
     /// Inserts an item before the one at `index`, which counts removed ones, too.
     pub(super) fn insert(
@@ -229,11 +231,11 @@ impl Plan<'_> {
         let op = match self.tree.plain(place).as_slice() {
             [] => return Err(refused()),
             // Of equal ones the last stands, and the text holds them all.
-            held if held.iter().all(|(value, _)| value == text) => last(held),
-            // Of different ones none is made a text: the others would be out of sight.
+            values if values.iter().all(|(value, _)| value == text) => last(values),
+            // Of several different values none is made a text: the others would be out of sight.
             _ => return Err(WriteError::Several { path: path.clone() }),
         };
-        // What this very edit wrote is in no change yet.
+        // A value that this very edit wrote is in no change yet.
         let is_new = self.written.contains(place);
         let parent = self.tree.object(place.node);
         let number = (!is_new).then(|| self.births.convert(parent, key, text, &op)).flatten();
@@ -243,7 +245,7 @@ impl Plan<'_> {
         Ok(node)
     }
 
-    /// Makes a counter where nothing or null is.
+    /// Makes a counter at a place without a value, or with null.
     pub(super) fn make_counter(
         &mut self,
         place: &Place,
@@ -325,8 +327,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Sees to it that a birth finds nothing at its key: it overwrites nothing, and what was put
-    /// there could show instead of it. Deleting it after the birth would delete both.
+    /// Sees to it that a birth finds no value at its key: it overwrites nothing, and a value put
+    /// there could show instead of it. Deleting that value after the birth would delete both.
     fn clear(&mut self, place: &Place) {
         if self.written.remove(place) {
             let here = |action: &Action| match action {
@@ -335,7 +337,7 @@ impl Plan<'_> {
             };
             self.actions.retain(|action| !here(action));
         }
-        if self.tree.held(place).is_some() {
+        if self.tree.find(place).is_some() {
             self.clears.push(Action::Delete { place: place.clone() });
         }
     }
@@ -377,7 +379,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Deletes the hidden items of a set that are like one that goes; they would show otherwise.
+    /// Deletes the hidden items of a set that are equal to one that goes; they would show
+    /// otherwise.
     fn delete_twins(&mut self, place: &Place, value: &Value) {
         if place.index().is_none() {
             return;
@@ -520,7 +523,7 @@ pub(super) fn wrong_kind(path: &Path, found: ValueKind, wanted: ValueKind) -> Wr
     WriteError::Kind { path: path.clone(), found, wanted }
 }
 
-/// What is born for it; a scalar is not.
+/// The container that is born for a value of this kind; `None` for a scalar.
 fn born(kind: ValueKind) -> Option<ContainerKind> {
     match kind {
         ValueKind::Scalar => None,
@@ -531,7 +534,7 @@ fn born(kind: ValueKind) -> Option<ContainerKind> {
     }
 }
 
-/// A map of others may look like a marker, and does not compare with one that does not.
+/// A map from another program may look like a marker, and then compares with no map.
 fn empty_of(kind: ValueKind) -> Value {
     if kind == ValueKind::List { Value::Array(Vec::new()) } else { Value::Object(Map::new()) }
 }
@@ -555,33 +558,33 @@ fn check_bytes(what: &'static str, len: usize, max: usize, path: &Path) -> Resul
 }
 
 /// The operation that Automerge shows of several.
-fn last(held: &[(Value, ObjId)]) -> ObjId {
+fn last(values: &[(Value, ObjId)]) -> ObjId {
     let by_op = |id: &&ObjId| match id {
         ObjId::Root => (0, Vec::new()),
         ObjId::Id(counter, actor, _) => (*counter, actor.to_bytes().to_vec()),
     };
-    held.iter().map(|(_, id)| id).max_by_key(by_op).cloned().unwrap_or(ObjId::Root)
+    values.iter().map(|(_, id)| id).max_by_key(by_op).cloned().unwrap_or(ObjId::Root)
 }
 
-/// Whether the plain text at a path can become one that merges, so as to hold `text`; whether it is one
-/// already; or whether nothing of the kind is there.
+/// Whether the value at a path is a text that merges, or a plain text that can become one so as to
+/// hold `text`.
 pub(crate) fn may_convert(at: At<'_>, path: &Path, text: &str) -> bool {
     let Some((Segment::Key(key), around)) = path.segments().split_last() else { return false };
     let mut map = ROOT;
     for segment in around {
         let Segment::Key(key) = segment else { return false };
-        match at.held(&map, key.as_str()) {
-            Some(Held::Object(ObjType::Map, id)) => map = id,
+        match at.find(&map, key.as_str()) {
+            Some(Found::Object(ObjType::Map, id)) => map = id,
             _ => return false,
         }
     }
-    match at.held(&map, key.as_str()) {
-        Some(Held::Object(ObjType::Text, _)) => true,
-        Some(Held::Scalar(Value::String(old))) => {
-            let held = at.plain(&map, key);
+    match at.find(&map, key.as_str()) {
+        Some(Found::Object(ObjType::Text, _)) => true,
+        Some(Found::Scalar(Value::String(old))) => {
+            let values = at.plain(&map, key);
             let is_it = |(value, _): &(Value, ObjId)| *value == old.as_str();
             let is_short = |text: &str| text.chars().count() < OPS_PER_CHANGE;
-            !held.is_empty() && held.iter().all(is_it) && is_short(&old) && old != text
+            !values.is_empty() && values.iter().all(is_it) && is_short(&old) && old != text
         }
         _ => false,
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::ValueKind;
 use super::text::Text;
-use crate::value::{At, Held};
+use crate::value::{At, Found};
 use rejoin_core::Segment;
 use rejoin_core::lineage::Marks;
 
@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-/// What a place holds.
+/// The value at a place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Slot {
     Scalar(Value),
@@ -52,7 +52,7 @@ pub(super) enum Slot {
     Hidden(Option<Value>),
 }
 
-/// Where a container comes from.
+/// The origin of a container.
 #[derive(Debug, Clone)]
 pub(super) enum Object {
     /// It is in the document.
@@ -76,7 +76,7 @@ struct Node {
 /// Read from the document when it is first needed.
 #[derive(Debug)]
 enum Body {
-    /// What was read or written so far; nothing for a key that holds nothing.
+    /// The keys that were read or written so far; `None` for a key without a value.
     Map(BTreeMap<String, Option<Slot>>),
     List(Option<Vec<Slot>>),
     Text(Option<Text>),
@@ -98,7 +98,7 @@ impl<'a> Tree<'a> {
         tree
     }
 
-    /// How the document says that something was removed.
+    /// The keys at which the document says that something was removed.
     pub(super) fn marks(&self) -> &'static Marks {
         self.at.marks()
     }
@@ -152,8 +152,8 @@ impl<'a> Tree<'a> {
     /// The items of a list, also removed ones.
     pub(super) fn items(&mut self, list: NodeId) -> &mut Vec<Slot> {
         if let Body::List(None) = self.nodes[list].body {
-            let held = self.known(list).map(|id| self.at.items(&id)).unwrap_or_default();
-            let slots = held.into_iter().map(|held| self.adopt(held, list)).collect();
+            let found = self.known(list).map(|id| self.at.items(&id)).unwrap_or_default();
+            let slots = found.into_iter().map(|found| self.adopt(found, list)).collect();
             self.nodes[list].body = Body::List(Some(slots));
         }
         match &mut self.nodes[list].body {
@@ -179,8 +179,8 @@ impl<'a> Tree<'a> {
         self.text_mut(text).splice(index, delete, insert);
     }
 
-    /// Where the visible item `index` stands in the list, or its end for the first index after
-    /// the last. Otherwise the number of visible items.
+    /// The index in the list of the visible item `index`, or the list's end for the first index
+    /// after the last. Otherwise the error is the number of visible items.
     pub(super) fn document_index(&mut self, list: NodeId, index: usize) -> Result<usize, usize> {
         let len = self.items(list).len();
         if !self.any_removed {
@@ -204,7 +204,7 @@ impl<'a> Tree<'a> {
         self.nodes[node].removed
     }
 
-    /// What the node reads as, whether or not it is itself removed.
+    /// The node as JSON, whether or not it is itself removed.
     pub(super) fn json(&mut self, node: NodeId) -> Value {
         match self.kind(node) {
             ValueKind::Text => Value::from(self.text(node)),
@@ -239,16 +239,16 @@ impl<'a> Tree<'a> {
         self.nodes[node].depth
     }
 
-    /// What the document itself holds at a place, without this edit's steps.
-    pub(super) fn held(&self, place: &Place) -> Option<Held> {
+    /// The value of the document itself at a place, without this edit's steps.
+    pub(super) fn find(&self, place: &Place) -> Option<Found> {
         match (&place.segment, self.known(place.node)) {
-            (Segment::Key(key), Some(id)) => self.at.held(&id, key.as_str()),
+            (Segment::Key(key), Some(id)) => self.at.find(&id, key.as_str()),
             _ => None,
         }
     }
 
-    /// The plain values that Automerge has at a key, each with the operation that wrote it. Nothing if a
-    /// container or counter is there too.
+    /// The plain values that Automerge has at a key, each with the operation that wrote it. None if
+    /// a container or counter is there, too.
     pub(super) fn plain(&self, place: &Place) -> Vec<(Value, ObjId)> {
         match (&place.segment, self.known(place.node)) {
             (Segment::Key(key), Some(id)) => self.at.plain(&id, key),
@@ -256,7 +256,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What people see at a key and does not count yet.
+    /// A value that people see at a key and that does not count yet.
     pub(super) fn uncounted(&self, place: &Place) -> Option<Value> {
         match (&place.segment, self.known(place.node)) {
             (Segment::Key(key), Some(id)) => self.at.uncounted(&id, key).cloned(),
@@ -264,7 +264,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Where every container comes from, by node.
+    /// The origin of every container, by node.
     pub(super) fn into_objects(self) -> Vec<Object> {
         self.nodes.into_iter().map(|node| node.object).collect()
     }
@@ -286,8 +286,8 @@ impl<'a> Tree<'a> {
         {
             return slot.clone();
         }
-        let held = self.known(map).and_then(|id| self.at.held(&id, key));
-        let slot = held.map(|held| self.adopt(held, map));
+        let found = self.known(map).and_then(|id| self.at.find(&id, key));
+        let slot = found.map(|found| self.adopt(found, map));
         self.remember(map, key, slot.clone());
         slot
     }
@@ -309,7 +309,7 @@ impl<'a> Tree<'a> {
             Slot::Counter { count, .. } => Some(Value::from(count)),
             Slot::Hidden(_) => None,
             Slot::Node(node) if self.is_removed(node) => None,
-            // As deep as `to_json` reads, so that it compares with what an editor saw.
+            // As deep as `to_json` reads, so that it compares with the value that an editor saw.
             Slot::Node(node) if self.depth(node) > rejoin_core::limits::DEPTH_MAX => {
                 Some(Value::Null)
             }
@@ -323,16 +323,16 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// A slot for what was read from the document in `parent`.
-    fn adopt(&mut self, held: Held, parent: NodeId) -> Slot {
-        let (kind, id) = match held {
-            Held::Scalar(value) => return Slot::Scalar(value),
-            Held::Counter(count) => return Slot::Counter { count, birth: None },
-            Held::Hidden(twin) => {
+    /// A slot for a value that was read from the document in `parent`.
+    fn adopt(&mut self, found: Found, parent: NodeId) -> Slot {
+        let (kind, id) = match found {
+            Found::Scalar(value) => return Slot::Scalar(value),
+            Found::Counter(count) => return Slot::Counter { count, birth: None },
+            Found::Hidden(twin) => {
                 self.any_removed = true;
                 return Slot::Hidden(twin);
             }
-            Held::Object(kind, id) => (kind, id),
+            Found::Object(kind, id) => (kind, id),
         };
         let body = match kind {
             ObjType::Text => Body::Text(None),

@@ -1,7 +1,8 @@
-//! What is older: documents in parts, documents that are wanted, and, where a replica held some
-//! before it had a cursor, lists of what each side has.
+//! Older documents: those that come in parts, those that are wanted, and, if a replica held some
+//! before it had a cursor, lists of the documents that each side has.
 //!
-//! All of it is kept in the commit of what came, so the next session goes on where this one ended.
+//! The progress is kept in the commit of the changes that came, so the next session goes on where
+//! this one ended.
 
 use rejoin_core::change::Refusal;
 use rejoin_core::wire::{Backfill, BegunPiece, Listed, Piece, PieceOf, Wanted};
@@ -86,8 +87,8 @@ impl Engine {
             Err(ReceiveError::Engine(error @ EngineError::Store(_))) => return Err(error),
             Err(error) => error,
         };
-        // One bad document must not stop the others. Nothing of it is in the transaction but what
-        // is sound; the digest will tell that something is missing.
+        // One bad document must not stop the others. Only its sound part is in the transaction; the
+        // digest will tell that something is missing.
         drop(self.loaded.take(&document));
         let Some(session) = &mut self.session else { return Ok(()) };
         session.spaces[number as usize].equal = false;
@@ -95,7 +96,7 @@ impl Engine {
         let times = session.lacking.entry(document).or_default();
         *times += 1;
         if lacks && *times <= MISSING_MAX {
-            // It builds on what is still to come of a document that was held in part.
+            // It builds on changes that are still to come of a document that was held in part.
             turn.txn.mark_wanted(&session.relay, &space, &document, true)?;
             turn.dirty = true;
             return self.go_on(turn, number);
@@ -105,8 +106,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Somebody wrote to a document while lists are compared. Its last change is beyond what is still
-    /// to be listed now, and something older of it may be missing, so it is wanted by itself.
+    /// Somebody wrote to a document while lists are compared. Its last change is now beyond the
+    /// positions that are still to be listed, and older changes of it may be missing, so it is
+    /// wanted by itself.
     pub(super) fn want_what_left_the_list(
         &mut self,
         turn: &mut Turn,
@@ -123,7 +125,7 @@ impl Engine {
         self.go_on(turn, number)
     }
 
-    /// The relay has answered what was wanted of a document.
+    /// The relay has answered a want for a document.
     pub(super) fn stage_answered(
         &mut self,
         turn: &mut Turn,
@@ -140,7 +142,7 @@ impl Engine {
         if space.wanting == 0 { self.go_on(turn, number) } else { Ok(()) }
     }
 
-    /// Begins to find out from lists what differs: where a repair would cost more.
+    /// Begins to find the documents that differ from lists, because a repair would cost more.
     pub(super) fn begin_listing(
         &mut self,
         turn: &mut Turn,
@@ -151,7 +153,7 @@ impl Engine {
         let Some(cursor) = space.listed_to.take().or(space.cursor) else { return Ok(()) };
         info!(space = %space.name, "listing what differs");
         turn.txn.end_repair(&session.relay, &space.name)?;
-        // What was written since the digests differed is not in order either.
+        // Documents that were written to since the digests differed are to be compared, too.
         let listing = Backfill::of(0, u64::MAX);
         let offered = space.writable.then_some(DocumentId([0; 16]));
         space.cursor = Some(CursorRow { listing, offered, ..cursor });
@@ -171,8 +173,8 @@ impl Engine {
         let space = &mut session.spaces[number as usize];
         for Listed { document, heads } in documents {
             let row = turn.txn.document(document)?;
-            let held = row.filter(|row| row.space == space.name);
-            if held.is_none_or(|row| heads_hash(&row.heads).short() != *heads) {
+            let here = row.filter(|row| row.space == space.name);
+            if here.is_none_or(|row| heads_hash(&row.heads).short() != *heads) {
                 turn.txn.mark_wanted(&session.relay, &space.name, document, true)?;
             }
         }
@@ -184,7 +186,7 @@ impl Engine {
         self.go_on(turn, number)
     }
 
-    /// Asks for the next of what is older, once what was asked before has come.
+    /// Asks for the next older documents, once those that were asked for before have come.
     pub(super) fn go_on(&mut self, turn: &mut Turn, number: u32) -> Result<(), EngineError> {
         let Some(session) = &mut self.session else { return Ok(()) };
         let space = &mut session.spaces[number as usize];
@@ -250,8 +252,8 @@ impl Engine {
     }
 }
 
-/// Keeps a piece, and gives the whole if it was the last. One that does not go on from what is here
-/// is left: the relay begins anew then, or repeats itself.
+/// Keeps a piece, and gives the whole if it was the last. A piece that does not follow the ones
+/// that are here is left: the relay begins anew then, or repeats itself.
 fn stage_piece(
     txn: &WriteTxn,
     relay: &str,

@@ -1,4 +1,4 @@
-//! The outbox on its way to the relay: pushes, their answers, and what the relay lacks.
+//! The outbox on its way to the relay: pushes, their answers, and changes that the relay lacks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,12 +10,12 @@ use super::Session;
 use crate::engine::{Engine, EngineError, Turn, to_automerge};
 use crate::store::{OutboxRow, ReadTxn, StoreError};
 
-/// What a push in flight was made of.
+/// The origin of a push in flight.
 #[derive(Debug, Default)]
 pub(super) struct Ticket {
     /// Keys in the outbox; none for a repair.
     pub(super) keys: Vec<u64>,
-    /// Something of it was refused, and the refusal says what becomes of the keys.
+    /// A part of it was refused, and the refusal decides about the keys.
     pub(super) refused: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Push {
     pub(super) content: Content,
 }
 
-/// What a push carries.
+/// The content of a push.
 #[derive(Debug)]
 pub(super) enum Content {
     Changes(Vec<Vec<u8>>),
@@ -52,10 +52,10 @@ impl Push {
     }
 }
 
-/// What a Hello says of the pushes to come.
+/// The announcement of pushes in a Hello.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
-    /// How many follow at once.
+    /// The number of pushes that follow at once.
     pub(super) pushes: u32,
     /// The long change that comes next, if one of the first pushes has one.
     pub(super) upload: Option<ChangeHash>,
@@ -112,8 +112,8 @@ impl Engine {
                 debug!(doc = %document, "relay lacks dependencies");
                 let times = session.missing.entry(document).or_default();
                 *times += 1;
-                // Giving it everything did not help: what it lacks is refused for now. After a while
-                // it is given everything once more.
+                // Giving the relay everything did not help, for it refuses the changes it lacks for
+                // now. After a while it is given everything once more.
                 if *times > MISSING_MAX {
                     *times = MISSING_MAX - 1;
                     session.again.push((turn.now + RETRY_MISSING_MS, keys));
@@ -139,7 +139,8 @@ impl Engine {
                         self.status.trouble = Some(error.to_string());
                     }
                     Ok(true) => {}
-                    // The relay refused what is not here; the edits themselves are to be answered.
+                    // The relay refused changes that are not here; the edits themselves are still
+                    // to be answered.
                     Ok(false) => {
                         if let Some(session) = &mut self.session {
                             session.again.push((turn.now + RETRY_MISSING_MS, keys));
@@ -170,11 +171,11 @@ impl Engine {
         Ok(true)
     }
 
-    /// Pushes what the relay lacks of a document, in as many pushes as it takes.
+    /// Pushes the changes of a document that the relay lacks, in as many pushes as it takes.
     fn push_owed(&mut self, owed: Owed) -> Result<(), EngineError> {
         let view = self.store.read()?;
         let Some(row) = view.document(&owed.document)? else { return Ok(()) };
-        // A relay gets nothing of another space than it asks for.
+        // A relay gets changes only of the space it asks for.
         let space = self.session.as_ref().and_then(|session| session.number(&row.space));
         if space != Some(owed.space) {
             return Ok(());
@@ -213,7 +214,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends what a mutant tells too early.
+    /// Sends the pushes that a mutant tells too early.
     #[cfg(feature = "mutants")]
     pub(in crate::engine) fn push_before_commit(
         &mut self,
@@ -256,21 +257,21 @@ impl Session {
         }
     }
 
-    /// Leaves out what the relay holds of the pieces that were made before it said so. The last one
+    /// Leaves out those pieces, made before the relay's answer, that the relay holds. The last one
     /// stays, for the change is kept with it.
     pub(super) fn skip_uploaded(&mut self) {
-        let Some((hash, held)) = self.upload else { return };
+        let Some((hash, uploaded)) = self.upload else { return };
         self.pushes.retain_mut(|push| {
             let Content::Piece(piece) = &mut push.content else { return true };
             let end = piece.offset + piece.bytes.len() as u64;
-            if piece.hash != hash || held <= piece.offset {
+            if piece.hash != hash || uploaded <= piece.offset {
                 return true;
             }
-            if end <= held {
+            if end <= uploaded {
                 return end == piece.total;
             }
-            let rest = piece.bytes[(held - piece.offset) as usize..].to_vec();
-            (piece.offset, piece.bytes) = (held, rest.into());
+            let rest = piece.bytes[(uploaded - piece.offset) as usize..].to_vec();
+            (piece.offset, piece.bytes) = (uploaded, rest.into());
             true
         });
     }
@@ -322,7 +323,7 @@ impl Batch {
     }
 }
 
-/// How far the outbox was given to the session.
+/// The part of the outbox that was given to the session.
 #[derive(Debug, Default)]
 pub(super) struct Pushed {
     /// Every key up to here was.
@@ -411,8 +412,8 @@ fn in_frames(chunks: Vec<Vec<u8>>, upload: Option<(ChangeHash, u64)>) -> Vec<Con
             && let Ok(change) = rejoin_core::change::parse(&chunk)
         {
             let hash = change.hash();
-            let held = upload.filter(|(of, _)| *of == hash).map_or(0, |(_, held)| held);
-            contents.extend(in_pieces(hash, &chunk, held).map(Content::Piece));
+            let uploaded = upload.filter(|(of, _)| *of == hash).map_or(0, |(_, uploaded)| uploaded);
+            contents.extend(in_pieces(hash, &chunk, uploaded).map(Content::Piece));
             continue;
         }
         match contents.last_mut() {
@@ -432,11 +433,11 @@ fn in_frames(chunks: Vec<Vec<u8>>, upload: Option<(ChangeHash, u64)>) -> Vec<Con
     contents
 }
 
-/// The pieces of a long change from what the relay holds on, at least the last one.
-fn in_pieces(hash: ChangeHash, chunk: &[u8], held: u64) -> impl Iterator<Item = ChangePiece> {
+/// The pieces of a long change that the relay does not hold yet, at least the last one.
+fn in_pieces(hash: ChangeHash, chunk: &[u8], uploaded: u64) -> impl Iterator<Item = ChangePiece> {
     let total = chunk.len() as u64;
     let last = (chunk.len() - 1) / limits::PIECE_BYTES * limits::PIECE_BYTES;
-    let from = usize::try_from(held).unwrap_or(usize::MAX).min(last);
+    let from = usize::try_from(uploaded).unwrap_or(usize::MAX).min(last);
     let pieces = chunk[from..].chunks(limits::PIECE_BYTES).enumerate();
     pieces.map(move |(number, piece)| ChangePiece {
         hash,
@@ -455,8 +456,8 @@ const BATCH_CHANGES_MAX: u64 = 1024;
 /// Times in a session that a document's missing dependencies are pushed at once.
 const MISSING_MAX: u32 = 3;
 
-/// Milliseconds to wait before pushing again what pushing at once did not settle.
+/// Milliseconds to wait before changes are pushed again if pushing them at once did not settle it.
 const RETRY_MISSING_MS: u64 = 1_000;
 
-/// Milliseconds to wait at least before pushing again what was refused for now.
+/// Milliseconds to wait at least before changes are pushed again that were refused for now.
 const RETRY_MS_MIN: u64 = 100;

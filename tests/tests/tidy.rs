@@ -119,6 +119,9 @@ const PURE: &[&str] = &["crates/core/src", "crates/engine/src", "server/src/rela
 /// Lines after which nobody holds a file in the head.
 const FILE_LINES_MAX: usize = 700;
 
+/// Lines of a function, from `fn` to its closing brace, that one sees at once.
+const FUNCTION_LINES_MAX: usize = 70;
+
 /// The first redb that kept its promises under power loss.
 const REDB_MIN: (u64, u64, u64) = (4, 4, 0);
 
@@ -243,6 +246,63 @@ fn too_long(file: &Source) -> Option<String> {
     (lines > FILE_LINES_MAX).then(|| {
         format!("{}: {lines} lines; split it by subject below {FILE_LINES_MAX}", file.name())
     })
+}
+
+#[test]
+fn functions_stay_readable() {
+    let wrong = rust_files().into_iter().flat_map(|file| long_functions(&file));
+    assert_none("every function can be seen at once", wrong);
+}
+
+#[test]
+fn the_count_of_a_functions_lines_sees_it_wherever_it_stands() {
+    let body = "();\n".repeat(FUNCTION_LINES_MAX - 2);
+    let text = format!(
+        "fn short() {{\n{body}}}
+        mod inner {{ impl Some {{ fn long<const N: usize>(it: fn(u8)) -> [u8; {{ N }}] {{\n\n{body}}} }} }}
+        trait Said {{ fn only(); }}
+        fn around() {{ fn within() {{\n{body}();\n}} }}"
+    );
+    let found = long_functions(&Source { path: "a.rs".into(), text });
+    let [long, around, within] = &found[..] else { panic!("{found:?}") };
+    let (over, lines) = (FUNCTION_LINES_MAX + 1, FUNCTION_LINES_MAX);
+    assert!(long.starts_with(&format!("a.rs:{}: `long` has {over} lines", lines + 1)), "{long}");
+    assert!(around.contains(&format!("`around` has {over} lines")), "{around}");
+    assert!(within.contains(&format!("`within` has {over} lines")), "{within}");
+}
+
+fn long_functions(file: &Source) -> Vec<String> {
+    let tokens: TokenStream = match file.text.parse() {
+        Ok(tokens) => tokens,
+        Err(error) => return vec![format!("{}: is not Rust: {error}", file.name())],
+    };
+    let mut functions = Vec::new();
+    collect_functions(&tokens.into_iter().collect::<Vec<_>>(), &mut functions);
+    functions
+        .into_iter()
+        .filter(|(.., lines)| *lines > FUNCTION_LINES_MAX)
+        .map(|(name, at, lines)| {
+            let why = format!("split it by subject to at most {FUNCTION_LINES_MAX}");
+            format!("{}:{at}: `{name}` has {lines} lines; {why}", file.name())
+        })
+        .collect()
+}
+
+/// Collects every function that has a body: its name, its first line, and how many lines it has.
+fn collect_functions(tokens: &[TokenTree], functions: &mut Vec<(String, usize, usize)>) {
+    for (at, token) in tokens.iter().enumerate() {
+        if let [TokenTree::Ident(word), TokenTree::Ident(name), after @ ..] = &tokens[at..]
+            && word == "fn"
+            && let Some(end) = after.iter().find(|it| is_punct(it, ';') || is_braces(it))
+            && is_braces(end)
+        {
+            let (first, last) = (word.span().start().line, end.span().end().line);
+            functions.push((name.to_string(), first, last + 1 - first));
+        }
+        if let TokenTree::Group(group) = token {
+            collect_functions(&group.stream().into_iter().collect::<Vec<_>>(), functions);
+        }
+    }
 }
 
 fn unfinished(file: &Source) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The file beside a replica's that names the changes which are being applied.
 //!
-//! It is written without an fsync: it has to survive the process, and not the machine. It is made when
-//! the first changes come, empty whenever nothing is being applied, and removed in the end.
+//! It is written without an fsync: it has to survive the process, but not the machine. It is made
+//! when the first changes come, empty while no change is being applied, and removed in the end.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -15,14 +15,14 @@ use tracing::warn;
 pub(crate) struct Applying {
     path: PathBuf,
     file: Option<File>,
-    /// Whether it says nothing.
+    /// Whether it names no change.
     is_empty: bool,
     /// Whether it cannot be written. A replica works without it.
     is_broken: bool,
 }
 
 impl Applying {
-    /// Reads what a process that ended left beside a replica's file.
+    /// Reads the note that a process that ended left beside a replica's file.
     pub(crate) fn open(replica: &Path) -> (Self, Suspects) {
         let mut path = replica.as_os_str().to_owned();
         path.push(".applying");

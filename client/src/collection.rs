@@ -22,7 +22,7 @@ pub struct Collection {
 /// One document as a list shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
@@ -32,8 +32,8 @@ pub struct Entry {
     pub deleted: bool,
     /// Its value: a JSON object. Texts are strings, counters numbers.
     pub value: Value,
-    /// Its value as far as it counts, if that is another: without what only people wrote who may not.
-    /// It is what goes to others.
+    /// The value that counts, if that is another one: it leaves out fields that only people without
+    /// the right wrote. This value goes to other systems.
     pub agreed: Option<Value>,
 }
 
@@ -44,7 +44,7 @@ impl Entry {
     }
 }
 
-/// Which document a row of a file is about.
+/// The document that a row of a file is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowKey {
     /// The one with this natural key.
@@ -86,8 +86,8 @@ impl Collection {
         Document::new(self.replica.clone(), self.space.clone(), self.name.clone(), id)
     }
 
-    /// Creates the document with this natural key; if there is one already, gives it these field
-    /// values where they differ. The same record created on two devices is one document.
+    /// Creates the document with this natural key. If there is one already, it is given those of
+    /// these field values that differ. The same record created on two devices is one document.
     ///
     /// # Errors
     /// See [`EditError`]. Nothing was written then.
@@ -106,8 +106,8 @@ impl Collection {
         Ok(self.document_by_id(edited.document))
     }
 
-    /// Gives the document with this key these field values where they differ, creating it if it
-    /// does not exist. `null` removes a field; other fields are left alone.
+    /// Gives the document with this key those of these field values that differ, and creates it if
+    /// it does not exist. `null` removes a field; other fields are left alone.
     ///
     /// # Errors
     /// See [`EditError`]. Nothing was written then.
@@ -132,9 +132,9 @@ impl Collection {
         self.replica.edits(edits.collect()).await
     }
 
-    /// Takes rows of a file in one commit, each for the document with this natural key, or with this id
-    /// where the file names documents so. [`EditOutcome::row`] tells what became of each. The results are
-    /// in the order of the rows; an error of one leaves the others alone.
+    /// Takes rows of a file in one commit, each for the document with this natural key, or with
+    /// this id if the file names documents by ids. [`EditOutcome::row`] tells the further results
+    /// of each. The results are in the order of the rows; an error of one leaves the others alone.
     ///
     /// # Errors
     /// The replica was closed.
@@ -145,7 +145,7 @@ impl Collection {
         self.replica.edits(self.row_edits(rows)).await
     }
 
-    /// What [`import`](Self::import) would do with rows. Nothing of it is kept.
+    /// The results that [`import`](Self::import) of these rows would have. Nothing of them is kept.
     ///
     /// # Errors
     /// The replica was closed, or its file cannot be written.
@@ -177,8 +177,8 @@ impl Collection {
         self.document(key)?.get().await
     }
 
-    /// All documents that are deleted, with what they hold; otherwise as [`filter`](Self::filter).
-    /// [`Document::deletion`] tells of each who deleted it.
+    /// All documents that are deleted, with their values; otherwise as [`filter`](Self::filter).
+    /// [`Document::deletion`] tells who deleted one.
     ///
     /// # Errors
     /// The file could not be read.
@@ -187,9 +187,10 @@ impl Collection {
         Ok(entries.collect::<Result<_, _>>()?)
     }
 
-    /// The documents that are not deleted and that `keep` wants, without loading any of them but
-    /// some whose schema has just changed; where those are many, [`Replica::caught_up`] waits for what
-    /// follows from it. In the order of their ids, which is the same on every device.
+    /// The documents that are not deleted and that `keep` wants, in the order of their ids, which
+    /// is the same on every device. None of them is loaded, except some whose schema has just
+    /// changed; if those are many, [`Replica::caught_up`] waits until all values follow the new
+    /// schema.
     ///
     /// # Errors
     /// The file could not be read.
@@ -217,7 +218,7 @@ impl Collection {
                 true
             })
         })?;
-        // The same on every device, whatever came there first.
+        // The same order on every device, even if documents came there in another one.
         rows.sort_unstable_by_key(|(document, _)| *document);
         Ok(rows.into_iter().map(|(document, row)| entry(document, row)))
     }

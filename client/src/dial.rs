@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, error::Error as WsError};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-/// Where a relay is: `ws://host:port`, with `/sync` for a path unless it has one.
+/// The address of a relay: `ws://host:port`, with `/sync` for a path unless it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RelayAddress(Uri);
 
@@ -56,7 +56,7 @@ pub enum AddressError {
     /// Not an address.
     #[error("{address:?} is not the address of a relay; write it as ws://host:port")]
     Malformed {
-        /// What was given.
+        /// The address that was given.
         address: String,
     },
     /// TLS is not there yet.
@@ -66,7 +66,7 @@ pub enum AddressError {
          give ws://127.0.0.1:4455"
     )]
     Tls {
-        /// What was given.
+        /// The address that was given.
         address: String,
     },
 }
@@ -87,7 +87,7 @@ impl Backoff {
     }
 }
 
-/// What a connection brought.
+/// An event of a connection.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Message(Vec<u8>),
@@ -158,7 +158,7 @@ async fn dial(relay: &RelayAddress) -> Result<Connection, String> {
         .await
         .map_err(|error| trouble(relay, &error))?;
     if let MaybeTlsStream::Plain(socket) = stream.get_ref() {
-        // What the system holds for a slow line is what an answer to a ping waits behind.
+        // An answer to a ping waits behind the bytes that the system keeps for a slow line.
         let _ = SockRef::from(socket).set_send_buffer_size(SEND_BUFFER_BYTES);
     }
     let (out, outgoing) = mpsc::channel(OUTGOING_MESSAGES);
@@ -228,8 +228,8 @@ async fn pump(
     }
 }
 
-/// Writes a message and what else waits of small ones, in one flush. On a slow line each has the
-/// whole of the deadline.
+/// Writes a message and further small ones that wait, in one flush. On a slow line each has the
+/// whole deadline for itself.
 async fn write(
     socket: &mut Socket,
     message: Vec<u8>,
@@ -273,7 +273,7 @@ const BACKOFF_MS_MAX: u64 = 30_000;
 const OUTGOING_MESSAGES: usize = 64;
 const INCOMING_MESSAGES: usize = 64;
 
-/// Bytes that the system keeps of what is written to a socket, about.
+/// Bytes written to a socket that the system keeps until they are sent, about.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);

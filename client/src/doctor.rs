@@ -12,7 +12,7 @@ use crate::file::{OpenError, open_database, unpanicked};
 use rejoin_engine::damage::{Unsound, check_document, recount_digests};
 use rejoin_engine::store::{ReadTxn, Store, StoreError};
 
-/// What was found in a file.
+/// The findings about a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Documents looked at.
@@ -23,7 +23,7 @@ pub struct Report {
     pub set_aside: u64,
     /// Changes that could not be applied.
     pub quarantined: u64,
-    /// What is wrong, worst first.
+    /// The faults, worst first.
     pub findings: Vec<Finding>,
     /// Documents with values that do not fit their schema, each with the first of those. They are no
     /// damage.
@@ -33,16 +33,16 @@ pub struct Report {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What, for a person.
+    /// The fault, for a person.
     pub what: String,
     /// Whether it was repaired.
     pub repaired: bool,
-    /// What to do about it, if it was not.
+    /// The way to mend it, if it was not mended.
     pub advice: Option<String>,
 }
 
 impl Report {
-    /// Whether nothing is wrong any more.
+    /// Whether no fault is left.
     pub fn is_sound(&self) -> bool {
         self.findings.iter().all(|finding| finding.repaired)
     }

@@ -20,7 +20,8 @@ pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
     if !path.exists() {
         create_whole(path).map_err(refused)?;
     }
-    // redb would make a new, empty replica of it, and nobody would hear that one was lost.
+    // redb would make a new, empty replica of an empty file, and nobody would hear that one was
+    // lost.
     if std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0) {
         return Err(OpenError::Empty { path: path.to_owned() });
     }
@@ -43,7 +44,8 @@ fn create_whole(path: &Path) -> Result<(), DatabaseError> {
     beside.push(format!(".new-{}", std::process::id()));
     let beside = PathBuf::from(beside);
     drop(Database::create(&beside)?);
-    // A link, unlike a rename, does not replace what another process has put there meanwhile.
+    // A link, unlike a rename, does not replace a file that another process has put there
+    // meanwhile.
     match std::fs::hard_link(&beside, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         // Not every file system has links.
@@ -80,7 +82,7 @@ fn io_error(path: PathBuf, source: std::io::Error) -> OpenError {
     }
 }
 
-/// A process that has the file open, where the system tells. The lock itself names none.
+/// A process that has the file open, if the system tells. The lock itself names none.
 #[cfg(target_os = "linux")]
 fn holder(path: &Path) -> Holder {
     let found = || -> Option<u32> {
@@ -103,7 +105,7 @@ fn holder(_: &Path) -> Holder {
     Holder(None)
 }
 
-/// Which process holds a file, if that is known.
+/// The process that has a file open, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder(pub Option<u32>);
 
@@ -126,7 +128,7 @@ pub enum OpenError {
     Locked {
         /// The file.
         path: PathBuf,
-        /// Who holds it.
+        /// The process that has it open.
         holder: Holder,
     },
     /// The folder is not there.
@@ -158,7 +160,7 @@ pub enum OpenError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What redb said.
+        /// The message of redb.
         reason: String,
     },
     /// Another failure of the system.
@@ -166,7 +168,7 @@ pub enum OpenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the system.
         source: std::io::Error,
     },
     /// The tables could not be read.
@@ -174,7 +176,7 @@ pub enum OpenError {
     Store {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: StoreError,
     },
     /// The engine could not start.
@@ -182,7 +184,7 @@ pub enum OpenError {
     Engine {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: Box<EngineError>,
     },
     /// The private runtime or its thread could not be made.

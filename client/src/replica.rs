@@ -21,10 +21,10 @@ use rejoin_engine::{Counters, Edit, EditError, Engine, EngineOptions, Status};
 
 /// A durable local copy of spaces, in one file.
 ///
-/// Handles are cheap to clone and may be used from any thread or async runtime; the file is worked
-/// on by a thread of its own. Everything but [`connect`](Self::connect) works without a network.
-/// One process opens a file at a time. The process may be suspended or killed at any moment: what
-/// an edit returned for is on disk.
+/// Handles are cheap to clone and may be used from any thread or async runtime; a thread of its own
+/// works on the file. Everything except [`connect`](Self::connect) works without a network. One
+/// process opens a file at a time. The process may be suspended or killed at any moment: an edit
+/// that has returned is on disk.
 ///
 /// ```
 /// # use rejoin::{Replica, Text};
@@ -54,7 +54,7 @@ use rejoin_engine::{Counters, Edit, EditError, Engine, EngineOptions, Status};
 #[derive(Debug, Clone)]
 pub struct Replica {
     inner: Arc<Inner>,
-    /// As whom this handle edits, if not as whoever the file names.
+    /// The identity as which this handle edits; `None` for the one that the file names.
     author: Option<Arc<Identity>>,
 }
 
@@ -63,7 +63,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     store: Arc<Store>,
     status: watch::Receiver<Status>,
-    /// What was warned of, so that it is warned of once.
+    /// The warnings that were given, so that each is given once.
     noted: Mutex<BTreeSet<String>>,
 }
 
@@ -103,7 +103,7 @@ impl Replica {
         Ok(Space { replica: self.clone(), name: SpaceName::new(name)? })
     }
 
-    /// Which replica file this is.
+    /// The id of the replica file.
     pub fn device(&self) -> DeviceId {
         self.inner.store.device()
     }
@@ -117,19 +117,19 @@ impl Replica {
         Ok(self.ask(move |engine, _| engine.act_as(identity)).await??)
     }
 
-    /// A handle to the same replica whose edits, and those of the spaces, collections and documents
-    /// got from it, are somebody's. Other handles edit as before, and the file names whoever it named.
+    /// A handle to the same replica that edits as `author`, as do the spaces, collections and
+    /// documents got from it. Other handles edit as before, and the identity in the file stays.
     #[must_use]
     pub fn acting_as(&self, author: Identity) -> Self {
         Self { inner: Arc::clone(&self.inner), author: Some(Arc::new(author)) }
     }
 
-    /// What only a person can decide about the documents of all spaces.
+    /// The questions about the documents of all spaces that only a person can decide.
     pub fn reviews(&self) -> Reviews {
         Reviews::new(self.clone(), None)
     }
 
-    /// As whom this handle edits, if somebody said.
+    /// The identity as which this handle edits, if it has one.
     ///
     /// # Errors
     /// The file could not be read.
@@ -141,8 +141,9 @@ impl Replica {
     }
 
     /// Dials a relay, now and for ever: after every loss again, with exponential delays and full
-    /// jitter. Returns at once; [`status`](Self::status) tells how it goes from here on, and nothing
-    /// of a session before. `spaces` are synced besides those that have documents.
+    /// jitter. Returns at once; from here on [`status`](Self::status) tells the state of this
+    /// connection, and no more of a session before. `spaces` are synced besides those that have
+    /// documents.
     ///
     /// # Errors
     /// The address is not one, or the replica is closed.
@@ -163,7 +164,7 @@ impl Replica {
         let _ = self.send(Command::Disconnect).await;
     }
 
-    /// Where the replica stands towards its relay.
+    /// The state of the replica towards its relay.
     pub fn status(&self) -> Status {
         self.inner.status.borrow().clone()
     }
@@ -181,9 +182,9 @@ impl Replica {
         met.map(|status| status.clone()).map_err(|_| EditError::Closed)
     }
 
-    /// Waits until every document was looked at again whose schema changed, so that lists and
-    /// reviews tell what follows from the schema of now. Edits and reads go on meanwhile, and
-    /// [`Status::behind`] says how many are left.
+    /// Waits until every document whose schema changed was derived anew, so that lists and reviews
+    /// follow the present schema. Edits and reads go on meanwhile, and [`Status::behind`] counts
+    /// the documents that are left.
     ///
     /// # Errors
     /// The replica was closed, or its file could not be read or written.
@@ -193,7 +194,7 @@ impl Replica {
         Ok(())
     }
 
-    /// What was counted since the replica was opened.
+    /// The counts since the replica was opened.
     ///
     /// # Errors
     /// The replica was closed.
@@ -209,7 +210,8 @@ impl Replica {
         self.ask(|engine, _| engine.documents_in_memory()).await
     }
 
-    /// Finishes what is under way and frees the file. Other handles get errors from then on.
+    /// Finishes the edits that are under way and frees the file. Other handles get errors from then
+    /// on.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.send(Command::Close(done)).await.is_ok() {
@@ -251,7 +253,7 @@ impl Replica {
         Ok(edited.map(|edited| edited.map(|edited| Edited::new(self.clone(), edited))).collect())
     }
 
-    /// An edit by whoever this handle edits as.
+    /// The edit, with the identity as which this handle edits.
     pub(crate) fn signed(&self, edit: Edit) -> Edit {
         Edit { author: self.author.as_deref().cloned(), ..edit }
     }
@@ -275,7 +277,7 @@ impl Replica {
         Ok(self.ask(move |engine, now| engine.refresh(now, &documents)).await??)
     }
 
-    /// Brings up to date what a list reads, as far as that is soon done.
+    /// Brings the values that lists read up to date, as far as that is soon done.
     pub(crate) async fn refresh_listed(&self) -> Result<(), EditError> {
         if self.read(ReadTxn::is_any_stale)? {
             self.ask(Engine::refresh_listed).await??;
@@ -294,8 +296,8 @@ impl Replica {
         self.inner.commands.send(command).await.map_err(|_| EditError::Closed)
     }
 
-    /// Waits for the answer to a command. One that was sent in the moment in which the thread ended
-    /// stands in the channel for as long as a handle does, and nobody will answer it.
+    /// Waits for the answer to a command. A command that was sent in the moment in which the thread
+    /// ended stays in the channel for as long as there is a handle, and nobody will answer it.
     async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, EditError> {
         tokio::select! {
             biased;
@@ -305,7 +307,7 @@ impl Replica {
     }
 }
 
-/// A space of a replica: what is shared, authorised and replicated together.
+/// A space of a replica: a set of documents that are shared, authorised and replicated together.
 #[derive(Debug, Clone)]
 pub struct Space {
     replica: Replica,
@@ -336,7 +338,7 @@ impl Space {
         Ok(Collection::new(self.replica.clone(), self.name.clone(), name))
     }
 
-    /// What only a person can decide about the documents of the space.
+    /// The questions about the documents of the space that only a person can decide.
     pub fn reviews(&self) -> Reviews {
         Reviews::new(self.replica.clone(), Some(self.name.clone()))
     }
@@ -350,7 +352,7 @@ impl Space {
         Ok(digests.into_iter().map(|(name, row)| (name, row.documents)).collect())
     }
 
-    /// Every document of the space, deleted ones and what Rejoin notes itself included, by
+    /// Every document of the space, deleted ones and those of Rejoin's own collections included, by
     /// collection and id.
     ///
     /// # Errors
@@ -383,7 +385,7 @@ impl Space {
 pub struct Listed {
     /// The collection it is in.
     pub collection: CollectionName,
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
@@ -401,7 +403,7 @@ pub enum ConnectError {
     Closed,
 }
 
-/// Different things that are warned of while a replica is open; after so many nobody reads them.
+/// Different warnings that are given while a replica is open; nobody reads more of them.
 const NOTED_MAX: usize = 1000;
 
 /// Commands that may wait for the replica's thread.

@@ -1,4 +1,5 @@
-//! Reviews: what only a person can decide, the same on every replica that has the same documents.
+//! Reviews: questions that only a person can decide. They are the same on every replica that has
+//! the same documents.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +77,7 @@ impl Reviews {
         Ok(Some(review))
     }
 
-    /// Who noted that a review is dismissed.
+    /// The note that dismissed a review, with its author.
     async fn dismissed_by(&self, review: &Review) -> Result<Option<Candidate>, EditError> {
         let note = review.note_document()?;
         let blames = self.replica.ask(move |engine, now| engine.blame(now, &note)).await??;

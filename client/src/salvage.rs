@@ -1,9 +1,9 @@
-//! Takes out of a damaged replica's file what can still be read, into a fresh one.
+//! Takes the documents that can still be read out of a damaged replica's file, into a fresh one.
 //!
-//! The damaged file is only ever copied. What is read goes document by document, those with edits
-//! that no relay has first, and each read may fail without ending the others: one bad page costs
-//! what stands on it. The new file is another device, so nothing that the old one may have numbered
-//! is numbered again, and its first session repairs what is missing on either side.
+//! The damaged file is only ever copied. Documents are read one by one, those with edits that no
+//! relay has first, and each read may fail without ending the others: one bad page costs only the
+//! rows on it. The new file is another device, so no number that the old one may have used is used
+//! again, and its first session repairs documents that are missing on either side.
 
 mod file;
 
@@ -22,7 +22,7 @@ use rejoin_engine::store::{OutboxRow, SetAsideRow, Store, StoreError, WriteTxn};
 
 pub use file::DamagedFile;
 
-/// What was taken out of a damaged file.
+/// The documents and changes that were taken out of a damaged file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Salvaged {
     /// Documents with everything that they had.
@@ -37,14 +37,14 @@ pub struct Salvaged {
     pub edits: u64,
     /// Edits that are lost.
     pub edits_lost: u64,
-    /// Changes that are kept apart, because what they build on is lost.
+    /// Changes that are kept apart, because changes they build on are lost.
     pub set_aside: u64,
 }
 
 /// A document of which something is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// Which.
+    /// The document.
     pub document: String,
     /// Its natural key, if that is known.
     pub key: Option<String>,
@@ -61,7 +61,7 @@ impl Salvaged {
     }
 }
 
-/// Nothing could be taken out.
+/// No document could be taken out.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SalvageError {
@@ -76,7 +76,7 @@ pub enum SalvageError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the system.
         source: std::io::Error,
     },
     /// Not even the list of tables could be read.
@@ -97,11 +97,10 @@ pub enum SalvageError {
     Store(#[from] StoreError),
 }
 
-/// Takes what can be read into a fresh replica at `to`. `progress` hears how many of how many
-/// documents are done.
+/// Takes all that can be read into a fresh replica at `to`. `progress` is told the number of
+/// documents that are done, and of all.
 ///
-/// # Errors
-/// The new file could not be written; what is damaged in the old one is no error.
+/// # Errors The new file could not be written. Damage in the old one is no error.
 pub fn salvage(
     from: &ReadTransaction,
     to: &Path,
@@ -110,7 +109,7 @@ pub fn salvage(
     if to.exists() {
         return Err(SalvageError::Exists { path: to.to_owned() });
     }
-    // Whatever is cut short is not taken for a replica.
+    // A file that was cut short is not taken for a replica.
     let unfinished = file::beside(to, "unfinished");
     let io = |source| SalvageError::Io { path: unfinished.clone(), source };
     if unfinished.exists() {
@@ -240,7 +239,7 @@ impl<'a> Salvage<'a> {
         self.put_rebuilt(txn, &document, &rebuilt, &edits, &changes)
     }
 
-    /// Writes what is left of a document.
+    /// Writes the part of a document that is left.
     fn put_rebuilt(
         &mut self,
         txn: &WriteTxn,

@@ -1,4 +1,4 @@
-//! Whether a relay holds what was edited here, and what it will never take.
+//! Whether a relay holds the edits of this replica, and which of them it will never take.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,9 +12,9 @@ use crate::replica::Replica;
 use rejoin_engine::store::{ReadTxn, SetAsideRow, StoreError};
 use rejoin_engine::{EditError, EditOutcome};
 
-/// What an edit came to, as [`EditOutcome`] tells, and whether a relay holds it.
+/// The result of an edit, as [`EditOutcome`] tells, and whether a relay holds it.
 ///
-/// It is a handle to the replica, too, which stays open as long as one is there.
+/// It is a handle to the replica, too, which stays open as long as there is one.
 #[derive(Debug, Clone)]
 pub struct Edited {
     replica: Replica,
@@ -26,13 +26,12 @@ impl Edited {
         Self { replica, edited }
     }
 
-    /// Waits until a relay holds this edit durably, through whatever interrupts the connection. One
-    /// that changed nothing is saved at once. One that was made anew, because another change had its
-    /// place, is saved when what took its place is.
+    /// Waits until a relay holds this edit durably, through all interruptions of the connection. An
+    /// edit that changed nothing is saved at once. An edit that was made anew, because another
+    /// change had its place, is saved when the change that took its place is.
     ///
-    /// # Errors
-    /// The relay will never take a part of it: the error names what and why, and all else of the edit
-    /// is saved. It is the same answer whenever it is asked for. Or see [`SaveError`].
+    /// # Errors The relay will never take a part of it: the error names that part and the reason,
+    /// and all else of the edit is saved. Later calls give the same answer. Or see [`SaveError`].
     pub async fn saved(&self) -> Result<(), SaveError> {
         let Some(key) = self.outbox else { return Ok(()) };
         let (document, changes) = (self.document, &self.changes);
@@ -43,7 +42,7 @@ impl Edited {
             let refused = self.replica.ask(move |engine, now| engine.refused(now, &id, &asked));
             match refused.await {
                 Ok(Ok(Some(refused))) => return answer(refused),
-                // What is left of it waits under another key, or the file is being opened again.
+                // The rest of it waits under another key, or the file is being opened again.
                 Ok(Ok(None) | Err(StoreError::Reopening)) => {}
                 Ok(Err(error)) => return Err(SaveError::Store(error)),
                 Err(_) => return Err(SaveError::Closed),
@@ -68,15 +67,14 @@ impl From<Edited> for EditOutcome {
 }
 
 impl Replica {
-    /// Waits until nothing of what was edited here before the call waits for a relay any more,
-    /// through whatever interrupts the connection, and tells whether the relay holds all of it
-    /// durably. Edits that were made anew, because other changes had their place, count when what took
-    /// their place is held.
+    /// Waits until no edit that was made here before the call waits for a relay any more, through
+    /// all interruptions of the connection, and tells whether the relay holds all of them durably.
+    /// An edit that was made anew, because another change had its place, counts when the relay
+    /// holds the change that took its place.
     ///
-    /// # Errors
-    /// A relay will never take some of it, whether it said so just now or long before the call: the
-    /// error names what, and all else is saved. It is told again by every call until somebody
-    /// [acknowledges](Self::acknowledge) that they know; [`Edited::saved`] answers for one edit alone.
+    /// # Errors A relay will never take some of them, whether it said so just now or long before
+    /// the call: the error names those, and all others are saved. Every call tells it again until
+    /// somebody [acknowledges](Self::acknowledge) it; [`Edited::saved`] answers for one edit alone.
     /// Or see [`SaveError`].
     pub async fn saved(&self) -> Result<(), SaveError> {
         self.saved_of(None).await
@@ -92,8 +90,8 @@ impl Replica {
                 None => Ok(view.outbox(0, 1)?.first().is_none_or(|(key, _)| *key >= next)),
             })
             .await?;
-            // What is made anew, or kept of a document of which something is set aside, waits under a
-            // key that came later.
+            // Edits that are made anew, or kept of a document of which something is set aside, wait
+            // under keys that came later.
             let refused = self
                 .first_answer(|view| match view.set_aside_len()? == aside {
                     true => Ok(Some(Some(view.set_aside()?))),
@@ -137,7 +135,7 @@ impl Replica {
         mut look: impl FnMut(&ReadTxn) -> Result<Option<T>, StoreError>,
     ) -> Result<T, SaveError> {
         loop {
-            // Before the look, so that what is heard meanwhile makes another one.
+            // Taken before the look, so that an answer that comes meanwhile makes another look.
             let answers = self.status().answers;
             match self.read(&mut look) {
                 Ok(Some(answer)) => return Ok(answer),
@@ -157,8 +155,9 @@ impl Replica {
 }
 
 impl Document {
-    /// Waits until nothing of what was edited in this document before the call waits for a relay any
-    /// more, and tells whether the relay holds all of it durably; otherwise as [`Replica::saved`].
+    /// Waits until no edit that was made in this document before the call waits for a relay any
+    /// more, and tells whether the relay holds all of them durably; otherwise as
+    /// [`Replica::saved`].
     ///
     /// # Errors
     /// As [`Replica::saved`], of this document.
@@ -174,7 +173,7 @@ pub struct SetAside {
     pub space: SpaceName,
     /// Its collection.
     pub collection: CollectionName,
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
@@ -182,9 +181,9 @@ pub struct SetAside {
     pub fields: BTreeSet<String>,
     /// The changes.
     pub changes: Vec<ChangeHash>,
-    /// Why the relay will never take them, and what to do, in its words.
+    /// The reason why the relay will never take them, with advice, in its words.
     pub reason: String,
-    /// When it was set aside, in seconds since 1970 by the device's clock.
+    /// The time at which it was set aside, in seconds since 1970 by the device's clock.
     pub time_s: i64,
     /// Whether the same was written anew under a fresh actor, so that nothing is lost.
     pub made_anew: bool,
@@ -193,7 +192,7 @@ pub struct SetAside {
 }
 
 impl SetAside {
-    /// Whether the work is lost to others and nobody has said that they know.
+    /// Whether the work is lost to others and nobody has acknowledged it.
     pub fn is_open(&self) -> bool {
         !self.made_anew && !self.acknowledged
     }

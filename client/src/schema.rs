@@ -36,7 +36,7 @@ use crate::replica::Space;
 use crate::saved::Edited;
 use rejoin_engine::{EditError, Foreseen};
 
-/// A schema that was not applied. What the space had before is there.
+/// A schema was not applied. The space still has the one from before.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SchemaError {
@@ -51,7 +51,7 @@ pub enum SchemaError {
     /// The collection is one of Rejoin's own.
     #[error("{collection} belongs to Rejoin itself and has no schema; name a collection of yours")]
     Reserved {
-        /// Which collection.
+        /// The collection.
         collection: CollectionName,
     },
     /// It could not be written.
@@ -60,9 +60,9 @@ pub enum SchemaError {
 }
 
 impl Space {
-    /// Makes this the schema of a collection. Writes only what differs, so a second time changes
-    /// nothing, and somebody else may edit another field of it meanwhile. What it does not name is
-    /// removed.
+    /// Makes this the schema of a collection. Writes only the differences, so a second time changes
+    /// nothing, and somebody else may edit another field of it meanwhile. Fields and invariants
+    /// that it does not name are removed.
     ///
     /// # Errors
     /// It contradicts itself, or see [`EditError`]. Nothing was written then.
@@ -75,9 +75,9 @@ impl Space {
         Ok(self.schema_documents()?.put(collection.as_str(), parts).await?)
     }
 
-    /// What [`apply_schema`](Self::apply_schema) would come to for the documents that are here.
-    /// Nothing of it is kept. It looks at every document of the collection, some hundred microseconds
-    /// each, and edits wait meanwhile.
+    /// The consequences that [`apply_schema`](Self::apply_schema) would have for the documents that
+    /// are here. Nothing of them is kept. It looks at every document of the collection, some
+    /// hundred microseconds each, and edits wait meanwhile.
     ///
     /// # Errors
     /// As [`apply_schema`](Self::apply_schema).
@@ -93,7 +93,7 @@ impl Space {
         Ok(foreseen?)
     }
 
-    /// What a schema's document is to hold.
+    /// The content that a schema's document is to have.
     async fn schema_parts(
         &self,
         collection: &CollectionName,
@@ -118,7 +118,7 @@ impl Space {
         Ok(parts)
     }
 
-    /// The schema of a collection, if it has one. What this version does not understand of it is
+    /// The schema of a collection, if it has one. Parts that this version does not understand are
     /// in [`Schema::unknown`], and warned of once.
     ///
     /// # Errors

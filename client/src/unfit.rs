@@ -8,9 +8,8 @@ use crate::document::Document;
 use crate::replica::Space;
 
 impl Space {
-    /// The documents that hold what does not fit their schema, by collection and key, deleted ones left
-    /// out. Reads none of
-    /// them, but some whose schema has just changed.
+    /// The documents with values that do not fit their schema, by collection and key, deleted ones
+    /// left out. None of them is read, except some whose schema has just changed.
     ///
     /// # Errors
     /// The file could not be read.
@@ -36,12 +35,12 @@ impl Collection {
 }
 
 impl Document {
-    /// What in the document does not fit its schema, at most 16 of it.
+    /// The values of the document that do not fit its schema, at most 16 of them.
     ///
     /// # Errors
     /// The file could not be read.
     pub async fn misfits(&self) -> Result<Vec<Misfit>, EditError> {
-        // A value that is behind would say what was.
+        // A value that is behind would tell the misfits of before.
         self.read().await?;
         Ok(self.replica().read(|view| view.misfits(&self.id()))?)
     }

@@ -1,4 +1,4 @@
-//! What waits for a relay.
+//! Edits that wait for a relay.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,14 @@ pub struct Unsent {
     pub space: SpaceName,
     /// The collection it is in.
     pub collection: CollectionName,
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
-    /// How many edits wait; [`Document::unsent`](crate::Document::unsent) tells what they wrote.
+    /// The number of edits that wait; [`Document::unsent`](crate::Document::unsent) tells their
+    /// writes.
     pub edits: u64,
-    /// When the latest of them was made, in seconds since 1970 by the device's clock.
+    /// The time at which the latest of them was made, in seconds since 1970 by the device's clock.
     pub edited_at_s: i64,
     /// Whether the first of them made the document.
     pub created: bool,
@@ -53,7 +54,7 @@ fn unsent(view: &ReadTxn) -> Result<Vec<Unsent>, StoreError> {
     Ok(unsent.into_iter().map(|(_, unsent)| unsent).collect())
 }
 
-/// What the outbox has of one document.
+/// The rows of one document in the outbox.
 #[derive(Debug, Default)]
 struct Waiting {
     edits: u64,
@@ -67,7 +68,7 @@ impl Waiting {
     fn count(&mut self, key: u64, row: &OutboxRow) {
         self.edits += 1;
         self.edited_at_s = self.edited_at_s.max(row.time_s);
-        // What is at the first place is what the document begins with.
+        // The row at the first place has the changes that the document begins with.
         self.created |= row.from == 0;
         self.last = key;
     }

@@ -119,7 +119,7 @@ pub enum ServeError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
     /// Another process has the store open.
@@ -156,7 +156,7 @@ pub enum ServeError {
     Database {
         /// The database.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: Box<redb::DatabaseError>,
     },
     /// The store in the database cannot be read.
@@ -164,7 +164,7 @@ pub enum ServeError {
     Store {
         /// The database.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: StoreError,
     },
     /// The thread that does everything is gone.

@@ -1,4 +1,4 @@
-//! A copy of a damaged file, opened in whichever way still works.
+//! A copy of a damaged file, opened in a way that still works.
 
 use std::any::Any;
 use std::fs::{self, OpenOptions};
@@ -10,7 +10,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase, TableHandle};
 use super::SalvageError;
 use crate::file::unpanicked;
 
-/// What can be read of a damaged file of Rejoin. It reads a copy, which is gone when this is dropped.
+/// A damaged file of Rejoin, as far as it can be read. It reads a copy, which is gone when this is
+/// dropped.
 #[derive(Debug)]
 pub struct DamagedFile {
     transaction: Option<ReadTransaction>,
@@ -21,11 +22,11 @@ pub struct DamagedFile {
     copy: PathBuf,
 }
 
-/// What to try with the header of the copy before it is opened.
+/// A way to treat the header of the copy before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
-    /// As if it had been closed in good order: what was committed last is read, whatever became of
-    /// pages that nobody asks for.
+    /// As if it had been closed in good order: the last commit is read, even if pages that nobody
+    /// asks for are damaged.
     Closed,
     /// As it is, repaired by redb, which goes back to the commit before if the last one is damaged.
     Repaired,
@@ -61,7 +62,7 @@ impl DamagedFile {
         {
             let header = attempt.header(&header, sound.as_deref());
             write_header(&copy, &header).map_err(io(&copy))?;
-            // Only what opens, and says which tables there are, is of use.
+            // Only a file that opens and lists its tables is of use.
             if let Ok(Some((open, transaction, tables))) = unpanicked(|| attempt.open(&copy)) {
                 damaged.tables = tables;
                 damaged.transaction = Some(transaction);
@@ -78,13 +79,13 @@ impl DamagedFile {
         self.tables.iter().any(|table| table == "identity-1")
     }
 
-    /// Whether the last commit could not be found, so that what was written last may be missing and
-    /// nothing tells of it.
+    /// Whether the last commit could not be found, so that the latest rows may be missing without a
+    /// sign.
     pub fn may_be_older(&self) -> bool {
         self.may_be_older
     }
 
-    /// What is in it.
+    /// The transaction that reads it.
     ///
     /// # Panics
     /// Never: an open file has it.
@@ -122,7 +123,7 @@ impl Attempt {
         (!tables.is_empty()).then_some((open, transaction, tables))
     }
 
-    /// The header for this attempt: what every file of redb begins with is put right.
+    /// The header for this attempt: the bytes that every file of redb begins with are put right.
     fn header(self, found: &[u8], sound: Option<&[u8]>) -> Vec<u8> {
         let mut header = found.to_vec();
         if self == Self::Repaired || header.len() < HEADER_BYTES {
@@ -144,14 +145,14 @@ impl Attempt {
     }
 }
 
-/// A path beside another, for what is not finished.
+/// A path beside another, for a file that is not finished.
 pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{what}-{}", std::process::id()));
     PathBuf::from(beside)
 }
 
-/// What redb writes at the beginning of a new file.
+/// The bytes that redb writes at the beginning of a new file.
 fn sound_header(scratch: &Path) -> Option<Vec<u8>> {
     let made = Database::create(scratch).ok().map(drop);
     let header = made.and_then(|()| read_header(scratch).ok());
@@ -177,11 +178,11 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Bytes at the beginning of a file that every attempt writes anew.
 const HEADER_BYTES: usize = 64;
 
-/// Where redb's flags stand, after its magic number; which of the two commits counts, and whether
-/// the file was not closed in good order.
+/// The place of redb's flags, after its magic number. They say which of the two commits counts, and
+/// whether the file was not closed in good order.
 const FLAGS_AT: usize = 9;
 const OTHER_COMMIT: u8 = 1;
 const NOT_CLOSED: u8 = 2;
 
-/// Where the sizes of pages and regions stand, which are alike in every file.
+/// The place of the sizes of pages and regions, which are the same in every file.
 const GEOMETRY: std::ops::Range<usize> = 12..24;

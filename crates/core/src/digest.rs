@@ -1,5 +1,5 @@
-//! Hashes that say in 32 bytes what is held: of a document by its heads, of a set of documents by
-//! a sum that is kept up to date one document at a time.
+//! Hashes of 32 bytes that tell which changes are held: for a document a hash of its heads, for a
+//! set of documents a sum that is kept up to date one document at a time.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{ChangeHash, DocumentId, ShortHash};
 
-/// SHA-256 over a document's heads: says in 32 bytes which changes a replica holds, since heads
+/// SHA-256 over a document's heads. It tells in 32 bytes which changes a replica holds, since heads
 /// fix their ancestors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
@@ -33,8 +33,8 @@ impl fmt::Debug for HeadsHash {
     }
 }
 
-/// The hash of a set of heads, in whatever order and however often they are named. A document
-/// without a change has one too.
+/// The hash of a set of heads. Their order does not matter, nor whether one is named twice. A
+/// document without a change has a hash, too.
 pub fn heads_hash(heads: &[ChangeHash]) -> HeadsHash {
     let mut sorted = heads.to_vec();
     sorted.sort_unstable();
@@ -46,7 +46,7 @@ pub fn heads_hash(heads: &[ChangeHash]) -> HeadsHash {
     HeadsHash(hasher.finalize().into())
 }
 
-/// What a collection holds, in 32 bytes: the sum of one hash for each document and its heads.
+/// The state of a collection in 32 bytes: the sum of one hash for each document and its heads.
 ///
 /// A sum, because it follows every change at the cost of two hashes, without a look at the other
 /// documents, in any order; and because digests of collections add up, so a reader's digest is the
@@ -74,8 +74,8 @@ impl SetDigest {
         self.add(&Self::of(document, heads));
     }
 
-    /// Takes a document out that was counted in at just these heads. Nothing notices if it was not;
-    /// the digest is then of no set.
+    /// Takes out a document that was counted in at just these heads. If it was not, the digest is
+    /// that of no set, and there is no error.
     pub fn remove(&mut self, document: &DocumentId, heads: &HeadsHash) {
         self.combine(&Self::of(document, heads), u64::wrapping_sub);
     }

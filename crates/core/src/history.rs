@@ -1,4 +1,4 @@
-//! What is known of a document's changes, as far as admitting another one needs it.
+//! The facts about a document's changes that the admission of another one needs.
 
 use crate::{ActorId, ChangeHash};
 
@@ -25,7 +25,7 @@ pub trait History {
     fn last(&self, actor: &ActorId) -> Option<LastChange>;
 }
 
-/// How far one actor has come in a document.
+/// The last change of one actor in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastChange {
     /// Sequence number of its latest change.

@@ -1,4 +1,4 @@
-//! Who acts, as changes carry it.
+//! The person or system that acts, as changes carry it.
 
 use minicbor::{Decode, Encode};
 
@@ -49,8 +49,8 @@ impl Identity {
         serde_json::json!({ "user": user, "role": role, "device": device })
     }
 
-    /// From the author bytes of a change. What other programs write there is taken for the user's
-    /// name if it is text, and otherwise shown as hex.
+    /// From the author bytes of a change. Bytes that other programs write there are taken for the
+    /// user's name if they are text, and otherwise shown as hex.
     pub fn from_author(author: &[u8]) -> Self {
         minicbor::decode(author).unwrap_or_else(|_| match std::str::from_utf8(author) {
             Ok(user) => Self::user(user),

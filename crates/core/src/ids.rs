@@ -40,7 +40,7 @@ impl DocumentId {
     }
 }
 
-/// What a derived document's genesis change says: its natural key, and how often that key was
+/// The message of a derived document's genesis change: its natural key, and how often that key was
 /// erased before. Written `incarnation:key`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Genesis {
@@ -141,7 +141,7 @@ impl fmt::Debug for ShortHash {
     }
 }
 
-/// Who made a change, in Automerge's sense: one writer that counts its changes. At most
+/// The maker of a change in Automerge's sense: one writer that counts its changes. At most
 /// [`limits::ACTOR_BYTES_MAX`] bytes; a new one per document and process start.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActorId(pub Vec<u8>);
@@ -218,8 +218,8 @@ sixteen_bytes! {
 }
 
 impl PeerId {
-    /// How others know a device while it is present: half a SHA-256 of its id. They do not learn the
-    /// id itself, by which a relay knows the device again.
+    /// The id by which others know a device while it is present: half a SHA-256 of the device's id.
+    /// They do not learn the device's id itself, by which a relay knows it again.
     pub fn of_device(device: &DeviceId) -> Self {
         let mut hash = Sha256::new();
         hash.update("rejoin present ");
@@ -284,7 +284,7 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a space: what is shared, authorised and replicated together.
+    /// The name of a space: a set of documents that are shared, authorised and replicated together.
     SpaceName, "space"
 }
 name! {
@@ -299,13 +299,13 @@ pub enum NameError {
     /// A space, collection or key without a character.
     #[error("the {what} is empty; give it a name")]
     Empty {
-        /// Which name.
+        /// The name.
         what: &'static str,
     },
     /// A space, collection or key over its limit.
     #[error("the {what} has {len} bytes; use at most {max}")]
     TooLong {
-        /// Which name.
+        /// The name.
         what: &'static str,
         /// Its length in bytes.
         len: usize,
@@ -315,19 +315,19 @@ pub enum NameError {
     /// A control character in a name would break tables and logs.
     #[error("the {what} holds a control character; remove it")]
     Control {
-        /// Which name.
+        /// The name.
         what: &'static str,
     },
     /// Not a document id.
     #[error("{text:?} is not a document id; it reads automerge: and base58check of 16 bytes")]
     Document {
-        /// What was given, shortened.
+        /// The text that was given, shortened.
         text: String,
     },
-    /// Not what a genesis change says.
+    /// Not the message of a genesis change.
     #[error("{text:?} is not a genesis; it reads incarnation:key")]
     Genesis {
-        /// What was given, shortened.
+        /// The text that was given, shortened.
         text: String,
     },
 }

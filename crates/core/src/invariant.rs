@@ -1,5 +1,5 @@
-//! What an [`Invariant`] reads in a document: whose time it takes and when, and what must be
-//! unique about it.
+//! The part of a document that an [`Invariant`] reads: the time that the document takes of
+//! somebody, or the text that must be unique about it.
 //!
 //! Two documents break an invariant together, so each yields something that can be kept in an index
 //! and compared: a [`Booking`], or a text that two documents must not share.
@@ -43,41 +43,43 @@ use crate::{DocumentId, Path, ReviewId, Segment};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Booking {
-    /// Whose time, as JSON text that is the same for equal values.
+    /// The person or thing whose time it is, as JSON text that is the same for equal values.
     pub key: String,
-    /// When it begins.
+    /// The time at which it begins.
     pub start: i64,
-    /// When it ends; that moment itself is free.
+    /// The time at which it ends; that moment itself is free.
     pub end: i64,
 }
 
 impl Booking {
-    /// Whether both take the same time of the same key. What ends where it starts takes none.
+    /// Whether both take the same time of the same key. A booking that ends at the moment at which
+    /// it starts takes no time.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.key == other.key && self.start.max(other.start) < self.end.min(other.end)
     }
 }
 
-/// A document should take time, but does not say when in a way that makes sense. People have to be
-/// told: until it is corrected, nothing is checked.
+/// A document should take time, but its times make no sense. People have to be told: until it is
+/// corrected, nothing is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FaultyBooking {
     /// The two times are the wrong way round.
     #[error("it ends before it starts; correct one of the two times")]
     EndsBeforeStart,
-    /// A field holds something else than a time.
+    /// The value of a field is not a time.
     #[error("it is not a time; write it like 2026-05-04T09:30, or 2026-05-04 for the whole day")]
     NotATime {
-        /// Which field.
+        /// The field.
         field: Path,
     },
 }
 
-/// The review of documents that together break an invariant: the same from whichever of them it is
-/// derived, and another once one of them is booked for another time, or of somebody else. `question`
-/// tells apart what is asked, `key` whose time it is or what is the same; the documents come in the
-/// order of their ids, each with when it is booked.
+/// The review of documents that together break an invariant. It is the same for each of the
+/// documents it is derived from, and it is another one once one of them is booked for another time
+/// or another person. `question` is the kind of question; `key` is the person whose time it is, or
+/// the text that is the same. The documents come in the order of their ids, each with the time it
+/// is booked for.
 pub fn review_of(
     question: u8,
     invariant: &str,
@@ -104,18 +106,18 @@ pub fn review_of(
 }
 
 impl Booking {
-    /// A time of `whose`, whether or not any document takes it: to look up what does.
+    /// A time of `whose` that no document need take: to look up the bookings that overlap it.
     pub fn at(whose: &Value, start: i64, end: i64) -> Self {
         Self { key: short(canonical(whose)), start, end }
     }
 }
 
-/// The time a document takes by [`Invariant::NoOverlap`], from when what it starts at begins to when what
-/// it ends at is over: dates alone stand for whole days, the last one included. Times without a zone
-/// are read by the clocks of `zone`.
+/// The time a document takes by [`Invariant::NoOverlap`], from its start to its end. A date alone
+/// stands for the whole day: as a start for the day's first moment, as an end for its last. Times
+/// without a zone are read by the clocks of `zone`.
 ///
-/// It takes none if the key or a time is absent or empty, if `unless` has one of its values, or if
-/// it ends where it starts; nor by another invariant.
+/// `None` if the key or a time is absent or empty, if the field of `unless` has one of its values,
+/// if it ends where it starts, or if this is another invariant.
 ///
 /// # Errors
 /// The times make no sense; show that to people.
@@ -137,7 +139,7 @@ pub fn booking(
         span_ms(value, zone).ok_or_else(|| FaultyBooking::NotATime { field: field.clone() })
     };
     let ((start, _), (last, end)) = (span(starts, start)?, span(ends, end)?);
-    // A day that is over when it begins is one before it.
+    // `start == end` with an end that begins earlier: a day that is over when the booking begins.
     if end < start || (last < end && end == start) {
         return Err(FaultyBooking::EndsBeforeStart);
     }
@@ -152,7 +154,7 @@ pub fn unique_key(value: &Value, fields: &[Path]) -> Option<String> {
     values.filter(|values| !values.is_empty()).map(|values| short(values.join(",")))
 }
 
-/// What stands at a path of a value.
+/// The part of a value at a path.
 pub fn look_up<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     path.segments().iter().try_fold(value, |value, segment| match segment {
         Segment::Key(key) => value.as_object()?.get(key),
@@ -160,7 +162,7 @@ pub fn look_up<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
-/// What stands at a path, unless it says nothing.
+/// The part of a value at a path, unless it is absent or empty.
 fn filled<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     look_up(value, path).filter(|value| match value {
         Value::Null => false,

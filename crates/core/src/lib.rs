@@ -1,5 +1,5 @@
-//! Sans-IO core of Rejoin: what replica and relay agree on, without a file, socket, clock, random
-//! source or `async` in it.
+//! Sans-IO core of Rejoin: the rules and formats that replica and relay agree on, without a file,
+//! socket, clock, random source or `async` in it.
 //!
 //! Bytes come in, bytes and effects go out, and time is an argument, so any failure can be played
 //! again from a seed. Read it in this order:
@@ -7,11 +7,12 @@
 //! - [`DocumentId`], [`SpaceName`] and the other ids; [`limits`], every limit in one file;
 //! - [`change`]: the guard (bound and hash a change without applying it), admission (does it fit
 //!   the history?), and the deterministic genesis and birth changes;
-//! - [`schema`]: how the fields of a collection merge; [`lineage`]: who wrote what over what, and
-//!   so what is agreed and what is for a person to decide; [`invariant`]: what must hold between
-//!   documents, read in one of them; [`time`](mod@time): times, days and zones;
-//! - [`ChangeGraph`]: the changes of a document without their operations; [`History`] is what
-//!   admission asks of it;
+//! - [`schema`]: how the fields of a collection merge; [`lineage`]: which write took the place of
+//!   which, and so which value is agreed and which question is for a person to decide;
+//!   [`invariant`]: rules between documents, read in one of them; [`time`](mod@time): times, days
+//!   and zones;
+//! - [`ChangeGraph`]: the changes of a document without their operations; [`History`]: the
+//!   questions of admission to it;
 //! - [`SetDigest`], which compares two sets of documents at once, and [`repair`], which finds where
 //!   they differ;
 //! - [`wire`]: the frames of `rejoin.v2`;

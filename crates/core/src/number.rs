@@ -1,8 +1,8 @@
 //! Numbers as they are written, kept exactly or not at all.
 //!
-//! Documents hold 64-bit integers and doubles. What is neither would be rounded by whoever reads the
-//! text, and nobody would know. Doubles are read back as they were printed by serde's feature
-//! `float_roundtrip`, without which one in eight of them is not.
+//! Documents hold 64-bit integers and doubles. A number that is neither would be rounded by every
+//! program that reads the text, and nobody would know. serde's feature `float_roundtrip` reads
+//! doubles back as they were printed; without it one in eight of them changes.
 
 use serde_json::{Number, Value};
 use thiserror::Error;
@@ -18,7 +18,7 @@ pub struct InexactNumber {
     pub number: String,
 }
 
-/// Why a text is not a JSON value that documents can hold.
+/// A text is not a JSON value that documents can hold.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JsonError {
@@ -64,8 +64,9 @@ pub fn exact_number(text: &str) -> Result<Option<Number>, InexactNumber> {
     }
 }
 
-/// Reads JSON of another program, whose numbers may have more digits than documents hold: those become
-/// texts that are alike where the numbers are the same, so that none is taken for another.
+/// Reads JSON of another program, whose numbers may have more digits than documents hold. Such
+/// numbers become texts, which are equal exactly if the numbers are, so that none is taken for
+/// another.
 ///
 /// # Errors
 /// It is not JSON.
@@ -85,8 +86,8 @@ pub fn foreign_json(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(&kept)
 }
 
-/// Whether two values are the same to whoever reads them: `5` and `5.0` are the same number, however
-/// they are stored.
+/// Whether two values are the same for readers: `5` and `5.0` are the same number, although they
+/// are stored in two ways.
 pub fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
@@ -123,13 +124,14 @@ fn is_number(text: &str) -> bool {
 fn exact(text: &str) -> Result<Number, InexactNumber> {
     let inexact = || InexactNumber { number: text.to_owned() };
     let number: Number = serde_json::from_str(text).map_err(|_| inexact())?;
-    // What a double prints is the shortest text that reads as it, so equal digits are the same number.
+    // A double is printed as the shortest text that reads as it, so equal digits are the same
+    // number.
     let is_exact =
         number.is_i64() || number.is_u64() || digits(&number.to_string()) == digits(text);
     if is_exact { Ok(number) } else { Err(inexact()) }
 }
 
-/// The digits that matter and the power of ten behind the last; nothing for zero.
+/// The digits that matter and the power of ten behind the last; `None` for zero.
 fn digits(number: &str) -> Option<(bool, String, i64)> {
     let (is_negative, number) = match number.strip_prefix('-') {
         Some(number) => (true, number),

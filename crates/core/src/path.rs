@@ -1,18 +1,18 @@
-//! Where something stands in a document.
+//! The place of a value in a document.
 
 use std::fmt::{self, Write};
 
 use crate::is_hidden;
 
-/// Where something stands in a document: keys of maps and indices of lists, from the root.
+/// The place of a value in a document: keys of maps and indices of lists, from the root.
 ///
 /// Written `customer.address.street` or `parts[2].name`. A key that would be read as something else
-/// stands in brackets and quotes: `["weird.key"].x`. Those are the empty one; one with `.`, `[`, `]`,
-/// `"`, or with `=` or `,`, which end a path on a command line; one that begins with `-`, ends with `:`,
-/// or has a space at either end; and one with a character that cannot be seen. In quotes `\"` and
-/// `\\` stand for those two characters, and `\u{1b}` for one by its number. Everything else is an
-/// ordinary key, also `X Coordinate (State Plane)`. What is written so is read again as the same path,
-/// and when it is printed it stays as it is.
+/// stands in brackets and quotes: `["weird.key"].x`. Those are the empty one; one with `.`, `[`,
+/// `]`, `"`, or with `=` or `,`, which end a path on a command line; one that begins with `-`, ends
+/// with `:`, or has a space at either end; and one with a character that cannot be seen. In quotes
+/// `\"` and `\\` stand for those two characters, and `\u{1b}` for one by its number. Everything
+/// else is an ordinary key, also `X Coordinate (State Plane)`. A path written so is read again as
+/// the same path, and printing it changes nothing.
 ///
 /// ```
 /// use rejoin_core::{Path, Segment};
@@ -32,7 +32,7 @@ pub struct Path(Vec<Segment>);
 pub enum Segment {
     /// Into a map.
     Key(String),
-    /// Into a list, counting from 0 what is not removed.
+    /// Into a list, counting from 0 the items that are not removed.
     Index(usize),
 }
 
@@ -40,7 +40,7 @@ impl Path {
     /// The document itself.
     pub const ROOT: Self = Self(Vec::new());
 
-    /// The path of what stands at `segment` in here.
+    /// The path of the value at `segment` in here.
     #[must_use]
     pub fn join(&self, segment: impl Into<Segment>) -> Self {
         let mut segments = Vec::with_capacity(self.0.len() + 1);
@@ -54,8 +54,8 @@ impl Path {
         &self.0
     }
 
-    /// What is before and behind the first `sign` that is not in the quotes of a key, as where a list of
-    /// paths or a path and a value are written in one word.
+    /// The parts before and behind the first `sign` that is not in the quotes of a key. It takes
+    /// apart a list of paths, or a path and a value, that are written in one word.
     pub fn split_written(text: &str, sign: char) -> Option<(&str, &str)> {
         let mut quoted_to = 0;
         let place = text.char_indices().find(|&(place, char)| {
@@ -77,8 +77,8 @@ impl Path {
     }
 }
 
-/// Parses the written form. What is in brackets but neither an index nor a quoted key is taken for
-/// a part of the key, so every string is a path.
+/// Parses the written form. Brackets around something else than an index or a quoted key are taken
+/// for a part of the key, so every string is a path.
 impl From<&str> for Path {
     fn from(text: &str) -> Self {
         let mut segments = Vec::new();

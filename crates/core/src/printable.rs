@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The text with everything that is not seen, or that commands a terminal, shown by its number:
-/// `\u{1b}` in place of an escape.
+/// The text with every character that is not seen, or that commands a terminal, shown by its
+/// number: `\u{1b}` in place of an escape.
 ///
 /// Documents, names, messages of others and errors about them may hold anything. A terminal acts on
 /// control characters, and bidirectional ones and those without width make one text look like
-/// another. Line breaks and tabs stay (CR LF is a line break), for texts of many lines; what must be
-/// one line has to see to that by itself. What is printable already is returned as it is, so the
-/// function may be applied twice.
+/// another. Line breaks and tabs stay (CR LF is a line break), for texts of many lines; a caller
+/// that needs one line has to see to that. A text that is printable already is returned as it is,
+/// so the function may be applied twice.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let Some(first) = text.char_indices().find(|(at, char)| !stays(text, *at, *char)) else {
         return Cow::Borrowed(text);
@@ -28,8 +28,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character is never shown as it is: it commands a terminal, turns the direction of what
-/// follows, breaks lines unasked, or is not seen. Line breaks and tabs are among them.
+/// Whether a character is never shown as it is: it commands a terminal, turns the direction of the
+/// text after it, breaks lines unasked, or is not seen. Line breaks and tabs are among them.
 pub fn is_hidden(char: char) -> bool {
     char.is_control() || HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&char))
 }
@@ -63,7 +63,7 @@ const FIRST_JOINED: char = '\u{590}';
 
 /// Beside control characters, each range from its first to its last.
 const HIDDEN: [(char, char); 13] = [
-    // A hyphen that is seen only where a line is broken.
+    // A hyphen that is seen only if a line is broken at it.
     ('\u{ad}', '\u{ad}'),
     // Arabic letter mark.
     ('\u{61c}', '\u{61c}'),

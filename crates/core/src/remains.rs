@@ -1,4 +1,4 @@
-//! What is left of rows that may be damaged, of a replica's file or a relay's: each read may fail, or
+//! Reads of rows that may be damaged, in a replica's file or a relay's: each read may fail, or
 //! panic, without ending the others.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub fn walk<I: DoubleEndedIterator, K: Ord, T, E>(
                 walked.is_all = !from_back;
                 return walked;
             };
-            // From the back it has come to what was read from the front.
+            // From the back it has come to a row that was read from the front.
             if walked.rows.insert(key, row).is_some() {
                 return walked;
             }

@@ -23,7 +23,7 @@ use crate::graph::{put_varint, take_varint, unzigzag, zigzag};
 use crate::limits::{REPAIR_SYMBOLS_MAX, REPAIR_SYMBOLS_TOTAL_MAX};
 use crate::{DocumentId, ShortHash};
 
-/// One document at its heads: what is compared.
+/// One document at its heads, as repairs compare it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RepairItem {
     /// The document.
@@ -92,14 +92,15 @@ impl RepairEncoder {
     }
 }
 
-/// Finds in what a remote set differs from the local one, from the remote set's symbols.
+/// Finds the documents in which a remote set differs from the local one, from the remote set's
+/// symbols.
 ///
-/// Ask for symbols up to [`symbols_wanted`](Self::symbols_wanted), [`add`](Self::add) them, until
-/// [`is_decoded`](Self::is_decoded) or nothing more is wanted.
+/// Ask for symbols up to [`symbols_wanted`](Self::symbols_wanted) and [`add`](Self::add) them,
+/// until [`is_decoded`](Self::is_decoded) or no more are wanted.
 #[derive(Debug, Clone)]
 pub struct RepairDecoder {
     local: RepairEncoder,
-    /// Remote less local, less what was found.
+    /// The remote set less the local one, less the items that were found.
     cells: Vec<Cell>,
     found: Vec<Found>,
     /// The items of `found`. None is found twice.
@@ -163,8 +164,8 @@ impl RepairDecoder {
         (have + have * 3 / 10).clamp(SYMBOLS_FIRST, REPAIR_SYMBOLS_TOTAL_MAX)
     }
 
-    /// What was found: the whole difference once [`is_decoded`](Self::is_decoded), before that
-    /// some of it.
+    /// The items that were found: the whole difference once [`is_decoded`](Self::is_decoded),
+    /// before that a part of it.
     pub fn difference(&self) -> Difference {
         let (local_only, remote_only) =
             self.found_items.iter().partition(|item| self.local.contains(item));
@@ -182,8 +183,8 @@ impl RepairDecoder {
         }
     }
 
-    /// Reads items off the cells that hold just one. Ends whatever the cells say: each round that
-    /// queues more has found another item, of which there are at most as many as cells.
+    /// Reads items off the cells that hold just one. This ends for any content of the cells: each
+    /// round that queues more has found another item, and there are at most as many items as cells.
     fn peel(&mut self, first_new: usize) -> Result<(), RepairError> {
         let mut queue: Vec<usize> = (first_new..self.cells.len()).collect();
         while let Some(index) = queue.pop() {
@@ -217,12 +218,12 @@ impl RepairDecoder {
     }
 }
 
-/// In what two sets differ. A document at different heads is on both sides.
+/// The difference of two sets. A document at different heads is on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Difference {
-    /// What only the remote set holds, sorted.
+    /// The items that only the remote set has, sorted.
     pub remote_only: Vec<RepairItem>,
-    /// What only the local set holds, sorted.
+    /// The items that only the local set has, sorted.
     pub local_only: Vec<RepairItem>,
 }
 
@@ -235,16 +236,16 @@ impl Difference {
     }
 }
 
-/// Why symbols cannot be produced or used.
+/// Symbols cannot be produced or used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RepairError {
     /// Symbols are only produced in order.
     #[error("repair symbols from {asked}, but {produced} were produced; go on from there")]
     OutOfOrder {
-        /// Where the caller wanted to begin.
+        /// The symbol at which the caller wanted to begin.
         asked: u32,
-        /// Where it has to.
+        /// The symbol at which it has to begin.
         produced: u32,
     },
     /// More symbols than a repair may take.
@@ -331,8 +332,8 @@ impl Found {
 struct Cell {
     sum: [u8; 24],
     check: u64,
-    /// Far from overflow: what is received is within 32 bits, and what is added or taken out are
-    /// items held in memory.
+    /// Far from overflow: received counts are within 32 bits, and at most the items in memory are
+    /// added or taken out.
     count: i64,
 }
 
@@ -596,7 +597,7 @@ mod tests {
         let twice = Cell { count: 2, ..Cell::default() };
         let taken = Cell { count: -1, ..x.cell };
         assert_eq!(outcome(0, second, &[(0, x.cell)]), Ok(()));
-        // Where its mapping puts it, and where not.
+        // In the symbols where its mapping puts it, and in one where it does not.
         let elsewhere = [(0, x.cell), (second, x.cell), (second + 1, x.cell)];
         assert_eq!(outcome(0, second + 2, &elsewhere), Err(RepairError::Corrupt));
         // Lacking remotely, but the local set has no such item; and the other way round.
@@ -634,7 +635,7 @@ mod tests {
         while decoder.symbols_wanted() > decoder.symbols() {
             wanted.push(decoder.symbols_wanted());
             let count = decoder.symbols_wanted() - decoder.symbols();
-            // Both sets hold everything but what this decoder has no way to read off.
+            // A cell that this decoder has no way to read off.
             let cell = Cell { sum: [1; 24], check: 1, count: 7 };
             let mut packed = Vec::new();
             (0..count).for_each(|_| cell.pack(&mut packed));

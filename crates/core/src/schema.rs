@@ -1,4 +1,4 @@
-//! What a collection's fields are, and how each of them merges.
+//! The fields of a collection, and how each of them merges.
 //!
 //! A schema belongs to one collection. It is written in TOML, and kept as a document of the space,
 //! so that every replica has it, offline too. Fields it does not name are kept and merge by
@@ -6,7 +6,7 @@
 //!
 //! - [`parse`] reads a file and finds everything that is wrong in it; [`to_toml`] writes one;
 //! - [`Schema::new`] begins one in Rust, and [`Schema::check`] finds its contradictions;
-//! - [`Schema::to_value`] and [`Schema::from_value`] are what the space stores of it;
+//! - [`Schema::to_value`] and [`Schema::from_value`] write and read the form that the space stores;
 //! - [`diff`] tells two apart.
 
 mod build;
@@ -39,15 +39,15 @@ pub type Schemas = BTreeMap<CollectionName, Schema>;
 /// How the documents of one collection merge.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
-    /// The fields by where they stand. A key `*` stands for any key of a map and any item of a
-    /// list.
+    /// The fields by their paths. A key `*` stands for any key of a map and any item of a list.
     pub fields: BTreeMap<Path, Field>,
-    /// What must hold between documents.
+    /// The rules between documents.
     pub invariants: Vec<Invariant>,
-    /// By the clocks of which zone times without one are read; by UTC's if that is `None`.
+    /// The zone by whose clocks times without a zone are read; UTC if that is `None`.
     pub zone: Option<Zone>,
-    /// What this version does not understand, where it stands in [`to_value`](Self::to_value), and
-    /// instead of anything else there. It came from a newer version, and goes back as it is.
+    /// The parts that this version does not understand, each at its place in
+    /// [`to_value`](Self::to_value), where it stands instead of anything else. They came from a
+    /// newer version, and go back as they are.
     pub unknown: Map<String, Value>,
 }
 
@@ -56,11 +56,11 @@ pub struct Schema {
 pub struct Field {
     /// How concurrent values merge.
     pub merge: Rule,
-    /// What its values are, if that is restricted.
+    /// The kind of its values, if that is restricted.
     pub kind: Option<Kind>,
     /// Whether a document must have it.
     pub required: bool,
-    /// What an absent field reads as.
+    /// The value that an absent field reads as.
     pub default: Option<Value>,
     /// The roles that may write it; anybody may if that is `None`.
     pub writers: Option<BTreeSet<String>>,
@@ -84,7 +84,7 @@ pub enum Rule {
     Review,
     /// The value that stands furthest in this order. Going back in it is for a person to decide.
     Order(Vec<String>),
-    /// The value of this role; where it wrote none, a person decides.
+    /// The value of this role; if it wrote none, a person decides.
     Owner(String),
     /// The largest value.
     Max,
@@ -96,11 +96,12 @@ pub enum Rule {
         /// How wrong clocks may be, in seconds.
         skew_s: u64,
     },
-    /// An arbitrary value, the same everywhere. The only rule that loses something silently.
+    /// An arbitrary value, which is the same on every replica. This is the only rule that loses
+    /// values silently.
     Any,
 }
 
-/// What the values of a field are.
+/// The kind of the values of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A string, or a text.
@@ -122,16 +123,16 @@ pub enum Kind {
     Map,
 }
 
-/// What must hold between the documents of a collection.
+/// A rule between the documents of a collection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Invariant {
     /// No two documents of one `key` are at the same time.
     NoOverlap {
-        /// Whom or what the time is taken of, such as a technician.
+        /// The person or thing whose time is taken, such as a technician.
         key: Path,
-        /// When it begins.
+        /// The time at which it begins.
         start: Path,
-        /// When it ends; that moment itself is free.
+        /// The time at which it ends; that moment itself is free.
         end: Path,
         /// Documents with one of these values take no time.
         unless: BTreeMap<Path, Value>,
@@ -148,10 +149,10 @@ pub enum Invariant {
 pub struct Fault {
     /// How bad it is.
     pub severity: Severity,
-    /// Where, as keys into the form of [`Schema::to_json`]; the items of lists and the invariants
-    /// are counted from 0.
+    /// The place, as keys into the form of [`Schema::to_json`]; the items of lists and the
+    /// invariants are counted from 0.
     pub place: Vec<String>,
-    /// What it is, and what to do.
+    /// The fault, and the way to correct it.
     pub message: String,
 }
 
@@ -160,7 +161,7 @@ pub struct Fault {
 pub enum Severity {
     /// It cannot.
     Error,
-    /// It can, and perhaps somebody meant something else.
+    /// It can, but perhaps its author meant something else.
     Warning,
 }
 
@@ -181,8 +182,8 @@ impl Schema {
         })
     }
 
-    /// How a place in a document merges: as its field says; inside a field of rule
-    /// [`Any`](Rule::Any) as that; otherwise by [`Review`](Rule::Review).
+    /// The rule by which a place in a document merges: that of its field; inside a field of rule
+    /// [`Any`](Rule::Any) that rule; otherwise [`Review`](Rule::Review).
     pub fn rule(&self, path: &Path) -> &Rule {
         if let Some(field) = self.field(path) {
             return &field.merge;
@@ -197,7 +198,7 @@ impl Schema {
         }
     }
 
-    /// The roles that may write at a place, or inside of what holds it; anybody if `None`.
+    /// The roles that may write at a place, or inside of a field around it; anybody if `None`.
     pub fn writers(&self, path: &Path) -> Option<&BTreeSet<String>> {
         let segments = path.segments();
         (1..=segments.len()).rev().find_map(|len| {
@@ -207,13 +208,13 @@ impl Schema {
 }
 
 impl Rule {
-    /// What each rule is called in a file.
+    /// The names of the rules in a file.
     pub const NAMES: [&str; 12] = [
         "text", "counter", "set", "list", "map", "review", "order", "owner", "max", "min",
         "latest", "any",
     ];
 
-    /// What the rule is called in a file.
+    /// The name of the rule in a file.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -250,7 +251,7 @@ impl Kind {
         Self::Map,
     ];
 
-    /// What the kind is called in a file.
+    /// The name of the kind in a file.
     pub fn name(self) -> &'static str {
         match self {
             Self::String => "string",
@@ -296,5 +297,5 @@ pub const ANY: &str = "*";
 /// How wrong clocks may be under [`Rule::Latest`] unless the schema says otherwise, in seconds.
 pub const SKEW_S: u64 = 120;
 
-/// What the names of Rejoin's own collections begin with. They have no schema.
+/// The beginning of the names of Rejoin's own collections. They have no schema.
 pub const RESERVED: &str = "rejoin.";

@@ -1,4 +1,4 @@
-//! What a change says about the review it settles.
+//! The message in which a change says which review it settles.
 
 use std::fmt::Write;
 
@@ -9,23 +9,23 @@ use crate::{ReviewId, ShortHash};
 
 /// A decision about a review, carried as the message of the change that writes the outcome.
 ///
-/// It names the values that were decided between, so that what came later, or was never seen, stays
-/// open.
+/// It names the values that were decided between, so that values stay open that came later or that
+/// the decider never saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// Which review.
+    /// The review.
     pub review: ReviewId,
     /// The changes whose values were decided between.
     pub closes: Vec<ShortHash>,
-    /// Whether the review was dismissed: what stood before stays.
+    /// Whether the review was dismissed, so that the value from before stays.
     pub dismissed: bool,
-    /// Why, in the words of who decided.
+    /// The reason, in the words of the person who decided.
     pub why: Option<String>,
 }
 
 impl Settlement {
-    /// As the message of a change. Of the candidates and the reason it keeps what fits into
-    /// [`MESSAGE_BYTES_MAX`]; candidates that do not fit stay open.
+    /// As the message of a change. It keeps as many of the candidates and as much of the reason as
+    /// fit into [`MESSAGE_BYTES_MAX`]; candidates that do not fit stay open.
     pub fn to_message(&self) -> String {
         let mut closes: Vec<String> = self.closes.iter().map(hex).collect();
         let mut why = self.why.clone();

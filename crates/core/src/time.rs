@@ -9,8 +9,8 @@ use serde_json::{Number, Value};
 use thiserror::Error;
 use toml::value::{Date, Datetime, Time};
 
-/// A time zone, by its name in the IANA database. Which clocks a name stands for is known as of the
-/// database this program was built with.
+/// A time zone, by its name in the IANA database. The rules of its clocks are those of the database
+/// this program was built with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Zone(Tz);
 
@@ -18,30 +18,32 @@ pub struct Zone(Tz);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{name:?} is no time zone; write one such as \"Europe/Madrid\"")]
 pub struct NoZone {
-    /// What was named.
+    /// The name that was given.
     pub name: String,
 }
 
 impl Zone {
-    /// Where clocks never change.
+    /// The zone whose clocks never change.
     pub const UTC: Self = Self(Tz::UTC);
 
-    /// What clocks there show at a moment in milliseconds since 1970, and by how many seconds they are
-    /// ahead of UTC then; nothing for times that no calendar has.
+    /// The time that clocks there show at a moment in milliseconds since 1970, and the seconds by
+    /// which they are ahead of UTC then; `None` for times that no calendar has.
     pub fn shows(self, time_ms: i64) -> Option<(NaiveDateTime, i32)> {
         let time = DateTime::from_timestamp_millis(time_ms)?.naive_utc();
         let ahead = self.0.offset_from_utc_datetime(&time).fix().local_minus_utc();
         Some((time.checked_add_signed(TimeDelta::seconds(ahead.into()))?, ahead))
     }
 
-    /// What people there call their time at a moment, such as `CEST`, or `+02` where it has no name.
+    /// The name that people there give to their time at a moment, such as `CEST`, or `+02` if it
+    /// has no name.
     pub fn abbreviation(self, time_ms: i64) -> Option<String> {
         let time = DateTime::from_timestamp_millis(time_ms)?;
         Some(time.with_timezone(&self.0).format("%Z").to_string())
     }
 
-    /// The moment at which clocks there show this, in milliseconds since 1970. Of two the first; what
-    /// clocks skip in spring is as much later as they do.
+    /// The moment at which clocks there show this, in milliseconds since 1970. If they show it
+    /// twice, this is the first moment; a time that clocks skip in spring is taken to be later by
+    /// as much as they skip.
     pub fn moment(self, shown: NaiveDateTime) -> Option<i64> {
         let first = self.0.offset_from_local_datetime(&shown).earliest();
         let offset = first.or_else(|| {
@@ -67,12 +69,12 @@ impl fmt::Display for Zone {
     }
 }
 
-/// From when to when a value is, in milliseconds since 1970: a point in time, which begins and ends at
-/// once, or a whole day.
+/// The span of time that a value names, from its begin to its end in milliseconds since 1970: a
+/// point in time, which begins and ends at once, or a whole day.
 ///
-/// A value is a number of milliseconds, `{"$time": milliseconds}`, or a string in RFC 3339 form, which
-/// may lack seconds and zone, or be a date alone. What is without a zone is read by the clocks of
-/// `zone`. Parts of milliseconds are cut off.
+/// A value is a number of milliseconds, `{"$time": milliseconds}`, or a string in RFC 3339 form,
+/// which may lack seconds and zone, or be a date alone. A time without a zone is read by the clocks
+/// of `zone`. Parts of milliseconds are cut off.
 pub fn span_ms(value: &Value, zone: Zone) -> Option<(i64, i64)> {
     let at = |time_ms: i64| (time_ms, time_ms);
     match value {
@@ -83,12 +85,12 @@ pub fn span_ms(value: &Value, zone: Zone) -> Option<(i64, i64)> {
     }
 }
 
-/// The milliseconds since 1970 at which a value is, or begins; see [`span_ms`].
+/// The milliseconds since 1970 at which the time of a value begins; see [`span_ms`].
 pub fn time_ms(value: &Value, zone: Zone) -> Option<i64> {
     span_ms(value, zone).map(|(from, _)| from)
 }
 
-/// The number without what is behind its point, if that is exact.
+/// The number as an integer, if it is one.
 pub(crate) fn whole(number: &Number) -> Option<i64> {
     let float = || number.as_f64().filter(|float| float.abs() <= EXACT_MAX);
     number.as_i64().or_else(|| float().map(|float| float.floor() as i64))
@@ -129,7 +131,7 @@ fn on_clock(day: NaiveDate, time: &Time) -> Option<NaiveDateTime> {
     clock.checked_add_signed(TimeDelta::seconds((second - second.min(59)).into()))
 }
 
-/// No clock skips more.
+/// More than any clock skips.
 const SKIPPED_MAX: TimeDelta = TimeDelta::days(2);
 
 /// Up to here, a float is one whole number and not the nearest of several.

@@ -1,10 +1,10 @@
-//! Frames of `rejoin.v2`: what travels between a replica and a relay.
+//! Frames of `rejoin.v2`, which travel between a replica and a relay.
 //!
 //! One binary WebSocket message holds one frame, CBOR with integer keys: an array of the frame's
-//! number and a map of its fields. Unknown frames, fields and codes are passed over, so that a later
-//! version may say more; what must be understood is another subprotocol, negotiated as
-//! [`PROTOCOL`]. The bytes of every frame are frozen in `tests/wire_golden.rs`. The numbers 15 and 16
-//! are kept for leaving a document and for wiping a replica.
+//! number and a map of its fields. Unknown frames, fields and codes are passed over, so that a
+//! later version may say more; a change that must be understood is another subprotocol, negotiated
+//! as [`PROTOCOL`]. The bytes of every frame are frozen in `tests/wire_golden.rs`. The numbers 15
+//! and 16 are kept for leaving a document and for wiping a replica.
 //!
 //! Spaces are named once, in [`Hello`]; later frames say their place in that list.
 
@@ -30,10 +30,10 @@ use crate::limits;
 /// The WebSocket subprotocol that this crate speaks.
 pub const PROTOCOL: &str = "rejoin.v2";
 
-/// The one before. Who asks for it is told with [`old_bye`] to update.
+/// The subprotocol before it. A replica that asks for it is told with [`old_bye`] to update.
 pub const OLD_PROTOCOL: &str = "rejoin.v1";
 
-/// The last frame of a session in `rejoin.v1`: code 3, why, and an hour to stay away.
+/// The last frame of a session in `rejoin.v1`: code 3, the reason, and an hour to stay away.
 pub fn old_bye() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes);
@@ -46,7 +46,7 @@ pub fn old_bye() -> Vec<u8> {
     bytes
 }
 
-/// What a replica of the version before is told.
+/// The text for replicas of the version before.
 pub const UPDATE: &str =
     "this relay speaks rejoin.v2, and this program rejoin.v1: update the program";
 
@@ -114,7 +114,7 @@ frames! {
     7 Repair,
     /// Documents the sender lacks something of.
     8 Want,
-    /// What a peer is doing right now.
+    /// The present activity of a peer.
     9 Presence,
     /// A fresh token on the open connection.
     10 Renew,
@@ -124,7 +124,7 @@ frames! {
     12 Listing,
     /// Documents of the replica.
     13 Offer,
-    /// Nothing more of a document that was wanted.
+    /// The relay has no more of a document that was wanted.
     14 Nothing,
 }
 
@@ -156,8 +156,8 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Counts and lengths within their limits. What CBOR allocated until here is bounded by the
-    /// message's own length.
+    /// Checks that counts and lengths are within their limits. The memory that CBOR took until here
+    /// is bounded by the message's own length.
     fn check(&self) -> Result<(), FrameError> {
         let within = |what, len: usize, max: usize| {
             if len > max { Err(FrameError::Limit { what, len, max }) } else { Ok(()) }
@@ -219,7 +219,8 @@ impl Frame {
     }
 }
 
-/// Whether nothing is named twice, which would cost its receiver the same work twice for no gain.
+/// Checks that nothing is named twice, which would cost the receiver the same work twice for no
+/// gain.
 fn once<T: Ord>(what: &'static str, named: impl Iterator<Item = T>) -> Result<(), FrameError> {
     let mut seen = BTreeSet::new();
     named.into_iter().try_for_each(|name| match seen.insert(name) {
@@ -241,7 +242,7 @@ pub enum FrameError {
     /// Not CBOR, not a known frame, or a field of another type.
     #[error("message is not a {PROTOCOL} frame")]
     Malformed(#[source] minicbor::decode::Error),
-    /// More than a frame.
+    /// Bytes after the end of a frame.
     #[error("{len} bytes follow the frame")]
     Trailing {
         /// Bytes after the end.
@@ -250,22 +251,22 @@ pub enum FrameError {
     /// The same thing twice.
     #[error("{what} is named twice in one frame; name it once")]
     Repeated {
-        /// What.
+        /// The thing that is there twice.
         what: &'static str,
     },
     /// A count or length over its limit.
     #[error("{len} {what} in one frame; at most {max} are allowed")]
     Limit {
-        /// What there is too much of.
+        /// The thing of which there is too much.
         what: &'static str,
-        /// How much there is.
+        /// The amount there is.
         len: usize,
-        /// How much there may be.
+        /// The limit.
         max: usize,
     },
 }
 
-/// Cuts a text for people to what a frame may carry.
+/// Cuts a text for people to the length that a frame may carry.
 pub fn reason(text: impl Into<String>) -> String {
     let mut text = text.into();
     if text.len() > limits::REASON_BYTES_MAX {

@@ -1,4 +1,5 @@
-//! What an edit changed: the value someone hands back, against the value they were given.
+//! The steps of an edit: the difference between the value that an editor was given and the one that
+//! it hands back.
 
 mod runs;
 
@@ -15,30 +16,30 @@ pub(crate) use runs::text_edits;
 /// One step of an edit.
 ///
 /// Steps apply one after the other: an index is the one at that moment, after the steps before it,
-/// and counts what is visible, not what was removed.
+/// and counts visible items, not removed ones.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Op {
     /// Writes a value.
     ///
-    /// What the document holds there decides how: a text takes over the characters that differ,
-    /// a counter the difference, maps and lists what differs in them, and a scalar the value.
+    /// The kind of value in the document decides how: a text takes over the characters that differ,
+    /// a counter the difference, maps and lists the parts that differ, and a scalar the value.
     /// Absent maps on the way are made.
     Set {
-        /// Where.
+        /// The place.
         path: Path,
-        /// What the editor saw there, if anything: what `after` is to be compared with.
+        /// The value that the editor saw there, if any: `after` is compared with it.
         before: Option<Value>,
         /// The new value. `null` over a container empties it, as [`Remove`](Self::Remove) does.
         after: Value,
     },
-    /// Removes what stands at a key of a map, or a list item.
+    /// Removes the value at a key of a map, or a list item.
     ///
     /// A container at a key stays in the document, where others may be writing in it: a text and a
     /// list are emptied, a counter goes back to 0, and a map is marked as removed, until something
     /// is written into it again.
     Remove {
-        /// Where.
+        /// The place.
         path: Path,
     },
     /// Inserts an item into a list.
@@ -54,32 +55,32 @@ pub enum Op {
     RemoveAt {
         /// The list.
         path: Path,
-        /// Which item.
+        /// The item.
         index: usize,
     },
     /// Replaces characters of a text. An absent text is made.
     Splice {
         /// The text.
         path: Path,
-        /// Where, in Unicode code points.
+        /// The place, in Unicode code points.
         index: usize,
-        /// How many code points to delete there.
+        /// The number of code points to delete there.
         delete: usize,
-        /// What to insert there.
+        /// The text to insert there.
         insert: String,
     },
     /// Appends to a text. An absent text is made.
     Append {
         /// The text.
         path: Path,
-        /// What to append.
+        /// The text to append.
         text: String,
     },
     /// Adds to a counter. An absent counter is made.
     Increment {
         /// The counter.
         path: Path,
-        /// How much; negative counts down.
+        /// The amount; a negative one counts down.
         by: i64,
     },
     /// Deletes the document: it leaves lists, and keeps its history.
@@ -89,7 +90,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// What it is about: the value, or for items the list.
+    /// The path of the value it is about, or for items that of the list.
     pub fn path(&self) -> &Path {
         match self {
             Self::Delete | Self::Restore => {
@@ -139,8 +140,8 @@ impl Op {
 
 /// The steps that lead from `before` to `after`.
 ///
-/// `after` is compared with the value that was handed in, never with a document: what an editor
-/// did not touch is not written, whatever others made of it meanwhile.
+/// `after` is compared with the value that was handed in, never with a document: a part that the
+/// editor did not touch is not written, even if others changed it meanwhile.
 ///
 /// [Markers](crate::Text) compare by their content, so a text as read (a string) and as written
 /// (`{"$text": ..}`) are the same.
@@ -187,8 +188,8 @@ fn compare(path: &Path, before: &Value, after: &Value, ops: &mut Vec<Op>) {
     }
 }
 
-/// Whether two values are compared part by part: two maps or two lists, and none so deep that it
-/// could not be written anyway.
+/// Whether two values are compared part by part: two maps or two lists, at a depth at which they
+/// can be written.
 fn alike(path: &Path, before: &Value, after: &Value) -> bool {
     let kind = Shape::of(before);
     kind == Shape::of(after)
@@ -213,8 +214,8 @@ fn compare_maps(
     }
 }
 
-/// Items are matched by equality. Where as many were replaced as there are now, they are taken for
-/// the same items, edited.
+/// Items are matched by equality. If a run of items was replaced by as many others, they are taken
+/// for the same items, edited.
 fn compare_lists(path: &Path, before: &[Value], after: &[Value], ops: &mut Vec<Op>) {
     let mut names = BTreeMap::new();
     let old_names = name_items(before, &mut names);
@@ -253,8 +254,8 @@ fn name_items(items: &[Value], names: &mut BTreeMap<String, usize>) -> Vec<usize
     items.iter().map(&mut name).collect()
 }
 
-/// What kind of thing a value is, as far as one can turn into another in place. A text and a
-/// string read alike, so they are one.
+/// The shape of a value: a value can be edited in place into another of the same shape. A text and
+/// a string read alike, so they have one shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Scalar,

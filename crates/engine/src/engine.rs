@@ -1,10 +1,9 @@
 //! The replica without I/O of its own but its store: edits and frames in, commits and frames out.
 //!
-//! A driver collects what happened (edits of this process, messages of the relay), calls
-//! [`Engine::turn`], which makes one commit of it, and then sends what
-//! [`Engine::poll_transmit`] gives. Time is an argument, random bytes come from the constructor, so
-//! a simulation can drive the same engine from a seed. Applications use
-//! `Replica` of the crate `rejoin`.
+//! A driver collects edits of this process and messages of the relay, calls [`Engine::turn`], which
+//! makes one commit of them, and then sends the messages that [`Engine::poll_transmit`] gives. Time
+//! is an argument, random bytes come from the constructor, so a simulation can drive the same
+//! engine from a seed. Applications use `Replica` of the crate `rejoin`.
 //!
 //! **Invariant:** nothing is pushed, and no watcher is told, before the commit that holds it.
 
@@ -75,9 +74,10 @@ pub struct Engine {
     counters: Counters,
     /// Changes made anew after a refusal. Refused again, they are not made a third time.
     authored_anew: BTreeSet<ChangeHash>,
-    /// As whom the replica edits.
+    /// The identity as which the replica edits.
     identity: Option<Identity>,
-    /// Schemas that were looked up, by space and collection; empty where there is none.
+    /// Schemas that were looked up, by space and collection; a collection without a schema has an
+    /// empty one.
     schemas: BTreeMap<(SpaceName, CollectionName), Arc<Schema>>,
     /// Fields that were warned of because their schema does not name them.
     unknown_fields: BTreeSet<(SpaceName, CollectionName, String)>,
@@ -85,16 +85,16 @@ pub struct Engine {
     newly_held: BTreeSet<DocumentId>,
     /// Documents whose schema changed, so that their values and reviews are to be derived anew.
     behind: BTreeSet<DocumentId>,
-    /// Whether some of them are because another version of the rules derived them: what was plain by
-    /// those need not be so by these.
+    /// Whether some of them are behind because another version of the rules derived them: a field
+    /// that was plain by those rules need not be so by these.
     derives_anew: bool,
-    /// How much of a long change the relay had when it was last asked.
+    /// The bytes of a long change that the relay had when it was last asked.
     uploaded: Option<(ChangeHash, u64)>,
-    /// What is being applied, for a process that comes after this one.
+    /// Notes of the changes that are being applied, for a process that comes after this one.
     notes: Notes,
     /// Everything loaded was forgotten.
     is_lost: bool,
-    /// What a mutant sent before its commit.
+    /// Messages that a mutant sent before its commit.
     #[cfg(feature = "mutants")]
     early: Vec<Vec<u8>>,
 }
@@ -142,13 +142,13 @@ pub enum Mutant {
     SkippedOutboxRow,
     /// Edits are pushed before their commit.
     PushBeforeCommit,
-    /// What is older counts as received when the first of it has come.
+    /// Older documents count as received when the first of them has come.
     MarkTooEarly,
     /// Pieces are counted and not kept.
     ForgottenPiece,
 }
 
-/// What an engine counted since it was opened.
+/// Counts of an engine since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Documents read from the store into memory.
@@ -198,7 +198,7 @@ impl Turn {
     }
 }
 
-/// What is told when the commit is durable.
+/// News that are told when the commit is durable.
 enum Effect {
     Changed { space: SpaceName, collection: CollectionName, change: DocumentChanged },
     Presence { space: SpaceName, collection: CollectionName, document: DocumentId },
@@ -241,7 +241,7 @@ impl Engine {
         };
         let view = engine.store.read()?;
         engine.identity = view.identity()?;
-        // Of what a changed schema left behind only some may have been derived anew.
+        // A changed schema left documents behind, of which only some may have been derived anew.
         engine.behind.extend(view.stale()?);
         engine.derives_anew = view.is_derived_otherwise()?;
         if engine.derives_anew && engine.behind.is_empty() {
@@ -255,14 +255,14 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Notes what is being applied, so that changes which end the process are found. `left` is the
-    /// note that the process before left; `note` puts another one in its place, which has to survive
-    /// this process and not the machine.
+    /// Keeps a note of the changes that are being applied, so that changes which end the process
+    /// are found. `left` is the note that the process before left; `note` puts another one in its
+    /// place, which has to survive this process but not the machine.
     pub fn note_applying(&mut self, left: Suspects, note: impl FnMut(&Suspects) + Send + 'static) {
         self.notes = Notes::new(left, Box::new(note));
     }
 
-    /// As whom the replica edits, if somebody said.
+    /// The identity as which the replica edits, if it has one.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
@@ -289,9 +289,8 @@ impl Engine {
     /// Makes one commit of these edits and of the messages taken since the last turn. The results
     /// are in the order of the edits.
     ///
-    /// # Errors
-    /// The commit failed, and whether it became durable is unknown: the session is gone and
-    /// nothing is loaded any more. Open the file again with [`Store::reopen`].
+    /// # Errors The commit failed, and whether it became durable is unknown: the session is gone
+    /// and no document is loaded any more. Open the file again with [`Store::reopen`].
     pub fn turn(
         &mut self,
         now: u64,
@@ -301,22 +300,22 @@ impl Engine {
         if edits.is_empty() && !self.has_messages() {
             return Ok(Vec::new());
         }
-        // Automerge is fenced where it takes bytes from outside; this is for what nobody foresaw.
-        // The transaction is dropped with everything of this turn in it.
+        // Automerge is fenced at the calls that take bytes from outside; this fence is for panics
+        // that nobody foresaw. The transaction is dropped with everything of this turn in it.
         let turned = catch_unwind(AssertUnwindSafe(|| self.try_turn(now, unix_s, edits)))
             .unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }));
         self.notes.end(turned.is_ok());
         if turned.is_err() {
             self.forget();
         } else if let Err(error) = self.unload(now, 0) {
-            // What was committed is committed, and is answered so.
+            // The commit of the turn is durable, and is answered so.
             warn!(error = &error as &dyn std::error::Error, "documents could not be unloaded");
             self.forget();
         }
         turned
     }
 
-    /// What edits would come to, one after the other. Nothing of it is kept.
+    /// The results that edits would have, one after the other. Nothing of them is kept.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).
@@ -330,7 +329,7 @@ impl Engine {
             let mut turn = Turn::begin(&self.store, now, unix_s)?;
             Ok(edits.into_iter().map(|edit| self.stage_edit(&mut turn, edit)).collect())
         }));
-        // What is loaded holds the edits now.
+        // The loaded documents hold the edits now.
         self.loaded.clear();
         previewed.unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }))
     }
@@ -350,13 +349,13 @@ impl Engine {
         self.is_lost = true;
     }
 
-    /// Whether what is loaded was [forgotten](Self::forget) since the file was last opened.
+    /// Whether the loaded documents were [forgotten](Self::forget) since the file was last opened.
     pub fn is_lost(&self) -> bool {
         self.is_lost
     }
 
-    /// The file was opened again. What the last commit held is known now: the status is counted
-    /// anew, and watchers are told to read again.
+    /// The file was opened again. It is known now whether the last commit became durable: the
+    /// status is counted anew, and watchers are told to read again.
     ///
     /// # Errors
     /// The store could not be read.
@@ -372,7 +371,7 @@ impl Engine {
         &self.store
     }
 
-    /// Where the replica stands.
+    /// The state of the replica towards its relay.
     pub fn status(&self) -> &Status {
         &self.status
     }
@@ -385,7 +384,7 @@ impl Engine {
         self.status.trouble = trouble;
     }
 
-    /// What was counted.
+    /// The counts so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -418,7 +417,7 @@ impl Engine {
         self.watchers.add(Filter { space, collection, document })
     }
 
-    /// What the peers of a space are doing in a document.
+    /// The present activity of the peers of a space in a document.
     pub fn presences(&self, now: u64, document: &DocumentId) -> Vec<(PeerId, Vec<u8>)> {
         self.presences.of(now, document)
     }
@@ -436,15 +435,16 @@ impl Engine {
                 self.forget();
                 break;
             }
-            // What is loaded for it must not fill the memory; its value was just written.
+            // The document that was loaded for it must not fill the memory; its value was just
+            // written.
             let view = self.store.read()?;
             self.unload_looked_at(&view)?;
         }
         refreshed
     }
 
-    /// Brings up to date what a list reads. Where more documents than can be derived at once are
-    /// behind because their schema changed, they stay so: [`catch_up`](Self::catch_up) derives them
+    /// Brings the values that lists read up to date. If more documents are behind a changed schema
+    /// than can be derived at once, they stay behind: [`catch_up`](Self::catch_up) derives them
     /// little by little, and [`Status::behind`] counts them.
     ///
     /// # Errors
@@ -471,7 +471,7 @@ impl Engine {
         self.unload(now, now.saturating_sub(self.options.idle_ms))
     }
 
-    /// Writes what is only in memory: values that are behind, and cursors.
+    /// Writes the state that is only in memory: values that are behind, and cursors.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).
@@ -525,7 +525,7 @@ impl Engine {
         let waiting = view.outbox_len()?;
         if unix_s.is_none() {
             self.recount_set_aside(&view)?;
-            // The last commit may have held an answer of which nobody was told.
+            // The last commit may have held an answer that was not told to anybody.
             self.status.answers += 1;
         }
         if waiting > self.status.waiting || unix_s.is_none() {
@@ -572,7 +572,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells what a commit holds.
+    /// Tells the news of a commit.
     fn tell(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -598,8 +598,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Unloads what is beyond the limits and needs no writing, so that a document can be looked at
-    /// while the disk is full.
+    /// Unloads documents beyond the limits that need no writing, so that a document can be looked
+    /// at while the disk is full.
     fn unload_looked_at(&mut self, stored: &ReadTxn) -> Result<(), EngineError> {
         let options = &self.options;
         let surplus =
@@ -650,7 +650,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason".into())

@@ -1,4 +1,4 @@
-//! What peers are doing right now. Last value wins, nothing is stored, everything expires.
+//! The present activity of peers. The last value wins, none is stored, and all expire.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ impl Presences {
         live.map(|((_, peer), value)| (*peer, value.bytes.clone())).collect()
     }
 
-    /// Forgets what has expired and says where.
+    /// Forgets the values that have expired, and names their documents.
     pub(crate) fn expire(&mut self, now: u64) -> Vec<(SpaceName, DocumentId)> {
         let gone = self.values.extract_if(.., |_, value| value.expires_at <= now);
         gone.map(|((document, _), value)| (value.space, document)).collect()

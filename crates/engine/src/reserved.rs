@@ -1,7 +1,7 @@
 //! Collections that belong to Rejoin itself. They are documents like others, so they sync like others.
 
-/// The collection of what people note about reviews: whose they are, until when, and why one was
-/// dismissed. One document per review, keyed by its id.
+/// The collection of people's notes about reviews: who is to settle one, until when, and why it was
+/// dismissed. It has one document per review, keyed by its id.
 pub const REVIEWS: &str = "rejoin.reviews";
 
 /// The field of such a document that says why a review about two documents was dismissed.

@@ -1,34 +1,35 @@
-//! Where the replica stands towards its relay.
+//! The state of a replica towards its relay.
 
-/// What a person wants to know: is my work safe?
+/// The answer to a person's question: is my work safe?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The connection.
     pub link: Link,
     /// Edits that no relay has acknowledged.
     pub waiting: u64,
-    /// When a relay last acknowledged everything, in seconds since 1970 by the device's clock.
-    /// `None` if it has not happened since the replica was opened.
+    /// The time at which a relay last acknowledged everything, in seconds since 1970 by the
+    /// device's clock. `None` if none has since the replica was opened.
     pub safe_at_s: Option<i64>,
-    /// When the latest edit that waits was made, in seconds since 1970 by the device's clock.
+    /// The time of the latest edit that waits, in seconds since 1970 by the device's clock.
     pub edited_at_s: Option<i64>,
-    /// Changes that a relay will never take, kept aside: those that were not made anew, and of which
-    /// nobody has said that they know.
+    /// Changes that a relay will never take and that are kept aside, except those that were made
+    /// anew and those that somebody acknowledged.
     pub set_aside: u64,
     /// Whether a relay held documents before that have not all come.
     pub is_partial: bool,
-    /// How far those have come, while they come.
+    /// The progress of those documents, while they come.
     pub progress: Option<Progress>,
-    /// Documents that are still to be looked at again because their schema changed. Until then lists
-    /// and reviews tell of them what followed from the schema before.
+    /// Documents that are still to be derived anew because their schema changed. Until then lists
+    /// and reviews tell their state by the schema before.
     pub behind: u64,
-    /// Why the last attempt to connect failed, for a person.
+    /// The reason why the last attempt to connect failed, for a person.
     pub trouble: Option<String>,
-    /// How often something was heard of edits that waited. Whoever waits for one looks again.
+    /// A count that rises with every answer about edits that waited. A task that waits for one
+    /// looks again.
     pub answers: u64,
 }
 
-/// How far a first sync, or one after a long time, has come.
+/// The progress of a first sync, or of one after a long time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Documents that are here.

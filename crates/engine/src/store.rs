@@ -1,8 +1,8 @@
-//! What a replica keeps, in one redb file.
+//! The durable state of a replica, in one redb file.
 //!
-//! Everything that belongs together is written in one commit: a change, its place in the outbox, the
-//! document's heads and value, and the digest of its collection. A failed commit is unknown: the
-//! engine drops what it has loaded, and the file is opened again.
+//! Everything that belongs together is written in one commit: a change, its place in the outbox,
+//! the document's heads and value, and the digest of its collection. Whether a failed commit is in
+//! the file is unknown: the engine drops the documents it has loaded, and the file is opened again.
 
 mod arrivals;
 mod derivation;
@@ -76,7 +76,7 @@ impl Store {
         Ok(Self { database: RwLock::new(Some(database)), device })
     }
 
-    /// Which replica this is.
+    /// The id of this replica.
     pub fn device(&self) -> DeviceId {
         self.device
     }
@@ -119,7 +119,7 @@ impl Store {
     }
 
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        // A panic while the lock was held cannot leave an `Option` half written.
+        // A panic while somebody has the lock cannot leave an `Option` half written.
         self.database.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -185,7 +185,7 @@ macro_rules! reads {
                 rows.map(|row| Ok(row.map_err(unavailable)?.1.value().to_vec())).collect()
             }
 
-            /// What people see of a document.
+            /// The value of a document that people see.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -198,7 +198,7 @@ macro_rules! reads {
                 row.map(|row| decode_value(id, row.value().1)).transpose()
             }
 
-            /// The same, for whoever can make it anew: `None` if it is damaged.
+            /// The same for a caller that can make it anew: `None` if it is damaged.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -284,7 +284,7 @@ macro_rules! reads {
                 row.map(|(_, row)| decode(row.value())).transpose()
             }
 
-            /// How many edits wait in the outbox.
+            /// The number of edits that wait in the outbox.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -361,7 +361,7 @@ macro_rules! reads {
                 Ok(table.get(id.0).map_err(unavailable)?.is_some())
             }
 
-            /// How much local work was set aside.
+            /// The number of local changes that were set aside.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -400,8 +400,8 @@ macro_rules! reads {
                 Ok(())
             }
 
-            /// Calls `each` with what people see of every document of a collection, in the order in
-            /// which they came, until it returns `false`.
+            /// Calls `each` with the value that people see of every document of a collection, in
+            /// the order in which the documents came, until it returns `false`.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -461,8 +461,8 @@ reads!(WriteTxn);
 impl WriteTxn {
     /// Makes everything written durable.
     ///
-    /// # Errors
-    /// It may or may not have become durable: drop what is loaded and open the file again.
+    /// # Errors It may or may not have become durable: drop the loaded documents and open the file
+    /// again.
     pub fn commit(self) -> Result<(), StoreError> {
         self.keep_numbers()?;
         self.txn.commit().map_err(unavailable)
@@ -565,7 +565,7 @@ impl WriteTxn {
         table.retain_in(range, |(_, at), _| keep(at)).map_err(unavailable)
     }
 
-    /// Writes what people see of a document.
+    /// Writes the value of a document that people see.
     ///
     /// # Errors
     /// As [`StoreError`].

@@ -12,14 +12,14 @@ use rejoin_core::{ChangeHash, CollectionName, DocumentId, SpaceName};
 /// Documents a watcher can be behind with before it is told to read everything again.
 const BEHIND_MAX: usize = 1024;
 
-/// What happened to a document since the watcher last looked.
+/// The changes of a document since the watcher last looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentChanged {
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
-    /// The top-level fields that changed. Empty if it is not known which.
+    /// The top-level fields that changed. Empty if they are not known.
     pub fields: BTreeSet<String>,
     /// The heads before.
     pub before: Vec<ChangeHash>,
@@ -38,7 +38,7 @@ pub struct DocumentChanged {
 pub enum WatchEvent {
     /// A document changed.
     Changed(DocumentChanged),
-    /// A peer came, changed what it is doing, or left.
+    /// A peer came, changed its activity, or left.
     Presence(DocumentId),
     /// More documents changed than a watcher keeps: read the collection again.
     ReadAgain,
@@ -58,7 +58,7 @@ impl Watcher {
         poll_fn(|cx| self.slot.poll(cx))
     }
 
-    /// What has come already.
+    /// The next event, if one has come already.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
         self.slot.lock().take()
     }
@@ -72,7 +72,7 @@ impl Stream for Watcher {
     }
 }
 
-/// Which documents a watcher is told of.
+/// The documents that a watcher is told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// All spaces if that is `None`.
@@ -87,7 +87,7 @@ impl Filter {
     }
 }
 
-/// Everybody who watches.
+/// All watchers.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     watching: Vec<Watching>,
@@ -141,7 +141,7 @@ impl Watchers {
         self.tell(space, Some(collection), change.document, |pending| pending.changed(change));
     }
 
-    /// Something may have changed that nobody was told of.
+    /// Something may have changed of which watchers were not told.
     pub(crate) fn read_again(&mut self) {
         self.watching.iter().for_each(|watching| watching.tell(Pending::behind));
     }
@@ -178,7 +178,7 @@ struct Slot(Mutex<Pending>);
 
 impl Slot {
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        // Pending stays whole wherever a panic could strike.
+        // A panic while the lock is taken cannot leave `Pending` half written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,13 +195,13 @@ impl Slot {
     }
 }
 
-/// What a watcher has not looked at yet.
+/// The events that a watcher has not looked at yet.
 #[derive(Debug, Default)]
 struct Pending {
     changes: BTreeMap<DocumentId, DocumentChanged>,
     presences: BTreeSet<DocumentId>,
     everything: bool,
-    /// Whether nothing will come any more.
+    /// Whether no event will come any more.
     is_closed: bool,
     /// Wakes the watcher that waits.
     waker: Option<Waker>,

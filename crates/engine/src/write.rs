@@ -1,8 +1,8 @@
 //! An edit written into a document as Automerge changes.
 //!
-//! Writing has two halves. [`plan`] reads the document as the editor saw it, refuses what cannot be
-//! done, and says what to write; until then nothing is touched. [`carry_out`] writes it: births
-//! first, then ordinary changes.
+//! Writing has two halves. [`plan`] reads the document as the editor saw it, refuses steps that
+//! cannot be done, and says what to write; until then the document is not touched. [`carry_out`]
+//! writes it: births first, then ordinary changes.
 //!
 //! Invariants:
 //!
@@ -15,7 +15,7 @@
 //!   overwrites nothing. A plain text that becomes one that merges is converted instead, by a
 //!   [`Conversion`](rejoin_core::change::Conversion) that holds its characters.
 //! - No change holds more than [`OPS_PER_CHANGE`] operations, [`BYTES_PER_CHANGE`] of values, or
-//!   [`BIRTHS_PER_CHANGE`] births among its dependencies, each well within what the guard takes.
+//!   [`BIRTHS_PER_CHANGE`] births among its dependencies, each well within the limits of the guard.
 
 mod again;
 mod births;
@@ -78,19 +78,19 @@ pub(crate) fn write(
     Ok(changes)
 }
 
-/// How an edit is written.
+/// The circumstances in which an edit is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteOptions<'a> {
-    /// What the editor saw: heads of the document, or nothing for the current ones. Older heads
-    /// make the edit concurrent with everything since, so that it merges with it.
+    /// The heads of the document that the editor saw; `None` for the current ones. Older heads make
+    /// the edit concurrent with all changes since, so that it merges with them.
     pub(crate) base: Option<&'a [ChangeHash]>,
-    /// When, in seconds since 1970.
+    /// The time, in seconds since 1970.
     pub(crate) time_s: i64,
     /// The message of the changes.
     pub(crate) message: Option<&'a str>,
-    /// What the editor saw at the base where that is not what Automerge shows.
+    /// The values that the editor saw at the base, where they are not those that Automerge shows.
     pub(crate) effective: Option<&'a Effective>,
-    /// How the document says that something was removed.
+    /// The keys at which the document says that something was removed.
     pub(crate) marks: &'static Marks,
 }
 
@@ -101,7 +101,7 @@ impl Default for WriteOptions<'_> {
     }
 }
 
-/// The base, unless it is what the document stands at anyway.
+/// The base, unless these are the document's present heads.
 pub(crate) fn older_heads(
     doc: &Automerge,
     base: Option<&[ChangeHash]>,
@@ -123,23 +123,23 @@ pub enum WriteError {
     /// The document holds another kind of thing there.
     #[error("{} holds {found} where {wanted} is wanted; {}", named(.path), advice(*.found))]
     Kind {
-        /// Where.
+        /// The place.
         path: Path,
-        /// What the document holds.
+        /// The kind of value in the document.
         found: ValueKind,
-        /// What the edit needs.
+        /// The kind of value that the edit needs.
         wanted: ValueKind,
     },
-    /// Several values stand there that were written at once, of which none can become a text.
+    /// Several values stand there that were written at once, so none of them can become a text.
     #[error("{} holds several values that were written at once; settle its review, or set it to one value, first", named(.path))]
     Several {
-        /// Where.
+        /// The place.
         path: Path,
     },
     /// A plain value is too long to become a text at once.
     #[error("{} is a plain value of {max} characters or more, which cannot become a text; set it to a shorter one first", named(.path))]
     LongText {
-        /// Where.
+        /// The place.
         path: Path,
         /// One more than may be converted, in code points.
         max: usize,
@@ -167,7 +167,7 @@ pub enum WriteError {
         path: Path,
         /// The index given, in code points.
         index: usize,
-        /// How many were to be deleted.
+        /// The number that was to be deleted.
         delete: usize,
         /// Code points in the text.
         len: usize,
@@ -187,10 +187,10 @@ pub enum WriteError {
         /// The counter.
         path: Path,
     },
-    /// Maps and lists inside each other beyond what documents are read to.
+    /// Maps and lists nested deeper than documents are read.
     #[error("{} is more than {max} maps and lists deep; nest less", named(.path))]
     Depth {
-        /// Where.
+        /// The place.
         path: Path,
         /// The limit.
         max: usize,
@@ -200,7 +200,7 @@ pub enum WriteError {
     TooLarge {
         /// `key` or `value`.
         what: &'static str,
-        /// Where.
+        /// The place.
         path: Path,
         /// Its bytes.
         len: usize,
@@ -221,7 +221,7 @@ pub enum WriteError {
     /// Automerge refused it.
     #[error("the document refused the edit; load it again and repeat the edit")]
     Document(#[source] Box<AutomergeError>),
-    /// Automerge failed on what the document holds.
+    /// Automerge panicked on the content of the document.
     #[error("the document could not be edited; run `rejoin doctor` on the file and report this")]
     Panicked,
     /// A birth is not a change. A bug in Rejoin.
@@ -229,7 +229,7 @@ pub enum WriteError {
     Birth {
         /// Its key.
         key: String,
-        /// Why not.
+        /// The reason why not.
         source: Box<LoadChangeError>,
     },
 }
@@ -240,7 +240,8 @@ impl From<AutomergeError> for WriteError {
     }
 }
 
-/// What a place in a document holds, as far as one cannot turn into another.
+/// The kind of value at a place in a document. A value of one kind cannot be edited into another
+/// kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValueKind {
     /// A string, number, truth value, null, bytes or time.
@@ -256,7 +257,7 @@ pub enum ValueKind {
 }
 
 impl ValueKind {
-    /// What a value is written as.
+    /// The kind of container or scalar as which a value is written.
     fn of(value: &Value) -> Self {
         match (Marker::of(value), value) {
             (Some(Marker::Text(_)), _) => Self::Text,
@@ -295,10 +296,10 @@ fn advice(found: ValueKind) -> &'static str {
 /// operation may overwrite several.
 const OPS_PER_CHANGE: usize = 20_000;
 
-/// Bytes of values after which another change is begun: what is put into one frame.
+/// Bytes of values after which another change is begun: those that fit into one frame.
 const BYTES_PER_CHANGE: usize = rejoin_core::limits::FRAME_PAYLOAD_BYTES;
 
-/// Births among the dependencies of one change, half of what the guard takes.
+/// Births among the dependencies of one change: half of the number that the guard takes.
 const BIRTHS_PER_CHANGE: usize = rejoin_core::limits::CHANGE_DEPS_MAX / 2;
 
 /// Bytes of one scalar: with as much as a change holds before another is begun, it still fits.

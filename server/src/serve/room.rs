@@ -221,7 +221,7 @@ const OWN_BYTES: usize = 2 * PIECE_BYTES;
 /// part of one, the next turn has enough to do.
 const WAITING_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 
-/// What a message takes beside its bytes.
+/// Memory that a message takes beside its bytes.
 const MESSAGE_BYTES: usize = 256;
 
 /// Bytes that are taken of the room at once.

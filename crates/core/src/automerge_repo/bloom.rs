@@ -9,8 +9,8 @@ use crate::ChangeHash;
 use crate::change::Reader;
 use crate::graph::put_varint;
 
-/// A set of changes, as far as a filter can say: what is in it is found for certain, of the rest
-/// one in a hundred.
+/// A set of changes, as far as a filter can tell: a change in it is always found, and one in a
+/// hundred of all others seems to be in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bloom {
     entries: u32,
@@ -33,7 +33,7 @@ impl Bloom {
         self.entries
     }
 
-    /// Whether a change is in it; one in a hundred that are not seem to be.
+    /// Whether a change is in it. The answer is wrong for one in a hundred changes that are not.
     pub fn contains(&self, hash: &ChangeHash) -> bool {
         let is_set = |probe: usize| self.bits[probe / 8] >> (probe % 8) & 1 == 1;
         !self.bits.is_empty() && self.probes(hash).all(is_set)

@@ -1,4 +1,4 @@
-//! Reads the maps that automerge-repo's frames are, whoever encoded them.
+//! Reads the maps that automerge-repo's frames are, from any encoder.
 //!
 //! cbor-x writes a map's header in three bytes, keys whose value is `undefined`, and every large
 //! integer as a float; others write the shortest forms and leave keys out.
@@ -37,44 +37,44 @@ pub enum RepoFrameError {
     /// A type of message that version "1" does not have.
     #[error("{kind:?} is no type of message of automerge-repo's protocol \"1\"")]
     Kind {
-        /// What it says.
+        /// The type it says.
         kind: String,
     },
     /// A text that should be an id, or a hash.
     #[error("{text:?} is no {what}")]
     Id {
-        /// What it should be.
+        /// The kind of value it should be.
         what: &'static str,
-        /// What it is, shortened.
+        /// The text, shortened.
         text: String,
     },
     /// A list or text over its limit.
     #[error("{what} of {len}, {max} are allowed")]
     Limit {
-        /// What there is too much of.
+        /// The thing of which there is too much.
         what: &'static str,
         /// How much there is.
         len: u64,
-        /// How much there may be.
+        /// The limit.
         max: usize,
     },
 }
 
-/// What a peer says of itself.
+/// The description that a peer gives of itself.
 #[derive(Debug, Default)]
 pub(super) struct Metadata<'a> {
     pub(super) storage: Option<&'a str>,
     pub(super) is_ephemeral: bool,
 }
 
-/// Heads as somebody's storage has them.
+/// The heads that a storage has.
 #[derive(Debug)]
 pub(super) struct HeadsField<'a> {
     pub(super) heads: Vec<&'a str>,
     pub(super) timestamp: u64,
 }
 
-/// The fields that frames have, whichever frame it is.
+/// The fields of a frame of any kind.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     pub(super) kind: Option<&'a str>,
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
             "type" => self.kind = text(decoder)?,
             "senderId" => self.sender = text(decoder)?,
             "targetId" => self.target = text(decoder)?,
-            // samod's name for it, in versions before 0.10.
+            // samod uses the second name in versions before 0.10.
             "peerMetadata" | "metadata" => self.metadata = metadata(decoder)?,
             "supportedProtocolVersions" => self.versions = Some(texts(decoder)?),
             "selectedProtocolVersion" => self.version = text(decoder)?,
@@ -267,8 +267,8 @@ fn new_heads<'a>(
     Ok(storages)
 }
 
-/// Passes over a value nobody asked for. `Decoder::skip` keeps a place for every list that is open,
-/// and one that is open takes a byte.
+/// Passes over a value that is not needed. `Decoder::skip` keeps a place in memory for every list
+/// that is open, and an attacker opens one with a single byte.
 fn skip(decoder: &mut Decoder<'_>, depth: usize) -> Result<(), RepoFrameError> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(CborError::message("lists in lists in lists").into());
@@ -288,7 +288,7 @@ fn skip(decoder: &mut Decoder<'_>, depth: usize) -> Result<(), RepoFrameError> {
     Ok(())
 }
 
-/// Takes a `null` or `undefined`, if that is what comes.
+/// Takes a `null` or `undefined`, if one comes next.
 fn is_nothing(decoder: &mut Decoder<'_>) -> Result<bool, RepoFrameError> {
     let is_nothing = matches!(decoder.datatype()?, Type::Null | Type::Undefined);
     if is_nothing {
@@ -297,7 +297,7 @@ fn is_nothing(decoder: &mut Decoder<'_>) -> Result<bool, RepoFrameError> {
     Ok(is_nothing)
 }
 
-/// Lists and maps within each other, in what is passed over.
+/// Lists and maps within each other, in values that are passed over.
 const DEPTH_MAX: usize = 16;
 
 /// Up to here a float tells all integers apart; JavaScript counts no further.

@@ -1,4 +1,4 @@
-//! Automerge's sync messages as bytes: what automerge-repo carries as `data`.
+//! Automerge's sync messages as bytes. Frames of automerge-repo carry them as `data`.
 
 use thiserror::Error;
 
@@ -28,27 +28,27 @@ pub struct SyncMessage<'a> {
     pub heads: Vec<ChangeHash>,
     /// Changes the sender asks for.
     pub need: Vec<ChangeHash>,
-    /// What the sender has; nothing if it is not to be sent more than it needs.
+    /// The changes the sender has; empty if it is to be sent only the changes it asks for.
     pub have: Vec<Have>,
     /// Chunks for the receiver, each item one or several of them.
     pub changes: Vec<&'a [u8]>,
-    /// What the sender can do; it understands documents among changes if it says anything.
+    /// The abilities of the sender. A sender that names any understands documents among changes.
     pub flags: Option<Flags>,
 }
 
-/// What the sender of a message has.
+/// The changes that the sender of a message has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Have {
     /// Changes that both sides have, with all they build on.
     pub last_sync: Vec<ChangeHash>,
-    /// What the sender has beyond those.
+    /// A filter of the changes that the sender has beyond those.
     pub bloom: Bloom,
 }
 
-/// What the sender of a message can do, and wants done.
+/// The abilities and wishes of the sender of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// The receiver is to forget what it sent.
+    /// The receiver is to forget all it sent.
     pub sync_reset: bool,
     /// The sender takes no changes.
     pub read_only: bool,
@@ -82,8 +82,8 @@ impl<'a> SyncMessage<'a> {
         Ok(Self { is_v2, heads, need, have, changes, flags: flags.map(Flags::decode) })
     }
 
-    /// Whether a message brings a whole document. Automerge puts all it has into one, what it sent
-    /// before included.
+    /// Whether a message brings a whole document. Automerge puts all changes it has into one, even
+    /// those that it sent before.
     pub fn is_document(bytes: &'a [u8]) -> bool {
         let holds_document =
             |item: &&[u8]| chunks(item).any(|chunk| matches!(chunk, Ok((ChunkKind::Document, _))));
@@ -91,8 +91,8 @@ impl<'a> SyncMessage<'a> {
             && Self::decode(bytes).is_ok_and(|message| message.changes.iter().any(holds_document))
     }
 
-    /// Whether the sender begins anew: it has nothing, or names nothing of what it has as shared. An
-    /// Automerge that lacks what it is said to have does so.
+    /// Whether the sender begins anew: it has nothing, or names none of its changes as shared.
+    /// Automerge does so if it lacks changes that the other side takes it to have.
     pub(super) fn is_anew(&self) -> bool {
         let shares_nothing = |have: &Have| have.last_sync.is_empty() && have.bloom.entries() == 0;
         self.heads.is_empty() || (!self.have.is_empty() && self.have.iter().all(shares_nothing))
@@ -142,7 +142,7 @@ fn hashes(
     what: &'static str,
 ) -> Result<Vec<ChangeHash>, SyncMessageError> {
     let mut hashes = Vec::new();
-    // As many as there are bytes for: a document has as many heads as people gave it.
+    // Only the message's length bounds them, for people may give a document any number of heads.
     for _ in 0..reader.u64(what)? {
         hashes.push(ChangeHash(reader.array(what)?));
     }
@@ -184,9 +184,9 @@ pub enum SyncMessageError {
     /// A list is too long.
     #[error("the sync message has {count} items in {what}, {max} are allowed")]
     Count {
-        /// Which list.
+        /// The list.
         what: &'static str,
-        /// How many it declares.
+        /// The number it declares.
         count: u64,
         /// The limit.
         max: usize,

@@ -10,7 +10,7 @@ use crate::{
     SpaceName,
 };
 
-/// Where a change is to belong.
+/// The place a change is to belong to.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The space.
@@ -49,7 +49,7 @@ pub enum Refusal {
         actor: ActorId,
         /// The sequence number used again.
         seq: u64,
-        /// How far the actor had come.
+        /// The sequence number of the actor's last change here.
         last_seq: u64,
     },
     /// Changes of this actor are left out. Automerge panics on such a history.
@@ -61,11 +61,11 @@ pub enum Refusal {
         actor: ActorId,
         /// The sequence number given.
         seq: u64,
-        /// How far the actor had come, 0 if it made no change yet.
+        /// The sequence number of the actor's last change here, 0 if it made none yet.
         last_seq: u64,
     },
-    /// Its operations would not come after those it builds on. Automerge applies such a change,
-    /// but cannot load what it then saves.
+    /// Its operations would not come after those it builds on. Automerge applies such a change, but
+    /// cannot load the document that it then saves.
     #[error(
         "it starts at operation {start_op}, but builds on operation {max_op}; write it anew under a fresh actor"
     )]
@@ -76,7 +76,7 @@ pub enum Refusal {
         max_op: u64,
     },
     /// It does not build on its actor's previous change. Automerge applies such a change, but
-    /// cannot load what it then saves.
+    /// cannot load the document that it then saves.
     #[error(
         "change {seq} does not build on the previous one of actor {actor}; write it anew under a fresh actor"
     )]
@@ -87,7 +87,7 @@ pub enum Refusal {
         seq: u64,
     },
     /// It has no operation and leaves counters out. Automerge applies such a change, but cannot
-    /// load what it then saves.
+    /// load the document that it then saves.
     #[error(
         "it has no operation and starts at {start_op} where {expected} is next; write it anew under a fresh actor"
     )]
@@ -123,7 +123,7 @@ pub enum Refusal {
         /// The document.
         document: DocumentId,
     },
-    /// Under the reserved prefix, but not what the genesis of this document must be.
+    /// Under the reserved prefix, but with other bytes than the genesis of this document.
     #[error(
         "it is not the genesis of document {document}; write it with the genesis Rejoin computes"
     )]
@@ -140,7 +140,8 @@ pub enum Refusal {
         /// The key it is made at.
         key: String,
     },
-    /// Under the reserved prefix, but not what the birth or conversion of this container must be.
+    /// Under the reserved prefix, but with other bytes than the birth or conversion of this
+    /// container.
     #[error(
         "it is not what every device would make at {key:?}; write it with the birth or conversion Rejoin computes"
     )]
@@ -233,8 +234,8 @@ fn check_author(change: &Change) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Computes what a change under the reserved prefix must be. Anyone could otherwise take such an
-/// actor first, and the document would never accept the real birth.
+/// Computes the bytes that a change under the reserved prefix must have. Anyone could otherwise
+/// take such an actor first, and the document would never accept the real birth.
 ///
 /// Equal hashes are equal bytes. Other servers may have deflated a long one on the way; it is
 /// still the same change.

@@ -36,7 +36,7 @@ pub fn is_reserved_bytes(actor: &[u8]) -> bool {
 
 /// The first change of `document`: no operation, and the natural key as its message.
 ///
-/// `genesis` is what the id was derived from; a document with a random id has none.
+/// The id was derived from `genesis`; a document with a random id has none.
 pub fn genesis(document: &DocumentId, genesis: Option<&Genesis>) -> Vec<u8> {
     let message = genesis.map(Genesis::to_string).unwrap_or_default();
     genesis_draft(&genesis_actor(document), &message).encode()
@@ -48,7 +48,7 @@ pub fn genesis_hash(document: &DocumentId, genesis: Option<&Genesis>) -> ChangeH
     genesis_draft(&genesis_actor(document), &message).hash()
 }
 
-/// Who makes the first change of `document`.
+/// The actor of the first change of `document`.
 pub fn genesis_actor(document: &DocumentId) -> ActorId {
     reserved_actor(&[b"rejoin genesis", &document.0])
 }
@@ -57,7 +57,7 @@ fn genesis_draft<'a>(actor: &'a ActorId, message: &'a str) -> Draft<'a> {
     Draft { deps: &[], actor, start_op: 1, message, other_actors: &[], columns: &[] }
 }
 
-/// What can be born at a map key.
+/// A kind of container that can be born at a map key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContainerKind {
     /// A text, empty.
@@ -114,8 +114,9 @@ pub struct Birth {
     pub parent: ObjectId,
     /// Its key in that map.
     pub key: String,
-    /// What it is. Part of its actor too: devices that disagree about the kind make a conflict
-    /// one can see, and not two changes with one actor and number, which Automerge never merges.
+    /// Its kind. The kind is part of the actor, too: so devices that disagree about it make a
+    /// conflict that people can see, and not two changes with one actor and number, which Automerge
+    /// never merges.
     pub kind: ContainerKind,
     /// The change that made the parent; for the root, the genesis.
     pub maker: ChangeHash,
@@ -139,7 +140,7 @@ impl Birth {
         ObjectId::Op { counter: self.start_op(), actor: self.actor() }
     }
 
-    /// Who makes the change: nobody but this birth.
+    /// The actor of the change, which no other change has.
     pub fn actor(&self) -> ActorId {
         let (counter, maker) = match &self.parent {
             ObjectId::Root => (0, [].as_slice()),

@@ -31,7 +31,8 @@ pub(super) fn open_change(chunk: &[u8]) -> Result<Chunk<'_>, GuardError> {
     frame.check(CHANGE, content)
 }
 
-/// The hash of a change that was checked when it came, to see whether its bytes are still those.
+/// The hash of a stored change that was checked when it came, to see whether its bytes are still
+/// the same.
 ///
 /// # Errors
 /// They are not: they are no change, or not one with the checksum it claims.
@@ -48,7 +49,7 @@ pub(super) fn open_document(chunk: &[u8], bytes_max: usize) -> Result<Chunk<'_>,
     }
 }
 
-/// What a chunk holds, as its header says.
+/// The kind of a chunk's content, as its header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChunkKind {
@@ -56,7 +57,7 @@ pub enum ChunkKind {
     Change,
     /// A whole document.
     Document,
-    /// Something else; nothing that is supported.
+    /// Some other kind, which is not supported.
     Other,
 }
 

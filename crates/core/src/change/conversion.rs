@@ -26,7 +26,7 @@ pub struct Conversion {
     pub key: String,
     /// The operation that wrote the value: its counter and actor.
     pub replaces: (u64, ActorId),
-    /// The value. Part of the actor too: who made another value of it makes another text.
+    /// The value. It is part of the actor, too: a conversion of another value makes another text.
     pub value: String,
     /// The change that wrote the value.
     pub maker: ChangeHash,
@@ -50,7 +50,7 @@ impl Conversion {
         ObjectId::Op { counter: self.start_op(), actor: self.actor() }
     }
 
-    /// Who makes the change: nobody but this conversion.
+    /// The actor of the change, which no other change has.
     pub fn actor(&self) -> ActorId {
         let (counter, maker) = match &self.parent {
             ObjectId::Root => (0, [].as_slice()),

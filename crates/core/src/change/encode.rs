@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{ActorId, ChangeHash};
 
-/// A change about to be written. Only what genesis, birth and conversion changes need: sequence number 1, time
-/// 0, no author.
+/// A change about to be written. It has only the parts that genesis, birth and conversion changes
+/// need: sequence number 1, time 0, no author.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     pub(super) deps: &'a [ChangeHash],
@@ -19,7 +19,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// The change's content: what its hash covers, behind type and length.
+    /// The change's content. The hash covers it together with type and length.
     fn body(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(192);
         uleb(&mut body, self.deps.len() as u64);
@@ -126,7 +126,7 @@ pub(super) fn runs<T: PartialEq>(
     column
 }
 
-/// A column of numbers, each as what it is more than the one before.
+/// A column of numbers, each as its difference from the one before.
 pub(super) fn deltas(values: impl IntoIterator<Item = Option<u64>>) -> Vec<u8> {
     let mut before = 0;
     let deltas = values.into_iter().map(|value| {

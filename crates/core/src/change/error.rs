@@ -1,4 +1,4 @@
-//! Why bytes were not taken for a change or a snapshot.
+//! The reasons for which bytes are not taken for a change or a snapshot.
 
 use thiserror::Error;
 
@@ -39,13 +39,13 @@ pub enum GuardError {
     /// The bytes end inside something.
     #[error("the bytes end within the {what}; send the whole chunk")]
     Truncated {
-        /// What was being read.
+        /// The part that was being read.
         what: &'static str,
     },
     /// Bytes after the end of something.
     #[error("{len} bytes follow the {what}; send one chunk and nothing else")]
     Trailing {
-        /// What had ended.
+        /// The part that had ended.
         what: &'static str,
         /// How many bytes follow.
         len: usize,
@@ -53,22 +53,22 @@ pub enum GuardError {
     /// A number over 64 bits or not in its shortest form.
     #[error("the {what} is not a number in its shortest form; write the change with Automerge")]
     Number {
-        /// What was being read.
+        /// The part that was being read.
         what: &'static str,
     },
-    /// The content is not what the header promises.
+    /// The content does not have the checksum that the header promises.
     #[error("the checksum does not match the content; the bytes were damaged, send them again")]
     Checksum,
     /// The deflate stream is damaged.
     #[error("the deflated {what} cannot be inflated; the bytes were damaged, send them again")]
     Deflate {
-        /// What was being inflated.
+        /// The part that was being inflated.
         what: &'static str,
     },
     /// A deflate stream that holds more than may be inflated.
     #[error("the {what} inflates to more than {max} bytes; split the edit into several changes")]
     InflatedBytes {
-        /// What was being inflated.
+        /// The part that was being inflated.
         what: &'static str,
         /// The limit in bytes.
         max: usize,
@@ -76,7 +76,7 @@ pub enum GuardError {
     /// More dependencies than one change may have.
     #[error("the change has {count} dependencies, {max} are allowed; merge the heads in steps")]
     Deps {
-        /// How many it declares.
+        /// The number it declares.
         count: u64,
         /// The limit.
         max: usize,
@@ -84,7 +84,7 @@ pub enum GuardError {
     /// More actors than one change may name.
     #[error("the change names {count} other actors, {max} are allowed; split the edit")]
     Actors {
-        /// How many it declares.
+        /// The number it declares.
         count: u64,
         /// The limit.
         max: usize,
@@ -105,7 +105,7 @@ pub enum GuardError {
     /// An operation names an actor by a place the change does not have.
     #[error("the {what} names actor {index} of {count}; write the change with Automerge")]
     ActorIndex {
-        /// Which column.
+        /// The column.
         what: &'static str,
         /// The index it names.
         index: u64,
@@ -120,7 +120,7 @@ pub enum GuardError {
     /// An operation counter Automerge cannot hold, or that names a later operation.
     #[error("the {what} is {counter}, outside {min} to {max}; write the change with Automerge")]
     Counter {
-        /// Which counter.
+        /// The counter.
         what: &'static str,
         /// Its value.
         counter: i128,
@@ -140,7 +140,7 @@ pub enum GuardError {
     /// Text that is not UTF-8.
     #[error("the {what} is not UTF-8; write the change with Automerge")]
     Utf8 {
-        /// Which text.
+        /// The text.
         what: &'static str,
     },
     /// Bytes after the operations that are not one author.
@@ -156,7 +156,7 @@ pub enum GuardError {
     /// More columns than a change may have.
     #[error("the change has {count} columns, {max} are allowed; write it with Automerge")]
     Columns {
-        /// How many it declares.
+        /// The number it declares.
         count: u64,
         /// The limit.
         max: usize,
@@ -176,7 +176,7 @@ pub enum GuardError {
     /// Run lengths that claim more rows than a change may have.
     #[error("the {column} column has {rows} rows or more, {max} are allowed; split the edit")]
     Rows {
-        /// Which column.
+        /// The column.
         column: &'static str,
         /// The rows claimed so far.
         rows: u64,
@@ -188,14 +188,14 @@ pub enum GuardError {
         "the {column} column has not as many rows as the change has operations; write the change with Automerge"
     )]
     RowsDiffer {
-        /// Which column.
+        /// The column.
         column: &'static str,
     },
     /// A column in another form than Automerge's, which would come back from a save with another
     /// hash and make the document unloadable.
     #[error("the {column} column is not in its shortest form; write the change with Automerge")]
     Form {
-        /// Which column.
+        /// The column.
         column: &'static str,
     },
     /// A row that no operation can have.
@@ -203,7 +203,7 @@ pub enum GuardError {
     Operation {
         /// Which operation of the change, from 0.
         row: u64,
-        /// Which part of it.
+        /// The part of it.
         what: &'static str,
     },
 }

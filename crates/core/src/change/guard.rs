@@ -34,7 +34,7 @@ pub struct Change {
     made: Option<Made>,
 }
 
-/// What a change that could be a birth or a conversion makes.
+/// The container that a change makes, if the change could be a birth or a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Made {
     pub(super) parent: ObjectId,
@@ -45,18 +45,18 @@ pub(super) struct Made {
 /// How it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum How {
-    /// Where nothing was.
+    /// At a key that had no value.
     Born(ContainerKind),
-    /// Of a plain value: the operation that wrote it, and the value.
+    /// From a plain value: the operation that wrote it, and the value.
     Converted((u64, ActorId), String),
 }
 
 /// Checks one change chunk, raw or deflated, and describes it.
 ///
-/// Takes time and memory in proportion to the bytes given (to what they inflate to, if deflated),
-/// never to what they claim. What it accepts, Automerge parses, and saves under the same hash if
-/// everything it refers to exists. Whether it fits a document is for [`admit`](super::admit) to
-/// say.
+/// Takes time and memory in proportion to the bytes given (to their inflated length, if they are
+/// deflated), never to lengths that they claim. Automerge parses every change that this function
+/// accepts, and saves it under the same hash if everything it refers to exists.
+/// [`admit`](super::admit) says whether it fits a document.
 ///
 /// # Errors
 /// The bytes are not one sound change. They never will be: refuse or set them aside for good.
@@ -129,12 +129,12 @@ impl Change {
         self.start_op + self.ops - 1
     }
 
-    /// What its author's clock said, as a rule in seconds of the Unix epoch. A claim.
+    /// The time by its author's clock, as a rule in seconds of the Unix epoch. It is only a claim.
     pub fn time(&self) -> i64 {
         self.time
     }
 
-    /// What its author wrote about it.
+    /// Its message, which its author wrote.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
@@ -164,7 +164,7 @@ impl Change {
         self.message().filter(|_| self.is_genesis()).and_then(|text| text.parse().ok())
     }
 
-    /// What to remember of it to admit later ones.
+    /// The facts to remember of it to admit later changes.
     pub fn known(&self) -> KnownChange {
         KnownChange {
             actor: self.actor.clone(),
@@ -179,8 +179,8 @@ impl Change {
     }
 }
 
-/// Automerge writes dependencies in ascending order and once each, but takes any. Whoever reads
-/// them here gets them as it writes them.
+/// Automerge writes dependencies in ascending order and once each, but accepts any order. This
+/// function returns them in the order in which Automerge writes them.
 fn read_deps(reader: &mut Reader<'_>) -> Result<Vec<ChangeHash>, GuardError> {
     let count = reader.u64("number of dependencies")?;
     if count > CHANGE_DEPS_MAX as u64 {
@@ -238,7 +238,7 @@ fn read_actors<'a>(reader: &mut Reader<'a>, actor: &'a [u8]) -> Result<Vec<&'a [
     Ok(actors)
 }
 
-/// Reads what follows the operations: nothing, or one author behind its mark and length.
+/// Reads the bytes after the operations: none, or one author behind its mark and length.
 fn read_author(footer: &[u8]) -> Result<bool, GuardError> {
     if footer.is_empty() {
         return Ok(false);
@@ -255,8 +255,8 @@ fn read_author(footer: &[u8]) -> Result<bool, GuardError> {
     }
 }
 
-/// What a change makes, if it makes one container where nothing was, or a text in the place of something.
-/// Whether the rest of it is as it must be, the hash tells.
+/// The container that a change makes, if it makes one at a key without a value, or a text in the
+/// place of a value. The hash tells whether the rest of the change is as it must be.
 fn read_made(ops: &Summary<'_>, actors: &[&[u8]]) -> Option<Made> {
     let write = ops.first?;
     let actor = |index: usize| Some(ActorId(actors.get(index)?.to_vec()));

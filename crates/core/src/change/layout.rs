@@ -1,4 +1,4 @@
-//! Which columns a change has, and where they lie.
+//! The columns of a change, and the bytes of each.
 
 use super::GuardError;
 use super::reader::Reader;

@@ -1,4 +1,4 @@
-//! Changes as bytes: what must hold before one is stored, forwarded or applied.
+//! Changes as bytes: the checks that one must pass before it is stored, forwarded or applied.
 //!
 //! Bytes from outside pass two doors, and neither needs Automerge or the document's content.
 //!
@@ -6,9 +6,9 @@
 //!    hashes them, and accepts only the form Automerge itself writes, because Automerge saves the
 //!    meaning of a change and not its bytes: another form comes back from a save with another
 //!    hash, and the document cannot be loaded again. A [`GuardError`] is final.
-//! 2. **Admission**, [`admit`], holds the change against what is known of its document through
-//!    [`History`](crate::History): dependencies, sequence numbers, operation counters, and the
-//!    exact bytes of every genesis, birth and conversion. A [`Refusal`] says what to do.
+//! 2. **Admission**, [`admit`], compares the change with the history of its document, which it asks
+//!    through [`History`](crate::History): dependencies, sequence numbers, operation counters, and
+//!    the exact bytes of every genesis, birth and conversion. A [`Refusal`] says what to do.
 //!
 //! ```
 //! # use rejoin_core::change::{Admission, Place, admit, genesis, parse};
@@ -35,9 +35,10 @@
 //! # }
 //! ```
 //!
-//! What passes both is still applied behind a panic fence. Its operations may refer to objects and
-//! predecessors that do not exist, which only the document can tell: Automerge panics on the one,
-//! and applies the other but cannot load what it then saves.
+//! A change that passes both is still applied behind a panic fence. Its operations may refer to
+//! objects and predecessors that do not exist, which only the document can tell. Automerge panics
+//! on an absent object; it applies a change with an absent predecessor, but cannot load the
+//! document that it then saves.
 //!
 //! [`genesis`], [`Birth`] and [`Conversion`] are the changes Rejoin writes itself, byte for byte alike on every
 //! device. A snapshot, which holds a whole document, passes [`check_snapshot`] instead.

@@ -22,11 +22,11 @@ pub(super) const NULL: u64 = 0;
 /// A counter of one byte: its length above the type.
 pub(super) const COUNTER_BYTE: u64 = 1 << 4 | 8;
 
-/// What the operations of a change amount to.
+/// The totals of the operations of a change.
 #[derive(Debug)]
 pub(super) struct Summary<'a> {
     pub(super) count: u64,
-    /// How deep the maps, lists and texts that it makes stand inside each other.
+    /// How deep the maps, lists and texts that the change makes stand inside each other.
     pub(super) depth: usize,
     /// The first operation, if it writes at a map key where it saw nothing or one thing.
     pub(super) first: Option<MapWrite<'a>>,
@@ -43,13 +43,13 @@ pub(super) struct MapWrite<'a> {
     pub(super) action: u64,
     pub(super) value_meta: u64,
     pub(super) value: &'a [u8],
-    /// Counter and actor index of what it overwrites.
+    /// Counter and actor index of the operation it overwrites.
     pub(super) pred: Option<(u64, usize)>,
 }
 
 /// Reads every row of every column.
 ///
-/// What passes, Automerge parses to as many operations. References point only to earlier
+/// Automerge parses a change that passes to as many operations. References point only to earlier
 /// operations; whether those exist is not known here.
 pub(super) fn check<'a>(
     layout: &Layout<'a>,
@@ -100,7 +100,7 @@ impl Nesting {
     }
 }
 
-/// Where in its object an operation writes.
+/// The place in its object at which an operation writes.
 #[derive(Debug, Clone, Copy)]
 enum Key<'a> {
     /// At a key of a map.
@@ -126,7 +126,7 @@ fn fits(key: Key<'_>, insert: bool, preds: u64) -> bool {
     }
 }
 
-/// What an operation may refer to.
+/// The operations and actors that an operation may refer to.
 struct Scope<'c> {
     /// The actors by index; the first is the author's.
     actors: &'c [&'c [u8]],
@@ -240,7 +240,7 @@ impl<'a> Rows<'a> {
         let mark = self.mark_name.next_or_null()?;
         let plain = !insert && !expand && mark.is_none();
         let possible = match action {
-            // Automerge keeps nothing of a delete but what it deletes.
+            // Automerge keeps of a delete only the operations that it deletes.
             DELETE => plain && preds > 0 && value_meta == NULL,
             MARK => insert,
             _ => true,

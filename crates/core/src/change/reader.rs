@@ -22,8 +22,8 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next `len` bytes. The length is compared with what is there before anything happens,
-    /// whatever it claims.
+    /// The next `len` bytes. A claimed length is compared with the bytes that are left before
+    /// anything else happens.
     pub(crate) fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8], GuardError> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let (taken, rest) =
@@ -47,8 +47,8 @@ impl<'a> Reader<'a> {
         self.take(len, what)
     }
 
-    /// An unsigned LEB128 number in its shortest form. A longer form would hash differently from
-    /// what Automerge writes when it saves the change.
+    /// An unsigned LEB128 number in its shortest form. A longer form would have another hash than
+    /// the one that Automerge writes when it saves the change.
     pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, GuardError> {
         let mut value = 0_u64;
         for (index, &byte) in self.rest.iter().take(LEB_BYTES_MAX).enumerate() {

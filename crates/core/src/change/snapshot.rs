@@ -9,14 +9,14 @@ use super::chunk::open_document;
 use super::reader::Reader;
 use crate::limits::{CHANGE_COLUMNS_MAX, SNAPSHOT_BYTES_MAX};
 
-/// Bytes that the columns of a snapshot may hold together once inflated: no more than a snapshot
-/// that was not deflated could, because the replica that loads it has the same memory.
+/// Bytes that the columns of a snapshot may have together once inflated: no more than a snapshot
+/// that was not deflated could have, because the replica that loads it has the same memory.
 pub const SNAPSHOT_INFLATED_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX;
 
 /// Checks that `bytes` are one document chunk within its limits, without loading it.
 ///
-/// Bounds what loading reads and inflates. It does not look at operations, so load what passes
-/// behind a panic fence, and compare the heads with what was promised.
+/// Bounds the bytes that loading reads and inflates. It does not look at operations, so load a
+/// snapshot that passes behind a panic fence, and compare its heads with those that were promised.
 ///
 /// # Errors
 /// The bytes are not a sound snapshot. Ask for the document's changes one by one instead.
@@ -28,7 +28,7 @@ pub fn check_snapshot(bytes: &[u8]) -> Result<(), GuardError> {
     let mut columns = read_columns(&mut reader)?;
     columns.append(&mut read_columns(&mut reader)?);
     check_columns(&mut reader, &columns)?;
-    // Older versions of Automerge in JavaScript leave out where the heads stand.
+    // Older versions of Automerge in JavaScript leave out the places of the heads.
     if !reader.is_empty() {
         for _ in 0..heads {
             reader.u64("places of the heads")?;

@@ -1,4 +1,5 @@
-//! Whether a stored chunk is still what was written, found while it is read piece by piece.
+//! A check whether a stored chunk still has the bytes that were written, made while it is read
+//! piece by piece.
 
 use sha2::{Digest, Sha256};
 

@@ -1,4 +1,5 @@
-//! What a stored row or a rank says of one change, for a store that looks whether its rows are sound.
+//! The change that a stored row or a rank stands for, for a store that looks whether its rows are
+//! sound.
 
 use super::{ChangeGraph, ROW_VERSION, row_checksum};
 use crate::{ChangeHash, GraphEntry};

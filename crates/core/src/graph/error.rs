@@ -1,10 +1,10 @@
-//! Why a graph does not take a change, or a row of it.
+//! The reasons for which a graph does not take a change, or a row of it.
 
 use thiserror::Error;
 
 use crate::{ChangeHash, limits};
 
-/// Why a change or a row cannot enter a graph.
+/// A change or a row cannot enter a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum GraphError {

@@ -8,10 +8,10 @@ use crate::{ActorId, ChangeHash, Path};
 /// One field and everything that was ever written to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blame {
-    /// Which field.
+    /// The field.
     pub place: FieldPath,
-    /// Where it stands now, list items by their index; `None` if such an item does not show any
-    /// more. A lineage knows this only of places without list items.
+    /// The path where it stands now, with list items by their index; `None` if such an item does
+    /// not show any more. A lineage knows this only of places without list items.
     pub path: Option<Path>,
     /// The value that people see; `None` if it has none.
     pub value: Option<Value>,
@@ -22,7 +22,7 @@ pub struct Blame {
 /// One write of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlamedWrite {
-    /// What, who, when, and the review it settled.
+    /// The value, its author, the time, and the review it settled.
     pub write: Candidate,
     /// The operation: its number and its actor.
     pub op: (u64, ActorId),

@@ -1,4 +1,5 @@
-//! What a change builds on, as one number per chain of changes of which each builds on the one before.
+//! The changes that a change builds on, as one number for each chain. In a chain each change builds
+//! on the one before.
 
 use std::sync::Arc;
 
@@ -15,14 +16,14 @@ impl Clock {
         }
     }
 
-    /// This clock with one chain's number raised.
+    /// A copy of this clock with one chain's number raised.
     pub(super) fn with(&self, chain: u32, place: u64) -> Self {
         let mut entries = self.0.to_vec();
         raise(&mut entries, chain, place);
         Self(entries.into())
     }
 
-    /// Everything either covers.
+    /// The clock of all changes that either one covers.
     pub(super) fn join(&self, other: &Self) -> Self {
         if self == other {
             return self.clone();
@@ -32,7 +33,7 @@ impl Clock {
         Self(entries.into())
     }
 
-    /// What both cover.
+    /// The clock of the changes that both cover.
     pub(super) fn meet(&self, other: &Self) -> Self {
         let common = self.0.iter().map(|(chain, place)| (*chain, (*place).min(other.get(*chain))));
         Self(common.filter(|(_, place)| *place > 0).collect())
@@ -46,12 +47,12 @@ fn raise(entries: &mut Vec<(u32, u64)>, chain: u32, place: u64) {
     }
 }
 
-/// What one change builds on, itself left out.
+/// The changes that one change builds on, without itself.
 #[derive(Debug, Clone)]
 pub(super) struct Ancestors {
     pub(super) clock: Clock,
-    /// Its chain before it: which, and the last one's place. Kept apart so that `clock` can be
-    /// shared.
+    /// The part of its own chain before it: the chain, and the place of the last change. It is kept
+    /// apart so that `clock` can be shared.
     pub(super) own: Option<(u32, u64)>,
 }
 

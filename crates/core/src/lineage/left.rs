@@ -1,21 +1,22 @@
-//! What a change leaves at a field, where its operations alone do not say it.
+//! The value that a change leaves at a field, if its operations alone do not say it.
 //!
-//! Where somebody writes the value that Automerge shows already, it writes nothing, or only deletes
-//! the other values it would show otherwise. Such a deletion is a write of what is left.
+//! If somebody writes the value that Automerge shows already, Automerge writes nothing, or only
+//! deletes the other concurrent values. Such a deletion counts as a write of the value that is
+//! left.
 
 use serde_json::Value;
 
 use super::{Lineage, OpId};
 
-/// What one change does to one field, as far as its operations were looked at.
+/// The effect of one change on one field, as far as its operations were looked at.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     op: OpId,
-    /// Nothing after a deletion.
+    /// `None` after a deletion.
     value: Option<Value>,
-    /// Whether a put came first, which takes the place of all.
+    /// Whether a put came first: it takes the place of all values.
     puts: bool,
-    /// What it deletes.
+    /// The operations whose values it deletes.
     deletes: Vec<OpId>,
 }
 
@@ -33,8 +34,8 @@ impl Touched {
 type Read = (OpId, Option<Value>, Option<Box<[OpId]>>);
 
 impl Lineage {
-    /// The last operation of a change on a field, what it leaves there, and what it takes away, if
-    /// that is not everything.
+    /// The last operation of a change on a field, the value it leaves there, and the operations
+    /// whose values it takes away, if these are not all.
     pub(super) fn read_written(&self, register: u32, change: u32, touched: Touched) -> Read {
         let Touched { op, value, puts, deletes } = touched;
         if puts || value.is_some() {

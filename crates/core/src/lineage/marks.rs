@@ -2,9 +2,9 @@
 
 /// The keys at which a document and a map say that they were removed.
 ///
-/// In documents that begin with our genesis these are short names that people must not use for fields
-/// of their own. Documents of other programs may have such fields already, and mean something else by
-/// them; there the names begin as all of ours do.
+/// In documents that begin with our genesis these are short names that people must not use for
+/// fields of their own. Documents of other programs may have such fields already, and mean
+/// something else by them; in those the names begin with `rejoin.`, as all names of ours do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Marks {
     /// At the top of a document.

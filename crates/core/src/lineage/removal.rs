@@ -1,4 +1,4 @@
-//! What was removed while others wrote in it.
+//! Removals of documents and maps in which others wrote meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use serde_json::Value;
 
 use super::Lineage;
 
-/// A removal that is agreed among those who removed, and overlooks somebody's work.
+/// A removal that the people who removed agree about, and that overlooks somebody's work.
 #[derive(Debug)]
 pub(super) struct Overlooked {
     /// The writes that say that it is removed, by index.
     pub(super) removals: Vec<u32>,
-    /// What was written meanwhile: of each actor the last change.
+    /// The changes that were made meanwhile, of each actor the last one.
     pub(super) changes: Vec<u32>,
 }
 
 impl Lineage {
-    /// What a removal overlooks, among the changes that `covered` says; nothing if the register is
-    /// not about one, `stands` does not say so, or everything was known to somebody who removed, or
-    /// written knowing it.
+    /// The work that a removal overlooks, among the changes that `covered` names. `None` if the
+    /// register says nothing of a removal, if `stands` is no removal, or if each change in there
+    /// was known to somebody who removed or was made in knowledge of the removal.
     pub(super) fn overlooked(
         &self,
         at: u32,

@@ -1,4 +1,5 @@
-//! What stands at every field that is not plainly one write, and what people are asked about it.
+//! The value of every field that is more than one plain write, and the questions to people about
+//! it.
 
 use std::collections::BTreeSet;
 
@@ -10,32 +11,32 @@ use super::{FieldPath, Key, Lineage};
 use crate::change::ObjectId;
 use crate::{ActorId, ChangeHash, Identity, ReviewId};
 
-/// A field that is not plainly what one write says.
+/// A field whose value is not simply that of one write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
-    /// Which field.
+    /// The field.
     pub place: FieldPath,
     /// The container it is in.
     pub object: ObjectId,
     /// The operations that ever wrote it: Automerge names list items by one of them.
     pub ops: Vec<(u64, ActorId)>,
-    /// Whether it also holds a container or counter, which is what reads.
+    /// Whether a container or counter also stands there. Readers get that one.
     pub holds_container: bool,
     /// The value that people see; `None` if it has none.
     pub value: Option<Value>,
-    /// The value that counts. It is another only where nobody who may ever wrote the field: there
-    /// people see what was written, and nothing counts.
+    /// The value that counts. It differs from `value` only if nobody with the right ever wrote the
+    /// field: then people see the value that was written, and none counts.
     pub agreed: Option<Value>,
-    /// What people are asked, at most one question of each kind.
+    /// The questions to people, at most one of each kind.
     pub unsettled: Vec<Unsettled>,
 }
 
 /// Which of its values a field is read with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// What people see.
+    /// The value that people see.
     Seen,
-    /// What counts: what goes to others, and what rules between documents are about.
+    /// The value that counts: it goes to other systems, and rules between documents look at it.
     Agreed,
 }
 
@@ -48,7 +49,8 @@ impl Standing {
         }
     }
 
-    /// What stays if a question is dismissed. What somebody wrote who may not goes then.
+    /// The value that stays if a question is dismissed. The value of somebody without the right
+    /// goes then.
     pub fn stays(&self, question: Question) -> Option<&Value> {
         match question {
             Question::Refused => self.agreed.as_ref(),
@@ -62,31 +64,31 @@ impl Standing {
 pub struct Unsettled {
     /// The review that asks.
     pub review: ReviewId,
-    /// What is asked.
+    /// The question it asks.
     pub question: Question,
-    /// What there is to choose from, in the order of the changes' hashes.
+    /// The candidates to choose from, in the order of the changes' hashes.
     pub candidates: Vec<Candidate>,
-    /// With [`Question::Containers`], what each candidate is: the operation that made it. What it
-    /// holds is read from the document; only a counter's candidate has a value here.
+    /// With [`Question::Containers`], the operation that made each candidate's container. Its
+    /// content is read from the document; only the candidate of a counter has a value here.
     pub containers: Vec<ObjectId>,
 }
 
-/// What is asked about a field.
+/// A question about a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
-    /// Which of the concurrent values, or whether to go back in an order.
+    /// Which of the concurrent values is to stand, or whether to go back in an order.
     Conflict,
-    /// Which of the decisions that were made without knowing of each other.
+    /// Which of several decisions is to stand that were made without knowing of each other.
     Disagreement,
-    /// Whether to take what somebody wrote who may not.
+    /// Whether to take the value of somebody without the right.
     Refused,
-    /// Whether what was removed, while others wrote in it, stays removed.
+    /// Whether a document, map or item stays removed in which others wrote meanwhile.
     Removal,
-    /// What becomes of a value that cannot be seen, as a container was made in its place by somebody
-    /// who did not know of it, or the other way round.
+    /// Whether to take or drop a value that cannot be seen, because somebody who did not know of it
+    /// made a container in its place, or the other way round.
     Hidden,
-    /// What becomes of a text, list, map or counter that cannot be seen, as another one was made in
-    /// the same place by somebody who did not know of it.
+    /// Whether to keep a text, list, map or counter that cannot be seen, because somebody who did
+    /// not know of it made another one in the same place.
     Containers,
 }
 
@@ -101,7 +103,7 @@ impl Question {
         Self::Containers,
     ];
 
-    /// What stands for it in a [`ReviewId`], for ever.
+    /// The byte that stands for it in a [`ReviewId`]. It never changes.
     fn tag(self) -> u8 {
         match self {
             Self::Conflict => 0,
@@ -122,9 +124,9 @@ pub struct Candidate {
     /// The value; `None` if the field was cleared. A candidate of a [`Question::Removal`] that
     /// is not the removal itself has none.
     pub value: Option<Value>,
-    /// Who wrote it, as far as the change says.
+    /// The author, if the change names one.
     pub author: Option<Identity>,
-    /// When, in seconds since 1970 by the author's clock.
+    /// The time, in seconds since 1970 by the author's clock.
     pub time_s: i64,
     /// The review it settled.
     pub settles: Option<ReviewId>,
@@ -148,15 +150,15 @@ impl Candidate {
 pub struct Settled {
     /// The review that asked.
     pub review: ReviewId,
-    /// What was asked.
+    /// The question it asked.
     pub question: Question,
     /// About which field.
     pub place: FieldPath,
-    /// What was written, by whom and when.
+    /// The value that was written, with its author and time.
     pub by: Candidate,
-    /// Whether the review was dismissed: what stood before stays.
+    /// Whether the review was dismissed, so that the value from before stays.
     pub dismissed: bool,
-    /// Why.
+    /// The reason given for it.
     pub why: Option<String>,
 }
 
@@ -192,8 +194,8 @@ impl Lineage {
         settled
     }
 
-    /// The fields that are not plainly what one write says, in the order of their places. All
-    /// others are as Automerge shows them.
+    /// The fields whose values are not simply those of one write, in the order of their places. All
+    /// other fields are as Automerge shows them.
     pub fn standings(&self) -> Vec<Standing> {
         let uneasy: BTreeSet<u32> = self.several.union(&self.removals).copied().collect();
         let uneasy = uneasy.union(&self.containers_met);
@@ -203,7 +205,7 @@ impl Lineage {
         let mut standings: Vec<_> = uneasy
             .map(|(at, mut standing)| {
                 if self.is_out_of_sight(*at) {
-                    // Nobody sees what it is about; the container itself is asked about.
+                    // Nobody sees the field, so the question is about the container it is in.
                     standing.unsettled.clear();
                 }
                 standing
@@ -217,7 +219,8 @@ impl Lineage {
         let register = &self.registers[at as usize];
         let rule = self.rule_of(at);
         let (mut refused, open) = self.refused(at, &register.open);
-        // What became a text merges as one, and rights to texts hold where they are edited.
+        // A value that became a text merges as a text, and the rights to texts are checked when
+        // they are edited.
         refused
             .retain(|write| !register.converted.contains_key(&register.writes[*write as usize].op));
         let mut unsettled = Vec::new();
@@ -234,7 +237,7 @@ impl Lineage {
         let hidden: Vec<u32> = register.hidden().filter(|write| open.contains(write)).collect();
         match self.decided(at, rule, &open) {
             _ if !hidden.is_empty() => ask(Question::Hidden, self.candidates(at, &hidden)),
-            // Nothing but what is hidden could be in question.
+            // Only the hidden values could be in question.
             _ if !register.merging.is_empty() => {}
             Some(stands) => {
                 if let Some(overlooked) = self.overlooked(at, stands, &open, |_| u64::MAX) {
@@ -305,7 +308,8 @@ impl Lineage {
         }
     }
 
-    /// What a review asked that a change settles here; `None` if it never asked about this field.
+    /// The question of a review that a change settles here; `None` if that review never asked about
+    /// this field.
     pub(super) fn question(&self, at: u32, change: u32, review: &ReviewId) -> Option<Question> {
         let ancestors = self.ancestors(change);
         let is_known = |write: &&Write| {
@@ -327,7 +331,7 @@ impl Lineage {
         let asks = |asked: Question, settled: u32| self.review(at, asked, settled) == *review;
         let mut now = Question::ALL.into_iter().filter(|asked| asks(*asked, settled(*asked)));
         now.next().or_else(|| {
-            // By another schema there was something else to settle.
+            // The write may have settled something by an earlier schema.
             let decides = |write: &&Write| self.changes[write.change as usize].settlement.is_some();
             let most = writes.iter().filter(decides).filter(is_known).count() as u32;
             let mut ever = (0..=most).flat_map(|settled| {
@@ -337,8 +341,8 @@ impl Lineage {
         })
     }
 
-    /// The review of a question, given how often that question was settled there: the same on every
-    /// replica, and as long as nobody settled it the same whatever candidates are added.
+    /// The review of a question, given how often that question was settled there. It is the same on
+    /// every replica, and until somebody settles it, it stays the same while candidates are added.
     fn review(&self, at: u32, question: Question, settlements: u32) -> ReviewId {
         let mut hash = Sha256::new();
         hash.update(b"rejoin review 1\0");

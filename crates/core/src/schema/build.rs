@@ -32,7 +32,7 @@ impl Schema {
         Self::default()
     }
 
-    /// With this field, instead of any there was.
+    /// The same schema with this field, instead of any it had there.
     #[must_use]
     pub fn with(mut self, path: impl Into<Path>, field: impl Into<Field>) -> Self {
         let path = path.into();
@@ -43,7 +43,7 @@ impl Schema {
         self
     }
 
-    /// Whose times without a zone are read by the clocks of this one.
+    /// The same schema, with times without a zone read by the clocks of this one.
     #[must_use]
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = Some(zone);
@@ -51,7 +51,7 @@ impl Schema {
         self
     }
 
-    /// With this invariant, too.
+    /// The same schema with one more invariant.
     #[must_use]
     pub fn invariant(mut self, invariant: Invariant) -> Self {
         self.invariants.push(invariant);
@@ -65,28 +65,28 @@ impl Field {
         Self { merge, ..Self::default() }
     }
 
-    /// With values of this kind only.
+    /// The same field, with values of this kind only.
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = Some(kind);
         self
     }
 
-    /// Which a document must have.
+    /// The same field, which a document must have.
     #[must_use]
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// Which reads as this where it is absent.
+    /// The same field, which reads as this value if it is absent.
     #[must_use]
     pub fn default_to(mut self, value: impl Into<Value>) -> Self {
         self.default = Some(value.into());
         self
     }
 
-    /// Which only these roles may write.
+    /// The same field, which only these roles may write.
     #[must_use]
     pub fn writers(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.writers = Some(roles.into_iter().map(Into::into).collect());
@@ -124,7 +124,8 @@ impl Invariant {
         Self::NoOverlap { key, start, end, unless: BTreeMap::new() }
     }
 
-    /// Leaving out documents with this value. Says nothing of a [`Unique`](Self::Unique).
+    /// The same invariant, leaving out documents with this value. It changes nothing about a
+    /// [`Unique`](Self::Unique).
     #[must_use]
     pub fn unless(mut self, path: impl Into<Path>, value: impl Into<Value>) -> Self {
         if let Self::NoOverlap { unless, .. } = &mut self {

@@ -1,4 +1,4 @@
-//! What contradicts itself in a schema, whether it came from a file or was written in Rust.
+//! Contradictions in a schema, whether it came from a file or was written in Rust.
 
 mod fields;
 mod invariants;
@@ -10,7 +10,7 @@ use super::{Fault, Invariant, Kind, Rule, Schema, Severity, is_any};
 use crate::{Path, Segment};
 
 impl Schema {
-    /// Everything that contradicts itself, and what is only odd, as warnings. A schema without an
+    /// All contradictions, and, as warnings, the things that are only odd. A schema without an
     /// error can be applied.
     pub fn check(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -41,7 +41,7 @@ fn check_zone(schema: &Schema, faults: &mut Vec<Fault>) {
     faults.push(Fault { severity: Severity::Warning, place, message: message.to_owned() });
 }
 
-/// Where faults of one field, or one option of an invariant, are reported.
+/// The report of faults in one field, or one option of an invariant.
 struct Report<'a> {
     faults: &'a mut Vec<Fault>,
     place: Vec<String>,
@@ -60,7 +60,7 @@ impl Report<'_> {
     }
 }
 
-/// What is wrong with a path as the name of a field.
+/// The reason why a path cannot be the name of a field, if there is one.
 fn misnamed(path: &Path) -> Option<String> {
     let name = path.to_string();
     if path.is_root() {
@@ -93,7 +93,8 @@ fn misnamed(path: &Path) -> Option<String> {
     None
 }
 
-/// Why a value cannot be one of this kind, merging by this rule; what to write instead.
+/// The reason why a value cannot be one of this kind, merging by this rule, with the value to write
+/// instead.
 fn misfit(rule: &Rule, kind: Option<Kind>, value: &Value) -> Option<String> {
     if matches!(value, Value::Null | Value::Array(_)) || (value.is_object() && !is_marked(value)) {
         return Some("must be one value, such as a string, a number, true or false".to_owned());
@@ -132,7 +133,7 @@ fn is_marked(value: &Value) -> bool {
     Kind::Time.has(value) && value.is_object() || Kind::Bytes.has(value)
 }
 
-/// What an object of this one key holds.
+/// The value in an object that has just this key.
 fn marked<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     value.as_object().filter(|object| object.len() == 1)?.get(key)
 }
@@ -142,7 +143,7 @@ fn is_hex(value: &Value) -> bool {
     digits.len().is_multiple_of(2) && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// Whether it is a date, a time and how far that is from UTC, as in `2026-11-20T08:30:00Z`.
+/// Whether it is a date with a time and its distance from UTC, as in `2026-11-20T08:30:00Z`.
 fn is_rfc_3339(value: &Value) -> bool {
     let moment = value.as_str().and_then(|text| text.parse::<toml::value::Datetime>().ok());
     moment.is_some_and(|moment| {

@@ -1,4 +1,4 @@
-//! What differs between two schemas.
+//! The differences between two schemas.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,17 +11,17 @@ use super::show::{in_order, inline, key};
 /// One field or invariant that differs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// What kind of thing it is.
+    /// The kind of thing it is.
     pub part: Part,
     /// The path of the field, or the name of the invariant.
     pub name: String,
-    /// What was said of it, as in [`Schema::to_json`]; `None` if it was not there.
+    /// Its options before, as in [`Schema::to_json`]; `None` if it was not there.
     pub before: Option<Value>,
-    /// What is said of it; `None` if it is not there any more.
+    /// Its options now; `None` if it is not there any more.
     pub after: Option<Value>,
 }
 
-/// What a [`Difference`] is about.
+/// The part of a schema that a [`Difference`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// A field.
@@ -43,7 +43,7 @@ pub enum Change {
     Changed,
 }
 
-/// What leads from one schema to another: fields, then invariants, each by name.
+/// The differences that lead from one schema to another: fields, then invariants, each by name.
 pub fn diff(before: &Schema, after: &Schema) -> Vec<Difference> {
     let (before, after) = (before.to_json(), after.to_json());
     let mut differences = Vec::new();
@@ -102,7 +102,7 @@ impl fmt::Display for Difference {
             }
         };
         let text = match (self.part, whole) {
-            // The name of an invariant is made of what it says.
+            // The name of an invariant is made of its options.
             (Part::Invariant, Value::Object(kinds)) => {
                 let kinds = in_order(kinds).into_iter();
                 kinds.map(|(kind, body)| said(kind, body)).collect::<Vec<_>>().join(", ")

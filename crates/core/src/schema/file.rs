@@ -12,12 +12,13 @@ use crate::number::exact_number;
 use crate::time::{NoZone, Zone};
 use crate::{CollectionName, Path};
 
-/// What a file says.
+/// The content of a schema file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parsed {
-    /// What could be understood; of a file with errors only a part, which is not to be applied.
+    /// The schemas that could be understood. In a file with errors they are only a part, which is
+    /// not to be applied.
     pub schemas: Schemas,
-    /// What is wrong, in the order it stands in the file.
+    /// The findings, in the order of their places in the file.
     pub findings: Vec<Finding>,
 }
 
@@ -30,7 +31,7 @@ pub struct Finding {
     pub column: usize,
     /// Whether the file can be applied nevertheless.
     pub severity: Severity,
-    /// What it is, and what to do.
+    /// The finding, and the way to correct it.
     pub message: String,
 }
 
@@ -72,7 +73,7 @@ pub fn parse(text: &str) -> Parsed {
     let file = File { text, table: table.get_ref() };
     let mut findings = file.syntax(&errors);
     let mut schemas = Schemas::new();
-    // Of broken text it is a guess what stands where.
+    // In broken text the places of other faults are guesses.
     if errors.iter().all(is_duplicate) {
         let (found, faults) = file.schemas();
         schemas = found;
@@ -89,7 +90,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// What is wrong with the text as TOML: one finding a line, as one slip makes many errors.
+    /// The faults of the text as TOML: one finding a line, as one slip makes many errors.
     fn syntax(&self, errors: &[Error]) -> Vec<Finding> {
         let mut lines = BTreeMap::new();
         for error in errors {
@@ -155,7 +156,7 @@ impl File<'_> {
         Finding { line, column, severity: fault.severity, message: fault.message }
     }
 
-    /// Where the last thing on the way to a place stands.
+    /// The byte at which the last part on the way to a place stands.
     fn find(&self, place: &[String]) -> usize {
         let Some((first, mut rest)) = place.split_first() else { return 0 };
         let Some((key, value)) = entry(self.table, first) else { return 0 };
@@ -185,7 +186,7 @@ impl File<'_> {
     }
 }
 
-/// Where a key stands, and its value. Paths may be written in several ways.
+/// The byte at which a key stands, and its value. Paths may be written in several ways.
 fn entry<'a>(table: &'a DeTable<'a>, step: &str) -> Option<(usize, &'a DeValue<'a>)> {
     let exactly = table.get_key_value(step);
     let path =

@@ -80,8 +80,8 @@ impl Field {
 }
 
 impl Invariant {
-    /// A name made of what the invariant is about: the same on every device, and another for
-    /// another one. Two that differ in `unless` only have one name.
+    /// A name made of the fields the invariant is about. It is the same on every device, and
+    /// different invariants have different names, unless they differ only in `unless`.
     pub fn name(&self) -> String {
         let words: Vec<_> = match self {
             Self::NoOverlap { key, start, end, .. } => [key, start, end].map(word).into(),
@@ -90,7 +90,7 @@ impl Invariant {
         format!("{} {}", self.kind(), words.join(" "))
     }
 
-    /// What it is called in a file.
+    /// Its name in a file.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoOverlap { .. } => "no_overlap",
@@ -142,7 +142,7 @@ pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Puts what stands in `over` in the place of what stands there in `value`.
+/// Puts the entries of `over` in the place of those in `value`.
 fn overlay(value: &mut Value, over: &Map<String, Value>) {
     let Value::Object(map) = value else {
         *value = Value::Object(over.clone());

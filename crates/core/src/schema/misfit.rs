@@ -1,4 +1,4 @@
-//! Values that are not what a schema says. They are kept as they are, and people are told.
+//! Values that do not fit their schema. They are kept as they are, and people are told.
 
 use serde_json::Value;
 
@@ -7,12 +7,12 @@ use crate::invariant::{FaultyBooking, booking};
 use crate::time::Zone;
 use crate::{Path, Segment};
 
-/// A value that is not what the schema says of its field.
+/// A value that does not fit the rules of its field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// Which field.
+    /// The field.
     pub field: Path,
-    /// What the schema says.
+    /// The rule of the schema that the value breaks.
     pub reason: String,
     /// Whether the schema requires it, and it is not there.
     pub is_missing: bool,
@@ -24,8 +24,8 @@ impl Schema {
         self.zone.unwrap_or(Zone::UTC)
     }
 
-    /// What in a document does not fit: of times by which it cannot be told what is booked, and of
-    /// fields.
+    /// The parts of a document that do not fit: times that make no sense of a booking, and values
+    /// of fields.
     pub fn misfits(&self, value: &Value) -> Vec<Misfit> {
         let mut misfits = Vec::new();
         for invariant in &self.invariants {
@@ -45,7 +45,7 @@ impl Schema {
         }
         for (path, field) in &self.fields {
             gather(value, Path::ROOT, path.segments(), field, &mut |misfit| {
-                // What another field names more exactly is that one's.
+                // A value that another field names more exactly belongs to that field.
                 let is_own = self.field(&misfit.field).is_some_and(|it| std::ptr::eq(it, field));
                 let is_told = misfits.iter().any(|known| known.field == misfit.field);
                 if is_own && !is_told {
@@ -58,7 +58,7 @@ impl Schema {
 }
 
 impl Field {
-    /// Why a value is not what the schema says of the field.
+    /// The reason why a value does not fit the field, if it does not.
     pub fn misfit(&self, value: &Value) -> Option<String> {
         let wanted = match &self.merge {
             Rule::Text => Some(Kind::String),
@@ -79,7 +79,8 @@ impl Field {
     }
 }
 
-/// Tells where a value does not fit, or is absent although it must be there where the map around it is.
+/// Tells the places where a value does not fit, or is absent although the map around it is there
+/// and must have it.
 fn gather(value: &Value, at: Path, rest: &[Segment], field: &Field, tell: &mut impl FnMut(Misfit)) {
     let Some((step, rest)) = rest.split_first() else {
         if let Some(reason) = field.misfit(value) {

@@ -1,4 +1,5 @@
-//! From JSON to a schema: what is understood of it, what is kept as it is, and what is wrong.
+//! From JSON to a schema: the parts that are understood, those that are kept as they are, and the
+//! faults.
 //!
 //! Both forms are read alike, see [`form`](super::form). Nothing fails: a field that is not
 //! understood merges by [`Review`](super::Rule::Review), under which nothing is lost.
@@ -21,9 +22,9 @@ pub(super) use field::OPTIONS;
 /// Something in a stored schema that this version does not understand. It is kept as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unknown {
-    /// Where, as keys into the form of [`Schema::to_value`].
+    /// The place, as keys into the form of [`Schema::to_value`].
     pub place: Vec<String>,
-    /// What is not understood of it.
+    /// The part of it that is not understood.
     pub reason: String,
 }
 
@@ -34,9 +35,9 @@ impl fmt::Display for Unknown {
 }
 
 impl Schema {
-    /// Reads what [`to_value`](Self::to_value) wrote, or a newer version of it. What is not
-    /// understood is kept in [`unknown`](Self::unknown), and a field whose rule is not understood
-    /// merges by [`Rule::Review`](super::Rule::Review).
+    /// Reads a form that [`to_value`](Self::to_value) wrote, or a newer version of it. Parts that
+    /// are not understood are kept in [`unknown`](Self::unknown), and a field whose rule is not
+    /// understood merges by [`Rule::Review`](super::Rule::Review).
     pub fn from_value(value: &Value) -> (Self, Vec<Unknown>) {
         let Read { schema, faults, .. } = read(value);
         let unknown = |fault: Fault| Unknown { place: fault.place, reason: fault.message };
@@ -44,12 +45,12 @@ impl Schema {
     }
 }
 
-/// What a schema in JSON says.
+/// The content of a schema in JSON.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) schema: Schema,
     pub(super) faults: Vec<Fault>,
-    /// For each invariant, where it stands among them.
+    /// The place of each invariant among them.
     pub(super) places: Vec<String>,
 }
 
@@ -141,7 +142,7 @@ impl Read {
                 }
             }
             Value::Object(items) => {
-                // In the order of their names, whatever that of the map is.
+                // In the order of their names, which need not be that of the map.
                 for (name, item) in items.iter().collect::<BTreeMap<_, _>>() {
                     self.invariant(name, Some(name), item);
                 }
@@ -270,13 +271,13 @@ impl Read {
         self.faults.push(Fault { severity, place, message });
     }
 
-    /// Keeps what is not understood.
+    /// Keeps a part that is not understood.
     fn keep(&mut self, place: &[&str], value: &Value) {
         let Some((last, around)) = place.split_last() else { return };
         let mut map = &mut self.schema.unknown;
         for key in around {
             let inside = map.entry(*key).or_insert_with(|| Value::Object(Map::new()));
-            // What is kept whole holds this, too.
+            // A part that is kept whole contains this one, too.
             let Value::Object(inside) = inside else { return };
             map = inside;
         }
@@ -284,12 +285,12 @@ impl Read {
     }
 }
 
-/// Whether a table says what a field does.
+/// Whether a table has options of a field.
 fn has_options(table: &Map<String, Value>) -> bool {
     table.keys().any(|key| OPTIONS.contains(&key.as_str()))
 }
 
-/// What a value is, in words.
+/// The kind of a value, in words.
 pub(super) fn shape(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",

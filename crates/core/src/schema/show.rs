@@ -6,7 +6,7 @@ use super::read::OPTIONS;
 use super::{Schema, Schemas};
 use crate::CollectionName;
 
-/// The file that says this. [`parse`](super::parse) reads it back.
+/// The text of a file with these schemas. [`parse`](super::parse) reads it back.
 pub fn to_toml(schemas: &Schemas) -> String {
     let tables = schemas.iter().flat_map(|(collection, schema)| tables(collection, schema));
     tables.collect::<Vec<_>>().join("\n")
@@ -30,7 +30,7 @@ fn tables(collection: &CollectionName, schema: &Schema) -> Vec<String> {
             (part, value) => own += &line(part, value),
         }
     }
-    // Without a table of its own, a schema that says nothing would not be there at all.
+    // Without a table of its own, a schema without fields would not be there at all.
     if tables.is_empty() || !own.is_empty() {
         tables.insert(0, format!("[{name}]\n{own}"));
     }
@@ -45,7 +45,7 @@ fn line(name: &str, value: &Value) -> String {
     inline(value).map(|value| format!("{} = {value}\n", key(name))).unwrap_or_default()
 }
 
-/// A value in one line; nothing for `null`, which TOML does not have.
+/// A value in one line; `None` for `null`, which TOML does not have.
 pub(super) fn inline(value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
@@ -67,7 +67,7 @@ fn entries(table: &Map<String, Value>) -> Vec<String> {
     in_order(table).into_iter().filter_map(entry).collect()
 }
 
-/// What a field or an invariant says, in the order it is best read.
+/// The options of a field or an invariant, in the order in which they are best read.
 pub(super) fn in_order(table: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut entries: Vec<_> = table.iter().collect();
     let rank = |name: &str| OPTIONS.iter().chain(&INTERVAL).position(|option| *option == name);
@@ -95,5 +95,5 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// What a `no_overlap` says, in the order it is written.
+/// The options of a `no_overlap`, in the order in which they are written.
 const INTERVAL: [&str; 4] = ["key", "start", "end", "unless"];

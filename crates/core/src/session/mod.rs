@@ -1,13 +1,13 @@
 //! The two ends of a session as state machines without I/O.
 //!
-//! Methods come in three kinds, as in `quinn_proto::Connection`: `handle_*` for what happened,
-//! `poll_*` for what to do next, and getters. Time is an argument, in milliseconds of any clock
-//! that does not run backwards. Nothing in here waits.
+//! Methods come in three kinds, as in `quinn_proto::Connection`: `handle_*` takes an event,
+//! `poll_*` gives the next thing to do, and the others are getters. Time is an argument, in
+//! milliseconds of any clock that does not run backwards. No method waits.
 //!
-//! Neither end reads or writes a store. The driver does, and tells the session **after** the commit:
-//! a push is given to the [`ReplicaSession`] only when its changes are committed locally, and
-//! [`RelaySession::handle_stored`] and [`RelaySession::handle_committed`] are called only for what
-//! the relay's commit holds. So no frame promises what a crash could take back.
+//! Neither end reads or writes a store. The driver does, and tells the session **after** the
+//! commit: a push is given to the [`ReplicaSession`] only when its changes are committed locally,
+//! and [`RelaySession::handle_stored`] and [`RelaySession::handle_committed`] are called only for
+//! changes that the relay's commit holds. So no frame makes a promise that a crash could take back.
 //!
 //! Any error ends the session. Both ends start the next one from durable state.
 
@@ -24,8 +24,7 @@ use thiserror::Error;
 
 use crate::repair::RepairError;
 
-/// The other end did what the protocol does not allow. Say [`Bye`](crate::wire::Bye) with the
-/// message and close.
+/// The other end broke the protocol. Send [`Bye`](crate::wire::Bye) with the message and close.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -46,9 +45,9 @@ pub enum SessionError {
     /// Pushes count from 1 without gaps.
     #[error("push {got} came where push {expected} was due")]
     PushOrder {
-        /// What came.
+        /// The number that came.
         got: u64,
-        /// What was due.
+        /// The number that was due.
         expected: u64,
     },
     /// More pushes without an answer than allowed.
@@ -66,20 +65,20 @@ pub enum SessionError {
     /// A piece of a snapshot or of a long change that is empty, or beyond its end or the limit.
     #[error("a piece at {offset} of {total} bytes cannot be")]
     Piece {
-        /// Where the piece begins.
+        /// The offset at which the piece begins, in bytes.
         offset: u64,
         /// The bytes of the whole.
         total: u64,
     },
-    /// Symbols that cannot be.
+    /// Symbols that are not those of a set.
     #[error("repair failed")]
     Repair(#[from] RepairError),
     /// The other end is silent.
     #[error("no {awaited} within {seconds} s")]
     Timeout {
-        /// What did not come.
+        /// The frame that did not come.
         awaited: &'static str,
-        /// How long it was waited for.
+        /// The seconds it was waited for.
         seconds: u64,
     },
 }

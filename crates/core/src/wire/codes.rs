@@ -1,4 +1,4 @@
-//! What frames say in one word. A word of a later version reads as the one that asks least.
+//! The words of one number in frames. A word of a later version reads as the one that asks least.
 
 use minicbor::{Decode, Decoder, Encode};
 
@@ -16,7 +16,7 @@ macro_rules! codes {
     };
 }
 
-/// Where a relay goes on from in a space.
+/// The point from which a relay goes on in a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
 #[cbor(index_only)]
 pub enum Start {
@@ -33,11 +33,11 @@ pub enum Start {
 
 codes!(Start: 0 => Cursor, 1 => Beginning, 2 => Now; otherwise Now);
 
-/// What a session may do with a space.
+/// The access of a session to a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
 #[cbor(index_only)]
 pub enum Access {
-    /// Nothing; absent and forbidden look the same.
+    /// No access; absent and forbidden look the same.
     #[n(0)]
     None,
     /// Receive changes.
@@ -50,11 +50,11 @@ pub enum Access {
 
 codes!(Access: 0 => None, 1 => Read, 2 => Write; otherwise None);
 
-/// What a replica can do about a refused push.
+/// The way in which a replica can react to a refused push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode)]
 #[cbor(index_only)]
 pub enum RefusedClass {
-    /// Push what the changes depend on, then push them again.
+    /// Push the changes they depend on, then push them again.
     #[n(0)]
     Missing,
     /// Push again after a while.
@@ -71,7 +71,7 @@ pub enum RefusedClass {
 
 codes!(RefusedClass: 0 => Missing, 1 => Later, 2 => Never, 3 => ActorReused; otherwise Later);
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
 #[cbor(index_only)]
 pub enum ByeCode {
@@ -101,7 +101,7 @@ codes!(
     otherwise Stopping
 );
 
-/// What a piece is a piece of.
+/// The kind of whole that a piece is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
 #[cbor(index_only)]
 pub enum PieceOf {
@@ -111,7 +111,7 @@ pub enum PieceOf {
     /// The change at a position.
     #[n(1)]
     Change,
-    /// Something of a later version, to be passed over.
+    /// A kind of a later version, to be passed over.
     #[n(2)]
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! What a session exchanges once it is open.
+//! The frames that a session exchanges once it is open.
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -17,7 +17,7 @@ pub struct Push {
     /// Counts the pushes of a session from 1, without gaps.
     #[n(1)]
     pub n: u64,
-    /// Which document.
+    /// The document.
     #[n(2)]
     pub document: DocumentId,
     /// The document's collection.
@@ -38,7 +38,7 @@ pub struct ChangePiece {
     /// The change.
     #[n(0)]
     pub hash: ChangeHash,
-    /// Where the piece begins, in bytes.
+    /// The offset at which the piece begins, in bytes.
     #[n(1)]
     pub offset: u64,
     /// The whole change's bytes.
@@ -65,12 +65,12 @@ pub struct Refused {
     /// The push.
     #[n(0)]
     pub n: u64,
-    /// What the replica can do about it.
+    /// The way in which the replica can react.
     #[n(1)]
     pub class: RefusedClass,
-    /// The changes that were not kept. With [`RefusedClass::Never`], those that are refused for what they
-    /// are themselves: what builds on them was not kept either, and may be written anew without them. A
-    /// relay of an earlier version names that too.
+    /// The changes that were not kept. With [`RefusedClass::Never`], only those with a fault of
+    /// their own: changes that build on them were not kept either, but may be written anew without
+    /// them. A relay of an earlier version names those, too.
     #[n(2)]
     pub hashes: Vec<ChangeHash>,
     /// With [`RefusedClass::Missing`]: the heads the relay holds, so that the replica can push all
@@ -80,7 +80,7 @@ pub struct Refused {
     /// With [`RefusedClass::Later`]: milliseconds to wait before pushing again.
     #[n(4)]
     pub retry_after_ms: u32,
-    /// Why, for a person.
+    /// The reason, for a person.
     #[n(5)]
     pub reason: String,
 }
@@ -92,7 +92,7 @@ pub struct Changes {
     /// Place of the space in the [`Hello`](super::Hello).
     #[n(0)]
     pub space: u32,
-    /// Which document.
+    /// The document.
     #[n(1)]
     pub document: DocumentId,
     /// The document's collection.
@@ -105,11 +105,11 @@ pub struct Changes {
     /// Change chunks, dependencies first.
     #[n(4)]
     pub changes: Vec<ByteVec>,
-    /// The relay's position of the last change, from which a replica tells what the relay held
-    /// first.
+    /// The relay's position of the last change, from which a replica tells which of two changes the
+    /// relay held first.
     #[n(5)]
     pub position: Option<u64>,
-    /// Where a document is sent by itself: whether more of it follows.
+    /// For a document that is sent by itself: whether more of it follows.
     #[n(6)]
     pub more: Option<bool>,
 }
@@ -118,13 +118,13 @@ pub struct Changes {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Piece {
-    /// Of what.
+    /// The kind of whole that it is of.
     #[n(0)]
     pub kind: PieceOf,
     /// The position of the change, or the last one that the snapshot covers.
     #[n(1)]
     pub position: u64,
-    /// Where the piece begins, in bytes.
+    /// The offset at which the piece begins, in bytes.
     #[n(2)]
     pub offset: u64,
     /// The bytes of the whole.
@@ -135,20 +135,20 @@ pub struct Piece {
     pub bytes: ByteVec,
 }
 
-/// How far a replica has come in a space.
+/// The marks up to which a replica has a space.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Checkpoint {
     /// Place of the space in the [`Hello`](super::Hello).
     #[n(0)]
     pub space: u32,
-    /// Nothing up to here is unsent to this replica, but for the backfill.
+    /// Everything up to here was sent to this replica, except the backfill.
     #[n(1)]
     pub position: u64,
     /// The digest of each collection the replica may read, when nothing at all is unsent.
     #[n(2)]
     pub digests: Option<Vec<CollectionDigest>>,
-    /// What is still to come of what is older.
+    /// The older documents that are still to come.
     #[n(3)]
     pub backfill: Option<Backfill>,
 }
@@ -157,13 +157,13 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct CollectionDigest {
-    /// Which collection.
+    /// The collection.
     #[n(0)]
     pub collection: CollectionName,
     /// Sum over its documents.
     #[n(1)]
     pub digest: SetDigest,
-    /// How many documents it has.
+    /// The number of its documents.
     #[n(2)]
     pub documents: u64,
 }
@@ -178,7 +178,7 @@ pub struct Repair {
     /// The first symbol; 0 starts anew from the relay's present set.
     #[n(1)]
     pub from: u32,
-    /// How many symbols.
+    /// The number of symbols.
     #[n(2)]
     pub count: u32,
     /// The packed symbols, in the relay's answer.
@@ -194,7 +194,7 @@ pub struct Listing {
     /// Place of the space in the [`Hello`](super::Hello).
     #[n(0)]
     pub space: u32,
-    /// What to list; in the answer, what is left of it.
+    /// The documents to list; in the answer, those that are left.
     #[n(1)]
     pub backfill: Option<Backfill>,
     /// The documents, in the relay's answer.
@@ -222,7 +222,7 @@ pub struct Nothing {
     /// Place of the space in the [`Hello`](super::Hello).
     #[n(0)]
     pub space: u32,
-    /// Which document.
+    /// The document.
     #[n(1)]
     pub document: DocumentId,
 }
@@ -231,7 +231,7 @@ pub struct Nothing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Listed {
-    /// Which document.
+    /// The document.
     #[n(0)]
     pub document: DocumentId,
     /// The first bytes of the hash over its heads.
@@ -246,7 +246,7 @@ pub struct Want {
     /// Place of the space in the [`Hello`](super::Hello).
     #[n(0)]
     pub space: u32,
-    /// Which documents.
+    /// The documents.
     #[n(1)]
     pub documents: Vec<Wanted>,
     /// Whether it answers an [`Offer`].
@@ -258,7 +258,7 @@ pub struct Want {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Wanted {
-    /// Which document.
+    /// The document.
     #[n(0)]
     pub document: DocumentId,
     /// The heads the sender holds; none if it holds nothing.
@@ -266,20 +266,20 @@ pub struct Wanted {
     pub heads: Vec<ShortHash>,
 }
 
-/// What a peer is doing right now in a document. Never stored.
+/// The present activity of a peer in a document. It is never stored.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Presence {
     /// Place of the space in the [`Hello`](super::Hello).
     #[n(0)]
     pub space: u32,
-    /// Which document.
+    /// The document.
     #[n(1)]
     pub document: DocumentId,
-    /// Who.
+    /// The peer.
     #[n(2)]
     pub peer: PeerId,
-    /// What; absent when the peer left.
+    /// The activity, in bytes of the application's own; absent when the peer left.
     #[n(3)]
     pub value: Option<ByteVec>,
     /// Milliseconds until the value is forgotten.
@@ -300,10 +300,10 @@ pub struct Renew {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Bye {
-    /// Why, for a machine.
+    /// The reason, for a machine.
     #[n(0)]
     pub code: ByeCode,
-    /// Why, for a person.
+    /// The reason, for a person.
     #[n(1)]
     pub message: String,
     /// Milliseconds to stay away; 0 leaves it to the replica.

@@ -10,13 +10,14 @@ use crate::{ChangeHash, DeviceId, DocumentId, Epoch, RelayId, SpaceName};
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Hello {
-    /// Who the replica is; absent where the relay lets anyone in.
+    /// Proof of who the replica is; absent if the relay lets anyone in.
     #[n(0)]
     pub token: Option<ByteVec>,
-    /// Which replica file this is.
+    /// The id of the replica file.
     #[n(1)]
     pub device: DeviceId,
-    /// What the replica wants to read and write. Later frames name a space by its place here.
+    /// The spaces that the replica wants to read and write. Later frames name a space by its place
+    /// here.
     #[n(2)]
     pub spaces: Vec<SpaceWanted>,
     /// Push frames that follow without waiting for the [`Welcome`]. The relay answers them before
@@ -26,11 +27,12 @@ pub struct Hello {
     /// The program and its version, for the relay's operator.
     #[n(4)]
     pub app: Option<String>,
-    /// Who edits, as changes say it. A claim until a token says so.
+    /// The identity of the person who edits, in the bytes that changes carry. It is a claim until a
+    /// token proves it.
     #[n(5)]
     pub identity: Option<ByteVec>,
     /// The long change that the replica is going to push next, perhaps not for the first time: the
-    /// relay says how much of it has come.
+    /// relay answers how many bytes of it have come.
     #[n(6)]
     pub upload: Option<ChangeHash>,
 }
@@ -42,11 +44,11 @@ pub struct SpaceWanted {
     /// Its name.
     #[n(0)]
     pub name: SpaceName,
-    /// How far the replica has come in it, if it ever has.
+    /// The marks up to which the replica has it, if it has any.
     #[n(1)]
     pub cursor: Option<Cursor>,
-    /// Whether the replica holds documents of it. With documents but without a valid cursor it
-    /// finds out what it lacks rather than being sent everything again.
+    /// Whether the replica holds documents of it. A replica with documents but without a valid
+    /// cursor finds out which changes it lacks, rather than being sent everything again.
     #[n(2)]
     pub holds: bool,
     /// Documents of which a part has come.
@@ -54,21 +56,22 @@ pub struct SpaceWanted {
     pub begun: Option<Vec<Begun>>,
 }
 
-/// How far a replica has come in a space at one relay. Opaque to the replica.
+/// The marks up to which a replica has a space of one relay. They are opaque to the replica.
 ///
-/// Two marks: everything that is new comes from `position` on, and what is older comes from the
-/// most recently changed document to the oldest. A document whose last change up to `position` is
-/// at a position that `backfill` does not name is whole up to `position`.
+/// There are two marks: new changes come from `position` on, and older documents come from the most
+/// recently changed one to the oldest. A document whose last change up to `position` is at a
+/// position that `backfill` does not name is whole up to `position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Cursor {
     /// The lifetime of the relay's store that the positions belong to.
     #[n(0)]
     pub epoch: Epoch,
-    /// Everything up to here has been received, but for the backfill. Counts from 1; 0 is nothing.
+    /// Everything up to here has been received, except the backfill. Positions count from 1; 0
+    /// means that nothing has come.
     #[n(1)]
     pub position: u64,
-    /// What is still to come of what is older.
+    /// The older documents that are still to come.
     #[n(2)]
     pub backfill: Option<Backfill>,
 }
@@ -87,7 +90,7 @@ pub struct Backfill {
 }
 
 impl Backfill {
-    /// The same as far as anything is to come.
+    /// The positions after `after` up to `through`; `None` if there are none.
     pub fn of(after: u64, through: u64) -> Option<Self> {
         (after < through).then_some(Self { after, through })
     }
@@ -102,13 +105,13 @@ impl Backfill {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Begun {
-    /// Which document.
+    /// The document.
     #[n(0)]
     pub document: DocumentId,
     /// Its changes up to this position are there.
     #[n(1)]
     pub through: u64,
-    /// What is there of what comes next.
+    /// The beginning of the snapshot or long change that comes next, as far as it is there.
     #[n(2)]
     pub piece: Option<BegunPiece>,
 }
@@ -117,13 +120,13 @@ pub struct Begun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct BegunPiece {
-    /// Of what.
+    /// The kind of whole that it is of.
     #[n(0)]
     pub kind: PieceOf,
     /// The position of the change, or the last one that the snapshot covers.
     #[n(1)]
     pub position: u64,
-    /// How many bytes of it are there.
+    /// The number of its bytes that are there.
     #[n(2)]
     pub bytes: u64,
 }
@@ -132,7 +135,7 @@ pub struct BegunPiece {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Welcome {
-    /// Which relay this is.
+    /// The id of this relay.
     #[n(0)]
     pub relay: RelayId,
     /// One answer for each space of the [`Hello`], in its order.
@@ -156,16 +159,16 @@ pub struct SpaceGranted {
     /// The lifetime of the relay's store.
     #[n(0)]
     pub epoch: Epoch,
-    /// Where the relay goes on from.
+    /// The point from which the relay goes on.
     #[n(1)]
     pub start: Start,
-    /// What the replica may do.
+    /// The access that the replica has.
     #[n(2)]
     pub access: Access,
     /// The position from which everything new is sent.
     #[n(3)]
     pub position: u64,
-    /// What is sent of what is older.
+    /// The older documents that are sent.
     #[n(4)]
     pub backfill: Option<Backfill>,
     /// Documents that the space has and the replica may read.

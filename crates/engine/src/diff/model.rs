@@ -1,4 +1,4 @@
-//! Steps applied to plain JSON: what a document should then read as.
+//! Steps applied to plain JSON, which a document should then read as.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! What differs between two sequences, with an effort that is bounded.
+//! The differences between two sequences, found with bounded effort.
 
 use std::convert::Infallible;
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use similar::algorithms::{DiffHook, myers};
 
-/// A part of the old sequence and what stands in its place in the new one.
+/// A part of the old sequence and the part in its place in the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) old: Range<usize>,
@@ -55,8 +55,8 @@ pub(super) fn replaced<T: Eq + Hash + Ord>(before: &[T], after: &[T]) -> Vec<Run
     gaps.runs.into_iter().map(|run| run.moved((start, start))).collect()
 }
 
-/// What stands between the equal parts. Only those are taken from `similar`: the places it gives
-/// for what was deleted and inserted are not always those it was deleted and inserted at.
+/// The parts between the equal ones. Only the equal parts are taken from `similar`, for the places
+/// it gives for deletions and insertions are not always the right ones.
 #[derive(Debug, Default)]
 struct Gaps {
     runs: Vec<Run>,
@@ -122,7 +122,7 @@ impl Run {
     }
 }
 
-/// What a text is compared by.
+/// The unit by which a text is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Character,

@@ -1,4 +1,4 @@
-//! What a relay sends: guarded, admitted, applied behind the panic fence, and written.
+//! Changes from a relay: guarded, admitted, applied behind the panic fence, and written.
 
 use automerge::{Automerge, Change, ChangeMetadata};
 use rejoin_core::change::is_storable_time;
@@ -25,7 +25,7 @@ pub(super) struct Received {
     pub(super) position: Option<u64>,
 }
 
-/// A relay sent what it must not. Close the session.
+/// A relay sent something that it must not send. Close the session.
 #[derive(Debug, Error)]
 pub(super) enum ReceiveError {
     #[error("relay sent a snapshot of {document} that is not one")]
@@ -52,12 +52,12 @@ impl From<StoreError> for ReceiveError {
 struct NewChange {
     hash: ChangeHash,
     chunk: Vec<u8>,
-    /// Why it can only be quarantined.
+    /// The reason why it can only be quarantined.
     unfit: Option<&'static str>,
 }
 
 impl Engine {
-    /// Writes what came into the transaction.
+    /// Writes the changes that came into the transaction.
     pub(super) fn stage_received(
         &mut self,
         turn: &mut Turn,
@@ -113,7 +113,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes in a snapshot: whole, where nothing is held yet, and otherwise what is new in it.
+    /// Takes in a snapshot: whole, if nothing of the document is held yet, and otherwise the
+    /// changes in it that are new.
     fn merge_snapshot(
         &mut self,
         turn: &mut Turn,
@@ -136,7 +137,8 @@ impl Engine {
             document.doc.apply_changes(added)
         })
         .map_err(|reason| ReceiveError::Unloadable { document: *id, reason })?;
-        // In an order in which each comes after what it builds on, which the above need not be.
+        // The order in which each change comes after those it builds on. The order above need not
+        // be one.
         let mut added = document.doc.get_changes(&before);
         for change in &mut added {
             let chunk = change.bytes().into_owned();
@@ -257,7 +259,7 @@ impl Engine {
                 }
                 Err(reason) => {
                     self.quarantine(turn, id, row, new, &reason)?;
-                    // Whatever Automerge did before it failed is undone by loading again.
+                    // Loading again undoes all that Automerge did before it failed.
                     document = self.load(&turn.txn, id, row)?;
                 }
             }
@@ -286,13 +288,13 @@ impl Engine {
     }
 }
 
-/// Why a change is quarantined that builds on one that is.
+/// The reason for which a change is quarantined that builds on one that is.
 const ORPHANED: &str = "builds on a quarantined change";
 
-/// Why a change is quarantined that a relay of today does not take.
+/// The reason for which a change is quarantined that a relay of today does not take.
 const COUNTERS_USED_UP: &str = "uses up the operation numbers of the document";
 
-/// Why a change is quarantined whose time Automerge cannot store beside others.
+/// The reason for which a change is quarantined whose time Automerge cannot store beside others.
 const NO_TIME: &str = "is of a time that no clock shows";
 
 fn open_snapshot(id: &DocumentId, snapshot: &[u8]) -> Result<Automerge, ReceiveError> {

@@ -1,4 +1,4 @@
-//! Local edits: from what a person asked to changes in the store and the outbox.
+//! Local edits: from a person's request to changes in the store and the outbox.
 
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
@@ -30,9 +30,9 @@ pub struct Edit {
     pub target: Target,
     /// Whether to make the document if it does not exist; clears a deletion.
     pub create: bool,
-    /// As whom, if not as whoever the replica edits as.
+    /// The identity that edits; `None` for that of the replica.
     pub author: Option<Identity>,
-    /// What to write.
+    /// The content to write.
     pub content: Content,
 }
 
@@ -43,7 +43,7 @@ impl Edit {
     }
 }
 
-/// Which document an edit is for.
+/// The document that an edit is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// The one with this id.
@@ -54,34 +54,34 @@ pub enum Target {
     New,
 }
 
-/// What an edit writes.
+/// The content that an edit writes.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// These operations, made by someone who saw the document at `base`; at its present heads if
-    /// that is `None`.
+    /// These steps, made by someone who saw the document at `base`; at its present heads if that is
+    /// `None`.
     Ops {
-        /// What they saw.
+        /// The heads that they saw.
         base: Option<Vec<ChangeHash>>,
-        /// What they did.
+        /// The steps that they made.
         ops: Vec<Op>,
     },
-    /// These values for these fields, where they differ from what the document holds. `null`
+    /// These values for these fields, as far as they differ from those of the document. `null`
     /// removes a field. Other fields are left alone.
     Fields(Map<String, Value>),
-    /// What a row of a file says.
+    /// The cells of a row of a file.
     Row(Row),
     /// A decision that settles a review of the document.
     Decide {
-        /// Which review.
+        /// The review.
         review: ReviewId,
-        /// What is decided.
+        /// The decision.
         decision: Decision,
-        /// Why, in the words of who decides.
+        /// The reason, in the words of the person who decides.
         why: Option<String>,
     },
 }
 
-/// What is decided about a field.
+/// A decision about a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// The value that this change wrote.
@@ -99,26 +99,26 @@ impl EditOutcome {
     }
 }
 
-/// What an edit came to.
+/// The result of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EditOutcome {
     /// The document.
     pub document: DocumentId,
     /// Its heads now.
     pub heads: Vec<ChangeHash>,
-    /// The changes it made, in order; none if everything was so already.
+    /// The changes it made, in order. There are none if the document had these values already.
     pub changes: Vec<ChangeHash>,
     /// Whether the edit made the document.
     pub created: bool,
     /// The edit's key in the outbox, if it changed anything.
     pub outbox: Option<u64>,
-    /// Of a [row](Content::Row) what else became of it.
+    /// The further results of a [row](Content::Row).
     pub row: Option<Box<RowOutcome>>,
 }
 
 impl Engine {
-    /// Writes one edit into the transaction. On error nothing of it is in there, and the document
-    /// is loaded anew when it is next needed.
+    /// Writes one edit into the transaction. After an error nothing of the edit is in there, and
+    /// the document is loaded anew when it is next needed.
     pub(super) fn stage_edit(
         &mut self,
         turn: &mut Turn,
@@ -178,7 +178,7 @@ impl Engine {
         Ok(EditOutcome { document: id, heads, changes, created, outbox, row: outcome })
     }
 
-    /// Writes what an edit says into the document.
+    /// Writes the content of an edit into the document.
     fn write_content(
         &mut self,
         turn: &Turn,
@@ -290,12 +290,13 @@ impl Engine {
     }
 }
 
-/// What an edit wrote into a document, and what is to be remembered of its file.
+/// The changes that an edit wrote into a document, and the words of its file that are to be
+/// remembered.
 #[derive(Debug, Default)]
 struct Written {
     changes: Vec<Change>,
     row: Option<Box<RowOutcome>>,
-    /// What files said of the document, if that is something new.
+    /// The words of files about the document, if they are new.
     imported: Option<ImportedRow>,
 }
 
@@ -346,7 +347,8 @@ fn current_value(
     schema: &Schema,
 ) -> Result<Value, EditError> {
     if schema.fields.values().any(|field| field.default.is_some()) {
-        // Whoever writes what is the default says so, whatever it will be.
+        // A person who writes the value of the default means that value, even if the default
+        // changes later.
         return Ok(derived.value_for_edit(document));
     }
     let behind = turn.has_touched(id) || turn.txn.is_stale(id)?;
@@ -370,9 +372,10 @@ fn check_writers(schema: &Schema, role: Option<&str>, ops: &[Op]) -> Result<(), 
     Ok(())
 }
 
-/// Writes into texts what the schema says are texts. A plain one that is there becomes one by that; the
-/// first words of a field stay plain until somebody changes them, as two who write the same first words
-/// would have them twice. `may_convert` says whether what is at a place can become a text.
+/// Turns writes of fields that the schema says are texts into edits of texts. A plain value that is
+/// there becomes a text by that. The first words of a field stay plain until somebody changes them,
+/// for two people who write the same first words would have them twice. `may_convert` says whether
+/// the value at a place can become a text.
 fn obey_texts(ops: &mut [Op], schema: &Schema, may_convert: impl Fn(&Path, &str) -> bool) {
     if !schema.fields.values().any(|field| field.merge == Rule::Text) {
         return;
@@ -397,8 +400,8 @@ fn obey_texts(ops: &mut [Op], schema: &Schema, may_convert: impl Fn(&Path, &str)
     }
 }
 
-/// Whether an operation writes what the same author has written, and what is a candidate of an open
-/// review: whoever imports one file twice has said nothing new, whatever stands meanwhile.
+/// Whether a step writes a value that the same author has written and that is a candidate of an
+/// open review: importing one file twice says nothing new, even if another value stands meanwhile.
 fn is_said_already(op: &Op, derived: &Derived, author: Option<&Identity>) -> bool {
     let (path, value) = match op {
         Op::Set { path, after, .. } => (path, Some(after)),
@@ -423,7 +426,8 @@ fn is_said_already(op: &Op, derived: &Derived, author: Option<&Identity>) -> boo
     })
 }
 
-/// What turns the present fields into the wanted ones. A field that reads the same is not written.
+/// The steps that turn the present fields into the wanted ones. A field that reads the same is not
+/// written.
 fn field_ops(current: &Value, fields: &Map<String, Value>, revive: bool, marks: &Marks) -> Vec<Op> {
     let mut ops = Vec::new();
     for (name, wanted) in fields {
@@ -451,7 +455,7 @@ fn nested(name: &str, value: &Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value.clone())]))
 }
 
-/// Heads after a change: it takes the place of what it depends on.
+/// Heads after a change: it takes the place of its dependencies.
 pub(super) fn advance_heads(
     heads: &mut Vec<ChangeHash>,
     hash: ChangeHash,

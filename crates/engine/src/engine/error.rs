@@ -1,4 +1,4 @@
-//! What can go wrong with a replica's store, and with one edit.
+//! Errors of a replica's store, and of one edit.
 
 use std::collections::BTreeSet;
 
@@ -20,15 +20,15 @@ pub enum EngineError {
     /// A stored document does not load.
     #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
     Unreadable {
-        /// Which document.
+        /// The document.
         document: DocumentId,
-        /// What Automerge said.
+        /// The message of Automerge.
         reason: String,
     },
-    /// Something failed on data that nobody foresaw. Nothing was written.
+    /// The code panicked on data that nobody foresaw. Nothing was written.
     #[error("an edit or a message could not be handled ({reason}); please report this")]
     Panicked {
-        /// What it said.
+        /// The message of the panic.
         reason: String,
     },
 }
@@ -37,7 +37,7 @@ pub enum EngineError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EditError {
-    /// Nothing to edit.
+    /// There is no document to edit.
     #[error("there is no such document; create it first")]
     NotFound,
     /// The document is another one than it was taken for.
@@ -48,7 +48,7 @@ pub enum EditError {
         /// Its collection.
         collection: CollectionName,
     },
-    /// A deletion that is to be taken back, where there is none.
+    /// A deletion is to be taken back, and there is none.
     #[error("the document is not deleted; there is nothing to bring back")]
     NotDeleted,
     /// A name or key that cannot be one.
@@ -66,7 +66,7 @@ pub enum EditError {
          look with `rejoin history` at who used them up"
     )]
     NoRoom {
-        /// Which document.
+        /// The document.
         document: DocumentId,
     },
     /// A value that is not a map of fields.
@@ -75,7 +75,7 @@ pub enum EditError {
     /// The schema gives the field to other roles.
     #[error("{field} is written by {writers}, and this replica acts as {role}; ask one of them")]
     NotAllowed {
-        /// Which field.
+        /// The field.
         field: String,
         /// The roles that may, joined by commas.
         writers: String,
@@ -96,11 +96,11 @@ pub enum EditError {
     Inexact {
         /// The field.
         field: String,
-        /// The number, and what to do.
+        /// The number, and the way to write it.
         #[source]
         number: InexactNumber,
     },
-    /// What others may be writing in is never taken away.
+    /// A container in which others may be writing is never taken away.
     #[error(
         "the field holds something that merges, which stays; write the value into it or elsewhere, \
          and dismiss the review"
@@ -111,7 +111,7 @@ pub enum EditError {
     WhyTooLong {
         /// Its bytes.
         len: usize,
-        /// How many it may have.
+        /// The limit.
         max: usize,
     },
     /// A value that a field of this kind cannot hold.
@@ -123,12 +123,12 @@ pub enum EditError {
     /// A stored document does not load.
     #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
     Unreadable {
-        /// Which document.
+        /// The document.
         document: DocumentId,
-        /// What Automerge said.
+        /// The message of Automerge.
         reason: String,
     },
-    /// The file could not be written; nothing was kept.
+    /// The file could not be written, and nothing was kept.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The same failure as another edit of the same commit.
@@ -139,7 +139,7 @@ pub enum EditError {
     Presence {
         /// Its bytes.
         len: usize,
-        /// How many it may have.
+        /// The limit.
         max: usize,
     },
     /// The replica was closed.

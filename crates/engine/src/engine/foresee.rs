@@ -1,4 +1,4 @@
-//! What another schema would come to, before anybody applies it.
+//! The consequences of another schema, before anybody applies it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,15 +7,15 @@ use rejoin_core::DocumentId;
 use super::{Edit, EditError, Engine, EngineError, Turn, said};
 use crate::store::ValueRow;
 
-/// What would become of the documents of a collection.
+/// The consequences for the documents of a collection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Foreseen {
-    /// How many there are, deleted ones included.
+    /// The number of documents, deleted ones included.
     pub documents: u64,
-    /// How many would read otherwise.
+    /// The number of documents that would read otherwise.
     pub read_otherwise: u64,
-    /// How many would have something in sight that does not count any more, as whoever wrote it may
-    /// not.
+    /// The number of documents that would show a value that does not count any more, because its
+    /// author has no right to write it.
     pub count_less: u64,
     /// Reviews that would open.
     pub opened: u64,
@@ -32,18 +32,18 @@ impl Foreseen {
 }
 
 impl Engine {
-    /// What an edit of a schema's document would come to. Nothing of it is kept. It looks at every
-    /// document of the collection, some hundred microseconds each.
+    /// The consequences that an edit of a schema's document would have. Nothing of it is kept. It
+    /// looks at every document of the collection, some hundred microseconds each.
     ///
     /// # Errors
     /// The edit would be refused, or as [`turn`](Self::turn).
     pub fn foresee(&mut self, now: u64, edit: Edit) -> Result<Foreseen, EditError> {
-        // What is behind would differ for other reasons than the schema.
+        // A value that is behind would differ for other reasons than the schema.
         let stale = self.store.read()?.stale()?;
         self.refresh(now, &stale)?;
         let behind = self.behind.clone();
         let foreseen = catch_unwind(AssertUnwindSafe(|| self.try_foresee(now, edit)));
-        // What is in memory holds the edit now.
+        // The documents in memory hold the edit now.
         self.loaded.clear();
         self.schemas.clear();
         self.behind = behind;

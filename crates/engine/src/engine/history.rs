@@ -1,4 +1,4 @@
-//! How a document came to be what it is.
+//! The history of a document.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::value::{Effective, shown_items, to_effective_json};
 pub struct HistoryEntry {
     /// Its identity.
     pub hash: ChangeHash,
-    /// What it builds on.
+    /// The changes it builds on.
     pub deps: Vec<ChangeHash>,
-    /// Who made it, in Automerge's sense: one process on one device.
+    /// Its maker in Automerge's sense: one process on one device.
     pub actor: ActorId,
-    /// Who made it, as far as it says.
+    /// The person who made it, if it names one.
     pub author: Option<Identity>,
-    /// When, in seconds since 1970 by that device's clock; 0 for changes every device would make.
+    /// The time, in seconds since 1970 by that device's clock; 0 for changes every device would make.
     pub time_s: i64,
-    /// What it is.
+    /// The kind of change.
     pub kind: Kind,
     /// Whether it builds on several edits that did not know of each other.
     pub merges: bool,
@@ -40,11 +40,11 @@ pub struct HistoryEntry {
     pub settles: Option<Settlement>,
     /// The top-level fields it wrote.
     pub fields: BTreeSet<String>,
-    /// What it wrote, further in, too, each field once.
+    /// Its writes, nested fields included, each field once.
     pub writes: Vec<Written>,
 }
 
-/// What a change is.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The first change of a document, alike on every device.
@@ -98,8 +98,8 @@ impl Engine {
         })
     }
 
-    /// The value a document had at these heads, or has now, as people should see it by the schema
-    /// of now. It is what the indices of an edit at these heads are read against.
+    /// The value a document had at these heads, or has now, as people should see it by the present
+    /// schema. The indices of an edit at these heads are read against this value.
     ///
     /// # Errors
     /// There is no such document, it does not load, or does not have these heads.
@@ -140,14 +140,14 @@ impl Engine {
         let mut document = self.load_committed(&view, id, &row)?;
         let seen = look(&mut document, &row, &schema)?;
         self.loaded.put(now, *id, document);
-        // Whoever looks at one document after the other must not fill the memory.
+        // A caller that looks at one document after the other must not fill the memory.
         self.unload_looked_at(&view)?;
         Ok(seen)
     }
 }
 
 impl LoadedDocument {
-    /// What is known of some of its changes.
+    /// The entries of some of its changes.
     pub(super) fn entries(
         &mut self,
         id: &DocumentId,
@@ -186,7 +186,7 @@ fn last_changes(doc: &Automerge, max: usize) -> Vec<Change> {
         return doc.get_changes(&[]);
     }
     let order: BTreeMap<_, _> = last.iter().map(|change| change.hash).zip(0..).collect();
-    // What comes before ends in heads, or in what the last ones build on.
+    // The history before them ends in its heads, or in changes that the last ones build on.
     let mut before = doc.get_heads();
     before.extend(last.iter().flat_map(|change| change.deps.iter().copied()));
     before.retain(|hash| !order.contains_key(hash));

@@ -1,4 +1,4 @@
-//! Rows of files: what a cell says, against what the document holds and what the file said before.
+//! Rows of files: each cell is compared with the document and with the words of the file before.
 
 use rejoin_core::lineage::Marks;
 use rejoin_core::schema::{Field, Kind, Misfit, Rule, Schema};
@@ -10,29 +10,29 @@ use crate::store::{ImportedRow, ReadTxn};
 use crate::value::{shown, spreadsheet_safe};
 use rejoin_core::number::{JsonError, exact_json, exact_number};
 
-/// A row of a file, which says what fields of one document hold. Fields that it does not name are left
-/// alone.
+/// A row of a file, which gives values for fields of one document. Fields that it does not name are
+/// left alone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
-    /// What it says, by the name of the field.
+    /// The cells, by the name of the field.
     pub cells: Vec<(String, Cell)>,
     /// Whether it brings back a document that was deleted, which is left alone otherwise.
     pub revive: bool,
 }
 
-/// What a row says of one field.
+/// The words of a row about one field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// Nothing is there.
+    /// The cell is empty.
     Empty,
-    /// This text. It becomes what the schema says of the field, or what the field holds already: a
-    /// number, a truth value, a list or a map; and is a text otherwise.
+    /// This text. It becomes a value of the kind that the schema names, or that the field has
+    /// already: a number, a truth value, a list or a map; otherwise it stays a string.
     Text(String),
-    /// This value, of which the file says what it is.
+    /// This value, whose kind the file tells.
     Json(Value),
 }
 
-/// What became of a row, beside what was written.
+/// The results of a row, beside the changes that were written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowOutcome {
     /// The document is deleted, and was left so.
@@ -41,21 +41,21 @@ pub struct RowOutcome {
     pub revived: bool,
     /// Fields it writes that people had decided about.
     pub decided: Vec<String>,
-    /// Fields it writes that are under review: what it says is one more candidate.
+    /// Fields it writes that are under review: its value is one more candidate.
     pub under_review: Vec<String>,
-    /// What it says that the schema does not allow. It is kept as it is, and shown to people.
+    /// Its values that the schema does not allow. They are kept as they are, and shown to people.
     pub misfits: Vec<Misfit>,
 }
 
-/// What a row comes to.
+/// The plan for a row.
 #[derive(Debug, Default)]
 pub(super) struct RowPlan {
     pub(super) ops: Vec<Op>,
     pub(super) outcome: RowOutcome,
 }
 
-/// Compares a row with what a document holds, and with what files said of it before. `current` is
-/// nothing for a document that is made by it.
+/// Compares a row with the values of a document, and with the words of files about it before.
+/// `current` is empty for a document that the row makes.
 pub(super) fn plan(
     row: &Row,
     current: &Value,
@@ -145,7 +145,7 @@ fn reads_like(cell: &Cell, now: Option<&Value>) -> bool {
     }
 }
 
-/// What a cell is as a value; `None` if it is empty.
+/// A cell as a value; `None` if it is empty.
 fn value_of(
     cell: &Cell,
     now: Option<&Value>,

@@ -1,5 +1,4 @@
-//! What must hold between documents: double bookings and duplicates, found in the commit that makes
-//! them.
+//! Rules between documents: double bookings and duplicates are found in the commit that makes them.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +11,8 @@ use crate::store::{
 };
 
 /// Brings the indexes up to date with a document's value, and adds the reviews of the invariants it
-/// breaks together with others. `position` is where the relay holds what came of it, if it came
-/// from there.
+/// breaks together with others. `position` is the relay's position of the changes that came, if
+/// they came from a relay.
 pub(super) fn stage_invariants(
     txn: &WriteTxn,
     id: &DocumentId,
@@ -31,7 +30,7 @@ pub(super) fn stage_invariants(
         let staged = Staged { txn, id, row, name: invariant.name() };
         match invariant {
             Invariant::NoOverlap { key, .. } => {
-                // What makes no sense is shown in the view, and takes no time.
+                // A booking that makes no sense is shown in the view, and takes no time.
                 let booked = booking(&json, invariant, schema.zone_or_utc()).ok().flatten();
                 let booked = booked.filter(|_| !value.deleted);
                 staged.booking(&key.to_string(), booked, position, reviews)?;
@@ -66,7 +65,8 @@ impl Staged<'_> {
         let was = self.txn.booking(&self.name, self.id)?;
         if was != booked {
             self.txn.set_booking(space, collection, &self.name, self.id, booked.as_ref())?;
-            // Where only the index was made anew, the relay still holds what it held.
+            // If only the index was made anew, the relay's position of the booking is still the
+            // same.
             if was.is_some() || position.is_some() {
                 self.txn.put_held(self.id, position)?;
             }
@@ -119,7 +119,7 @@ impl Staged<'_> {
         Ok(ReviewedDocument { document: *id, key, booked_ms })
     }
 
-    /// Adds the review of two documents: the same from whichever of them it is derived.
+    /// Adds the review of two documents, which is the same for both of them.
     fn review(
         &self,
         kind: ReviewKind,
@@ -144,7 +144,8 @@ impl Staged<'_> {
     }
 }
 
-/// What stands for a question in a [`ReviewId`], for ever. Those about fields have tags of their own.
+/// The byte that stands for a question in a [`ReviewId`]. It never changes. Questions about fields
+/// have tags of their own.
 fn tag(kind: ReviewKind) -> u8 {
     match kind {
         ReviewKind::DoubleBooking => 4,
@@ -152,6 +153,6 @@ fn tag(kind: ReviewKind) -> u8 {
     }
 }
 
-/// Documents that one is compared with at most. With more, which of them are named would depend on
-/// the one that was derived last.
+/// Documents that one is compared with at most. With more, the ones that are named would depend on
+/// the document that was derived last.
 const NEIGHBOURS_MAX: usize = 4096;

@@ -1,4 +1,4 @@
-//! What of a document's changes makes a document, where not all of them could be read.
+//! A document made of those of its changes that could be read.
 
 use automerge::Automerge;
 use rejoin_core::change::{self, Admission, Place, Refusal, admit};
@@ -7,18 +7,18 @@ use rejoin_core::{ChangeGraph, ChangeHash, DocumentId, GraphEntry};
 use super::loaded::{LoadedDocument, fenced};
 use crate::store::DocumentRow;
 
-/// A document put together from what could be read of it.
+/// A document put together from the parts that could be read.
 #[derive(Debug)]
 pub struct Rebuilt {
     /// Its row, with its changes at places from 0 on.
     pub row: DocumentRow,
-    /// The changes that fit, each after what it builds on.
+    /// The changes that fit, each after those it builds on.
     pub changes: Vec<Vec<u8>>,
-    /// Those that do not, because what they build on is missing.
+    /// Those that do not, because changes they build on are missing.
     pub left: Vec<(ChangeHash, Vec<u8>)>,
 }
 
-/// Whether a document loads from these, and is what its row says.
+/// Whether a document loads from these changes and agrees with its row.
 pub fn is_whole(
     id: &DocumentId,
     row: &DocumentRow,
@@ -50,13 +50,13 @@ pub fn rebuild(
     loop {
         let before = pending.len();
         for chunk in std::mem::take(&mut pending) {
-            // What is no change any more was one.
+            // A chunk that is no change any more was one, so something is lost.
             let Ok(change) = change::parse(&chunk) else { continue };
             match admit(&change, &place, &graph) {
                 Ok(Admission::Known) => {}
                 Ok(Admission::New) => {
                     if apply(&mut doc, &chunk).is_err() {
-                        // Whatever Automerge did before it failed is undone.
+                        // This undoes all that Automerge did before it failed.
                         doc = Automerge::new();
                         rebuilt.changes.iter().for_each(|chunk| drop(apply(&mut doc, chunk)));
                         rebuilt.left.push((change.hash(), chunk));
@@ -80,7 +80,7 @@ pub fn rebuild(
     rebuilt.left.extend(missing);
     rebuilt.row.next = rebuilt.changes.len() as u64;
     rebuilt.row.heads = graph.heads();
-    // Its values are looked at anew, whatever they were.
+    // Its values are derived anew in any case.
     rebuilt.row.uneasy = true;
     rebuilt
 }

@@ -1,4 +1,4 @@
-//! What became of edits that do not wait any more as they were made.
+//! The fate of edits that do not wait any more in the form they were made in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use super::{Engine, EngineError, to_automerge};
 use crate::store::{ReadTxn, SetAsideRow, StoreError};
 
 impl Engine {
-    /// What a relay will never take of these changes of a document, once it has all the others:
-    /// nothing while any of them waits.
+    /// Those of these changes of a document that a relay will never take, once it has all the
+    /// others: `None` while any of them waits.
     ///
-    /// A change that was made anew counts as the one that took its place. One that was refused and
-    /// then came to the document by another way, as the first change of a document does that is
-    /// made a second time, counts as held.
+    /// A change that was made anew counts as the one that took its place. A change that was refused
+    /// and then came to the document in another way counts as held; this happens to the first
+    /// change of a document that is made a second time.
     ///
     /// # Errors
     /// The store could not be read.
@@ -30,7 +30,8 @@ impl Engine {
             aside.insert(row.hash, row);
         }
         if aside.is_empty() {
-            // What was in the outbox under the key it got when it was made leaves it with an answer.
+            // A change that was in the outbox under the key it was made with left the outbox with
+            // an answer.
             return Ok(Some(Vec::new()));
         }
         let waiting = waiting(&view, id)?;
@@ -55,7 +56,8 @@ impl Engine {
         let found = self.look(now, id, |document, _, _| {
             Ok(hash.iter().all(|hash| document.doc.get_change_meta_by_hash(hash).is_some()))
         });
-        // Of a document that is gone, or does not load, nobody can say that it is held.
+        // If the document is gone, or does not load, nobody can say that the relay holds the
+        // change.
         found.unwrap_or(false)
     }
 
@@ -91,10 +93,10 @@ impl Engine {
     }
 }
 
-/// The change that says what this one said, however often it was made anew.
+/// The change that took the place of this one, after any number of times that it was made anew.
 fn successor(aside: &BTreeMap<ChangeHash, SetAsideRow>, change: ChangeHash) -> ChangeHash {
     let mut now_is = change;
-    // Each is made anew once, so a longer way is none that this program wrote.
+    // Each is made anew once, so this program never wrote a longer way.
     for _ in 0..=aside.len() {
         match aside.get(&now_is).and_then(|row| row.anew) {
             Some(anew) => now_is = anew,

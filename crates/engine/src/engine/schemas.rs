@@ -34,7 +34,7 @@ impl Engine {
         Ok(schema)
     }
 
-    /// A schema's document changed: what follows from it is behind.
+    /// A schema's document changed: the values derived by it are behind.
     pub(super) fn schema_changed(
         &mut self,
         txn: &WriteTxn,
@@ -51,7 +51,7 @@ impl Engine {
             true
         })?;
         for id in documents {
-            // What was plain by the schema before need not be so by this one.
+            // A document that was plain by the schema before need not be so by this one.
             if let Some(mut row) = txn.document(&id)?.filter(|row| !row.uneasy) {
                 row.uneasy = true;
                 txn.put_document(&id, &row)?;
@@ -120,7 +120,7 @@ pub(super) fn stored_schema(view: &ReadTxn, row: &DocumentRow) -> Result<Arc<Sch
     Ok(Arc::new(read_schema(row, stored)))
 }
 
-/// What people note about reviews is not for another review: two who dismiss one agree.
+/// Notes about reviews never become reviews themselves: two people who dismiss one agree.
 fn of_notes() -> Schema {
     ["assignee", "due", DISMISSED]
         .into_iter()

@@ -39,11 +39,11 @@ pub(super) struct Session {
     again: Vec<(u64, Vec<u64>)>,
     /// Documents of which the relay lacks something.
     owed: VecDeque<Owed>,
-    /// How often the relay lacked dependencies of a document.
+    /// The number of times that the relay lacked dependencies of a document.
     missing: BTreeMap<DocumentId, u32>,
-    /// How often what came of a document built on what is not here.
+    /// The number of times that changes of a document came that build on absent ones.
     lacking: BTreeMap<DocumentId, u32>,
-    /// When to ask for digests again.
+    /// The time to ask for digests again.
     ask_at: Option<u64>,
     /// The long change that comes first in the outbox, and how much of it the relay holds.
     upload: Option<(ChangeHash, u64)>,
@@ -78,7 +78,7 @@ struct SpaceSession {
     writable: bool,
 }
 
-/// Why the session ends.
+/// The reason why the session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closing {
     /// For a person.
@@ -154,7 +154,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The connection is gone. What was under way begins anew with the next session.
+    /// The connection is gone. Pushes and repairs that were under way begin anew with the next
+    /// session.
     pub fn handle_disconnected(&mut self) {
         if self.session.is_some() {
             // A cursor that is not stored only means that a little comes again.
@@ -213,13 +214,14 @@ impl Engine {
         }
     }
 
-    /// Why the session should be closed, once everything it had to say is sent.
+    /// The reason why the session should be closed, once everything it had to say is sent.
     pub fn poll_close(&self) -> Option<&Closing> {
         self.session.as_ref().and_then(|session| session.closing.as_ref())
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit)
-    /// should be called even if nothing happens.
+    /// The time at which [`handle_timeout`](Self::handle_timeout) and
+    /// [`poll_transmit`](Self::poll_transmit) should be called even if nothing happens; `None` if
+    /// only an event makes something due.
     pub fn poll_timeout(&self) -> Option<u64> {
         let session = self.session.as_ref()?;
         let again = session.again.iter().map(|(at, _)| *at).min();
@@ -246,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// Tells the peers what this one is doing in a document; `None` when it leaves.
+    /// Tells the peers the activity of this one in a document; `None` when it leaves.
     pub fn present(
         &mut self,
         space: &SpaceName,
@@ -254,7 +256,7 @@ impl Engine {
         value: Option<Vec<u8>>,
         ttl_ms: u32,
     ) {
-        // Before its Welcome a relay takes nothing but pushes.
+        // Before its Welcome a relay takes only pushes.
         let session = self.session.as_mut().filter(|session| session.protocol.is_welcomed());
         let Some(session) = session else { return };
         let Some(number) = session.number(space) else { return };
@@ -353,7 +355,7 @@ impl Engine {
                 Start::Now => None,
             };
             if granted.start != Start::Cursor {
-                // What had come in parts belongs to positions that mean nothing any more.
+                // Parts of documents that had come belong to positions that mean nothing any more.
                 turn.txn.forget_arrivals(&session.relay, &space.name)?;
                 turn.txn.put_cursor(&session.relay, &space.name, None)?;
                 turn.dirty |= stored.is_some();
@@ -394,7 +396,7 @@ impl Engine {
         }
     }
 
-    /// How far what is older has come, while it comes.
+    /// Counts the progress of older documents, while they come.
     pub(super) fn recount_progress(&mut self, view: &ReadTxn) -> Result<(), StoreError> {
         self.status.is_partial = view.is_partial()?;
         self.status.progress = None;
@@ -419,7 +421,8 @@ impl Engine {
 }
 
 impl SpaceSession {
-    /// What a session with a relay begins with in a space, and what is said of it.
+    /// The state with which a session with a relay begins in a space, and the words for the relay
+    /// about it.
     fn begin(
         view: &ReadTxn,
         relay: &str,
@@ -453,15 +456,15 @@ impl SpaceSession {
         Ok((start, space))
     }
 
-    /// Whether the relay has said what it wants of the last offer: the next is due once that is with
-    /// it.
+    /// Whether the relay has said which documents of the last offer it wants: the next offer is due
+    /// once those are with it.
     fn is_offer_answered(&self) -> bool {
         let offers = |cursor: CursorRow| cursor.offered.is_some() && cursor.listing.is_none();
         let answered = self.offering.is_some_and(|(_, answered)| answered);
         answered && self.cursor.is_some_and(offers)
     }
 
-    /// Whether nothing older is still to come or to go.
+    /// Whether no older document is still to come or to go.
     fn is_whole(&self) -> bool {
         self.wanting == 0 && self.cursor.is_some_and(|cursor| cursor.is_whole())
     }
@@ -472,8 +475,8 @@ impl Session {
         !self.events.is_empty() || self.is_offer_due()
     }
 
-    /// Whether the next offer can go. Nothing may have been pushed of the last one: the relay may want
-    /// what it only has more of itself.
+    /// Whether the next offer can go. It may be that nothing was pushed of the last one: the relay
+    /// may want a document of which it just has more changes itself.
     fn is_offer_due(&self) -> bool {
         self.spaces.iter().any(SpaceSession::is_offer_answered) && !self.is_pushing()
     }
@@ -508,7 +511,7 @@ impl Session {
         self.protocol.upload()
     }
 
-    /// Sends a push now. What was made of one document may be more than a session takes at once.
+    /// Sends a push now. The changes of one document may be more than a session takes at once.
     fn give(&mut self, push: Push) {
         let Push { keys, space, document, collection, content } = push;
         let ticket = self.next_ticket;

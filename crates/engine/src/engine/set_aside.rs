@@ -1,9 +1,9 @@
 //! Local work that a relay will never take.
 //!
-//! A change cannot be taken out of a history that later edits build on. So the change and what
-//! builds on it are kept aside as recoverable work, the document is built again without them, and
-//! what is still allowed is made anew under a fresh actor: the same operations on the same items,
-//! characters and values, knowing of no more than their author did.
+//! A change cannot be taken out of a history that later edits build on. So the change and all that
+//! build on it are kept aside as recoverable work, and the document is built again without them.
+//! Edits that are still allowed are made anew under a fresh actor: the same operations on the same
+//! items, characters and values, with no more knowledge than their author had.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::store::{DocumentRow, SetAsideRow};
 use crate::write::{Again, Written};
 
 impl Engine {
-    /// Sets `refused` and what builds on it aside. With `anew`, the refused edits themselves are
-    /// allowed and only their place in the actor's sequence was taken. Returns whether there was
-    /// anything to set aside.
+    /// Sets `refused` aside, with the changes that build on them. With `anew`, the refused edits
+    /// themselves are allowed and only their place in the actor's sequence was taken. Returns
+    /// whether there was anything to set aside.
     pub(super) fn stage_set_aside(
         &mut self,
         turn: &mut Turn,
@@ -36,7 +36,7 @@ impl Engine {
         let history = document.doc.get_changes(&[]);
         let refused: BTreeSet<_> = refused.iter().copied().collect();
         let (aside, kept) = part(history, &refused);
-        // What a file said and a relay refused is news when the file says it again.
+        // Words of a file that a relay refused are news if the file says them again.
         turn.txn.forget_imported(id)?;
         if aside.is_empty() {
             self.loaded.put(turn.now, *id, document);
@@ -50,8 +50,8 @@ impl Engine {
         let mut again = Again::new(*id, kept.iter().chain(&aside).map(|(_, change)| change));
         let mut authored = Vec::new();
         for (hash, change) in &aside {
-            // What only builds on a refused change may be made anew again and again: each time, at least
-            // one change less is left to be refused.
+            // A change that only builds on a refused one may be made anew again and again: each
+            // time, at least one change less is left to be refused.
             let may_be = anew && !self.authored_anew.contains(hash);
             let allowed = !is_gone && (may_be || !refused.contains(hash));
             let had = authored.len();
@@ -223,7 +223,8 @@ fn rebuilt(
 
 type Parted = (Vec<(ChangeHash, Change)>, Vec<(ChangeHash, Change)>);
 
-/// The refused changes with what builds on them, and the others, each in the order of the history.
+/// The refused changes with those that build on them, and the others, each in the order of the
+/// history.
 fn part(history: Vec<Change>, refused: &BTreeSet<ChangeHash>) -> Parted {
     let mut aside = BTreeSet::new();
     history.into_iter().map(|change| (ChangeHash(change.hash().0), change)).partition(
@@ -238,8 +239,8 @@ fn part(history: Vec<Change>, refused: &BTreeSet<ChangeHash>) -> Parted {
     )
 }
 
-/// The top-level fields that changes wrote, for people who are to make them again. None where the
-/// document cannot be read so far: that must not keep the refused work from being set aside.
+/// The top-level fields that changes wrote, for people who are to make them again. There are none
+/// if the document cannot be read: that must not keep the refused work from being set aside.
 fn fields_of(
     id: &DocumentId,
     document: &mut LoadedDocument,

@@ -29,7 +29,7 @@ pub(super) fn check_right(
     Err(EditError::not_allowed(standing.place.to_string(), role, writers))
 }
 
-/// Writes a decision as a change that names what was decided between.
+/// Writes a decision as a change that names the values that were decided between.
 pub(super) fn settle_review(
     id: &DocumentId,
     document: &mut LoadedDocument,
@@ -47,7 +47,7 @@ pub(super) fn settle_review(
             taken.ok_or(EditError::NoCandidate)?.value.as_ref()
         }
         Decision::Value(value) => value.as_ref(),
-        // What is hidden goes.
+        // The hidden values go.
         Decision::Dismiss if unsettled.question == Question::Hidden => None,
         Decision::Dismiss => standing.stays(unsettled.question),
     };
@@ -84,7 +84,8 @@ pub(super) fn settle_review(
     if written.is_empty() { Err(EditError::NotPlain) } else { Ok(written) }
 }
 
-/// What a hidden container holds, as it is written: a text and a counter as such.
+/// The content of a hidden container, in the form in which it is written: a text and a counter as
+/// such.
 fn as_made(document: &LoadedDocument, unsettled: &Unsettled, change: &ChangeHash) -> Option<Value> {
     let mut made = unsettled.candidates.iter().zip(&unsettled.containers);
     let (candidate, container) = made.find(|(candidate, _)| candidate.change == *change)?;
@@ -96,7 +97,7 @@ fn as_made(document: &LoadedDocument, unsettled: &Unsettled, change: &ChangeHash
     })
 }
 
-/// Writes into the container that is seen what somebody decided that it holds.
+/// Writes the value that somebody decided for into the container that is seen.
 fn write_seen(
     id: &DocumentId,
     document: &mut LoadedDocument,

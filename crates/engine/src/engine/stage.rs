@@ -1,5 +1,5 @@
-//! What follows from a document's new changes, in the commit that holds them: its heads, the digest
-//! of its collection, its value and, now and then, a snapshot.
+//! The consequences of a document's new changes, written in the commit that holds them: its heads,
+//! the digest of its collection, its value and, now and then, a snapshot.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -22,7 +22,7 @@ use crate::store::{
 };
 use crate::watch::DocumentChanged;
 
-/// Where changes came from.
+/// The origin of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     Local,
@@ -30,8 +30,8 @@ pub(super) enum Origin {
 }
 
 impl Engine {
-    /// Writes what follows from a document's new changes: the digest, the row and, now and then, a
-    /// snapshot. The value follows at the end of the turn.
+    /// Writes the consequences of a document's new changes: the digest, the row and, now and then,
+    /// a snapshot. The value follows at the end of the turn.
     pub(super) fn settle(
         &mut self,
         turn: &mut Turn,
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// Writes the values and reviews of the documents that the turn changed, each once, and notes
-    /// whom to tell.
+    /// the news for watchers.
     pub(super) fn stage_values(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
         for (id, touched) in std::mem::take(&mut turn.touched) {
             let Some(row) = turn.txn.document(&id)? else { continue };
@@ -75,7 +75,7 @@ impl Engine {
                 Err(error @ EngineError::Unreadable { .. }) => {
                     warn!(doc = %id, error = &error as &dyn std::error::Error, "value not written");
                     turn.txn.mark_stale(&id, true)?;
-                    // What came must be looked at when it can be.
+                    // The changes that came must be looked at when the document can be loaded.
                     if let Some(mut row) = turn.txn.document(&id)?.filter(|row| !row.uneasy) {
                         row.uneasy = true;
                         turn.txn.put_document(&id, &row)?;
@@ -148,7 +148,8 @@ impl Engine {
             || open.row.collection.as_str() == SCHEMAS
     }
 
-    /// Keeps reviews about two documents that an edit of one of them ended, with who did it.
+    /// Keeps reviews about two documents that an edit of one of them ended, with the author of the
+    /// edit.
     fn keep_ended(
         &self,
         txn: &WriteTxn,
@@ -158,7 +159,7 @@ impl Engine {
         was: Option<&ValueRow>,
         now: &ValueRow,
     ) -> Result<(), EngineError> {
-        // While a schema changes, reviews come and go that nobody ended.
+        // While documents are derived by a changed schema, reviews come and go that no edit ended.
         let is_behind = |named: &ReviewedDocument| self.behind.contains(&named.document);
         let ended = ended.into_iter().filter(|(_, row)| !row.documents.iter().any(is_behind));
         let ended: Vec<_> = ended.collect();
@@ -221,7 +222,7 @@ impl Engine {
     }
 }
 
-/// A document that is looked at: what is stored of it, what is in memory, and its schema.
+/// A document that is looked at: its row in the store, its state in memory, and its schema.
 struct Open<'a> {
     id: &'a DocumentId,
     row: DocumentRow,
@@ -262,7 +263,7 @@ impl Open<'_> {
         Ok(txn.put_reviews(&row.space, id, &reviews)?)
     }
 
-    /// What a watcher is told who knew these heads; it names no fields yet.
+    /// The news for a watcher that knew these heads; it names no fields yet.
     fn changed(&self, before: &[ChangeHash], deleted: bool) -> DocumentChanged {
         DocumentChanged {
             document: *self.id,
@@ -280,7 +281,8 @@ impl Open<'_> {
         Effect::Changed { space: self.row.space.clone(), collection, change }
     }
 
-    /// Who ended reviews of the document since these heads, and by which values.
+    /// The edits since these heads that ended reviews of the document, with their authors and
+    /// values.
     fn ended_by(
         &mut self,
         before: &[ChangeHash],
@@ -345,7 +347,7 @@ impl Turn {
         self.touched.contains_key(id)
     }
 
-    /// Notes where the relay holds what came of a document.
+    /// Notes the relay's position of the changes that came of a document.
     pub(super) fn note_position(&mut self, id: &DocumentId, position: Option<u64>) {
         if let Some(touched) = self.touched.get_mut(id) {
             touched.position = position;
@@ -377,12 +379,12 @@ fn value_of(
     }
 }
 
-/// What is wrong with a stored document.
+/// A fault of a stored document.
 #[derive(Debug)]
 pub enum Unsound {
     /// It cannot be read, or not as it should be.
     Damaged(String),
-    /// It can be read, and nobody can edit it any more.
+    /// It can be read, but nobody can edit it any more.
     UsedUp,
 }
 
@@ -432,13 +434,13 @@ fn fold(
     row: &mut DocumentRow,
     document: &LoadedDocument,
 ) -> Result<(), StoreError> {
-    // Automerge applies some forged changes and then cannot load what it saves. The changes
-    // themselves can always be applied again, so they stay.
+    // Automerge applies some forged changes and then cannot load the document that it saves. The
+    // changes themselves can always be applied again, so they stay.
     let Ok(snapshot) = fenced(|| document.doc.save_and_verify()) else {
         warn!(doc = %id, "document is not folded: its snapshot would not load");
         return Ok(());
     };
-    // What was folded earlier and is still there waits, and goes when it is acknowledged.
+    // Changes that were folded earlier and are still there wait, and go when they are acknowledged.
     let waiting = waiting_places(txn, id, row.covered)?;
     txn.remove_changes(id, row.covered..row.next, |at| is_among(&waiting, at))?;
     txn.put_snapshot(id, &snapshot)?;
@@ -474,7 +476,8 @@ fn is_among(places: &[Range<u64>], at: u64) -> bool {
     places.get(first).is_some_and(|places| places.contains(&at))
 }
 
-/// The top-level fields in which two values differ, in what is seen or in what counts.
+/// The top-level fields in which two values differ: in the value that people see, or in the one
+/// that counts.
 fn fields_changed(was: Option<&ValueRow>, now: &ValueRow) -> BTreeSet<String> {
     let parse = |json: &[u8]| -> serde_json::Map<String, Value> {
         serde_json::from_slice(json).unwrap_or_default()

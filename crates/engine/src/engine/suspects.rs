@@ -1,10 +1,11 @@
-//! What was being applied when the process ended: a change may end it in a way that no fence holds,
-//! by the stack, by memory, or by a panic within a panic.
+//! The changes that were being applied when the process ended: a change may end it in a way that no
+//! fence stops, by the stack, by memory, or by a panic within a panic.
 //!
-//! Such an end takes the transaction with it, so nothing in the store tells of it, and the same change
-//! would come again. Before changes are applied they are therefore noted outside of the store, where a
-//! note survives the process. What the next process finds there is applied one by one; and what was
-//! noted as applied alone, and ended the process again, is quarantined.
+//! Such an end takes the transaction with it, so nothing in the store tells of it, and the same
+//! change would come again. Before changes are applied they are therefore noted outside of the
+//! store, where a note survives the process. The next process applies the changes that it finds
+//! there one by one; a change that was noted as applied alone, and ended the process again, is
+//! quarantined.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,7 +27,7 @@ impl Suspects {
         self.suspected.is_empty() && self.convicted.is_empty()
     }
 
-    /// Reads what was [written](fmt::Display). Lines that were cut short say nothing.
+    /// Reads the [written](fmt::Display) form. Lines that were cut short are left out.
     pub fn read(text: &str) -> Self {
         let mut suspects = Self::default();
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
@@ -72,7 +73,7 @@ type Note = Box<dyn FnMut(&Suspects) + Send>;
 
 /// The notes of one engine.
 pub(super) struct Notes {
-    /// What earlier processes left.
+    /// The suspects that earlier processes left.
     left: Suspects,
     /// Those of them that are part of the transaction under way.
     cleared: Vec<ChangeHash>,

@@ -1,4 +1,4 @@
-//! Reviews as JSON, the same wherever they are told of.
+//! Reviews as JSON, in the one form that every program prints.
 
 use rejoin_core::lineage::Candidate;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! How far the replica has come at each relay: marks, documents of which a part has come, and
-//! documents that are still wanted. All of it is durable, so that whatever has come counts.
+//! The progress of the replica at each relay: marks, documents of which a part has come, and
+//! documents that are still wanted. All of it is durable, so that every byte that has come counts.
 
 use redb::ReadableTable;
 use rejoin_core::wire::Begun;
@@ -27,9 +27,9 @@ macro_rules! reads {
                 row.map(|row| decode(row.value())).transpose()
             }
 
-            /// The marks to begin a session with. Positions belong to a relay's store and not to its
-            /// address, so what came over another address counts too, where nothing that began
-            /// there is unfinished: which store answers, the relay finds out from the epoch.
+            /// The marks to begin a session with. Positions belong to a relay's store and not to
+            /// its address, so the marks of another address count, too, if nothing that began there
+            /// is unfinished: the relay finds out from the epoch whether they are of its store.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -167,7 +167,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// What has come of a document so far.
+    /// The part of a document that has come so far.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -182,7 +182,7 @@ impl WriteTxn {
         row.map_or_else(|| Ok(BegunRow::default()), |row| decode(row.value()))
     }
 
-    /// Notes what has come of a document; `None` once it is whole.
+    /// Notes the part of a document that has come; `None` once it is whole.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -277,7 +277,7 @@ impl WriteTxn {
         Ok(before)
     }
 
-    /// The repair has ended, whatever it found.
+    /// The repair has ended, with any result.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -287,8 +287,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Forgets what is wanted of a space, and what of its documents has come in parts: the relay's
-    /// store is another, or everything is here.
+    /// Forgets which documents of a space are wanted, and the parts of documents that have come:
+    /// the relay's store is another one, or everything is here.
     ///
     /// # Errors
     /// As [`StoreError`].

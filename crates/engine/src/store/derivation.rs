@@ -1,8 +1,9 @@
-//! By which version of the rules the stored values and reviews were derived.
+//! The version of the rules by which the stored values and reviews were derived.
 //!
-//! A program whose rules are other ones looks at every document again, whether its own are newer or
-//! older: two replicas of one version show the same, whatever they were before. (Programs from before
-//! there was a number leave it as it is; what they wrote is looked at when its document is next touched.)
+//! A program with another version of the rules, newer or older, looks at every document again, so
+//! two replicas of one version show the same, even if they were of different ones before. (Programs
+//! from before there was a number leave it as it is; values that they wrote are looked at when
+//! their document is next touched.)
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 use rejoin_core::lineage::DERIVATION;
@@ -32,7 +33,7 @@ pub(super) fn mark_derived_otherwise(database: &Database) -> Result<(), StoreErr
         let mut meta = txn.open_table(META).map_err(unavailable)?;
         // Nothing is behind in a file without documents.
         let name = if marked == 0 { DERIVED } else { MARKED };
-        // Whoever opens it before all were looked at finds values of both.
+        // A program that opens the file before all were looked at finds values of both versions.
         meta.remove(DERIVED).map_err(unavailable)?;
         meta.insert(name, DERIVATION.to_be_bytes().as_slice()).map_err(unavailable)?;
     }

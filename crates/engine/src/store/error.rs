@@ -1,4 +1,4 @@
-//! Why the replica's file could not be read or written.
+//! The errors of reading and writing a replica's file.
 
 use rejoin_core::DocumentId;
 use thiserror::Error;
@@ -31,12 +31,12 @@ pub enum StoreError {
     /// A row that does not read back.
     #[error("a row of {table} does not read back; run `rejoin doctor` on the file")]
     Row {
-        /// Which kind of row.
+        /// The kind of row.
         table: &'static str,
-        /// What is wrong with it.
+        /// The fault in it.
         source: minicbor::decode::Error,
     },
-    /// A value that is not what was written.
+    /// A value that is not the one that was written.
     #[error(
         "the stored value of document {document} is damaged; `rejoin doctor --repair` makes it anew \
          from the document's changes"
@@ -60,7 +60,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Of a file of which redb said, or did, what makes no sense.
+    /// The error for a file about which redb said, or with which it did, something that makes no
+    /// sense.
     pub fn corrupt(reason: String) -> Self {
         Self::Corrupt(Box::new(redb::Error::Corrupted(reason)))
     }

@@ -1,4 +1,4 @@
-//! As whom the replica edits.
+//! The identity as which the replica edits.
 
 use rejoin_core::Identity;
 
@@ -11,7 +11,7 @@ impl Row for Identity {
 }
 
 impl ReadTxn {
-    /// As whom the replica edits, if somebody said.
+    /// The identity as which the replica edits, if it has one.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -23,7 +23,7 @@ impl ReadTxn {
 }
 
 impl WriteTxn {
-    /// Sets as whom the replica edits.
+    /// Sets the identity as which the replica edits.
     ///
     /// # Errors
     /// As [`StoreError`].

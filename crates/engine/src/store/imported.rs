@@ -1,5 +1,5 @@
-//! What files said of documents when they were last imported here, so that a file that says nothing new
-//! writes nothing, whatever people decided meanwhile.
+//! The words of files about documents when they were last imported here, so that a file with
+//! nothing new writes nothing, even if people decided something else meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::{StoreError, WriteTxn, unavailable};
 pub(crate) struct ImportedRow(BTreeMap<[u8; 4], [u8; 8]>);
 
 impl ImportedRow {
-    /// Notes what a column says, and tells whether it said so before.
+    /// Notes the cell of a column, and tells whether it was the same before.
     pub(crate) fn says(&mut self, column: &str, cell: &str) -> bool {
         let now = hash(cell);
         self.0.insert(hash(column), now) == Some(now)
@@ -29,7 +29,7 @@ fn hash<const N: usize>(text: &str) -> [u8; N] {
 }
 
 impl WriteTxn {
-    /// What files said of a document so far.
+    /// The words of files about a document so far.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -47,7 +47,7 @@ impl WriteTxn {
         Ok(ImportedRow(cells.iter().filter_map(cell).collect()))
     }
 
-    /// Forgets what files said of a document.
+    /// Forgets the words of files about a document.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -58,7 +58,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Keeps what files said of a document.
+    /// Keeps the words of files about a document.
     ///
     /// # Errors
     /// As [`StoreError`].

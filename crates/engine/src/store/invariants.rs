@@ -1,8 +1,8 @@
-//! What documents must not share, looked up without reading them: the time they take of somebody,
-//! and the values that must be unique.
+//! Indexes of the things that documents must not share, so that they are found without reading
+//! documents: the time they take of somebody, and the values that must be unique.
 //!
-//! Both are indexes over documents' values, kept by whoever writes those in the same commit. Beside
-//! each stands what a document has in it, so that its row is found again when it changes.
+//! Both are made of documents' values, and are kept in the commit that writes those. A second table
+//! beside each has the rows of each document, so that they are found again when it changes.
 
 use redb::ReadableTable;
 use rejoin_core::invariant::Booking;
@@ -23,7 +23,8 @@ macro_rules! reads {
                 Ok(!self.bookings_of(document)?.is_empty())
             }
 
-            /// Where the relay holds what a document's booking came from, if that is known.
+            /// The relay's position of the change that a document's booking came from, if that is
+            /// known.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -67,12 +68,13 @@ macro_rules! reads {
                 Ok(row.map(|row| to_booking(row.value())))
             }
 
-            /// At most `max` bookings of documents but `except` that take some of the same time.
+            /// At most `max` bookings, of other documents than `except`, that take some of the same
+            /// time.
             ///
-            /// Which ones, if there are more, depends only on what bookings there are. Costs a seek
-            /// or two for each power of two that bookings of this key last, and reads what overlaps
-            /// and what ended before it by less than its own duration, be there a hundred thousand
-            /// of this key.
+            /// If there are more, the choice depends only on the bookings that there are. It costs
+            /// a seek or two for each power of two that bookings of this key last, and reads those
+            /// that overlap, and those that ended before it by less than their own duration, even
+            /// if there are a hundred thousand of this key.
             ///
             /// # Errors
             /// As [`StoreError`].
@@ -132,7 +134,8 @@ reads!(ReadTxn);
 reads!(WriteTxn);
 
 impl WriteTxn {
-    /// Notes where the relay holds what a document's booking came from, or that this is not known.
+    /// Notes the relay's position of the change that a document's booking came from, or that it is
+    /// not known.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -213,8 +216,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Forgets what the documents of a collection take and what is unique about them, for when its
-    /// schema changes.
+    /// Forgets the bookings and unique texts of the documents of a collection, whose schema
+    /// changes.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -247,7 +250,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Forgets what a document takes and what is unique about it.
+    /// Forgets the bookings and unique texts of a document.
     pub(super) fn clear_document_invariants(
         &self,
         id: &DocumentId,
@@ -286,9 +289,9 @@ fn invariants_of<V: redb::Value + 'static>(
     Ok(invariants)
 }
 
-/// Bookings are sorted by the [`class`] of their length and then by when they start. What lasts at
-/// most so long and still goes on when this one starts cannot have started long before. So each
-/// class is read from there to where this one ends, and classes that nobody is in are passed over.
+/// Bookings are sorted by the [`class`] of their length and then by their start. A booking of
+/// limited length that still goes on when this one starts cannot have started long before. So each
+/// class is read from that point to the end of this one, and empty classes are passed over.
 fn overlapping_in(
     table: &impl ReadableTable<BookingKey<'static>, i64>,
     (space, collection, invariant): (&str, &str, &str),
@@ -339,7 +342,7 @@ fn to_booking((key, start, end): (&str, i64, i64)) -> Booking {
     Booking { key: key.to_owned(), start, end }
 }
 
-/// How long a booking lasts, as the power of two it reaches; `None` if it takes no time.
+/// The length of a booking, as the power of two it reaches; `None` if it takes no time.
 fn class(booking: &Booking) -> Option<u8> {
     let duration = booking.end.abs_diff(booking.start);
     (booking.start < booking.end).then(|| duration.ilog2() as u8)

@@ -1,8 +1,8 @@
-//! Takes a file of the version before over: its tables went by document id.
+//! Takes over a file of the version before, whose tables were by document id.
 //!
-//! All of it is one transaction, so a file is of one version or of the other whatever happens. The
-//! table that says which replica a file is has another name since: the version before then says that
-//! the file is not one of its own, and does not begin an empty replica in it.
+//! All of it is one transaction, so a file is always of one version or of the other. The table with
+//! the id of the replica has another name since: the version before therefore says that the file is
+//! not one of its own, and does not begin an empty replica in it.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ const VALUES_BEFORE: TableDefinition<'_, (&str, &str, [u8; 16]), &[u8]> =
 /// Key: document id. Value: keys in the outbox.
 const WAITING_BEFORE: MultimapTableDefinition<'_, [u8; 16], u64> =
     MultimapTableDefinition::new("waiting-1");
-/// Which replica the file is.
+/// The id of the replica file.
 pub(super) const META_BEFORE: Meta = TableDefinition::new("meta-1");
 
 /// Whether a file is one of the version before.
@@ -42,8 +42,8 @@ pub(super) fn is_before(database: &Database) -> Result<bool, StoreError> {
     Ok(tables.any(|table| table.name() == META_BEFORE.name()))
 }
 
-/// Rewrites the file. It takes some ten microseconds for each document, and room for what the tables
-/// hold once more.
+/// Rewrites the file. It takes some ten microseconds for each document, and room for all tables
+/// once more.
 pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     info!("the file is of the version before and is being rewritten");
     let txn = database.begin_write().map_err(unavailable)?;
@@ -84,7 +84,8 @@ pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What belongs to documents. A row of a document that has none itself was never read.
+/// Moves the rows that belong to documents. A row of a document without a row of its own was never
+/// read.
 fn move_rows(
     txn: &redb::WriteTransaction,
     numbers: &BTreeMap<[u8; 16], u64>,

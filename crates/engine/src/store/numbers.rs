@@ -1,8 +1,8 @@
 //! The numbers that documents go by inside the file.
 //!
-//! Ids are random: in a table by id, the documents of one commit stand on as many pages as they are,
-//! and each of those is written. Only [`NUMBERS`] is by id, with nothing else in it; everything about
-//! a document is in tables by its number, in the order in which the documents came.
+//! Ids are random: in a table by id, each document of a commit would stand on another page, and
+//! each of those is written. Only [`NUMBERS`] is by id, with nothing else in it; everything about a
+//! document is in tables by its number, in the order in which the documents came.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use rejoin_core::DocumentId;
 use super::tables::{META, NUMBERS};
 use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
-/// What a transaction knows of numbers.
+/// The numbers that a transaction knows.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     known: RefCell<BTreeMap<DocumentId, u64>>,

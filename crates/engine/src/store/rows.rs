@@ -36,7 +36,7 @@ pub struct DocumentRow {
     /// Bytes of the snapshot.
     #[n(7)]
     pub snapshot_bytes: u64,
-    /// How many changes are quarantined.
+    /// The number of changes that are quarantined.
     #[n(8)]
     pub quarantined: u32,
     /// Whether fields have several open values, so that the document does not read as Automerge
@@ -64,7 +64,7 @@ impl DocumentRow {
     }
 }
 
-/// What people see of one document.
+/// The value of one document that people see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueRow {
     /// The natural key, if the document has one.
@@ -90,16 +90,16 @@ impl ValueRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct OutboxRow {
-    /// Which document.
+    /// The document.
     #[n(0)]
     pub document: DocumentId,
     /// The place of the first change.
     #[n(1)]
     pub from: u64,
-    /// How many changes.
+    /// The number of changes.
     #[n(2)]
     pub count: u64,
-    /// When, in seconds since 1970 by the device's clock.
+    /// The time, in seconds since 1970 by the device's clock.
     #[n(3)]
     pub time_s: i64,
 }
@@ -111,7 +111,7 @@ pub struct DigestRow {
     /// Sum over the documents.
     #[n(0)]
     pub digest: SetDigest,
-    /// How many documents.
+    /// The number of documents.
     #[n(1)]
     pub documents: u64,
 }
@@ -123,7 +123,7 @@ pub struct QuarantineRow {
     /// Its bytes.
     #[n(0)]
     pub chunk: ByteVec,
-    /// Why it could not be applied.
+    /// The reason why it could not be applied.
     #[n(1)]
     pub reason: String,
 }
@@ -150,17 +150,17 @@ pub struct SetAsideRow {
     /// Its bytes.
     #[n(5)]
     pub chunk: ByteVec,
-    /// What the relay said.
+    /// The message of the relay.
     #[n(6)]
     pub reason: String,
     /// Whether the same edit was made anew under a fresh actor.
     #[n(7)]
     pub authored_anew: bool,
-    /// When it was set aside, in seconds since 1970 by the device's clock.
+    /// The time at which it was set aside, in seconds since 1970 by the device's clock.
     #[n(8)]
     pub time_s: i64,
-    /// The change that took its place, if it was made anew. None that only deleted what is gone needs
-    /// one, and files of before did not note it.
+    /// The change that took its place, if it was made anew. A change that only deleted something
+    /// that is gone needs none, and files of versions before did not note it.
     #[n(9)]
     pub anew: Option<ChangeHash>,
     /// The top-level fields it wrote.
@@ -174,7 +174,7 @@ pub struct SetAsideRow {
 }
 
 impl SetAsideRow {
-    /// Whether the work is lost to others and nobody has said that they know.
+    /// Whether the work is lost to others and nobody has acknowledged it.
     pub fn is_open(&self) -> bool {
         !self.authored_anew && !self.acknowledged
     }
@@ -182,7 +182,7 @@ impl SetAsideRow {
 
 impl std::fmt::Debug for SetAsideRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // What documents hold is nothing for a log.
+        // The content of documents does not belong into a log.
         f.debug_struct("SetAsideRow")
             .field("document", &self.document)
             .field("hash", &self.hash)
@@ -192,24 +192,25 @@ impl std::fmt::Debug for SetAsideRow {
     }
 }
 
-/// How far the replica has come in a space at a relay.
+/// The progress of the replica in a space at a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct CursorRow {
     /// The lifetime of the relay's store that the positions belong to.
     #[n(0)]
     pub epoch: Epoch,
-    /// Everything up to here has come, but for what follows.
+    /// Everything up to here has come, except the documents named by the fields below.
     #[n(1)]
     pub position: u64,
     /// Documents that the relay is still sending.
     #[n(2)]
     pub backfill: Option<Backfill>,
-    /// Documents of which the relay is still to be asked what it has: the replica held some before
-    /// it had a cursor.
+    /// Documents about which the relay is still to be asked: the replica held some before it had a
+    /// cursor.
     #[n(3)]
     pub listing: Option<Backfill>,
-    /// The document up to which the relay was told what is held here, while that is not done.
+    /// The document up to which the relay was told of the documents held here, while that is not
+    /// done.
     #[n(4)]
     pub offered: Option<DocumentId>,
 }
@@ -226,7 +227,7 @@ impl CursorRow {
         Self { epoch, position, backfill, ..self }
     }
 
-    /// Whether nothing older is still to come or to go.
+    /// Whether no older document is still to come or to go.
     pub fn is_whole(&self) -> bool {
         self.backfill.is_none() && self.listing.is_none() && self.offered.is_none()
     }
@@ -246,7 +247,7 @@ pub struct BegunRow {
     /// Its changes up to this position of the relay are here.
     #[n(0)]
     pub through: u64,
-    /// What is here of what comes next.
+    /// The beginning of the snapshot or long change that comes next, as far as it is here.
     #[n(1)]
     pub piece: Option<BegunPiece>,
 }

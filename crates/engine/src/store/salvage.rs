@@ -13,7 +13,7 @@ use super::{
     DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteTxn, unavailable,
 };
 
-/// What is left of a file.
+/// The readable remains of a file.
 #[derive(Debug)]
 pub struct Remains<'a> {
     txn: &'a ReadTransaction,
@@ -25,7 +25,7 @@ pub struct Remains<'a> {
 pub struct Unreadable;
 
 impl<'a> Remains<'a> {
-    /// What a transaction that reads a damaged file can get.
+    /// The remains that a transaction over a damaged file can read.
     pub fn of(txn: &'a ReadTransaction) -> Self {
         Self { txn }
     }
@@ -131,7 +131,7 @@ impl<'a> Remains<'a> {
         (walked.rows.into_values().flatten().collect(), lost)
     }
 
-    /// Takes over who acts on this device.
+    /// Takes over the identity that edits on this device.
     pub fn copy_identity(&self, to: &WriteTxn) -> Result<(), StoreError> {
         let identity = read(|| {
             let row = self.txn.open_table(META)?.get("identity")?;

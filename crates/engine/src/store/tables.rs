@@ -33,7 +33,7 @@ pub(super) const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::n
 pub(super) const CHANGES: TableDefinition<'_, (u64, u64), &[u8]> =
     TableDefinition::new("changes-2");
 
-/// Table: what people see, so that lists and reads load no document
+/// Table: the values that people see, so that lists and reads load no document
 /// Key:   `(&str, &str, u64)` # (space, collection, the document's number)
 /// Value: `([u8; 16], &[u8])` # ([`DocumentId`], [`ValueRow`] in CBOR)
 pub(super) const VALUES: TableDefinition<'_, (&str, &str, u64), IdAndRow<'_>> =
@@ -77,7 +77,7 @@ pub(super) const CURSORS: TableDefinition<'_, (&str, &str), &[u8]> =
 pub(super) const BEGUN: TableDefinition<'_, (&str, &str, [u8; 16]), &[u8]> =
     TableDefinition::new("begun-1");
 
-/// Table: what is there of the snapshots and long changes of those documents
+/// Table: the pieces that are there of the snapshots and long changes of those documents
 /// Key:   `(&str, [u8; 16], u64)` # (relay's address, [`DocumentId`], where the piece begins)
 /// Value: `&[u8]`                 # the piece
 pub(super) const PIECES: TableDefinition<'_, (&str, [u8; 16], u64), &[u8]> =
@@ -106,7 +106,7 @@ pub(super) const QUARANTINE: TableDefinition<'_, ([u8; 16], [u8; 32]), &[u8]> =
 /// Value: `&[u8]` # [`SetAsideRow`], CBOR
 pub(super) const SET_ASIDE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("set-aside-1");
 
-/// Table: the time documents take, by what may not overlap
+/// Table: the time documents take, by the person or thing whose time may not overlap
 /// Key:   [`BookingKey`]
 /// Value: `i64`          # when it ends, in milliseconds since 1970
 pub(super) const BOOKINGS: TableDefinition<'_, BookingKey<'_>, i64> =
@@ -122,24 +122,24 @@ pub(super) type BookingKey<'a> = (&'a str, &'a str, &'a str, &'a str, u8, i64, [
 pub(super) const BOOKED: TableDefinition<'_, ([u8; 16], &str), (&str, i64, i64)> =
     TableDefinition::new("booked-1");
 
-/// Table: what documents have that must be unique
+/// Table: the texts of documents that must be unique
 /// Key:   `(&str, &str, &str, &str, [u8; 16])` # (space, collection, invariant, text, [`DocumentId`])
 /// Value: `()`
 pub(super) const UNIQUES: TableDefinition<'_, (&str, &str, &str, &str, [u8; 16]), ()> =
     TableDefinition::new("uniques-1");
 
-/// Table: what each document has that must be unique
+/// Table: the text of each document that must be unique
 /// Key:   `([u8; 16], &str)` # ([`DocumentId`], invariant)
 /// Value: `&str`             # the text, as in `uniques-1`
 pub(super) const UNIQUE: TableDefinition<'_, ([u8; 16], &str), &str> =
     TableDefinition::new("unique-1");
 
-/// Table: where the relay holds what a document's booking came from
+/// Table: the relay's position of the change that a document's booking came from
 /// Key:   `[u8; 16]` # [`DocumentId`]
 /// Value: `u64`      # the relay's position
 pub(super) const HELD: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("held-1");
 
-/// Table: what files said of documents when they were last imported here
+/// Table: the words of files about documents when they were last imported here
 /// Key:   `u64`   # the document's number
 /// Value: `&[u8]` # for each column 4 bytes of its name's hash and 8 of its cell's, sorted
 pub(super) const IMPORTED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("imported-1");
@@ -150,8 +150,8 @@ pub(super) const IMPORTED: TableDefinition<'_, u64, &[u8]> = TableDefinition::ne
 /// Value: `&[u8]`
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-2");
 
-/// Opens every table: in a transaction that reads, to see whether all are there, and in one that
-/// writes, to make those that are missing.
+/// Opens every table: in a transaction that reads to see whether all are there, and in one that
+/// writes to make those that are missing.
 macro_rules! open_all {
     ($txn:expr) => {
         (|| -> Result<(), TableError> {
@@ -217,7 +217,7 @@ pub(super) fn prepare(database: &Database, fresh: [u8; 16]) -> Result<DeviceId, 
     Ok(known.unwrap_or(DeviceId(fresh)))
 }
 
-/// Which replica the file is.
+/// The id of the replica file.
 fn device(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<Option<DeviceId>, StoreError> {

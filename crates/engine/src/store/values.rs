@@ -1,4 +1,4 @@
-//! The stored form of what people see of a document.
+//! The stored form of the value of a document that people see.
 
 use flate2::Crc;
 use minicbor::bytes::ByteVec;
@@ -7,8 +7,8 @@ use rejoin_core::{ChangeHash, DocumentId};
 
 use super::{StoreError, ValueRow};
 
-/// A [`ValueRow`] with a sum over it. Changes have hashes and documents have checksums, but a value is
-/// shown without a look at those: nothing else tells that it rotted on the disk.
+/// A [`ValueRow`] with a sum over it. Changes have hashes and documents have checksums, but a value
+/// is shown without a look at those: only the sum tells that it rotted on the disk.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 struct SummedRow {
@@ -35,7 +35,7 @@ pub(super) fn encode_value(id: &DocumentId, value: &ValueRow) -> Vec<u8> {
     minicbor::to_vec(row).expect("encoding into a Vec cannot fail")
 }
 
-/// Reads what is stored of a document.
+/// Reads the stored value of a document.
 pub(super) fn decode_value(id: &DocumentId, bytes: &[u8]) -> Result<ValueRow, StoreError> {
     let row: SummedRow =
         minicbor::decode(bytes).map_err(|source| StoreError::Row { table: "values", source })?;
@@ -54,7 +54,7 @@ fn sum(id: &DocumentId, value: &ValueRow) -> u32 {
         sum.update(&head.0);
     }
     sum.update(&[u8::from(value.deleted), u8::from(value.key.is_some())]);
-    // The length keeps the key apart from what follows.
+    // The length keeps the key apart from the bytes after it.
     let key = value.key.as_deref().unwrap_or_default();
     sum.update(&(key.len() as u64).to_le_bytes());
     sum.update(key.as_bytes());

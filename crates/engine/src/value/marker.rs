@@ -10,7 +10,7 @@ pub(super) const COUNTER: &str = "$counter";
 pub(super) const BYTES: &str = "$bytes";
 pub(super) const TIME: &str = "$time";
 
-/// What a marker object says. Objects that are not exactly a marker are ordinary maps.
+/// A marker object. Objects that are not exactly a marker are ordinary maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Marker<'a> {
     Text(&'a str),
@@ -67,7 +67,7 @@ pub(crate) fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// The scalar a value is written as; nothing for what is a container in a document.
+/// The scalar a value is written as; `None` for a value that is a container in a document.
 pub(crate) fn to_scalar(value: &Value) -> Option<ScalarValue> {
     match value {
         Value::Null => Some(ScalarValue::Null),

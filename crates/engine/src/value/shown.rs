@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// A value as text: strings as they are, everything else as JSON, nothing for null.
+/// A value as text: strings as they are, everything else as JSON, and an empty text for null.
 pub fn shown(value: &Value) -> Cow<'_, str> {
     match value {
         Value::Null => Cow::Borrowed(""),
@@ -13,8 +13,8 @@ pub fn shown(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// A text that no spreadsheet takes for a formula: with a `'` before it, if it begins as one does. What
-/// is only a number, or one to call, is none.
+/// A text that no spreadsheet takes for a formula: with a `'` before it, if it begins like a
+/// formula. A number, or a telephone number, is no formula.
 pub fn spreadsheet_safe(text: &str) -> Cow<'_, str> {
     let begins_like_one = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let is_number =

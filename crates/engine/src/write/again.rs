@@ -1,9 +1,10 @@
-//! A change written again, because something that it builds on is gone or has another name.
+//! A change written again, because a change that it builds on is gone or has another hash.
 //!
-//! A change names what it touches by operations and not by places, so the change that is written
-//! again says the same of the same items, characters and values, whatever else stands around them.
-//! Its dependencies are those of the old change, each replaced by what took its place. An edit is
-//! therefore never moved to a state of the document that its author did not see.
+//! A change names the things it touches by operations and not by places, so the change that is
+//! written again says the same of the same items, characters and values, even if others stand
+//! around them. Its dependencies are those of the old change, each replaced by the changes that
+//! took its place. An edit is therefore never moved to a state of the document that its author did
+//! not see.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -13,19 +14,19 @@ use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjType,
 use rejoin_core::change::{Birth, ContainerKind, Conversion, ObjectId, is_reserved_bytes, parse};
 use rejoin_core::{DocumentId, Settlement};
 
-/// Writes changes again in a document that lacks some of what they built on. Every change that is
-/// not in the document is to be given to [`write`](Self::write) or to [`lose`](Self::lose), in an
-/// order in which each comes after what it builds on.
+/// Writes changes again in a document that lacks some of the changes they built on. Every change
+/// that is not in the document is to be given to [`write`](Self::write) or to [`lose`](Self::lose),
+/// in an order in which each comes after those it builds on.
 #[derive(Debug)]
 pub(crate) struct Again {
     document: DocumentId,
-    /// What the first change of each actor says of its author.
+    /// The author bytes in the first change of each actor.
     authors: BTreeMap<ActorId, Vec<u8>>,
     /// The actor that writes in the place of another.
     actors: BTreeMap<ActorId, Successor>,
     /// The operations of the changes that are gone.
     ops: BTreeMap<OpId, Now>,
-    /// What stands in the place of a change that is gone.
+    /// The changes that took the place of one that is gone.
     changes: BTreeMap<ChangeHash, Vec<ChangeHash>>,
     /// The last operation of each change that was written.
     max_ops: BTreeMap<ChangeHash, u64>,
@@ -38,20 +39,20 @@ struct Successor {
     seq: u64,
 }
 
-/// What became of an operation.
+/// The fate of an operation.
 #[derive(Debug, Clone)]
 enum Now {
     Renamed(OpId),
-    /// Nothing has its effect any more.
+    /// No operation has its effect any more.
     Lost {
-        /// After what an item stands that was to stand after it.
+        /// The element after which an item is to stand that was to stand after it.
         after: ElementId,
         /// The values that it had taken the place of.
         over: Vec<OpId>,
     },
 }
 
-/// How a change was written again.
+/// The way in which a change was written again.
 #[derive(Debug)]
 pub(crate) enum Written {
     /// As this change.
@@ -144,7 +145,7 @@ impl Again {
         let [op, characters @ ..] = expanded.operations.as_slice() else { return Err(Lost) };
         let [maker] = expanded.deps.as_slice() else { return Err(Lost) };
         let maker = match self.changes.get(maker).map(Vec::as_slice) {
-            // What it builds on is as it was, and so is the birth.
+            // The change it builds on is as it was, and so is the birth.
             None => return Ok(Some((change.clone(), Names::new()))),
             Some([maker]) => maker,
             Some(_) => return Err(Lost),
@@ -291,7 +292,7 @@ impl Renaming<'_> {
         }
     }
 
-    /// The operation, or `None` if all it does is to delete what is gone.
+    /// The operation, or `None` if it only deletes something that is gone.
     fn op(&self, op: &Op) -> Result<Option<Op>, Lost> {
         let deletes = matches!(op.action, OpType::Delete);
         let pred = self.preds(op);
@@ -334,8 +335,8 @@ impl Renaming<'_> {
         }
     }
 
-    /// The values that an operation takes the place of. Of one that is gone, those that it had
-    /// taken the place of.
+    /// The values that an operation takes the place of. In the place of a value that is gone stand
+    /// those that it had taken the place of.
     fn preds(&self, op: &Op) -> Vec<OpId> {
         let mut preds: Vec<OpId> = op
             .pred
@@ -351,7 +352,7 @@ impl Renaming<'_> {
     }
 }
 
-/// What a birth's operation makes.
+/// The kind of container that a birth's operation makes.
 fn kind(op: &Op) -> Option<ContainerKind> {
     match &op.action {
         OpType::Make(ObjType::Text) => Some(ContainerKind::Text),

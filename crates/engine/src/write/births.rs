@@ -11,7 +11,7 @@ use super::tree::Object;
 /// Something that every device would make by the same change.
 #[derive(Debug)]
 pub(super) enum Born {
-    /// A container where nothing was.
+    /// A container at a key that had no value.
     Birth(Birth),
     /// A text of a plain value.
     Conversion(Conversion),
@@ -32,7 +32,7 @@ impl Born {
         }
     }
 
-    /// What it makes.
+    /// The container it makes.
     pub(super) fn object(&self) -> ObjectId {
         match self {
             Self::Birth(birth) => birth.object(),
@@ -55,7 +55,7 @@ impl Born {
     }
 }
 
-/// The births and conversions of one edit, parents before what is born in them.
+/// The births and conversions of one edit, parents before the containers born in them.
 #[derive(Debug)]
 pub(super) struct Births<'a> {
     doc: &'a Automerge,
@@ -81,8 +81,8 @@ impl<'a> Births<'a> {
     /// Notes the birth of `kind` at `key` of a map, and returns its number.
     ///
     /// `None` if it has to be made in the ordinary way: its map is made by this edit, too, or the
-    /// document has no genesis, or the birth is there already and what it made is not. Somebody
-    /// deleted that with another program; the same birth brings nothing back.
+    /// document has no genesis, or the birth is there already and its container is not. Then
+    /// somebody deleted the container with another program, and the same birth brings nothing back.
     pub(super) fn add(&mut self, parent: &Object, key: &str, kind: ContainerKind) -> Option<usize> {
         let maker = self.maker(parent)?;
         let birth = Birth {
@@ -103,8 +103,8 @@ impl<'a> Births<'a> {
     /// Notes that a text is made of the plain value that stands at `key` of a map, written by the
     /// operation `op`, and returns its number.
     ///
-    /// Nothing where no other device could make the same of it: this very edit made the map, or the same
-    /// was done before, and what it made is not there any more.
+    /// `None` if no other device could make the same conversion: this very edit made the map, or
+    /// the conversion was made before and its text is not there any more.
     pub(super) fn convert(
         &mut self,
         parent: &Object,
@@ -180,7 +180,7 @@ impl<'a> Births<'a> {
         Some(ChangeHash(genesis.hash.0))
     }
 
-    /// Whether a change is among what the editor saw.
+    /// Whether a change is among those that the editor saw.
     fn base_has(&self, hash: Hash) -> bool {
         self.doc.get_change_meta_by_hash(&hash).is_some()
             && self.base.is_none_or(|base| {

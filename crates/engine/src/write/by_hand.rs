@@ -1,10 +1,10 @@
-//! Decisions about what Automerge does not show: a list item that was deleted, such as by somebody
-//! without the right, and containers that another one hides.
+//! Decisions about things that Automerge does not show: a list item that was deleted, such as by
+//! somebody without the right, and containers that another one hides.
 //!
 //! Automerge lets nobody write at an item it does not show. But somebody who had not heard of the
 //! deletion could have written there, and then the item would show again. The change made here
-//! writes the same, and knows of the deletion. Likewise it deletes everything at a field or nothing,
-//! where the change made here deletes only what is hidden.
+//! writes the same, and knows of the deletion. Likewise Automerge deletes everything at a field or
+//! nothing, while the change made here deletes only the hidden containers.
 
 use std::num::NonZeroU64;
 
@@ -44,7 +44,8 @@ pub(super) fn restore(
     })
 }
 
-/// Deletes containers and counters that others hide at a field, and nothing else that stands there.
+/// Deletes containers and counters that others hide at a field, and leaves the others that stand
+/// there.
 pub(crate) fn discard(
     doc: &mut Automerge,
     standing: &Standing,
@@ -91,7 +92,7 @@ fn next_change(
     let (last, seq) = match last_of(doc, &actor) {
         Some(last) => last,
         None => {
-            // The first change of an actor says who acts. An expanded one cannot.
+            // The first change of an actor names its author. An expanded change cannot.
             let first = doc.empty_commit(CommitOptions::default().with_time(time_s));
             changes.extend(doc.get_change_by_hash(&first));
             (first, 1)

@@ -14,12 +14,12 @@ use super::tree::{NodeId, Object, Place};
 use super::{BIRTHS_PER_CHANGE, BYTES_PER_CHANGE, OPS_PER_CHANGE, WriteError, WriteOptions};
 use rejoin_core::Segment;
 
-/// What an edit comes to.
+/// An edit, ready to be written.
 #[derive(Debug)]
 pub(super) struct Edit {
-    /// Where every container comes from, by node.
+    /// The origin of every container, by node.
     pub(super) objects: Vec<Object>,
-    /// Parents before what is born in them.
+    /// The births, parents before the containers born in them.
     pub(super) births: Vec<Born>,
     /// Scalars to delete before something is born in their place.
     pub(super) clears: Vec<Action>,
@@ -93,13 +93,13 @@ pub(super) fn carry_out(
 struct Writer<'a> {
     doc: &'a mut Automerge,
     edit: &'a Edit,
-    /// What the next change is made on: these heads, and the births it needs. Nothing for
-    /// whatever the document stands at.
+    /// The heads that the next change is made on, beside the births it needs; `None` for the
+    /// document's present heads.
     heads: Option<Vec<ChangeHash>>,
     options: &'a WriteOptions<'a>,
     /// The container of every node that is in the document by now.
     ids: Vec<Option<ObjId>>,
-    /// Births that are among what `heads` build on.
+    /// Births that are among the changes that `heads` build on.
     covered: BTreeSet<usize>,
     changes: Vec<Change>,
 }
@@ -260,8 +260,8 @@ impl Action {
     }
 }
 
-/// Puts a value so that it is seen to be put: what Automerge shows already it would not record, or
-/// only as the deletion of the other values.
+/// Puts a value so that the change records it: Automerge would not record a value that it shows
+/// already, or only as the deletion of the other values.
 pub(super) fn put(
     transaction: &mut Transaction<'_>,
     object: &ObjId,
@@ -276,8 +276,8 @@ pub(super) fn put(
     transaction.put(object, prop, value)
 }
 
-/// Deletes a value so that it is seen to be deleted, even where another's deletion hides what
-/// stands: then there has to be something to delete.
+/// Deletes a value so that the change records it, even if a deletion by another person hides the
+/// value that stands: then there has to be something to delete.
 pub(super) fn delete(
     transaction: &mut Transaction<'_>,
     object: &ObjId,

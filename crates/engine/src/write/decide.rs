@@ -1,4 +1,4 @@
-//! A decision about one field, written whatever the field seems to hold.
+//! A decision about one field, written even if Automerge shows that value already.
 
 use automerge::transaction::CommitOptions;
 use automerge::{Automerge, Change, ChangeHash, ObjId, Prop, ReadDoc};
@@ -56,8 +56,8 @@ pub(crate) fn decide(
     Ok(changes)
 }
 
-/// Where a field stands in the document as Automerge shows it now; `None` if it is a list item that
-/// was deleted.
+/// The object and key of a field in the document as Automerge shows it now; `None` if it is a list
+/// item that was deleted.
 pub(crate) fn found(doc: &Automerge, standing: &Standing) -> Option<(ObjId, Prop)> {
     let object = object(&standing.object);
     let prop = match standing.place.0.last()? {
@@ -76,7 +76,7 @@ pub(crate) fn object(id: &ObjectId) -> ObjId {
     }
 }
 
-/// Where an item stands in its list; `None` if it was deleted.
+/// The index of an item in its list; `None` if it was deleted.
 fn index(
     doc: &Automerge,
     list: &ObjId,

@@ -9,7 +9,7 @@ use super::WriteError;
 use super::by_hand::last_of;
 
 /// Writes changes that build on these heads, or on the current ones, many at a time, until few are
-/// left. Gives the changes, and what is left of `heads`.
+/// left. Gives the changes, and those of `heads` that are left.
 ///
 /// # Errors
 /// Automerge refuses one of them.

@@ -1,4 +1,4 @@
-//! What the steps of an edit come to in a document.
+//! The plan of an edit: its steps, applied to a document that is only read.
 
 use std::collections::BTreeSet;
 
@@ -86,8 +86,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Refuses names by which a document says that something was removed: whoever uses one for a field
-    /// would see things vanish.
+    /// Refuses names by which a document says that something was removed: an author who used one
+    /// for a field would see things vanish.
     pub(super) fn check_names(&self, op: &Op) -> Result<(), WriteError> {
         let marks = self.tree.marks();
         let is_taken = |depth: usize, key: &str| match depth {
@@ -216,8 +216,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The container that one step of a path leads to. A removed map is as good as absent; when it
-    /// is to be written in, it comes back with what it held.
+    /// The container that one step of a path leads to. A removed map is as good as absent; if
+    /// something is to be written in it, it comes back with its content.
     fn step_into(
         &mut self,
         node: NodeId,
@@ -241,7 +241,8 @@ impl<'a> Plan<'a> {
             }
             None | Some(Slot::Scalar(Value::Null)) => {
                 if make {
-                    // Who appends to what they see, and may, has decided that it counts.
+                    // An author with the right who appends to the value they see has decided that
+                    // it counts.
                     if let (ValueKind::Text, Some(Value::String(text))) =
                         (wanted, self.tree.uncounted(&place))
                     {
@@ -285,7 +286,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What a step leads into or out of.
+/// The kind of container that a step leads into.
 fn kind_around(segment: &Segment) -> ValueKind {
     match segment {
         Segment::Key(_) => ValueKind::Map,

@@ -6,7 +6,7 @@
 pub(super) struct Text {
     len: usize,
     content: Option<String>,
-    /// What was done to it while nobody had read it.
+    /// The splices that were made while it was not read.
     unread: Vec<Splice>,
 }
 
@@ -32,7 +32,7 @@ impl Text {
         self.len
     }
 
-    /// What it is by now. `read` gives what the document holds.
+    /// Its characters by now. `read` gives those of the document.
     pub(super) fn content(&mut self, read: impl FnOnce() -> String) -> &str {
         let content = self.content.get_or_insert_with(read);
         for splice in self.unread.drain(..) {
@@ -60,7 +60,7 @@ impl Splice {
     }
 }
 
-/// Where the code point with this index begins; the end if there are not as many.
+/// The byte at which the code point with this index begins; the end if there are not as many.
 pub(super) fn byte_index(text: &str, index: usize) -> usize {
     text.char_indices().nth(index).map_or(text.len(), |(place, _)| place)
 }

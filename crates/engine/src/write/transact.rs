@@ -8,15 +8,15 @@ use automerge::{Automerge, AutomergeError, ChangeHash, PatchLog};
 
 use super::WriteError;
 
-/// Runs `work` at these heads, or at the current ones, and commits what it wrote. Gives `None` if it
-/// wrote nothing.
+/// Runs `work` at these heads, or at the current ones, and commits its operations. Gives `None` if
+/// it wrote none.
 ///
-/// A transaction that is dropped rolls back, which fails on what the work failed on; a panic while
-/// another one unwinds would end the process. So the transaction is never dropped by unwinding.
+/// A transaction that is dropped rolls back, which panics for the same reason as the work did; a
+/// panic while another one unwinds would end the process. So the transaction is never dropped by
+/// unwinding.
 ///
-/// # Errors
-/// Automerge refused something, and all of it was rolled back; or it panicked, and what stands in
-/// `doc` is unknown.
+/// # Errors Automerge refused something, and all of it was rolled back; or it panicked, and the
+/// state of `doc` is unknown.
 pub(super) fn transact(
     doc: &mut Automerge,
     heads: Option<&[ChangeHash]>,

@@ -188,7 +188,7 @@ fn check_ambiguity(schema: &Schema, path: &Path, field: &Field, report: &mut Rep
     }
 }
 
-/// What two paths with `*` are both about.
+/// The places that two paths with `*` are both about.
 fn common(one: &Path, other: &Path) -> Option<Path> {
     let (one, other) = (one.segments(), other.segments());
     let both = one.iter().zip(other).map(|(one, other)| match (is_any(one), is_any(other)) {

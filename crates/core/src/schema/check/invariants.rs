@@ -72,8 +72,8 @@ impl Interval<'_> {
         }
     }
 
-    /// Compares with what was said before: two intervals of one document and one key that begin or
-    /// end together overlap always, whatever is in the fields.
+    /// Compares with the invariants before it: two intervals of one document and one key that begin
+    /// or end together always overlap, for any values of the fields.
     fn compare(&self, before: &[Invariant], report: &mut Report<'_>) {
         for other in before {
             let Invariant::NoOverlap { key, start, end, .. } = other else { continue };

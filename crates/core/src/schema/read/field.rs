@@ -1,4 +1,4 @@
-//! What one field says.
+//! The options of one field.
 
 use serde_json::{Map, Value};
 
@@ -230,6 +230,6 @@ fn seconds(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit_s)
 }
 
-/// What a field may say, in the order it is written.
+/// The options of a field, in the order in which they are written.
 pub(in crate::schema) const OPTIONS: [&str; 8] =
     ["merge", "order", "owner", "skew", "type", "required", "default", "writers"];

@@ -1,4 +1,4 @@
-//! What a relay's session asks of the store, and what the store answers.
+//! The questions of a relay's session to the store, and the answers.
 
 use crate::wire::{Backfill, BegunPiece, CollectionDigest, Listed, PieceOf, Wanted};
 use crate::{CollectionName, DocumentId, ShortHash};
@@ -9,49 +9,49 @@ pub enum Read {
     /// About twice [`MARK_BYTES`](crate::limits::MARK_BYTES) of changes after a position, in the order
     /// of their positions.
     Log {
-        /// Which space.
+        /// The space.
         space: u32,
         /// The position before the first.
         after: u64,
         /// The last position.
         through: u64,
-        /// What the replica lacks of what is older.
+        /// The older documents that the replica lacks.
         backfill: Option<Backfill>,
     },
     /// About [`PIECE_BYTES`](crate::limits::PIECE_BYTES) of whole documents, those that were
     /// changed last first.
     Backfill {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which documents, by the position of their last change.
+        /// The documents, by the position of their last change.
         backfill: Backfill,
         /// Documents that are sent by themselves, because a part of them is there already.
         begun: Vec<DocumentId>,
     },
-    /// About [`PIECE_BYTES`](crate::limits::PIECE_BYTES) of a document from a position on. Where
-    /// that needs changes that were folded away, a piece of the snapshot instead.
+    /// About [`PIECE_BYTES`](crate::limits::PIECE_BYTES) of a document from a position on. If that
+    /// needs changes that were folded away, a piece of the snapshot instead.
     Document {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which document.
+        /// The document.
         document: DocumentId,
         /// The first position wanted.
         from: u64,
-        /// What is there of the snapshot or the long change that comes next.
+        /// The part that the replica has of the snapshot or long change that comes next.
         piece: Option<BegunPiece>,
     },
-    /// Which position of a document is the first that a holder of `heads` lacks.
+    /// The first position of a document that a holder of `heads` lacks.
     Locate {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which document.
+        /// The document.
         document: DocumentId,
         /// The heads held.
         heads: Vec<ShortHash>,
     },
     /// Coded symbols; from 0 on over the present set.
     Symbols {
-        /// Which space.
+        /// The space.
         space: u32,
         /// The first symbol.
         from: u32,
@@ -60,19 +60,19 @@ pub enum Read {
     },
     /// The digests of the space's collections as committed.
     Digests {
-        /// Which space.
+        /// The space.
         space: u32,
     },
     /// Documents and their heads, those that were changed last first.
     Listing {
-        /// Which space.
+        /// The space.
         space: u32,
-        /// Which documents, by the position of their last change.
+        /// The documents, by the position of their last change.
         backfill: Backfill,
     },
-    /// Of which of these documents the relay lacks something, or all.
+    /// Those of these documents of which the relay lacks changes, or all.
     Compare {
-        /// Which space.
+        /// The space.
         space: u32,
         /// The documents with the heads that the replica holds.
         documents: Vec<Listed>,
@@ -80,7 +80,7 @@ pub enum Read {
 }
 
 impl Read {
-    /// Which space it is about.
+    /// The space it is about.
     pub fn space(&self) -> u32 {
         match self {
             Self::Log { space, .. }
@@ -110,21 +110,22 @@ pub enum ReadAnswer {
     Symbols(Vec<u8>),
     /// To [`Read::Digests`].
     Digests(Vec<CollectionDigest>),
-    /// To [`Read::Listing`]: the documents, and what is left.
+    /// To [`Read::Listing`]: the documents, and the positions that are left.
     Listing(Vec<Listed>, Option<Backfill>),
     /// To [`Read::Compare`].
     Compared(Vec<Wanted>),
-    /// To [`Read::Digests`] while something of the space is damaged: nobody is to take the replica
-    /// for equal by digests that count what cannot be read.
+    /// To [`Read::Digests`] while something of the space is damaged: no replica is to be taken for
+    /// equal by digests that count changes which cannot be read.
     Withheld,
-    /// The store could not read; what was asked is passed over, and the digest will tell.
+    /// The store could not read. The question is passed over, and the digest will tell the
+    /// difference.
     Failed,
 }
 
 /// Changes of one document that go into one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// Its collection.
     pub collection: CollectionName,
@@ -137,7 +138,7 @@ pub struct Batch {
 pub struct LogPage {
     /// The changes, each document's together.
     pub batches: Vec<Batch>,
-    /// Nothing up to here is left out.
+    /// The position up to which nothing is left out.
     pub through: u64,
     /// A document that is sent by itself, and settles the log through its position.
     pub large: Option<Large>,
@@ -148,7 +149,7 @@ pub struct LogPage {
 pub struct BackfillPage {
     /// Whole documents.
     pub batches: Vec<Batch>,
-    /// What is left after them.
+    /// The positions that are left after them.
     pub left: Option<Backfill>,
     /// A document that is sent by itself, and of which the last change is at its position.
     pub large: Option<Large>,
@@ -157,7 +158,7 @@ pub struct BackfillPage {
 /// A document that takes more than its share of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Large {
-    /// Which document.
+    /// The document.
     pub document: DocumentId,
     /// The first position to send.
     pub from: u64,
@@ -181,11 +182,11 @@ pub enum Part {
     Piece {
         /// The document's collection.
         collection: CollectionName,
-        /// Of what.
+        /// The kind of whole that it is of.
         kind: PieceOf,
         /// The position of the change, or the last one that the snapshot covers.
         position: u64,
-        /// Where the piece begins.
+        /// The offset at which the piece begins, in bytes.
         offset: u64,
         /// The bytes of the whole.
         total: u64,
@@ -196,7 +197,7 @@ pub enum Part {
     },
 }
 
-/// Where a document's missing changes begin.
+/// The point at which a document's missing changes begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     /// The first position the asker lacks, if it lacks any.

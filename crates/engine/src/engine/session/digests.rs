@@ -1,4 +1,4 @@
-//! Cursors, digests and repairs: how the replica knows that it holds what the relay holds.
+//! Cursors, digests and repairs: how the replica knows that it holds the same changes as the relay.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,8 @@ impl Engine {
         };
         if trusted {
             let row = space.cursor.map_or_else(|| cursor.into(), |row| row.at(cursor));
-            // While what is older comes, every mark is worth a commit: it is not asked for again.
+            // While older documents come, every mark is worth a commit: documents beyond it are not
+            // asked for again.
             turn.dirty |= row.backfill != space.stored.and_then(|stored| stored.backfill);
             space.cursor = Some(row);
         }
@@ -102,7 +103,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds out what differs: by coded symbols, or from lists where those cost less.
+    /// Finds the documents that differ: by coded symbols, or from lists if those cost less.
     fn begin_repair(
         &mut self,
         turn: &mut Turn,
@@ -136,9 +137,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Plans to ask for digests that were passed over, now that nothing is under way. What the
-    /// relay tells by itself meanwhile makes it unnecessary; but it does not if a push brought it
-    /// nothing new.
+    /// Plans to ask for digests that were passed over, now that nothing is under way. It is
+    /// unnecessary if the relay tells its digests by itself meanwhile, but the relay does not if a
+    /// push brought it nothing new.
     pub(super) fn plan_asking(&mut self, now: u64) {
         let waiting = self.status.waiting > 0;
         let Some(session) = &mut self.session else { return };
@@ -174,12 +175,13 @@ impl Engine {
             "repair found"
         );
         if missing_here.is_empty() && missing_there.is_empty() && differing.is_empty() {
-            // Nothing differs but the sum: ours is wrong.
+            // No document differs, only the sum: ours is wrong.
             let name = session.name(space);
             turn.txn.end_repair(&session.relay, &name)?;
             recount_digests(&turn.txn, &name)?;
             turn.dirty = true;
-            // The relay has nothing new to say by itself, and nobody would hear that all is well.
+            // The relay has nothing new to say by itself, and without this question nobody would
+            // hear that all is well.
             session.protocol.ask_digests(space);
             return Ok(());
         }
@@ -287,7 +289,8 @@ const SYMBOLS_MIN: u64 = 256;
 /// symbols begin anew, and where they are more than the line carries at once they never end.
 const REPAIRS_CUT_MAX: u32 = 2;
 
-/// Repairs of a space begun in one session. What three do not repair needs a person.
+/// Repairs of a space begun in one session. If three do not repair a space, a person has to look at
+/// it.
 const REPAIRS_PER_SESSION_MAX: u32 = 3;
 
 /// Milliseconds of quiet after which digests that were passed over are asked for again: longer than

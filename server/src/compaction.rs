@@ -1,10 +1,10 @@
 //! Folding a document's changes into one snapshot, and taking one apart, away from the relay.
 //!
 //! This is the one place where the relay's bytes meet Automerge, and Automerge can panic, abort and
-//! run out of memory on bytes that were made for it. So it happens in a child process with limits of
-//! its own: the relay hands over a snapshot and changes, and takes back a snapshot only if its heads
-//! and its number of changes are those of the change graph. Heads are hashes over everything before
-//! them, so then nothing is missing and nothing was added.
+//! run out of memory on bytes that were made for it. So it happens in a child process with limits
+//! of its own: the relay hands over a snapshot and changes, and takes back a snapshot only if its
+//! heads and its number of changes are those of the change graph. Heads are hashes over everything
+//! before them, so then no change is missing and none was added.
 
 mod process;
 mod worker;
@@ -20,12 +20,12 @@ pub use worker::{
 
 use crate::store::FoldError;
 
-/// What a worker made of a [`FoldInput`](crate::store::FoldInput).
+/// The result that a worker made of a [`FoldInput`](crate::store::FoldInput).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compacted {
-    /// The heads of what it loaded, sorted.
+    /// The heads of the document it loaded, sorted.
     pub(crate) heads: Vec<ChangeHash>,
-    /// How many changes that were.
+    /// The number of changes it loaded.
     pub(crate) changes: u64,
     pub(crate) snapshot: Vec<u8>,
     /// Whether this very process loaded the document.
@@ -33,7 +33,7 @@ pub struct Compacted {
 }
 
 impl Compacted {
-    /// How many changes are in the snapshot.
+    /// The number of changes in the snapshot.
     pub fn changes(&self) -> u64 {
         self.changes
     }
@@ -51,21 +51,21 @@ pub enum CompactionError {
     /// The worker could not be started.
     #[error("cannot start the compaction worker {program:?}; check `compaction_worker`")]
     Start {
-        /// What was to be started.
+        /// The program that was to be started.
         program: std::ffi::OsString,
-        /// Why it was not.
+        /// The reason why it was not.
         source: std::io::Error,
     },
     /// The worker took too long and was killed.
     #[error("the compaction worker was killed after {seconds} s; raise its time limit")]
     TimedOut {
-        /// How long it had.
+        /// The seconds it had.
         seconds: u64,
     },
     /// The relay stopped meanwhile.
     #[error("the relay stops; the document is folded some other time")]
     Cancelled,
-    /// There is nobody to do it.
+    /// There is no worker to do it.
     #[error("no worker is configured or free, and documents are taken apart by one only")]
     NoWorker,
     /// A document and its changes take more memory than the relay gives to all uploads together.
@@ -73,7 +73,7 @@ pub enum CompactionError {
         "the document and its changes come to {bytes} bytes, of at most {max}; send it as changes"
     )]
     TooLarge {
-        /// What they come to.
+        /// The bytes they come to.
         bytes: usize,
         /// The limit, `RelayOptions::peer_bytes_max`.
         max: usize,
@@ -81,19 +81,19 @@ pub enum CompactionError {
     /// The worker ended without a result.
     #[error("the compaction worker failed ({status}); at the level debug the log has what it said")]
     Failed {
-        /// How it ended.
+        /// The way in which it ended.
         status: String,
-        /// What it wrote to its standard error, which may quote the document: no part of what is
-        /// shown of this error.
+        /// The text it wrote to its standard error. It may quote the document, so it is no part of
+        /// this error's message.
         message: String,
     },
     /// The worker, in this process, refused the document.
     #[error("the document could not be folded")]
     Worker(#[from] WorkerError),
-    /// What the worker wrote is no result.
+    /// The bytes that the worker wrote are no result.
     #[error("the compaction worker's answer cannot be read; is it of the same version?")]
     Answer(#[source] std::io::Error),
-    /// What came back is not the document that went out.
+    /// The document that came back is not the one that went out.
     #[error(
         "the snapshot has {found} changes where {expected} went in, or other heads; keep the changes and report this"
     )]

@@ -1,11 +1,11 @@
-//! The relay: where replicas meet. It stores changes, forwards them, and runs no document.
+//! The relay, at which replicas meet. It stores changes, forwards them, and runs no document.
 //!
 //! Read it in this order:
 //!
-//! - [`store`]: what is kept and where, on one redb database. Changes stay bytes; beside them stands
-//!   the change graph, which is all that is needed to check and to send them.
-//! - [`Relay`]: the engine without sockets, threads or a clock. It drains what came, commits once,
-//!   and only then lets sessions answer and forward.
+//! - [`store`]: the durable state, in one redb database. Changes stay bytes; beside them stands the
+//!   change graph, which is all that is needed to check and to send them.
+//! - [`Relay`]: the engine without sockets, threads or a clock. It takes all messages that came,
+//!   commits once, and only then lets sessions answer and forward.
 //! - [`compact_worker`]: folds changes into snapshots, and takes uploaded documents apart, in a process
 //!   of its own: the only place where bytes from outside meet Automerge.
 //! - [`serve()`]: one thread around the engine, and a task for each WebSocket.

@@ -58,14 +58,16 @@ pub struct ConnectionId(pub u64);
 ///
 /// Methods come in three kinds, as in `quinn_proto::Connection`:
 ///
-/// - `handle_*` for what happened: a connection, a message, its end, time passing;
+/// - `handle_*` takes an event: a connection, a message, its end, time passing;
 /// - [`turn`](Self::turn), which works off all that was handled and makes it durable in one commit;
-/// - `poll_*` for what to do next: what to send, whom to hang up on, when to call again.
+/// - `poll_*` gives the next thing to do: frames to send, a connection to close, a time to call
+///   again.
 ///
-/// A driver handles what came, calls `turn`, and then, for each connection that can take more,
-/// [`poll_transmit`](Self::poll_transmit) and [`poll_close`](Self::poll_close).
-/// [`poll_ready`](Self::poll_ready) says which connections may have something. Nothing is told to
-/// anyone before the commit that holds it: an answer to a push is not even in a session until then.
+/// A driver handles the events that came, calls `turn`, and then, for each connection that can take
+/// more, [`poll_transmit`](Self::poll_transmit) and [`poll_close`](Self::poll_close).
+/// [`poll_ready`](Self::poll_ready) names connections that may have something to send. Nothing is
+/// told to anyone before the commit that holds it: an answer to a push is not even in a session
+/// until then.
 ///
 /// Time is in milliseconds of any clock that does not run backwards.
 #[derive(Debug)]
@@ -78,14 +80,14 @@ pub struct Relay {
     eventful: BTreeSet<ConnectionId>,
     timers: BTreeSet<(u64, ConnectionId)>,
     repairs: Repairs,
-    /// Long changes that came in pieces and are kept, the last of them: whoever has not heard of it
-    /// need not push them again.
+    /// The last of the long changes that came in pieces and are kept: a device that has not heard
+    /// of it need not push them again.
     uploaded: VecDeque<(DeviceId, ChangeHash)>,
     speakers: Speakers,
     scrubbing: Scrubbing,
 }
 
-/// What came of changes that were sent, to be told after the commit.
+/// The result of changes that were sent, to be told after the commit.
 #[derive(Debug)]
 struct Answer {
     author: Author,
@@ -94,10 +96,10 @@ struct Answer {
     positions: Option<RangeInclusive<u64>>,
 }
 
-/// A document wherever one space is not enough to know it by: the same id may be in two.
+/// A document and its space: the same id may be in two spaces.
 type DocumentKey = (SpaceName, DocumentId);
 
-/// Who sent them.
+/// The sender of changes.
 #[derive(Debug)]
 enum Author {
     /// A replica, by push `n` into its space number `space`.
@@ -113,9 +115,9 @@ enum Author {
     Peer,
 }
 
-/// What became of a piece of a long change.
+/// The result of a piece of a long change.
 enum Pieced {
-    /// There was none.
+    /// There was no piece.
     Nothing,
     /// It waits for the others.
     Kept,
@@ -173,12 +175,11 @@ impl Relay {
     }
 
     /// Works off everything that was handled since the last turn: opens sessions, checks pushes,
-    /// commits, and only then lets the sessions answer and forward. `unix_ms` is what clients are
-    /// told, and how old changes are.
+    /// commits, and only then lets the sessions answer and forward. `unix_ms` is the time that
+    /// clients are told, and from which the age of changes counts.
     ///
-    /// # Errors
-    /// The store failed, and whether the last commit landed is unknown. Nothing of it was told.
-    /// [`stop`](Self::stop) the sessions, send what they say, and open the relay again.
+    /// # Errors The store failed, and whether the last commit landed is unknown. Nothing of it was
+    /// told. [`stop`](Self::stop) the sessions, send their last frames, and open the relay again.
     pub fn turn(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
         let worked = self.work(now, unix_ms);
         if worked.is_err() {
@@ -202,7 +203,8 @@ impl Relay {
             || self.shared.store.has_suspects()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due even if nothing happens.
+    /// The time at which [`handle_timeout`](Self::handle_timeout) is due even if nothing happens;
+    /// `None` if only an event makes something due.
     pub fn poll_timeout(&self) -> Option<u64> {
         let session = self.timers.first().map(|(at, _)| *at);
         let others =
@@ -218,7 +220,7 @@ impl Relay {
         self.shared.store.probe()
     }
 
-    /// What the relay has done, and how things stand.
+    /// The counts of the relay, and its present state.
     pub fn counters(&self) -> Counters {
         Counters {
             graphs_loaded: self.shared.store.graphs_loaded(),
@@ -231,17 +233,17 @@ impl Relay {
         }
     }
 
-    /// What the relay has done, without a look at every session.
+    /// The counts of the relay, without a look at every session.
     pub(crate) fn totals(&self) -> &Counters {
         &self.shared.counters
     }
 
-    /// The store, for what an operator asks.
+    /// The store, for an operator's questions.
     pub fn store(&self) -> &ChangeStore {
         &self.shared.store
     }
 
-    /// The store, for what it has to look up.
+    /// The store, for questions that it has to look up.
     pub fn store_mut(&mut self) -> &mut ChangeStore {
         &mut self.shared.store
     }
@@ -275,7 +277,8 @@ impl Relay {
         self.scrub(now, unix_ms)?;
         self.mend()?;
         let eventful = std::mem::take(&mut self.eventful);
-        // Whoever is alone has the turn; of many each has a share, and goes on in the next one.
+        // A connection that is alone has the whole turn; of many each has a share, and goes on in
+        // the next one.
         let share = (TURN_WORK_BYTES / eventful.len().max(1)).max(SHARE_BYTES_MIN);
         for connection in eventful {
             let mut spent = 0;
@@ -288,7 +291,7 @@ impl Relay {
                     self.commit_and_tell(unix_ms)?;
                 }
             }
-            // Nothing is heard any more of one that is being closed.
+            // Events of a connection that is being closed do not count any more.
             let replica = self.connections.replica(connection);
             if replica.is_some_and(|it| it.closing.is_none() && it.session.has_events()) {
                 self.eventful.insert(connection);
@@ -318,7 +321,7 @@ impl Relay {
                 self.forward_presence(connection, presence, unix_ms);
                 Ok(())
             }
-            // Nothing is checked against a token yet, so a fresh one changes nothing.
+            // Tokens are not checked yet, so a fresh one changes nothing.
             RelayEvent::Renew(_) => Ok(()),
         }
     }
@@ -387,8 +390,8 @@ impl Relay {
         Ok(())
     }
 
-    /// What can never be kept is told of: honest replicas are refused that once, after a change of
-    /// the rules.
+    /// Notes changes that can never be kept. Honest replicas meet this at most once, after a change
+    /// of the rules.
     fn note_refused(&mut self, id: ConnectionId, document: &DocumentId, outcome: &StoreOutcome) {
         if let StoreOutcome::Refused { class: RefusedClass::Never, hashes, reason, .. } = outcome {
             let what = || format!("a change of {document}: {reason}");
@@ -396,7 +399,8 @@ impl Relay {
         }
     }
 
-    /// How much of a long change a device has pushed to a space: all of it if it was kept.
+    /// The bytes of a long change that a device has pushed to a space; `u64::MAX` if the whole
+    /// change was kept.
     fn uploaded_bytes(
         &self,
         space: &SpaceName,
@@ -451,7 +455,7 @@ impl Relay {
         self.uploaded.push_back((replica.device, hash));
     }
 
-    /// The one place from which sessions learn what was stored.
+    /// The one place from which sessions learn which changes were stored.
     fn commit_and_tell(&mut self, unix_ms: u64) -> Result<(), StoreError> {
         if !self.shared.store.is_batch_empty() {
             self.take_back()?;
@@ -510,8 +514,8 @@ impl Relay {
     }
 }
 
-/// What an event counts for in a connection's share of a turn: its bytes, and some for each change,
-/// however small.
+/// The cost of an event in a connection's share of a turn: its bytes, and some more for each
+/// change, even a small one.
 fn work_bytes(event: &RelayEvent) -> usize {
     match event {
         RelayEvent::Push(push) => {
@@ -522,7 +526,8 @@ fn work_bytes(event: &RelayEvent) -> usize {
 }
 
 /// The name under which the pieces of a change are kept for a space. A device that pushes to one
-/// space must neither learn of what it, or who calls itself so, pushed to another, nor go on with it.
+/// space must neither learn of pieces that it, or an impostor, pushed to another, nor go on with
+/// them.
 fn kept_as(space: &SpaceName, change: &ChangeHash) -> ChangeHash {
     let hash = Sha256::new().chain_update(space.as_str()).chain_update(change.0);
     ChangeHash(hash.finalize().into())
@@ -534,7 +539,7 @@ const TURN_WORK_BYTES: usize = 4 << 20;
 /// Bytes of work that each connection has at least, however many there are.
 const SHARE_BYTES_MIN: usize = 64 << 10;
 
-/// What a change costs beside its bytes.
+/// The cost of a change beside its bytes.
 const CHANGE_COST_BYTES: usize = 512;
 
 /// Long changes that are remembered as pushed.

@@ -12,7 +12,7 @@ use super::worker::{read_answer, read_changes, write_document, write_question};
 use super::{Compacted, CompactionError};
 use crate::store::{FoldError, FoldInput};
 
-/// How to start a worker: a command that runs
+/// A command that starts a worker: it runs
 /// [`compact_worker_process`](super::compact_worker_process).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerProcess {
@@ -112,7 +112,7 @@ impl WorkerProcess {
     }
 }
 
-/// What passed between relay and worker.
+/// The exchange between relay and worker.
 struct Talk<T> {
     asked: Result<(), FoldError>,
     answer: io::Result<T>,
@@ -122,8 +122,8 @@ struct Talk<T> {
 type Stdin = BufWriter<ChildStdin>;
 
 impl<T> Talk<T> {
-    /// An answer counts, whatever came after it. Without one, what the worker said explains more
-    /// than a broken pipe does.
+    /// An answer counts, even if an error came after it. Without one, the worker's own words
+    /// explain more than a broken pipe does.
     fn result(self, status: &str) -> Result<T, CompactionError> {
         let Self { asked, answer, message } = self;
         match (asked, answer) {
@@ -138,8 +138,8 @@ impl<T> Talk<T> {
     }
 }
 
-/// Bytes kept of what a worker writes to its standard error.
+/// Bytes of a worker's standard error that are kept.
 const MESSAGE_BYTES_MAX: u64 = 4096;
 
-/// How soon a worker that is not wanted any more is stopped.
+/// The time after which a worker is stopped that is not wanted any more.
 const CANCEL_CHECK: Duration = Duration::from_millis(100);

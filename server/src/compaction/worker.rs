@@ -80,7 +80,7 @@ fn fenced<T>(work: impl FnOnce() -> Result<T, WorkerError>) -> Result<T, WorkerE
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| WorkerError::Panicked)?
 }
 
-/// What the relay's child process does: [`compact_worker`] between its standard input and output,
+/// The work of the relay's child process: [`compact_worker`] between its standard input and output,
 /// in an address space of at most `address_bytes_max`.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ pub fn compact_worker_process(address_bytes_max: u64) -> Result<(), WorkerError>
     compact_worker(io::stdin().lock(), io::stdout().lock())
 }
 
-/// Folds in this process, behind nothing but a panic fence: for tests and simulations, which bring
+/// Folds in this process, behind a panic fence only: for tests and simulations, which bring
 /// documents they made themselves.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub fn compact_in_process(input: &FoldInput) -> Result<Compacted, CompactionErro
     Ok(Compacted { in_process: true, ..compacted })
 }
 
-/// Writes what a worker is asked, straight from the store.
+/// Writes the question to a worker, straight from the store.
 ///
 /// | bytes | what |
 /// |---|---|
@@ -127,7 +127,7 @@ pub(super) fn write_question(input: &FoldInput, output: &mut impl Write) -> Resu
     Ok(output.write_all(&0_u32.to_le_bytes())?)
 }
 
-/// Reads what [`compact_worker`] wrote.
+/// Reads the answer that [`compact_worker`] wrote.
 ///
 /// | bytes | what |
 /// |---|---|
@@ -223,8 +223,8 @@ fn write_changes(changes: &[Vec<u8>], output: impl Write) -> io::Result<()> {
     output.flush()
 }
 
-/// Loads what is given, saves it, and loads that again: what comes out must be the changes that
-/// went in, by hashes that the guard computed of the given bytes.
+/// Loads the snapshot and changes, saves the document, and loads that again: it must have just the
+/// changes that went in, by hashes that the guard computed of the given bytes.
 fn fold(snapshot: &[u8], chunks: &[Vec<u8>]) -> Result<Compacted, WorkerError> {
     let mut document = Automerge::new();
     let mut given = BTreeSet::new();
@@ -281,7 +281,7 @@ fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Grows with what is really there, not with what is declared.
+/// Grows with the bytes that are really there, not with the declared length.
 fn read_bytes(input: &mut impl Read, len: u64, max: usize) -> io::Result<Vec<u8>> {
     if len > max as u64 {
         return Err(invalid("longer than it may be"));
@@ -295,14 +295,15 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Bytes of address space a worker may have: room for Automerge to hold the largest snapshot
-/// three times over, and far from what would hurt a small machine.
+/// Bytes of address space a worker may have: room for Automerge to hold the largest snapshot three
+/// times over, and too little to hurt a small machine.
 pub const WORKER_ADDRESS_BYTES_MAX: u64 = 2 << 30;
 
 /// Bytes of all changes of a document together.
 const CHANGES_BYTES_MAX: u64 = 2 * UPLOADED_CHANGES_BYTES_MAX as u64;
 
-/// What question and answer are about. Relay and worker are one binary, but may be replaced under
-/// each other: another layout gets another number.
+/// The first byte of question and answer, which says what they are about. Relay and worker are one
+/// binary, but one of them may be replaced while the other runs: another layout gets another
+/// number.
 const FOLD: u8 = 1;
 const TAKE_APART: u8 = 2;

@@ -1,7 +1,8 @@
-//! Peers that speak automerge-repo's protocol: connections coming, talking and going.
+//! Peers that speak automerge-repo's protocol: their connections come, talk and go.
 //!
-//! They meet the replicas of their space in the store: what either side pushes is checked by the
-//! same intake, committed with the same commit, and marked as dirty for everyone who has it open.
+//! They meet the replicas of their space in the store: changes of both are checked by the same
+//! intake, committed with the same commit, and their documents are marked as dirty for all peers
+//! that have them open.
 
 mod ephemeral;
 mod outgoing;
@@ -32,14 +33,14 @@ use uploads::Uploads;
 pub use uploads::{Upload, UploadId};
 use work::Work;
 
-/// What the relay keeps for all peers together.
+/// The state that the relay keeps for all peers together.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// What they are charged for, together.
+    /// Bytes that all peers together are charged for.
     bytes: usize,
-    /// Who joined each space under which peer id.
+    /// The connection that joined each space under each peer id.
     names: BTreeMap<(SpaceName, String), ConnectionId>,
-    /// Who has a document open.
+    /// The peers that have each document open.
     open: BTreeMap<DocumentKey, BTreeSet<ConnectionId>>,
     /// For each peer the documents about which there may be something to say.
     dirty: BTreeSet<(ConnectionId, DocumentId)>,
@@ -63,9 +64,9 @@ pub(super) struct Peer {
     id: ConnectionId,
     space: SpaceName,
     opened_at: u64,
-    /// Nothing until it joined.
+    /// `None` until it joined.
     joined: Option<Joined>,
-    /// What it said about each document it has open, and is told about it.
+    /// The conversation about each document it has open.
     talks: BTreeMap<DocumentId, Talk>,
     inbox: VecDeque<Work>,
     /// Documents whose messages wait for earlier ones, and those messages.
@@ -83,11 +84,11 @@ pub(super) struct Peer {
     /// Frames to be sent before anything else.
     control: Vec<Vec<u8>>,
     ephemeral: EphemeralQueue,
-    /// What it passed on.
+    /// The ephemeral messages that it brought.
     heard: Heard,
     /// Whether an ephemeral message comes before the next document.
     hears_next: bool,
-    /// Storages whose heads it wants to be told, and what it has not been told of them.
+    /// Storages whose heads it wants to be told, and the heads of them it has not been told.
     subscriptions: BTreeSet<Arc<str>>,
     heads_due: BTreeSet<(DocumentId, Arc<str>)>,
     pub(super) closing: Option<Closing>,
@@ -96,7 +97,7 @@ pub(super) struct Peer {
 #[derive(Debug)]
 struct Joined {
     name: String,
-    /// Whose storage it has, if it keeps anything.
+    /// The id of its storage, if it keeps anything.
     storage: Option<String>,
 }
 
@@ -107,11 +108,11 @@ struct Talk {
     orphans: Orphans,
     /// It is to be told that there is no such document.
     is_unavailable: bool,
-    /// What the connection was last charged for it.
+    /// The bytes that the connection was last charged for it.
     bytes: usize,
 }
 
-/// A peer did what the protocol does not allow, or more than the relay bears.
+/// A peer broke the protocol, or did more than the relay bears.
 #[derive(Debug, Error)]
 enum PeerError {
     #[error("the first message must be join")]
@@ -139,7 +140,7 @@ impl Peers {
         !self.eventful.is_empty()
     }
 
-    /// What all of them are charged for.
+    /// Bytes that all of them are charged for.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -156,7 +157,7 @@ impl Peers {
 }
 
 impl Shared {
-    /// Everyone who has the document open may be told of it, its author too.
+    /// All peers that have the document open may be told of it, its author, too.
     pub(super) fn mark_peers(&mut self, key: &DocumentKey) {
         for id in self.peers.open.get(key).into_iter().flatten() {
             self.peers.dirty.insert((*id, key.1));
@@ -175,7 +176,7 @@ impl Shared {
         }
     }
 
-    /// The relay's storage id: peers keep what they share with it under this one.
+    /// The relay's storage id: peers keep the heads that they share with it under this id.
     fn repo_storage(&self) -> String {
         Uuid::from_bytes(self.store.relay().0).to_string()
     }
@@ -216,7 +217,7 @@ impl Peer {
         Who { device: None, peer }
     }
 
-    /// What it is charged for.
+    /// Bytes that it is charged for.
     fn bytes(&self) -> usize {
         self.inbox_bytes + self.talk_bytes + self.ephemeral.bytes()
     }
@@ -272,7 +273,8 @@ impl Peer {
         shared.ready.insert(self.id);
     }
 
-    /// Nothing it sent is worked off any more. It may take minutes to be gone, if it does not read.
+    /// Its messages are not worked off any more. It may take minutes to be gone, if it does not
+    /// read.
     fn drop_work(&mut self, shared: &mut Shared) {
         shared.peers.bytes -= self.bytes();
         self.inbox.clear();
@@ -370,7 +372,7 @@ impl Relay {
         }
     }
 
-    /// Closes who makes the relay remember most, until all of it together is little enough.
+    /// Closes the peer that makes the relay remember most, until all together are within the limit.
     pub(super) fn shed_peers(&mut self) {
         while self.shared.peers.bytes > self.shared.options.peer_bytes_max {
             let open = self.connections.peers().filter(|peer| peer.closing.is_none());
@@ -413,7 +415,7 @@ impl Relay {
                 self.take_ephemeral(id, &ephemeral);
                 Ok(())
             }
-            // What another peer lacks is of no use here.
+            // Documents that another peer lacks are of no use here.
             RepoFrame::DocUnavailable { sender, target, .. } => is_address(sender, target),
             RepoFrame::RemoteSubscriptionChange { sender, add, remove } => {
                 is_address(sender, &shared.repo_name)?;
@@ -425,7 +427,7 @@ impl Relay {
                 Ok(())
             }
             RepoFrame::Leave { .. } | RepoFrame::Error { .. } => {
-                // It says that it goes; there is nothing more to say to it.
+                // It says that it goes, so there is nothing more to say to it.
                 peer.close(shared, ByeCode::Stopping, "left");
                 Ok(())
             }
@@ -434,8 +436,8 @@ impl Relay {
         }
     }
 
-    /// Answers a join. Who joined under this name before has dialled anew, and its old connection is
-    /// dead, though nobody noticed.
+    /// Answers a join. If a peer joined under this name before, it has dialled anew, and its old
+    /// connection is dead, though nobody noticed.
     fn join(
         &mut self,
         id: ConnectionId,
@@ -462,7 +464,8 @@ impl Relay {
     }
 }
 
-/// Documents one connection may have open. Each takes some 300 bytes, and what is charged for it.
+/// Documents one connection may have open. Each takes some 300 bytes, beside those that are charged
+/// for it.
 const DOCUMENTS_MAX: usize = 100_000;
 
 /// Bytes of messages of one connection that wait to be worked off, uploads included.
@@ -474,5 +477,5 @@ const COPIED_BYTES_MAX: usize = 64 << 10;
 /// Memory that a message takes beside its bytes.
 const MESSAGE_BYTES: usize = 256;
 
-/// What one of its changes takes beside its bytes.
+/// Memory that one of its changes takes beside its bytes.
 const CHUNK_BYTES: usize = 48;

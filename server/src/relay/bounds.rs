@@ -1,4 +1,4 @@
-//! What the relay does not take, though it is sound: changes that would use up a document.
+//! Sound changes that the relay does not take, because they would use up a document.
 //!
 //! These bounds are the relay's own and no part of admission, which is the same everywhere: a replica
 //! that holds such a change already must not refuse its own history.
@@ -11,7 +11,7 @@ use rejoin_core::limits::{
 use rejoin_core::wire::RefusedClass;
 use thiserror::Error;
 
-/// Why a sound change is not taken.
+/// The reasons for which a sound change is not taken.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum OutOfBounds {
     #[error(
@@ -41,8 +41,8 @@ impl OutOfBounds {
     }
 }
 
-/// Checks a new change against what its document has so far. `heads_added` counts what one
-/// connection added to documents that have many heads.
+/// Checks a new change against the graph of its document. `heads_added` counts the heads that one
+/// connection added to documents that have many.
 pub(super) fn check(
     change: &Change,
     graph: &ChangeGraph,
@@ -63,7 +63,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Checks what a change is out of bounds in, wherever it stands.
+/// Checks the bounds that do not depend on a change's document.
 pub(super) fn check_alone(change: &Change) -> Result<(), OutOfBounds> {
     if !is_storable_time(change.time()) {
         return Err(OutOfBounds::Time { time_s: change.time() });

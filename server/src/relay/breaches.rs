@@ -1,8 +1,8 @@
-//! Breaches of the protocol: counted by who and what, and told in few lines.
+//! Breaches of the protocol: counted by connection and kind, and told in few lines.
 //!
-//! The first of a kind over a connection is told at once, further ones as a number, once a minute at
-//! most and when the connection ends. So whoever sends nonsense without end, or over connections
-//! without end, costs neither a disk of log nor memory.
+//! The first of a kind over a connection is told at once, further ones as a number, once a minute
+//! at most and when the connection ends. So an attacker who sends nonsense without end, or over
+//! connections without end, fills neither the log nor the memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,11 @@ use rejoin_core::{DeviceId, printable};
 use super::connections::{Connection, Shared};
 use super::{ConnectionId, Relay};
 
-/// What was done that the protocol does not allow.
+/// A kind of breach of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Breach {
-    /// A message that is none, or was not due. It ends the connection.
+    /// Bytes that are no message, or a message that was not due. It ends the connection.
     Protocol,
     /// A change that no replica may be sent.
     Change,
@@ -29,24 +29,24 @@ pub enum Breach {
     Ephemeral,
 }
 
-/// Something an operator should know of: who broke the protocol, and how often.
+/// News for an operator: who broke the protocol, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// Over which connection; none for all those together that are not told of one by one.
+    /// The connection; `None` for all those together that are not told of one by one.
     pub connection: Option<ConnectionId>,
-    /// Which replica it said it is.
+    /// The replica that it said it is.
     pub device: Option<DeviceId>,
     /// As which peer of automerge-repo it joined, as text that may be shown.
     pub peer: Option<String>,
-    /// What kind of thing was done.
+    /// The kind of breach.
     pub breach: Breach,
-    /// What the first was, as text that may be shown.
+    /// The first one, as text that may be shown.
     pub what: String,
-    /// How often, since the first.
+    /// The number of breaches, since the first.
     pub count: u64,
     /// Milliseconds since the first.
     pub since_ms: u64,
-    /// Whether nothing was told of it before.
+    /// Whether this is the first notice of it.
     pub is_first: bool,
 }
 
@@ -55,13 +55,13 @@ pub struct Notice {
 pub(super) struct Breaches {
     now: u64,
     known: BTreeMap<Key, Known>,
-    /// What there is to tell, and when.
+    /// The notices that are to be given, with their times.
     due: BTreeSet<(u64, Key)>,
-    /// When the minute began in which first lines are counted, and how many there were.
+    /// The begin of the minute in which first lines are counted, and their number so far.
     minute: (u64, usize),
 }
 
-/// The connection, or none for those that are not told of one by one.
+/// The connection, or `None` for those that are not told of one by one.
 type Key = (Option<ConnectionId>, Breach);
 
 #[derive(Debug)]
@@ -70,13 +70,13 @@ struct Known {
     what: String,
     count: u64,
     told: u64,
-    /// When it happened first, and when it may be told again.
+    /// The time at which it happened first, and the one at which it may be told again.
     since: u64,
     again_at: u64,
     is_over: bool,
 }
 
-/// Whose connection it is, as far as that is known.
+/// The other end of a connection, as far as it is known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Who {
     pub(super) device: Option<DeviceId>,
@@ -88,7 +88,7 @@ impl Breach {
     const ALL: [Self; 5] =
         [Self::Protocol, Self::Change, Self::Upload, Self::Presence, Self::Ephemeral];
 
-    /// What it is called in the log.
+    /// Its name in the log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Protocol => "protocol",
@@ -106,13 +106,14 @@ impl Breaches {
         self.now = now;
     }
 
-    /// When there will be something to tell that is not due yet.
+    /// The time at which the next notice is due that is not due yet.
     pub(super) fn timeout(&self) -> Option<u64> {
         let first = (self.now + 1, (None, Breach::Protocol));
         self.due.range(first..).next().map(|(at, _)| *at)
     }
 
-    /// Counts more of what is known already, and says whether it was.
+    /// Counts more breaches of a kind that is known of the connection, and says whether it is
+    /// known.
     fn count(&mut self, key: Key, count: u64) -> bool {
         let Some(known) = self.known.get_mut(&key) else { return false };
         known.count += count;
@@ -120,7 +121,7 @@ impl Breaches {
         true
     }
 
-    /// Notes what is not known yet of a connection.
+    /// Notes the first breach of its kind over a connection.
     fn begin(&mut self, id: ConnectionId, breach: Breach, count: u64, who: Who, what: String) {
         if self.now >= self.minute.0 + BREACH_TOLD_EVERY_MS {
             self.minute = (self.now, 0);
@@ -137,7 +138,7 @@ impl Breaches {
         self.due.insert((since, key));
     }
 
-    /// The connection is gone: what was not told of it is due.
+    /// The connection is gone: breaches of it that were not told are due.
     pub(super) fn end(&mut self, id: ConnectionId) {
         for key in Breach::ALL.map(|breach| (Some(id), breach)) {
             let Some(known) = self.known.get_mut(&key) else { continue };

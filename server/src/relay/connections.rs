@@ -15,17 +15,17 @@ use super::sessions::{Replica, chain};
 use super::{Answer, ConnectionId, Counters, Relay, RelayOptions};
 use crate::store::ChangeStore;
 
-/// One connection and what goes on over it.
+/// One connection with its state.
 #[derive(Debug)]
 pub(super) enum Connection {
     /// A replica's, with its session.
     Replica(Box<Replica>),
-    /// That of a peer that speaks automerge-repo's protocol.
+    /// A peer's, which speaks automerge-repo's protocol.
     Peer(Box<Peer>),
 }
 
-/// All of a relay that a connection works with while it is borrowed itself: everything but the
-/// other connections.
+/// The part of a relay that a connection works with while it is borrowed itself: everything except
+/// the other connections.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: ChangeStore,
@@ -49,11 +49,12 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Connections(BTreeMap<ConnectionId, Connection>);
 
-/// How a connection ends.
+/// The end of a connection that is being closed.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) close: Close,
-    /// The frame that is still to be sent. There is none for those who said themselves that they go.
+    /// The frame that is still to be sent. There is none for a replica or peer that said itself
+    /// that it goes.
     pub(super) last: Option<Vec<u8>>,
     /// Whether answers that the session has go first.
     pub(super) after_answers: bool,

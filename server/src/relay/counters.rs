@@ -1,8 +1,8 @@
-//! What a relay has done.
+//! The counts of a relay.
 
 use rejoin_core::wire::RefusedClass;
 
-/// Counts since the relay was opened, and how things stand now.
+/// Counts since the relay was opened, and its present state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
@@ -14,7 +14,7 @@ pub struct Counters {
     pub bytes_kept: u64,
     /// Changes pushed that were stored before.
     pub changes_known: u64,
-    /// Changes refused, by what the replica can do about it.
+    /// Changes refused, by the way in which the replica can react.
     pub refused: RefusedCounters,
     /// Group commits.
     pub commits: u64,

@@ -1,4 +1,4 @@
-//! Which documents are folded into snapshots, and when.
+//! The documents that are folded into snapshots, and the times at which they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,15 @@ use super::{DocumentKey, Relay};
 use crate::compaction::{Compacted, CompactionError};
 use crate::store::{FoldError, FoldInput, Folded, StoreError};
 
-/// Which documents are to be folded, and how far that is.
+/// The documents to fold, and the progress of folding.
 #[derive(Debug, Default)]
 pub(super) struct Folding {
     /// The time of the last turn.
     pub(super) now: u64,
     waiting: BTreeSet<DocumentKey>,
-    /// Documents that wait until nobody writes to them, and when somebody last did.
+    /// Documents that wait until nobody writes to them, and the time of the last write.
     busy: BTreeMap<DocumentKey, u64>,
-    /// When those are looked at again.
+    /// The time at which those are looked at again.
     look_at: Option<u64>,
     under_way: Option<(DocumentKey, Folded)>,
     done: Option<(Folded, Vec<u8>)>,
@@ -26,7 +26,7 @@ pub(super) struct Folding {
 }
 
 impl Relay {
-    /// A document to fold, one at a time: give it to a worker, and what comes of it to
+    /// A document to fold, one at a time: give it to a worker, and the worker's result to
     /// [`handle_compacted`](Self::handle_compacted). Call it after a turn.
     pub fn poll_compaction(&mut self) -> Option<FoldInput> {
         self.shared.next_to_fold()
@@ -64,7 +64,7 @@ impl Shared {
         None
     }
 
-    /// Takes what the worker made of the document under way, for the next turn.
+    /// Takes the worker's result for the document under way, for the next turn.
     fn take_folded(&mut self, result: Result<Compacted, CompactionError>) {
         let Some((key, folded)) = self.folding.under_way.take() else { return };
         let checked = result.and_then(|compacted| {
@@ -96,7 +96,8 @@ impl Shared {
         }
     }
 
-    /// What arrives whole brings its snapshot along.
+    /// Whether a document is not to be folded. A document that arrives whole brings its snapshot
+    /// along.
     fn is_left_alone(&self, key: &DocumentKey) -> bool {
         self.folding.given_up.contains(key) || self.peers.is_arriving(key)
     }
@@ -130,8 +131,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes a document that came whole as its snapshot, with the next commit: it holds just what is
-    /// committed by then.
+    /// Takes a document that came whole as its snapshot, with the next commit: it holds just the
+    /// changes that are committed by then.
     pub(super) fn take_snapshot(
         &mut self,
         space: &SpaceName,
@@ -147,7 +148,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The document is not what it was when its snapshot was begun.
+    /// The document is not the same as when its snapshot was begun.
     pub(super) fn forget_folding(&mut self, key: &DocumentKey) {
         let Folding { waiting, busy, under_way, done, given_up, .. } = &mut self.folding;
         waiting.remove(key);
@@ -172,7 +173,8 @@ impl Shared {
     }
 }
 
-/// Says what a worker said before it ended, to whoever asks: a panic may quote the document.
+/// Puts the words of a worker that ended into the log for debugging only: a panic may quote the
+/// document.
 pub(super) fn tell_message(document: &DocumentId, error: &CompactionError) {
     if let CompactionError::Failed { message, .. } = error {
         tracing::debug!(%document, message, "what the compaction worker said");

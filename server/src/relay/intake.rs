@@ -1,4 +1,4 @@
-//! Which changes of a document are kept.
+//! The choice of the changes of a document that are kept.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use super::{Counters, RelayOptions, bounds};
 use crate::store::{ChangeStore, StoreError};
 
 /// Checks the changes of one document one by one, against everything committed and staged before,
-/// and stages what is kept. Nothing of it may be told before the commit.
+/// and stages those that are kept. Nothing of it may be told before the commit.
 pub(super) struct Intake<'a> {
     pub(super) options: &'a RelayOptions,
     pub(super) store: &'a mut ChangeStore,
@@ -22,11 +22,11 @@ pub(super) struct Intake<'a> {
     pub(super) place: Place<'a>,
     /// Heads that the connection added to documents that have many.
     heads_added: &'a mut u32,
-    /// Why not even a sound change is kept.
+    /// The reason why not even a sound change is kept.
     of_all: Option<Verdict>,
     #[cfg(feature = "mutants")]
     refuse: Option<&'a mut Refuse>,
-    /// Where the changes stand that are new. They are of one document, so they follow each other.
+    /// The positions of the new changes. They are of one document, so they follow each other.
     pub(super) positions: Option<RangeInclusive<u64>>,
     pub(super) refused: Refused,
 }
@@ -147,7 +147,7 @@ fn refusal_of_all(
     }))
 }
 
-/// Why one change is not kept.
+/// The reason why one change is not kept.
 #[derive(Debug, Clone)]
 pub(super) struct Verdict {
     class: RefusedClass,
@@ -163,7 +163,7 @@ impl Verdict {
         let class = match refusal {
             Refusal::Missing(_) => RefusedClass::Missing,
             Refusal::ActorReused { .. } => RefusedClass::ActorReused,
-            // With its dependencies known, a gap is no accident of delivery: an honest change
+            // If its dependencies are known, a gap is no accident of delivery: an honest change
             // depends on the one before it.
             _ => RefusedClass::Never,
         };
@@ -171,7 +171,7 @@ impl Verdict {
     }
 }
 
-/// Decides which new changes are refused, though they are sound.
+/// Decides which sound changes are refused on demand.
 #[cfg(feature = "mutants")]
 pub(super) struct Refuse(pub(super) Box<dyn RefuseChange>);
 
@@ -194,13 +194,13 @@ impl std::fmt::Debug for Refuse {
 /// The changes that are not kept.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// Those to be named. What builds on a change that is refused for ever is none of them: it could be
-    /// taken if it were written anew without that one, which is for its replica to do.
+    /// The changes to be named. A change that builds on one that is refused for ever is not among
+    /// them: it could be taken if its replica wrote it anew without that one.
     pub(super) hashes: Vec<ChangeHash>,
     pub(super) classes: BTreeMap<ChangeHash, RefusedClass>,
     /// The class the push is answered with: of those that occur, the one that gives up least.
     class: Option<RefusedClass>,
-    /// Why, as far as the class goes that the whole push is answered with.
+    /// The reason for the class that the whole push is answered with.
     pub(super) reason: String,
 }
 
@@ -222,7 +222,7 @@ impl Refused {
         self.classes.insert(hash, verdict.class);
     }
 
-    /// What goes for a change goes for those that build on it.
+    /// The verdict of a change that builds on a refused one, which is the same.
     fn of_a_dep(&self, change: &Change) -> Option<Verdict> {
         let classes = change.deps().iter().filter_map(|dep| self.classes.get(dep));
         let class = *classes.min_by_key(|class| precedence(**class))?;
@@ -235,8 +235,8 @@ impl Refused {
     }
 }
 
-/// A Refused frame has one class for all its changes, so the mildest is chosen: what can never be
-/// kept is refused again by itself, while a change once set aside does not come back.
+/// A Refused frame has one class for all its changes, so the mildest is chosen: a change that can
+/// never be kept is refused again by itself, while a change once set aside does not come back.
 fn precedence(class: RefusedClass) -> u8 {
     match class {
         RefusedClass::Missing => 0,

@@ -1,5 +1,5 @@
-//! Damage of the store: found by whoever reads and by a slow look over everything, said once, taken
-//! out, and mended by replicas that hold what was lost.
+//! Damage of the store: found by reads and by a slow look over everything, told once, taken out,
+//! and mended by replicas that hold the lost changes.
 
 use rejoin_core::change::{self, Place};
 use rejoin_core::limits::{
@@ -17,14 +17,15 @@ use crate::store::{Mended, Orphaned, Scrub, StoreError};
 #[derive(Debug, Default)]
 pub(super) struct Scrubbing {
     scrub: Scrub,
-    /// When it goes on; nothing before the first turn.
+    /// The time at which it goes on; `None` before the first turn.
     due: Option<u64>,
-    /// When this pass over the store began.
+    /// The time at which this pass over the store began.
     began: u64,
 }
 
 impl Relay {
-    /// Takes out of damaged documents what cannot be read, before anything else is told of them.
+    /// Takes the rows that cannot be read out of damaged documents, before anything else is told of
+    /// them.
     pub(super) fn mend(&mut self) -> Result<(), StoreError> {
         while let Some((number, why)) = self.shared.store.take_suspect() {
             match self.shared.store.mend(number) {
@@ -47,7 +48,7 @@ impl Relay {
                 }
                 Err(error) => return Err(error),
             }
-            // Digests were withheld meanwhile, whatever came of it.
+            // Digests were withheld meanwhile, with any outcome.
             self.tell_digests();
         }
         Ok(())
@@ -71,7 +72,7 @@ impl Relay {
             let positions = intake.positions.take();
             let graph = self.shared.store.known(&place)?.map(|known| known.graph);
             let is_known = |chunk: &[u8]| {
-                // What is damaged by now is of no use.
+                // A chunk that is damaged by now is of no use.
                 change::hash_of(chunk)
                     .map_or(true, |hash| graph.is_some_and(|graph| graph.contains(&hash)))
             };
@@ -97,8 +98,8 @@ impl Relay {
         let documents = self.shared.store.last_number();
         match self.scrubbing.due {
             None => {
-                // Where the time of the day is: a relay that is started anew every night gets
-                // around as well.
+                // The place that fits the time of the day: so a relay that is started anew every
+                // night gets around as well.
                 let part = u128::from(unix_ms % SCRUB_PASS_MS) * u128::from(documents);
                 let from = (part / u128::from(SCRUB_PASS_MS)) as u64;
                 self.scrubbing.scrub = Scrub::from(from);
@@ -125,7 +126,7 @@ impl Relay {
         Ok(())
     }
 
-    /// When there is damage to take out, or the look over the store goes on.
+    /// The time at which there is damage to take out, or at which the look over the store goes on.
     pub(super) fn mending_timeout(&self) -> Option<u64> {
         if self.shared.store.has_suspects() {
             Some(self.shared.folding.now)
@@ -147,7 +148,7 @@ impl Relay {
         self.forget_ranks(space, document);
     }
 
-    /// Whoever counts by the ranks of a graph that is another now begins anew.
+    /// The graph is another one now, so all that count by its ranks begin anew.
     fn forget_ranks(&mut self, space: &SpaceName, document: &DocumentId) {
         let key = (space.clone(), *document);
         self.shared.forget_folding(&key);

@@ -1,4 +1,4 @@
-//! What can be set about a relay's engine.
+//! The options of a relay's engine.
 
 use rejoin_core::CollectionName;
 use rejoin_core::wire::Access;
@@ -19,15 +19,15 @@ pub struct RelayOptions {
     /// oldest is dropped, and its session begins anew.
     pub repair_bytes_max: usize,
     /// Bytes that automerge-repo's peers may make the relay remember, of all connections together:
-    /// messages and uploads that wait, and changes whose dependencies are to come. Whose are most
-    /// is closed.
+    /// messages and uploads that wait, and changes whose dependencies are to come. The peer with
+    /// the most is closed.
     pub peer_bytes_max: usize,
     /// Bytes that wait until replicas read, of all sessions together. The one for which most waits is
     /// closed.
     pub unread_bytes_max: usize,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,
-    /// What everyone may do with every space, as long as no token says who may what.
+    /// The access of everyone to every space, as long as no tokens are checked.
     pub access: Access,
     /// The collection of documents that automerge-repo's peers make.
     pub automerge_collection: CollectionName,
@@ -41,12 +41,13 @@ pub struct RelayOptions {
     pub mutant: Option<Mutant>,
 }
 
-/// When a document is folded into a snapshot, and what stays beside it.
+/// The rules for folding a document into a snapshot, and for the changes that stay beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactionPolicy {
     /// Changes beyond the snapshot at which a document is folded. It also waits for an eighth of
-    /// what the snapshot covers, so that folding a document again and again stays cheap.
+    /// the changes that the snapshot covers, so that folding a document again and again stays
+    /// cheap.
     pub changes_min: u64,
     /// Bytes beyond the snapshot, and beyond the snapshot's own, at which a document is folded.
     pub bytes_min: u64,
@@ -54,7 +55,7 @@ pub struct CompactionPolicy {
     /// is written to all the time would be folded all the time, and is at [eight
     /// times](Self::BUSY_TIMES) these minima. The wait may be twice as long.
     pub quiet_ms: u64,
-    /// What stays beside the snapshot.
+    /// The changes that stay beside the snapshot.
     pub tail: TailPolicy,
 }
 
@@ -90,11 +91,10 @@ impl Default for RelayOptions {
 }
 
 impl CompactionPolicy {
-    /// How many times as much is beyond the snapshot of a document that is folded although it is
-    /// written to.
+    /// The factor of these minima at which a document is folded although it is written to.
     pub const BUSY_TIMES: u64 = 8;
 
-    /// Whether there is enough to fold, of a document that is written to or not.
+    /// Whether a document has enough to fold; one that is written to needs more.
     pub(super) fn is_due(&self, tail: &Tail, is_busy: bool) -> bool {
         let times = if is_busy { Self::BUSY_TIMES } else { 1 };
         let changes_max = self.changes_min.saturating_mul(times).max(tail.snapshot_changes / 8);

@@ -1,4 +1,4 @@
-//! Pages of what a session is to be sent, made from the store.
+//! Pages of the changes that a session is to be sent, made from the store.
 
 use rejoin_core::limits::{FRAME_CHANGES_MAX, MARK_BYTES, PIECE_BYTES};
 use rejoin_core::session::{BackfillPage, Batch, Large, LogPage, Part};
@@ -8,7 +8,7 @@ use rejoin_core::{DocumentId, SpaceName};
 use crate::store::{ChangeStore, Latest, LogChunk, LogEntry, StoreError};
 
 /// Changes in the order they came, up to one whose document goes by itself: because the replica
-/// lacks what is older of it, or because the change is long or was folded away.
+/// lacks older changes of it, or because the change is long or was folded away.
 pub(super) fn log_page(
     store: &mut ChangeStore,
     space: &SpaceName,
@@ -46,8 +46,9 @@ pub(super) fn log_page(
     Ok(made)
 }
 
-/// From where on a replica lacks a document of which it is to be sent the change at `position`, if
-/// it lacks anything before that: its change before belongs to the backfill.
+/// The position from which a replica lacks a document of which it is to be sent the change at
+/// `position`, if it lacks anything before that: then the document's change before belongs to the
+/// backfill.
 fn lacked_from(
     store: &ChangeStore,
     number: u64,
@@ -101,8 +102,8 @@ pub(super) fn backfill_page(
     Ok(page)
 }
 
-/// A document, if all of it fits and nothing of it has come. One that is damaged is passed over, as
-/// if it had nothing: the digest will not let its readers take it for whole.
+/// A document, if all of it fits and no part of it has come. A damaged document is passed over, as
+/// if it had no changes: the digest will not let its readers take it for whole.
 fn whole(
     store: &mut ChangeStore,
     space: &SpaceName,
@@ -131,7 +132,7 @@ fn whole(
     }
 }
 
-/// Documents and their heads from the one that was changed last, and what is left.
+/// Documents and their heads from the one that was changed last, and the positions that are left.
 pub(super) fn listing(
     store: &mut ChangeStore,
     space: &SpaceName,
@@ -147,7 +148,8 @@ pub(super) fn listing(
     Ok((listed.collect(), left))
 }
 
-/// Of these documents those that the relay has otherwise, each with the heads it has.
+/// Those of these documents that the relay has with other heads, or not at all, each with the heads
+/// it has.
 pub(super) fn compare(
     store: &mut ChangeStore,
     space: &SpaceName,
@@ -178,5 +180,5 @@ const DOCUMENTS_AT_ONCE: usize = 128;
 /// Documents in one listing: 12 KiB.
 const LISTED_AT_ONCE: usize = 512;
 
-/// What a document costs in a page beside its changes.
+/// The cost of a document in a page beside its changes.
 const DOCUMENT_COST_BYTES: usize = 48;

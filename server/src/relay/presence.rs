@@ -1,4 +1,4 @@
-//! Presence of replicas, and who speaks for whom.
+//! Presence of replicas, and the connections that speak for each peer.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,12 +9,13 @@ use rejoin_core::{PeerId, SpaceName};
 use super::breaches::Breach;
 use super::{ConnectionId, Relay};
 
-/// Which connection speaks for each peer of each space: the one that did so first, until it closes.
-/// Else anybody could say what others do, or that they left.
+/// The connection that speaks for each peer of each space: the one that did so first, until it
+/// closes. Otherwise anybody could tell activities of others, or that they left.
 #[derive(Debug, Default)]
 pub(super) struct Speakers {
     holders: BTreeMap<Peer, ConnectionId>,
-    /// For whom each connection began to speak, in that order. Some may be another's by now.
+    /// The peers for which each connection began to speak, in that order. Others may speak for some
+    /// of them by now.
     spoke_for: BTreeMap<ConnectionId, VecDeque<Peer>>,
 }
 
@@ -55,7 +56,7 @@ impl Speakers {
 }
 
 impl Relay {
-    /// Passes on what a replica does to everybody else of the space, if it speaks for itself.
+    /// Passes on the activity of a replica to everybody else of the space, if it speaks for itself.
     pub(super) fn forward_presence(
         &mut self,
         from: ConnectionId,

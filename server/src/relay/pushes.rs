@@ -1,4 +1,4 @@
-//! Which changes of a push are kept.
+//! The check of a push, change by change.
 
 use std::ops::RangeInclusive;
 
@@ -12,10 +12,10 @@ use thiserror::Error;
 use super::intake::{Intake, Refused, Verdict};
 use crate::store::StoreError;
 
-/// What became of a push. Its answer may be given only after the commit.
+/// The result of a push. Its answer may be given only after the commit.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// Where the changes stand that are new. A push has one document, so they follow each other.
+    /// The positions of the new changes. A push has one document, so they follow each other.
     pub(super) positions: Option<RangeInclusive<u64>>,
     /// The answer, if there can be one.
     pub(super) outcome: Result<StoreOutcome, NoChange>,
@@ -29,7 +29,7 @@ pub(super) struct NoChange {
     source: GuardError,
 }
 
-/// Checks a push change by change and stages what is kept.
+/// Checks a push change by change and stages the changes that are kept.
 pub(super) fn check_push(push: &Push, mut intake: Intake<'_>) -> Result<Checked, StoreError> {
     for chunk in &push.changes {
         match change::parse(chunk) {
@@ -76,8 +76,9 @@ fn hash_of_refused(chunk: &[u8]) -> Option<ChangeHash> {
     (is_change && header[4..] == hash[..4]).then_some(ChangeHash(hash))
 }
 
-/// What every Automerge chunk begins with.
+/// The bytes that every Automerge chunk begins with.
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 
-/// The chunk type of a change that is not deflated. What its checksum and hash cover begins here.
+/// The chunk type of a change that is not deflated. Its checksum and hash cover the bytes from here
+/// on.
 const CHANGE_TYPE: u8 = 1;

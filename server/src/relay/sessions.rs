@@ -1,4 +1,4 @@
-//! Connections coming, talking and going.
+//! Replicas' sessions: their connections come, talk and go.
 
 use std::error::Error;
 
@@ -23,7 +23,7 @@ pub(super) struct Replica {
     pub(super) session: RelaySession,
     /// The spaces it opened, by their numbers in its frames.
     pub(super) spaces: Vec<SpaceName>,
-    /// Which replica it is.
+    /// The replica's id.
     pub(super) device: DeviceId,
     /// Bytes of its pushes that are not answered.
     pub(super) push_bytes: usize,
@@ -102,7 +102,7 @@ impl Relay {
         match connection {
             Connection::Replica(_) => match Frame::decode(&message) {
                 Ok(Some(frame)) => self.handle_frame(id, frame),
-                // A later version may say what this one does not know.
+                // A later version may send frames that this one does not know.
                 Ok(None) => {}
                 Err(error) => self.close_for_protocol(id, &error),
             },
@@ -169,7 +169,7 @@ impl Relay {
 
     pub(super) fn set_timer(&mut self, now: u64, id: ConnectionId) {
         let Some(replica) = self.connections.replica_mut(id) else { return };
-        // What is due already waits for something else to happen, and that will wake it.
+        // A timer that is due already waits for something else to happen, and that will wake it.
         let due = replica.session.poll_timeout().filter(|at| *at > now);
         if replica.timer == due {
             return;
@@ -188,10 +188,10 @@ impl Relay {
         name
     }
 
-    /// How one space of a Hello stands, and where sending starts.
+    /// The state of one space of a Hello, and the point at which sending starts.
     ///
-    /// A replica that was away for long gets what it missed as it gets what is older: the newest
-    /// first, and behind what is written meanwhile.
+    /// A replica that was away for long gets the changes it missed like older documents: the newest
+    /// first, and after changes that are written meanwhile.
     pub(super) fn opened(&mut self, wanted: &SpaceWanted) -> Result<Opened, StoreError> {
         let SpaceState { epoch, position } = self.shared.store.space(&wanted.name)?;
         let access = self.shared.options.access;
@@ -225,7 +225,7 @@ impl Relay {
         }
     }
 
-    /// The replica leaves; there is nothing more to say to it.
+    /// The replica leaves, so there is nothing more to say to it.
     fn handle_bye(&mut self, id: ConnectionId, bye: Bye) {
         self.close(id, bye.code, &bye.message);
         let replica = self.connections.replica_mut(id);
@@ -257,8 +257,8 @@ impl Relay {
         }
     }
 
-    /// Counts what waits until a replica reads. One for which too much waits is closed, and while too
-    /// much waits for all together, the one for which most does.
+    /// Counts the bytes that wait until a replica reads. A replica for which too many wait is
+    /// closed, and while too many wait for all together, so is the one for which most do.
     pub(super) fn weigh(&mut self, id: ConnectionId) {
         let Some(replica) = self.connections.replica_mut(id) else { return };
         let now = if replica.closing.is_some() { 0 } else { replica.session.unread_bytes() };
@@ -299,6 +299,6 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Changes that a replica may have missed and still gets in the order they came, before what is
-/// written meanwhile: some 200 KB of small ones.
+/// Changes that a replica may have missed and still gets in the order they came, before changes
+/// that are written meanwhile: some 200 KB of small ones.
 const MISSED_MAX: u64 = 1024;

@@ -1,4 +1,4 @@
-//! What a connection is sent next.
+//! The frames that a connection is sent next.
 
 use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::session::{Read, ReadAnswer, RelaySession, Transmit};
@@ -13,8 +13,8 @@ use crate::store::StoreError;
 pub type Outgoing = Vec<Vec<u8>>;
 
 impl Relay {
-    /// What to send on a connection that can take more: about `budget_bytes` of frames, made now
-    /// from the store. Empty if there is nothing; after a long search it may be empty while
+    /// The frames to send on a connection that can take more: about `budget_bytes` of them, made
+    /// now from the store. Empty if there are none; after a long search it may be empty while
     /// [`poll_ready`](Self::poll_ready) still names the connection.
     pub fn poll_transmit(&mut self, now: u64, id: ConnectionId, budget_bytes: usize) -> Outgoing {
         self.shared.ready.remove(&id);
@@ -71,13 +71,14 @@ impl Relay {
         };
         let Some(replica) = self.connections.replica_mut(id) else { return Step::Idle };
         match replica.session.handle_read(now, read, answer) {
-            // A costly one ends the poll with what it found: others come first then.
+            // A costly read ends the poll with the frame it found: other connections come first
+            // then.
             Some(frame) => Step::Send(frame.encode(), cost),
             None => Step::Searched(cost),
         }
     }
 
-    /// What a read counts for in a budget of bytes: about a kilobyte for ten microseconds.
+    /// The cost of a read in a budget of bytes: about a kilobyte for ten microseconds.
     fn read_cost(&mut self, id: ConnectionId, read: &Read) -> usize {
         let per_document = match read {
             Read::Symbols { space, from: 0, .. } => {
@@ -119,7 +120,7 @@ impl Relay {
                 ReadAnswer::Document(part)
             }
             Read::Locate { space, document, heads } => {
-                // Whoever knows what it wants is done with its repair.
+                // A replica that wants certain documents is done with its repair.
                 self.repairs.end(&(id, *space));
                 ReadAnswer::Located(self.shared.store.locate(&name, document, heads)?)
             }
@@ -162,9 +163,9 @@ impl Relay {
         }
     }
 
-    /// One damaged document is passed over, and no digest is told until it is mended: nobody is to
-    /// take it for whole. Anything else ends the session, so that no checkpoint claims what was not
-    /// read, and the next turn fails.
+    /// One damaged document is passed over, and no digest is told until it is mended: no replica is
+    /// to take it for whole. Any other error ends the session, so that no checkpoint claims changes
+    /// that were not read, and the next turn fails.
     fn answer_failure(&mut self, id: ConnectionId, error: &StoreError) -> ReadAnswer {
         if error.is_confined() {
             self.shared.store.suspect(error);
@@ -178,9 +179,9 @@ impl Relay {
     }
 }
 
-/// What came of asking a connection once.
+/// The result of asking a connection once.
 pub(super) enum Step {
-    /// This frame, encoded, and what it cost to find beside its bytes.
+    /// This frame, encoded, and the cost of finding it beside its bytes.
     Send(Vec<u8>, usize),
     /// The store was read at this cost, and there is nothing to send from it.
     Searched(usize),
@@ -200,5 +201,6 @@ fn last_frame(now: u64, session: &mut RelaySession, closing: &mut Closing) -> Op
     closing.last.take()
 }
 
-/// What a read counts for in a budget of bytes, so that a thousand fruitless ones end a poll too.
+/// The least cost of a read in a budget of bytes, so that a thousand fruitless ones end a poll,
+/// too.
 const READ_COST_BYTES: usize = 1024;

@@ -14,16 +14,16 @@ use super::super::breaches::Breach;
 use super::super::connections::Shared;
 use super::super::{ConnectionId, Relay};
 
-/// Messages that wait for one peer. The oldest are dropped when it does not keep up: they say what
-/// was going on a while ago.
+/// Messages that wait for one peer. The oldest are dropped when it does not keep up: they tell
+/// activity of a while ago.
 #[derive(Debug, Default)]
 pub(super) struct EphemeralQueue {
     messages: VecDeque<Arc<Waiting>>,
     bytes: usize,
 }
 
-/// A message, the same for all for whom it waits: a frame of their own is made when it is sent, for many
-/// of them may never read.
+/// A message, shared by all peers for which it waits: a frame of its own is made for each when it
+/// is sent, for many of them may never read.
 #[derive(Debug)]
 struct Waiting {
     sender: String,
@@ -38,7 +38,7 @@ impl EphemeralQueue {
         self.messages.len()
     }
 
-    /// What a peer is charged for it, although others may share it.
+    /// Bytes that a peer is charged for it, although others may share it.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -83,8 +83,8 @@ impl Waiting {
     }
 }
 
-/// The last count of each author's session that came over one connection. It counts for that one alone,
-/// so that who makes up an author or a count silences nobody but itself.
+/// The last count of each author's session that came over one connection. It counts for this
+/// connection alone, so that a peer that makes up an author or a count silences only itself.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     counts: BTreeMap<PeerId, u64>,
@@ -105,10 +105,10 @@ impl Heard {
 }
 
 impl Relay {
-    /// Passes a message on to whoever has the document open, its author as it was.
+    /// Passes a message on to all peers that have the document open, with its author as it was.
     ///
-    /// Peers pass on what they hear, so an author may be somebody behind the peer. Who joined the
-    /// space over another connection is not: that connection brings what it says.
+    /// Peers pass on messages that they hear, so an author may be somebody behind the peer. A peer
+    /// that joined the space over another connection is not: that connection brings its messages.
     pub(super) fn take_ephemeral(&mut self, id: ConnectionId, ephemeral: &Ephemeral<'_>) {
         let Some((peer, shared)) = self.peer(id) else { return };
         let Ephemeral { sender, session, count, document, .. } = *ephemeral;
@@ -121,7 +121,7 @@ impl Relay {
         let is_own = sender == peer.name();
         let is_refused = shared.options.checks_ephemeral_sender && !is_own;
         let joined = shared.peers.names.get(&(space.clone(), sender.to_owned()));
-        // What the relay told itself comes back with its name.
+        // A message that the relay sent itself comes back with its name.
         let speaks_itself =
             session == &*shared.repo_name || joined.is_some_and(|other| *other != id);
         if is_refused || speaks_itself {
@@ -209,7 +209,7 @@ impl Relay {
     }
 }
 
-/// Half a hash of who a message is from.
+/// Half a hash of the author of a message.
 fn presence_peer(sender: &str, session: &str) -> PeerId {
     let mut hash = Sha256::new();
     hash.update((sender.len() as u64).to_le_bytes());
@@ -221,8 +221,8 @@ fn presence_peer(sender: &str, session: &str) -> PeerId {
     PeerId(peer)
 }
 
-/// Whether a document is open says nothing of how long a message means something; automerge-repo's
-/// own presence is renewed every 15 s.
+/// Milliseconds for which a message counts as presence; automerge-repo's own presence is renewed
+/// every 15 s.
 const PRESENCE_TTL_MS: u32 = 30_000;
 
 /// Messages, and their bytes, that may wait for one peer.

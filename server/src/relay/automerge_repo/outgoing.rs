@@ -1,4 +1,4 @@
-//! What a peer is sent next.
+//! The frames that a peer is sent next.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -22,9 +22,9 @@ pub(super) struct Broadcasts {
 
 #[derive(Debug)]
 struct Broadcast {
-    /// What its readers had.
+    /// The changes that its readers had.
     has: Vec<u32>,
-    /// How many changes the document has.
+    /// The number of the document's changes.
     changes: usize,
     /// Whether they take a document in place of changes.
     takes_document: bool,
@@ -64,7 +64,8 @@ impl Broadcast {
 }
 
 impl Peers {
-    /// Drops what was made for readers of a document, and names those who have it open.
+    /// Drops the message that was made for readers of a document, and names the peers that have it
+    /// open.
     pub(in crate::relay) fn forget_broadcast(&mut self, key: &DocumentKey) -> Vec<ConnectionId> {
         self.broadcasts.remove(key);
         self.open.get(key).into_iter().flatten().copied().collect()
@@ -82,7 +83,7 @@ impl Peers {
 }
 
 impl Shared {
-    /// What the relay takes from peers of a document.
+    /// The kind of chunks that the relay takes from peers for a document.
     fn takes(&self, key: &DocumentKey) -> Takes {
         let has_worker = self.options.compaction.is_some();
         match self.options.access {
@@ -94,7 +95,7 @@ impl Shared {
 }
 
 impl Peer {
-    /// What to send next, made now.
+    /// The next frame, made now.
     pub(in crate::relay) fn step(&mut self, shared: &mut Shared) -> Step {
         match self.next_frame(shared) {
             Ok(Some(frame)) => Step::Send(frame, 0),
@@ -118,7 +119,7 @@ impl Peer {
                 return Ok(Some(self.control.remove(0)));
             }
             let next = shared.peers.next_dirty(self.id, self.last_told);
-            // They take turns, so that neither holds up the other.
+            // Ephemeral messages and documents take turns, so that neither holds up the other.
             let hears = self.hears_next || next.is_none();
             self.hears_next = !hears;
             if hears {
@@ -139,7 +140,8 @@ impl Peer {
         }
     }
 
-    /// What there is to say about a document, if anything. It stays dirty while there is more.
+    /// The next frame about a document, if there is anything to say. The document stays dirty while
+    /// there is more.
     fn document_frame(
         &mut self,
         shared: &mut Shared,
@@ -217,10 +219,10 @@ impl Peer {
     }
 }
 
-/// What there is to tell a peer of a document.
+/// The news of a document for a peer.
 enum Told {
     Nothing,
-    /// It lacks changes that no longer stand by themselves, and takes nothing else.
+    /// It lacks changes that are no longer kept one by one, and takes no snapshot.
     NotInChanges,
     Message {
         data: Vec<u8>,
@@ -261,7 +263,7 @@ impl Talk {
 /// history at once in a second, and in parts in minutes.
 const PARCEL_BYTES: usize = 16 << 20;
 
-/// Bytes of messages kept for further readers, and what keeping one takes.
+/// Bytes of messages kept for further readers, and memory that keeping one takes.
 const BROADCAST_BYTES_MAX: usize = 4 << 20;
 const BROADCAST_BYTES: usize = 128;
 

@@ -1,4 +1,4 @@
-//! How far the storages of others have come: told to whoever asked for it.
+//! The heads of documents in other peers' storages, told to the peers that asked for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct RemoteHeadsTable {
 
 impl RemoteHeadsTable {
     fn put(&mut self, key: &Key, heads: StorageHeads) {
-        // What is forgotten comes again with the next message of that storage.
+        // Forgotten heads come again with the next message of their storage.
         if self.bytes > HEADS_BYTES_MAX {
             self.heads.clear();
             self.bytes = 0;
@@ -83,7 +83,7 @@ impl Peer {
         Ok(())
     }
 
-    /// It opened a document: it is owed what is known of the storages it subscribed to.
+    /// It opened a document: it is owed the known heads of the storages it subscribed to.
     pub(super) fn owe_heads_known(&mut self, shared: &mut Shared, document: DocumentId) {
         for storage in self.subscriptions.clone() {
             let key = (self.space.clone(), storage.to_string(), document);
@@ -122,7 +122,7 @@ impl Peer {
 }
 
 impl Relay {
-    /// A peer said what its own storage has.
+    /// A peer told the heads of its own storage.
     pub(super) fn note_heads(
         &mut self,
         id: ConnectionId,
@@ -142,7 +142,7 @@ impl Relay {
         self.put_heads(id, &key, StorageHeads { heads: heads.to_vec(), timestamp });
     }
 
-    /// A peer passes on what others' storages have.
+    /// A peer passes on heads of others' storages.
     pub(super) fn take_remote_heads(&mut self, id: ConnectionId, remote: &RemoteHeads<'_>) {
         let Some(peer) = self.connections.peer(id) else { return };
         if !peer.talks.contains_key(&remote.document) {
@@ -184,5 +184,5 @@ fn bytes(heads: &StorageHeads) -> usize {
 /// Bytes of heads kept of all storages and documents.
 const HEADS_BYTES_MAX: usize = 32 << 20;
 
-/// How far another's clock may be ahead.
+/// Milliseconds by which another clock may be ahead.
 const CLOCK_MS: u64 = 300_000;

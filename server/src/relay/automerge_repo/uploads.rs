@@ -26,7 +26,7 @@ pub struct UploadId {
 /// A whole document to be taken apart into its changes, behind a fence.
 #[derive(Debug)]
 pub struct Upload {
-    /// Which one; its result goes by it.
+    /// Its id, by which its result goes.
     pub id: UploadId,
     /// One document chunk, as it came.
     pub bytes: Arc<[u8]>,
@@ -50,7 +50,7 @@ impl Uploads {
     /// Its connection is gone, and will send them again over the next.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.waiting.retain(|incoming| incoming.connection != id);
-        // What is at the worker has to come back first.
+        // A document at the worker has to come back first.
         if let Some((upload, None)) = &self.under_way
             && upload.connection == id
         {
@@ -68,7 +68,7 @@ impl Uploads {
     fn next(&mut self) -> Option<Incoming> {
         let next = self.waiting.pop_front()?;
         let is_other = |incoming: &Incoming| incoming.connection != next.connection;
-        // Who has more stands behind everyone else.
+        // A connection with more uploads stands behind all others.
         let (mut others, own) =
             std::mem::take(&mut self.waiting).into_iter().partition::<VecDeque<_>, _>(is_other);
         others.extend(own);
@@ -78,7 +78,7 @@ impl Uploads {
 }
 
 impl Relay {
-    /// A document to take apart, one at a time: give it to a worker, and what comes of it to
+    /// A document to take apart, one at a time: give it to a worker, and the worker's result to
     /// [`handle_taken_apart`](Self::handle_taken_apart). Call it after a turn.
     pub fn poll_upload(&mut self) -> Option<Upload> {
         let uploads = &mut self.shared.peers.uploads;

@@ -1,4 +1,4 @@
-//! What peers' sync messages come to.
+//! The work on peers' sync messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::store::StoreError;
 pub(super) enum Work {
     /// A sync message as it came.
     Message { document: DocumentId, is_request: bool, data: Bytes },
-    /// What is left of one: changes, and then what it says.
+    /// The rest of one: its changes, and then its heads and needs.
     Changes(Incoming),
     /// Some orphans' dependencies have come by another way.
     Orphans(DocumentId),
@@ -40,7 +40,8 @@ pub(super) struct Incoming {
     pub(super) changes: VecDeque<Bytes>,
     /// The document that was taken apart into them.
     pub(super) whole: Option<Whole>,
-    /// What the message takes of the peer's inbox, and the changes that it was taken apart into.
+    /// Bytes that the message takes of the peer's inbox, with the changes that it was taken apart
+    /// into.
     pub(super) bytes: usize,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Arc<[u8]>,
-    /// How many changes it has.
+    /// The number of its changes.
     pub(super) changes: usize,
 }
 
@@ -75,7 +76,7 @@ impl Work {
 }
 
 impl Relay {
-    /// Works off what peers sent, each for its share of a turn.
+    /// Works off the messages of peers, each for its share of a turn.
     pub(in crate::relay) fn work_peers(&mut self, unix_ms: u64) -> Result<(), StoreError> {
         let eventful = std::mem::take(&mut self.shared.peers.eventful);
         let of_each = (CHANGES_PER_TURN / eventful.len().max(1)).max(CHANGES_PER_SHARE_MIN);
@@ -124,7 +125,7 @@ impl Peer {
         }
     }
 
-    /// What a document has got meanwhile may be what orphans wait for.
+    /// The changes that a document has got meanwhile may be those that orphans wait for.
     pub(super) fn take_orphans_in(&mut self, peers: &mut Peers, document: DocumentId) {
         self.queue_work(peers, Work::Orphans(document));
     }
@@ -177,7 +178,7 @@ impl Peer {
         };
         let mut bytes = data.len() + MESSAGE_BYTES;
         if shared.options.access == Access::None {
-            // As if it did not exist: whoever may not have it does not learn that it does.
+            // As if it did not exist: a peer without access does not learn that it does.
             self.finish_unavailable(shared, document, bytes);
             return Ok(None);
         }
@@ -204,8 +205,8 @@ impl Peer {
         }
     }
 
-    /// Takes as many of a message's changes as are due in this turn; the last bring with them what
-    /// the message says.
+    /// Takes as many of a message's changes as are due in this turn; after the last ones its heads
+    /// and needs count.
     fn take_changes(
         &mut self,
         shared: &mut Shared,
@@ -266,7 +267,7 @@ impl Peer {
         shared.peers.uploads.end(self.id, document);
     }
 
-    /// Guard, order, admission; what is kept is staged.
+    /// Changes pass guard, order and admission; those that are kept are staged.
     fn take_in(
         &mut self,
         shared: &mut Shared,
@@ -318,13 +319,14 @@ impl Peer {
         Ok(())
     }
 
-    /// All changes of a message are staged or refused: what it says counts now.
+    /// All changes of a message are staged or refused: its heads and needs count now.
     fn finish(&mut self, shared: &mut Shared, incoming: &Incoming) -> Result<(), StoreError> {
         let Incoming { document, is_request, message, bytes, .. } = incoming;
         let nothing = ChangeGraph::new();
         let stored = shared.store.document(&self.space, document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);
-        // What the relay has now is what came, and that is known to load: no need to fold it.
+        // The relay has just the changes of the document that came, and that document is known to
+        // load: no need to fold it.
         let is_snapshot = |whole: &&Whole| {
             whole.changes == graph.len() && sorted(&message.heads) == graph.heads()
         };
@@ -350,7 +352,7 @@ impl Peer {
         self.weigh_talk(shared, document);
     }
 
-    /// Charges it what it makes the relay remember about a document.
+    /// Charges it for the memory that it makes the relay use for a document.
     pub(super) fn weigh_talk(&mut self, shared: &mut Shared, document: DocumentId) {
         if self.closing.is_some() {
             return;
@@ -401,7 +403,7 @@ fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {
     heads
 }
 
-/// What checking a change costs of a peer's share of a turn. A deflated one may inflate to
+/// The cost of checking a change in a peer's share of a turn. A deflated one may inflate to
 /// thousands of times its length.
 fn cost(chunk: &[u8]) -> usize {
     let is_deflated = chunk.get(8) == Some(&DEFLATED);
@@ -420,6 +422,6 @@ const DEFLATED_COST: usize = 32;
 /// The chunk type of a deflated change.
 const DEFLATED: u8 = 2;
 
-/// Bytes that the relay remembers for one connection: what it said it has, and changes that wait for
-/// others.
+/// Bytes that the relay remembers for one connection: the changes it said it has, and changes that
+/// wait for others.
 const TALK_BYTES_MAX: usize = 64 << 20;

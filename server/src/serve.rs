@@ -1,8 +1,8 @@
 //! Serves a relay over WebSockets.
 //!
 //! One thread owns the engine and its store, and is the only one that ever waits for the disk. Each
-//! connection is a task that moves bytes. They talk through bounded channels, and frames are pulled:
-//! a connection says when it can take more, so a slow one costs the engine nothing but its entry.
+//! connection is a task that moves bytes. They talk through bounded channels, and frames are
+//! pulled: a connection says when it can take more, so a slow one costs the engine only its entry.
 
 mod command;
 mod compactor;
@@ -41,9 +41,8 @@ use http::Shared;
 /// health at `/healthz` until `shutdown` resolves, then says goodbye
 /// to every session and returns once the store is closed.
 ///
-/// # Errors
-/// The relay could not start: the error says what is in the way. Once it runs, a store that cannot
-/// write is no error; it is reopened until it can.
+/// # Errors The relay could not start: the error names the obstacle. Once it runs, a store that
+/// cannot write is no error; it is reopened until it can.
 pub async fn serve(
     config: Config,
     listener: TcpListener,
@@ -86,13 +85,13 @@ async fn run(
     Ok(())
 }
 
-/// How far the relay has come in stopping.
+/// The stage of the relay in stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    /// Sessions are told to go; nothing else is answered.
+    /// Sessions are told to go, and no request is answered.
     Leaving,
-    /// Whoever is left is cut off.
+    /// The connections that are left are cut off.
     Cut,
 }
 
@@ -100,7 +99,7 @@ enum Phase {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Nothing checks who connects yet.
+    /// The relay does not check yet who connects.
     #[error(
         "{address} can be reached from other machines, and the relay cannot yet tell who may do \
          what; listen on 127.0.0.1 or [::1]. Another machine comes in through a tunnel: with \
@@ -111,7 +110,7 @@ pub enum ServeError {
         /// The address that was to be listened on.
         address: SocketAddr,
     },
-    /// The listener says nothing of itself.
+    /// The listener does not tell its address.
     #[error("the listener has no address")]
     Listener(#[source] io::Error),
     /// The folder cannot be made, or not be written to.
@@ -148,7 +147,7 @@ pub enum ServeError {
     Corrupt {
         /// The database.
         path: PathBuf,
-        /// What the database says.
+        /// The message of the database.
         source: Box<redb::DatabaseError>,
     },
     /// The database cannot be opened for another reason.

@@ -1,8 +1,9 @@
-//! What the relay keeps: changes as bytes, and beside them what answering a session takes.
+//! The durable state of the relay: changes as bytes, and beside them all that answering a session
+//! takes.
 //!
-//! Positions count per space from 1, one for each change, and are what a cursor means. A document
+//! Positions count per space from 1, one for each change, and cursors are made of them. A document
 //! belongs to one collection in one space for good; another space may hold another document with
-//! the same id. Nothing in here reads a document: its change graph says all that has to be known.
+//! the same id. The store reads no document: its change graph says all that has to be known.
 //!
 //! Inside, spaces, collections and documents go by numbers that are given in the order of arrival;
 //! see `tables` for why.
@@ -55,11 +56,11 @@ use verify::Verified;
 
 /// The relay's store on one redb database.
 ///
-/// Writing has two steps: [`stage`](Self::stage) what was admitted, then
-/// [`commit`](Self::commit) it all at once. Nothing staged may be told to anyone before the commit
-/// returned `Ok`; reads of parts, positions and digests see only what is committed.
+/// Writing has two steps: [`stage`](Self::stage) changes that were admitted, then
+/// [`commit`](Self::commit) them all at once. Nothing staged may be told to anyone before the
+/// commit returned `Ok`; reads of parts, positions and digests see only committed changes.
 ///
-/// After a failed commit nobody knows what the disk holds, so the store forgets what it had in
+/// After a failed commit nobody knows the state of the disk, so the store forgets all it had in
 /// memory and refuses to go on. Open it again.
 #[derive(Debug)]
 pub struct ChangeStore {
@@ -136,7 +137,7 @@ impl ChangeStore {
         probed
     }
 
-    /// Who this store is.
+    /// The id of the relay that this store belongs to.
     pub fn relay(&self) -> RelayId {
         self.relay
     }
@@ -156,7 +157,7 @@ impl ChangeStore {
         self.failed
     }
 
-    /// Forgets everything in memory: it may not be what the disk holds.
+    /// Forgets everything in memory, which may differ from the disk.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
         self.absent = None;
@@ -174,8 +175,8 @@ impl ChangeStore {
         Ok(())
     }
 
-    /// Keeps the memory within its budget, but never drops what was used last or what the batch is
-    /// ahead of.
+    /// Keeps the memory within its budget, but never drops the document that was used last, or
+    /// those that the batch is ahead of.
     fn evict(&mut self) {
         let batch = &self.batch;
         self.cache.evict(|document| batch.holds(document));

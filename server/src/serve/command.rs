@@ -1,4 +1,4 @@
-//! What the engine's thread is told, and what it gives to connections.
+//! The commands to the engine's thread, and the frames it gives to connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::room::{Account, Charge};
 use crate::compaction::{Compacted, CompactionError};
 use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
 
-/// What the engine is told.
+/// A command to the engine's thread.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A connection was upgraded; what it is to write goes to `frames`.
+    /// A connection was upgraded; the frames it is to write go to `frames`.
     Connected {
         id: ConnectionId,
         protocol: Protocol,
@@ -28,7 +28,7 @@ pub(super) enum Command {
     },
     /// It can take a batch.
     Writable { id: ConnectionId },
-    /// It did something. What each does is handled in its order.
+    /// It did something. The deeds of each connection are handled in their order.
     Did { id: ConnectionId, deed: Deed },
     /// A document was folded, or not.
     Compacted(Result<Compacted, CompactionError>),
@@ -38,7 +38,7 @@ pub(super) enum Command {
     Health { answer: oneshot::Sender<Health> },
     /// Say goodbye to everyone.
     Goodbye,
-    /// End, whoever is left.
+    /// End, even if connections are left.
     Stop,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Deed {
     Disconnected,
 }
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Protocol {
     Rejoin,
@@ -66,11 +66,11 @@ pub(super) enum Protocol {
 pub(super) struct Batch {
     pub(super) frames: Outgoing,
     pub(super) close: Option<Close>,
-    /// How many bytes of the frames are written.
+    /// The bytes of the frames that are written.
     pub(super) written: Arc<AtomicUsize>,
 }
 
-/// How things stand.
+/// The present state of the relay.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Health {
     pub(super) sessions: usize,

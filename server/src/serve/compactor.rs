@@ -13,8 +13,8 @@ use crate::compaction::WorkerProcess;
 use crate::relay::Upload;
 use crate::store::FoldInput;
 
-/// Where documents go to be folded, or taken apart. Dropping it ends the threads, and the workers with
-/// them.
+/// The threads that have documents folded or taken apart. Dropping it ends the threads, and the
+/// workers with them.
 #[derive(Debug)]
 pub(super) struct Compactor {
     documents: SyncSender<FoldInput>,
@@ -45,8 +45,8 @@ impl Compactor {
         let _ = self.documents.try_send(input);
     }
 
-    /// Hands over an upload, if there is room: a store that was opened anew does not know what was
-    /// handed over before.
+    /// Hands over an upload, if there is room: a store that was opened anew does not know the one
+    /// that was handed over before.
     pub(super) fn take_apart(&self, upload: Upload) -> bool {
         self.uploads.try_send(upload).is_ok()
     }
@@ -58,7 +58,7 @@ impl Drop for Compactor {
     }
 }
 
-/// Starts a thread that does `work` for whatever it is given, and tells the engine what came of it.
+/// Starts a thread that does `work` on each task it is given, and tells the engine the result.
 fn start<T: Send + 'static>(
     name: &str,
     engine: mpsc::WeakSender<Command>,

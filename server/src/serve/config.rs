@@ -1,4 +1,4 @@
-//! What can be set about a serving relay.
+//! The options of a serving relay.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,36 +8,36 @@ use rejoin_core::SpaceName;
 use crate::compaction::WorkerProcess;
 use crate::relay::RelayOptions;
 
-/// How to serve. [`Config::new`] has defaults for everything but the folder.
+/// The options for serving. [`Config::new`] has defaults for everything except the folder.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The folder of the relay's files; made if it is not there.
+    /// The folder of the relay's files; it is made if it is not there.
     pub data: PathBuf,
     /// Limits and policies of the engine.
     pub options: RelayOptions,
     /// Bytes of database pages kept in memory.
     pub cache_bytes: usize,
     /// Bytes of messages that arrive or wait for the engine, of all connections together and beyond
-    /// 32 KiB of each. When they are used up, who sends more is read from no more until a turn is
-    /// over. The longest message of automerge-repo, 64 MiB, always fits.
+    /// 32 KiB of each. When they are used up, connections that send more are not read from until a
+    /// turn is over. The longest message of automerge-repo, 64 MiB, always fits.
     pub inbound_bytes_max: usize,
     /// Bytes given to a connection at once. It takes the next when these are written.
     pub batch_bytes: usize,
-    /// How long a connection may take to ask for its upgrade.
+    /// The time that a connection may take to ask for its upgrade.
     pub handshake_limit: Duration,
-    /// How long a write may take, beside a second for every 4 KiB of it.
+    /// The time that a write may take, beside a second for every 4 KiB of it.
     pub write_limit: Duration,
     /// Between two pings, give or take a fifth. A connection that is silent for two of them is
     /// closed.
     pub ping_interval: Duration,
     /// The same for peers of automerge-repo, which have no pings of their own.
     pub peer_ping_interval: Duration,
-    /// The space of peers of automerge-repo that name none.
+    /// The space of peers of automerge-repo that name no space.
     pub automerge_space: SpaceName,
-    /// How long sessions may take to end when the relay stops.
+    /// The time that sessions may take to end when the relay stops.
     pub drain_limit: Duration,
-    /// How to fold documents into snapshots; without it none are.
+    /// The worker that folds documents into snapshots; without it none are folded.
     pub compaction_worker: Option<WorkerProcess>,
 }
 

@@ -32,7 +32,7 @@ use crate::relay::{Close, ConnectionId};
 /// A WebSocket of ours.
 pub(super) type WebSocket = WebSocketStream<Heard<TokioIo<Upgraded>>>;
 
-/// What connections have in common.
+/// The parts that all connections have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Pump {
     pub(super) engine: EngineHandle,
@@ -83,7 +83,8 @@ impl Pump {
         self.engine.tell(Command::Did { id, deed: Deed::Disconnected }).await;
     }
 
-    /// Gives the engine what comes, as fast as it takes it. Returns when the replica has gone.
+    /// Gives the engine the messages that come, as fast as it takes them. Returns when the replica
+    /// has gone.
     async fn read(
         &self,
         id: ConnectionId,
@@ -108,12 +109,12 @@ impl Pump {
                 Err(error) => Violation::WebSocket(Box::new(error)),
             };
             self.engine.tell(Command::Did { id, deed: Deed::Violation(violation) }).await;
-            // Nothing more is read; the engine says why it hangs up.
+            // No more is read; the engine gives the reason when it closes.
             pending::<()>().await;
         }
     }
 
-    /// Writes what the engine gives, and pings. Returns why it stopped.
+    /// Writes the frames that the engine gives, and pings. Returns the reason why it stopped.
     async fn write(
         &self,
         id: ConnectionId,
@@ -137,7 +138,7 @@ impl Pump {
                     }
                 }
                 () = sleep_until(ping_at) => {
-                    // Who is not read from cannot be heard.
+                    // A connection that is not read from cannot be heard.
                     let is_heard = heard.swap(false, Ordering::Relaxed) || account.has_to_wait();
                     silent = if is_heard { 0 } else { silent + 1 };
                     if silent >= SILENT_PINGS_MAX {
@@ -176,8 +177,9 @@ async fn write_batch(
     sink.flush().await
 }
 
-/// Writes one message in fragments. The write buffer grows to what is written at once and never
-/// shrinks: a quarter of a megabyte for each connection that ever was sent a snapshot.
+/// Writes one message in fragments. The write buffer grows to the length written at once and never
+/// shrinks: that would be a quarter of a megabyte for each connection that ever was sent a
+/// snapshot.
 async fn feed_in_fragments(
     sink: &mut SplitSink<WebSocket, Message>,
     mut message: Bytes,
@@ -210,8 +212,8 @@ pub(super) async fn say_old_bye(mut socket: WebSocket) {
     let _ = timeout(LINGER, said).await;
 }
 
-/// After a goodbye, leaves the replica a moment to read it and close: a socket that is dropped with
-/// bytes unread takes what was written last with it.
+/// After a goodbye, leaves the replica a moment to read it and close: if a socket is dropped with
+/// bytes unread, the frames written last are lost with it.
 async fn linger(end: &str) {
     if end == SAID_GOODBYE {
         sleep(LINGER).await;
@@ -256,7 +258,7 @@ const FRAGMENTS_MAX: usize = 8192;
 /// Bytes before the content of a ping or pong.
 const CONTROL_HEADER_BYTES: usize = 6;
 
-/// How long a replica has to close after a goodbye.
+/// The time that a replica has to close after a goodbye.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Pings without a sign of life after which a connection is dead.

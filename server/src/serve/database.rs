@@ -1,4 +1,4 @@
-//! Opens the database in the relay's folder, and says who has it.
+//! Opens the database in the relay's folder, or names the process that has it open.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -52,7 +52,7 @@ impl DataFolder {
         let relay = unpanicked(|| Relay::open(database, options, rand::random))
             .map_err(|source| ServeError::Store { path, source })?;
         self.is_ours = true;
-        // Only for the message of whoever finds the database locked.
+        // Only for the message of a process that finds the database locked.
         if let Err(error) = fs::write(self.pid_path(), std::process::id().to_string()) {
             tracing::warn!(error = &error as &dyn std::error::Error, "relay.pid not written");
         }

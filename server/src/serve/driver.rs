@@ -1,5 +1,5 @@
-//! The thread that owns the engine and its store: takes what connections tell, turns, and gives them
-//! what they can take.
+//! The thread that owns the engine and its store: it takes the connections' messages, makes a turn,
+//! and gives them as many frames as they can take.
 
 use std::future::pending;
 use std::io;
@@ -28,7 +28,8 @@ use crate::store::{StoreError, unpanicked};
 /// Opens the relay's store.
 pub(super) type OpenStore = Box<dyn FnMut() -> Result<Relay, ServeError> + Send>;
 
-/// What the engine's thread has. When it is dropped the relay is closed before what opened it.
+/// The state of the engine's thread. When it is dropped, the relay is closed before the means that
+/// opened it.
 pub(super) struct Driver {
     queue: Receiver<Command>,
     /// `None` while the store cannot be written, and once the relay stops.
@@ -38,16 +39,16 @@ pub(super) struct Driver {
     compactor: Option<Compactor>,
     is_folding: bool,
     links: Links,
-    /// What connections did and is not handled.
+    /// The deeds of connections that are not handled yet.
     unhandled: FairQueue<Deed>,
-    /// Who can take something, and may have something to take.
+    /// The connections that can take frames, and may have some to take.
     untold: FairQueue<()>,
     started: Instant,
-    /// When the disk last took something.
+    /// The time of the last commit.
     committed: Instant,
     batch_bytes: usize,
     written: Written,
-    /// When the log was last told what was stored.
+    /// The time at which the log was last told how much was stored.
     told: Instant,
     stage: Stage,
 }
@@ -59,7 +60,7 @@ enum Stage {
     Stopped,
 }
 
-/// When to try and open the store again.
+/// The time to try and open the store again.
 struct Reopening {
     at: Instant,
     delay: Duration,
@@ -115,8 +116,8 @@ impl Driver {
         }
     }
 
-    /// Says what was stored since the store was opened, and what the disk had to write for it since
-    /// the relay started: a disk lives so many bytes long.
+    /// Puts into the log how much was stored since the store was opened, and how many bytes the
+    /// disk had to write for it since the relay started: a disk lives for a number of bytes.
     fn tell_stored(&mut self) {
         self.told = Instant::now();
         let Some(relay) = &self.relay else { return };
@@ -131,7 +132,7 @@ impl Driver {
         );
     }
 
-    /// Puts into the log who broke the protocol.
+    /// Puts breaches of the protocol into the log.
     fn tell_notices(&mut self) {
         let Some(relay) = &mut self.relay else { return };
         tell_notices(relay, &self.links);
@@ -154,8 +155,8 @@ impl Driver {
         }
     }
 
-    /// Handles what connections did, for a part of a turn. What is charged for messages may be free
-    /// again when the turn is over.
+    /// Handles deeds of connections, for a part of a turn. The memory that is charged for messages
+    /// may be free again when the turn is over.
     fn handle_some(&mut self) -> Vec<Charge> {
         let begun = Instant::now();
         let (mut now, mut charges) = (begun, Vec::new());
@@ -189,7 +190,7 @@ impl Driver {
         None
     }
 
-    /// When there is something to do even if nothing is received.
+    /// The time at which there is work even if nothing is received.
     fn due(&self) -> Option<Instant> {
         match &self.relay {
             _ if !self.unhandled.is_empty() => Some(self.started),
@@ -291,7 +292,7 @@ impl Driver {
         }
     }
 
-    /// Gives connections that can take more what there is for them, for a part of a turn.
+    /// Gives frames to connections that can take more, for a part of a turn.
     fn transmit(&mut self) {
         let now = self.now();
         let Some(relay) = &mut self.relay else { return };
@@ -379,7 +380,8 @@ impl Driver {
         }
     }
 
-    /// The relay stops: what was pushed is still committed and answered, then everyone goes.
+    /// The relay stops: pushes that came are still committed and answered, then every connection is
+    /// closed.
     fn leave(&mut self) {
         while !self.unhandled.is_empty() {
             drop(self.handle_some());
@@ -389,8 +391,8 @@ impl Driver {
         self.stage = Stage::Leaving;
     }
 
-    /// Gives every connection its last frames and closes the store. Who cannot take them yet gets
-    /// them when it can.
+    /// Gives every connection its last frames and closes the store. A connection that cannot take
+    /// them yet gets them when it can.
     fn part(&mut self, (code, message): (ByeCode, &'static str)) {
         self.tell_stored();
         let now = self.now();
@@ -438,19 +440,19 @@ fn tell_notices(relay: &mut Relay, links: &Links) {
     }
 }
 
-/// What a connection gets that comes when there is no engine.
+/// The frames for a connection that comes when there is no engine.
 fn farewell(protocol: &Protocol, (code, message): (ByeCode, &'static str)) -> Batch {
     let message = message.to_owned();
     let bye = Bye { code, message: message.clone(), retry_after_ms: retry_after_ms() };
     let frames = match protocol {
         Protocol::Rejoin => vec![Frame::Bye(bye).encode()],
-        // Peers dial again whatever they are told.
+        // Peers dial again after any message.
         Protocol::AutomergeRepo(_) => Vec::new(),
     };
     Batch { frames, close: Some(Close { code, message }), ..Batch::default() }
 }
 
-/// Spreads the return of those who were sent away together.
+/// Spreads the return of replicas that were sent away together.
 fn retry_after_ms() -> u32 {
     rand::random_range(500..2500)
 }
@@ -471,14 +473,14 @@ const UNAVAILABLE: (ByeCode, &str) =
     (ByeCode::Unavailable, "the relay cannot store at present; nothing acknowledged is lost");
 const STOPPING: (ByeCode, &str) = (ByeCode::Stopping, "the relay stops; dial again");
 
-/// How often the log is told what was stored.
+/// The time between two lines in the log that tell how much was stored.
 const TOLD_EVERY: Duration = Duration::from_secs(3600);
 
-/// How long what connections did is handled before a turn, beside the last that was begun: an edit
-/// waits no longer before it is stored.
+/// The time for which deeds of connections are handled before a turn, beside the last that was
+/// begun: an edit waits no longer before it is stored.
 const TURN_HANDLES_FOR: Duration = Duration::from_millis(10);
 
-/// How long connections are told something after a turn, beside the last that was begun.
+/// The time for which connections are given frames after a turn, beside the last that was begun.
 const TURN_TELLS_FOR: Duration = Duration::from_millis(10);
 
 /// Commands taken before a turn.

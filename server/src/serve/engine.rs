@@ -1,4 +1,4 @@
-//! How the rest of the server talks to the engine's thread.
+//! The handle by which the rest of the server talks to the engine's thread.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::file::Written;
 use super::room::{Account, Room};
 use super::{Config, ServeError};
 
-/// How connections reach the engine.
+/// The handle by which connections reach the engine.
 #[derive(Debug, Clone)]
 pub(super) struct EngineHandle {
     commands: Sender<Command>,
@@ -33,12 +33,12 @@ impl EngineHandle {
         let _ = self.commands.send(command).await;
     }
 
-    /// Memory for what a connection sends.
+    /// An account of memory for the messages of a connection.
     pub(super) fn account(&self) -> Arc<Account> {
         self.room.account()
     }
 
-    /// How things stand; `None` if the engine does not answer or its store does not commit.
+    /// The present state; `None` if the engine does not answer or its store does not commit.
     pub(super) async fn health(&self) -> Option<Health> {
         let (answer, health) = oneshot::channel();
         let asked = async {
@@ -115,5 +115,5 @@ impl EngineThread {
 /// Commands that may wait for the engine.
 const COMMANDS_MAX: usize = 1024;
 
-/// How long the engine may take to say how things stand.
+/// The time that the engine may take to tell its state.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);

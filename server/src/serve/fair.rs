@@ -1,8 +1,9 @@
-//! What waits for the engine's time: of each connection in its order, and first of the one that has taken
-//! least of it.
+//! A queue for the engine's time: each connection's entries keep their order, and the connection
+//! that has taken least time comes first.
 //!
-//! Messages differ a thousandfold in what they cost, and so do answers. Were they made in the order they
-//! came, an edit would wait behind all that somebody who does nothing else has asked for before it.
+//! Messages differ a thousandfold in their cost, and so do answers. If they were handled in the
+//! order they came, an edit would wait behind everything that one greedy connection has asked for
+//! before it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,8 +16,8 @@ pub(super) struct FairQueue<T> {
     waiting: BTreeMap<ConnectionId, Waiting<T>>,
     /// Connections by the time they took, and by when they came where that is the same.
     order: BTreeSet<(Duration, ConnectionId)>,
-    /// The time that whoever was next last had taken. Who comes anew, or comes back, begins there: it
-    /// has saved up nothing.
+    /// The time that the connection that was next last had taken. A connection that comes anew, or
+    /// comes back, begins there, so it cannot save up time.
     clock: Duration,
 }
 
@@ -75,7 +76,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The connection is gone, and nothing of it waits.
+    /// The connection is gone, and its entries with it.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(waiting) = self.waiting.remove(&id) {
             self.order.remove(&(waiting.taken, id));

@@ -1,5 +1,5 @@
-//! A socket that tells whether anything came, were it a part of a message, and reads only what there is
-//! room for.
+//! A socket that tells whether any bytes came, even a part of a message, and reads only as many as
+//! there is room for.
 
 use std::io;
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::room::Account;
 
-/// Notes every byte that comes. A long message over a slow link takes minutes, and no pong can pass
-/// it: without this, who sends one would be taken for dead.
+/// Notes every byte that comes. A long message over a slow line takes minutes, and no pong can pass
+/// it: without this note its sender would be taken for dead.
 pub(super) struct Heard<S> {
     socket: S,
     heard: Arc<AtomicBool>,
@@ -31,7 +31,7 @@ impl<S> Heard<S> {
         Arc::clone(&self.heard)
     }
 
-    /// What is charged for what comes.
+    /// The account that is charged for bytes that come.
     pub(super) fn account(&self) -> Arc<Account> {
         Arc::clone(&self.account)
     }

@@ -28,7 +28,7 @@ use super::upgrade::Upgrade;
 use super::{Config, Phase};
 use crate::relay::ConnectionId;
 
-/// What every request has at hand.
+/// The state that every request has at hand.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pump: Pump,
@@ -37,7 +37,7 @@ pub(super) struct Shared {
     handshake_limit: Duration,
     peer_ping_interval: Duration,
     automerge_space: SpaceName,
-    /// Lives as long as a connection does; nothing is sent.
+    /// It lives as long as a connection does. Nothing is sent through it.
     alive: mpsc::Sender<()>,
 }
 
@@ -104,7 +104,7 @@ fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router)
     };
     // Without it small frames wait for others.
     let _ = socket.set_nodelay(true);
-    // What the system holds for a slow line is what a live edit waits behind.
+    // A live edit waits behind the bytes that the system keeps for a slow line.
     let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
     let accepted = Accepted { remote, _permit: Arc::new(permit) };
     let service = TowerToHyperService::new(router.clone().layer(Extension(accepted)));
@@ -135,7 +135,7 @@ async fn sync(
     upgrade(shared, accepted, request, Protocol::Rejoin)
 }
 
-/// Upgrades to a connection of automerge-repo, in the space for those that name none.
+/// Upgrades to a connection of automerge-repo, in the space for peers that name no space.
 async fn automerge(
     State(shared): State<Shared>,
     Extension(accepted): Extension<Accepted>,
@@ -222,9 +222,9 @@ const SPARE_SOCKETS: usize = 64;
 /// Bytes of a request's header.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// How long to wait when no socket can be accepted.
+/// The time to wait when no socket can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes that the system keeps of what is written to a socket, about: a second and a half of a slow
-/// mobile line, and as much in flight as a fast one needs over 50 ms for 10 Mbit/s.
+/// Bytes written to a socket that the system keeps until they are sent, about: a second and a half
+/// of a slow mobile line, and as much in flight as a fast one needs over 50 ms for 10 Mbit/s.
 const SEND_BUFFER_BYTES: usize = 64 << 10;

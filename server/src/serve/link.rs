@@ -1,4 +1,5 @@
-//! Connections as the engine's thread knows them, and what was given to them and is not written yet.
+//! Connections as the engine's thread knows them, and the frames that were given to them and are
+//! not written yet.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,12 +31,12 @@ pub(super) struct Link {
     account: Arc<Account>,
     /// There was something for it while it was not writable.
     pub(super) is_waiting: bool,
-    /// What it was given last, until that is written.
+    /// The batch it was given last, until that is written.
     given: Option<Given>,
-    /// What it is given last, when it is writable.
+    /// Its very last batch, which it is given when it is writable.
     last: Option<Batch>,
-    /// Bytes it is given at once: as its line takes them, so that what is new need not wait long
-    /// behind what is old.
+    /// Bytes it is given at once: as many as its line takes in a short time, so that new frames
+    /// need not wait long behind old ones.
     pub(super) batch_bytes: usize,
 }
 
@@ -82,8 +83,8 @@ impl Links {
         }
     }
 
-    /// Bytes that a connection is given at once: less where much was given to all of them and is not
-    /// written.
+    /// Bytes that a connection is given at once: fewer if many bytes were given to all of them and
+    /// are not written.
     pub(super) fn batch_bytes(&self, link: &Link) -> usize {
         if self.small_bytes > GIVEN_BYTES_MAX { PIECE_BYTES } else { link.batch_bytes }
     }
@@ -92,7 +93,7 @@ impl Links {
         if bytes > LARGE_BYTES { &mut self.large_bytes } else { &mut self.small_bytes }
     }
 
-    /// What was given once is written, or counts no more.
+    /// Bytes that were given are written, or count no more.
     fn forget(&mut self, bytes: usize) {
         *self.sum_of(bytes) -= bytes;
     }
@@ -103,13 +104,13 @@ impl Links {
         let bytes = batch.frames.iter().map(Vec::len).sum();
         let written = Arc::clone(&batch.written);
         link.given = Some(Given { at: Instant::now(), bytes, written });
-        // There is room for one, and it has none: it said that it is writable. If it is gone
-        // meanwhile, it will say that too.
+        // The channel has room for one batch and is empty, for the connection said that it is
+        // writable. If the connection is gone meanwhile, it will say that, too.
         let _ = link.frames.try_send(batch);
         *self.sum_of(bytes) += bytes;
     }
 
-    /// Gives a connection what it is given last, at once or when it is writable.
+    /// Gives a connection its last batch, at once or when it is writable.
     pub(super) fn end(&mut self, id: ConnectionId, last: Batch) {
         match self.by_id.get_mut(&id) {
             Some(link) if link.given.is_some() => link.last = Some(last),
@@ -117,8 +118,8 @@ impl Links {
         }
     }
 
-    /// A connection has written what it was given, and may take more. Returns how long that took, unless
-    /// it was given its last now.
+    /// A connection has written its batch, and may take more. Returns the time that it took, unless
+    /// it is given its last batch now.
     pub(super) fn written(&mut self, id: ConnectionId) -> Option<Duration> {
         let link = self.by_id.get_mut(&id)?;
         let (given, last) = (link.given.take()?, link.last.take());
@@ -130,21 +131,21 @@ impl Links {
         None
     }
 
-    /// Gives up the slowest of those who were given much at once, until that is little enough.
-    /// Messages of automerge-repo hold whole documents, and whoever never reads them would fill the
-    /// memory otherwise. Returns whom.
+    /// Gives up the slowest of the connections that were given much at once, until all together are
+    /// within the limit, and returns them. Messages of automerge-repo hold whole documents, and
+    /// peers that never read them would fill the memory otherwise.
     pub(super) fn give_up_slowest(&mut self) -> Vec<ConnectionId> {
         let mut given_up = Vec::new();
         let now = Instant::now();
         while self.large_bytes > GIVEN_BYTES_MAX {
             let large = self.by_id.iter().filter_map(|(id, link)| Some((*id, link.speed(now)?)));
             let large: Vec<_> = large.collect();
-            // One alone has all the time it needs, whatever it was given.
+            // A connection that is alone has all the time it needs for any batch.
             let slowest = large.iter().min_by(|a, b| a.1.total_cmp(&b.1));
             let Some((id, _)) = slowest.copied().filter(|_| large.len() > 1) else { break };
             let Some(link) = self.by_id.get_mut(&id) else { break };
             let bytes = link.given_bytes();
-            // It counts for nothing from now on, and is given nothing more.
+            // It does not count from now on, and is given no more.
             link.given = Some(Given { at: now, bytes: 0, written: Arc::default() });
             link.account.give_way();
             self.forget(bytes);
@@ -164,8 +165,8 @@ impl Link {
         self.given.as_ref().map_or(0, |given| given.bytes)
     }
 
-    /// Bytes a second at which it takes what it was given, if that is much. Who was given something just
-    /// now has the benefit of the doubt.
+    /// Bytes a second at which it takes its batch, if that is a large one. A connection that was
+    /// given one just now has the benefit of the doubt.
     fn speed(&self, now: Instant) -> Option<f64> {
         let given = self.given.as_ref().filter(|given| given.bytes > LARGE_BYTES)?;
         let written = given.written.load(Ordering::Relaxed) + DOUBT_BYTES;
@@ -173,8 +174,8 @@ impl Link {
     }
 }
 
-/// Bytes of large batches that may be given and not written, of all connections together; one alone may
-/// be longer. When all others come to as much, they become short.
+/// Bytes of large batches that may be given and not written, of all connections together; a single
+/// one may be longer. When all other batches come to as much, they become short.
 const GIVEN_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of a batch that counts as large: more than a replica is ever given at once.

@@ -1,10 +1,11 @@
-//! Memory for messages on their way to the engine: what of them has arrived, and what waits to be
+//! Memory for messages on their way to the engine: those that arrive, and those that wait to be
 //! handled.
 //!
-//! A connection has a little for itself, so that an ordinary message never waits for anybody. What it
-//! needs beyond that is taken from what all have together, before it is read from the socket. When that
-//! is used up, connections that need more are not read from until somebody's message was handled. If
-//! nothing becomes free, because messages stand half arrived, the slowest sender gives way.
+//! A connection has a little for itself, so that an ordinary message never waits for anybody.
+//! Memory beyond that is taken from a pool that all share, before the bytes are read from the
+//! socket. When the pool is used up, connections that need more are not read from until somebody's
+//! message was handled. If no memory becomes free, because messages stand half arrived, the slowest
+//! sender gives way.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -29,11 +30,11 @@ pub(super) struct Room {
 struct Arriving {
     accounts: BTreeMap<u64, Weak<Account>>,
     next: u64,
-    /// When one was last looked for that gives way.
+    /// The time at which a sender to give way was last looked for.
     ended_at: Option<Instant>,
 }
 
-/// What one connection has of it.
+/// The memory of one connection.
 #[derive(Debug)]
 pub(super) struct Account {
     room: Room,
@@ -51,7 +52,7 @@ struct State {
     since: Option<Instant>,
     /// Bytes of messages that wait to be handled.
     waiting: usize,
-    /// What it took of the room.
+    /// The memory it took of the pool.
     taken: Option<OwnedSemaphorePermit>,
 }
 
@@ -98,13 +99,14 @@ impl Room {
         }
     }
 
-    /// Nothing has become free for a while: whoever brings its message most slowly gives way.
+    /// No memory has become free for a while: the connection that brings its message most slowly
+    /// gives way.
     fn end_slowest(&self) {
         let now = Instant::now();
         let accounts: Vec<_> = {
             let mut arriving = self.arriving();
             if arriving.ended_at.is_some_and(|at| now < at + PATIENCE / 4) {
-                // What the one before had may not be free yet.
+                // The memory of the one before may not be free yet.
                 return;
             }
             arriving.ended_at = Some(now);
@@ -123,7 +125,7 @@ impl Room {
 }
 
 impl Account {
-    /// Resolves when there is room for what is read next.
+    /// Resolves when there is room for the bytes that are read next.
     pub(super) async fn has_room(self: Arc<Self>) {
         while self.state().waiting > WAITING_BYTES_MAX {
             self.handled.notified().await;
@@ -164,7 +166,7 @@ impl Account {
         Charge { account: Arc::clone(self), bytes }
     }
 
-    /// Of what came so many bytes were no part of a message.
+    /// So many of the bytes that came were no part of a message.
     pub(super) fn pass_over(&self, bytes: usize) {
         let mut state = self.state();
         state.arrived = state.arrived.saturating_sub(bytes);
@@ -213,8 +215,8 @@ impl Drop for Charge {
     }
 }
 
-/// Bytes that a connection may bring without asking: an ordinary edit, and what a replica pushes at
-/// once over a slow line.
+/// Bytes that a connection may bring without asking: an ordinary edit, and the pieces that a
+/// replica pushes at once over a slow line.
 const OWN_BYTES: usize = 2 * PIECE_BYTES;
 
 /// Bytes of messages of one connection that may wait before more is read: with another message, or the
@@ -227,7 +229,7 @@ const MESSAGE_BYTES: usize = 256;
 /// Bytes that are taken of the room at once.
 const STEP_BYTES: usize = 64 << 10;
 
-/// How long everybody waits before somebody has to give way.
+/// The time that everybody waits before somebody has to give way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -285,7 +287,7 @@ mod tests {
         };
         let ended = async {
             slow.gives_way().await;
-            // Its connection ends, and with it what it held.
+            // Its connection ends, and frees its memory.
             drop(slow);
         };
         let (charge, ()) = tokio::join!(arrives, ended);

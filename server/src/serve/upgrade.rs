@@ -33,7 +33,7 @@ pub(super) struct Upgrade {
     speaks: &'static Speaks,
 }
 
-/// What is said of a protocol in the handshake.
+/// The protocols that a handshake offers.
 #[derive(Debug)]
 struct Speaks {
     /// The WebSocket subprotocol, if it has one.
@@ -84,7 +84,7 @@ impl Upgrade {
         Ok(Self { connection, accept, speaks })
     }
 
-    /// Whether the replica speaks the version before: it is told so, and nothing else.
+    /// Whether the replica speaks the version before: it is only told to update.
     pub(super) fn is_old(&self) -> bool {
         self.speaks.subprotocol == Some(OLD_PROTOCOL)
     }

@@ -1,4 +1,4 @@
-//! What waits for the next group commit.
+//! The changes that wait for the next group commit.
 
 use std::collections::BTreeMap;
 

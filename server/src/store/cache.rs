@@ -24,8 +24,8 @@ impl Cached {
 }
 
 /// The least recently used documents leave when the rest takes more than a budget. Small documents
-/// and large ones have a share of it each: what many small ones save is soon read again, and the
-/// large one whose graph takes long to read is not to leave for them.
+/// and large ones have a share of it each: small ones are soon read again, and a large one whose
+/// graph takes long to read is not to leave for them.
 #[derive(Debug)]
 pub(super) struct GraphCache {
     /// By their numbers in the store.
@@ -41,11 +41,11 @@ pub(super) struct GraphCache {
 struct Entry {
     cached: Cached,
     used: u64,
-    /// What the budget was last charged.
+    /// The bytes that the budget was last charged.
     bytes: usize,
 }
 
-/// A part of the budget, and who has it.
+/// A part of the budget, and the documents that have it.
 #[derive(Debug)]
 struct Share {
     by_use: BTreeSet<(u64, u64)>,
@@ -58,7 +58,7 @@ impl Share {
         Self { by_use: BTreeSet::new(), bytes: 0, bytes_max }
     }
 
-    /// One document alone may take what it takes: without it nothing works.
+    /// A single document may take any size, for without it no push to it could be checked.
     fn is_over_budget(&self) -> bool {
         self.bytes > self.bytes_max && self.by_use.len() > 1
     }
@@ -111,7 +111,7 @@ impl GraphCache {
         self.cached.insert(number, Entry { cached, used, bytes });
     }
 
-    /// Charges the budget what the document takes now, after it grew.
+    /// Charges the budget the present size of a document, after it grew.
     pub(super) fn weigh(&mut self, number: u64) {
         let Some(entry) = self.cached.get_mut(&number) else { return };
         let (used, before, now) = (entry.used, entry.bytes, entry.cached.memory_bytes());
@@ -129,8 +129,8 @@ impl GraphCache {
         }
     }
 
-    /// Drops the least recently used documents until each share is kept. Those `pinned` says are
-    /// ahead of the database and stay, and so does the last one used of each share.
+    /// Drops the least recently used documents until each share is kept. Documents that `pinned`
+    /// names are ahead of the database and stay, and so does the last one used of each share.
     pub(super) fn evict(&mut self, pinned: impl Fn(u64) -> bool) {
         for at in 0..self.shares.len() {
             while self.shares[at].is_over_budget() {
@@ -158,7 +158,7 @@ impl GraphCache {
     }
 }
 
-/// Which share a document of so many bytes belongs to.
+/// The share that a document of so many bytes belongs to.
 fn share_of(bytes: usize) -> usize {
     usize::from(bytes > LARGE_BYTES)
 }

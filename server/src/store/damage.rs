@@ -1,5 +1,4 @@
-//! What is known of damage: documents to be looked at, those that nothing helps, and changes that
-//! wait for one that was damaged.
+//! The known damage: documents to be looked at, those that cannot be mended, and orphans.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,8 +45,8 @@ impl Damage {
 }
 
 impl ChangeStore {
-    /// Remembers that a read of one document failed, for [`take_suspect`](Self::take_suspect). Other
-    /// errors are nothing to it.
+    /// Remembers that a read of one document failed, for [`take_suspect`](Self::take_suspect).
+    /// Other errors are ignored.
     pub(crate) fn suspect(&mut self, error: &StoreError) {
         if let Some(number) = error.document() {
             self.suspect_document(number, error);
@@ -91,7 +90,8 @@ impl ChangeStore {
             || self.damage.unsound.contains(space)
     }
 
-    /// Nothing mends this document: it is left as it is, and its space is never told to be whole.
+    /// This document cannot be mended: it is left as it is, and its space is never told to be
+    /// whole.
     pub(super) fn give_up(&mut self, number: u64, space: Option<SpaceName>) {
         self.damage.hopeless.insert(number);
         self.damage.is_unsound_somewhere |= space.is_none();

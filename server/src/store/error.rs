@@ -1,4 +1,4 @@
-//! Why the store could not do something.
+//! The errors of the store.
 
 use rejoin_core::GraphError;
 use thiserror::Error;
@@ -28,7 +28,7 @@ pub enum StoreError {
         /// Whether it is a replica's.
         is_replica: bool,
     },
-    /// Something failed before, and what is in memory may not be what is on disk.
+    /// Something failed before, and the state in memory may differ from the disk.
     #[error("the relay's database failed before; reopen it")]
     Failed,
     /// The file is of a version after this one.
@@ -50,7 +50,7 @@ pub enum StoreError {
     Unaccounted {
         /// The table.
         table: &'static str,
-        /// How many rows.
+        /// The number of rows.
         rows: u64,
     },
     /// A document's row cannot be read.
@@ -60,7 +60,7 @@ pub enum StoreError {
     DocumentRow {
         /// The number of the document in the store.
         document: u64,
-        /// What is wrong with it.
+        /// The fault in it.
         source: minicbor::decode::Error,
     },
     /// A space's row cannot be read.
@@ -68,7 +68,7 @@ pub enum StoreError {
     SpaceRow {
         /// The space.
         space: String,
-        /// What is wrong with it.
+        /// The fault in it.
         source: minicbor::decode::Error,
     },
     /// The row of a change that comes in parts cannot be read.
@@ -88,7 +88,7 @@ pub enum StoreError {
     Graph {
         /// The number of the document in the store.
         document: u64,
-        /// What is wrong with it.
+        /// The fault in it.
         source: GraphError,
     },
     /// Something that another row promises is not there.
@@ -98,7 +98,7 @@ pub enum StoreError {
     Absent {
         /// The number of the document in the store.
         document: u64,
-        /// What is missing.
+        /// The row that is missing.
         what: &'static str,
     },
     /// Something is not as it was written.
@@ -109,7 +109,7 @@ pub enum StoreError {
     Damaged {
         /// The number of the document in the store.
         document: u64,
-        /// What is damaged.
+        /// The part that is damaged.
         what: &'static str,
     },
 }
@@ -120,7 +120,8 @@ impl StoreError {
         self.document().is_some()
     }
 
-    /// Of a file of which redb said, or did, what makes no sense.
+    /// The error for a file about which redb said, or with which it did, something that makes no
+    /// sense.
     pub(crate) fn corrupt(reason: &str) -> Self {
         Self::Corrupt(Box::new(redb::Error::Corrupted(reason.to_owned())))
     }

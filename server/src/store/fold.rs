@@ -14,8 +14,8 @@ use super::tables::{
 use super::write::HOUR_MS;
 use super::{ChangeStore, StoreError};
 
-/// How long and how many changes stay beside the snapshot that covers them, so that a reader who was
-/// away gets those and not everything.
+/// The limits of age and size for changes that stay beside the snapshot that covers them, so that a
+/// reader who was away gets those and not everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TailPolicy {
     /// Milliseconds after which a change covered by a snapshot goes.
@@ -24,7 +24,7 @@ pub struct TailPolicy {
     pub bytes_max: u64,
 }
 
-/// What to fold: a document as it was at one moment, and what must come of it.
+/// A document to fold, as it was at one moment, and the facts that the result is checked by.
 #[derive(Debug)]
 pub struct FoldInput {
     /// The document's number in the store.
@@ -46,8 +46,8 @@ pub(super) struct Swap {
 }
 
 impl ChangeStore {
-    /// How many changes no snapshot covers, their bytes, and how many changes and bytes the
-    /// snapshot has, of a document that is in memory.
+    /// The tail of a document that is in memory: the changes that no snapshot covers, and the size
+    /// of the snapshot.
     pub(crate) fn tail(&mut self, space: &SpaceName, document: &DocumentId) -> Option<Tail> {
         let space = self.spaces.get(space)?.row.number;
         let number = self.cache.number(space, document)?;
@@ -56,7 +56,7 @@ impl ChangeStore {
 
     /// A document to fold, as committed now. `None` if there is no such document.
     ///
-    /// Call it between commits. The reading is done later, by whoever has the time, on any thread.
+    /// Call it between commits. The reading is done later, on any thread.
     ///
     /// # Errors
     /// The database cannot be read, or this document is damaged.
@@ -71,7 +71,7 @@ impl ChangeStore {
         Ok(Some(FoldInput { number, row, heads, transaction }))
     }
 
-    /// Takes a snapshot into the next commit. It was verified to be of just what `input` says.
+    /// Takes a snapshot into the next commit. It was verified to have just the changes of `input`.
     /// Does nothing if another snapshot was made of the document meanwhile.
     pub(crate) fn stage_swap(
         &mut self,
@@ -91,7 +91,7 @@ impl ChangeStore {
     }
 }
 
-/// What a document holds beyond its snapshot.
+/// The changes of a document beyond its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tail {
     pub(crate) changes: u64,
@@ -112,7 +112,7 @@ impl Tail {
     }
 }
 
-/// What is left of a [`FoldInput`] once it was read: enough to check the result by.
+/// The facts of a [`FoldInput`] that stay once it was read: enough to check the result by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Folded {
     /// The document's number in the store.
@@ -120,7 +120,7 @@ pub(crate) struct Folded {
     pub(crate) document: DocumentId,
     /// The last position covered, when the result is put in place.
     pub(crate) covers: u64,
-    /// How many changes that is.
+    /// The number of those changes.
     pub(crate) changes: u64,
     /// The heads of those, sorted.
     pub(crate) heads: Vec<ChangeHash>,
@@ -189,7 +189,7 @@ pub enum FoldError {
     /// The store could not read it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Whoever folds it stopped listening.
+    /// The worker that folds it stopped listening.
     #[error("the compaction worker stopped reading; see its own message")]
     Output(#[from] io::Error),
 }
@@ -259,7 +259,7 @@ fn last_to_fold(
     Ok(folded)
 }
 
-/// Takes the chunks up to a position out of their rows; what the graph needs stays.
+/// Takes the chunks up to a position out of their rows; the part that the graph needs stays.
 fn fold_changes(documents: &mut Rows<'_>, document: u64, folded: u64) -> Result<(), StoreError> {
     let mut rows = Vec::new();
     for entry in documents.range((document, 0)..=(document, folded))?.rev() {

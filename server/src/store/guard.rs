@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::StoreError;
 
-/// Reads something of one document. Where its pages make no sense, it is only this document that is
-/// damaged, as far as anybody knows.
+/// Reads something of one document. If its pages make no sense, only this document is damaged, as
+/// far as anybody knows.
 pub(super) fn confined<T>(
     document: u64,
     read: impl FnOnce() -> Result<T, StoreError>,
@@ -16,7 +16,7 @@ pub(super) fn confined<T>(
     }
 }
 
-/// Does what a damaged file may make redb panic on.
+/// Does work on which a damaged file may make redb panic.
 pub(crate) fn unpanicked<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let contradicts = |_| Err(StoreError::corrupt("its pages contradict each other"));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(contradicts)

@@ -1,4 +1,4 @@
-//! Which documents there are, by space and id.
+//! The index of documents by space and id.
 //!
 //! Ids are random, so a commit of some new documents would write as many pages of [`INDEX`], each for
 //! one row. The newest documents are therefore kept in memory, and in [`RECENT`] where they cost
@@ -23,12 +23,12 @@ pub(super) struct Recent {
     filed: Option<(u32, DocumentId)>,
     /// The last number when this round began: the index has all up to it when it ends.
     round: u64,
-    /// How many are kept.
+    /// The number of documents that are kept.
     documents_max: usize,
 }
 
 impl Recent {
-    /// Reads what the index does not have.
+    /// Reads the documents that the index does not have.
     pub(super) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
         let round = transaction.open_table(NUMBERS)?.get("round")?;
         let round = round.map_or(0, |round| round.value());
@@ -114,7 +114,7 @@ impl ChangeStore {
         space: u32,
         document: &DocumentId,
     ) -> Result<Option<u64>, StoreError> {
-        // After a failed commit, nobody knows which of the newest there are.
+        // After a failed commit, nobody knows which of the newest documents there are.
         if self.is_failed() {
             return Err(StoreError::Failed);
         }

@@ -1,9 +1,9 @@
-//! Takes out of a damaged document what cannot be read, so that the relay says of it only what is
-//! true: its heads and digests then differ from those of replicas that have more, and the ordinary
-//! repair brings back what is lost.
+//! Takes rows that cannot be read out of a damaged document, so that the relay says only the truth
+//! about it: its heads and digests then differ from those of replicas that have more, and the
+//! ordinary repair brings back the lost changes.
 //!
-//! What builds on a lost change means nothing without it. Such an orphan is kept beside the document, and
-//! taken in again when the lost change was pushed again.
+//! A change that builds on a lost one means nothing without it. Such an orphan is kept beside the
+//! document, and taken in again when the lost change was pushed again.
 
 mod assess;
 
@@ -32,7 +32,7 @@ pub(crate) struct Mended {
     pub(crate) orphans: u64,
 }
 
-/// Where a document belongs, and how it is counted in.
+/// The place of a document, and the heads by which digests count it.
 pub(super) struct Identity {
     space: SpaceName,
     space_number: u32,
@@ -57,11 +57,11 @@ impl Identity {
 }
 
 impl ChangeStore {
-    /// Looks at a whole document, and takes out what is damaged of it, in a commit of its own. Call
-    /// it between commits. `None` if nothing is wrong with it.
+    /// Looks at a whole document, and takes its damaged rows out, in a commit of its own. Call it
+    /// between commits. `None` if the document is sound.
     ///
-    /// # Errors
-    /// The database cannot be read or written, or what is left does not say which document it is.
+    /// # Errors The database cannot be read or written, or the rows that are left do not say which
+    /// document it is.
     pub(crate) fn mend(&mut self, number: u64) -> Result<Option<Mended>, StoreError> {
         match self.check(number) {
             Ok(()) => return Ok(None),
@@ -117,7 +117,7 @@ impl ChangeStore {
         Ok(Some(Mended { space, document: id, lost: assessed.lost, orphans }))
     }
 
-    /// Which document it is, by its own row, or else by the row of its last change.
+    /// The document's identity, by its own row, or else by the row of its last change.
     fn identify(
         &self,
         number: u64,
@@ -261,7 +261,7 @@ pub(super) fn write_changes(
     Ok(())
 }
 
-/// Takes a document out of which nothing is left, so that what is pushed of it is a new one.
+/// Takes out a document of which nothing is left, so that pushes to it make a new one.
 fn forget(
     transaction: &WriteTransaction,
     number: u64,
@@ -300,7 +300,7 @@ fn count(
     Ok(())
 }
 
-/// Adds up a collection from the rows of its documents, where it is not known by which heads one of
+/// Adds up a collection from the rows of its documents, if it is not known by which heads one of
 /// them was counted in. It takes some microseconds for each document of the space.
 fn recount(transaction: &WriteTransaction, identity: &Identity) -> Result<DigestRow, StoreError> {
     let documents = transaction.open_table(DOCUMENTS)?;

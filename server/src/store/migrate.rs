@@ -2,8 +2,8 @@
 //!
 //! It is one transaction: whenever it is cut short, the file is as it was. Rows are copied one by
 //! one as they are, so a damaged document stays just as damaged and stops no other; the database
-//! itself writes out what does not fit its cache. In memory are only some dozens of bytes for each
-//! document of one space.
+//! itself writes out pages that do not fit its cache. Only some dozens of bytes for each document
+//! of one space are in memory.
 
 mod before;
 
@@ -132,7 +132,7 @@ fn by_first_change(
     Ok(documents)
 }
 
-/// Where a document goes.
+/// The new place of a document.
 struct NewPlace {
     space: u32,
     number: u64,
@@ -254,7 +254,7 @@ fn new_row(row: before::DocumentRow, space: u32, id: DocumentId, collection: u32
     DocumentRow { space, id, collection, first, last, changes, heads, tail_bytes, snapshot }
 }
 
-/// A table keyed by ids, and what takes its place.
+/// A table keyed by ids, and the one that takes its place.
 struct Moved<'t> {
     from: ById<'t>,
     to: ByNumber<'t>,
@@ -263,7 +263,7 @@ struct Moved<'t> {
 }
 
 impl Moved<'_> {
-    /// Moves the rows of a document, each as `made` makes it of its place and what it was.
+    /// Moves the rows of a document; `made` makes each new row of its place and the old one.
     fn take(
         &mut self,
         document: DocumentId,
@@ -279,7 +279,7 @@ impl Moved<'_> {
         Ok(())
     }
 
-    /// Nothing is thrown away that nobody looked at.
+    /// Checks that no row is thrown away that nobody looked at.
     fn check(&self, table: &'static str) -> Result<(), StoreError> {
         match self.from.len()? - self.count {
             0 => Ok(()),

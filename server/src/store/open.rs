@@ -27,7 +27,7 @@ pub(super) struct Numbers {
     pub(super) spaces: u32,
 }
 
-/// What a file holds before it is opened.
+/// The state of a file before it is opened.
 enum Found {
     Nothing,
     /// The layout of the version before this one.

@@ -48,7 +48,7 @@ pub enum LogChunk {
     Folded,
     /// More than [`LONG_BYTES`](Self::LONG_BYTES): see [`ChangeStore::chunk_piece`].
     Long {
-        /// How many.
+        /// The number of bytes.
         len: u64,
     },
 }
@@ -61,7 +61,7 @@ impl LogChunk {
 /// A document at the position of its last change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Latest {
-    /// That position.
+    /// The position of its last change.
     pub position: u64,
     /// The position of its first change.
     pub first: u64,
@@ -77,8 +77,8 @@ pub struct Latest {
 
 impl ChangeStore {
     /// Changes of a space above position `after` and at most at `upto`, until there are
-    /// `changes_max`, or their chunks are `bytes_max`: at least one, whose chunk alone may be longer.
-    /// Long chunks are not read, and do not count. Nothing beyond what is committed is looked at.
+    /// `changes_max`, or their chunks are `bytes_max`: at least one, whose chunk alone may be
+    /// longer. Long chunks are not read, and do not count. Only committed changes are looked at.
     ///
     /// A damaged document is passed over: the digest will not let its readers take it for whole.
     ///
@@ -254,7 +254,7 @@ impl ChangeStore {
         Ok(first)
     }
 
-    /// How many documents a space has.
+    /// The number of documents of a space.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -1,4 +1,4 @@
-//! Chosen changes of a document, for peers that name what they lack.
+//! Chosen changes of a document, for peers that name the changes they lack.
 
 use redb::ReadableDatabase;
 use rejoin_core::{DocumentId, SpaceName};
@@ -13,15 +13,15 @@ use super::{ChangeStore, StoreError};
 pub(crate) struct Parcel {
     /// One change each; one item with a snapshot, and changes after it, if `is_document`.
     pub(crate) chunks: Vec<Vec<u8>>,
-    /// How many of the changes asked for that is.
+    /// The number of the changes asked for that are in it.
     pub(crate) taken: usize,
     pub(crate) is_document: bool,
 }
 
 impl ChangeStore {
     /// About `bytes_max` of the changes with these ranks, ascending: at least one of them, or a
-    /// whole snapshot where the reader takes one and lacks what was folded away, or everything.
-    /// `None` if it would need one and does not take it.
+    /// whole snapshot if the reader takes one and lacks folded changes, or everything. `None` if it
+    /// would need a snapshot and does not take one.
     pub(crate) fn parcel(
         &mut self,
         space: &SpaceName,

@@ -1,4 +1,4 @@
-//! What sessions ask of the store.
+//! The reads of the store that sessions ask for.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -19,28 +19,28 @@ use super::tables::{
 };
 use super::{ChangeStore, LogChunk, StoreError};
 
-/// How far a space has come.
+/// The epoch and last position of a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpaceState {
     /// The lifetime of the store that its positions belong to.
     pub epoch: Epoch,
-    /// The last position committed; 0 if the space holds nothing.
+    /// The last position committed; 0 if the space is empty.
     pub position: u64,
 }
 
-/// What a collection holds.
+/// The content of a collection, in numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectionContent {
     /// Its name.
     pub collection: CollectionName,
     /// Over its documents and their heads.
     pub digest: SetDigest,
-    /// How many documents it has.
+    /// The number of its documents.
     pub documents: u64,
 }
 
 impl ChangeStore {
-    /// How far a space has come. One that holds nothing is like any other.
+    /// The epoch and last position of a space. An empty space is like any other.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -81,7 +81,7 @@ impl ChangeStore {
         Ok(contents.map(digest).collect())
     }
 
-    /// What the collections of a space hold, in the order of their names.
+    /// The contents of the collections of a space, in the order of their names.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -90,7 +90,7 @@ impl ChangeStore {
         let mut contents = Vec::new();
         let Some(space) = self.cached_space(space)? else { return Ok(contents) };
         for (collection, number) in space.collections() {
-            // One that is staged only holds nothing yet.
+            // A collection that is only staged is still empty.
             let Some(row) = table.get((space.row.number, number))? else { continue };
             let DigestRow { digest, documents } = DigestRow::decode(row.value());
             let collection = collection.clone();
@@ -102,9 +102,9 @@ impl ChangeStore {
     /// Some bytes of a document from position `from` on; `None` if the space has no such document.
     /// A change of more than [`LONG_BYTES`](super::LogChunk::LONG_BYTES) comes in pieces.
     ///
-    /// A reader that lacks what was folded away, or everything, gets the snapshot: in pieces too,
-    /// where `here` says of what the reader has a beginning, and how much. If that is something
-    /// else, what comes next begins anew.
+    /// A reader that lacks folded changes, or everything, gets the snapshot, in pieces, too. `here`
+    /// says of which snapshot or change the reader has a beginning, and how many bytes. If that is
+    /// another one, the next piece is a first one.
     ///
     /// # Errors
     /// The database cannot be read, or this document is damaged.
@@ -170,7 +170,7 @@ impl ChangeStore {
         }
     }
 
-    /// Where what a holder of `heads` lacks of a document begins.
+    /// The position at which the changes begin that a holder of `heads` lacks of a document.
     ///
     /// # Errors
     /// The database cannot be read, or this document is damaged.
@@ -203,7 +203,7 @@ impl ChangeStore {
         Ok(cached.map(|cached| short_heads(&cached.graph)).unwrap_or_default())
     }
 
-    /// How many changes a document has; none if its space does not know it.
+    /// The number of changes of a document; 0 if its space does not know it.
     ///
     /// # Errors
     /// The database cannot be read, or this document is damaged.
@@ -295,7 +295,7 @@ pub(super) fn first_after(
     Ok(first.map(|(key, _)| key.value().1))
 }
 
-/// Changes with their positions, and what follows if anything does.
+/// Changes with their positions, and the part that comes next, if there is one.
 type Changes = (Vec<(u64, Vec<u8>)>, Option<Next>);
 
 /// The change after some.
@@ -349,7 +349,7 @@ fn changes_part(
     Ok((changes, None))
 }
 
-/// The bytes of a change that no snapshot had to take in, if they are still what was pushed.
+/// The bytes of a change that no snapshot had to take in, if they are still those that were pushed.
 pub(super) fn chunk_of(
     chunks: &Rows,
     number: u64,
@@ -372,7 +372,7 @@ pub(super) fn chunk_of(
     }
 }
 
-/// Bytes of a snapshot: what the stored part has of it from there on.
+/// Bytes of a snapshot from there on, as far as the stored part has them.
 fn snapshot_piece(
     parts: &Rows,
     number: u64,

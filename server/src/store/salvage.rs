@@ -1,8 +1,8 @@
-//! Takes out of a damaged relay's file what can still be read, into a fresh one.
+//! Takes the documents that can still be read out of a damaged relay's file, into a fresh one.
 //!
-//! Each read may fail without ending the others: one bad page costs what stands on it. The new file
-//! is another relay with positions of another epoch, so that no replica trusts a mark of the old one:
-//! each compares what it holds, and brings back what is lost here.
+//! Each read may fail without ending the others: one bad page costs only the rows on it. The new
+//! file is another relay with positions of another epoch, so that no replica trusts a mark of the
+//! old one: each compares its documents, and brings back changes that are lost here.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,7 @@ use super::tables::{
 };
 use super::verify::is_snapshot;
 
-/// What was taken out of a damaged file.
+/// The documents and changes that were taken out of a damaged file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvaged {
@@ -41,7 +41,7 @@ pub struct Salvaged {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
-    /// Which.
+    /// The document.
     pub document: DocumentId,
     /// Its changes in the new file, orphans included.
     pub changes: u64,
@@ -79,7 +79,7 @@ pub enum SalvageError {
     Database {
         /// The new file.
         path: PathBuf,
-        /// What the database said.
+        /// The message of the database.
         source: Box<redb::DatabaseError>,
     },
     /// It cannot be written.
@@ -87,11 +87,10 @@ pub enum SalvageError {
     Store(#[from] StoreError),
 }
 
-/// Takes what can be read into a fresh file of a relay at `to`. `random` gives the new relay its
-/// names, and `progress` hears how many of how many documents are done.
+/// Takes all that can be read into a fresh file of a relay at `to`. `random` gives the new relay
+/// its names, and `progress` is told the number of documents that are done, and of all.
 ///
-/// # Errors
-/// The new file could not be written; what is damaged in the old one is no error.
+/// # Errors The new file could not be written. Damage in the old one is no error.
 pub fn salvage(
     from: &ReadTransaction,
     to: &Path,
@@ -101,7 +100,7 @@ pub fn salvage(
     if to.exists() {
         return Err(SalvageError::Exists { path: to.to_owned() });
     }
-    // Whatever is cut short is not taken for a relay's file.
+    // A file that was cut short is not taken for a relay's.
     let mut unfinished = to.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
@@ -119,7 +118,7 @@ pub fn salvage(
     Ok(salvaged)
 }
 
-/// What is known of the file as a whole.
+/// The facts about the file as a whole.
 struct Salvage<'a> {
     from: &'a ReadTransaction,
     spaces: BTreeMap<u32, Space>,
@@ -251,7 +250,7 @@ impl<'a> Salvage<'a> {
         let stored = Stored::of(rows.rows, snapshot);
         let assessed = stored.assess(number);
         let changes = (assessed.kept.len() + assessed.orphans.len()) as u64;
-        // What stood on a page that is gone is known by the number of changes only.
+        // The number of changes alone tells that rows on lost pages are missing.
         let had = own.as_ref().map_or(0, |own| own.changes);
         let lost = assessed.lost.max(had.saturating_sub(changes));
         write_changes(to, number, &identity, &stored, &assessed)?;
@@ -304,7 +303,7 @@ impl<'a> Salvage<'a> {
         Rows { rows: rows.collect(), is_all: walked.is_all }
     }
 
-    /// Takes over what waits for changes that were lost before.
+    /// Takes over the orphans of changes that were lost before.
     fn copy_orphans(&self, to: &WriteTransaction) -> Result<(), StoreError> {
         let walked = walk(
             || Ok(self.from.open_table(ORPHANS)?.range::<(u32, &[u8; 16], u64)>(..)?),

@@ -1,4 +1,4 @@
-//! Looks over everything that is stored, a little at a time: what nobody reads rots unseen.
+//! Looks over everything that is stored, a little at a time: rows that nobody reads rot unseen.
 
 use redb::{ReadOnlyTable, ReadableDatabase};
 use rejoin_core::ChangeGraph;
@@ -12,7 +12,7 @@ use super::tables::{
 };
 use super::{ChangeStore, StoreError};
 
-/// How far a look over the store has come: documents by their numbers, and of each its changes, its
+/// The progress of a look over the store: documents by their numbers, and of each its changes, its
 /// own row, and its snapshot.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scrub {
@@ -22,7 +22,7 @@ pub(crate) struct Scrub {
     rank: u32,
     /// The position of the last change that was looked at.
     last: u64,
-    /// How much of the document's snapshot was added up.
+    /// The sum over the document's snapshot so far.
     snapshot: Option<Summing>,
 }
 
@@ -33,7 +33,7 @@ struct Summing {
     sum: ChunkSum,
 }
 
-/// What a step of a scrub came to.
+/// The result of a step of a scrub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Scrubbed {
     /// Documents that were looked at to their end.
@@ -42,7 +42,7 @@ pub(crate) struct Scrubbed {
     pub(crate) is_end: bool,
 }
 
-/// What one look came to.
+/// The result of one look.
 enum Looked {
     /// At so many bytes, and there is more of the document.
     Bytes(u64),
@@ -67,8 +67,8 @@ impl Scrub {
 }
 
 impl ChangeStore {
-    /// Looks at so many documents and bytes at most, give or take a row, and goes on there next time.
-    /// What is damaged is suspected.
+    /// Looks at so many documents and bytes at most, give or take a row, and goes on there next
+    /// time. Damaged documents become suspects.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -213,7 +213,7 @@ impl Scrub {
         }
     }
 
-    /// What the document says of itself must be what its rows are.
+    /// Checks that the document's own row agrees with its other rows.
     fn check_own(&self, tables: &Tables, row: &DocumentRow) -> Result<(), StoreError> {
         let document = self.number;
         if row.changes != u64::from(self.rank) || row.last != self.last {
@@ -228,5 +228,5 @@ impl Scrub {
     }
 }
 
-/// What a look at a row counts for, beside the bytes of its change.
+/// The cost of a look at a row, beside the bytes of its change.
 const ROW_BYTES: u64 = 256;

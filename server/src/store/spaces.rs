@@ -21,7 +21,7 @@ pub(super) struct CachedSpace {
     /// By number, from 1.
     names: Vec<CollectionName>,
     numbers: BTreeMap<CollectionName, u32>,
-    /// How many collections the database knows: those with the lowest numbers.
+    /// The number of collections that the database knows: those with the lowest numbers.
     stored: usize,
 }
 

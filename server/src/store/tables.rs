@@ -1,8 +1,9 @@
-//! What the relay's database holds.
+//! The tables of the relay's database.
 //!
-//! Only [`INDEX`] has random keys, and it is written in their order. Everything else is keyed by small numbers in the order of arrival,
-//! so that what is new stands at the end of each table, beside what was just written: a commit of
-//! many documents touches few pages, however large the store is.
+//! Only [`INDEX`] has random keys, and it is written in their order. Everything else is keyed by
+//! small numbers in the order of arrival, so that new rows stand at the end of each table, beside
+//! those that were just written: a commit of many documents touches few pages, even in a large
+//! store.
 //!
 //! A table whose layout changes gets the next number in its name, and a migration that can run twice.
 
@@ -179,7 +180,7 @@ pub(super) struct DocumentRow {
     /// Position of its last change.
     #[n(4)]
     pub(super) last: u64,
-    /// How many changes it has.
+    /// The number of its changes.
     #[n(5)]
     pub(super) changes: u64,
     /// Over all of its heads.
@@ -199,7 +200,7 @@ pub(super) struct SnapshotRow {
     /// The last position it covers.
     #[n(0)]
     pub(super) covers: u64,
-    /// How many changes it covers.
+    /// The number of changes it covers.
     #[n(1)]
     pub(super) changes: u64,
     /// Its bytes.
@@ -218,7 +219,7 @@ impl DocumentRow {
         Self { space, id, collection, first, last, changes, heads, tail_bytes, snapshot }
     }
 
-    /// How many changes no snapshot covers.
+    /// The number of changes that no snapshot covers.
     pub(super) fn tail_changes(&self) -> u64 {
         self.changes - self.snapshot.as_ref().map_or(0, |snapshot| snapshot.changes)
     }
@@ -257,7 +258,7 @@ pub(super) struct ChangeRow<'a> {
     pub(super) chunk: Chunk<'a>,
 }
 
-/// Where a change's bytes are.
+/// The place of a change's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunk<'a> {
     /// In a snapshot only.
@@ -305,7 +306,7 @@ impl<'a> ChangeRow<'a> {
 }
 
 impl Chunk<'_> {
-    /// Bytes of the chunk, wherever it is; 0 if it was folded.
+    /// The length of the chunk in bytes; 0 if it was folded.
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Folded => 0,
@@ -366,11 +367,11 @@ impl LatestRow {
     }
 }
 
-/// What a collection holds.
+/// The digest of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct DigestRow {
     pub(super) digest: SetDigest,
-    /// How many documents.
+    /// The number of documents.
     pub(super) documents: u64,
 }
 
@@ -402,13 +403,13 @@ pub(super) struct UploadRow {
     /// Bytes that have come, from the beginning.
     #[n(1)]
     pub(super) uploaded: u64,
-    /// What its device is charged for it, in bytes.
+    /// The bytes that its device is charged for it.
     #[n(2)]
     pub(super) charge: u64,
     /// Rises with every part of any upload: the one with the lowest has waited longest.
     #[n(3)]
     pub(super) turn: u64,
-    /// When its last part came, in milliseconds since 1970.
+    /// The time at which its last part came, in milliseconds since 1970.
     #[n(4)]
     pub(super) unix_ms: u64,
 }

@@ -9,16 +9,16 @@ use rejoin_core::{ChangeHash, DeviceId};
 use super::tables::{UPLOAD_PARTS, UPLOADS, UploadRow, encode};
 use super::{ChangeStore, StoreError};
 
-/// Whose change.
+/// The device that pushes a change, and the change.
 type Key = (DeviceId, ChangeHash);
 
-/// What came of all uploads, staged parts included. Their bytes are in the database.
+/// The progress of all uploads, staged parts included. Their bytes are in the database.
 #[derive(Debug)]
 pub(super) struct Uploads {
     by_change: BTreeMap<Key, Upload>,
     /// By when their last parts came.
     by_turn: BTreeMap<u64, Key>,
-    /// What each device is charged, and all of them.
+    /// The bytes that each device is charged, and all of them together.
     devices: BTreeMap<DeviceId, u64>,
     charge: u64,
     device_bytes_max: u64,
@@ -32,7 +32,7 @@ struct Upload {
     committed: u64,
 }
 
-/// What the next commit does to uploads: it removes some, and then adds parts.
+/// The changes of the next commit to uploads: it removes some, and then adds parts.
 #[derive(Debug, Default)]
 pub(super) struct UploadWrites {
     removed: BTreeSet<Key>,
@@ -68,7 +68,7 @@ impl Uploads {
         Ok(uploads)
     }
 
-    /// What was staged is committed.
+    /// The staged parts are committed.
     pub(super) fn committed(&mut self, writes: &UploadWrites) {
         for (key, _) in writes.parts.keys() {
             if let Some(upload) = self.by_change.get_mut(key) {
@@ -161,8 +161,8 @@ impl UploadWrites {
 }
 
 impl ChangeStore {
-    /// How many bytes of a change, from its beginning, are kept of what a device has pushed in
-    /// parts: it goes on from there. Only what is committed counts.
+    /// The number of bytes of a change, from its beginning, that are kept of the parts a device has
+    /// pushed: it goes on from there. Only committed parts count.
     ///
     /// # Errors
     /// The store failed before.
@@ -175,9 +175,9 @@ impl ChangeStore {
     }
 
     /// Takes a part of a change of `total` bytes into the next commit, and says whether it did. A
-    /// part that does not continue what came before is not taken, nor is one of a change that is longer
-    /// than a device's uploads may be. Uploads that have waited longest leave for it: those of the
-    /// device if its own are too much, and else those of anyone.
+    /// part that does not follow the ones before is not taken, nor is one of a change that is
+    /// longer than a device's uploads may be. Uploads that have waited longest leave for it: those
+    /// of the device if its own are too much, and else those of anyone.
     ///
     /// # Errors
     /// The store failed before.
@@ -257,11 +257,11 @@ impl ChangeStore {
             bytes.extend_from_slice(part);
         }
         self.drop_upload(device, hash);
-        // What is not whole is pushed again.
+        // A change that is not whole is pushed again.
         Ok((bytes.len() == total).then_some(bytes))
     }
 
-    /// Removes what came of a change, with the next commit.
+    /// Removes the parts of a change, with the next commit.
     pub fn drop_upload(&mut self, device: &DeviceId, hash: &ChangeHash) {
         let key = (*device, *hash);
         if self.uploads.take(&key).is_some() {
@@ -269,7 +269,7 @@ impl ChangeStore {
         }
     }
 
-    /// Removes what nobody has gone on with for too long, with the commit at this time.
+    /// Removes uploads that nobody has continued for too long, with the commit at this time.
     pub(super) fn expire_uploads(&mut self, unix_ms: u64) {
         let staged = &self.batch.uploads.parts;
         let is_staged = |key: &Key| staged.range((*key, 0)..=(*key, u64::MAX)).next().is_some();
@@ -285,7 +285,7 @@ impl ChangeStore {
     }
 }
 
-/// What a part is charged at least, in bytes, so that rows are bounded too.
+/// The bytes that a part is charged at least, so that rows are bounded, too.
 const PART_CHARGE_BYTES: u64 = 1024;
 
 #[cfg(test)]

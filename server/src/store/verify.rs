@@ -1,4 +1,5 @@
-//! What was found to be as it was written, so that a long one is not read whole for every piece of it.
+//! The snapshots and chunks that were found to be as they were written, so that a long one is not
+//! read whole for every piece of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,5 +98,5 @@ fn note(verified: &mut BTreeSet<(u64, u64)>, key: (u64, u64)) {
     verified.insert(key);
 }
 
-/// Entries remembered of each kind: some 200 KiB. What is forgotten is looked at once more.
+/// Entries remembered of each kind: some 200 KiB. A forgotten one is looked at once more.
 const VERIFIED_MAX: usize = 4096;

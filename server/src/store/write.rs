@@ -1,4 +1,4 @@
-//! What one group commit writes: each table in the order of its keys, so that neighbours share
+//! The writes of one group commit: each table in the order of its keys, so that neighbours share
 //! pages that were just touched.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ impl ChangeStore {
         Ok(())
     }
 
-    /// What a document needs once.
+    /// Writes the rows that a document needs once.
     fn write_new(
         &mut self,
         transaction: &WriteTransaction,

@@ -1,4 +1,4 @@
-//! What of a damaged document can be believed.
+//! The rows of a damaged document that can be believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,18 +26,18 @@ pub(in crate::store) struct Row {
     pub(in crate::store) apart: Option<Vec<u8>>,
 }
 
-/// What is left of it.
+/// The part of it that is left.
 pub(in crate::store) struct Assessed<'a> {
     pub(in crate::store) graph: ChangeGraph,
     /// In the order of positions, and so of ranks.
     pub(in crate::store) kept: Vec<Kept<'a>>,
-    /// Changes that are sound and build on one that is not, with their positions.
+    /// Changes that are sound and build on one that is not, each with its position.
     pub(in crate::store) orphans: Vec<(u64, &'a [u8])>,
-    /// How many changes are lost.
+    /// The number of changes that are lost.
     pub(in crate::store) lost: u64,
     lost_at: Vec<u64>,
     pub(in crate::store) snapshot: Option<SnapshotRow>,
-    /// The snapshot holds a change that nothing else tells of.
+    /// The snapshot has a change of which no row tells.
     contradicts: bool,
 }
 
@@ -84,8 +84,8 @@ impl Stored {
         Self { rows, snapshot }
     }
 
-    /// The snapshot that a document should have. Where its own row is lost, nothing tells how far the
-    /// snapshot goes but that changes were folded into it.
+    /// The snapshot that a document should have. If its own row is lost, only the folded changes
+    /// tell how far the snapshot goes.
     pub(in crate::store) fn claimed(
         number: u64,
         rows: &[Row],
@@ -138,7 +138,8 @@ impl Stored {
     fn assess_with(&self, number: u64, snapshot: Option<SnapshotRow>) -> Assessed<'_> {
         let covers = snapshot.as_ref().map_or(0, |snapshot| snapshot.covers);
         let mut assessed = Assessed::new(snapshot);
-        // The graph as its rows tell it, up to one that is damaged: those after it refer to it.
+        // The graph as its rows tell it, up to the first that is damaged, to which those after it
+        // refer.
         let mut told = Some(ChangeGraph::new());
         for stored in &self.rows {
             let row = ChangeRow::decode(number, &stored.bytes).ok();
@@ -167,7 +168,7 @@ impl Stored {
     }
 }
 
-/// Where the bytes of a change are, if they are anywhere.
+/// The place of the bytes of a change, if they are anywhere.
 #[derive(Clone, Copy)]
 enum Bytes<'a> {
     Inline(&'a [u8]),
@@ -239,7 +240,7 @@ impl<'a> Assessed<'a> {
         self.contradicts |= is_covered;
     }
 
-    /// Where the bytes of a change are in the snapshot only, so are those of all before it.
+    /// If the bytes of a change are in the snapshot only, so are those of all before it.
     fn fold(&mut self) {
         let is_folded = |kept: &Kept<'_>| kept.chunk == Chunk::Folded;
         let Some(end) = self.kept.iter().rposition(is_folded) else { return };

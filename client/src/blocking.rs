@@ -77,8 +77,8 @@ impl Deref for Edited {
     }
 }
 
-/// [`crate::Watcher`], blocking: an iterator that waits for each change, and ends when the replica is
-/// closed.
+/// [`crate::Watcher`], blocking: an iterator that waits for each change, and ends when the replica
+/// is closed.
 #[derive(Debug)]
 pub struct Watcher(crate::Watcher);
 

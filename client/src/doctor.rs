@@ -25,8 +25,8 @@ pub struct Report {
     pub quarantined: u64,
     /// The faults, worst first.
     pub findings: Vec<Finding>,
-    /// Documents with values that do not fit their schema, each with the first of those. They are no
-    /// damage.
+    /// Documents with values that do not fit their schema, each with the first of those. They are
+    /// no damage.
     pub unfit: Vec<String>,
 }
 

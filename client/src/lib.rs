@@ -5,7 +5,8 @@
 //! relay whenever there is one. [`blocking`] has the same without `async`.
 //!
 //! The layers, from the outside in: handles ([`Replica`], [`Collection`], [`Document`]), the thread
-//! that drives (`driver`, `dial`), the [engine](rejoin_engine::Engine) without I/O of its own, and the [store](rejoin_engine::store).
+//! that drives (`driver`, `dial`), the [engine](rejoin_engine::Engine) without I/O of its own, and
+//! the [store](rejoin_engine::store).
 #![warn(missing_docs)]
 
 mod applying;

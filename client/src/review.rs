@@ -24,8 +24,9 @@ impl Reviews {
         Self { replica, space }
     }
 
-    /// All reviews, also decided ones, open ones first, then the newest first. Loads no document but some whose schema
-    /// has just changed; where those are many, [`Replica::caught_up`] waits for their reviews.
+    /// All reviews, also decided ones, open ones first, then the newest first. Loads no document
+    /// but some whose schema has just changed; where those are many, [`Replica::caught_up`] waits
+    /// for their reviews.
     ///
     /// # Errors
     /// The file could not be read.
@@ -103,8 +104,8 @@ impl Reviews {
         self.replica.edit(review.decide(decision, why)?).await
     }
 
-    /// [`settle`](Self::settle) for many reviews in one commit. The results are in their order; an error
-    /// of one leaves the others alone.
+    /// [`settle`](Self::settle) for many reviews in one commit. The results are in their order; an
+    /// error of one leaves the others alone.
     ///
     /// # Errors
     /// The file could not be read, or the replica was closed.

@@ -113,7 +113,8 @@ impl Replica {
         Ok(SetAside::of(self.read(ReadTxn::set_aside)?.into_iter().map(|(_, row)| row)))
     }
 
-    /// Notes that somebody knows of this work, so that [`saved`](Self::saved) answers for it no more.
+    /// Notes that somebody knows of this work, so that [`saved`](Self::saved) answers for it no
+    /// more.
     ///
     /// # Errors
     /// The file could not be written, or the replica was closed.

@@ -23,7 +23,7 @@ impl Space {
 }
 
 impl Collection {
-    /// Those of the collection; see [`Space::unfit`].
+    /// The documents of the collection with values that do not fit; see [`Space::unfit`].
     ///
     /// # Errors
     /// The file could not be read.

@@ -6,8 +6,8 @@
 //!   change graph, which is all that is needed to check and to send them.
 //! - [`Relay`]: the engine without sockets, threads or a clock. It takes all messages that came,
 //!   commits once, and only then lets sessions answer and forward.
-//! - [`compact_worker`]: folds changes into snapshots, and takes uploaded documents apart, in a process
-//!   of its own: the only place where bytes from outside meet Automerge.
+//! - [`compact_worker`]: folds changes into snapshots, and takes uploaded documents apart, in a
+//!   process of its own: the only place where bytes from outside meet Automerge.
 //! - [`serve()`]: one thread around the engine, and a task for each WebSocket.
 //!
 //! ```no_run

@@ -127,8 +127,8 @@ enum Pieced {
 }
 
 impl Relay {
-    /// Opens the relay whose store is in `database`, or makes one if it is empty. `ids` is asked for
-    /// random bytes only then.
+    /// Opens the relay whose store is in `database`, or makes one if it is empty. `ids` is asked
+    /// for random bytes only then.
     ///
     /// # Errors
     /// The database cannot be read or written.
@@ -446,7 +446,8 @@ impl Relay {
         }))
     }
 
-    /// A long change is in the next commit. Should that fail, everything is forgotten with the store.
+    /// A long change is in the next commit. Should that fail, everything is forgotten with the
+    /// store.
     fn note_uploaded(&mut self, id: ConnectionId, hash: ChangeHash) {
         let Some(replica) = self.connections.replica(id) else { return };
         if self.uploaded.len() >= UPLOADED_MAX {

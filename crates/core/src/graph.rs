@@ -45,7 +45,7 @@ pub struct ChangeGraph {
 pub struct GraphEntry {
     /// Its identity.
     pub hash: ChangeHash,
-    /// Who made it.
+    /// The actor that made it.
     pub actor: ActorId,
     /// Its place among that actor's changes, from 1.
     pub seq: u64,
@@ -107,7 +107,7 @@ impl ChangeGraph {
         Ok(self.push(Node { hash, seq, start_op, max_op, actor, deps_end: 0 }, deps))
     }
 
-    /// How many changes there are.
+    /// The number of changes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -135,19 +135,19 @@ impl ChangeGraph {
         self.node(rank).hash
     }
 
-    /// The changes nothing builds on, sorted.
+    /// The changes that no other builds on, sorted.
     pub fn heads(&self) -> Vec<ChangeHash> {
         let mut heads: Vec<_> = self.heads.iter().map(|rank| self.hash(*rank)).collect();
         heads.sort_unstable();
         heads
     }
 
-    /// How many changes nothing builds on.
+    /// The number of changes that no other builds on.
     pub fn heads_len(&self) -> usize {
         self.heads.len()
     }
 
-    /// Whether nothing builds on this change.
+    /// Whether no change builds on this one.
     pub fn is_head(&self, hash: &ChangeHash) -> bool {
         self.rank(hash).is_some_and(|rank| self.heads.contains(&rank))
     }
@@ -157,12 +157,12 @@ impl ChangeGraph {
         self.max_op
     }
 
-    /// The ranks of the changes nothing builds on, ascending.
+    /// The ranks of the changes that no other builds on, ascending.
     pub fn head_ranks(&self) -> impl Iterator<Item = u32> {
         self.heads.iter().copied()
     }
 
-    /// Those of `ranks` that no other of them builds on, ascending.
+    /// The ranks that no other of `ranks` builds on, ascending.
     ///
     /// # Panics
     /// One of them is no rank of a change.
@@ -194,7 +194,7 @@ impl ChangeGraph {
         heads_hash(&self.heads())
     }
 
-    /// Those of `deps` that are unknown, in the order given.
+    /// The unknown ones of `deps`, in the order given.
     pub fn missing(&self, deps: &[ChangeHash]) -> Vec<ChangeHash> {
         deps.iter().filter(|dep| !self.contains(dep)).copied().collect()
     }
@@ -478,7 +478,7 @@ impl RankSet {
         self.words.get(rank as usize / 64).is_some_and(|word| word >> (rank % 64) & 1 == 1)
     }
 
-    /// How many changes are in the set.
+    /// The number of changes in the set.
     pub fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -501,8 +501,8 @@ struct Node {
     start_op: u64,
     max_op: u64,
     actor: u32,
-    /// Where this node's dependencies end in `ChangeGraph::deps`; they begin where those of the
-    /// node before end.
+    /// The end of this node's dependencies in `ChangeGraph::deps`; they begin at the end of those
+    /// of the node before.
     deps_end: u32,
 }
 
@@ -524,7 +524,8 @@ struct ParsedRow {
 #[derive(Default)]
 struct Frontier {
     reached: BTreeMap<u32, bool>,
-    /// How many the reader lacks. At 0 the walk can only meet changes that the reader has.
+    /// The number of them that the reader lacks. At 0 the walk can only meet changes that the
+    /// reader has.
     lacking: usize,
 }
 

@@ -5,7 +5,7 @@ use crate::{ActorId, ChangeHash};
 /// One known change, without its operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownChange {
-    /// Who made it.
+    /// The actor that made it.
     pub actor: ActorId,
     /// Its place among that actor's changes, from 1.
     pub seq: u64,

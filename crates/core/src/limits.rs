@@ -19,8 +19,8 @@ pub const FRAME_PAYLOAD_BYTES: usize = 256 << 10;
 /// live edit waits behind more.
 pub const PIECE_BYTES: usize = 16 << 10;
 
-/// Bytes of changes within which a session says how far the replica has come, which takes some twenty
-/// bytes itself: a cut costs half as much on average.
+/// Bytes of changes within which a session says how far the replica has come, which takes some
+/// twenty bytes itself: a cut costs half as much on average.
 pub const MARK_BYTES: usize = 4 << 10;
 
 /// Documents of which a part has come, named in one Hello: one that is backfilled, one that was
@@ -53,9 +53,9 @@ pub const ACTOR_BYTES_MAX: usize = 64;
 /// The highest operation counter: Automerge refuses changes that start above a `u32`.
 pub const OP_COUNTER_MAX: u64 = u32::MAX as u64;
 
-/// The highest counter at which a change may begin that a relay takes, a replica applies, or an edit
-/// writes. It is half of what Automerge can count to, so no edit, however long, comes near the end,
-/// where Automerge panics. A document of a million edits a year lasts two thousand years.
+/// The highest counter at which a change may begin that a relay takes, a replica applies, or an
+/// edit writes. It is half of what Automerge can count to, so no edit, however long, comes near the
+/// end, where Automerge panics. A document of a million edits a year lasts two thousand years.
 pub const OP_START_MAX: u64 = (1 << 31) - 1;
 
 /// Counters that a change may leave out, over the highest that its document has at the relay. An
@@ -64,8 +64,8 @@ pub const OP_START_MAX: u64 = (1 << 31) - 1;
 /// everybody.
 pub const OP_COUNTER_JUMP_MAX: u64 = 1 << 20;
 
-/// Seconds before or after 1970 that a change may claim to be of. Automerge stores how far two of them
-/// lie apart, which has room in 64 bits only within this.
+/// Seconds before or after 1970 that a change may claim to be of. Automerge stores how far two of
+/// them lie apart, which has room in 64 bits only within this.
 pub const TIME_S_MAX: i64 = 1 << 62;
 
 /// Maps, lists and texts inside each other, below the root, that are followed. Deeper ones read as
@@ -118,9 +118,9 @@ pub const WANT_DOCUMENTS_MAX: usize = 1024;
 /// Documents a relay keeps as wanted by one session; a replica asks for more when they came.
 pub const WANTED_MAX: usize = 16_384;
 
-/// Bytes that a relay keeps for one session while its replica does not read: documents it wants, answers
-/// to its pushes, presence. A replica has one page of wanted documents under way in each space and 256
-/// pushes, so one that reads comes to some hundred kilobytes.
+/// Bytes that a relay keeps for one session while its replica does not read: documents it wants,
+/// answers to its pushes, presence. A replica has one page of wanted documents under way in each
+/// space and 256 pushes, so one that reads comes to some hundred kilobytes.
 pub const SESSION_UNREAD_BYTES_MAX: usize = 4 << 20;
 
 /// Heads named for one document.
@@ -139,8 +139,8 @@ pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
 /// Presence values kept for one session, or by one replica for one space.
 pub const PRESENCES_MAX: usize = 1024;
 
-/// Bytes of presence that wait for one session which does not read. Later ones are dropped: they are
-/// renewed when it reads again.
+/// Bytes of presence that wait for one session which does not read. Later ones are dropped: they
+/// are renewed when it reads again.
 pub const PRESENCES_BYTES_MAX: usize = 64 << 10;
 
 /// Peers for whom one connection may speak at once, in all its spaces together: a replica is one in
@@ -171,8 +171,8 @@ pub const REPO_SUBSCRIBED_BYTES_MAX: usize = 64 << 10;
 /// again with the next change.
 pub const REPO_HEADS_DUE_MAX: usize = 4096;
 
-/// Bytes of the changes that a document which a peer of automerge-repo uploads comes to. The largest
-/// known document of one person, a paper of 260,000 keystrokes, comes to 26 MB.
+/// Bytes of the changes that a document which a peer of automerge-repo uploads comes to. The
+/// largest known document of one person, a paper of 260,000 keystrokes, comes to 26 MB.
 pub const UPLOADED_CHANGES_BYTES_MAX: usize = 48 << 20;
 
 /// Storages whose heads one message of automerge-repo may tell of, or one peer may be told of.
@@ -199,9 +199,9 @@ pub const BREACH_LINES_MAX: usize = 60;
 
 const _: () = assert!(PIECE_BYTES <= FRAME_PAYLOAD_BYTES);
 
-/// Bytes of changes that the relay keeps for one device while it pushes them in parts: of one, and of
-/// all together. Enough for a pasted picture, which is then not sent again from its beginning over
-/// every bad connection.
+/// Bytes of changes that the relay keeps for one device while it pushes them in parts: of one, and
+/// of all together. Enough for a pasted picture, which is then not sent again from its beginning
+/// over every bad connection.
 pub const UPLOADS_DEVICE_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of such changes that the relay keeps for all devices. A disk has room for them, and an

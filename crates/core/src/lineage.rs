@@ -1,5 +1,6 @@
-//! Who wrote what over what: every write of every field of one document, which of them are still
-//! open, and so what is agreed and what only a person can decide.
+//! The lineage of one document: every write of every field, the writes that each took the place of,
+//! and those that are still open; and so which values are agreed, and which questions only a person
+//! can decide.
 //!
 //! Automerge shows an arbitrary one of concurrent values and forgets the others at the next write.
 //! Here a write *closes* an earlier one of the same field only if its author can be taken to have
@@ -84,7 +85,7 @@ pub struct Lineage {
     schema: Arc<Schema>,
     actors: BTreeMap<ActorId, u32>,
     actor_ids: Vec<ActorId>,
-    /// Who acts, by actor.
+    /// The identity that acts with each actor.
     identities: Vec<Option<Identity>>,
     changes: Vec<Known>,
     /// The last change of every chain. A change that builds on it is the next; so what was written
@@ -137,7 +138,7 @@ pub struct NewOp {
     pub preds: Vec<(u64, ActorId)>,
 }
 
-/// Where in its container an operation writes.
+/// The place in its container at which an operation writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpKey {
     /// At a key of a map.
@@ -148,7 +149,7 @@ pub enum OpKey {
     Insert,
 }
 
-/// What an operation does.
+/// The action of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Puts a plain value.
@@ -215,8 +216,8 @@ struct Known {
 struct Container {
     /// The operation that made it; none for the document itself.
     made_by: Option<OpId>,
-    /// Whether operations in it are only noted: a text, or the first one that is too deep to be read,
-    /// which also stands for all that is in it.
+    /// Whether operations in it are only noted: a text, or the first one that is too deep to be
+    /// read, which also stands for all that is in it.
     is_only_noted: bool,
     /// Maps, lists and texts around it.
     depth: usize,
@@ -333,7 +334,7 @@ impl Lineage {
         &self.schema
     }
 
-    /// How many changes it has.
+    /// The number of its changes.
     pub fn len(&self) -> usize {
         self.changes.len()
     }

@@ -3,7 +3,7 @@
 //! Rateless invertible Bloom lookup tables, after Lei Yang, Yossi Gilad and Mohammad Alizadeh,
 //! "Practical Rateless Set Reconciliation" (ACM SIGCOMM 2024). One side sends coded symbols of its
 //! set until the other, which subtracts those of its own, can read off the difference: about 1.4
-//! symbols for each differing item, whatever the size of the sets.
+//! symbols for each differing item, for sets of any size.
 //!
 //! Coded symbol `i` is the exclusive or of a pseudorandom share, 1 in `1 + i/2`, of the items.
 //! Subtracting two of them cancels what both sets hold. A symbol with just one item left gives that
@@ -49,14 +49,14 @@ impl RepairEncoder {
         Self { items: items.iter().map(CodedItem::new).collect(), produced: 0 }
     }
 
-    /// How many symbols were produced: where the next call has to begin.
+    /// The number of symbols that were produced: the next call has to begin there.
     pub fn produced(&self) -> u32 {
         self.produced
     }
 
-    /// The symbols from `from`, `count` of them, packed one after the other: 24 bytes of items, 8 of
-    /// their hashes, and how many there are as a zigzag varint. Each call looks at every item, so
-    /// ask for many at once.
+    /// The symbols from `from`, `count` of them, packed one after the other: 24 bytes of items, 8
+    /// of their hashes, and how many there are as a zigzag varint. Each call looks at every item,
+    /// so ask for many at once.
     ///
     /// # Errors
     /// Symbols come in order, at most [`REPAIR_SYMBOLS_MAX`] at once and
@@ -145,13 +145,13 @@ impl RepairDecoder {
         self.state == State::Decoded
     }
 
-    /// How many symbols were added.
+    /// The number of symbols that were added.
     pub fn symbols(&self) -> u32 {
         self.cells.len() as u32
     }
 
-    /// How many symbols to have asked for in all. No more than [`symbols`](Self::symbols) when the
-    /// difference is known, or not worth more: then ask for everything.
+    /// The number of symbols to ask for in all. It is no more than [`symbols`](Self::symbols) if
+    /// the difference is known, or if it is not worth more: then ask for everything.
     ///
     /// Begins at 32, a kilobyte, enough for some 18 differences, and grows by 3/10. Each step is a
     /// round trip, while a longer step leaves more symbols unused at the end. This way about a
@@ -194,8 +194,8 @@ impl RepairDecoder {
         Ok(())
     }
 
-    /// Takes an item read off cell `index` out of all cells, and queues those. Symbols that contradict
-    /// themselves or the local set would otherwise be peeled for ever.
+    /// Takes an item read off cell `index` out of all cells, and queues those. Symbols that
+    /// contradict themselves or the local set would otherwise be peeled for ever.
     fn settle(
         &mut self,
         index: usize,

@@ -93,7 +93,7 @@ pub enum Rule {
     /// The value written last by the writers' clocks, if they are further apart than this many
     /// seconds; otherwise a person decides.
     Latest {
-        /// How wrong clocks may be, in seconds.
+        /// The seconds by which clocks may be wrong.
         skew_s: u64,
     },
     /// An arbitrary value, which is the same on every replica. This is the only rule that loses
@@ -112,8 +112,8 @@ pub enum Kind {
     Number,
     /// True or false.
     Boolean,
-    /// A point in time: `{"$time": milliseconds}`, or a string in RFC 3339 form, which may lack seconds
-    /// and zone. Or a date alone, which stands for the whole day.
+    /// A point in time: `{"$time": milliseconds}`, or a string in RFC 3339 form, which may lack
+    /// seconds and zone. Or a date alone, which stands for the whole day.
     Time,
     /// Bytes: `{"$bytes": hex}`.
     Bytes,
@@ -147,7 +147,7 @@ pub enum Invariant {
 /// Something in a schema that is wrong, or that this version does not understand.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// The place, as keys into the form of [`Schema::to_json`]; the items of lists and the
     /// invariants are counted from 0.
@@ -286,7 +286,7 @@ fn is_any(segment: &Segment) -> bool {
     matches!(segment, Segment::Key(key) if key == ANY)
 }
 
-/// How many steps of a path stand for any.
+/// The number of steps of a path that stand for any.
 fn stars(path: &Path) -> usize {
     path.segments().iter().filter(|segment| is_any(segment)).count()
 }
@@ -294,7 +294,8 @@ fn stars(path: &Path) -> usize {
 /// The step of a field's path that stands for any.
 pub const ANY: &str = "*";
 
-/// How wrong clocks may be under [`Rule::Latest`] unless the schema says otherwise, in seconds.
+/// The seconds by which clocks may be wrong under [`Rule::Latest`], unless the schema says
+/// otherwise.
 pub const SKEW_S: u64 = 120;
 
 /// The beginning of the names of Rejoin's own collections. They have no schema.

@@ -108,7 +108,7 @@ frames! {
     4 Refused,
     /// Changes, or a piece of a snapshot or long change, for the replica.
     5 Changes,
-    /// How far the replica has come.
+    /// The marks up to which the replica has a space.
     6 Checkpoint,
     /// Coded symbols, asked for or given.
     7 Repair,

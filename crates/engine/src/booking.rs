@@ -44,9 +44,9 @@ pub struct Booked {
 }
 
 impl Booked {
-    /// The documents of a collection that take some of the time `at`, by the `no_overlap` invariants
-    /// of its schema, in the order in which they begin. Reads no document; at most 4,096 are given
-    /// for each invariant.
+    /// The documents of a collection that take some of the time `at`, by the `no_overlap`
+    /// invariants of its schema, in the order in which they begin. Reads no document; at most 4,096
+    /// are given for each invariant.
     ///
     /// # Errors
     /// As [`StoreError`].

@@ -1,5 +1,5 @@
-//! The replica of Rejoin without I/O of its own but its store: edits and frames in, commits and frames
-//! out.
+//! The replica of Rejoin without I/O of its own but its store: edits and frames in, commits and
+//! frames out.
 //!
 //! A driver owns an [`Engine`] over a [`Store`](store::Store), calls [`Engine::turn`] with edits
 //! after it gave it the relay's messages, and carries the messages of [`Engine::poll_transmit`] to

@@ -1,4 +1,5 @@
-//! Collections that belong to Rejoin itself. They are documents like others, so they sync like others.
+//! Collections that belong to Rejoin itself. They are documents like others, so they sync like
+//! others.
 
 /// The collection of people's notes about reviews: who is to settle one, until when, and why it was
 /// dismissed. It has one document per review, keyed by its id.

@@ -9,7 +9,7 @@
 //! | [`Bytes`] | `{"$bytes": "00ff"}` | bytes | the same marker |
 //! | [`Timestamp`] | `{"$time": 1500}` | milliseconds since 1970 | the same marker |
 //!
-//! They serialize to their marker and deserialize from whatever a document reads as:
+//! They serialize to their marker and deserialize from the form in which a document reads:
 //!
 //! ```
 //! use rejoin_engine::{Counter, Text};

@@ -52,11 +52,10 @@ pub(crate) use set::may_convert;
 ///
 /// The caller gives `doc` an actor of its own first, and an author if there is one.
 ///
-/// # Errors
-/// Nothing was written, and `doc` is as it was, for every error but
+/// # Errors Nothing was written, and `doc` is as it was, for every error except
 /// [`Document`](WriteError::Document), [`Birth`](WriteError::Birth) and
-/// [`Panicked`](WriteError::Panicked): after those, some of the edit may stand in `doc`. Drop it and
-/// load it again.
+/// [`Panicked`](WriteError::Panicked): after those, some of the edit may stand in `doc`. Drop it
+/// and load it again.
 pub(crate) fn write(
     doc: &mut Automerge,
     document: &DocumentId,

@@ -165,8 +165,8 @@ impl Shared {
         }
     }
 
-    /// A peer has sent all it had of a document. Everyone may be told of it when nobody else is still
-    /// sending.
+    /// A peer has sent all it had of a document. Everyone may be told of it when nobody else is
+    /// still sending.
     fn has_arrived(&mut self, key: &DocumentKey) {
         let Some(count) = self.peers.arriving.get_mut(key) else { return };
         *count -= 1;

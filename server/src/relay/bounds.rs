@@ -1,7 +1,7 @@
 //! Sound changes that the relay does not take, because they would use up a document.
 //!
-//! These bounds are the relay's own and no part of admission, which is the same everywhere: a replica
-//! that holds such a change already must not refuse its own history.
+//! These bounds are the relay's own and no part of admission, which is the same everywhere: a
+//! replica that holds such a change already must not refuse its own history.
 
 use rejoin_core::ChangeGraph;
 use rejoin_core::change::{Change, is_storable_time};

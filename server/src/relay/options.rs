@@ -5,7 +5,8 @@ use rejoin_core::wire::Access;
 
 use crate::store::{Tail, TailPolicy};
 
-/// Limits and policies of a [`Relay`](crate::Relay). The defaults suit a machine with 1 GB of memory.
+/// Limits and policies of a [`Relay`](crate::Relay). The defaults suit a machine with 1 GB of
+/// memory.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RelayOptions {
@@ -13,7 +14,7 @@ pub struct RelayOptions {
     pub sessions_max: usize,
     /// Bytes of change graphs kept in memory. A document that is not there costs a read of its
     /// graph rows at its next push. Those of less than a MiB share three eighths, the larger ones
-    /// the rest; the last one used stays whatever its size.
+    /// the rest; the last one used stays, even if it is larger.
     pub graph_bytes_max: usize,
     /// Bytes of repairs under way. Each takes some 56 bytes for every document of its space; the
     /// oldest is dropped, and its session begins anew.
@@ -22,8 +23,8 @@ pub struct RelayOptions {
     /// messages and uploads that wait, and changes whose dependencies are to come. The peer with
     /// the most is closed.
     pub peer_bytes_max: usize,
-    /// Bytes that wait until replicas read, of all sessions together. The one for which most waits is
-    /// closed.
+    /// Bytes that wait until replicas read, of all sessions together. The one for which most waits
+    /// is closed.
     pub unread_bytes_max: usize,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,
@@ -34,7 +35,7 @@ pub struct RelayOptions {
     /// Whether a peer's ephemeral messages must be its own. Those of peers behind it are then
     /// dropped.
     pub checks_ephemeral_sender: bool,
-    /// When documents are folded into snapshots; `None` never folds.
+    /// The rules by which documents are folded into snapshots; `None` never folds.
     pub compaction: Option<CompactionPolicy>,
     /// A fault to be found by a simulation.
     #[cfg(feature = "mutants")]

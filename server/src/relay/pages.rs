@@ -148,8 +148,8 @@ pub(super) fn listing(
     Ok((listed.collect(), left))
 }
 
-/// Those of these documents that the relay has with other heads, or not at all, each with the heads
-/// it has.
+/// The documents among these that the relay has with other heads, or not at all, each with the
+/// heads it has.
 pub(super) fn compare(
     store: &mut ChangeStore,
     space: &SpaceName,

@@ -67,8 +67,8 @@ fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
 }
 
 /// The hash of a whole change that breaks another rule of the guard, so that a replica with older
-/// rules can set it aside rather than be sent away with it for ever. Bytes that do not even have the
-/// hash they claim are no accident of versions.
+/// rules can set it aside rather than be sent away with it for ever. Bytes that do not even have
+/// the hash they claim are no accident of versions.
 fn hash_of_refused(chunk: &[u8]) -> Option<ChangeHash> {
     let (header, hashed) = chunk.split_at_checked(8)?;
     let is_change = header[..4] == MAGIC && hashed.first() == Some(&CHANGE_TYPE);

@@ -219,8 +219,8 @@ impl Drop for Charge {
 /// replica pushes at once over a slow line.
 const OWN_BYTES: usize = 2 * PIECE_BYTES;
 
-/// Bytes of messages of one connection that may wait before more is read: with another message, or the
-/// part of one, the next turn has enough to do.
+/// Bytes of messages of one connection that may wait before more is read: with another message, or
+/// the part of one, the next turn has enough to do.
 const WAITING_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 
 /// Memory that a message takes beside its bytes.

@@ -13,7 +13,7 @@ use super::{ChangeStore, StoreError};
 pub(super) struct Damage {
     /// The numbers of documents of which a read failed, each with why.
     suspects: BTreeMap<u64, String>,
-    /// Those that cannot be mended.
+    /// Documents that cannot be mended.
     hopeless: BTreeSet<u64>,
     /// Their spaces.
     unsound: BTreeSet<SpaceName>,

@@ -1,9 +1,9 @@
 //! The index of documents by space and id.
 //!
-//! Ids are random, so a commit of some new documents would write as many pages of [`INDEX`], each for
-//! one row. The newest documents are therefore kept in memory, and in [`RECENT`] where they cost
-//! next to nothing, and are filed into the index in the order of its keys, some with each commit:
-//! neighbours then share a page.
+//! Ids are random, so a commit of some new documents would write as many pages of [`INDEX`], each
+//! for one row. The newest documents are therefore kept in memory, and in [`RECENT`] where they
+//! cost next to nothing, and are filed into the index in the order of its keys, some with each
+//! commit: neighbours then share a page.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

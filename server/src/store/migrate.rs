@@ -22,8 +22,8 @@ use super::tables::{
 };
 use before::LogRow;
 
-/// Rewrites a file of the version before in the present layout. Documents get their numbers space by
-/// space, in the order of their first changes.
+/// Rewrites a file of the version before in the present layout. Documents get their numbers space
+/// by space, in the order of their first changes.
 ///
 /// # Errors
 /// The database failed, or holds rows that no document accounts for. The file is as it was.
@@ -118,7 +118,8 @@ fn take_space(
     collections.write(transaction, space, name)
 }
 
-/// The documents of a space in the order of their first changes, each with the position of its last.
+/// The documents of a space in the order of their first changes, each with the position of its
+/// last.
 fn by_first_change(
     transaction: &WriteTransaction,
     space: &str,

@@ -5,7 +5,8 @@
 //! those that were just written: a commit of many documents touches few pages, even in a large
 //! store.
 //!
-//! A table whose layout changes gets the next number in its name, and a migration that can run twice.
+//! A table whose layout changes gets the next number in its name, and a migration that can run
+//! twice.
 
 use minicbor::{Decode, Encode};
 use redb::TableDefinition;
@@ -22,7 +23,7 @@ use super::StoreError;
 /// Value: `u64`
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("identity-1");
 
-/// Table: who this store is
+/// Table: the identity of this store
 /// Key:   `&str`      # "relay", or "epoch" of spaces that are new
 /// Value: `&[u8; 16]` # drawn when the store was made
 pub(super) const IDENTITY: TableDefinition<'_, &str, &[u8; 16]> =
@@ -39,8 +40,8 @@ pub(super) const SPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new
 pub(super) const COLLECTIONS: TableDefinition<'_, (u32, &str), u32> =
     TableDefinition::new("collections-2");
 
-/// Table: which documents there are, but for those in [`RECENT`]. The same id may be in two spaces,
-/// and is two documents then
+/// Table: all documents, except those in [`RECENT`]. The same id may be in two spaces, and is two
+/// documents then
 /// Key:   `(u32, &[u8; 16])` # (space, document id)
 /// Value: `u64`              # its number in the store, from 1 in the order of arrival. Numbers are
 ///                           # below 2^63: the highest bit is kept free to say that the document was
@@ -86,7 +87,7 @@ pub(super) const LOG: TableDefinition<'_, (u32, u64), (u64, u32)> = TableDefinit
 pub(super) const LATEST: TableDefinition<'_, (u32, u64), &[u8; LATEST_BYTES]> =
     TableDefinition::new("latest-2");
 
-/// Table: what collections hold
+/// Table: the digests of collections
 /// Key:   `(u32, u32)`   # (space, collection)
 /// Value: `&[u8; 40]`    # [`DigestRow`]
 pub(super) const DIGESTS: TableDefinition<'_, (u32, u32), &[u8; 40]> =

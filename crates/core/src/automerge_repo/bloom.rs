@@ -28,7 +28,7 @@ impl Bloom {
         bloom
     }
 
-    /// How many changes went in.
+    /// The number of changes that went in.
     pub fn entries(&self) -> u32 {
         self.entries
     }

@@ -43,7 +43,7 @@ pub struct Conversation {
 /// The state of the document that the peer was last told.
 #[derive(Debug)]
 struct Told {
-    /// How many changes the graph had then.
+    /// The number of changes that the graph had then.
     changes: usize,
     need: Vec<ChangeHash>,
 }

@@ -8,8 +8,8 @@ use super::frame_fields::{Fields, HeadsField, RepoFrameError};
 use crate::limits::REPO_FRAME_BYTES_MAX;
 use crate::{ChangeHash, DocumentId};
 
-/// One message between an automerge-repo peer and the relay. `sender` and `target` are peer ids, which
-/// are any text.
+/// One message between an automerge-repo peer and the relay. `sender` and `target` are peer ids,
+/// which are any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepoFrame<'a> {
     /// The first message, from the side that dialled.

@@ -53,7 +53,7 @@ pub enum RepoFrameError {
     Limit {
         /// The thing of which there is too much.
         what: &'static str,
-        /// How much there is.
+        /// The amount there is.
         len: u64,
         /// The limit.
         max: usize,

@@ -78,7 +78,8 @@ impl Orphans {
         self.bytes
     }
 
-    /// Forgets them and takes no more: a change that others build on was refused, and will never come.
+    /// Forgets them and takes no more: a change that others build on was refused, and will never
+    /// come.
     pub fn give_up(&mut self) {
         *self = Self { is_given_up: true, ..Self::default() };
     }

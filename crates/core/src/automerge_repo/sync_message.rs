@@ -123,8 +123,8 @@ impl<'a> SyncMessage<'a> {
 }
 
 impl Flags {
-    /// The byte 2 alone is how earlier versions of Automerge say that they take documents; those ignore
-    /// the other one.
+    /// The byte 2 alone is how earlier versions of Automerge say that they take documents; those
+    /// ignore the other one.
     fn encode(self) -> [u8; 3] {
         let reset = if self.sync_reset { SYNC_RESET } else { 0 };
         let read_only = if self.read_only { READ_ONLY } else { 0 };

@@ -131,8 +131,8 @@ pub enum Refusal {
         /// The document.
         document: DocumentId,
     },
-    /// A birth that does not depend on the change that made its parent, or a conversion that does not
-    /// depend on the one that wrote the value, and on that only.
+    /// A birth that does not depend on the change that made its parent, or a conversion that does
+    /// not depend on the one that wrote the value, and on that only.
     #[error(
         "what is made at {key:?} does not build on the change that it is made of; write it with the birth or conversion Rejoin computes"
     )]

@@ -17,8 +17,8 @@ use super::layout::{
 use super::ops::{COUNTER_BYTE, MAKE_LIST, MAKE_MAP, MAKE_TEXT, NULL, PUT};
 use crate::{ActorId, ChangeHash, DocumentId, Genesis};
 
-/// First bytes of every actor that makes a genesis, birth or conversion. Nobody else may use an actor with
-/// them, and Automerge never draws one: its own have 16 bytes.
+/// First bytes of every actor that makes a genesis, birth or conversion. Nobody else may use an
+/// actor with them, and Automerge never draws one: its own have 16 bytes.
 pub const ACTOR_PREFIX: [u8; 4] = [0x00, b'r', b'j', 0x01];
 
 /// Bytes of such an actor: the prefix and half a SHA-256.

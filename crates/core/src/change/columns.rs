@@ -205,7 +205,7 @@ impl<'a> Booleans<'a> {
         self.finish(rows)
     }
 
-    /// The first run may be empty, because the column begins with false whatever it holds.
+    /// The first run may be empty, because every column begins with a run of false.
     fn begin_run(&mut self) -> Result<(), GuardError> {
         let mut count = self.reader.u64(self.column)?;
         self.value = !self.value;

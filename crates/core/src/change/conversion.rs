@@ -1,8 +1,8 @@
 //! A plain value that becomes a text: the change any device makes byte for byte alike.
 //!
-//! Two devices that first append to one plain value offline must not make two texts of it, of which one
-//! shows and hides the other. They make the same change twice, which is one change: it makes a text
-//! with the characters of the value, in the place of the operation that wrote it.
+//! Two devices that first append to one plain value offline must not make two texts of it, of which
+//! one shows and hides the other. They make the same change twice, which is one change: it makes a
+//! text with the characters of the value, in the place of the operation that wrote it.
 //!
 //! The format is frozen, as that of [births](super::birth).
 
@@ -73,7 +73,7 @@ impl Conversion {
         self.maker_max_op.saturating_add(1)
     }
 
-    /// How many operations it has: the text, and each of its characters.
+    /// The number of its operations: one for the text, and one for each of its characters.
     pub fn ops(&self) -> u64 {
         1 + self.value.chars().count() as u64
     }
@@ -96,8 +96,8 @@ impl Conversion {
         })
     }
 
-    /// The operations: make a text at `key` in the place of another, and insert each character behind
-    /// the one before.
+    /// The operations: make a text at `key` in the place of another, and insert each character
+    /// behind the one before.
     fn columns(&self, others: &[&ActorId]) -> Vec<(u32, Vec<u8>)> {
         let characters: Vec<char> = self.value.chars().collect();
         // The author's own actor is the first.

@@ -47,7 +47,7 @@ pub enum GuardError {
     Trailing {
         /// The part that had ended.
         what: &'static str,
-        /// How many bytes follow.
+        /// The number of bytes that follow.
         len: usize,
     },
     /// A number over 64 bits or not in its shortest form.
@@ -109,7 +109,7 @@ pub enum GuardError {
         what: &'static str,
         /// The index it names.
         index: u64,
-        /// How many actors the change has, its own included.
+        /// The number of actors that the change has, its own included.
         count: usize,
     },
     /// Sequence numbers count from 1.
@@ -148,7 +148,7 @@ pub enum GuardError {
         "{len} bytes after the operations are not an author of at most {max} bytes; write the change with Automerge 0.12"
     )]
     Author {
-        /// How many bytes follow the operations.
+        /// The number of bytes after the operations.
         len: usize,
         /// The limit of an author in bytes.
         max: usize,
@@ -201,7 +201,7 @@ pub enum GuardError {
     /// A row that no operation can have.
     #[error("operation {row} has an impossible {what}; write the change with Automerge")]
     Operation {
-        /// Which operation of the change, from 0.
+        /// The place of the operation in the change, from 0.
         row: u64,
         /// The part of it.
         what: &'static str,

@@ -42,7 +42,7 @@ pub(super) struct Made {
     pub(super) how: How,
 }
 
-/// How it is made.
+/// The way in which it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum How {
     /// At a key that had no value.
@@ -98,7 +98,7 @@ impl Change {
         &self.deps
     }
 
-    /// Who made it.
+    /// The actor that made it.
     pub fn actor(&self) -> &ActorId {
         &self.actor
     }
@@ -113,13 +113,13 @@ impl Change {
         self.start_op
     }
 
-    /// How many operations it has.
+    /// The number of its operations.
     pub fn ops(&self) -> u64 {
         self.ops
     }
 
-    /// How deep the maps, lists and texts that it makes stand inside each other, 0 if it makes none.
-    /// What it makes in containers of other changes counts from 1 again.
+    /// How deep the maps, lists and texts that it makes stand inside each other, 0 if it makes
+    /// none. In containers of other changes the count begins at 1 again.
     pub fn depth(&self) -> usize {
         self.depth
     }

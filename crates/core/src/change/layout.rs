@@ -69,7 +69,7 @@ impl<'a> Layout<'a> {
         Ok(Self(contents))
     }
 
-    /// The bytes of all values, whatever their types.
+    /// The bytes of all values, of any type.
     pub(super) fn values(&self) -> &'a [u8] {
         let place = SPECS.iter().position(|spec| *spec == VALUE);
         place.map_or(&[], |place| self.0[place])

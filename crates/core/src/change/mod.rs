@@ -40,8 +40,9 @@
 //! on an absent object; it applies a change with an absent predecessor, but cannot load the
 //! document that it then saves.
 //!
-//! [`genesis`], [`Birth`] and [`Conversion`] are the changes Rejoin writes itself, byte for byte alike on every
-//! device. A snapshot, which holds a whole document, passes [`check_snapshot`] instead.
+//! [`genesis`], [`Birth`] and [`Conversion`] are the changes Rejoin writes itself, byte for byte
+//! alike on every device. A snapshot, which holds a whole document, passes [`check_snapshot`]
+//! instead.
 
 mod admission;
 mod birth;

@@ -297,8 +297,9 @@ impl<'a> Rows<'a> {
         if is_value(kind, bytes)? { Ok((meta, bytes)) } else { scope.impossible("value") }
     }
 
-    /// How many operations this one overwrites, and the last of them. They stand in the order of their counters, then
-    /// actors; otherwise a saved document gets them back in another order, and another hash.
+    /// The number of operations that this one overwrites, and the last of them. They stand in the
+    /// order of their counters, then actors; otherwise a saved document gets them back in another
+    /// order, and another hash.
     fn next_preds(
         &mut self,
         scope: &mut Scope<'_>,

@@ -94,7 +94,7 @@ fn check_columns(reader: &mut Reader<'_>, columns: &[Column]) -> Result<(), Guar
     Ok(())
 }
 
-/// How much a column inflates to, counted up to just above `max` and kept nowhere.
+/// The length that a column inflates to, counted up to just above `max`. The bytes are not kept.
 fn inflated_len(content: &[u8], max: u64) -> Result<u64, GuardError> {
     let mut inflated = DeflateDecoder::new(content).take(max.saturating_add(1));
     std::io::copy(&mut inflated, &mut std::io::sink())

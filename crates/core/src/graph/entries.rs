@@ -21,8 +21,8 @@ impl ChangeGraph {
         }
     }
 
-    /// The hash of the change that a row is of. The row is not checked: a wrong hash is one that the
-    /// change's bytes do not have.
+    /// The hash of the change that a row is of. The row is not checked: a wrong hash is one that
+    /// the change's bytes do not have.
     pub fn hash_in_row(row: &[u8]) -> Option<ChangeHash> {
         row.get(1..)?.first_chunk().copied().map(ChangeHash)
     }

@@ -1,4 +1,4 @@
-//! Where the value of every field came from.
+//! The origin of the value of every field.
 
 use serde_json::Value;
 

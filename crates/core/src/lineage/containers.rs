@@ -190,7 +190,8 @@ impl Lineage {
         self.registers[at as usize].merging.iter().max_by_key(rank)
     }
 
-    /// How often the question about containers was settled here, as far as these changes are known.
+    /// The number of times that the question about containers was settled here, by the changes that
+    /// are known.
     pub(super) fn discards_known(&self, at: u32, is_known: impl Fn(u32) -> bool) -> u32 {
         let discards = self.registers[at as usize].discards.iter();
         let settling = discards.filter(|discard| discard.settles && is_known(discard.change));

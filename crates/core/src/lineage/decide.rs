@@ -1,4 +1,4 @@
-//! Which of several open values of a field stands, by the field's rule.
+//! The choice of the value that stands among several open ones, by the field's rule.
 
 use std::cmp::Ordering;
 
@@ -50,10 +50,10 @@ pub(super) fn decide(rule: &Rule, candidates: &[Contender<'_>]) -> Option<usize>
     }
 }
 
-/// Where a value stands in an order; `None` if it is not in it.
+/// The place of a value in an order; `None` if it is not in it.
 pub(super) type Place = Option<usize>;
 
-/// Where a value stands by a rule. By a rule without an order all values stand at one place.
+/// The place of a value by a rule. By a rule without an order all values have one place.
 pub(super) fn place_in(rule: &Rule, value: Option<&Value>) -> Place {
     match rule {
         Rule::Order(order) => place(order, value),

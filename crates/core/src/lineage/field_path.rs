@@ -5,8 +5,8 @@ use std::fmt;
 use super::{Key, Lineage};
 use crate::{ActorId, Path, Segment};
 
-/// Where a field stands in a document. Items of lists are named by the operation that made them, as
-/// their index depends on who looks.
+/// The place of a field in a document. Items of lists are named by the operation that made them,
+/// for an index is not the same for everybody.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldPath(pub Vec<Step>);
 

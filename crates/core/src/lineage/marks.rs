@@ -1,4 +1,4 @@
-//! How documents and maps say that they were removed.
+//! The fields by which documents and maps say that they were removed.
 
 /// The keys at which a document and a map say that they were removed.
 ///

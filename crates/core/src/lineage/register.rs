@@ -38,7 +38,7 @@ pub(super) struct Register {
     /// Whether a container or counter of it was taken away: after a counter, Automerge does not
     /// show the plain value that is left.
     pub(super) lost_merging: bool,
-    /// How often each question was settled here.
+    /// The number of times that each question was settled here.
     pub(super) settlements: [u32; Question::ALL.len()],
     /// The last write of every chain. Together they cover all writes.
     last: Vec<Last>,
@@ -218,7 +218,7 @@ impl Lineage {
         write.closes = closes.into_iter().collect();
     }
 
-    /// How far back a write may go in an order: to the place at which others left the field, for
+    /// The place in an order to which a write may go back: that at which others left the field, for
     /// people may correct their own writes.
     fn floor(&self, at: u32, rule: &Rule, change: u32, standing: &[u32]) -> Place {
         let place = |open: &u32| {

@@ -31,7 +31,7 @@ pub struct Standing {
     pub unsettled: Vec<Unsettled>,
 }
 
-/// Which of its values a field is read with.
+/// The choice of the value that a field is read with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     /// The value that people see.

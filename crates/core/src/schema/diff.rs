@@ -32,7 +32,7 @@ pub enum Part {
     Other,
 }
 
-/// What became of it.
+/// The kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// It is new.
@@ -80,7 +80,7 @@ fn compare(
 }
 
 impl Difference {
-    /// What became of it.
+    /// The kind of change.
     pub fn change(&self) -> Change {
         match (&self.before, &self.after) {
             (None, _) => Change::Added,

@@ -44,7 +44,7 @@ impl fmt::Display for Finding {
 }
 
 impl Parsed {
-    /// How many findings are as bad as this.
+    /// The number of findings of this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }

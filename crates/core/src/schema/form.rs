@@ -10,9 +10,9 @@
 //! }
 //! ```
 //!
-//! In the stored form the lists `order`, `writers` and `unique` are JSON in a string. Two people who
-//! edit one at once then have a conflict of two values; items of a list would merge into an order
-//! that nobody wrote.
+//! In the stored form the lists `order`, `writers` and `unique` are JSON in a string. Two people
+//! who edit one at once then have a conflict of two values; items of a list would merge into an
+//! order that nobody wrote.
 
 use serde_json::{Map, Value, json};
 
@@ -33,7 +33,8 @@ impl Schema {
         value
     }
 
-    /// The schema as its file has it, in JSON: as [`to_value`](Self::to_value), with lists as lists.
+    /// The schema as its file has it, in JSON: as [`to_value`](Self::to_value), with lists as
+    /// lists.
     pub fn to_json(&self) -> Value {
         let mut value = self.understood();
         overlay(&mut value, &self.unknown);

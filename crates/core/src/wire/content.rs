@@ -85,7 +85,8 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// Something of one document for the replica: a piece of a snapshot or of a long change, or changes.
+/// Something of one document for the replica: a piece of a snapshot or of a long change, or
+/// changes.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Changes {
@@ -187,7 +188,8 @@ pub struct Repair {
 }
 
 /// Documents of a space by the position of their last change, the latest first: a replica without a
-/// valid cursor asks, the relay gives, and the replica wants those it lacks or has with other heads.
+/// valid cursor asks, the relay gives, and the replica wants those it lacks or has with other
+/// heads.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Listing {

@@ -30,7 +30,8 @@ pub struct HistoryEntry {
     pub actor: ActorId,
     /// The person who made it, if it names one.
     pub author: Option<Identity>,
-    /// The time, in seconds since 1970 by that device's clock; 0 for changes every device would make.
+    /// The time, in seconds since 1970 by that device's clock; 0 for changes every device would
+    /// make.
     pub time_s: i64,
     /// The kind of change.
     pub kind: Kind,

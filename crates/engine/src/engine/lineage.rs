@@ -66,8 +66,8 @@ impl LoadedDocument {
         fenced(effective).map_err(|reason| EngineError::Unreadable { document: *id, reason })
     }
 
-    /// Whether the document may have read otherwise at these heads than Automerge shows it there: it
-    /// does so now, or something was settled or written over since, or there are sets, of which
+    /// Whether the document may have read otherwise at these heads than Automerge shows it there:
+    /// it does so now, or something was settled or written over since, or there are sets, of which
     /// like items do not show.
     fn may_have_read_otherwise(
         &self,

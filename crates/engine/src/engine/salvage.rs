@@ -14,7 +14,7 @@ pub struct Rebuilt {
     pub row: DocumentRow,
     /// The changes that fit, each after those it builds on.
     pub changes: Vec<Vec<u8>>,
-    /// Those that do not, because changes they build on are missing.
+    /// The changes that do not fit, because changes they build on are missing.
     pub left: Vec<(ChangeHash, Vec<u8>)>,
 }
 

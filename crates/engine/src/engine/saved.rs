@@ -9,7 +9,7 @@ use super::{Engine, EngineError, to_automerge};
 use crate::store::{ReadTxn, SetAsideRow, StoreError};
 
 impl Engine {
-    /// Those of these changes of a document that a relay will never take, once it has all the
+    /// The changes among these of a document that a relay will never take, once it has all the
     /// others: `None` while any of them waits.
     ///
     /// A change that was made anew counts as the one that took its place. A change that was refused

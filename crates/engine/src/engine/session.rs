@@ -499,8 +499,8 @@ impl Session {
         self.protocol.in_flight() > 0 || !self.owed.is_empty() || !self.pushes.is_empty()
     }
 
-    /// The next push, unless it is a piece of a long change and the relay has yet to say how much of
-    /// it has come.
+    /// The next push, unless it is a piece of a long change and the relay has yet to say how much
+    /// of it has come.
     fn next_push(&mut self) -> Option<Push> {
         let waits = self.pushes.front().is_some_and(Push::is_piece) && !self.protocol.is_welcomed();
         if waits { None } else { self.pushes.pop_front() }

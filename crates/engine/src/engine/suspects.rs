@@ -75,7 +75,7 @@ type Note = Box<dyn FnMut(&Suspects) + Send>;
 pub(super) struct Notes {
     /// The suspects that earlier processes left.
     left: Suspects,
-    /// Those of them that are part of the transaction under way.
+    /// The suspects that are part of the transaction under way.
     cleared: Vec<ChangeHash>,
     note: Option<Note>,
     is_noted: bool,

@@ -117,8 +117,8 @@ macro_rules! reads {
                     .collect()
             }
 
-            /// Calls `each` with the rows of documents after an id, in the order of their ids, until
-            /// it returns `false`.
+            /// Calls `each` with the rows of documents after an id, in the order of their ids,
+            /// until it returns `false`.
             ///
             /// # Errors
             /// As [`StoreError`].

@@ -31,7 +31,7 @@ pub(super) fn mark_derived_otherwise(database: &Database) -> Result<(), StoreErr
             marked += 1;
         }
         let mut meta = txn.open_table(META).map_err(unavailable)?;
-        // Nothing is behind in a file without documents.
+        // A file without documents has no value that is behind.
         let name = if marked == 0 { DERIVED } else { MARKED };
         // A program that opens the file before all were looked at finds values of both versions.
         meta.remove(DERIVED).map_err(unavailable)?;

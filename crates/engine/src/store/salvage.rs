@@ -63,8 +63,8 @@ impl<'a> Remains<'a> {
         names
     }
 
-    /// The numbers that documents may have. A damaged row may say any number, so those that no name is
-    /// known for are tried only as far as so many documents reach.
+    /// The numbers that documents may have. A damaged row may say any number, so those that no name
+    /// is known for are tried only as far as so many documents reach.
     pub fn numbers(&self, names: &BTreeMap<u64, DocumentId>) -> BTreeSet<u64> {
         let named = names.last_key_value().map_or(0, |(number, _)| *number);
         let told = self.number_in_meta("documents-next").saturating_sub(1);

@@ -139,8 +139,8 @@ impl Again {
         self.changes.insert(change.hash(), deps);
     }
 
-    /// A container that is born where another operation made the map around it is another birth, and a
-    /// text of a value that another operation wrote is another conversion.
+    /// A container that is born where another operation made the map around it is another birth,
+    /// and a text of a value that another operation wrote is another conversion.
     fn birth(&self, doc: &Automerge, change: &Change, expanded: &ExpandedChange) -> Renamed {
         let [op, characters @ ..] = expanded.operations.as_slice() else { return Err(Lost) };
         let [maker] = expanded.deps.as_slice() else { return Err(Lost) };
@@ -280,7 +280,7 @@ impl Again {
 /// The names by which a change that is being written refers to operations.
 struct Renaming<'a> {
     again: &'a Again,
-    /// Those of the change itself.
+    /// The new names within the change itself.
     own: &'a Names,
 }
 

@@ -79,8 +79,8 @@ fn object(id: &ObjectId) -> Object {
     }
 }
 
-/// Applies a change of the document's actor that knows all there is and holds these operations. They
-/// are made from the name that the first of them will have.
+/// Applies a change of the document's actor that knows all there is and holds these operations.
+/// They are made from the name that the first of them will have.
 fn next_change(
     doc: &mut Automerge,
     time_s: i64,

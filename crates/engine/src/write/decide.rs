@@ -67,8 +67,8 @@ pub(crate) fn found(doc: &Automerge, standing: &Standing) -> Option<(ObjId, Prop
     Some((object, prop))
 }
 
-/// As Automerge names it. It finds a container by counter and actor; the last field is only where it
-/// looks for the actor first.
+/// As Automerge names it. It finds a container by counter and actor; the last field is only where
+/// it looks for the actor first.
 pub(crate) fn object(id: &ObjectId) -> ObjId {
     match id {
         ObjectId::Root => ObjId::Root,

@@ -15,7 +15,7 @@ mod model;
 
 const DOCUMENT: DocumentId = DocumentId([7; 16]);
 
-/// A document with nothing but its genesis, for one device.
+/// A document that has only its genesis, for one device.
 fn device(actor: u8) -> Automerge {
     let mut doc = Automerge::new().with_actor(ActorId::from([actor; 16]));
     doc.apply_changes([Change::from_bytes(genesis(&DOCUMENT, None)).unwrap()]).unwrap();

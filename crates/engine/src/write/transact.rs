@@ -31,7 +31,8 @@ pub(super) fn transact(
     });
     let worked = catch_unwind(AssertUnwindSafe(|| work(&mut transaction)));
     let worked = worked.map_err(|_| WriteError::Panicked)?;
-    // Both take the work out of the transaction first, so nothing is left for its drop to roll back.
+    // Both take the work out of the transaction first, so nothing is left for its drop to roll
+    // back.
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let transaction = ManuallyDrop::into_inner(transaction);
         match worked {

@@ -87,7 +87,8 @@ enum Body {
 pub(super) struct Tree<'a> {
     at: At<'a>,
     nodes: Vec<Node>,
-    /// Whether a removed map or hidden item was seen at all. As long as none was, indices need no translation.
+    /// Whether a removed map or hidden item was seen at all. As long as none was, indices need no
+    /// translation.
     any_removed: bool,
 }
 

@@ -179,7 +179,8 @@ impl Relay {
         }
     }
 
-    /// A message as a presence value, for replicas. One that is too long for that is for peers only.
+    /// A message as a presence value, for replicas. One that is too long for that is for peers
+    /// only.
     fn give_presence(
         &mut self,
         author: (SpaceName, PeerId),

@@ -71,8 +71,8 @@ impl Peers {
         self.open.get(key).into_iter().flatten().copied().collect()
     }
 
-    /// The dirty document of a peer that comes after the one that was told of last, so that all have
-    /// their turn.
+    /// The dirty document of a peer that comes after the one that was told of last, so that all
+    /// have their turn.
     fn next_dirty(&self, id: ConnectionId, last_told: Option<DocumentId>) -> Option<DocumentId> {
         let (first, last) = ((id, DocumentId([0; 16])), (id, DocumentId([0xff; 16])));
         let after = last_told.map_or(Bound::Included(first), |told| Bound::Excluded((id, told)));
@@ -259,8 +259,8 @@ impl Talk {
     }
 }
 
-/// Bytes of changes in one message, more if a single change or snapshot is larger. JavaScript takes a
-/// history at once in a second, and in parts in minutes.
+/// Bytes of changes in one message, more if a single change or snapshot is larger. JavaScript takes
+/// a history at once in a second, and in parts in minutes.
 const PARCEL_BYTES: usize = 16 << 20;
 
 /// Bytes of messages kept for further readers, and memory that keeping one takes.

@@ -93,8 +93,8 @@ impl Peer {
         }
     }
 
-    /// It is to be told the heads that a storage has of a document, unless it does not read: then they
-    /// come again with the next change.
+    /// It is to be told the heads that a storage has of a document, unless it does not read: then
+    /// they come again with the next change.
     fn owe_heads(
         &mut self,
         ready: &mut BTreeSet<ConnectionId>,

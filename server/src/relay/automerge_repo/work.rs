@@ -110,8 +110,8 @@ impl Peer {
         match self.busy.get_mut(&work.document()) {
             Some(waiting) => {
                 let dropped = match work.is_whole_document() {
-                    // It has all that those before it had. Automerge sends one with every edit until
-                    // it hears that something came.
+                    // It has all that those before it had. Automerge sends one with every edit
+                    // until it hears that something came.
                     true => waiting.drain(..).map(|work| work.bytes()).sum(),
                     false => 0,
                 };

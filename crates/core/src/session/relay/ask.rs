@@ -6,8 +6,8 @@ use crate::{CollectionName, DocumentId, ShortHash};
 /// A question to the store. `space` is the place in the Hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// About twice [`MARK_BYTES`](crate::limits::MARK_BYTES) of changes after a position, in the order
-    /// of their positions.
+    /// About twice [`MARK_BYTES`](crate::limits::MARK_BYTES) of changes after a position, in the
+    /// order of their positions.
     Log {
         /// The space.
         space: u32,
@@ -55,7 +55,7 @@ pub enum Read {
         space: u32,
         /// The first symbol.
         from: u32,
-        /// How many.
+        /// The number of symbols.
         count: u32,
     },
     /// The digests of the space's collections as committed.
@@ -70,7 +70,7 @@ pub enum Read {
         /// The documents, by the position of their last change.
         backfill: Backfill,
     },
-    /// Those of these documents of which the relay lacks changes, or all.
+    /// The documents among these of which the relay lacks some or all changes.
     Compare {
         /// The space.
         space: u32,

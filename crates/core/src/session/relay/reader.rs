@@ -62,7 +62,7 @@ struct Transfer {
     position: u64,
 }
 
-/// Which of a reader's transfers a document's part is for.
+/// The transfer of a reader that a document's part is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Log,

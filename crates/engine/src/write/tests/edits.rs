@@ -373,7 +373,8 @@ fn keys_are_taken_as_they_are() {
     }
 }
 
-/// A plain text is made one that merges, holding what was there, by a change that every device makes.
+/// A plain text is made one that merges, holding what was there, by a change that every device
+/// makes.
 #[test]
 fn appending_to_a_plain_text_makes_it_a_text() {
     let (mut one, mut other) = (device(1), device(2));

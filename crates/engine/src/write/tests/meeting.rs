@@ -7,7 +7,7 @@ use rejoin_core::{History, KnownChange, LastChange};
 
 use super::*;
 
-/// What each of two devices does at every level, both for the first time.
+/// The steps of each of two devices at every level, both for the first time.
 fn use_everything(doc: &mut Automerge, who: &str) -> Vec<Change> {
     edit(
         doc,

@@ -217,7 +217,7 @@ fn without_empty(value: Value) -> Value {
     }
 }
 
-/// What is left of a removed text, counter or list.
+/// The value that is left of a removed text, counter or list.
 fn is_empty(value: &Value) -> bool {
     [json!(""), json!(0), json!([])].contains(value)
 }

@@ -43,7 +43,7 @@ pub enum SchemaError {
     /// It contradicts itself.
     #[error("the schema of {collection} contradicts itself: {}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Contradictory {
-        /// Of which collection.
+        /// The collection.
         collection: CollectionName,
         /// All of it.
         faults: Vec<Fault>,

@@ -22,11 +22,11 @@ use crate::write::{WriteOptions, may_convert, older_heads, write};
 /// One edit of one document.
 #[derive(Debug, Clone)]
 pub struct Edit {
-    /// In which space.
+    /// The space of the document.
     pub space: SpaceName,
-    /// In which collection.
+    /// The collection of the document.
     pub collection: CollectionName,
-    /// Of which document.
+    /// The document, by its id or its natural key.
     pub target: Target,
     /// Whether to make the document if it does not exist; clears a deletion.
     pub create: bool,

@@ -294,7 +294,8 @@ impl Tips {
         self.heads.push(hash);
     }
 
-    /// Whether somebody may not have known of all that came since this was last asked.
+    /// Whether a change came, since this was last asked, whose author may not have known of all
+    /// others.
     fn take_branched(&mut self) -> bool {
         let hides = std::mem::take(&mut self.born) && self.heads.len() > 1;
         std::mem::take(&mut self.branched) || hides

@@ -144,7 +144,7 @@ impl Engine {
     fn is_eager(&self, open: &Open<'_>, was: Option<&ValueRow>) -> bool {
         was.is_none_or(|was| was.json.len() <= self.options.value_bytes_eager_max)
             || !open.schema.invariants.is_empty()
-            // Other documents are read by it.
+            // A schema says how other documents read.
             || open.row.collection.as_str() == SCHEMAS
     }
 

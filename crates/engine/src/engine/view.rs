@@ -1,4 +1,4 @@
-//! A document as a person should see it: every field with where it stands.
+//! A document as a person should see it: every field with its value and its state.
 
 use std::collections::BTreeMap;
 

@@ -13,8 +13,8 @@ use crate::engine::{Engine, EngineError, Turn};
 use crate::store::{StoreError, WriteTxn};
 
 impl Engine {
-    /// Notes for bookings made here, which the relay has acknowledged since the last checkpoint,
-    /// that it holds them by this one.
+    /// Notes the position of this checkpoint for bookings made here that the relay has acknowledged
+    /// since the last one: it holds them by now.
     fn stage_held(
         &mut self,
         turn: &mut Turn,
@@ -285,8 +285,9 @@ pub fn recount_digests(txn: &WriteTxn, space: &SpaceName) -> Result<bool, StoreE
 /// Coded symbols that a repair may always take.
 const SYMBOLS_MIN: u64 = 256;
 
-/// Repairs, one after the other, that a line cut short. Lists go on where the line was cut; coded
-/// symbols begin anew, and where they are more than the line carries at once they never end.
+/// Repairs, one after the other, that were cut short with the line. Lists go on where the line was
+/// cut; coded symbols begin anew, and would never end on a line that does not carry all of them at
+/// once.
 const REPAIRS_CUT_MAX: u32 = 2;
 
 /// Repairs of a space begun in one session. If three do not repair a space, a person has to look at

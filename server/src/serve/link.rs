@@ -31,7 +31,7 @@ pub(super) struct Link {
     account: Arc<Account>,
     /// There was something for it while it was not writable.
     pub(super) is_waiting: bool,
-    /// The batch it was given last, until that is written.
+    /// The batch that it is writing now.
     given: Option<Given>,
     /// Its very last batch, which it is given when it is writable.
     last: Option<Batch>,

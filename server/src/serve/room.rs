@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::upgrade::SOCKET_BUFFER_BYTES;
 
-/// The memory that all connections have together.
+/// The pool: memory that all connections have together.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
     free: Arc<Semaphore>,

@@ -33,7 +33,7 @@ pub(super) struct Upgrade {
     speaks: &'static Speaks,
 }
 
-/// The protocols that a handshake offers.
+/// A protocol that can be spoken, with its marks in the handshake.
 #[derive(Debug)]
 struct Speaks {
     /// The WebSocket subprotocol, if it has one.

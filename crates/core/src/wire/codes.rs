@@ -1,4 +1,5 @@
-//! The words of one number in frames. A word of a later version reads as the one that asks least.
+//! The codes of frames: words that are sent as numbers. A word of a later version reads as the one
+//! that asks least.
 
 use minicbor::{Decode, Decoder, Encode};
 

@@ -16,6 +16,8 @@
 //! # }
 //! ```
 
+mod query;
+
 use std::ops::Deref;
 use std::path::PathBuf;
 
@@ -32,6 +34,7 @@ use crate::{
     Op, OpenError, Path, Review, ReviewId, SaveError, SetAside, Status, Unfit, Unsent, View,
     WatchEvent,
 };
+pub use query::{LiveQuery, Query};
 use rejoin_engine::store::StoreError;
 use rejoin_engine::{EditError, EditOutcome, Foreseen, HistoryEntry};
 
@@ -297,6 +300,11 @@ impl Collection {
         let mut entries = self.list()?;
         entries.retain(keep);
         Ok(entries)
+    }
+
+    /// As [`crate::Collection::query`].
+    pub fn query<T: DeserializeOwned>(&self) -> Query<T> {
+        Query(self.0.query())
     }
 
     editing! {

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::document::Document;
+use crate::query::Query;
 use crate::replica::{Replica, Space};
 use crate::saved::Edited;
 use rejoin_engine::store::ValueRow;
@@ -221,6 +222,11 @@ impl Collection {
         // The same order on every device, even if documents came there in another one.
         rows.sort_unstable_by_key(|(document, _)| *document);
         Ok(rows.into_iter().map(|(document, row)| entry(document, row)))
+    }
+
+    /// Documents that fit conditions, sorted, as values of your own type; see [`Query`].
+    pub fn query<T: DeserializeOwned>(&self) -> Query<T> {
+        Query::new(self.clone())
     }
 
     /// All documents that are not deleted; otherwise as [`filter`](Self::filter).

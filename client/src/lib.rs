@@ -18,6 +18,7 @@ pub mod doctor;
 mod document;
 mod driver;
 mod file;
+mod query;
 mod replica;
 mod review;
 pub mod salvage;
@@ -30,6 +31,7 @@ pub use collection::{Collection, Entry, RowKey};
 pub use dial::AddressError;
 pub use document::Document;
 pub use file::{Holder, OpenError};
+pub use query::{Item, LiveQuery, Query};
 pub use rejoin_core::invariant::look_up;
 pub use rejoin_core::lineage::{
     Blame, BlamedWrite, Candidate, DERIVATION, FieldPath, Question, Step, Written, Wrote,
@@ -44,9 +46,10 @@ pub use rejoin_core::{
 pub use rejoin_engine::reserved::REVIEWS;
 pub use rejoin_engine::store::{ReviewKind, ReviewedDocument, StoreError};
 pub use rejoin_engine::{
-    Booked, Booking, BookingState, Bytes, Cell, Counter, Counters, Decision, DocumentChanged,
-    EditError, EditOutcome, EngineOptions, FieldState, FieldView, Foreseen, HistoryEntry, Kind,
-    Link, Op, Progress, Review, ReviewState, Row, RowOutcome, Status, Text, Timestamp, Unfit,
+    Booked, Booking, BookingState, Bytes, Cell, Condition, Counter, Counters, Decision, Difference,
+    DocumentChanged, EditError, EditOutcome, EngineOptions, FieldState, FieldView, Foreseen,
+    HistoryEntry, Kind, Link, Op, Plan, Progress, Review, ReviewState, Row, RowOutcome, Status,
+    Text, Timestamp, Unfit,
     ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown, spreadsheet_safe,
 };
 pub use replica::{ConnectError, Listed, Replica, Space};

@@ -32,6 +32,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::collection::Collection;
+use crate::document::Document;
 use crate::replica::Space;
 use crate::saved::Edited;
 use rejoin_engine::{EditError, Foreseen};
@@ -141,6 +142,14 @@ impl Space {
             Some((collection, schema))
         });
         Ok(schemas.collect())
+    }
+
+    /// The document that holds the schema of a collection.
+    pub(crate) fn schema_document(
+        &self,
+        collection: &CollectionName,
+    ) -> Result<Document, EditError> {
+        Ok(self.schema_documents()?.document(collection.as_str())?)
     }
 
     fn schema_documents(&self) -> Result<Collection, EditError> {

@@ -18,7 +18,8 @@
 //! - [`wire`]: the frames of `rejoin.v2`;
 //! - [`session`]: the two ends of a session as state machines;
 //! - [`automerge_repo`]: the protocol of automerge-repo, for peers that speak that one;
-//! - [`number`]: numbers as they are written, kept exactly or not at all;
+//! - [`number`]: numbers as they are written, kept exactly or not at all; [`order`]: an order of all
+//!   values;
 //! - [`remains`]: reads of rows that may be damaged;
 //! - [`printable`]: text from outside as a terminal or a log may show it.
 #![warn(missing_docs)]
@@ -34,6 +35,7 @@ pub mod invariant;
 pub mod limits;
 pub mod lineage;
 pub mod number;
+pub mod order;
 mod path;
 mod printable;
 pub mod remains;

@@ -64,6 +64,8 @@ pub struct Field {
     pub default: Option<Value>,
     /// The roles that may write it; anybody may if that is `None`.
     pub writers: Option<BTreeSet<String>>,
+    /// Whether documents are found by it without a look at all of them.
+    pub index: bool,
 }
 
 /// How concurrent values of a field become one, or do not.

@@ -252,8 +252,10 @@ fn fields() -> impl Strategy<Value = Field> {
         any::<bool>(),
         prop::option::of(values()),
         prop::option::of(prop::collection::btree_set("[a-z ]{0,3}", 0..3)),
+        any::<bool>(),
     )
-        .prop_map(|(merge, kind, required, default, writers)| Field {
+        .prop_map(|(merge, kind, required, default, writers, index)| Field {
+            index,
             merge,
             kind,
             required,

@@ -433,7 +433,7 @@ exclusive = { of = "notes" }
             ),
             format!(
                 "5:27: warning: field \"notes\" has an option \"language\", {known} merge, order, \
-                 owner, skew, type, required, default and writers; it is kept as it is"
+                 owner, skew, type, required, default, writers and index; it is kept as it is"
             ),
             format!(
                 "7:1: warning: there is an invariant \"exclusive\", {known} no_overlap and unique; \
@@ -688,7 +688,7 @@ proptest! {
         options in prop::collection::vec(
             (
                 prop::sample::select(vec![
-                    "merge", "type", "order", "owner", "skew", "required", "default", "writers", "x",
+                    "merge", "type", "order", "owner", "skew", "required", "default", "writers", "index", "x",
                 ]),
                 prop::sample::select(vec![
                     "\"text\"", "\"order\"", "\"owner\"", "\"latest\"", "\"\"", "[]", "[\"a\", \"a\"]",

@@ -16,6 +16,7 @@ mod booking;
 mod diff;
 mod engine;
 mod presence;
+mod query;
 pub mod reserved;
 mod review;
 mod status;
@@ -35,6 +36,7 @@ pub use engine::{
     EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Row, RowOutcome, Suspects, Target,
     WriteError,
 };
+pub use query::{Condition, Difference, Found, Live, Plan, Query, ScanReason, Sort};
 pub use review::{Review, ReviewState};
 pub use status::{Link, Progress, Status};
 pub use unfit::Unfit;

@@ -9,6 +9,7 @@ mod derivation;
 mod error;
 mod identity;
 mod imported;
+mod index;
 mod invariants;
 mod migrate;
 mod misfits;
@@ -33,6 +34,7 @@ use derivation::mark_derived_otherwise;
 pub use error::StoreError;
 use error::unavailable;
 pub(crate) use imported::ImportedRow;
+pub use index::KeyRange;
 use migrate::META_BEFORE;
 use numbers::Numbers;
 pub(crate) use reviews::ReviewsPut;
@@ -516,6 +518,7 @@ impl WriteTxn {
         self.put_reviews(&row.space, id, &BTreeMap::new())?;
         self.put_held(id, None)?;
         self.put_misfits(id, &[])?;
+        self.put_indexed(id, row, &BTreeMap::new())?;
         let mut quarantine = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
         let all = (id.0, [0; 32])..=(id.0, [0xff; 32]);
         quarantine.retain_in(all, |_, _| false).map_err(unavailable)?;
@@ -637,9 +640,10 @@ impl WriteTxn {
         row: &DigestRow,
     ) -> Result<(), StoreError> {
         let mut table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
-        let key = (space.as_str(), collection.as_str());
-        table.insert(key, encode(row).as_slice()).map_err(unavailable)?;
-        Ok(())
+        let (key, now) = ((space.as_str(), collection.as_str()), encode(row));
+        let before = table.insert(key, now.as_slice()).map_err(unavailable)?;
+        let before = before.map(|before| before.value().to_vec());
+        self.move_index(key, before.as_deref(), &now)
     }
 
     /// Keeps a change that could not be applied.

@@ -86,6 +86,13 @@ impl Field {
         self
     }
 
+    /// The same field, by which documents are found without a look at all of them.
+    #[must_use]
+    pub fn indexed(mut self) -> Self {
+        self.index = true;
+        self
+    }
+
     /// The same field, which only these roles may write.
     #[must_use]
     pub fn writers(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {

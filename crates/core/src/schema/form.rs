@@ -76,6 +76,9 @@ impl Field {
         if let Some(writers) = &self.writers {
             options["writers"] = json!(writers);
         }
+        if self.index {
+            options["index"] = json!(true);
+        }
         options
     }
 }

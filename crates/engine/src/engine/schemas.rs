@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rejoin_core::lineage::DELETED;
 use rejoin_core::schema::{Rule, Schema};
-use rejoin_core::{CollectionName, DocumentId, Genesis, Segment};
+use rejoin_core::{CollectionName, DocumentId, Genesis, Segment, SpaceName};
 use serde_json::Value;
 use tracing::warn;
 
@@ -45,11 +45,22 @@ impl Engine {
         };
         self.schemas.remove(&(row.space.clone(), collection.clone()));
         txn.clear_collection_invariants(&row.space, &collection)?;
+        self.mark_behind(txn, &row.space, &collection)
+    }
+
+    /// Makes all documents of a collection be derived anew, and indexed by that.
+    pub(super) fn mark_behind(
+        &mut self,
+        txn: &WriteTxn,
+        space: &SpaceName,
+        collection: &CollectionName,
+    ) -> Result<(), StoreError> {
         let mut documents = Vec::new();
-        txn.each_value(&row.space, &collection, |id, _| {
+        txn.each_value(space, collection, |id, _| {
             documents.push(id);
             true
         })?;
+        txn.begin_index(space, collection)?;
         for id in documents {
             // A document that was plain by the schema before need not be so by this one.
             if let Some(mut row) = txn.document(&id)?.filter(|row| !row.uneasy) {
@@ -90,6 +101,29 @@ impl Engine {
                 self.unknown_fields.insert(key);
             }
         }
+    }
+
+    /// Makes the index of a collection anew that a program wrote past which knows of none.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn index_anew(
+        &mut self,
+        space: &SpaceName,
+        collection: &CollectionName,
+    ) -> Result<(), EngineError> {
+        if self.store.read()?.is_index_whole(space, collection)? {
+            return Ok(());
+        }
+        let txn = self.store.write()?;
+        self.mark_behind(&txn, space, collection)?;
+        if let Err(error) = txn.commit() {
+            self.forget();
+            return Err(error.into());
+        }
+        self.counters.commits += 1;
+        self.status.behind = self.behind.len() as u64;
+        Ok(())
     }
 
     /// Whether documents wait to be derived anew after their schema changed.

@@ -1,7 +1,7 @@
 //! The consequences of a document's new changes, written in the commit that holds them: its heads,
 //! the digest of its collection, its value and, now and then, a snapshot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::invariants::stage_invariants;
 use super::loaded::{LoadedDocument, fenced};
 use super::schemas::stored_schema;
 use super::{Effect, Engine, EngineError, Turn};
+use crate::query::index_keys;
 use crate::reserved::SCHEMAS;
 use crate::store::{
     CandidateRow, DocumentRow, ReadTxn, ReviewRow, ReviewedDocument, ReviewsPut, SettledRow,
@@ -243,6 +244,8 @@ impl Open<'_> {
         txn.put_value(id, row, &value)?;
         let misfits = if value.deleted { Vec::new() } else { schema.misfits(&json) };
         txn.put_misfits(id, &misfits)?;
+        let indexed = if value.deleted { BTreeMap::new() } else { index_keys(schema, &json) };
+        txn.put_indexed(id, row, &indexed)?;
         Ok(value)
     }
 

@@ -139,6 +139,28 @@ pub(super) const UNIQUE: TableDefinition<'_, ([u8; 16], &str), &str> =
 /// Value: `u64`      # the relay's position
 pub(super) const HELD: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("held-1");
 
+/// Table: documents by the values of fields that are indexed
+/// Key:   `(&str, &str, &str, &[u8], [u8; 16])` # (space, collection, field, its value as
+///                                              # [`order_key`](rejoin_core::order::order_key), [`DocumentId`])
+/// Value: `u64`                                 # the document's number
+pub(super) const INDEX: TableDefinition<'_, IndexKey<'_>, u64> = TableDefinition::new("index-1");
+
+/// (space, collection, field, value, document)
+pub(super) type IndexKey<'a> = (&'a str, &'a str, &'a str, &'a [u8], [u8; 16]);
+
+/// Table: what each document has in `index-1`
+/// Key:   `(u64, &str)` # (the document's number, field)
+/// Value: `&[u8]`       # the value, as there
+pub(super) const INDEXED: TableDefinition<'_, (u64, &str), &[u8]> =
+    TableDefinition::new("indexed-1");
+
+/// Table: the digests of collections up to which `index-1` is whole. A program that knows no index
+/// moves those in `digests-1` alone
+/// Key:   `(&str, &str)` # (space, collection)
+/// Value: `&[u8]`        # [`DigestRow`], CBOR
+pub(super) const INDEXED_AT: TableDefinition<'_, (&str, &str), &[u8]> =
+    TableDefinition::new("indexed-at-1");
+
 /// Table: the words of files about documents when they were last imported here
 /// Key:   `u64`   # the document's number
 /// Value: `&[u8]` # for each column 4 bytes of its name's hash and 8 of its cell's, sorted
@@ -180,6 +202,9 @@ macro_rules! open_all {
             $txn.open_table(RESOLVED)?;
             $txn.open_table(MISFITS)?;
             $txn.open_table(HELD)?;
+            $txn.open_table(INDEX)?;
+            $txn.open_table(INDEXED)?;
+            $txn.open_table(INDEXED_AT)?;
             $txn.open_table(IMPORTED)?;
             $txn.open_table(META)?;
             Ok(())

@@ -20,6 +20,7 @@ pub(super) fn check(schema: &Schema, faults: &mut Vec<Fault>) {
         check_kind(&name, field, &mut report);
         check_default(&name, field, &mut report);
         check_writers(&name, field, &mut report);
+        check_index(path, field, &mut report);
         check_around(schema, path, &mut report);
         check_ambiguity(schema, path, field, &mut report);
     }
@@ -73,6 +74,19 @@ fn check_kind(name: &str, field: &Field, report: &mut Report<'_>) {
         in_words(&fitting, "or")
     );
     report.error(&["type"], wrong);
+}
+
+/// No document is found by a field that stands for several, or by what has no order.
+fn check_index(path: &Path, field: &Field, report: &mut Report<'_>) {
+    let is_plain = !matches!(field.merge, Rule::Set | Rule::List | Rule::Map)
+        && !matches!(field.kind, Some(Kind::List | Kind::Map | Kind::Bytes));
+    if field.index && !is_plain {
+        let wrong = format!("field {:?} holds several values; leave index out", path.to_string());
+        report.error(&["index"], wrong);
+    } else if field.index && stars(path) > 0 {
+        let wrong = format!("field {:?} stands for many; leave index out", path.to_string());
+        report.error(&["index"], wrong);
+    }
 }
 
 /// Whether values of this kind can merge by this rule.

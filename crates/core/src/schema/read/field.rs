@@ -23,9 +23,10 @@ impl FieldReader<'_> {
         Field {
             merge: self.merge(),
             kind: self.kind(),
-            required: self.required(),
+            required: self.flag("required"),
             default: self.default(),
             writers: self.list("writers").map(|roles| roles.into_iter().collect()),
+            index: self.flag("index"),
         }
     }
 
@@ -143,15 +144,15 @@ impl FieldReader<'_> {
         kind
     }
 
-    fn required(&mut self) -> bool {
-        match self.options.get("required") {
+    fn flag(&mut self, option: &str) -> bool {
+        match self.options.get(option) {
             None => false,
-            Some(Value::Bool(required)) => *required,
+            Some(Value::Bool(is_so)) => *is_so,
             Some(other) => {
                 let (name, is) = (self.name, shape(other));
-                self.keep("required");
-                let wrong = format!("required of field {name:?} is {is}; write true or false");
-                self.error("required", wrong);
+                self.keep(option);
+                let wrong = format!("{option} of field {name:?} is {is}; write true or false");
+                self.error(option, wrong);
                 false
             }
         }
@@ -231,5 +232,5 @@ fn seconds(text: &str) -> Option<u64> {
 }
 
 /// The options of a field, in the order in which they are written.
-pub(in crate::schema) const OPTIONS: [&str; 8] =
-    ["merge", "order", "owner", "skew", "type", "required", "default", "writers"];
+pub(in crate::schema) const OPTIONS: [&str; 9] =
+    ["merge", "order", "owner", "skew", "type", "required", "default", "writers", "index"];

@@ -1,0 +1,164 @@
+//! Documents of a collection that fit conditions, in an order: looked up in an index where the schema
+//! names one, and else by a look at all stored values. No document is loaded.
+
+mod condition;
+mod live;
+mod plan;
+
+use std::collections::BTreeMap;
+
+use rejoin_core::invariant::look_up;
+use rejoin_core::order::order_key;
+use rejoin_core::schema::{ANY, Field, Schema};
+use rejoin_core::time::Zone;
+use rejoin_core::{CollectionName, DocumentId, Path, Segment, SpaceName};
+use serde_json::Value;
+
+pub use condition::Condition;
+pub use live::{Difference, Live};
+pub use plan::{Plan, ScanReason};
+
+use crate::store::{ReadTxn, StoreError, ValueRow};
+
+/// Which documents of a collection, in which order, and how many.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// The space of the collection.
+    pub space: SpaceName,
+    /// The collection.
+    pub collection: CollectionName,
+    /// What holds of every document that is found.
+    pub filters: Vec<(Path, Condition)>,
+    /// By which fields they are sorted, the most important first; by their ids alone if there is none.
+    pub sort: Vec<Sort>,
+    /// How many are found at most.
+    pub limit: Option<usize>,
+}
+
+/// A field that documents are sorted by. Documents without the field come before the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sort {
+    /// The field.
+    pub field: Path,
+    /// Whether the largest value comes first.
+    pub is_falling: bool,
+}
+
+/// A document that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Which document.
+    pub document: DocumentId,
+    /// What is stored of it.
+    pub row: ValueRow,
+    /// Its place in the order of the query, as bytes that compare so.
+    rank: Vec<u8>,
+}
+
+impl Query {
+    /// All documents of a collection, in the order of their ids.
+    pub fn new(space: SpaceName, collection: CollectionName) -> Self {
+        Self { space, collection, filters: Vec::new(), sort: Vec::new(), limit: None }
+    }
+
+    /// How it is answered by a file as it is.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn plan(&self, txn: &ReadTxn, schema: &Schema) -> Result<Plan, StoreError> {
+        Plan::of(self, txn, schema)
+    }
+
+    /// The documents that fit, in order.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn find(&self, txn: &ReadTxn, schema: &Schema) -> Result<Vec<Found>, StoreError> {
+        self.plan(txn, schema)?.find(self, txn, &Judge { query: self, schema })
+    }
+
+    /// How many documents fit, the limit left aside. Where one indexed field alone is asked about, no
+    /// document's value is read.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn count(&self, txn: &ReadTxn, schema: &Schema) -> Result<u64, StoreError> {
+        self.plan(txn, schema)?.count(self, txn, &Judge { query: self, schema })
+    }
+}
+
+/// Tells whether documents fit a query, and where they stand.
+struct Judge<'a> {
+    query: &'a Query,
+    schema: &'a Schema,
+}
+
+impl Judge<'_> {
+    fn zone(&self) -> Zone {
+        self.schema.zone_or_utc()
+    }
+
+    /// What a value of a field is compared by.
+    fn key(&self, field: &Path, value: &Value) -> Vec<u8> {
+        let kind = self.schema.field(field).and_then(|field| field.kind);
+        order_key(value, kind, self.zone())
+    }
+
+    /// The document as it is found, if it fits.
+    fn found(&self, document: DocumentId, row: ValueRow) -> Option<Found> {
+        if row.deleted {
+            return None;
+        }
+        // What cannot be read has no fields.
+        let json: Value = serde_json::from_slice(&row.json).unwrap_or_default();
+        let fits = self.query.filters.iter().all(|(field, condition)| {
+            condition.holds(at(&json, field), |value| self.key(field, value))
+        });
+        fits.then(|| {
+            let rank = self.rank(document, &json);
+            Found { document, row, rank }
+        })
+    }
+
+    /// Bytes that compare as documents stand in the order of the query: each value between bytes that no
+    /// value holds, all of it turned round where the order falls, and the id at last.
+    fn rank(&self, document: DocumentId, json: &Value) -> Vec<u8> {
+        let mut rank = Vec::new();
+        for Sort { field, is_falling } in &self.query.sort {
+            let begin = rank.len();
+            for byte in self.key(field, at(json, field)) {
+                rank.push(byte);
+                if byte == 0 {
+                    rank.push(0xff);
+                }
+            }
+            rank.extend([0, 0]);
+            turn(&mut rank[begin..], *is_falling);
+        }
+        let begin = rank.len();
+        rank.extend(document.0);
+        turn(&mut rank[begin..], self.query.sort.first().is_some_and(|sort| sort.is_falling));
+        rank
+    }
+}
+
+/// What a document holds at a field, which may be nothing.
+fn at<'v>(json: &'v Value, field: &Path) -> &'v Value {
+    look_up(json, field).unwrap_or(&Value::Null)
+}
+
+fn turn(bytes: &mut [u8], is_falling: bool) {
+    if is_falling {
+        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+}
+
+/// The values of a document's indexed fields, by field.
+pub(crate) fn index_keys(schema: &Schema, json: &Value) -> BTreeMap<String, Vec<u8>> {
+    let is_one = |path: &Path| !path.segments().iter().any(|step| *step == Segment::from(ANY));
+    let indexed = schema.fields.iter().filter(|(path, field)| field.index && is_one(path));
+    let key = |(path, field): (&Path, &Field)| {
+        (path.to_string(), order_key(at(json, path), field.kind, schema.zone_or_utc()))
+    };
+    indexed.map(key).collect()
+}

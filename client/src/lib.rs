@@ -32,12 +32,12 @@ pub use dial::AddressError;
 pub use document::Document;
 pub use file::{Holder, OpenError};
 pub use query::{Item, LiveQuery, Query};
+pub use rejoin_core::Misfit;
 pub use rejoin_core::invariant::look_up;
 pub use rejoin_core::lineage::{
     Blame, BlamedWrite, Candidate, DERIVATION, FieldPath, Question, Step, Written, Wrote,
 };
 pub use rejoin_core::number::{self, InexactNumber, JsonError, exact_json};
-pub use rejoin_core::schema::Misfit;
 pub use rejoin_core::time::{NoZone, Zone, time_ms};
 pub use rejoin_core::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Identity, NameError, Path, PeerId,
@@ -49,8 +49,8 @@ pub use rejoin_engine::{
     Booked, Booking, BookingState, Bytes, Cell, Condition, Counter, Counters, Decision, Difference,
     DocumentChanged, EditError, EditOutcome, EngineOptions, FieldState, FieldView, Foreseen,
     HistoryEntry, Kind, Link, Op, Plan, Progress, Review, ReviewState, Row, RowOutcome, Status,
-    Text, Timestamp, Unfit,
-    ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown, spreadsheet_safe,
+    Text, Timestamp, Unfit, ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown,
+    spreadsheet_safe,
 };
 pub use replica::{ConnectError, Listed, Replica, Space};
 pub use review::Reviews;

@@ -1,6 +1,6 @@
 //! Documents with values that do not fit their schema.
 
-use rejoin_core::schema::Misfit;
+use rejoin_core::Misfit;
 use rejoin_engine::{EditError, Unfit};
 
 use crate::collection::Collection;

@@ -34,6 +34,7 @@ mod ids;
 pub mod invariant;
 pub mod limits;
 pub mod lineage;
+mod misfit;
 pub mod number;
 pub mod order;
 mod path;
@@ -54,6 +55,7 @@ pub use ids::{
     ActorId, ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, Genesis, NameError, PeerId,
     RelayId, ReviewId, ReviewIdError, ShortHash, SpaceName,
 };
+pub use misfit::Misfit;
 pub use path::{Path, Segment};
 pub use printable::{is_hidden, printable};
 pub use settlement::Settlement;

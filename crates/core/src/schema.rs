@@ -15,7 +15,6 @@ mod diff;
 mod file;
 mod form;
 mod kind;
-mod misfit;
 mod read;
 mod show;
 
@@ -29,7 +28,6 @@ use crate::{CollectionName, Path, Segment};
 
 pub use diff::{Change, Difference, Part, diff};
 pub use file::{Finding, Parsed, parse};
-pub use misfit::Misfit;
 pub use read::Unknown;
 pub use show::to_toml;
 
@@ -168,6 +166,11 @@ pub enum Severity {
 }
 
 impl Schema {
+    /// The zone by whose clocks times without one are read.
+    pub fn zone_or_utc(&self) -> Zone {
+        self.zone.unwrap_or(Zone::UTC)
+    }
+
     /// The field a place in a document belongs to: the one named exactly, or else the one that
     /// names it with the fewest `*`.
     pub fn field(&self, path: &Path) -> Option<&Field> {

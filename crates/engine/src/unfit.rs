@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rejoin_core::schema::Misfit;
+use rejoin_core::Misfit;
 use rejoin_core::{CollectionName, DocumentId};
 
 /// A document with values that do not fit its schema. It is kept as it is, but rules of the schema

@@ -1,7 +1,8 @@
 //! Rows of files: each cell is compared with the document and with the words of the file before.
 
+use rejoin_core::Misfit;
 use rejoin_core::lineage::Marks;
-use rejoin_core::schema::{Field, Kind, Misfit, Rule, Schema};
+use rejoin_core::schema::{Field, Kind, Rule, Schema};
 use rejoin_core::{DocumentId, Path, Segment, SpaceName};
 use serde_json::{Value, json};
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rejoin_core::Misfit;
 use rejoin_core::invariant::look_up;
 use rejoin_core::lineage::{Blame, FieldPath, Question, Standing, Step, Unsettled};
-use rejoin_core::schema::{Misfit, Schema};
+use rejoin_core::schema::Schema;
 use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 

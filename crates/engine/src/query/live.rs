@@ -1,6 +1,6 @@
 //! A query that follows what changes.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use rejoin_core::DocumentId;
 use rejoin_core::schema::Schema;
@@ -120,8 +120,8 @@ impl Live {
 
 /// What makes one list of another.
 fn between(before: &[Found], after: &[Found]) -> Vec<Difference<Found>> {
-    let stays: HashSet<DocumentId> = after.iter().map(|it| it.document).collect();
-    let was_there: HashSet<DocumentId> = before.iter().map(|it| it.document).collect();
+    let stays: BTreeSet<DocumentId> = after.iter().map(|it| it.document).collect();
+    let was_there: BTreeSet<DocumentId> = before.iter().map(|it| it.document).collect();
     let mut differences = Vec::new();
     // From the end, so that the places before stay what they are.
     for (at, gone) in before.iter().enumerate().rev() {

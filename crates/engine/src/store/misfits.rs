@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
-use rejoin_core::schema::Misfit;
+use rejoin_core::Misfit;
 use rejoin_core::{DocumentId, Path, SpaceName};
 
 use super::rows::{Row, decode, encode};

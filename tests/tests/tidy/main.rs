@@ -2,15 +2,17 @@
 //!
 //! A failure lists every place that breaks the rule, as `file:line: what is wrong`.
 
-use std::collections::BTreeSet;
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod circles;
+mod names;
+mod workspace;
 
-use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::fs;
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use names::{is_braces, is_punct, names};
+use workspace::{Lock, Metadata, Package, Source, cargo, from_json, root, rust_files, sources};
 
 /// Which crate may depend on which. What is not written here is not allowed.
 const ARROWS: &[(&str, Allowed)] = &[
@@ -443,21 +445,15 @@ fn assert_none(rule: &str, wrong: impl IntoIterator<Item = String>) {
 
 /// Names in the file that the core must do without, outside its tests.
 fn impurities(file: &Source) -> Vec<String> {
-    let tokens: TokenStream = match file.text.parse() {
-        Ok(tokens) => tokens,
-        Err(error) => return vec![format!("{}: is not Rust: {error}", file.name())],
-    };
-    let mut names = Vec::new();
-    collect_names(&tokens.into_iter().collect::<Vec<_>>(), &mut names);
-    names
-        .iter()
-        .filter(|(name, _)| is_impure(name))
-        .map(|(name, at)| format!("{}:{}: {}", file.name(), at.start().line, name.join("::")))
-        .collect()
+    match names(file) {
+        Err(unread) => vec![unread],
+        Ok(names) => names
+            .iter()
+            .filter(|(name, _)| is_impure(name))
+            .map(|(name, at)| format!("{}:{}: {}", file.name(), at.start().line, name.join("::")))
+            .collect(),
+    }
 }
-
-/// A path as written, groups of imports multiplied out, and where it ends.
-type Name = (Vec<String>, Span);
 
 fn is_impure(name: &[String]) -> bool {
     let name: Vec<_> = name.iter().map(String::as_str).collect();
@@ -484,226 +480,3 @@ const IMPURE_WORDS: &[&str] = &[
     "print",
     "println",
 ];
-
-fn collect_names(tokens: &[TokenTree], names: &mut Vec<Name>) {
-    let mut rest = tokens;
-    while let [first, after @ ..] = rest {
-        rest = match first {
-            _ if is_test_only(rest) => after_item(&rest[2..]),
-            TokenTree::Ident(_) => read_path(rest, &[], names),
-            TokenTree::Group(group) => {
-                collect_names(&group.stream().into_iter().collect::<Vec<_>>(), names);
-                after
-            }
-            _ => after,
-        };
-    }
-}
-
-/// Whether the tokens begin with `#[cfg(test)]`.
-fn is_test_only(tokens: &[TokenTree]) -> bool {
-    let [hash, TokenTree::Group(group), ..] = tokens else { return false };
-    is_punct(hash, '#') && group.stream().to_string().replace(' ', "") == "cfg(test)"
-}
-
-/// The tokens after the item these begin with: an item ends with its braces or with a semicolon.
-fn after_item(tokens: &[TokenTree]) -> &[TokenTree] {
-    let end = tokens.iter().position(|token| is_punct(token, ';') || is_braces(token));
-    end.map_or(&[], |end| &tokens[end + 1..])
-}
-
-/// Reads one path, or a tree of imports, and returns the tokens after it.
-fn read_path<'a>(
-    tokens: &'a [TokenTree],
-    prefix: &[String],
-    names: &mut Vec<Name>,
-) -> &'a [TokenTree] {
-    let [first, after @ ..] = tokens else { return tokens };
-    if let TokenTree::Group(group) = first
-        && is_braces(first)
-    {
-        let inner: Vec<_> = group.stream().into_iter().collect();
-        for branch in inner.split(|token| is_punct(token, ',')) {
-            read_path(branch, prefix, names);
-        }
-        return after;
-    }
-    let is_part = matches!(first, TokenTree::Ident(_)) || is_punct(first, '*');
-    let name: Vec<_> = prefix.iter().cloned().chain(is_part.then(|| first.to_string())).collect();
-    match after {
-        [a, b, rest @ ..] if is_part && is_punct(a, ':') && is_punct(b, ':') && continues(rest) => {
-            read_path(rest, &name, names)
-        }
-        _ => {
-            names.push((name, first.span()));
-            after
-        }
-    }
-}
-
-/// Whether what stands after `::` is part of the path; generic arguments are not.
-fn continues(tokens: &[TokenTree]) -> bool {
-    tokens.first().is_some_and(|token| {
-        matches!(token, TokenTree::Ident(_)) || is_punct(token, '*') || is_braces(token)
-    })
-}
-
-fn is_punct(token: &TokenTree, sign: char) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == sign)
-}
-
-fn is_braces(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
-}
-
-// What the workspace holds.
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// A text file of the workspace.
-struct Source {
-    /// From the workspace root.
-    path: PathBuf,
-    text: String,
-}
-
-impl Source {
-    fn read(path: &str) -> Self {
-        let text = fs::read_to_string(root().join(path));
-        let text = text.unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
-        Self { path: path.into(), text }
-    }
-
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    /// Whether the file holds tests only. `tests/src` does not: that is the crate they share.
-    fn is_test(&self) -> bool {
-        self.path.ends_with("tests.rs") || self.path.iter().skip(1).any(|part| part == "tests")
-    }
-
-    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        (1..).zip(self.text.lines())
-    }
-
-    fn lines_where(&self, wrong: impl Fn(&str) -> bool) -> Vec<String> {
-        self.lines()
-            .filter(|(_, line)| wrong(line))
-            .map(|(number, line)| format!("{}:{number}: {}", self.name(), line.trim()))
-            .collect()
-    }
-}
-
-fn rust_files() -> Vec<Source> {
-    let files = sources(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    assert!(!files.is_empty(), "found no Rust files below {}", root().display());
-    files
-}
-
-/// The text files of the workspace whose paths are wanted. Binary files are left out.
-fn sources(wanted: impl Fn(&Path) -> bool) -> Vec<Source> {
-    let files = files_in_git().unwrap_or_else(|| files_below(Path::new("")));
-    files
-        .into_iter()
-        .filter(|path| wanted(path))
-        .filter_map(|path| {
-            Some(Source { text: fs::read_to_string(root().join(&path)).ok()?, path })
-        })
-        .collect()
-}
-
-/// What is committed or about to be; `None` outside a git checkout, as in an unpacked archive.
-fn files_in_git() -> Option<Vec<PathBuf>> {
-    // In a container the checkout often belongs to somebody else, which git refuses unasked.
-    let output = Command::new("git")
-        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others"])
-        .arg("--exclude-standard")
-        .current_dir(root())
-        .output()
-        .ok()?;
-    let paths = output.status.success().then(|| text(output.stdout))?;
-    let paths: Vec<_> = paths.split_terminator('\0').map(PathBuf::from).collect();
-    (!paths.is_empty()).then_some(paths)
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root().join(folder)).expect("the workspace can be read");
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.expect("the workspace can be read");
-        let path = folder.join(entry.file_name());
-        if !entry.path().is_dir() {
-            files.push(path);
-        } else if !matches!(path.to_str(), Some(".git" | "target")) {
-            files.extend(files_below(&path));
-        }
-    }
-    files
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    name: String,
-    /// `None` is a normal dependency.
-    kind: Option<String>,
-}
-
-impl Dependency {
-    fn kind_or<'a>(&'a self, normal: &'a str) -> &'a str {
-        self.kind.as_deref().unwrap_or(normal)
-    }
-}
-
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<LockedPackage>,
-}
-
-#[derive(Deserialize)]
-struct LockedPackage {
-    name: String,
-    version: String,
-}
-
-impl Lock {
-    fn read() -> Self {
-        let file = Source::read("Cargo.lock");
-        toml::from_str(&file.text).expect("Cargo.lock is TOML that lists packages")
-    }
-
-    fn versions(&self, name: &str) -> Vec<&str> {
-        let named = self.package.iter().filter(|package| package.name == name);
-        named.map(|package| &*package.version).collect()
-    }
-}
-
-/// What cargo prints when run at the workspace root.
-fn cargo(arguments: &[&str]) -> String {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let run = Command::new(cargo).args(arguments).current_dir(root()).output();
-    let Output { status, stdout, stderr } = run.expect("cargo can be started");
-    assert!(status.success(), "`cargo {}` failed:\n{}", arguments.join(" "), text(stderr));
-    text(stdout)
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).expect("tools print UTF-8, and so are our file names")
-}
-
-fn from_json<T: DeserializeOwned>(json: &str) -> T {
-    serde_json::from_str(json).expect("cargo metadata prints JSON of format version 1")
-}

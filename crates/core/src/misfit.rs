@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::{ANY, Field, Invariant, Kind, Rule, Schema};
 use crate::invariant::{FaultyBooking, booking};
-use crate::time::Zone;
+use crate::schema::{ANY, Field, Invariant, Kind, Rule, Schema};
 use crate::{Path, Segment};
 
 /// A value that does not fit the rules of its field.
@@ -19,11 +18,6 @@ pub struct Misfit {
 }
 
 impl Schema {
-    /// The zone by whose clocks times without one are read.
-    pub fn zone_or_utc(&self) -> Zone {
-        self.zone.unwrap_or(Zone::UTC)
-    }
-
     /// The parts of a document that do not fit: times that make no sense of a booking, and values
     /// of fields.
     pub fn misfits(&self, value: &Value) -> Vec<Misfit> {

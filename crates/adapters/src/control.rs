@@ -30,6 +30,9 @@ pub enum ControlError {
     /// They answer that it cannot be done.
     #[error("{0}")]
     Refused(String),
+    /// What they answer is not what this program reads.
+    #[error("another version answers; start the adapters again with this one")]
+    AnotherVersion,
 }
 
 /// Where the socket of a data folder is.

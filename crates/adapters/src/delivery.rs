@@ -1,6 +1,7 @@
 //! One row's journey to a target.
 
 mod fault;
+mod message;
 
 use data_encoding::BASE32_NOPAD;
 use minicbor::{Decode, Encode};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 pub use fault::{Fault, FaultClass, Reach};
+pub use message::{Message, Op};
 
 /// The document of rows that come from none.
 pub const NO_DOCUMENT: DocumentId = DocumentId([0; 16]);
@@ -112,29 +114,7 @@ impl Action {
 impl Delivery {
     /// As receivers read it.
     pub fn to_json(&self) -> Value {
-        let (op, row, deleted_ms) = match &self.action {
-            Action::Put(row) => ("put", Some(row), None),
-            Action::Mark { deleted_ms } => ("mark", None, Some(*deleted_ms)),
-            Action::Delete => ("delete", None, None),
-        };
-        let heads: Vec<_> = self.heads.iter().map(ToString::to_string).collect();
-        json!({
-            "key": self.key.0,
-            "previous": self.previous.as_ref().map(|key| &key.0),
-            "adapter": self.adapter,
-            "document": self.document.to_string(),
-            "seq": self.seq,
-            "generation": self.generation,
-            "name": self.record.name,
-            "record": self.record.key,
-            "op": op,
-            "row": row,
-            "deleted_ms": deleted_ms,
-            "heads": heads,
-            "mapping": self.mapping,
-            "correlation": self.correlation,
-            "enqueued_ms": self.enqueued_ms,
-        })
+        json!(Message::from(self))
     }
 }
 

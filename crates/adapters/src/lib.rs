@@ -14,6 +14,7 @@ mod clock;
 pub mod config;
 pub mod control;
 pub mod delivery;
+mod disk;
 mod listener;
 pub mod mapping;
 pub mod nearest;

@@ -5,6 +5,8 @@
 //! nobody.
 
 mod alarm;
+pub mod answer;
+mod ask;
 mod carried;
 mod deliver;
 mod deliveries;
@@ -20,6 +22,7 @@ mod plan;
 mod reconcile;
 mod reviews;
 mod serve;
+mod status;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,11 +39,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{Instrument, Span, error, error_span};
 
+pub use answer::Answer;
+pub use ask::{Ask, Letters};
 pub use error::{OperateError, RunError};
-pub use letters::Letters;
-pub use operate::{Ask, Operator};
+pub use operate::Operator;
 
 use crate::config::Config;
+use crate::disk::on_disk;
 use crate::mapping::Mapping;
 use crate::outbox::{Outbox, OutboxError, Policy, UnderWay};
 use crate::sink::{self, Sink};
@@ -65,7 +70,7 @@ pub(crate) struct Adapter {
     /// Held from reading documents to enqueuing them, or something older could come last.
     projecting: Arc<tokio::sync::Mutex<()>>,
     /// What the last comparison with the target found.
-    reconciled: Arc<Mutex<Option<serde_json::Value>>>,
+    reconciled: Arc<Mutex<Option<answer::Report>>>,
 }
 
 /// An outbox, or what is under way while its file cannot be opened.
@@ -257,18 +262,11 @@ impl Adapter {
         work: impl FnOnce(&mut Outbox) -> Result<T, OutboxError> + Send + 'static,
     ) -> Result<T, OutboxError> {
         let (slot, path) = (Arc::clone(&self.outbox), Arc::clone(&self.path));
-        let done = tokio::task::spawn_blocking(move || {
+        on_disk(move || {
             // A panic leaves no transaction open, and what is in memory is what was committed.
             slot.lock().unwrap_or_else(PoisonError::into_inner).work(&path, work)
-        });
-        match done.await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Everything ends.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        })
+        .await
     }
 }
 

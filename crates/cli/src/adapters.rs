@@ -24,11 +24,10 @@ use rejoin_adapters::control::{self, ControlError};
 use rejoin_adapters::mapping::Mapping;
 use rejoin_adapters::nearest::nearest;
 use rejoin_adapters::outbox::{DeadClass, Selection};
-use rejoin_adapters::run::{Adapters, Ask, Letters, RunError};
-use serde_json::Value;
+use rejoin_adapters::run::{Adapters, Answer, Ask, Letters, RunError};
 use tokio::time::sleep;
 
-use crate::arguments::{AdaptersArguments, AdaptersCommand, LettersArguments};
+use crate::arguments::{AdaptersArguments, AdaptersCommand, AskCommand, LettersArguments};
 use crate::clock::Since;
 use crate::output::Output;
 use crate::place::PlaceArguments;
@@ -52,85 +51,70 @@ pub(crate) async fn run(
         AdaptersCommand::Run => {
             run::run(&Opened::read(path, output)?, output).await?;
         }
-        command => {
-            let (ask, opened) = (ask_of(command, path)?, Opened::read(path, output)?);
-            if let AdaptersCommand::Apply(options) = command
-                && !options.yes
-            {
-                apply::confirm(&opened, &ask, output).await?;
-            }
-            tell_answer(&opened, command, &ask, output).await?;
-        }
+        AdaptersCommand::Ask(command) => ask(command, path, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Asks the adapters, and tells what they answer.
-async fn tell_answer(
-    opened: &Opened,
-    command: &AdaptersCommand,
-    ask: &Ask,
-    output: Output,
-) -> Result<()> {
-    let mut answer = {
+async fn ask(command: &AskCommand, path: &Path, output: Output) -> Result<()> {
+    let (ask, opened) = (ask_of(command, path)?, Opened::read(path, output)?);
+    if let (AskCommand::Apply(options), Ask::Apply { adapter, config }) = (command, &ask)
+        && !options.yes
+    {
+        let plan = Ask::Plan { adapter: adapter.clone(), config: config.clone() };
+        apply::confirm(&opened, &plan, output).await?;
+    }
+    let answer = {
         let busy = ask.reads_everything().then(|| busy(output));
-        let answer = asked(opened, ask).await;
+        let answer = asked(&opened, &ask).await;
         busy.inspect(ProgressBar::finish_and_clear);
         answer?
     };
-    if let AdaptersCommand::Show(letter) = command {
-        let letters = answer.as_array_mut().map(std::mem::take).unwrap_or_default();
-        let found = letters.into_iter().find(|it| it["number"] == letter.number);
-        answer = found.with_context(|| {
+    if let (AskCommand::Show(letter), Answer::DeadLetters(letters)) = (command, &answer) {
+        let found = letters.iter().find(|it| it.number == letter.number);
+        let found = found.with_context(|| {
             let (name, number) = (&letter.adapter, letter.number);
             format!("{name} has no dead letter {number}; `rejoin adapters dead-letters` lists them")
         })?;
+        return tell::tell_letter(found, output);
     }
     tell::tell(command, &answer, output)
 }
 
 /// What a command asks of adapters, wherever they run.
-fn ask_of(command: &AdaptersCommand, path: &Path) -> Result<Ask> {
+fn ask_of(command: &AskCommand, path: &Path) -> Result<Ask> {
     Ok(match command {
-        AdaptersCommand::Init(_)
-        | AdaptersCommand::Ddl(_)
-        | AdaptersCommand::Check(_)
-        | AdaptersCommand::Lint(_)
-        | AdaptersCommand::Run => bail!("this command asks nothing of adapters"),
-        AdaptersCommand::Status => Ask::Status { config: Some(read(path)?) },
-        AdaptersCommand::DeadLetters(options) => Ask::DeadLetters {
+        AskCommand::Status => Ask::Status { config: Some(read(path)?) },
+        AskCommand::DeadLetters(options) => Ask::DeadLetters {
             adapter: options.adapter.clone(),
             meant: meant(options.class, options.since.as_ref()),
         },
-        AdaptersCommand::Show(letter) => {
+        AskCommand::Show(letter) => {
             Ask::DeadLetters { adapter: Some(letter.adapter.clone()), meant: Selection::default() }
         }
-        AdaptersCommand::Replay(letters) => {
+        AskCommand::Replay(letters) => {
             Ask::Replay { adapter: letters.adapter.clone(), letters: which(letters) }
         }
-        AdaptersCommand::Discard(letters) => {
+        AskCommand::Discard(letters) => {
             Ask::Discard { adapter: letters.adapter.clone(), letters: which(letters) }
         }
-        AdaptersCommand::Retry(name) => Ask::Retry { adapter: name.adapter.clone() },
-        AdaptersCommand::Pause(name) => Ask::Pause { adapter: name.adapter.clone() },
-        AdaptersCommand::Resume(name) => Ask::Resume { adapter: name.adapter.clone() },
-        AdaptersCommand::Backfill(name) => Ask::Backfill { adapter: name.adapter.clone() },
-        AdaptersCommand::Rewind(options) => {
+        AskCommand::Retry(name) => Ask::Retry { adapter: name.adapter.clone() },
+        AskCommand::Pause(name) => Ask::Pause { adapter: name.adapter.clone() },
+        AskCommand::Resume(name) => Ask::Resume { adapter: name.adapter.clone() },
+        AskCommand::Backfill(name) => Ask::Backfill { adapter: name.adapter.clone() },
+        AskCommand::Rewind(options) => {
             Ask::Rewind { adapter: options.adapter.clone(), to_ms: millis(&options.to) }
         }
-        AdaptersCommand::Plan(one) => {
-            Ask::Plan { adapter: one.adapter.clone(), config: read(path)? }
-        }
-        AdaptersCommand::Apply(one) => {
-            Ask::Apply { adapter: one.adapter.clone(), config: read(path)? }
-        }
-        AdaptersCommand::Reconcile(options) => Ask::Reconcile {
+        AskCommand::Plan(one) => Ask::Plan { adapter: one.adapter.clone(), config: read(path)? },
+        AskCommand::Apply(one) => Ask::Apply { adapter: one.adapter.clone(), config: read(path)? },
+        AskCommand::Reconcile(options) => Ask::Reconcile {
             adapter: options.adapter.clone(),
             dry_run: options.dry_run,
             delete_extra: options.delete_extra,
         },
-        AdaptersCommand::Feeds(one) => Ask::Feeds { adapter: one.adapter.clone() },
-        AdaptersCommand::Origin(row) => Ask::Origin {
+        AskCommand::Feeds(one) => Ask::Feeds { adapter: one.adapter.clone() },
+        AskCommand::Origin(row) => Ask::Origin {
             adapter: row.adapter.clone(),
             name: row.name.clone(),
             key: row.key.clone(),
@@ -212,7 +196,7 @@ impl Opened {
 }
 
 /// Asks the adapters that run, or else looks into their outboxes.
-async fn asked(opened: &Opened, ask: &Ask) -> Result<Value> {
+async fn asked(opened: &Opened, ask: &Ask) -> Result<Answer> {
     let began = Instant::now();
     let adapters = loop {
         match control::ask(&opened.data(), ask).await {

@@ -3,5 +3,5 @@
 pub(crate) mod adapters;
 
 pub(crate) use adapters::{
-    AdaptersArguments, AdaptersCommand, LettersArguments, LintArguments, ReconcileArguments,
+    AdaptersArguments, AdaptersCommand, AskCommand, LettersArguments, LintArguments,
 };

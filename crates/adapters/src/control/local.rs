@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{ControlError, socket};
-use crate::run::{Ask, Operator};
+use crate::run::{Answer, Ask, Operator};
 
 /// Answers what comes on the socket of a data folder, for as long as it is polled. The outboxes must
 /// be open: whoever has them owns the socket.
@@ -47,37 +47,49 @@ async fn answer(operator: &Operator, stream: UnixStream) -> io::Result<()> {
     timeout(PATIENCE, reader.read_line(&mut line))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let answer = match serde_json::from_str::<Ask>(&line) {
+    let reply = match serde_json::from_str::<Ask>(&line) {
         Ok(ask) => match operator.ask(&ask).await {
-            Ok(answer) => json!({ "ok": answer }),
-            Err(error) => json!({ "error": error.to_string() }),
+            Ok(answer) => Reply::Ok(answer),
+            Err(error) => Reply::Error(error.to_string()),
         },
-        Err(error) => json!({ "error": format!("not a command: {error}") }),
+        Err(error) => Reply::Error(format!("not a command: {error}")),
     };
-    writer.write_all(format!("{answer}\n").as_bytes()).await
+    writer.write_all(format!("{}\n", serde_json::to_string(&reply)?).as_bytes()).await
+}
+
+/// What is written back.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    Ok(Answer),
+    Error(String),
 }
 
 /// Asks adapters that run in a data folder.
 ///
 /// # Errors
-/// None run there, they do not answer, or they refuse.
-pub async fn ask(data: &Path, ask: &Ask) -> Result<Value, ControlError> {
+/// None run there, they do not answer, they refuse, or they are of another version.
+pub async fn ask(data: &Path, ask: &Ask) -> Result<Answer, ControlError> {
     let stream = UnixStream::connect(socket(data)).await.map_err(|_| ControlError::NotRunning)?;
     let asked = async {
         let (reader, mut writer) = stream.into_split();
         let line = serde_json::to_string(ask)?;
         writer.write_all(format!("{line}\n").as_bytes()).await?;
-        let mut answer = String::new();
-        BufReader::new(reader).read_line(&mut answer).await?;
-        Ok(serde_json::from_str::<Value>(&answer)?)
+        let mut reply = String::new();
+        BufReader::new(reader).read_line(&mut reply).await?;
+        // Whoever ends in the middle of an answer gave none.
+        match reply.ends_with('\n') {
+            true => Ok(reply),
+            false => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        }
     };
     let silent = || io::Error::from(io::ErrorKind::TimedOut);
     let patience = if ask.reads_everything() { PATIENCE_FOR_ALL } else { PATIENCE };
-    let answer = timeout(patience, asked).await.unwrap_or_else(|_| Err(silent()));
-    let mut answer = answer.map_err(ControlError::Silent)?;
-    match answer.get("error").and_then(Value::as_str) {
-        Some(error) => Err(ControlError::Refused(error.to_owned())),
-        None => Ok(answer["ok"].take()),
+    let reply = timeout(patience, asked).await.unwrap_or_else(|_| Err(silent()));
+    match serde_json::from_str(&reply.map_err(ControlError::Silent)?) {
+        Ok(Reply::Ok(answer)) => Ok(answer),
+        Ok(Reply::Error(error)) => Err(ControlError::Refused(error)),
+        Err(_) => Err(ControlError::AnotherVersion),
     }
 }
 

@@ -3,10 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::ControlError;
-use crate::run::{Ask, Operator};
+use crate::run::{Answer, Ask, Operator};
 
 /// Answers nobody.
 ///
@@ -20,6 +18,6 @@ pub async fn serve(_: Operator, _: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Nobody can be asked here.
-pub async fn ask(_: &Path, _: &Ask) -> Result<Value, ControlError> {
+pub async fn ask(_: &Path, _: &Ask) -> Result<Answer, ControlError> {
     Err(ControlError::NotRunning)
 }

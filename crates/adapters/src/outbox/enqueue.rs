@@ -49,7 +49,7 @@ pub struct Queued {
     pub deliveries: u64,
     /// Older ones that they took the place of.
     pub replaced: u64,
-    /// New dead letters.
+    /// Dead letters that are new, or have another fault than before.
     pub misfits: u64,
 }
 
@@ -166,7 +166,7 @@ impl Outbox {
     }
 
     /// Makes dead letters of what is no row, removes those of what is one again, and says how many are
-    /// new.
+    /// new or have another fault than before.
     fn put_misfits(
         &self,
         txn: &WriteTransaction,
@@ -176,10 +176,15 @@ impl Outbox {
         found: Vec<(Record, String)>,
     ) -> Result<u64, OutboxError> {
         let mut known = misfits(txn, document)?;
-        let mut new = Vec::new();
+        let (mut new, mut changed) = (Vec::new(), 0);
         for (record, fault) in found {
-            // One that is as it was stays as it is, so that people find it again.
-            if known.remove(&(record.clone(), fault.clone())).is_some() {
+            // A row that was none before stays the letter that it is, so that people find it again.
+            if let Some((number, letter)) = known.remove(&record) {
+                if letter.fault != fault {
+                    let letter = DeadLetter { fault, heads: heads.to_vec(), ..letter };
+                    txn.open_table(DEAD)?.insert(number, &encode(&letter)[..])?;
+                    changed += 1;
+                }
                 continue;
             }
             new.push(DeadLetter {
@@ -195,13 +200,13 @@ impl Outbox {
                 at_ms: now_ms,
             });
         }
-        for ((record, _), number) in known {
+        for (record, (number, _)) in known {
             remove_dead(txn, document, number)?;
             txn.open_table(MISFITS)?.remove((&document.0, &*record.name, &*record.key))?;
         }
         self.forget_unwanted(txn, document)?;
         new.iter().try_for_each(|letter| put_dead(txn, letter).map(drop))?;
-        Ok(new.len() as u64)
+        Ok(new.len() as u64 + changed)
     }
 
     /// What a target is to do about a row that is gone.
@@ -323,11 +328,11 @@ impl Outbox {
     }
 }
 
-/// The dead letters of a document that were no rows, by row and fault.
+/// The dead letters of a document that were no rows, with their numbers.
 fn misfits(
     txn: &WriteTransaction,
     document: &DocumentId,
-) -> Result<BTreeMap<(Record, String), u64>, OutboxError> {
+) -> Result<BTreeMap<Record, (u64, DeadLetter)>, OutboxError> {
     let (misfits, dead) = (txn.open_table(MISFITS)?, txn.open_table(DEAD)?);
     let mut found = BTreeMap::new();
     for row in misfits.range((&document.0, "", "")..)? {
@@ -339,8 +344,7 @@ fn misfits(
         let number = number.value();
         let record = Record { name: name.to_owned(), key: record.to_owned() };
         let Some(row) = dead.get(number)? else { continue };
-        let letter: DeadLetter = decode(row.value())?;
-        found.insert((record, letter.fault), number);
+        found.insert(record, (number, decode(row.value())?));
     }
     Ok(found)
 }

@@ -6,8 +6,10 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use rejoin::DocumentId;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
+use super::answer::Link;
 use super::{Adapter, Operator};
 use crate::clock::now_ms;
 use crate::outbox::{OutboxError, RowState, Standing};
@@ -21,7 +23,7 @@ pub(super) async fn deliveries(
     RawQuery(query): RawQuery,
 ) -> Told {
     let (code, answer) = match answer(&operator, &headers, query.as_deref()).await {
-        Ok(answer) => (StatusCode::OK, answer),
+        Ok(answer) => (StatusCode::OK, json!(answer)),
         Err((code, why)) => (code, json!({ "error": why })),
     };
     (code, [(CONTENT_TYPE, "application/json")], format!("{answer}\n"))
@@ -31,7 +33,7 @@ async fn answer(
     operator: &Operator,
     headers: &HeaderMap,
     query: Option<&str>,
-) -> Result<Value, (StatusCode, String)> {
+) -> Result<Deliveries, (StatusCode, String)> {
     let refused = |code: StatusCode, why: &str| Err((code, why.to_owned()));
     // Whoever asks from a page of another site has that site's name here, whatever address the name
     // leads to.
@@ -48,7 +50,7 @@ async fn answer(
         return refused(StatusCode::BAD_REQUEST, why);
     };
     match operator.deliveries(&document).await {
-        Ok(answer) if answer["adapters"].as_array().is_some_and(Vec::is_empty) => {
+        Ok(answer) if answer.adapters.is_empty() => {
             let why = "no adapter carries this document, or none has heard of it yet";
             refused(StatusCode::NOT_FOUND, why)
         }
@@ -68,61 +70,110 @@ impl Operator {
     ///
     /// # Errors
     /// An outbox cannot be read.
-    pub async fn deliveries(&self, document: &DocumentId) -> Result<Value, OutboxError> {
+    pub async fn deliveries(&self, document: &DocumentId) -> Result<Deliveries, OutboxError> {
         let mut adapters = Vec::new();
         for adapter in self.adapters.values() {
             let asked = *document;
             let rows = adapter.outbox(move |outbox| outbox.standing(&asked)).await?;
             if !rows.is_empty() {
-                adapters.push(told(adapter, &rows));
+                adapters.push(of_adapter(adapter, rows));
             }
         }
-        Ok(json!({
-            "document": document.to_string(),
-            "key": self.key(document),
-            "link": self.link(),
-            "adapters": adapters,
-        }))
+        let (key, link) = (self.key(document), self.link());
+        Ok(Deliveries { document: document.to_string(), key, link, adapters })
     }
 }
 
-fn told(adapter: &Adapter, rows: &[Standing]) -> Value {
+fn of_adapter(adapter: &Adapter, rows: Vec<Standing>) -> AdapterDeliveries {
     let late_ms = u64::try_from(adapter.mapping.late_after.as_millis()).unwrap_or(u64::MAX);
-    let is_late = |row: &Standing| match row.state {
-        RowState::Waiting { since_ms, .. } => now_ms().saturating_sub(since_ms) > late_ms,
-        _ => false,
-    };
-    let rows_told: Vec<_> = rows.iter().map(|row| row_told(row, is_late(row))).collect();
-    json!({
-        "adapter": adapter.name,
-        "is_late": rows.iter().any(is_late),
-        "rows": rows_told,
-    })
+    let is_late = |since_ms: u64| now_ms().saturating_sub(since_ms) > late_ms;
+    let rows: Vec<_> = rows.into_iter().map(|row| of_row(row, is_late)).collect();
+    let is_late =
+        |row: &RowDeliveries| matches!(row.state, RowStanding::Waiting { is_late: true, .. });
+    AdapterDeliveries { adapter: adapter.name.clone(), is_late: rows.iter().any(is_late), rows }
 }
 
-fn row_told(row: &Standing, is_late: bool) -> Value {
-    let mut json = json!({
-        "name": row.record.name,
-        "record": row.record.key,
-        "delivered_ms": row.taken_ms,
-    });
-    match &row.state {
-        RowState::Delivered => json["state"] = "delivered".into(),
-        RowState::Gone => json["state"] = "gone".into(),
-        RowState::Discarded => json["state"] = "discarded".into(),
+fn of_row(row: Standing, is_late: impl Fn(u64) -> bool) -> RowDeliveries {
+    let state = match row.state {
+        RowState::Delivered => RowStanding::Delivered,
+        RowState::Gone => RowStanding::Gone,
+        RowState::Discarded => RowStanding::Discarded,
         RowState::Waiting { since_ms, attempts, fault, next_ms } => {
-            json["state"] = "waiting".into();
-            json["since_ms"] = (*since_ms).into();
-            json["is_late"] = is_late.into();
-            json["attempts"] = (*attempts).into();
-            json["fault"] = fault.clone().into();
-            json["next_ms"] = (*next_ms).into();
+            let is_late = is_late(since_ms);
+            RowStanding::Waiting { since_ms, is_late, attempts, fault, next_ms }
         }
-        RowState::Dead { number, fault } => {
-            json["state"] = "dead_letter".into();
-            json["number"] = (*number).into();
-            json["fault"] = fault.clone().into();
-        }
-    }
-    json
+        RowState::Dead { number, fault } => RowStanding::DeadLetter { number, fault },
+    };
+    let (name, record) = (row.record.name, row.record.key);
+    RowDeliveries { name, record, delivered_ms: row.taken_ms, state }
+}
+
+/// How one document stands with every target that has or will have rows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deliveries {
+    /// The document's id.
+    pub document: String,
+    /// The document's natural key, if it has one and the replica is at hand.
+    pub key: Option<String>,
+    /// How the replica stands towards its relay.
+    pub link: Link,
+    /// The adapters that have heard of the document.
+    pub adapters: Vec<AdapterDeliveries>,
+}
+
+/// How a document's rows stand with one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdapterDeliveries {
+    /// The adapter's name.
+    pub adapter: String,
+    /// Whether a row waits longer than the mapping allows.
+    pub is_late: bool,
+    /// The rows.
+    pub rows: Vec<RowDeliveries>,
+}
+
+/// How one row stands with a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowDeliveries {
+    /// The row's kind.
+    pub name: String,
+    /// The row's key.
+    pub record: String,
+    /// When the target took something of it last, in milliseconds since 1970.
+    pub delivered_ms: Option<u64>,
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: RowStanding,
+}
+
+/// How a row stands with a target, in a word and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RowStanding {
+    /// The target has it as it is.
+    Delivered,
+    /// The document does not become it any more, and the target knows.
+    Gone,
+    /// The target does not hold it as it is, as somebody let its dead letter be.
+    Discarded,
+    /// A delivery waits.
+    Waiting {
+        /// Since when, in milliseconds since 1970.
+        since_ms: u64,
+        /// Whether that is longer than the mapping allows.
+        is_late: bool,
+        /// Attempts that failed.
+        attempts: u32,
+        /// What the last of them came to.
+        fault: Option<String>,
+        /// When it may be tried next, in milliseconds since 1970; `None` while it waits for somebody.
+        next_ms: Option<u64>,
+    },
+    /// It will not be delivered unless somebody does something about it.
+    DeadLetter {
+        /// The dead letter's number.
+        number: u64,
+        /// What happened, for people.
+        fault: String,
+    },
 }

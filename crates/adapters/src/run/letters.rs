@@ -1,46 +1,37 @@
 //! Dead letters as people look at them, replay them and let them be: one, or all that are meant.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-
-use super::Adapter;
+use super::answer::{Answer, Discarded, Letter, Replayed};
 use super::error::OperateError;
 use super::operate::Operator;
+use super::{Adapter, Letters};
 use crate::clock::now_ms;
+use crate::delivery::Message;
 use crate::outbox::{DeadLetter, Outbox, OutboxError, Selection};
-
-/// Which dead letters of an adapter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Letters {
-    /// One.
-    One {
-        /// Its number.
-        number: u64,
-    },
-    /// All that are meant.
-    All {
-        /// Which.
-        meant: Selection,
-    },
-}
 
 /// Does something to dead letters in one commit, and tells to how many.
 type Work = fn(&mut Outbox, u64, &[u64]) -> Result<u64, OutboxError>;
+
+/// Dead letters that something was done to.
+enum Done {
+    /// The one that was meant, as it was.
+    One(Box<Letter>),
+    /// So many.
+    All(u64),
+}
 
 impl Operator {
     pub(super) async fn dead_letters(
         &self,
         adapters: Vec<&Adapter>,
         meant: Selection,
-    ) -> Result<Value, OperateError> {
+    ) -> Result<Vec<Letter>, OperateError> {
         let mut all = Vec::new();
         for adapter in adapters {
             let letters = adapter.outbox(|outbox| outbox.dead_letters()).await?;
-            let letters = letters.iter().filter(|(_, letter)| meant.means(letter));
-            all.extend(letters.map(|(number, it)| self.letter(adapter, *number, it)));
+            let letters = letters.into_iter().filter(|(_, letter)| meant.means(letter));
+            all.extend(letters.map(|(number, it)| self.letter(adapter, number, it)));
         }
-        Ok(Value::Array(all))
+        Ok(all)
     }
 
     /// Delivers dead letters after all.
@@ -48,21 +39,16 @@ impl Operator {
         &self,
         adapter: &Adapter,
         letters: &Letters,
-    ) -> Result<Value, OperateError> {
-        let answer = match letters {
-            Letters::One { number } => {
-                let number = *number;
-                let replay = move |outbox: &mut Outbox| outbox.replay(now_ms(), number);
-                self.letter(adapter, number, &adapter.outbox(replay).await?)
-            }
-            Letters::All { meant } => {
-                let replayed = some_hundreds(adapter, *meant, Outbox::replay_all).await?;
-                json!({ "adapter": adapter.name, "replayed": replayed })
-            }
-        };
+    ) -> Result<Answer, OperateError> {
+        let done = self.work(adapter, letters, Outbox::replay_all).await?;
+        // Rows that documents did not become are projected again.
         adapter.again.notify_one();
-        adapter.due.notify_one();
-        Ok(answer)
+        Ok(match done {
+            Done::One(letter) => Answer::Replayed(letter),
+            Done::All(replayed) => {
+                Answer::ReplayedAll(Replayed { adapter: adapter.name.clone(), replayed })
+            }
+        })
     }
 
     /// Lets dead letters be.
@@ -70,44 +56,59 @@ impl Operator {
         &self,
         adapter: &Adapter,
         letters: &Letters,
-    ) -> Result<Value, OperateError> {
-        let answer = match letters {
-            Letters::One { number } => {
-                let number = *number;
-                let discard = move |outbox: &mut Outbox| outbox.discard(now_ms(), number);
-                self.letter(adapter, number, &adapter.outbox(discard).await?)
+    ) -> Result<Answer, OperateError> {
+        Ok(match self.work(adapter, letters, Outbox::discard_all).await? {
+            Done::One(letter) => Answer::Discarded(letter),
+            Done::All(discarded) => {
+                Answer::DiscardedAll(Discarded { adapter: adapter.name.clone(), discarded })
             }
-            Letters::All { meant } => {
-                let discarded = some_hundreds(adapter, *meant, Outbox::discard_all).await?;
-                json!({ "adapter": adapter.name, "discarded": discarded })
-            }
-        };
-        adapter.due.notify_one();
-        Ok(answer)
+        })
     }
 
-    fn letter(&self, adapter: &Adapter, number: u64, letter: &DeadLetter) -> Value {
-        let heads: Vec<_> = letter.heads.iter().map(ToString::to_string).collect();
+    /// Does something to one dead letter, which must be there, or to all that are meant.
+    async fn work(
+        &self,
+        adapter: &Adapter,
+        letters: &Letters,
+        work: Work,
+    ) -> Result<Done, OperateError> {
+        let done = match letters {
+            Letters::One { number } => {
+                let number = *number;
+                let letter = adapter.outbox(move |outbox| {
+                    let letter = outbox.dead_letter(number)?;
+                    work(outbox, now_ms(), &[number])?;
+                    Ok(letter)
+                });
+                Done::One(Box::new(self.letter(adapter, number, letter.await?)))
+            }
+            Letters::All { meant } => Done::All(some_hundreds(adapter, *meant, work).await?),
+        };
+        adapter.due.notify_one();
+        Ok(done)
+    }
+
+    fn letter(&self, adapter: &Adapter, number: u64, letter: DeadLetter) -> Letter {
         // As it was to be delivered: masked as the mapping masks.
         let row = letter.delivery.as_ref().and_then(|delivery| delivery.action.row());
         let value = row.zip(letter.field.as_ref()).and_then(|(row, field)| row.get(field));
-        json!({
-            "adapter": adapter.name,
-            "number": number,
-            "class": letter.class.name(),
-            "fault": letter.fault,
-            "field": letter.field,
-            "value": value,
-            "answer": letter.answer,
-            "attempts": letter.attempts,
-            "document": letter.document.to_string(),
-            "key": self.key(&letter.document),
-            "name": letter.record.name,
-            "record": letter.record.key,
-            "at_ms": letter.at_ms,
-            "heads": heads,
-            "delivery": letter.delivery.as_ref().map(|delivery| delivery.to_json()),
-        })
+        Letter {
+            adapter: adapter.name.clone(),
+            number,
+            class: letter.class,
+            value: value.cloned(),
+            fault: letter.fault,
+            field: letter.field,
+            answer: letter.answer,
+            attempts: letter.attempts,
+            document: letter.document.to_string(),
+            key: self.key(&letter.document),
+            name: letter.record.name,
+            record: letter.record.key,
+            at_ms: letter.at_ms,
+            heads: letter.heads.iter().map(ToString::to_string).collect(),
+            delivery: letter.delivery.as_ref().map(Message::from),
+        }
     }
 }
 

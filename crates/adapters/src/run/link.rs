@@ -4,12 +4,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::now_ms;
 use rejoin::{Link, Replica, Status};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
+
+use super::answer::{self, Seen};
+use crate::clock::now_ms;
 
 /// When a relay was heard of last.
 #[derive(Debug, Clone, Default)]
@@ -30,22 +31,22 @@ impl Heard {
     }
 
     /// As `rejoin adapters status` tells it. Without a replica that dials, adapters do not run.
-    pub(super) fn to_json(&self, replica: Option<&Replica>) -> Value {
+    pub(super) fn link(&self, replica: Option<&Replica>) -> answer::Link {
         let status = replica.map(Replica::status).filter(|status| status.link != Link::Offline);
-        let Some(status) = status else { return json!({ "state": "not_running" }) };
-        let state = match status.link {
-            _ if !is_connected(&status) => "away",
-            Link::Safe if !status.is_partial => "connected",
-            _ => "syncing",
-        };
-        let progress = status.progress.filter(|_| state == "syncing");
-        json!({
-            "state": state,
-            "last_seen_ms": self.last_ms(&status),
-            "trouble": status.trouble.as_deref().filter(|_| state == "away"),
-            "documents": progress.map(|progress| progress.documents),
-            "of": progress.map(|progress| progress.of),
-        })
+        let Some(status) = status else { return answer::Link::NotRunning };
+        let seen = Seen { last_seen_ms: self.last_ms(&status), ..Seen::default() };
+        match status.link {
+            _ if !is_connected(&status) => {
+                let trouble = status.trouble.as_deref().map(ToOwned::to_owned);
+                answer::Link::Away(Seen { trouble, ..seen })
+            }
+            Link::Safe if !status.is_partial => answer::Link::Connected(seen),
+            _ => {
+                let (documents, of) =
+                    status.progress.map(|progress| (progress.documents, progress.of)).unzip();
+                answer::Link::Syncing(Seen { documents, of, ..seen })
+            }
+        }
     }
 }
 

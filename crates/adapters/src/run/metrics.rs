@@ -10,13 +10,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::routing::get;
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tracing::error;
 
+use super::answer::{self, Report};
 use super::deliveries::deliveries;
 use super::lag::Lag;
-use super::operate::{STATES, STOPPED, state};
+use super::status::state;
 use super::{Adapter, Operator};
 use crate::clock::now_ms;
 use crate::listener;
@@ -63,13 +63,13 @@ impl Operator {
 struct Look {
     name: String,
     /// Nothing while the outbox cannot be read.
-    outbox: Option<(Depth, &'static str)>,
+    outbox: Option<(Depth, answer::State)>,
     /// Since when the oldest of what waits does, in milliseconds since 1970.
     oldest_ms: Option<u64>,
     /// Since when the oldest trouble lasts, of the whole target and of kinds of rows.
     troubles_ms: [Option<u64>; 2],
     lag: Lag,
-    reconciled: Option<Value>,
+    reconciled: Option<Report>,
 }
 
 impl Look {
@@ -109,9 +109,10 @@ fn stand(page: &mut Page, looks: &[Look], stopped: &[&str]) {
         "gauge",
         "Whether the target is in this state; in none while the outbox cannot be read.",
     );
-    let states = looks.iter().map(|look| (&*look.name, look.outbox.map(|(_, state)| state)));
+    let is_in = |look: &Look| look.outbox.map(|(_, state)| state.name());
+    let states = looks.iter().map(|look| (&*look.name, is_in(look)));
     for (name, is) in states.chain(stopped.iter().map(|name| (*name, Some(STOPPED)))) {
-        for state in STATES {
+        for state in answer::State::ALL.map(answer::State::name).into_iter().chain([STOPPED]) {
             let labels = [("adapter", name), ("state", state)];
             page.sample("state", &labels, u8::from(is == Some(state)));
         }
@@ -196,14 +197,13 @@ fn delivered(page: &mut Page, looks: &[Look]) {
 /// What the last comparisons with the targets found; nothing before the first.
 fn reconciled(page: &mut Page, looks: &[Look]) {
     let known = || looks.iter().filter_map(|look| Some((look, look.reconciled.as_ref()?)));
-    let number = |report: &Value, name: &str| report[name].as_u64().unwrap_or_default();
     page.family(
         "reconcile_timestamp_seconds",
         "gauge",
         "When the target was compared last, since 1970.",
     );
     for (look, report) in known() {
-        let at = seconds(number(report, "at_ms"));
+        let at = seconds(report.at_ms);
         page.sample("reconcile_timestamp_seconds", &look.labels(), at);
     }
     page.family(
@@ -212,9 +212,10 @@ fn reconciled(page: &mut Page, looks: &[Look]) {
         "Rows that were not as they should be when the target was compared last.",
     );
     for (look, report) in known() {
-        for what in ["missing", "extra", "differs"] {
+        let Report { missing, extra, differs, .. } = report;
+        for (what, rows) in [("missing", missing), ("extra", extra), ("differs", differs)] {
             let labels = [("adapter", &*look.name), ("what", what)];
-            page.sample("reconcile_rows", &labels, number(report, what));
+            page.sample("reconcile_rows", &labels, rows);
         }
     }
 }
@@ -236,6 +237,9 @@ impl Look {
         [("adapter", &self.name)]
     }
 }
+
+/// The state of an adapter that cannot begin.
+const STOPPED: &str = "stopped";
 
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0

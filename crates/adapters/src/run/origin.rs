@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rejoin::{Blame, BlamedWrite, Document, EditError, HistoryEntry, Path, Zone};
-use serde_json::{Value, json};
 
+use super::answer::{Author, FieldOrigin, Origin, TakenDelivery};
 use super::error::OperateError;
 use super::{Adapter, Carried};
 use crate::delivery::Record;
@@ -16,7 +16,7 @@ pub(super) async fn origin(
     adapter: &Adapter,
     carried: Option<&Carried>,
     record: Record,
-) -> Result<Value, OperateError> {
+) -> Result<Origin, OperateError> {
     let (name, key) = (record.name.clone(), record.key.clone());
     let asked = record.clone();
     let found = adapter.outbox(move |outbox| outbox.origin(&asked)).await?;
@@ -24,32 +24,29 @@ pub(super) async fn origin(
         let adapter = adapter.name.clone();
         return Err(OperateError::NoRow { adapter, name, key });
     };
-    let deliveries = shadow.taken.iter().map(|taken| {
+    let deliveries = shadow.taken.into_iter().map(|taken| {
         let heads: Vec<_> = taken.heads.iter().map(ToString::to_string).collect();
-        json!({
-            "key": taken.key.0,
-            "at_ms": taken.at_ms,
-            "heads": heads,
-            "correlation": heads.last(),
-        })
+        let correlation = heads.last().cloned();
+        TakenDelivery { key: taken.key.0, at_ms: taken.at_ms, heads, correlation }
     });
-    let mut origin = json!({
-        "adapter": adapter.name,
-        "name": name,
-        "record": key,
-        "document": document.to_string(),
-        "row": shadow.wanted.as_ref().map(|row| &row.0),
-        "deliveries": Value::from_iter(deliveries),
-    });
+    let origin = Origin {
+        adapter: adapter.name.clone(),
+        name,
+        record: key,
+        document: document.to_string(),
+        row: shadow.wanted.map(|row| row.0),
+        deliveries: deliveries.collect(),
+        fields: None,
+        key: None,
+    };
     let (Some(carried), Source::Documents) = (carried, adapter.mapping.source) else {
         return Ok(origin);
     };
     let document = carried.collection.document_by_id(document);
     let fields = fields(adapter, &document, &record).await.map_err(OperateError::Replica)?;
-    origin["fields"] = Value::Array(fields);
     let entry = document.read().await.map_err(OperateError::Replica)?;
-    origin["key"] = json!(entry.and_then(|entry| entry.key));
-    Ok(origin)
+    let key = entry.and_then(|entry| entry.key);
+    Ok(Origin { fields: Some(fields), key: Some(key), ..origin })
 }
 
 /// The last change that wrote in each field of a row.
@@ -57,7 +54,7 @@ async fn fields(
     adapter: &Adapter,
     document: &Document,
     record: &Record,
-) -> Result<Vec<Value>, EditError> {
+) -> Result<Vec<FieldOrigin>, EditError> {
     let Some(entry) = document.read().await? else { return Ok(Vec::new()) };
     let (id, asked) = (document.id(), std::collections::BTreeSet::new());
     let source = projection::Input {
@@ -73,19 +70,26 @@ async fn fields(
     let places: BTreeMap<String, Path> = places(&adapter.mapping, &source, record);
     let (blames, history) = (document.blame().await?, document.history(usize::MAX).await?);
     let fields = places.into_iter().map(|(field, path)| {
-        let mut told = json!({ "field": field, "path": path.to_string() });
+        let told = FieldOrigin { field, path: path.to_string(), ..FieldOrigin::default() };
         if let Some(write) = standing(&blames, &path) {
             let write = &write.write;
-            told["change"] = write.change.to_string().into();
-            told["author"] = json!(write.author.as_ref().map(rejoin::Identity::to_json));
-            told["time_s"] = write.time_s.into();
-            told["settles"] = json!(write.settles.map(|review| review.to_string()));
+            FieldOrigin {
+                change: Some(write.change.to_string()),
+                author: Some(write.author.clone().map(Author::from)),
+                time_s: Some(write.time_s),
+                settles: Some(write.settles.map(|review| review.to_string())),
+                ..told
+            }
         } else if let Some(change) = last(&history, &path) {
-            told["change"] = change.hash.to_string().into();
-            told["author"] = json!(change.author.as_ref().map(rejoin::Identity::to_json));
-            told["time_s"] = change.time_s.into();
+            FieldOrigin {
+                change: Some(change.hash.to_string()),
+                author: Some(change.author.clone().map(Author::from)),
+                time_s: Some(change.time_s),
+                ..told
+            }
+        } else {
+            told
         }
-        told
     });
     Ok(fields.collect())
 }

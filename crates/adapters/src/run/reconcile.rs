@@ -7,11 +7,11 @@ use std::sync::PoisonError;
 
 use rejoin::DocumentId;
 use rejoin::number::same;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
+use super::answer::{Difference, DifferingRow, Report};
 use super::error::OperateError;
 use super::follow::{enqueue_all, next};
 use super::{Adapter, Carried, plan};
@@ -29,52 +29,17 @@ pub(super) struct Repair {
     pub(super) delete_extra: bool,
 }
 
-/// What was found.
-#[derive(Debug, Default)]
-struct Report {
-    /// Rows that the target should hold.
-    checked: u64,
-    /// Deliveries that a fresh projection came to.
-    stale: u64,
-    missing: u64,
-    extra: u64,
-    differs: u64,
-    /// Rows that differ because they are on their way.
-    waiting: u64,
-    /// Rows that differ because the target refused them as they are.
-    refused: u64,
-    repaired: u64,
-    rows: Vec<Value>,
-}
-
 impl Report {
-    fn note(&mut self, record: &Record, what: &str, fields: &[String]) {
+    fn note(&mut self, record: &Record, what: Difference, fields: Vec<String>) {
         match what {
-            "missing" => self.missing += 1,
-            "extra" => self.extra += 1,
-            _ => self.differs += 1,
+            Difference::Missing => self.missing += 1,
+            Difference::Extra => self.extra += 1,
+            Difference::Differs => self.differs += 1,
         }
         if self.rows.len() < ROWS_SHOWN {
-            let (name, key) = (&record.name, &record.key);
-            self.rows.push(json!({ "name": name, "record": key, "what": what, "fields": fields }));
+            let Record { name, key: record } = record.clone();
+            self.rows.push(DifferingRow { name, record, what, fields });
         }
-    }
-
-    fn to_json(&self, adapter: &Adapter, repair: Repair) -> Value {
-        json!({
-            "adapter": adapter.name,
-            "at_ms": now_ms(),
-            "dry_run": repair.dry_run,
-            "checked": self.checked,
-            "stale": self.stale,
-            "missing": self.missing,
-            "extra": self.extra,
-            "differs": self.differs,
-            "waiting": self.waiting,
-            "refused": self.refused,
-            "repaired": self.repaired,
-            "rows": self.rows,
-        })
     }
 }
 
@@ -92,12 +57,9 @@ pub(super) async fn at_times(adapter: Adapter, carried: Carried, mut stop: watch
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match compared {
-            Ok(report) => {
-                let count = |name: &str| report[name].as_u64().unwrap_or_default();
-                let (missing, extra, differs) =
-                    (count("missing"), count("extra"), count("differs"));
+            Ok(Report { checked, missing, extra, differs, .. }) => {
                 match missing + extra + differs {
-                    0 => info!(checked = count("checked"), "the target holds what it should"),
+                    0 => info!(checked, "the target holds what it should"),
                     _ => warn!(missing, extra, differs, "the target did not hold what it should"),
                 }
             }
@@ -113,19 +75,24 @@ pub(super) async fn reconcile(
     adapter: &Adapter,
     carried: &Carried,
     repair: Repair,
-) -> Result<Value, OperateError> {
+) -> Result<Report, OperateError> {
     let stale = match repair.dry_run {
         true => plan::plan(adapter, &adapter.mapping, &adapter.salt, carried).await?.deliveries(),
         false => enqueue_all(adapter, carried, true).await?,
     };
-    let mut report = Report { stale, ..Report::default() };
+    let mut report = Report {
+        adapter: adapter.name.clone(),
+        dry_run: repair.dry_run,
+        stale,
+        ..Report::default()
+    };
     let mut names: Vec<_> = adapter.mapping.records.iter().map(|record| &record.name).collect();
     names.sort_unstable();
     names.dedup();
     for name in names {
         compare(adapter, name, repair, &mut report).await?;
     }
-    let report = report.to_json(adapter, repair);
+    report.at_ms = now_ms();
     *adapter.reconciled.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
     Ok(report)
 }
@@ -194,17 +161,17 @@ fn differing(
 ) -> Option<(DocumentId, Record)> {
     let Some(wanted) = wanted else {
         let held = held.filter(|held| held.row.is_some())?;
-        report.note(&held.record, "extra", &[]);
+        report.note(&held.record, Difference::Extra, Vec::new());
         return repair.delete_extra.then_some((NO_DOCUMENT, held.record));
     };
     report.checked += u64::from(wanted.row.is_some());
     let (what, fields) = match (held.and_then(|held| held.row), &wanted.row) {
         (None, None) => return None,
-        (None, Some(_)) => ("missing", Vec::new()),
-        (Some(_), None) => ("extra", Vec::new()),
-        (Some(held), Some(row)) => ("differs", unlike(&held, row)),
+        (None, Some(_)) => (Difference::Missing, Vec::new()),
+        (Some(_), None) => (Difference::Extra, Vec::new()),
+        (Some(held), Some(row)) => (Difference::Differs, unlike(&held, row)),
     };
-    if what == "differs" && fields.is_empty() {
+    if what == Difference::Differs && fields.is_empty() {
         return None;
     }
     if wanted.is_waiting || wanted.taken_ms.is_some_and(|taken_ms| taken_ms >= began_ms) {
@@ -216,7 +183,7 @@ fn differing(
         report.refused += 1;
         return None;
     }
-    report.note(&wanted.record, what, &fields);
+    report.note(&wanted.record, what, fields);
     Some((wanted.document, wanted.record))
 }
 

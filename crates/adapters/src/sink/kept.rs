@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::{Held, SinkError};
 use crate::delivery::{Action, Delivery, Fault, NO_DOCUMENT, Record};
+use crate::disk::on_disk;
 
 /// Table: what is known of each record
 /// Key:   `(&str, &str)` # (record's name, record's key)
@@ -194,7 +195,7 @@ impl File {
         work: impl FnOnce(&Database) -> Result<T, KeptError> + Send + 'static,
     ) -> Result<T, KeptError> {
         let (path, slot) = (Arc::clone(&self.path), Arc::clone(&self.database));
-        let done = tokio::task::spawn_blocking(move || {
+        on_disk(move || {
             // A panic leaves no transaction open.
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             let database = match slot.take() {
@@ -206,15 +207,8 @@ impl File {
                 *slot = Some(database);
             }
             done
-        });
-        match done.await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Everything ends.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        })
+        .await
     }
 
     /// What [`Sink::scan`](super::Sink::scan) answers.

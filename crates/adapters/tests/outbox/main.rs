@@ -14,6 +14,7 @@ use rejoin_adapters::outbox::{
     Attempt, DeadClass, FailingReach, Finished, Outbox, OutboxError, Policy, Projected, RowState,
     Selection,
 };
+use rejoin_adapters::projection::Misfit;
 use serde_json::{Map, json};
 
 const MINUTE: u64 = 60_000;
@@ -421,18 +422,25 @@ fn what_is_handed_over_together_fails_once() {
 }
 
 #[test]
-fn a_dead_letter_keeps_its_number_while_nothing_changes() {
+fn a_dead_letter_keeps_its_number_while_its_row_is_none() {
     let mut outbox = outbox(|policy| policy.on_poison = OnPoison::Hold);
-    let misfit = |change| {
+    let misfit_by = |change, why| {
         let mut projected = projected(1, change, &[("a", "Ulm")]);
         let record = Record { name: "jobs".to_owned(), key: "b".to_owned() };
-        projected.rows.insert(record, Err(rejoin_adapters::projection::Misfit::Twice));
+        projected.rows.insert(record, Err(why));
         projected
     };
+    let misfit = |change| misfit_by(change, Misfit::Twice);
     outbox.enqueue(1, &[misfit(1)]).unwrap();
     let before = outbox.dead_letters().unwrap();
     assert_eq!(outbox.enqueue(9, &[misfit(2)]).unwrap().misfits, 0);
     assert_eq!(outbox.dead_letters().unwrap(), before);
+    // For another reason it is the same letter, which says so.
+    let another = misfit_by(5, Misfit::Key { path: "b".into() });
+    assert_eq!(outbox.enqueue(9, std::slice::from_ref(&another)).unwrap().misfits, 1);
+    let [(number, letter)] = &outbox.dead_letters().unwrap()[..] else { panic!("one letter") };
+    assert_eq!((*number, letter.at_ms, &letter.heads), (before[0].0, 1, &another.heads));
+    assert!(letter.fault.contains("needs a plain value at b"), "{}", letter.fault);
     // What is poison holds its document, and letting the misfit be does not release it.
     let poison = one(&mut outbox, 9);
     outbox.finish(9, &[(poison, Err(Fault::permanent("no")))]).unwrap();

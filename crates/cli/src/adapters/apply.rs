@@ -3,32 +3,31 @@
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
+use rejoin_adapters::control::ControlError;
+use rejoin_adapters::run::answer::{Answer, Outlook, Plan};
 use rejoin_adapters::run::{Ask, OperateError};
-use serde_json::Value;
 
-use super::tell::text;
 use super::{Opened, asked, busy, compare};
 use crate::caller::Terminal;
 use crate::output::{Output, count};
 
-/// Asks whether rows shall be removed at a target, if a mapping that is to be applied removes any.
-pub(super) async fn confirm(opened: &Opened, apply: &Ask, output: Output) -> Result<()> {
-    let Ask::Apply { adapter, config } = apply else { return Ok(()) };
-    let plan = Ask::Plan { adapter: adapter.clone(), config: config.clone() };
+/// Asks whether rows shall be removed at a target, if the mappings that a plan is asked for remove any.
+pub(super) async fn confirm(opened: &Opened, plan: &Ask, output: Output) -> Result<()> {
     let planned = {
         let busy = busy(output);
-        let planned = asked(opened, &plan).await;
+        let planned = asked(opened, plan).await;
         busy.finish_and_clear();
         planned
     };
-    let plans = match planned {
+    let planned = match planned {
         // Without documents there were never rows.
         Err(error) if matches!(error.downcast_ref(), Some(OperateError::NoReplica)) => {
             return Ok(());
         }
         planned => planned.context("nothing was changed")?,
     };
-    let removed: Vec<_> = plans.as_array().into_iter().flatten().filter_map(removed).collect();
+    let Answer::Plan(plans) = planned else { return Err(ControlError::AnotherVersion.into()) };
+    let removed: Vec<_> = plans.iter().filter_map(removed).collect();
     if removed.is_empty() {
         return Ok(());
     }
@@ -46,9 +45,10 @@ pub(super) async fn confirm(opened: &Opened, apply: &Ask, output: Output) -> Res
 }
 
 /// How many rows a plan removes, and why.
-fn removed(plan: &Value) -> Option<String> {
-    let rows = plan["remove"].as_u64().filter(|rows| *rows > 0)?;
+fn removed(plan: &Plan) -> Option<String> {
+    let Outlook::Foreseen(foreseen) = &plan.outlook else { return None };
+    let rows = Some(foreseen.changes.remove).filter(|rows| *rows > 0)?;
     let why = compare::why_removed(plan).map(|why| format!(", as {why}")).unwrap_or_default();
-    let name = text(plan, "adapter");
+    let name = &plan.adapter;
     Some(format!("{name}: {} would be removed at the target{why}", count(rows, "row")))
 }

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rejoin_adapters::control::ControlError;
 use rejoin_adapters::run::Ask;
+use rejoin_adapters::run::answer::{Answer, Link, Status};
 use rejoin_adapters::sink::{Found, inspect};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::standing::{link, of_one};
-use super::tell::text;
 use super::{Opened, asked};
 use crate::arguments::adapters::CheckArguments;
 use crate::layout::one_line;
@@ -55,7 +56,7 @@ pub(super) async fn check(
 
 /// How the adapters stand themselves, whatever their targets would take.
 struct Own {
-    adapters: Vec<Value>,
+    adapters: Vec<Status>,
     /// Whether somebody runs them.
     run: bool,
     /// Why that is not known.
@@ -72,22 +73,20 @@ impl Own {
         let config = super::read(path).ok();
         match asked(opened, &Ask::Status { config }).await {
             Err(error) => nothing(Some(format!("{error:#}"))),
-            Ok(mut answer) => {
-                let adapters = answer.as_array_mut().map(std::mem::take).unwrap_or_default();
-                let run = adapters
-                    .first()
-                    .is_some_and(|first| text(&first["link"], "state") != "not_running");
+            Ok(Answer::Status(adapters)) => {
+                let run = adapters.first().is_some_and(|first| first.link != Link::NotRunning);
                 Self { adapters, run, unknown: None }
             }
+            Ok(_) => nothing(Some(ControlError::AnotherVersion.to_string())),
         }
     }
 
     /// What keeps an adapter from delivering beside its target.
     fn wrong_with(&self, name: &str) -> Vec<Found> {
         let unknown = self.unknown.iter().map(|why| format!("how it stands is not known: {why}"));
-        let own = self.adapters.iter().filter(|adapter| text(adapter, "adapter") == name);
+        let own = self.adapters.iter().filter(|adapter| adapter.adapter == name);
         let own = own.flat_map(|adapter| {
-            let away = link(&adapter["link"]).filter(|_| self.run);
+            let away = link(&adapter.link).filter(|_| self.run);
             away.into_iter().chain(of_one(adapter))
         });
         unknown.chain(own).map(Found::wrong).collect()

@@ -1,118 +1,115 @@
 //! What differs: rows from what a file would make of them, targets from what they should hold, and
 //! where a row comes from.
 
+use rejoin::shown;
+use rejoin_adapters::run::answer::{
+    Applied, Example, ExampleChange, Foreseen, Origin, Outlook, Plan, Report,
+};
 use serde_json::Value;
 
-use super::tell::{named, number, text};
-use crate::arguments::ReconcileArguments;
+use super::tell::named;
 use crate::clock::{clock, clock_of_ms};
 use crate::layout::{Table, one_line, width, wrap};
 use crate::output::{Text, count};
 
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value[name].as_array().map_or(&[], Vec::as_slice)
-}
-
-fn counted(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_default()
-}
-
-pub(super) fn plan(answer: &Value) -> Text {
-    let plans = answer.as_array().map_or(&[][..], Vec::as_slice);
+pub(super) fn plan(plans: &[Plan]) -> Text {
     let mut table = Table::new(["ADAPTER", "SAME", "ADD", "CHANGE", "REMOVE", "MISFITS", ""]);
     let mut examples = Table::new(["ADAPTER", "ROW", "WHAT", "BEFORE", "AFTER"]);
-    let (mut waits, mut has_examples, mut notes) = (false, false, Vec::new());
+    let (mut foreseen, mut notes) = (Vec::new(), Vec::new());
     for plan in plans {
-        let name = text(plan, "adapter");
-        if let Some((note, line)) = unplanned(plan) {
-            notes.push(line);
-            table.row([
-                name.to_owned(),
-                "".into(),
-                "".into(),
-                "".into(),
-                "".into(),
-                "".into(),
-                note.to_owned(),
-            ]);
-            continue;
-        }
-        let is_applied = plan["is_applied"] == true;
-        waits |= !is_applied;
-        let cell = |what: &str| number(plan, what);
-        let note = if is_applied { "applied" } else { "not applied" };
-        table.row([
-            name.to_owned(),
-            cell("same"),
-            cell("add"),
-            cell("change"),
-            cell("remove"),
-            cell("misfits"),
-            note.to_owned(),
-        ]);
-        for example in list(plan, "examples") {
-            has_examples = true;
-            let mut say = |what: &str, before: String, after: String| {
-                examples.row([name, &named(example), what, &one_line(&before), &one_line(&after)]);
-            };
-            if let Some(fields) = example["change"].as_object() {
-                for (field, values) in fields {
-                    say(
-                        field,
-                        rejoin::shown(&values[0]).into_owned(),
-                        rejoin::shown(&values[1]).into_owned(),
-                    );
-                }
-            } else if let Some(fault) = example["misfit"].as_str() {
-                say("(no row)", String::new(), fault.to_owned());
-            } else if example["remove"] == true {
-                say("(removed)", String::new(), String::new());
-            } else {
-                say("(new)", String::new(), example["add"].to_string());
+        let name = &plan.adapter;
+        match &plan.outlook {
+            Outlook::Foreseen(rows) => {
+                table.row(counts(name, rows));
+                let shown = rows.changes.examples.iter();
+                shown.flat_map(shown_example).for_each(|[row, what, before, after]| {
+                    examples.row([name.clone(), row, what, before, after]);
+                });
+                foreseen.push((plan, rows));
+            }
+            Outlook::NotBegun { stopped, .. } => {
+                let (word, note) = not_begun(plan, stopped.as_deref());
+                table.row([name.as_str(), "", "", "", "", "", word]);
+                notes.push(note);
             }
         }
     }
     let mut lines = vec![table.fit(width())];
-    for plan in plans.iter().filter(|plan| counted(plan, "remove") > 0) {
+    for (plan, _) in foreseen.iter().filter(|(_, rows)| rows.changes.remove > 0) {
         let why = why_removed(plan).into_iter();
-        notes.extend(why.map(|why| format!("{} removes rows, as {why}", text(plan, "adapter"))));
+        notes.extend(why.map(|why| format!("{} removes rows, as {why}", plan.adapter)));
     }
     lines.extend(notes.iter().flat_map(|it| wrap(&one_line(it), width())).map(Text::from));
-    if has_examples {
+    if foreseen.iter().any(|(_, rows)| !rows.changes.examples.is_empty()) {
         lines.push(Text::default());
         lines.push(examples.fit(width()));
     }
-    if plans.iter().all(|plan| unplanned(plan).is_some()) {
+    if foreseen.is_empty() {
         return Text::lines(lines);
     }
-    lines.push(match waits {
-        true => "`rejoin adapters apply` makes it so; nothing new is enqueued until then".into(),
-        false => "rows are made by this file".into(),
+    lines.push(match foreseen.iter().all(|(_, rows)| rows.is_applied) {
+        false => "`rejoin adapters apply` makes it so; nothing new is enqueued until then".into(),
+        true => "rows are made by this file".into(),
     });
     Text::lines(lines)
 }
 
-/// Of an adapter whose rows cannot be foreseen, as it does not run: a word, and a line on what it waits for.
-fn unplanned(plan: &Value) -> Option<(&'static str, String)> {
-    let name = text(plan, "adapter");
-    if let Some(why) = plan["stopped"].as_str() {
-        return Some(("stopped", format!("{name} is stopped, as it cannot begin: {why}")));
+/// The line of an adapter in the table of plans.
+fn counts(name: &str, rows: &Foreseen) -> [String; 7] {
+    let changes = &rows.changes;
+    let note = if rows.is_applied { "applied" } else { "not applied" };
+    [
+        name.to_owned(),
+        changes.same.to_string(),
+        changes.add.to_string(),
+        changes.change.to_string(),
+        changes.remove.to_string(),
+        changes.misfits.to_string(),
+        note.to_owned(),
+    ]
+}
+
+/// The lines of one row: which it is, what changes, and what that was and would be.
+fn shown_example(example: &Example) -> Vec<[String; 4]> {
+    let line = |what: &str, before: &str, after: &str| {
+        [
+            named(&example.name, &example.record),
+            what.to_owned(),
+            before.to_owned(),
+            after.to_owned(),
+        ]
+    };
+    match &example.change {
+        ExampleChange::Change(fields) => {
+            let fields = fields.iter();
+            fields.map(|(field, [was, is])| line(field, &shown(was), &shown(is))).collect()
+        }
+        ExampleChange::Misfit(fault) => vec![line("(no row)", "", fault)],
+        ExampleChange::Remove(_) => vec![line("(removed)", "", "")],
+        ExampleChange::Add(row) => vec![line("(new)", "", &Value::from(row.clone()).to_string())],
     }
-    let documents = count(counted(&plan["carries"], "documents"), "document");
-    let collection = text(plan, "collection");
-    let line = format!("{name} is new, with {documents} of {collection}; `apply` begins it");
-    (plan["is_new"] == true).then_some(("new", line))
+}
+
+/// Of an adapter whose rows cannot be foreseen, as it does not run: a word, and a line on what it waits for.
+fn not_begun(plan: &Plan, stopped: Option<&str>) -> (&'static str, String) {
+    let name = &plan.adapter;
+    if let Some(why) = stopped {
+        return ("stopped", format!("{name} is stopped, as it cannot begin: {why}"));
+    }
+    let documents = plan.carries.as_ref().map_or(0, |carries| carries.documents);
+    let (documents, collection) = (count(documents, "document"), &plan.collection);
+    ("new", format!("{name} is new, with {documents} of {collection}; `apply` begins it"))
 }
 
 /// Why rows go, if it is not that documents have fewer: the adapter carries another collection.
-pub(super) fn why_removed(plan: &Value) -> Option<String> {
-    let before = plan["collection_before"].as_str()?;
-    let collection = text(plan, "collection");
-    let carries = &plan["carries"];
-    let none = (carries["documents"] == 0).then(|| match list(carries, "collections") {
+pub(super) fn why_removed(plan: &Plan) -> Option<String> {
+    let Outlook::Foreseen(foreseen) = &plan.outlook else { return None };
+    let before = foreseen.collection_before.as_ref()?;
+    let collection = &plan.collection;
+    let carries = plan.carries.as_ref().filter(|carries| carries.documents == 0);
+    let none = carries.map(|carries| match &carries.collections[..] {
         [] => format!("; there is no document of {collection}"),
         others => {
-            let others: Vec<_> = others.iter().filter_map(Value::as_str).collect();
             format!("; there is no document of {collection}, only of {}", others.join(", "))
         }
     });
@@ -120,106 +117,102 @@ pub(super) fn why_removed(plan: &Value) -> Option<String> {
     Some(format!("it carried {before}, and is to carry {collection} in its place{none}"))
 }
 
-pub(super) fn applied(answer: &Value) -> String {
-    let applied = answer.as_array().map_or(&[][..], Vec::as_slice);
-    let lines = applied.iter().map(|one| {
-        let name = text(one, "adapter");
-        let options: Vec<_> = list(one, "options").iter().filter_map(Value::as_str).collect();
-        let what = match options.is_empty() {
-            _ if one["is_new"] == true => "applied; it is new and begins".to_owned(),
-            _ if one["was_stopped"] == true => "applied; it was stopped and begins".to_owned(),
-            _ if one["is_removed"] == true => "not in the file any more; it ends".to_owned(),
-            true => "applied".to_owned(),
-            false => format!("applied; in effect now: {}", options.join(", ")),
-        };
-        format!("{name}: {what}")
+pub(super) fn applied(applied: &[Applied]) -> String {
+    let lines = applied.iter().map(|one| match one {
+        Applied::Removed { adapter, .. } => {
+            format!("{adapter}: not in the file any more; it ends")
+        }
+        Applied::Made { adapter, is_new: true, .. } => {
+            format!("{adapter}: applied; it is new and begins")
+        }
+        Applied::Made { adapter, was_stopped: true, .. } => {
+            format!("{adapter}: applied; it was stopped and begins")
+        }
+        Applied::Made { adapter, options, .. } if !options.is_empty() => {
+            format!("{adapter}: applied; in effect now: {}", options.join(", "))
+        }
+        Applied::Made { adapter, .. } => format!("{adapter}: applied"),
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn reconciled(answer: &Value, options: &ReconcileArguments) -> Text {
-    let name = text(answer, "adapter");
-    let rows = list(answer, "rows");
-    let found = |what: &str| counted(answer, what);
-    let differing = found("missing") + found("extra") + found("differs");
+/// What a comparison with a target found; `deletes_extra` if rows were to be deleted that no document
+/// ever became.
+pub(super) fn reconciled(report: &Report, deletes_extra: bool) -> Text {
+    let (name, differing) = (&report.adapter, report.differing());
     let mut lines = Vec::new();
-    if !rows.is_empty() {
+    if !report.rows.is_empty() {
         let mut table = Table::new(["ROW", "WHAT", "FIELDS"]);
-        for row in rows {
-            let fields: Vec<_> = list(row, "fields").iter().filter_map(Value::as_str).collect();
-            table.row([named(row), text(row, "what").to_owned(), fields.join(", ")]);
+        for row in &report.rows {
+            let what = row.what.name().to_owned();
+            table.row([named(&row.name, &row.record), what, row.fields.join(", ")]);
         }
         lines.push(table.fit(width()));
-        if differing > rows.len() as u64 {
-            lines.push(format!("... and {} more", differing - rows.len() as u64).into());
+        let more = differing.saturating_sub(report.rows.len() as u64);
+        if more > 0 {
+            lines.push(format!("... and {more} more").into());
         }
     }
+    let Report { missing, extra, differs, waiting, refused, .. } = report;
+    let checked = count(report.checked, "row");
     let mut sum = format!(
-        "{name}: {} compared; {} missing, {} extra, {} differing, {} on their way",
-        count(found("checked"), "row"),
-        found("missing"),
-        found("extra"),
-        found("differs"),
-        found("waiting"),
+        "{name}: {checked} compared; {missing} missing, {extra} extra, {differs} differing, {waiting} \
+         on their way"
     );
-    if found("refused") > 0 {
-        sum.push_str(&format!(
-            "; {} refused, see `rejoin adapters dead-letters {name}`",
-            found("refused")
-        ));
+    if *refused > 0 {
+        sum.push_str(&format!("; {refused} refused, see `rejoin adapters dead-letters {name}`"));
     }
-    if found("stale") > 0 {
-        let rows = count(found("stale"), "row");
-        let what = if options.dry_run { "would be enqueued anew" } else { "enqueued anew" };
+    if report.stale > 0 {
+        let rows = count(report.stale, "row");
+        let what = if report.dry_run { "would be enqueued anew" } else { "enqueued anew" };
         sum.push_str(&format!("; {rows} {what} from documents"));
     }
-    match options.dry_run {
+    match report.dry_run {
         true if differing > 0 => sum.push_str("; without --dry-run they are repaired"),
         true => {}
-        false => sum.push_str(&format!("; {} sent again", found("repaired"))),
+        false => sum.push_str(&format!("; {} sent again", report.repaired)),
     }
     lines.extend(wrap(&sum, width()).into_iter().map(Text::from));
-    if found("extra") > 0 && !options.delete_extra {
+    if *extra > 0 && !deletes_extra {
         let hint = "extra rows that no document ever became stay; --delete-extra deletes them";
         lines.extend(wrap(hint, width()).into_iter().map(Text::from));
     }
     Text::lines(lines)
 }
 
-pub(super) fn origin(answer: &Value) -> Text {
-    let document = answer["key"].as_str().unwrap_or_else(|| text(answer, "document"));
-    let mut lines = vec![format!("{} comes from {document}", named(answer)).into()];
+pub(super) fn origin(origin: &Origin) -> Text {
+    let document = origin.key.as_ref().and_then(Option::as_ref).unwrap_or(&origin.document);
+    let row = named(&origin.name, &origin.record);
+    let mut lines = vec![format!("{row} comes from {document}").into()];
     let mut table = Table::new(["FIELD", "FROM", "BY", "WHEN", "CHANGE", "SETTLED"]);
-    for field in list(answer, "fields") {
-        let author = &field["author"];
-        let by = match (author["user"].as_str(), author["role"].as_str()) {
-            (Some(user), Some(role)) => format!("{user} ({role})"),
-            (Some(user), None) => user.to_owned(),
-            (None, _) => String::new(),
-        };
-        let short = |name: &str| text(field, name).chars().take(8).collect::<String>();
+    let fields = origin.fields.as_deref().unwrap_or_default();
+    for field in fields {
+        let author = field.author.as_ref().and_then(Option::as_ref);
+        let by = author.map(|author| match &author.role {
+            Some(role) => format!("{} ({role})", author.user),
+            None => author.user.clone(),
+        });
+        let short = |hex: Option<&String>| hex.map(|hex| hex.chars().take(8).collect());
         table.row([
-            text(field, "field").to_owned(),
-            text(field, "path").to_owned(),
-            one_line(&by),
-            field["time_s"].as_i64().map(clock).unwrap_or_default(),
-            short("change"),
-            short("settles"),
+            field.field.clone(),
+            field.path.clone(),
+            one_line(&by.unwrap_or_default()),
+            field.time_s.map(clock).unwrap_or_default(),
+            short(field.change.as_ref()).unwrap_or_default(),
+            short(field.settles.as_ref().and_then(Option::as_ref)).unwrap_or_default(),
         ]);
     }
-    if !list(answer, "fields").is_empty() {
+    if !fields.is_empty() {
         lines.push(Text::default());
         lines.push(table.fit(width()));
     }
-    let deliveries = list(answer, "deliveries");
     lines.push(Text::default());
-    lines.push(match deliveries.last() {
+    lines.push(match origin.deliveries.last() {
         None => "the target has not taken it yet".into(),
         Some(last) => {
-            let at = last["at_ms"].as_i64().unwrap_or_default();
-            let number = count(deliveries.len() as u64, "delivery");
-            let (at, key) = (clock_of_ms(at), text(last, "key"));
-            format!("{number} taken, the last at {at} as {key}").into()
+            let number = count(origin.deliveries.len() as u64, "delivery");
+            let at = clock_of_ms(last.at_ms.cast_signed());
+            format!("{number} taken, the last at {at} as {}", last.key).into()
         }
     });
     Text::lines(lines)

@@ -9,6 +9,7 @@ use rejoin_adapters::config::Parsed;
 use rejoin_adapters::control::{self, ControlError};
 use rejoin_adapters::mapping::Known;
 use rejoin_adapters::run::Ask;
+use rejoin_adapters::run::answer::Answer;
 
 use super::REPLICA;
 use crate::output::Output;
@@ -35,11 +36,8 @@ pub(super) async fn known(
     if let (None, Some(config)) = (&place.replica, config) {
         let data = path.parent().unwrap_or_else(|| Path::new("")).join(&config.replica.data);
         match control::ask(&data, &Ask::Known).await {
-            Ok(mut answer) => {
-                let known = serde_json::from_value(answer["known"].take())?;
-                let schemas = answer["schemas"].as_str().unwrap_or_default();
-                return Ok((known, parse(schemas).schemas));
-            }
+            Ok(Answer::Known(here)) => return Ok((here.known, parse(&here.schemas).schemas)),
+            Ok(_) => return Err(ControlError::AnotherVersion.into()),
             Err(ControlError::NotRunning) => {}
             Err(error) => output.note(&format!("the documents are not looked at: {error}")),
         }

@@ -1,172 +1,171 @@
 //! What adapters answer, for people.
 
 use anyhow::Result;
-use serde_json::Value;
+use rejoin_adapters::run::answer::{Answer, Feed, Letter, Link, State, Status};
+use serde_json::json;
 
 use super::compare;
 use super::standing::standing;
-use crate::arguments::AdaptersCommand;
+use crate::arguments::AskCommand;
 use crate::clock::clock_of_ms;
 use crate::layout::{Table, one_line, width, wrap};
 use crate::output::{Output, Text, count};
 
-pub(super) fn tell(command: &AdaptersCommand, answer: &Value, output: Output) -> Result<()> {
-    if output.is_json() {
-        return output.event(answer);
+pub(super) fn tell(command: &AskCommand, answer: &Answer, output: Output) -> Result<()> {
+    output.result(&answer.to_json(), || said(command, answer))
+}
+
+/// Tells of one dead letter.
+pub(super) fn tell_letter(one: &Letter, output: Output) -> Result<()> {
+    output.result(&json!(one), || letter(one))
+}
+
+fn said(command: &AskCommand, answer: &Answer) -> Text {
+    match answer {
+        Answer::Status(adapters) => status(adapters),
+        // It is read where a mapping is written, and nobody asks for it by itself.
+        Answer::Known(known) => known.schemas.as_str().into(),
+        Answer::DeadLetters(letters) => dead_letters(letters),
+        Answer::Replayed(letter) => {
+            format!("{} is on its way again", named(&letter.name, &letter.record)).into()
+        }
+        Answer::ReplayedAll(all) => {
+            let letters = count(all.replayed, "dead letter");
+            format!("{}: {letters} on their way again", all.adapter).into()
+        }
+        Answer::Discarded(letter) => {
+            format!("{} is let be", named(&letter.name, &letter.record)).into()
+        }
+        Answer::DiscardedAll(all) => {
+            format!("{}: {} let be", all.adapter, count(all.discarded, "dead letter")).into()
+        }
+        Answer::Paused(Status { adapter: name, .. }) => {
+            format!("{name} is paused; `rejoin adapters resume {name}` goes on").into()
+        }
+        Answer::Resumed(status) => {
+            format!("{} goes on, with {} waiting", status.adapter, waiting(status)).into()
+        }
+        Answer::Retried(status) => retried(status).into(),
+        Answer::Backfilled(status) => {
+            format!("{} delivers everything anew once it runs", status.adapter).into()
+        }
+        Answer::Rewound(rewound) => {
+            let rows = count(rewound.rows, "row");
+            format!("{}: {rows} on their way again", rewound.adapter).into()
+        }
+        Answer::Plan(plans) => compare::plan(plans),
+        Answer::Applied(applied) => compare::applied(applied).into(),
+        Answer::Reconciled(report) => {
+            let deletes_extra =
+                matches!(command, AskCommand::Reconcile(options) if options.delete_extra);
+            compare::reconciled(report, deletes_extra)
+        }
+        Answer::Feeds(all) => feeds(all).into(),
+        Answer::Origin(origin) => compare::origin(origin),
     }
-    let text = match command {
-        AdaptersCommand::Status => status(answer),
-        AdaptersCommand::DeadLetters(_) => dead_letters(answer),
-        AdaptersCommand::Show(_) => letter(answer).into(),
-        AdaptersCommand::Replay(letters) => match letters.number {
-            Some(_) => format!("{} is on its way again", named(answer)).into(),
-            None => several(answer, "replayed", "on their way again").into(),
-        },
-        AdaptersCommand::Discard(letters) => match letters.number {
-            Some(_) => format!("{} is let be", named(answer)).into(),
-            None => several(answer, "discarded", "let be").into(),
-        },
-        AdaptersCommand::Retry(_) => retried(answer).into(),
-        AdaptersCommand::Pause(_) => format!(
-            "{} is paused; `rejoin adapters resume {}` goes on",
-            text(answer, "adapter"),
-            text(answer, "adapter")
-        )
-        .into(),
-        AdaptersCommand::Resume(_) => {
-            let waiting = count(answer["waiting"].as_u64().unwrap_or_default(), "delivery");
-            format!("{} goes on, with {waiting} waiting", text(answer, "adapter")).into()
-        }
-        AdaptersCommand::Backfill(_) => {
-            format!("{} delivers everything anew once it runs", text(answer, "adapter")).into()
-        }
-        AdaptersCommand::Rewind(_) => {
-            let rows = count(answer["rows"].as_u64().unwrap_or_default(), "row");
-            format!("{}: {rows} on their way again", text(answer, "adapter")).into()
-        }
-        AdaptersCommand::Plan(_) => compare::plan(answer),
-        AdaptersCommand::Apply(_) => compare::applied(answer).into(),
-        AdaptersCommand::Reconcile(options) => compare::reconciled(answer, options),
-        AdaptersCommand::Feeds(_) => feeds(answer).into(),
-        AdaptersCommand::Origin(_) => compare::origin(answer),
-        AdaptersCommand::Run
-        | AdaptersCommand::Lint(_)
-        | AdaptersCommand::Init(_)
-        | AdaptersCommand::Ddl(_)
-        | AdaptersCommand::Check(_) => return Ok(()),
-    };
-    output.line(text)
 }
 
-pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
+/// A row as people call it: its kind and its key.
+pub(super) fn named(name: &str, record: &str) -> String {
+    one_line(&format!("{name} {record}"))
 }
 
-pub(super) fn number(value: &Value, name: &str) -> String {
-    value[name].as_u64().map(|number| number.to_string()).unwrap_or_default()
+/// How many deliveries wait.
+fn waiting(status: &Status) -> String {
+    count(status.begun().map_or(0, |begun| begun.waiting), "delivery")
 }
 
-pub(super) fn named(letter: &Value) -> String {
-    one_line(&format!("{} {}", text(letter, "name"), text(letter, "record")))
-}
-
-/// What became of several dead letters.
-fn several(answer: &Value, what: &str, how: &str) -> String {
-    let letters = count(answer[what].as_u64().unwrap_or_default(), "dead letter");
-    format!("{}: {letters} {how}", text(answer, "adapter"))
-}
-
-fn retried(answer: &Value) -> String {
-    let name = text(answer, "adapter");
-    let waiting = count(answer["waiting"].as_u64().unwrap_or_default(), "delivery");
-    match text(answer, "state") {
-        "paused" | "disabled" => format!(
+fn retried(status: &Status) -> String {
+    let (name, waiting) = (&status.adapter, waiting(status));
+    match status.begun().map(|begun| begun.state) {
+        Some(state @ (State::Paused | State::Disabled)) => format!(
             "{name} is {}, with {waiting} waiting; `rejoin adapters resume {name}` goes on",
-            text(answer, "state")
+            state.name()
         ),
         _ => format!("{name} tries again at once, with {waiting} waiting"),
     }
 }
 
-fn status(answer: &Value) -> Text {
-    let adapters = answer.as_array().map_or(&[][..], Vec::as_slice);
+fn status(adapters: &[Status]) -> Text {
     let mut table = Table::new(["ADAPTER", "STATE", "WAITING", "OLDEST", "DEAD", "LAG P50", "P99"]);
     for adapter in adapters {
-        let late = if adapter["is_late"] == true { ", late" } else { "" };
+        let (name, state) = (adapter.adapter.clone(), adapter.state());
+        let begun = adapter.begun();
+        let late = if begun.is_some_and(|begun| begun.is_late) { ", late" } else { "" };
+        let number = |number: Option<u64>| number.map(|it| it.to_string()).unwrap_or_default();
         table.row([
-            text(adapter, "adapter").to_owned(),
-            format!("{}{late}", text(adapter, "state")),
-            number(adapter, "waiting"),
-            lasting(&adapter["oldest_ms"]),
-            number(adapter, "dead_letters"),
-            lasting(&adapter["lag_p50_ms"]),
-            lasting(&adapter["lag_p99_ms"]),
+            name,
+            format!("{state}{late}"),
+            number(begun.map(|begun| begun.waiting)),
+            lasting(begun.and_then(|begun| begun.oldest_ms)),
+            number(begun.map(|begun| begun.dead_letters)),
+            lasting(begun.and_then(|begun| begun.lag_p50_ms)),
+            lasting(begun.and_then(|begun| begun.lag_p99_ms)),
         ]);
     }
     let mut lines = vec![table.fit(width())];
     for adapter in adapters {
-        let name = text(adapter, "adapter");
-        if let Some(why) = adapter["why"].as_str() {
+        let name = &adapter.adapter;
+        if let Some(why) = adapter.begun().and_then(|begun| begun.why.as_ref()) {
             let why =
                 format!("{name} was given up: {why}; `rejoin adapters resume {name}` tries again");
             lines.extend(wrap(&one_line(&why), width()).into_iter().map(Text::from));
         }
     }
-    let unsent: Vec<_> = adapters
-        .iter()
-        .flat_map(|adapter| {
-            let unsent = adapter["unsent"].as_array().map_or(&[][..], Vec::as_slice);
-            unsent.iter().map(move |unsent| (adapter, unsent))
-        })
-        // Of those that failed, one line tells for each cause.
-        .filter(|(_, unsent)| unsent["fault"].is_null())
-        .collect();
     let standing = standing(adapters);
     lines.extend(standing.iter().flat_map(|line| wrap(line, width())).map(Text::from));
-    if unsent.is_empty() {
-        return Text::lines(lines);
-    }
-    let mut table = Table::new(["NOT YET IN", "DOCUMENT", "ROW", "SINCE", "WHY"]);
-    for (adapter, unsent) in unsent {
-        let document = unsent["key"].as_str().unwrap_or_else(|| text(unsent, "document"));
-        let since = unsent["since_ms"].as_i64().map(clock_of_ms);
-        table.row([
-            text(adapter, "adapter").to_owned(),
-            document.to_owned(),
-            named(unsent),
-            since.unwrap_or_default(),
-            why_unsent(adapter).to_owned(),
-        ]);
-    }
-    lines.push(Text::default());
-    lines.push(table.fit(width()));
+    lines.extend(unsent(adapters));
     Text::lines(lines)
 }
 
+/// The rows that are not at their targets yet and did not fail, as a table below an empty line. Of those
+/// that failed, one line tells for each cause.
+fn unsent(adapters: &[Status]) -> Vec<Text> {
+    let begun = adapters.iter().filter_map(|adapter| Some((adapter, adapter.begun()?)));
+    let unsent = begun.flat_map(|(adapter, begun)| {
+        let unsent = begun.unsent.iter().filter(|unsent| unsent.fault.is_none());
+        unsent.map(move |unsent| (&adapter.adapter, why_unsent(begun.state, &adapter.link), unsent))
+    });
+    let mut unsent = unsent.peekable();
+    if unsent.peek().is_none() {
+        return Vec::new();
+    }
+    let mut table = Table::new(["NOT YET IN", "DOCUMENT", "ROW", "SINCE", "WHY"]);
+    for (adapter, why, unsent) in unsent {
+        table.row([
+            adapter.clone(),
+            unsent.key.as_ref().unwrap_or(&unsent.document).clone(),
+            named(&unsent.name, &unsent.record),
+            clock_of_ms(unsent.since_ms.cast_signed()),
+            why.to_owned(),
+        ]);
+    }
+    vec![Text::default(), table.fit(width())]
+}
+
 /// Why a delivery waits that did not fail.
-fn why_unsent(adapter: &Value) -> &'static str {
-    match (text(adapter, "state"), text(&adapter["link"], "state")) {
-        ("paused", _) => "it is paused",
-        ("disabled", _) => "it was given up",
-        (_, "not_running") => "it does not run",
+fn why_unsent(state: State, link: &Link) -> &'static str {
+    match (state, link) {
+        (State::Paused, _) => "it is paused",
+        (State::Disabled, _) => "it was given up",
+        (_, Link::NotRunning) => "it does not run",
         _ => "on its way",
     }
 }
 
-fn dead_letters(answer: &Value) -> Text {
-    let letters = answer.as_array().map_or(&[][..], Vec::as_slice);
+fn dead_letters(letters: &[Letter]) -> Text {
     if letters.is_empty() {
         return "no dead letters".into();
     }
     let mut table = Table::new(["ADAPTER", "NUMBER", "ROW", "CLASS", "TRIED", "FAULT"]);
     for letter in letters {
         table.row([
-            text(letter, "adapter").to_owned(),
-            number(letter, "number"),
-            named(letter),
-            text(letter, "class").to_owned(),
-            number(letter, "attempts"),
-            one_line(text(letter, "fault")),
+            letter.adapter.clone(),
+            letter.number.to_string(),
+            named(&letter.name, &letter.record),
+            letter.class.name().to_owned(),
+            letter.attempts.to_string(),
+            one_line(&letter.fault),
         ]);
     }
     let number = count(letters.len() as u64, "dead letter");
@@ -174,47 +173,46 @@ fn dead_letters(answer: &Value) -> Text {
     Text::lines([table.fit(width()), hint.into()])
 }
 
-fn letter(letter: &Value) -> String {
-    let (adapter, at) = (text(letter, "adapter"), letter["at_ms"].as_i64().unwrap_or_default());
-    let id = number(letter, "number");
-    let mut lines = vec![format!("dead letter {id} of {adapter}: {}", named(letter))];
-    let document = letter["key"].as_str().unwrap_or_else(|| text(letter, "document"));
+fn letter(letter: &Letter) -> String {
+    let (adapter, number) = (&letter.adapter, letter.number);
+    let row = named(&letter.name, &letter.record);
+    let mut lines = vec![format!("dead letter {number} of {adapter}: {row}")];
     let mut say = |label: &str, what: &str| {
         for (at, line) in wrap(&one_line(what), width().saturating_sub(10)).iter().enumerate() {
             lines.push(format!("{:10}{line}", if at == 0 { label } else { "" }));
         }
     };
-    say("document", document);
-    say("since", &clock_of_ms(at));
-    say("class", text(letter, "class"));
-    say("fault", text(letter, "fault"));
-    if let Some(field) = letter["field"].as_str() {
-        say("field", &format!("{field} = {}", rejoin::shown(&letter["value"])));
+    say("document", letter.key.as_ref().unwrap_or(&letter.document));
+    say("since", &clock_of_ms(letter.at_ms.cast_signed()));
+    say("class", letter.class.name());
+    say("fault", &letter.fault);
+    if let Some(field) = &letter.field {
+        let value = letter.value.as_ref().map(rejoin::shown).unwrap_or_default();
+        say("field", &format!("{field} = {value}"));
     }
-    if let Some(answer) = letter["answer"].as_str() {
+    if let Some(answer) = &letter.answer {
         say("answer", answer);
     }
-    say("tried", &count(letter["attempts"].as_u64().unwrap_or_default(), "time"));
-    if let Some(delivery) = letter.get("delivery").filter(|delivery| !delivery.is_null()) {
-        say("row", &delivery["row"].to_string());
+    say("tried", &count(letter.attempts, "time"));
+    if let Some(delivery) = &letter.delivery {
+        say("row", &json!(delivery.row).to_string());
     }
-    lines.push(format!("rejoin adapters replay {adapter} {id}    # delivers it after all"));
-    lines.push(format!("rejoin adapters discard {adapter} {id}   # lets it be"));
+    lines.push(format!("rejoin adapters replay {adapter} {number}    # delivers it after all"));
+    lines.push(format!("rejoin adapters discard {adapter} {number}   # lets it be"));
     lines.join("\n")
 }
 
 /// Addresses have lines of their own, and are never cut: they are to be copied.
-fn feeds(answer: &Value) -> String {
-    let feeds = answer.as_array().map_or(&[][..], Vec::as_slice);
+fn feeds(feeds: &[Feed]) -> String {
     if feeds.is_empty() {
         return "nothing is to be had here: there are no calendars yet, and no events".to_owned();
     }
     let mut lines = Vec::new();
     for feed in feeds {
-        lines.push(one_line(&format!("{} {}", text(feed, "adapter"), text(feed, "name"))));
-        lines.push(format!("  {}", text(feed, "url")));
+        lines.push(named(&feed.adapter, &feed.name));
+        lines.push(format!("  {}", feed.url));
     }
-    if feeds.iter().any(|feed| feed["secret"] == true) {
+    if feeds.iter().any(|feed| feed.is_secret) {
         let note = "Whoever knows a calendar's address can read it: give each only to those it is \
                     for.";
         lines.extend(wrap(note, width()));
@@ -225,8 +223,8 @@ fn feeds(answer: &Value) -> String {
 }
 
 /// A number of milliseconds as people say it.
-fn lasting(ms: &Value) -> String {
-    match ms.as_u64() {
+fn lasting(ms: Option<u64>) -> String {
+    match ms {
         None => String::new(),
         Some(ms) if ms < 1000 => format!("{ms} ms"),
         Some(ms) if ms < 120_000 => format!("{} s", ms / 1000),

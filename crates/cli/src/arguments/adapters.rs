@@ -38,6 +38,13 @@ pub(crate) enum AdaptersCommand {
     Check(CheckArguments),
     /// Find what is wrong in the file, each with its line and column
     Lint(LintArguments),
+    #[command(flatten)]
+    Ask(AskCommand),
+}
+
+/// What is asked of adapters, whether they run or not.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AskCommand {
     /// Show how the targets stand, and what they do not have yet
     Status,
     /// List what will not be delivered unless somebody does something about it

@@ -1,6 +1,7 @@
 //! `rejoin adapters`: carrying documents to other systems.
 
 mod apply;
+mod arguments;
 mod begin;
 mod check;
 mod compare;
@@ -27,10 +28,11 @@ use rejoin_adapters::outbox::{DeadClass, Selection};
 use rejoin_adapters::run::{Adapters, Answer, Ask, Letters, RunError};
 use tokio::time::sleep;
 
-use crate::arguments::{AdaptersArguments, AdaptersCommand, AskCommand, LettersArguments};
 use crate::clock::Since;
 use crate::output::Output;
 use crate::place::PlaceArguments;
+pub(crate) use arguments::AdaptersArguments;
+use arguments::{AdaptersCommand, AskCommand, LettersArguments};
 pub(crate) use run::beside;
 
 pub(crate) async fn run(

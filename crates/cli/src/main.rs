@@ -10,7 +10,6 @@
 
 mod acting;
 mod adapters;
-mod arguments;
 mod audit;
 mod beside;
 mod blame;
@@ -59,7 +58,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::acting::Acting;
-use crate::arguments::AdaptersArguments;
+use crate::adapters::AdaptersArguments;
 use crate::audit::AuditArguments;
 use crate::beside::{Asked, GuestCommand};
 use crate::blame::BlameArguments;

@@ -11,9 +11,9 @@ use rejoin_adapters::sink::kind_of_sink;
 use rejoin_adapters::sink::{self, postgres};
 use serde_json::json;
 
+use super::arguments::{DdlArguments, InitArguments};
 use super::known::known;
 use super::{Opened, lint};
-use crate::arguments::adapters::{DdlArguments, InitArguments};
 use crate::output::Output;
 use crate::place::PlaceArguments;
 

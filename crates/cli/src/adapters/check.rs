@@ -10,9 +10,9 @@ use rejoin_adapters::run::answer::{Answer, Link, Status};
 use rejoin_adapters::sink::{Found, inspect};
 use serde_json::json;
 
+use super::arguments::CheckArguments;
 use super::standing::{link, of_one};
 use super::{Opened, asked};
-use crate::arguments::adapters::CheckArguments;
 use crate::layout::one_line;
 use crate::output::{Output, count};
 

@@ -15,8 +15,8 @@ use rejoin_adapters::projection::{Input, project};
 use rejoin_adapters::sink::{self, SinkError};
 use serde_json::{Value, json};
 
+use super::arguments::LintArguments;
 use super::known::known;
-use crate::arguments::LintArguments;
 use crate::output::{Output, count};
 use crate::place::PlaceArguments;
 use crate::values::DELETED;

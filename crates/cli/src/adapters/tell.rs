@@ -4,9 +4,9 @@ use anyhow::Result;
 use rejoin_adapters::run::answer::{Answer, Feed, Letter, Link, State, Status};
 use serde_json::json;
 
+use super::arguments::AskCommand;
 use super::compare;
 use super::standing::standing;
-use crate::arguments::AskCommand;
 use crate::clock::clock_of_ms;
 use crate::layout::{Table, one_line, width, wrap};
 use crate::output::{Output, Text, count};

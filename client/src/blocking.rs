@@ -311,6 +311,18 @@ impl Collection {
         fn put(&self, key: &str, fields: Map<String, Value>) -> Result<Edited, EditError>;
     }
 
+    /// As [`crate::Collection::put_all`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_all(
+        &self,
+        rows: Vec<(String, Map<String, Value>)>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let edited = block_on(self.0.put_all(rows))?;
+        Ok(edited.into_iter().map(|edited| edited.map(Edited)).collect())
+    }
+
     blocking! {
         fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError>;
         fn list(&self) -> Result<Vec<Entry>, EditError>;

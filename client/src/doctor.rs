@@ -172,7 +172,8 @@ fn repair_values(
     for (id, value) in values {
         if let Some(row) = txn.document(id)? {
             txn.put_value(id, &row, value)?;
-            txn.mark_stale(id, false)?;
+            // What follows from the value is derived with it when the replica is opened.
+            txn.mark_stale(id, true)?;
         }
     }
     txn.commit()?;

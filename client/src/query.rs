@@ -1,15 +1,15 @@
 //! Lists of documents that fit conditions, in an order, and what changes in them.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, Path};
 use serde::de::DeserializeOwned;
 
 use crate::collection::Collection;
 use crate::replica::Replica;
 use rejoin_engine::{
-    Condition, Difference, EditError, Found, Live, Plan, Query as Asked, ScanReason, Sort, Watcher,
+    Condition, Difference, EditError, Found, Live, Plan, Query as Asked, Sort, WatchEvent, Watcher,
 };
 
 /// A question about a collection: which documents, in which order, and how many, read as values of your
@@ -76,7 +76,7 @@ impl<T: DeserializeOwned> Query<T> {
 
     /// Sorted by a field, the smallest value first and documents without the field before it. Each further
     /// one sorts what is alike by those before; documents that are alike by all stand in the order of
-    /// their ids, which is the same on every device.
+    /// their ids, from the last where the first field falls. That is the same on every device.
     #[must_use]
     pub fn sort(self, field: impl Into<Path>) -> Self {
         self.sorted(field.into(), false)
@@ -105,8 +105,8 @@ impl<T: DeserializeOwned> Query<T> {
     /// # Errors
     /// The file could not be read.
     pub async fn plan(&self) -> Result<Plan, EditError> {
-        let schema = self.ready().await?;
-        Ok(self.replica().read(|txn| self.asked.plan(txn, &schema))?)
+        self.replica().refresh_listed().await?;
+        Ok(self.replica().read(|txn| self.asked.plan(txn))?)
     }
 
     /// The documents that fit. By an index, it costs what is found and a seek; otherwise a look at all
@@ -115,9 +115,9 @@ impl<T: DeserializeOwned> Query<T> {
     /// # Errors
     /// The file could not be read, or the value of a document does not fit the type.
     pub async fn get(&self) -> Result<Vec<Item<T>>, EditError> {
-        let schema = self.ready().await?;
-        let found = self.replica().read(|txn| self.asked.find(txn, &schema))?;
-        found.into_iter().map(item).collect()
+        self.replica().refresh_listed().await?;
+        let found = self.replica().read(|txn| self.asked.find(txn))?;
+        found.iter().map(item).collect()
     }
 
     /// How many documents fit, however many the [`limit`](Self::limit) is. By the index of the one field
@@ -126,11 +126,13 @@ impl<T: DeserializeOwned> Query<T> {
     /// # Errors
     /// The file could not be read.
     pub async fn count(&self) -> Result<u64, EditError> {
-        let schema = self.ready().await?;
-        Ok(self.replica().read(|txn| self.asked.count(txn, &schema))?)
+        self.replica().refresh_listed().await?;
+        Ok(self.replica().read(|txn| self.asked.count(txn))?)
     }
 
-    /// The documents that fit, and from then on what changes in that list, as it is committed.
+    /// The documents that fit, and from then on what changes in that list, as it is committed. A change
+    /// costs a look at the document that changed; where one leaves a list that has a limit, it costs as much
+    /// as [`get`](Self::get).
     ///
     /// # Errors
     /// The replica was closed, or as [`get`](Self::get).
@@ -139,37 +141,16 @@ impl<T: DeserializeOwned> Query<T> {
         let watcher = self.collection.watch().await?;
         let schemas = self.collection.space().schema_document(self.collection.name())?;
         let schema_watcher = schemas.watch().await?;
-        let schema = self.ready().await?;
+        self.replica().refresh_listed().await?;
         let asked = self.asked.clone();
-        let live = self.replica().read(|txn| Live::begin(asked, txn, &schema))?;
-        let first = live.shown().iter().cloned().map(item).collect::<Result<Vec<_>, _>>()?;
-        Ok(LiveQuery {
-            query: self.clone(),
-            watcher,
-            schema_watcher,
-            schema,
-            live,
-            first,
-            is_due: false,
-            is_ruled_anew: false,
-        })
+        let live = self.replica().read(|txn| Live::begin(asked, txn))?;
+        let first = live.told().iter().map(|it| item(it)).collect::<Result<Vec<_>, _>>()?;
+        let (query, due) = (self.clone(), Due::default());
+        Ok(LiveQuery { query, watcher, schema_watcher, live, first, due })
     }
 
     fn replica(&self) -> &Replica {
         self.collection.replica()
-    }
-
-    /// Brings up to date what is read, as far as that is soon done, and gives the schema.
-    async fn ready(&self) -> Result<Schema, EditError> {
-        self.replica().refresh_listed().await?;
-        let schema = self.collection.space().schema(self.collection.name()).await?;
-        let schema = schema.unwrap_or_default();
-        let plan = self.replica().read(|txn| self.asked.plan(txn, &schema))?;
-        if plan == Plan::Scan(ScanReason::NotWhole) {
-            let (space, collection) = (self.asked.space.clone(), self.asked.collection.clone());
-            self.replica().ask(move |engine, _| engine.index_anew(&space, &collection)).await??;
-        }
-        Ok(schema)
     }
 }
 
@@ -179,13 +160,31 @@ pub struct LiveQuery<T> {
     query: Query<T>,
     watcher: Watcher,
     schema_watcher: Watcher,
-    schema: Schema,
     live: Live,
     first: Vec<Item<T>>,
-    /// Something changed that was not looked at yet.
-    is_due: bool,
-    /// The schema may be another.
-    is_ruled_anew: bool,
+    due: Due,
+}
+
+/// What changed and was not looked at yet.
+#[derive(Debug, Default)]
+struct Due {
+    documents: BTreeSet<DocumentId>,
+    /// More documents than are known, or by which rules.
+    all: bool,
+}
+
+impl Due {
+    fn note(&mut self, event: WatchEvent) {
+        match event {
+            WatchEvent::Changed(change) => _ = self.documents.insert(change.document),
+            WatchEvent::ReadAgain => self.all = true,
+            WatchEvent::Presence(_) => {}
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.documents.is_empty() && !self.all
+    }
 }
 
 impl<T: DeserializeOwned> LiveQuery<T> {
@@ -197,43 +196,62 @@ impl<T: DeserializeOwned> LiveQuery<T> {
 
     /// Waits until the list is another, and tells what makes of it the list as it is: differences to
     /// [`carry_out`](Difference::carry_out) in order. `None` once the replica was closed. It may be
-    /// dropped while it waits, and nothing is lost by that.
+    /// dropped while it waits, and nothing is lost by that, nor by an error: the next call tells of it.
     ///
     /// # Errors
     /// The file could not be read, or the value of a document does not fit the type.
     pub async fn next(&mut self) -> Result<Option<Vec<Difference<Item<T>>>>, EditError> {
         loop {
-            if !self.is_due {
-                let (event, is_schema) = tokio::select! {
-                    event = self.watcher.next() => (event, false),
-                    event = self.schema_watcher.next() => (event, true),
+            while self.due.is_none() {
+                let event = tokio::select! {
+                    event = self.watcher.next() => event,
+                    event = self.schema_watcher.next() => {
+                        self.due.all |= event.is_some();
+                        event
+                    }
                 };
-                if event.is_none() {
-                    return Ok(None);
+                match event {
+                    None => return Ok(None),
+                    Some(event) => self.due.note(event),
                 }
-                (self.is_due, self.is_ruled_anew) = (true, self.is_ruled_anew | is_schema);
             }
             // What changed together is looked at together.
-            while self.watcher.try_next().is_some() {}
-            if self.is_ruled_anew {
-                self.schema = self.query.ready().await?;
-                self.is_ruled_anew = false;
-            } else {
-                self.query.replica().refresh_listed().await?;
+            while let Some(event) = self.watcher.try_next() {
+                self.due.note(event);
             }
-            let (live, schema) = (&mut self.live, &self.schema);
-            let differences = self.query.replica().read(|txn| live.look(txn, schema))?;
-            self.is_due = false;
-            if !differences.is_empty() {
-                let differences = differences.into_iter().map(|it| it.try_map(item));
-                return differences.collect::<Result<Vec<_>, _>>().map(Some);
+            let replica = self.query.replica().clone();
+            replica.refresh_listed().await?;
+            let is_behind = |id: &DocumentId| replica.read(|txn| txn.is_stale(id));
+            if self
+                .due
+                .documents
+                .iter()
+                .map(is_behind)
+                .collect::<Result<Vec<_>, _>>()?
+                .contains(&true)
+            {
+                // Nobody tells of it again when its value is written.
+                replica.caught_up().await?;
+            }
+            let (live, due) = (&self.live, &self.due);
+            let look = replica.read(|txn| match due.all {
+                true => live.look(txn),
+                false => live.follow(txn, &due.documents),
+            })?;
+            let told = look.differences.iter().cloned();
+            let told =
+                told.map(|it| it.try_map(|found| item(&found))).collect::<Result<Vec<_>, _>>()?;
+            self.live.accept(look);
+            self.due = Due::default();
+            if !told.is_empty() {
+                return Ok(Some(told));
             }
         }
     }
 }
 
-fn item<T: DeserializeOwned>(found: Found) -> Result<Item<T>, EditError> {
+fn item<T: DeserializeOwned>(found: &Found) -> Result<Item<T>, EditError> {
     let Found { document, row, .. } = found;
     let value = serde_json::from_slice(&row.json)?;
-    Ok(Item { document, key: row.key, heads: row.heads, value })
+    Ok(Item { document: *document, key: row.key.clone(), heads: row.heads.clone(), value })
 }

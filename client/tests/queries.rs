@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rejoin::schema::{Field, Kind, Rule, Schema};
 use rejoin::{Collection, Condition, Difference, Item, Plan, Query, Replica, Space};
@@ -244,6 +245,69 @@ async fn what_differs_leads_from_each_list_to_the_next() {
     assert_eq!(live.next().await.unwrap(), None);
 }
 
+#[tokio::test]
+async fn live_lists_come_to_what_a_look_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_replica, space) = open(folder.path()).await;
+    let jobs = space.collection("jobs").unwrap();
+    rule(&space, "jobs", true).await;
+    let mut random = Random(23);
+    for key in 0..30 {
+        jobs.put(&key.to_string(), random.fields()).await.unwrap();
+    }
+    let mut watched = Vec::new();
+    for seed in 0..24 {
+        let query = Random(seed).query(&jobs);
+        let mut live = query.watch().await.unwrap();
+        let list = live.first();
+        watched.push((query, live, list));
+    }
+    for _ in 0..80 {
+        for _ in 0..=random.below(3) {
+            let key = random.below(30).to_string();
+            match random.below(6) {
+                0 if jobs.get::<Job>(&key).await.unwrap().is_some() => {
+                    jobs.document(&key).unwrap().delete().await.unwrap();
+                }
+                _ => drop(jobs.put(&key, random.fields()).await.unwrap()),
+            }
+        }
+        for (query, live, list) in &mut watched {
+            let wanted = query.get().await.unwrap();
+            while *list != wanted {
+                let next = tokio::time::timeout(Duration::from_secs(20), live.next()).await;
+                let differences = next.unwrap_or_else(|_| panic!("{query:?} tells of nothing"));
+                let differences = differences.unwrap().expect("it is open");
+                differences.into_iter().for_each(|it| it.carry_out(list));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_few_of_many_are_found_in_order_without_a_look_at_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_replica, space) = open(folder.path()).await;
+    let jobs = space.collection("jobs").unwrap();
+    rule(&space, "jobs", true).await;
+    let rows =
+        (0..600).map(|at| (at.to_string(), job(["ana", "bo"][at % 2], (at * 7 % 600) as i64)));
+    jobs.put_all(rows.collect()).await.unwrap();
+    let query = jobs.query::<Job>().filter("technician", "ana").sort("price");
+    let few = query.clone().limit(4);
+    assert_eq!(
+        few.plan().await.unwrap().to_string(),
+        "follows the index of price among what it looked up in that of technician, and stops when it has enough"
+    );
+    let all = query.get().await.unwrap();
+    assert_eq!(all.len(), 300);
+    assert_eq!(few.get().await.unwrap(), all[..4]);
+    let some = query.filter("price", 100..200);
+    let wanted: Vec<_> = some.get().await.unwrap();
+    assert_eq!(some.clone().limit(7).get().await.unwrap(), wanted[..7]);
+    assert_eq!(some.limit(7).count().await.unwrap(), wanted.len() as u64);
+}
+
 fn job(technician: &str, price: i64) -> Job {
     let fields = json!({ "technician": technician, "price": price });
     fields.as_object().cloned().unwrap()
@@ -254,7 +318,7 @@ fn named(list: &[Item<Job>]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_index_that_an_older_program_wrote_past_is_made_anew() {
+async fn an_index_is_whole_after_a_program_that_knows_of_none() {
     let folder = tempfile::tempdir().unwrap();
     let (replica, space) = open(folder.path()).await;
     let jobs = space.collection("jobs").unwrap();
@@ -266,23 +330,48 @@ async fn an_index_that_an_older_program_wrote_past_is_made_anew() {
     assert_eq!(ana().count().await.unwrap(), 400);
     replica.close().await;
     {
-        // Such a program moves the digest of the collection, and knows nothing of the index.
+        // Such a program derives by rules with another number, and leaves that number behind.
         let database = redb::Database::open(folder.path().join("desk.redb")).unwrap();
         let txn = database.begin_write().unwrap();
         let index =
             redb::TableDefinition::<(&str, &str, &str, &[u8], [u8; 16]), u64>::new("index-1");
-        let at = redb::TableDefinition::<(&str, &str), &[u8]>::new("indexed-at-1");
         let indexed = redb::TableDefinition::<(u64, &str), &[u8]>::new("indexed-1");
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta-2");
         txn.open_table(index).unwrap().retain(|_, number| number % 2 == 0).unwrap();
         txn.open_table(indexed).unwrap().retain(|(number, _), _| number % 2 == 0).unwrap();
-        txn.open_table(at).unwrap().remove(("main", "jobs")).unwrap();
+        txn.open_table(meta).unwrap().insert("derived", [0, 0, 0, 2].as_slice()).unwrap();
         txn.commit().unwrap();
     }
     let (replica, space) = open(folder.path()).await;
     let jobs = space.collection("jobs").unwrap();
     let ana = || jobs.query::<Job>().filter("technician", "ana");
     assert_eq!(ana().get().await.unwrap().len(), 400, "nothing is missed meanwhile");
+    assert_eq!(ana().count().await.unwrap(), 400);
     replica.caught_up().await.unwrap();
     assert!(matches!(ana().plan().await.unwrap(), Plan::Index { .. }));
     assert_eq!(ana().get().await.unwrap().len(), 400);
+}
+
+#[tokio::test]
+async fn a_document_that_does_not_fit_the_type_costs_no_difference() {
+    #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+    struct Priced {
+        price: i64,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (_replica, space) = open(folder.path()).await;
+    let jobs = space.collection("jobs").unwrap();
+    jobs.put("a", job("ana", 1)).await.unwrap();
+    let mut live = jobs.query::<Priced>().sort("price").watch().await.unwrap();
+    let mut list = live.first();
+    jobs.put("b", json!({ "price": "many" }).as_object().cloned().unwrap()).await.unwrap();
+    jobs.put("c", job("ana", 2)).await.unwrap();
+    assert!(live.next().await.is_err(), "b has no price that is a number");
+    jobs.put("b", job("ana", 0)).await.unwrap();
+    while list.len() < 3 {
+        let differences = live.next().await.unwrap().expect("it is open");
+        differences.into_iter().for_each(|it| it.carry_out(&mut list));
+    }
+    let prices: Vec<_> = list.iter().map(|item| item.value.price).collect();
+    assert_eq!(prices, [0, 1, 2]);
 }

@@ -304,12 +304,39 @@ fn rows_go_at_a_target_only_where_somebody_says_so() {
     assert_eq!(company.status()["collection"], "jobs", "they run as before");
     company.rejoin.ok(["adapters", "apply", "--yes"]);
     assert!(begins(&mut running).contains("board"));
-    let lines = |company: &Company| {
-        let files = std::fs::read_dir(company.folder.path().join("board")).expect("a folder");
-        let texts = files.flatten().map(|file| std::fs::read_to_string(file.path()));
-        texts.map(|text| text.expect("text").lines().count()).sum::<usize>()
-    };
     company.wait("the deletion", |company| lines(company) == 2);
+}
+
+/// How many deliveries the board has.
+fn lines(company: &Company) -> usize {
+    let files = std::fs::read_dir(company.folder.path().join("board")).expect("a folder");
+    let texts = files.flatten().map(|file| std::fs::read_to_string(file.path()));
+    texts.map(|text| text.expect("text").lines().count()).sum()
+}
+
+#[test]
+fn adapters_that_lost_their_replica_take_nothing_from_the_target() {
+    let company = Company::new();
+    let mut running = company.run();
+    for key in ["1", "2", "3"] {
+        company.set(key, &["status=booked"]);
+    }
+    company
+        .wait("that all is well", |company| lines(company) == 3 && company.said().contains(WELL));
+    assert_eq!(running.terminate(), Some(0));
+    std::fs::remove_file(company.folder.path().join("adapters/replica.redb")).expect("a replica");
+    company.map("jbos", "");
+    let refused = company.rejoin.refused(["adapters", "apply"]);
+    assert!(
+        refused.contains("board delivered rows before") && refused.contains("--yes"),
+        "{refused}"
+    );
+    company.map("jobs", "");
+    let _running = company.run();
+    company.set("4", &["status=booked"]);
+    company.wait("the fourth", |company| lines(company) == 4);
+    company.wait("that all is well", |company| company.said().contains(WELL));
+    assert_eq!(lines(&company), 4, "what was there was neither deleted nor sent again");
 }
 
 #[test]

@@ -154,10 +154,6 @@ impl Outbox {
             pace: Pace::default(),
             rng: SmallRng::seed_from_u64(seed),
         };
-        if outbox.endpoint.mapping.is_none() {
-            let version = Some(outbox.policy.mapping.clone());
-            outbox.set_endpoint(|endpoint| endpoint.mapping = version)?;
-        }
         // Whoever starts anew may have mended what was in the way.
         outbox.retry();
         Ok(outbox)
@@ -216,10 +212,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether rows are to be made by the mapping that this outbox knows of. A new outbox's are; one
+    /// Whether rows are to be made by the mapping that this outbox knows of. A new outbox's are, and it goes
+    /// by that mapping from its first rows on; one
     /// whose mapping was changed makes none until [`Outbox::apply_mapping`].
     pub fn is_applied(&self) -> bool {
-        self.endpoint.mapping.as_ref() == Some(&self.policy.mapping)
+        self.endpoint.mapping.as_ref().is_none_or(|applied| *applied == self.policy.mapping)
     }
 
     /// Makes rows by another version of the mapping from now on.

@@ -310,7 +310,11 @@ impl Command {
                 true
             }
             Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
-            _ => false,
+            // One by one, so that a new command is not taken for one that only reads.
+            Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,
+            Self::Export(_) | Self::List(_) | Self::Get(_) | Self::Watch(_) => false,
+            Self::Reviews(_) | Self::Review(_) | Self::History(_) | Self::Blame(_) => false,
+            Self::Audit(_) | Self::Status(_) | Self::Digest | Self::Doctor(_) => false,
         }
     }
 }

@@ -74,7 +74,7 @@ use register::{Register, Write};
 ///
 /// 1: before there was a number. 2: containers made at one key are asked about; values without the
 /// right are seen; people may correct themselves in an order.
-pub const DERIVATION: u32 = 2;
+pub const DERIVATION: u32 = 3;
 
 /// The writes of one document.
 #[derive(Debug, Clone)]

@@ -42,6 +42,13 @@ pub fn order_key(value: &Value, kind: Option<Kind>, zone: Zone) -> Vec<u8> {
     }
 }
 
+/// Whether a key stands for one value alone: not one of a text that is longer than what texts are compared
+/// by, nor one of what has no order of its own.
+pub fn is_exact(key: &[u8]) -> bool {
+    // A text is cut by the rest of a character at most.
+    key.first() != Some(&OTHER) && key.len() < TEXT_BYTES_MAX - 3
+}
+
 fn tagged(tag: u8, bytes: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(bytes.len() + 1);
     key.push(tag);

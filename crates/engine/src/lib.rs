@@ -36,7 +36,7 @@ pub use engine::{
     EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Row, RowOutcome, Suspects, Target,
     WriteError,
 };
-pub use query::{Condition, Difference, Found, Live, Plan, Query, ScanReason, Sort};
+pub use query::{Condition, Difference, Found, Live, Look, Plan, Query, ScanReason, Sort};
 pub use review::{Review, ReviewState};
 pub use status::{Link, Progress, Status};
 pub use unfit::Unfit;

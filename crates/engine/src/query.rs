@@ -15,7 +15,7 @@ use rejoin_core::{CollectionName, DocumentId, Path, Segment, SpaceName};
 use serde_json::Value;
 
 pub use condition::Condition;
-pub use live::{Difference, Live};
+pub use live::{Difference, Live, Look};
 pub use plan::{Plan, ScanReason};
 
 use crate::store::{ReadTxn, StoreError, ValueRow};
@@ -65,16 +65,18 @@ impl Query {
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn plan(&self, txn: &ReadTxn, schema: &Schema) -> Result<Plan, StoreError> {
-        Plan::of(self, txn, schema)
+    pub fn plan(&self, txn: &ReadTxn) -> Result<Plan, StoreError> {
+        Plan::of(self, txn, &self.schema(txn)?)
     }
 
     /// The documents that fit, in order.
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn find(&self, txn: &ReadTxn, schema: &Schema) -> Result<Vec<Found>, StoreError> {
-        self.plan(txn, schema)?.find(self, txn, &Judge { query: self, schema })
+    pub fn find(&self, txn: &ReadTxn) -> Result<Vec<Found>, StoreError> {
+        let schema = self.schema(txn)?;
+        let judge = Judge { query: self, schema: &schema };
+        Plan::of(self, txn, &schema)?.find(self, txn, &judge)
     }
 
     /// How many documents fit, the limit left aside. Where one indexed field alone is asked about, no
@@ -82,8 +84,16 @@ impl Query {
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn count(&self, txn: &ReadTxn, schema: &Schema) -> Result<u64, StoreError> {
-        self.plan(txn, schema)?.count(self, txn, &Judge { query: self, schema })
+    pub fn count(&self, txn: &ReadTxn) -> Result<u64, StoreError> {
+        let schema = self.schema(txn)?;
+        let all = Self { sort: Vec::new(), limit: None, ..self.clone() };
+        let judge = Judge { query: &all, schema: &schema };
+        Plan::of(&all, txn, &schema)?.count(&all, txn, &judge)
+    }
+
+    /// The schema of the collection in the same state of the file.
+    fn schema(&self, txn: &ReadTxn) -> Result<Schema, StoreError> {
+        txn.schema(&self.space, &self.collection)
     }
 }
 
@@ -153,12 +163,16 @@ fn turn(bytes: &mut [u8], is_falling: bool) {
     }
 }
 
+/// The fields that have an index. One that stands for several fields has none.
+fn index_of(schema: &Schema) -> impl Iterator<Item = (&Path, &Field)> {
+    let is_one = |path: &Path| !path.segments().iter().any(|step| *step == Segment::from(ANY));
+    schema.fields.iter().filter(move |(path, field)| field.index && is_one(path))
+}
+
 /// The values of a document's indexed fields, by field.
 pub(crate) fn index_keys(schema: &Schema, json: &Value) -> BTreeMap<String, Vec<u8>> {
-    let is_one = |path: &Path| !path.segments().iter().any(|step| *step == Segment::from(ANY));
-    let indexed = schema.fields.iter().filter(|(path, field)| field.index && is_one(path));
     let key = |(path, field): (&Path, &Field)| {
         (path.to_string(), order_key(at(json, path), field.kind, schema.zone_or_utc()))
     };
-    indexed.map(key).collect()
+    index_of(schema).map(key).collect()
 }

@@ -17,6 +17,7 @@ mod numbers;
 mod reviews;
 mod rows;
 mod salvage;
+mod schema;
 mod set_aside;
 mod tables;
 mod values;
@@ -640,10 +641,9 @@ impl WriteTxn {
         row: &DigestRow,
     ) -> Result<(), StoreError> {
         let mut table = self.txn.open_table(DIGESTS).map_err(unavailable)?;
-        let (key, now) = ((space.as_str(), collection.as_str()), encode(row));
-        let before = table.insert(key, now.as_slice()).map_err(unavailable)?;
-        let before = before.map(|before| before.value().to_vec());
-        self.move_index(key, before.as_deref(), &now)
+        let key = (space.as_str(), collection.as_str());
+        table.insert(key, encode(row).as_slice()).map_err(unavailable)?;
+        Ok(())
     }
 
     /// Keeps a change that could not be applied.

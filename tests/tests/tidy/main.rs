@@ -402,8 +402,13 @@ fn the_map_for_contributors_leads_somewhere() {
     let wrong = ways.iter().filter_map(|way| {
         let (file, name) = (&way[2], &way[3]);
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        let is_there =
-            ["fn ", "struct "].iter().any(|kind| text.contains(&format!("{kind}{name}")));
+        let is_named = |(at, _): (usize, &str)| {
+            let rest = text[at + name.len()..].chars().next();
+            let is_kind =
+                ["fn ", "struct ", "enum ", "const "].iter().any(|it| text[..at].ends_with(it));
+            is_kind && rest.is_some_and(|next| !next.is_alphanumeric() && next != '_')
+        };
+        let is_there = text.match_indices(name.as_str()).any(is_named);
         (!is_there).then(|| format!("CONTRIBUTING.md: {file} has no {name}"))
     });
     assert_none("the map leads to what is there", wrong);

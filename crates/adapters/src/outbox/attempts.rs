@@ -72,7 +72,7 @@ impl Outbox {
         txn.commit()?;
         for (delivery, outcome) in outcomes {
             self.give_back(&delivery.document);
-            self.pace.was_early(&delivery.document, delivery.seq);
+            self.pace.was_tried(&delivery.document);
             if outcome.is_ok() {
                 self.pace.took();
             }
@@ -111,6 +111,10 @@ impl Outbox {
                 }
                 Err((_, FaultClass::Trouble(Reach::Kind | Reach::NoPlace))) => reaches = true,
                 Err((fault, FaultClass::Trouble(Reach::Target))) => trouble = Some(fault),
+                // Rows that failed before are tried early because the target takes others: what becomes of
+                // them says nothing of it.
+                Err((_, FaultClass::Transient { .. }))
+                    if self.pace.early(&delivery.document, delivery.seq).is_some() => {}
                 Err((fault, FaultClass::Transient { after: asked })) => {
                     answered = Some(fault);
                     after = after.max(asked.unwrap_or_default());
@@ -239,11 +243,14 @@ impl Outbox {
         txn: &WriteTransaction,
         delivery: &Delivery,
     ) -> Result<bool, OutboxError> {
+        if self.policy.mode != Mode::State {
+            return Ok(false);
+        }
         let (document, after) = (&delivery.document.0, delivery.seq + 1);
         let table = txn.open_table(OUTBOX)?;
         for row in table.range((document, after)..=(document, u64::MAX))? {
             let about: WaitingAbout = decode(row?.1.value())?;
-            if self.policy.mode == Mode::State && about.delivery.record == delivery.record {
+            if about.delivery.record == delivery.record {
                 return Ok(true);
             }
         }
@@ -289,7 +296,7 @@ impl Outbox {
     ) -> Result<(), OutboxError> {
         let (now_ms, document) = (look.now_ms, waiting.delivery.document);
         waiting.fault = Some(fault.what.clone());
-        if let Some(time) = self.pace.was_early(&document, waiting.delivery.seq) {
+        if let Some(time) = self.pace.early(&document, waiting.delivery.seq) {
             self.give_up_after(fault, look);
             put_waiting(txn, &waiting)?;
             let time = time.max(now_ms.saturating_add(after.map_or(0, millis)));

@@ -89,10 +89,8 @@ impl Outbox {
             txn.open_table(OUTBOX)?.insert(key, &encode(&waiting)[..])?;
             put_when(&txn, &letter.document, Some(now_ms))?;
         }
+        self.repair_in(&txn, now_ms, &by_others)?;
         txn.commit()?;
-        if !by_others.is_empty() {
-            self.repair(now_ms, &by_others)?;
-        }
         Ok(replayed)
     }
 
@@ -152,9 +150,15 @@ impl Outbox {
             let record = Record { name: name.to_owned(), key: key.to_owned() };
             let shadow = shadows.get((&document.0, name, key))?;
             let shadow: Option<Shadow> = shadow.map(|row| decode(row.value())).transpose()?;
-            let wanted = shadow.and_then(|shadow| shadow.wanted).map(|row| row.0);
-            let now = projected.rows.get(&record).and_then(|row| row.as_ref().ok());
-            if now != wanted.as_ref() || now.is_none() {
+            let Shadow { wanted, held, .. } = shadow.unwrap_or_default();
+            let is_over = match projected.rows.get(&record) {
+                Some(Ok(now)) => wanted.is_none_or(|wanted| wanted.0 != *now),
+                // It has a letter of its own.
+                Some(Err(_)) => true,
+                // A target that refused the deletion still has the row.
+                None => held.is_none(),
+            };
+            if is_over {
                 over.push(record);
             }
         }

@@ -12,8 +12,8 @@ use super::tables::{
     SHADOWS, WANTS, WHEN,
 };
 use super::{
-    Checkpoint, DeadClass, DeadLetter, Outbox, OutboxError, Shadow, Waiting, decode, encode,
-    put_when, write,
+    Checkpoint, DeadClass, DeadLetter, Endpoint, Outbox, OutboxError, Shadow, Waiting, decode,
+    encode, put_endpoint, put_when, write,
 };
 use crate::delivery::{Action, Delivery, IdempotencyKey, Origin, Record, Row};
 use crate::mapping::{Deletes, Mode};
@@ -95,7 +95,13 @@ impl Outbox {
         for projected in projected {
             self.enqueue_one(&txn, now_ms, projected, &mut queued)?;
         }
+        let mapping = self.endpoint.mapping.clone().or_else(|| Some(self.policy.mapping.clone()));
+        let endpoint = Endpoint { mapping, ..self.endpoint.clone() };
+        if endpoint != self.endpoint {
+            put_endpoint(&txn, &endpoint)?;
+        }
         txn.commit()?;
+        self.endpoint = endpoint;
         Ok(queued)
     }
 

@@ -43,8 +43,8 @@ pub(super) struct Pace {
     pub(super) release: Option<Release>,
     /// Documents whose first delivery waits for its time by the schedule.
     patient: BTreeSet<DocumentId>,
-    /// Whether the target took something since the last of those failed.
-    takes: bool,
+    /// Those of them since whose failure the target took something.
+    ripe: BTreeSet<DocumentId>,
     /// Deliveries that are tried before their time: the number of each, and that time.
     early: BTreeMap<DocumentId, (u64, u64)>,
 }
@@ -68,19 +68,23 @@ impl Pace {
 
     /// Notes that the target took something.
     pub(super) fn took(&mut self) {
-        self.takes = true;
+        self.ripe.append(&mut self.patient);
     }
 
     /// Notes that a delivery of a document waits for its time by the schedule.
     pub(super) fn waits(&mut self, document: DocumentId) {
         self.patient.insert(document);
-        self.takes = false;
     }
 
-    /// The time by the schedule of a delivery that was tried before it, once.
-    pub(super) fn was_early(&mut self, document: &DocumentId, seq: u64) -> Option<u64> {
-        let (tried, time) = self.early.remove(document)?;
-        (tried == seq).then_some(time)
+    /// The time by the schedule of a delivery that is tried before it.
+    pub(super) fn early(&self, document: &DocumentId, seq: u64) -> Option<u64> {
+        let (tried, time) = self.early.get(document)?;
+        (*tried == seq).then_some(*time)
+    }
+
+    /// Notes that a delivery of a document was tried, whenever its time was.
+    pub(super) fn was_tried(&mut self, document: &DocumentId) {
+        self.early.remove(document);
     }
 
     pub(super) fn is_in_flight(&self, document: &DocumentId) -> bool {
@@ -139,6 +143,7 @@ impl Outbox {
         for Attempt { delivery, .. } in &attempts {
             self.pace.in_flight.insert(delivery.document, delivery.record.name.clone());
             self.pace.patient.remove(&delivery.document);
+            self.pace.ripe.remove(&delivery.document);
         }
         Ok(attempts)
     }
@@ -160,7 +165,7 @@ impl Outbox {
         }
         let txn = self.database.begin_read()?;
         let earliest = if self.is_down() { self.pace.probe_ms(TARGET) } else { 0 };
-        let is_early = self.pace.takes && !self.pace.patient.is_empty();
+        let is_early = !self.pace.ripe.is_empty();
         if is_early || !self.to_release(&txn, 0, 1)?.0.is_empty() {
             return Ok(Some(earliest));
         }
@@ -313,15 +318,12 @@ impl Outbox {
 
     /// Makes due what waits for its time by the schedule, if the target took something since it failed.
     fn try_early(&mut self, now_ms: u64) -> Result<(), OutboxError> {
-        if !self.pace.takes || self.pace.patient.is_empty() {
-            return Ok(());
-        }
-        let patient: Vec<_> = self.pace.patient.iter().take(TOGETHER).copied().collect();
-        let mut early = Vec::with_capacity(patient.len());
+        let ripe: Vec<_> = self.pace.ripe.iter().take(TOGETHER).copied().collect();
+        let mut early = Vec::with_capacity(ripe.len());
         {
             let txn = self.database.begin_read()?;
             let (whens, outbox) = (txn.open_table(WHEN)?, txn.open_table(OUTBOX)?);
-            for document in &patient {
+            for document in &ripe {
                 let time = whens.get(&document.0)?.map_or(now_ms, |when| when.value());
                 let first = outbox.range((&document.0, 0)..=(&document.0, u64::MAX))?.next();
                 let Some((key, _)) = first.transpose()? else { continue };
@@ -333,7 +335,7 @@ impl Outbox {
         let documents: Vec<_> = early.iter().map(|(document, _)| *document).collect();
         self.put_all(&documents, now_ms)?;
         self.pace.early.extend(early);
-        patient.iter().for_each(|document| _ = self.pace.patient.remove(document));
+        ripe.iter().for_each(|document| _ = self.pace.ripe.remove(document));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Rows that are sent once more although their documents did not change: what a target lost, and
 //! what somebody wants to have again since some time.
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use rejoin::DocumentId;
 
 use super::enqueue::{New, is_known, is_own, is_waiting};
@@ -22,6 +22,18 @@ impl Outbox {
         rows: &[(DocumentId, Record)],
     ) -> Result<u64, OutboxError> {
         let txn = write(&self.database)?;
+        let enqueued = self.repair_in(&txn, now_ms, rows)?;
+        txn.commit()?;
+        Ok(enqueued)
+    }
+
+    /// The same, in a transaction.
+    pub(super) fn repair_in(
+        &self,
+        txn: &WriteTransaction,
+        now_ms: u64,
+        rows: &[(DocumentId, Record)],
+    ) -> Result<u64, OutboxError> {
         let mut enqueued = 0;
         for (document, record) in rows {
             let shadow: Option<Shadow> = {
@@ -31,8 +43,8 @@ impl Outbox {
             };
             // What a document became by now is not extra.
             let is_own = match *document == NO_DOCUMENT {
-                true => !is_known(&txn, record)?,
-                false => is_own(&txn, record, document)?,
+                true => !is_known(txn, record)?,
+                false => is_own(txn, record, document)?,
             };
             if !is_own {
                 continue;
@@ -43,7 +55,7 @@ impl Outbox {
                 None if *document == NO_DOCUMENT => self.gone(now_ms),
                 None => continue,
             };
-            if is_waiting(&txn, document, record)? {
+            if is_waiting(txn, document, record)? {
                 continue;
             }
             let mut checkpoint: Checkpoint = {
@@ -55,7 +67,7 @@ impl Outbox {
             // Targets compare generations. How far the document itself is enqueued stays as it is.
             let known = std::mem::replace(&mut checkpoint.generation, self.endpoint.generation);
             self.put(
-                &txn,
+                txn,
                 &mut checkpoint,
                 New { now_ms, document, record, action, again: now_ms },
             )?;
@@ -63,7 +75,6 @@ impl Outbox {
             txn.open_table(CHECKPOINTS)?.insert(&document.0, &encode(&checkpoint)[..])?;
             enqueued += 1;
         }
-        txn.commit()?;
         Ok(enqueued)
     }
 

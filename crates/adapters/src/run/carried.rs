@@ -1,5 +1,6 @@
 //! What an adapter carries: the documents of a collection, or the reviews about them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rejoin::schema::SCHEMAS;
@@ -44,6 +45,12 @@ impl Carried {
         heads.push(ChangeHash(version));
         let schema = self.space.schema(self.collection.name()).await?;
         Ok(Rules { heads, zone: self.mapping.zone(schema.as_ref()) })
+    }
+
+    /// The documents that the replica knows, of any collection. What it does not know may be on its way:
+    /// only what it knows and does not carry is gone.
+    pub(crate) fn known(&self) -> Result<BTreeSet<DocumentId>, EditError> {
+        Ok(self.space.documents()?.into_iter().map(|listed| listed.document).collect())
     }
 
     pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {

@@ -126,7 +126,13 @@ pub(super) async fn enqueue_all(
     // In this order, so that what is new meanwhile is listed, too.
     let mut gone = adapter.outbox(|outbox| outbox.documents()).await?;
     match adapter.mapping.source {
-        Source::Documents => carried.documents()?.iter().for_each(|id| _ = gone.remove(id)),
+        Source::Documents => {
+            let known = carried.known()?;
+            gone.retain(|id| known.contains(id));
+            carried.documents()?.iter().for_each(|id| _ = gone.remove(id));
+        }
+        // Questions about documents that have not come are not answered.
+        Source::Reviews if carried.known()?.is_empty() => gone.clear(),
         Source::Reviews => {
             let reviews =
                 reviews::projected(&adapter.mapping, &adapter.salt, carried, &rules).await?;

@@ -205,7 +205,7 @@ impl Operator {
         let before = &adapter.mapping.collection;
         let is_another = *before != mapping.collection;
         Ok(Foreseen {
-            is_applied: applied.as_ref() == Some(&version),
+            is_applied: applied.as_ref().is_none_or(|applied| *applied == version),
             mapping: version,
             collection_before: is_another.then(|| before.as_str().to_owned()),
             changes,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rejoin::DocumentId;
+
 use super::answer::{Changes, Example, ExampleChange};
 use super::follow::{FollowError, TOGETHER, projected};
 use super::{Adapter, Carried, reviews};
@@ -10,7 +12,7 @@ use crate::mapping::{Mapping, RecordMapping, Source};
 use crate::outbox::{Planned, PlannedRow, Projected};
 
 impl Changes {
-    fn note(&mut self, row: PlannedRow, mapping: &Mapping) {
+    fn note(&mut self, row: PlannedRow, mapping: &Mapping, is_there: bool) {
         let PlannedRow { record, planned } = row;
         let change = match planned {
             Planned::Same => {
@@ -35,6 +37,7 @@ impl Changes {
             }
             Planned::Remove => {
                 self.remove += 1;
+                self.removed_by_mapping += u64::from(is_there);
                 ExampleChange::Remove(true)
             }
             Planned::Misfit(fault) => {
@@ -65,20 +68,33 @@ pub(super) async fn plan(
                 for id in some {
                     let document = carried.collection.document_by_id(*id);
                     let Some(entry) = document.read().await? else { continue };
-                    together.push(projected(mapping, salt, &document, entry, &rules).await?);
+                    let is_there = !entry.deleted;
+                    let projected = projected(mapping, salt, &document, entry, &rules).await?;
+                    together.push((projected, is_there));
                 }
                 compare(adapter, mapping, together, &mut changes, &mut seen).await?;
             }
         }
         Source::Reviews => {
             let reviews = reviews::projected(mapping, salt, carried, &rules).await?;
-            compare(adapter, mapping, reviews, &mut changes, &mut seen).await?;
+            let open = reviews.into_iter().map(|review| (review, true)).collect();
+            compare(adapter, mapping, open, &mut changes, &mut seen).await?;
         }
     }
     // What is carried no more has no rows.
-    let known = adapter.outbox(|outbox| outbox.documents()).await?;
-    let gone = known.into_iter().filter(|document| !seen.contains(document));
-    let gone: Vec<_> = gone.map(|document| Projected::gone(document, &rules.heads)).collect();
+    let with_rows = adapter.outbox(|outbox| outbox.documents()).await?;
+    let known = carried.known()?;
+    let is_gone = |document: &DocumentId| match mapping.source {
+        Source::Documents => known.contains(document) && !seen.contains(document),
+        Source::Reviews => !known.is_empty() && !seen.contains(document),
+    };
+    let gone: Vec<_> = with_rows.into_iter().filter(is_gone).collect();
+    // Those of another collection are there, and what an adapter carries of its own is not.
+    let is_there = mapping.collection != adapter.mapping.collection;
+    let gone = gone
+        .into_iter()
+        .map(|document| (Projected::gone(document, &rules.heads), is_there))
+        .collect();
     compare(adapter, mapping, gone, &mut changes, &mut BTreeSet::new()).await?;
     Ok(changes)
 }
@@ -86,19 +102,19 @@ pub(super) async fn plan(
 async fn compare(
     adapter: &Adapter,
     mapping: &Mapping,
-    some: Vec<Projected>,
+    some: Vec<(Projected, bool)>,
     changes: &mut Changes,
-    seen: &mut BTreeSet<rejoin::DocumentId>,
+    seen: &mut BTreeSet<DocumentId>,
 ) -> Result<(), FollowError> {
-    seen.extend(some.iter().map(|projected| projected.document));
+    seen.extend(some.iter().map(|(projected, _)| projected.document));
     let rows = adapter.outbox(move |outbox| {
         let mut rows = Vec::new();
-        for projected in &some {
-            rows.extend(outbox.plan(projected)?);
+        for (projected, is_there) in &some {
+            rows.extend(outbox.plan(projected)?.into_iter().map(|row| (row, *is_there)));
         }
         Ok(rows)
     });
-    rows.await?.into_iter().for_each(|row| changes.note(row, mapping));
+    rows.await?.into_iter().for_each(|(row, is_there)| changes.note(row, mapping, is_there));
     Ok(())
 }
 

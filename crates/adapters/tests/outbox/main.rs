@@ -545,3 +545,22 @@ fn a_row_whose_letter_was_discarded_is_not_called_delivered() {
     assert_eq!(state(&outbox), RowState::Gone);
     assert_eq!(outbox.depth().unwrap().discarded, 0);
 }
+
+#[test]
+fn a_refused_deletion_that_was_discarded_stays_known() {
+    let mut outbox = outbox(|policy| policy.deletes = Deletes::Delete);
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery, None);
+    outbox.enqueue(1, &[projected(1, 2, &[])]).unwrap();
+    let deletion = one(&mut outbox, 1);
+    finish(&mut outbox, 1, deletion, NEVER);
+    let number = outbox.dead_letters().unwrap()[0].0;
+    outbox.discard(2, number).unwrap();
+    for change in 3..6 {
+        outbox.enqueue(u64::from(change), &[projected(1, change, &[])]).unwrap();
+        let standing = outbox.standing(&DocumentId([1; 16])).unwrap();
+        assert_eq!(standing[0].state, RowState::Discarded, "the target has the row still");
+        assert_eq!(outbox.depth().unwrap().discarded, 1);
+    }
+}

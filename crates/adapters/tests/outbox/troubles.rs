@@ -259,6 +259,30 @@ fn a_row_is_tried_once_before_its_time_when_the_target_takes_another() {
 }
 
 #[test]
+fn what_is_tried_early_says_nothing_of_the_target() {
+    let mut outbox = outbox(|policy| policy.retry.jitter = 0.0);
+    let rows: Vec<_> = (1..=8).map(|it| projected(it, 1, &[(&*it.to_string(), "Ulm")])).collect();
+    outbox.enqueue(0, &rows).unwrap();
+    let taken = outbox.take(0, 20).unwrap();
+    finish_by(&mut outbox, 0, taken, |delivery| match &*delivery.record.key {
+        "8" => Ok(()),
+        _ => Err(Fault::transient("no")),
+    });
+    let early = outbox.take(1, 20).unwrap();
+    assert_eq!(early.len(), 7, "the target takes others");
+    for attempt in early {
+        assert!(
+            finish_by(&mut outbox, 1, vec![attempt], |_| Err(Fault::transient("no")))
+                .begun
+                .is_empty()
+        );
+    }
+    assert!(!outbox.is_down() && outbox.endpoint().failures == 0);
+    assert_eq!(outbox.next_ms().unwrap(), Some(10_000));
+    assert!(outbox.take(10_000, 20).unwrap().iter().all(|it| it.attempts == 1));
+}
+
+#[test]
 fn a_row_that_was_corrected_does_not_wait_for_what_it_was_answered_before() {
     let mut outbox = outbox(|_| {});
     outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();

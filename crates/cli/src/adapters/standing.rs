@@ -56,7 +56,7 @@ pub(super) fn link(link: &Link) -> Option<String> {
 }
 
 /// What keeps deliveries from being taken, and what to do about it.
-fn trouble(name: &str, trouble: &Trouble) -> String {
+fn trouble(name: &str, trouble: &Trouble, state: State) -> String {
     let of = match (trouble.reach, &trouble.kind) {
         (Reach::Target, _) => format!("{name} is down"),
         (Reach::Kind, Some(kind)) => format!("{name} delivers no {kind}"),
@@ -70,10 +70,11 @@ fn trouble(name: &str, trouble: &Trouble) -> String {
         None => "not tried for now".to_owned(),
     };
     let what = &trouble.what;
-    format!(
-        "{of} since {since}: {what}; {waiting} waiting, {next}; `rejoin adapters retry {name}` tries \
-         at once"
-    )
+    let how = match state {
+        State::Paused | State::Disabled => format!("`rejoin adapters resume {name}` goes on"),
+        _ => format!("`rejoin adapters retry {name}` tries at once"),
+    };
+    format!("{of} since {since}: {what}; {waiting} waiting, {next}; {how}")
 }
 
 /// What is not as it should be with one adapter, a line each.
@@ -124,7 +125,11 @@ fn not_as_applied(name: &str, state: State, in_file: Option<InFile>) -> Option<S
 
 /// What is not as it should be with deliveries, and with what there is to deliver.
 fn of_begun(name: &str, begun: &Begun) -> Vec<String> {
-    let mut lines: Vec<_> = begun.troubles.iter().map(|it| trouble(name, it)).collect();
+    let given_up = begun.why.iter().map(|why| {
+        format!("{name} was given up: {why}; `rejoin adapters resume {name}` tries again")
+    });
+    let troubles = begun.troubles.iter().map(|it| trouble(name, it, begun.state));
+    let mut lines: Vec<_> = given_up.chain(troubles).collect();
     if let Some(carries) = begun.carries.as_ref().filter(|carries| carries.documents == 0) {
         let others = match carries.collections.is_empty() {
             true => "there are no documents at all".to_owned(),

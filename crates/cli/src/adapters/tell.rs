@@ -104,14 +104,6 @@ fn status(adapters: &[Status]) -> Text {
         ]);
     }
     let mut lines = vec![table.fit(width())];
-    for adapter in adapters {
-        let name = &adapter.adapter;
-        if let Some(why) = adapter.begun().and_then(|begun| begun.why.as_ref()) {
-            let why =
-                format!("{name} was given up: {why}; `rejoin adapters resume {name}` tries again");
-            lines.extend(wrap(&one_line(&why), width()).into_iter().map(Text::from));
-        }
-    }
     let standing = standing(adapters);
     lines.extend(standing.iter().flat_map(|line| wrap(line, width())).map(Text::from));
     lines.extend(unsent(adapters));

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use rejoin_core::lineage::DELETED;
 use rejoin_core::schema::{Rule, Schema};
-use rejoin_core::{CollectionName, DocumentId, Genesis, Segment, SpaceName};
+use rejoin_core::{CollectionName, DocumentId, Segment};
 use serde_json::Value;
 use tracing::warn;
 
 use super::{Engine, EngineError, REFRESHED_AT_ONCE};
-use crate::reserved::SCHEMAS;
-use crate::reserved::{DISMISSED, REVIEWS};
+use crate::reserved::{DISMISSED, REVIEWS, schema_document};
 use crate::store::{DocumentRow, ReadTxn, StoreError, ValueRow, WriteTxn};
 
 impl Engine {
@@ -24,7 +23,7 @@ impl Engine {
         if let Some(known) = self.schemas.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let schema = match schema_document(row) {
+        let schema = match schema_document(&row.space, &row.collection) {
             _ if row.collection.as_str() == REVIEWS => of_notes(),
             Some(id) => read_schema(row, txn.value(&id)?),
             None => Schema::default(),
@@ -45,22 +44,7 @@ impl Engine {
         };
         self.schemas.remove(&(row.space.clone(), collection.clone()));
         txn.clear_collection_invariants(&row.space, &collection)?;
-        self.mark_behind(txn, &row.space, &collection)
-    }
-
-    /// Makes all documents of a collection be derived anew, and indexed by that.
-    pub(super) fn mark_behind(
-        &mut self,
-        txn: &WriteTxn,
-        space: &SpaceName,
-        collection: &CollectionName,
-    ) -> Result<(), StoreError> {
-        let mut documents = Vec::new();
-        txn.each_value(space, collection, |id, _| {
-            documents.push(id);
-            true
-        })?;
-        txn.begin_index(space, collection)?;
+        let documents = txn.documents_of(&row.space, &collection)?;
         for id in documents {
             // A document that was plain by the schema before need not be so by this one.
             if let Some(mut row) = txn.document(&id)?.filter(|row| !row.uneasy) {
@@ -103,29 +87,6 @@ impl Engine {
         }
     }
 
-    /// Makes the index of a collection anew that a program wrote past which knows of none.
-    ///
-    /// # Errors
-    /// As [`turn`](Self::turn).
-    pub fn index_anew(
-        &mut self,
-        space: &SpaceName,
-        collection: &CollectionName,
-    ) -> Result<(), EngineError> {
-        if self.store.read()?.is_index_whole(space, collection)? {
-            return Ok(());
-        }
-        let txn = self.store.write()?;
-        self.mark_behind(&txn, space, collection)?;
-        if let Err(error) = txn.commit() {
-            self.forget();
-            return Err(error.into());
-        }
-        self.counters.commits += 1;
-        self.status.behind = self.behind.len() as u64;
-        Ok(())
-    }
-
     /// Whether documents wait to be derived anew after their schema changed.
     pub fn is_behind(&self) -> bool {
         !self.behind.is_empty()
@@ -147,7 +108,7 @@ pub(super) fn stored_schema(view: &ReadTxn, row: &DocumentRow) -> Result<Arc<Sch
     if row.collection.as_str() == REVIEWS {
         return Ok(Arc::new(of_notes()));
     }
-    let stored = match schema_document(row) {
+    let stored = match schema_document(&row.space, &row.collection) {
         Some(id) => view.value(&id)?,
         None => None,
     };
@@ -159,13 +120,6 @@ fn of_notes() -> Schema {
     ["assignee", "due", DISMISSED]
         .into_iter()
         .fold(Schema::new(), |schema, note| schema.with(note, Rule::Any))
-}
-
-/// The document that holds the schema of a document's collection. Schemas have none themselves.
-fn schema_document(row: &DocumentRow) -> Option<DocumentId> {
-    let schemas = CollectionName::new(SCHEMAS).ok().filter(|schemas| *schemas != row.collection)?;
-    let genesis = Genesis::first(row.collection.as_str()).ok()?;
-    Some(DocumentId::derive(&row.space, &schemas, &genesis))
 }
 
 fn read_schema(row: &DocumentRow, stored: Option<ValueRow>) -> Schema {

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive};
 
-use rejoin_core::order::TEXT_BYTES_MAX;
+use rejoin_core::order::is_exact;
 use serde_json::Value;
 
 /// What holds of a field's value: it is a value, or between two. Values compare as
@@ -30,7 +30,7 @@ impl Condition {
         match self {
             Self::Is(wanted) => {
                 let at = key(value);
-                at == key(wanted) && (is_whole(&at) || value == wanted)
+                at == key(wanted) && (is_exact(&at) || value == wanted)
             }
             Self::Between(from, to) => {
                 let at = key(value);
@@ -49,11 +49,6 @@ impl Condition {
             }
         }
     }
-}
-
-/// Whether a key stands for one value alone: a long text is cut, at most by the rest of a character.
-pub(super) fn is_whole(key: &[u8]) -> bool {
-    key.len() < TEXT_BYTES_MAX - 3
 }
 
 macro_rules! is_value {

@@ -1,11 +1,11 @@
 //! A query that follows what changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rejoin_core::DocumentId;
-use rejoin_core::schema::Schema;
 
-use super::{Found, Query};
+use super::{Found, Judge, Query};
 use crate::store::{ReadTxn, StoreError};
 
 /// What makes of a list the list after a change. Carried out in order, each on what the ones before
@@ -75,51 +75,119 @@ impl<T> Difference<T> {
     }
 }
 
-/// The result of a query as it was looked at last.
+/// The result of a query as it was told last.
 #[derive(Debug, Clone)]
 pub struct Live {
     query: Query,
-    shown: Vec<Found>,
+    told: Vec<Arc<Found>>,
+}
+
+/// What is otherwise than it was told, and the list that it leads to. It counts as told once
+/// [`Live::accept`] has it.
+#[derive(Debug)]
+pub struct Look {
+    /// The differences, in order.
+    pub differences: Vec<Difference<Arc<Found>>>,
+    now: Vec<Arc<Found>>,
 }
 
 impl Live {
-    /// What a query finds now.
+    /// The result of a query as it is now.
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn begin(query: Query, txn: &ReadTxn, schema: &Schema) -> Result<Self, StoreError> {
-        let shown = query.find(txn, schema)?;
-        Ok(Self { query, shown })
+    pub fn begin(query: Query, txn: &ReadTxn) -> Result<Self, StoreError> {
+        let told = found(&query, txn)?;
+        Ok(Self { query, told })
     }
 
-    /// The documents as they were looked at last.
-    pub fn shown(&self) -> &[Found] {
-        &self.shown
+    /// The documents as they were told last.
+    pub fn told(&self) -> &[Arc<Found>] {
+        &self.told
     }
 
-    /// The query.
-    pub fn query(&self) -> &Query {
-        &self.query
-    }
-
-    /// Looks again, and tells what is otherwise than before.
+    /// Looks at all of it again.
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn look(
-        &mut self,
+    pub fn look(&self, txn: &ReadTxn) -> Result<Look, StoreError> {
+        let now = found(&self.query, txn)?;
+        Ok(Look { differences: between(&self.told, &now), now })
+    }
+
+    /// Looks at documents that changed. Only where a document leaves a list that is full all is looked at
+    /// again, as nobody knows which comes in its place.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn follow(
+        &self,
         txn: &ReadTxn,
-        schema: &Schema,
-    ) -> Result<Vec<Difference<Found>>, StoreError> {
-        let now = self.query.find(txn, schema)?;
-        let differences = between(&self.shown, &now);
-        self.shown = now;
-        Ok(differences)
+        changed: &BTreeSet<DocumentId>,
+    ) -> Result<Look, StoreError> {
+        let schema = self.query.schema(txn)?;
+        let judge = Judge { query: &self.query, schema: &schema };
+        let limit = self.query.limit.unwrap_or(usize::MAX);
+        let mut placing = Look { differences: Vec::new(), now: self.told.clone() };
+        for document in changed {
+            let found = txn.value(document)?.and_then(|row| judge.found(*document, row));
+            if !placing.place(*document, found.map(Arc::new), limit) {
+                return self.look(txn);
+            }
+        }
+        Ok(placing)
+    }
+
+    /// Takes a look for told.
+    pub fn accept(&mut self, look: Look) {
+        self.told = look.now;
     }
 }
 
+impl Look {
+    /// Puts a document where it stands now, or takes it out. Whether the list is known by that: where one
+    /// leaves a full list, or comes to stand further behind at its end, another may come in its place.
+    fn place(&mut self, document: DocumentId, found: Option<Arc<Found>>, limit: usize) -> bool {
+        let Self { differences, now } = self;
+        let was = now.iter().position(|it| it.document == document);
+        let is_full = now.len() == limit;
+        let before = was.map(|at| now.remove(at));
+        let Some(item) = found else {
+            differences.extend(was.map(|at| Difference::Removed { at, document }));
+            return was.is_none() || !is_full;
+        };
+        let to = now.partition_point(|it| it.rank < item.rank);
+        if was.is_none() && to >= limit {
+            return true;
+        }
+        now.insert(to, Arc::clone(&item));
+        match (was, &before) {
+            (Some(from), Some(before)) if from == to => {
+                if before.row != item.row {
+                    differences.push(Difference::Changed { at: to, item: Arc::clone(&item) });
+                }
+            }
+            (Some(from), _) => {
+                differences.push(Difference::Moved { from, to, item: Arc::clone(&item) });
+            }
+            (None, _) => differences.push(Difference::Added { at: to, item: Arc::clone(&item) }),
+        }
+        while now.len() > limit {
+            let last = now.pop().expect("it is longer than the limit");
+            differences.push(Difference::Removed { at: now.len(), document: last.document });
+        }
+        let is_last = to + 1 == now.len();
+        let is_behind = before.is_some_and(|before| before.rank < item.rank);
+        !(is_full && is_last && is_behind)
+    }
+}
+
+fn found(query: &Query, txn: &ReadTxn) -> Result<Vec<Arc<Found>>, StoreError> {
+    Ok(query.find(txn)?.into_iter().map(Arc::new).collect())
+}
+
 /// What makes one list of another.
-fn between(before: &[Found], after: &[Found]) -> Vec<Difference<Found>> {
+fn between(before: &[Arc<Found>], after: &[Arc<Found>]) -> Vec<Difference<Arc<Found>>> {
     let stays: BTreeSet<DocumentId> = after.iter().map(|it| it.document).collect();
     let was_there: BTreeSet<DocumentId> = before.iter().map(|it| it.document).collect();
     let mut differences = Vec::new();
@@ -129,7 +197,8 @@ fn between(before: &[Found], after: &[Found]) -> Vec<Difference<Found>> {
             differences.push(Difference::Removed { at, document: gone.document });
         }
     }
-    let mut list: Vec<&Found> = before.iter().filter(|it| stays.contains(&it.document)).collect();
+    let mut list: Vec<&Arc<Found>> =
+        before.iter().filter(|it| stays.contains(&it.document)).collect();
     for (at, item) in after.iter().enumerate() {
         match list.get(at).filter(|here| here.document == item.document) {
             Some(here) if here.row == item.row => {}
@@ -164,7 +233,8 @@ mod tests {
 
     #[test]
     fn differences_carried_out_in_order_make_the_list_as_it_is() {
-        let list = |numbers: &[u8]| numbers.iter().map(|it| found(*it)).collect::<Vec<_>>();
+        let list =
+            |numbers: &[u8]| numbers.iter().map(|it| Arc::new(found(*it))).collect::<Vec<_>>();
         let lists: [&[u8]; 8] = [
             &[],
             &[1, 2, 3, 4],
@@ -179,7 +249,7 @@ mod tests {
             for after in lists {
                 let (mut list_before, mut list_after) = (list(before), list(after));
                 if let Some(last) = list_after.last_mut() {
-                    last.row.json = b"{\"a\":1}".to_vec().into();
+                    Arc::make_mut(last).row.json = b"{\"a\":1}".to_vec().into();
                 }
                 let differences = between(&list_before, &list_after);
                 assert!(differences.len() <= before.len() + after.len(), "{differences:?}");

@@ -1,14 +1,15 @@
 //! How a query is answered.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
 
-use rejoin_core::Path;
+use rejoin_core::order::is_exact;
 use rejoin_core::schema::Schema;
+use rejoin_core::{DocumentId, Path};
 use serde_json::Value;
 
-use super::condition::is_whole;
-use super::{Condition, Found, Judge, Query};
+use super::{Condition, Found, Judge, Query, index_of};
 use crate::store::{KeyRange, ReadTxn, StoreError};
 
 /// How a query is answered.
@@ -23,6 +24,8 @@ pub enum Plan {
         /// Whether the index has documents in the order of the query, and then whether that falls: no more
         /// documents are read than are wanted.
         order: Option<bool>,
+        /// The field and the values by whose index documents are left out without reading them.
+        within: Option<(Path, KeyRange)>,
     },
     /// All documents of the collection are looked at, for this reason.
     Scan(ScanReason),
@@ -33,10 +36,8 @@ pub enum Plan {
 pub enum ScanReason {
     /// No field that is asked for, or sorted by, is indexed.
     NoIndex,
-    /// Documents are being derived anew, and indexed by that.
+    /// Many documents are being derived anew, and indexed by that.
     Behind,
-    /// A program that knows of no index wrote to the file.
-    NotWhole,
 }
 
 /// In one line, for people.
@@ -44,8 +45,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Index { field, order: None, .. } => write!(f, "looks {field} up in its index"),
-            Self::Index { field, order: Some(_), .. } => {
-                write!(f, "follows the index of {field}, and stops when it has enough")
+            Self::Index { field, order: Some(_), within, .. } => {
+                write!(f, "follows the index of {field}")?;
+                if let Some((other, _)) = within {
+                    write!(f, " among what it looked up in that of {other}")?;
+                }
+                f.write_str(", and stops when it has enough")
             }
             Self::Scan(ScanReason::NoIndex) => f.write_str(
                 "looks at all documents; `index = true` for a field in the schema would spare that",
@@ -53,10 +58,6 @@ impl fmt::Display for Plan {
             Self::Scan(ScanReason::Behind) => {
                 f.write_str("looks at all documents for now, while the index is being made")
             }
-            Self::Scan(ScanReason::NotWhole) => f.write_str(
-                "looks at all documents for now, as an older program wrote to the file; the index is \
-                 made anew",
-            ),
         }
     }
 }
@@ -66,31 +67,64 @@ impl Plan {
         let Some(plan) = Self::by_index(query, schema) else {
             return Ok(Self::Scan(ScanReason::NoIndex));
         };
-        if !txn.is_index_whole(&query.space, &query.collection)? {
-            return Ok(Self::Scan(ScanReason::NotWhole));
-        }
-        if txn.is_any_stale()? {
+        if txn.stale_in(&query.space, &query.collection, STALE_MAX)?.is_none() {
             return Ok(Self::Scan(ScanReason::Behind));
         }
-        Ok(plan)
+        plan.in_order(query, txn, schema)
+    }
+
+    /// The same, or in the order of the query if that costs less: where many documents are looked up and
+    /// few of them are wanted, following the index of the order until enough of them were met reads no
+    /// others.
+    fn in_order(self, query: &Query, txn: &ReadTxn, schema: &Schema) -> Result<Self, StoreError> {
+        let (Self::Index { field, range, order: None, .. }, [sort], Some(limit)) =
+            (&self, &query.sort[..], query.limit)
+        else {
+            return Ok(self);
+        };
+        if !is_indexed(schema, &sort.field) {
+            return Ok(self);
+        }
+        let (space, collection) = (&query.space, &query.collection);
+        let mut looked_up = 0_u64;
+        txn.each_indexed(space, collection, &field.to_string(), range, false, |_, _| {
+            looked_up += 1;
+            Ok(true)
+        })?;
+        let wanted = u64::try_from(limit).unwrap_or(u64::MAX).min(looked_up);
+        let all = txn.digest(space, collection)?.documents;
+        // What is looked up stands anywhere in the other index.
+        let followed = wanted.saturating_mul(all) / looked_up.max(1);
+        if followed + wanted * DOCUMENT_ENTRIES >= looked_up * DOCUMENT_ENTRIES {
+            return Ok(self);
+        }
+        let judge = Judge { query, schema };
+        let between = query.filters.iter().find(|(field, _)| *field == sort.field);
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        Ok(Self::Index {
+            field: sort.field.clone(),
+            range: between.map_or(all, |(field, condition)| judge.range(field, condition)),
+            order: Some(sort.is_falling),
+            within: Some((field.clone(), range.clone())),
+        })
     }
 
     /// The index that helps most, if any does: one in which a value is looked up, or else one in which
     /// the documents stand in the order of the query, or else one in which a part is looked up.
     fn by_index(query: &Query, schema: &Schema) -> Option<Self> {
         let judge = Judge { query, schema };
-        let is_indexed = |field: &Path| schema.field(field).is_some_and(|field| field.index);
         let sort = match &query.sort[..] {
-            [sort] if is_indexed(&sort.field) => Some(sort),
+            [sort] if is_indexed(schema, &sort.field) => Some(sort),
             _ => None,
         };
         let order_of =
             |field: &Path| sort.filter(|sort| sort.field == *field).map(|sort| sort.is_falling);
         let by = |(field, condition): &(Path, Condition)| {
             let (range, order) = (judge.range(field, condition), order_of(field));
-            Self::Index { field: field.clone(), range, order }
+            Self::Index { field: field.clone(), range, order, within: None }
         };
-        let filters: Vec<_> = query.filters.iter().filter(|(field, _)| is_indexed(field)).collect();
+        let filters = query.filters.iter().filter(|(field, _)| is_indexed(schema, field));
+        let filters: Vec<_> = filters.collect();
         if let Some(is) = filters.iter().find(|(_, it)| matches!(it, Condition::Is(_))) {
             return Some(by(is));
         }
@@ -102,6 +136,7 @@ impl Plan {
                 field: sort.field.clone(),
                 range: (Bound::Unbounded, Bound::Unbounded),
                 order: Some(sort.is_falling),
+                within: None,
             }),
             _ => filters.first().map(|filter| by(filter)),
         }
@@ -125,6 +160,7 @@ impl Plan {
                 found.len() < enough
             })?;
         }
+        self.each_stale(query, txn, judge, |it| found.push(it))?;
         found.sort_unstable_by(|one: &Found, other| one.rank.cmp(&other.rank));
         found.truncate(limit);
         Ok(found)
@@ -142,8 +178,9 @@ impl Plan {
                 if asked == field && judge.is_told_by_key(field, condition) =>
             {
                 let (space, collection) = (&query.space, &query.collection);
-                txn.each_indexed(space, collection, &field.to_string(), range, false, |_, _| {
-                    count += 1;
+                let stale = self.stale(query, txn)?;
+                txn.each_indexed(space, collection, &field.to_string(), range, false, |id, _| {
+                    count += u64::from(!stale.contains(&id));
                     Ok(true)
                 })?;
             }
@@ -152,10 +189,38 @@ impl Plan {
                 true
             })?,
         }
+        self.each_stale(query, txn, judge, |_| count += 1)?;
         Ok(count)
     }
 
-    /// Calls `each` with the documents that fit, until it returns `false`.
+    /// The documents whose values are behind, of which an index may tell nothing.
+    fn stale(&self, query: &Query, txn: &ReadTxn) -> Result<BTreeSet<DocumentId>, StoreError> {
+        match self {
+            Self::Scan(_) => Ok(BTreeSet::new()),
+            Self::Index { .. } => {
+                let stale = txn.stale_in(&query.space, &query.collection, STALE_MAX)?;
+                Ok(stale.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Calls `each` with those of them that fit, by the values that are stored.
+    fn each_stale(
+        &self,
+        query: &Query,
+        txn: &ReadTxn,
+        judge: &Judge<'_>,
+        mut each: impl FnMut(Found),
+    ) -> Result<(), StoreError> {
+        for document in self.stale(query, txn)? {
+            let found = txn.value(&document)?.and_then(|row| judge.found(document, row));
+            found.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the documents that fit, until it returns `false`; by an index, without those
+    /// whose values are behind.
     fn each(
         &self,
         query: &Query,
@@ -168,8 +233,13 @@ impl Plan {
             Self::Scan(_) => txn.each_value(space, collection, |document, row| {
                 judge.found(document, row).is_none_or(&mut each)
             }),
-            Self::Index { field, range, order } => {
+            Self::Index { field, range, order, within } => {
                 let (field, is_falling) = (field.to_string(), order.unwrap_or_default());
+                let stale = self.stale(query, txn)?;
+                let among = match within {
+                    Some((other, range)) => Some(numbers(query, txn, other, range)?),
+                    None => None,
+                };
                 txn.each_indexed(
                     space,
                     collection,
@@ -177,6 +247,11 @@ impl Plan {
                     range,
                     is_falling,
                     |document, number| {
+                        let is_other =
+                            among.as_ref().is_some_and(|it| it.binary_search(&number).is_err());
+                        if is_other || stale.contains(&document) {
+                            return Ok(true);
+                        }
                         let row = txn.value_by_number(space, collection, number)?;
                         let found = row.and_then(|row| judge.found(document, row));
                         Ok(found.is_none_or(&mut each))
@@ -186,6 +261,34 @@ impl Plan {
         }
     }
 }
+
+/// Whether a field has an index: one that stands for several fields has none.
+fn is_indexed(schema: &Schema, field: &Path) -> bool {
+    index_of(schema).any(|(indexed, _)| indexed == field)
+}
+
+/// The numbers of the documents that an index has of some values, in ascending order.
+fn numbers(
+    query: &Query,
+    txn: &ReadTxn,
+    field: &Path,
+    range: &KeyRange,
+) -> Result<Vec<u64>, StoreError> {
+    let mut numbers = Vec::new();
+    let (space, collection) = (&query.space, &query.collection);
+    txn.each_indexed(space, collection, &field.to_string(), range, false, |_, number| {
+        numbers.push(number);
+        Ok(true)
+    })?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Documents whose values are behind that are looked at by themselves.
+const STALE_MAX: usize = 256;
+
+/// Entries of an index that are read in the time that it takes to read a document's values.
+const DOCUMENT_ENTRIES: u64 = 30;
 
 impl Judge<'_> {
     /// The keys that an index has of values of which a condition may hold.
@@ -216,7 +319,7 @@ impl Judge<'_> {
     /// Whether the key of a value alone tells that a condition holds of it.
     fn is_told_by_key(&self, field: &Path, condition: &Condition) -> bool {
         match condition {
-            Condition::Is(value) => is_whole(&self.key(field, value)),
+            Condition::Is(value) => is_exact(&self.key(field, value)),
             Condition::Between(..) => false,
         }
     }

@@ -1,16 +1,18 @@
 //! Documents found by the values of their fields, without reading them.
 //!
-//! The index stands beside documents' values and is written in the same commit. It is whole as long as
-//! every commit kept it: a program of before, which knows of none, moves the digest of a collection
-//! and not the digest up to which the index is whole.
+//! The index stands beside documents' values and is written in the same commit. Of documents whose values
+//! are behind it may lack the values of fields that the schema indexes by now, so those are looked at
+//! by themselves. A program of before, which knows of no index, derives all values when it opens the
+//! file, and so does this one afterwards: by
+//! [`DERIVATION`](rejoin_core::lineage::DERIVATION) both know that the other was there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use redb::{ReadableTable, ReadableTableMetadata};
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
-use super::tables::{DIGESTS, INDEX, INDEXED, INDEXED_AT, VALUES};
+use super::tables::{INDEX, INDEXED, STALE, VALUES};
 use super::values::decode_value;
 use super::{DocumentRow, ReadTxn, StoreError, ValueRow, WriteTxn, unavailable};
 
@@ -18,23 +20,6 @@ use super::{DocumentRow, ReadTxn, StoreError, ValueRow, WriteTxn, unavailable};
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl ReadTxn {
-    /// Whether the index of a collection has every document as it is stored.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn is_index_whole(
-        &self,
-        space: &SpaceName,
-        collection: &CollectionName,
-    ) -> Result<bool, StoreError> {
-        let of = (space.as_str(), collection.as_str());
-        let digests = self.txn.open_table(DIGESTS).map_err(unavailable)?;
-        let indexed = self.txn.open_table(INDEXED_AT).map_err(unavailable)?;
-        let digest = digests.get(of).map_err(unavailable)?.map(|row| row.value().to_vec());
-        let indexed = indexed.get(of).map_err(unavailable)?.map(|row| row.value().to_vec());
-        Ok(digest == indexed)
-    }
-
     /// Calls `each` with the document's number, in the order of the field's values and then of the
     /// documents' ids, or from the end, until it returns `false`. Documents that are deleted are left out,
     /// and those without the field have the value of nothing.
@@ -75,6 +60,31 @@ impl ReadTxn {
         Ok(())
     }
 
+    /// The documents of a collection whose values are behind, if there are no more than so many.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn stale_in(
+        &self,
+        space: &SpaceName,
+        collection: &CollectionName,
+        max: usize,
+    ) -> Result<Option<BTreeSet<DocumentId>>, StoreError> {
+        let table = self.txn.open_table(STALE).map_err(unavailable)?;
+        let mut stale = BTreeSet::new();
+        for (seen, row) in table.iter().map_err(unavailable)?.enumerate() {
+            if seen == max {
+                return Ok(None);
+            }
+            let id = DocumentId(row.map_err(unavailable)?.0.value());
+            let row = self.document(&id)?;
+            if row.is_some_and(|row| row.space == *space && row.collection == *collection) {
+                stale.insert(id);
+            }
+        }
+        Ok(Some(stale))
+    }
+
     /// What people see of the document with this number.
     ///
     /// # Errors
@@ -94,6 +104,21 @@ impl ReadTxn {
 }
 
 impl WriteTxn {
+    /// The documents of a collection, in the order in which they came, without a look at their values.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn documents_of(
+        &self,
+        space: &SpaceName,
+        collection: &CollectionName,
+    ) -> Result<Vec<DocumentId>, StoreError> {
+        let table = self.txn.open_table(VALUES).map_err(unavailable)?;
+        let of = |number| (space.as_str(), collection.as_str(), number);
+        let rows = table.range(of(0)..=of(u64::MAX)).map_err(unavailable)?;
+        rows.map(|row| Ok(DocumentId(row.map_err(unavailable)?.1.value().0))).collect()
+    }
+
     /// Notes the values of a document's indexed fields; none of a document that is deleted.
     ///
     /// # Errors
@@ -136,52 +161,6 @@ impl WriteTxn {
                 index.insert(key, number).map_err(unavailable)?;
                 indexed.insert((number, field.as_str()), value.as_slice()).map_err(unavailable)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Begins the index of a collection anew: it is empty, and whole once every document was derived.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn begin_index(
-        &self,
-        space: &SpaceName,
-        collection: &CollectionName,
-    ) -> Result<(), StoreError> {
-        let mut index = self.txn.open_table(INDEX).map_err(unavailable)?;
-        let mut of_documents = self.txn.open_table(INDEXED).map_err(unavailable)?;
-        // The next text in order. No other collection stands between: names hold no such character.
-        let next = format!("{collection}\0");
-        let first = |collection| (space.as_str(), collection, "", &[][..], [0; 16]);
-        let range = first(collection.as_str())..first(&next);
-        for row in index.extract_from_if(range, |_, _| true).map_err(unavailable)? {
-            let (key, number) = row.map_err(unavailable)?;
-            of_documents.remove((number.value(), key.value().2)).map_err(unavailable)?;
-        }
-        let of = (space.as_str(), collection.as_str());
-        let digests = self.txn.open_table(DIGESTS).map_err(unavailable)?;
-        let digest = digests.get(of).map_err(unavailable)?.map(|row| row.value().to_vec());
-        let mut indexed = self.txn.open_table(INDEXED_AT).map_err(unavailable)?;
-        match digest {
-            Some(digest) => drop(indexed.insert(of, digest.as_slice()).map_err(unavailable)?),
-            None => drop(indexed.remove(of).map_err(unavailable)?),
-        }
-        Ok(())
-    }
-
-    /// Moves the digest up to which the index of a collection is whole, if it was whole up to the one
-    /// before.
-    pub(super) fn move_index(
-        &self,
-        of: (&str, &str),
-        before: Option<&[u8]>,
-        now: &[u8],
-    ) -> Result<(), StoreError> {
-        let mut indexed = self.txn.open_table(INDEXED_AT).map_err(unavailable)?;
-        let was = indexed.get(of).map_err(unavailable)?.map(|row| row.value().to_vec());
-        if was.as_deref() == before {
-            indexed.insert(of, now).map_err(unavailable)?;
         }
         Ok(())
     }

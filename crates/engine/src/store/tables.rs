@@ -154,13 +154,6 @@ pub(super) type IndexKey<'a> = (&'a str, &'a str, &'a str, &'a [u8], [u8; 16]);
 pub(super) const INDEXED: TableDefinition<'_, (u64, &str), &[u8]> =
     TableDefinition::new("indexed-1");
 
-/// Table: the digests of collections up to which `index-1` is whole. A program that knows no index
-/// moves those in `digests-1` alone
-/// Key:   `(&str, &str)` # (space, collection)
-/// Value: `&[u8]`        # [`DigestRow`], CBOR
-pub(super) const INDEXED_AT: TableDefinition<'_, (&str, &str), &[u8]> =
-    TableDefinition::new("indexed-at-1");
-
 /// Table: the words of files about documents when they were last imported here
 /// Key:   `u64`   # the document's number
 /// Value: `&[u8]` # for each column 4 bytes of its name's hash and 8 of its cell's, sorted
@@ -204,7 +197,6 @@ macro_rules! open_all {
             $txn.open_table(HELD)?;
             $txn.open_table(INDEX)?;
             $txn.open_table(INDEXED)?;
-            $txn.open_table(INDEXED_AT)?;
             $txn.open_table(IMPORTED)?;
             $txn.open_table(META)?;
             Ok(())

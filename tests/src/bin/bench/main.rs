@@ -4,6 +4,7 @@ mod adapters;
 mod bookings;
 mod local;
 mod meeting;
+mod query;
 mod traces;
 mod view;
 
@@ -71,7 +72,7 @@ impl Amount {
 
 type Measure = fn() -> Vec<Figure>;
 
-const MEASURES: [(&str, Measure); 12] = [
+const MEASURES: [(&str, Measure); 13] = [
     ("edit", local::durable_edit),
     ("first-sync", meeting::first_sync),
     ("latency", meeting::latency),
@@ -80,6 +81,7 @@ const MEASURES: [(&str, Measure); 12] = [
     ("concurrent", traces::concurrent),
     ("bookings", bookings::merged),
     ("view", view::view),
+    ("query", query::page),
     ("adapters-rows", adapters::rows),
     ("adapters-backfill", adapters::backfill),
     ("adapters-visible", adapters::visible),

@@ -64,6 +64,8 @@ pub struct Changes {
     pub change: u64,
     /// Rows that would go.
     pub remove: u64,
+    /// Of these, rows whose documents are there: it is the mapping that takes them away.
+    pub removed_by_mapping: u64,
     /// Rows that would be dead letters.
     pub misfits: u64,
     /// How many rows would have another value in each field, by `KIND.FIELD`.

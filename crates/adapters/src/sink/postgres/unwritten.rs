@@ -55,8 +55,8 @@ impl Unwritten {
         let is_given = row.contains_key(column);
         (!is_given).then(|| {
             Fault::trouble_of_kind(format!(
-                "the database takes no row of {table} without {column}, which the mapping does not \
-                 give; give the column a default, or map a field to it"
+                "the database takes no row of {table} without {column}, which this row does not give; \
+                 give the column a default, or map a field to it that is never left out"
             ))
         })
     }

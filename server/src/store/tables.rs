@@ -1,7 +1,8 @@
 //! The tables of the relay's database.
 //!
-//! Only [`INDEX`] has random keys, and it is written in their order. Everything else is keyed by
-//! small numbers in the order of arrival, so that new rows stand at the end of each table, beside
+//! Of the tables that every document is in only [`INDEX`] has random keys, and it is written in their
+//! order; uploads and changes that are held back after damage have such keys, too, and are few.
+//! Everything else is keyed by small numbers in the order of arrival, so that new rows stand at the end of each table, beside
 //! those that were just written: a commit of many documents touches few pages, even in a large
 //! store.
 //!

@@ -1,4 +1,4 @@
-//! The options of adapters, beside the forms in `file` that read them.
+//! The options of adapters, beside the forms in `config` that read them.
 
 use crate::option::{Opt, Options};
 

@@ -1,8 +1,9 @@
 //! The numbers that documents go by inside the file.
 //!
 //! Ids are random: in a table by id, each document of a commit would stand on another page, and
-//! each of those is written. Only [`NUMBERS`] is by id, with nothing else in it; everything about a
-//! document is in tables by its number, in the order in which the documents came.
+//! each of those is written. Of the tables that every document is in only [`NUMBERS`] is by id, with
+//! nothing else in it; changes, values and whatever waits are by number, in the order in which the
+//! documents came. Tables of few documents, or of fields that a schema names, are by id or by value.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -85,9 +85,10 @@ impl Outbox {
 
     /// Whether a delivery is about a row that is gone, of a kind that the mapping makes no more, and the
     /// place of that kind is gone, too: nobody brings it back for this adapter, and nothing is left to
-    /// delete.
+    /// delete. A mapping that nobody applied yet says nothing of that.
     fn is_gone_with_its_place(&self, delivery: &Delivery, fault: &Fault) -> bool {
-        fault.class == FaultClass::Trouble(Reach::NoPlace)
+        self.is_applied()
+            && fault.class == FaultClass::Trouble(Reach::NoPlace)
             && delivery.action.row().is_none()
             && !self.policy.kinds.contains(&delivery.record.name)
     }

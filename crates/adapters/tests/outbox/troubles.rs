@@ -363,6 +363,30 @@ fn rows_of_a_kind_that_nobody_makes_any_more_are_gone_with_their_table() {
 }
 
 #[test]
+fn a_mapping_that_nobody_applied_takes_no_deletion_for_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |mapping: &str, kind: &str| {
+        let database = Database::create(folder.path().join("outbox.redb")).unwrap();
+        let policy = policy(|policy| {
+            policy.deletes = Deletes::Delete;
+            (policy.mapping, policy.kinds) = (mapping.to_owned(), [kind.to_owned()].into());
+        });
+        Outbox::open(database, policy, 7).unwrap()
+    };
+    let mut outbox = open("1", "jobs");
+    outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();
+    let delivery = one(&mut outbox, 0);
+    finish(&mut outbox, 0, delivery, None);
+    outbox.enqueue(1, &[projected(1, 2, &[])]).unwrap();
+    drop(outbox);
+    // The file says otherwise by now, and the table of before is away for a moment.
+    let mut outbox = open("2", "orders");
+    let deletion = one(&mut outbox, 2);
+    finish(&mut outbox, 2, deletion, Some(FaultClass::Trouble(Reach::NoPlace)));
+    assert_eq!(outbox.depth().unwrap().waiting, 1, "the row may still be there");
+}
+
+#[test]
 fn without_its_only_table_nothing_is_delivered() {
     let mut outbox = outbox(|policy| policy.kinds = [String::from("jobs")].into());
     outbox.enqueue(0, &[projected(1, 1, &[("a", "Ulm")])]).unwrap();

@@ -123,10 +123,10 @@ pub(super) fn applied(applied: &[Applied]) -> String {
             format!("{adapter}: not in the file any more; it ends")
         }
         Applied::Made { adapter, is_new: true, .. } => {
-            format!("{adapter}: applied; it is new and begins")
+            format!("{adapter}: it is new and begins{AGAIN}")
         }
         Applied::Made { adapter, was_stopped: true, .. } => {
-            format!("{adapter}: applied; it was stopped and begins")
+            format!("{adapter}: it was stopped and begins{AGAIN}")
         }
         Applied::Made { adapter, options, .. } if !options.is_empty() => {
             format!("{adapter}: applied; in effect now: {}", options.join(", "))
@@ -217,3 +217,7 @@ pub(super) fn origin(origin: &Origin) -> Text {
     });
     Text::lines(lines)
 }
+
+/// What an adapter that did not run may need: nobody could note in its outbox what was applied.
+const AGAIN: &str =
+    "; if it had other rows before, `rejoin adapters status` asks for another `apply`";

@@ -8,7 +8,7 @@ use rejoin::{
     ChangeHash, Collection, DERIVATION, Document, DocumentId, EditError, NameError, Space, Zone,
 };
 
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Source};
 
 /// By what documents become rows, beside their own heads.
 #[derive(Debug, Clone)]
@@ -47,10 +47,24 @@ impl Carried {
         Ok(Rules { heads, zone: self.mapping.zone(schema.as_ref()) })
     }
 
-    /// The documents that the replica knows, of any collection. What it does not know may be on its way:
-    /// only what it knows and does not carry is gone.
-    pub(crate) fn known(&self) -> Result<BTreeSet<DocumentId>, EditError> {
-        Ok(self.space.documents()?.into_iter().map(|listed| listed.document).collect())
+    /// Of documents or reviews that were rows and are not carried by now, those that are gone. Documents that
+    /// the replica does not know may be on their way, so only those of other collections are gone; and
+    /// while there are no documents at all, nobody knows which questions are answered.
+    pub(crate) fn gone(
+        &self,
+        were_rows: impl IntoIterator<Item = DocumentId>,
+    ) -> Result<Vec<DocumentId>, EditError> {
+        let listed = self.space.documents()?;
+        let were_rows = were_rows.into_iter();
+        Ok(match self.mapping.source {
+            Source::Reviews if listed.is_empty() => Vec::new(),
+            Source::Reviews => were_rows.collect(),
+            Source::Documents => {
+                let others = listed.iter().filter(|it| it.collection != *self.collection.name());
+                let others: BTreeSet<_> = others.map(|it| it.document).collect();
+                were_rows.filter(|document| others.contains(document)).collect()
+            }
+        })
     }
 
     pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {

@@ -125,31 +125,22 @@ pub(super) async fn enqueue_all(
     let _alone = adapter.projecting.lock().await;
     // In this order, so that what is new meanwhile is listed, too.
     let mut gone = adapter.outbox(|outbox| outbox.documents()).await?;
-    match adapter.mapping.source {
-        Source::Documents => {
-            let known = carried.known()?;
-            gone.retain(|id| known.contains(id));
-            carried.documents()?.iter().for_each(|id| _ = gone.remove(id));
+    if adapter.mapping.source == Source::Reviews {
+        let reviews = reviews::projected(&adapter.mapping, &adapter.salt, carried, &rules).await?;
+        reviews.iter().for_each(|review| _ = gone.remove(&review.document));
+        let mut new = Vec::new();
+        for review in reviews {
+            let (asked, plan) = (review.clone(), Outbox::plan);
+            let plan = adapter.outbox(move |outbox| plan(outbox, &asked)).await?;
+            if is_forced || plan.iter().any(|row| row.planned != Planned::Same) {
+                new.push(review);
+            }
         }
-        // Questions about documents that have not come are not answered.
-        Source::Reviews if carried.known()?.is_empty() => gone.clear(),
-        Source::Reviews => {
-            let reviews =
-                reviews::projected(&adapter.mapping, &adapter.salt, carried, &rules).await?;
-            reviews.iter().for_each(|review| _ = gone.remove(&review.document));
-            let mut new = Vec::new();
-            for review in reviews {
-                let (asked, plan) = (review.clone(), Outbox::plan);
-                let plan = adapter.outbox(move |outbox| plan(outbox, &asked)).await?;
-                if is_forced || plan.iter().any(|row| row.planned != Planned::Same) {
-                    new.push(review);
-                }
-            }
-            for some in new.chunks(TOGETHER) {
-                enqueued += put(adapter, some.to_vec()).await?;
-            }
+        for some in new.chunks(TOGETHER) {
+            enqueued += put(adapter, some.to_vec()).await?;
         }
     }
+    let gone = carried.gone(gone)?;
     let gone: Vec<_> =
         gone.into_iter().map(|document| Projected::gone(document, &rules.heads)).collect();
     for some in gone.chunks(TOGETHER) {

@@ -83,12 +83,7 @@ pub(super) async fn plan(
     }
     // What is carried no more has no rows.
     let with_rows = adapter.outbox(|outbox| outbox.documents()).await?;
-    let known = carried.known()?;
-    let is_gone = |document: &DocumentId| match mapping.source {
-        Source::Documents => known.contains(document) && !seen.contains(document),
-        Source::Reviews => !known.is_empty() && !seen.contains(document),
-    };
-    let gone: Vec<_> = with_rows.into_iter().filter(is_gone).collect();
+    let gone = carried.gone(with_rows.into_iter().filter(|document| !seen.contains(document)))?;
     // Those of another collection are there, and what an adapter carries of its own is not.
     let is_there = mapping.collection != adapter.mapping.collection;
     let gone = gone

@@ -153,14 +153,15 @@ impl Plan {
             Self::Index { order: Some(_), .. } => limit,
             _ => usize::MAX,
         };
+        let stale = self.stale(query, txn)?;
         let mut found = Vec::new();
         if enough > 0 {
-            self.each(query, txn, judge, |it| {
+            self.each(query, txn, judge, &stale, |it| {
                 found.push(it);
                 found.len() < enough
             })?;
         }
-        self.each_stale(query, txn, judge, |it| found.push(it))?;
+        each_of(&stale, txn, judge, |it| found.push(it))?;
         found.sort_unstable_by(|one: &Found, other| one.rank.cmp(&other.rank));
         found.truncate(limit);
         Ok(found)
@@ -172,24 +173,24 @@ impl Plan {
         txn: &ReadTxn,
         judge: &Judge<'_>,
     ) -> Result<u64, StoreError> {
+        let stale = self.stale(query, txn)?;
         let mut count = 0;
         match (self, &query.filters[..]) {
             (Self::Index { field, range, .. }, [(asked, condition)])
                 if asked == field && judge.is_told_by_key(field, condition) =>
             {
                 let (space, collection) = (&query.space, &query.collection);
-                let stale = self.stale(query, txn)?;
                 txn.each_indexed(space, collection, &field.to_string(), range, false, |id, _| {
                     count += u64::from(!stale.contains(&id));
                     Ok(true)
                 })?;
             }
-            _ => self.each(query, txn, judge, |_| {
+            _ => self.each(query, txn, judge, &stale, |_| {
                 count += 1;
                 true
             })?,
         }
-        self.each_stale(query, txn, judge, |_| count += 1)?;
+        each_of(&stale, txn, judge, |_| count += 1)?;
         Ok(count)
     }
 
@@ -204,21 +205,6 @@ impl Plan {
         }
     }
 
-    /// Calls `each` with those of them that fit, by the values that are stored.
-    fn each_stale(
-        &self,
-        query: &Query,
-        txn: &ReadTxn,
-        judge: &Judge<'_>,
-        mut each: impl FnMut(Found),
-    ) -> Result<(), StoreError> {
-        for document in self.stale(query, txn)? {
-            let found = txn.value(&document)?.and_then(|row| judge.found(document, row));
-            found.into_iter().for_each(&mut each);
-        }
-        Ok(())
-    }
-
     /// Calls `each` with the documents that fit, until it returns `false`; by an index, without those
     /// whose values are behind.
     fn each(
@@ -226,6 +212,7 @@ impl Plan {
         query: &Query,
         txn: &ReadTxn,
         judge: &Judge<'_>,
+        stale: &BTreeSet<DocumentId>,
         mut each: impl FnMut(Found) -> bool,
     ) -> Result<(), StoreError> {
         let Query { space, collection, .. } = query;
@@ -235,7 +222,6 @@ impl Plan {
             }),
             Self::Index { field, range, order, within } => {
                 let (field, is_falling) = (field.to_string(), order.unwrap_or_default());
-                let stale = self.stale(query, txn)?;
                 let among = match within {
                     Some((other, range)) => Some(numbers(query, txn, other, range)?),
                     None => None,
@@ -260,6 +246,20 @@ impl Plan {
             }
         }
     }
+}
+
+/// Calls `each` with those of some documents that fit, by the values that are stored.
+fn each_of(
+    documents: &BTreeSet<DocumentId>,
+    txn: &ReadTxn,
+    judge: &Judge<'_>,
+    mut each: impl FnMut(Found),
+) -> Result<(), StoreError> {
+    for document in documents {
+        let found = txn.value(document)?.and_then(|row| judge.found(*document, row));
+        found.into_iter().for_each(&mut each);
+    }
+    Ok(())
 }
 
 /// Whether a field has an index: one that stands for several fields has none.

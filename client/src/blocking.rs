@@ -60,9 +60,14 @@ pub struct Reviews(crate::Reviews);
 
 /// [`crate::Edited`], blocking.
 #[derive(Debug, Clone)]
-pub struct Edited(crate::Edited);
+pub struct Edited<R = ()>(crate::Edited<R>);
 
-impl Edited {
+impl<R> Edited<R> {
+    /// The value that the closure of the edit returned.
+    pub fn returned(self) -> R {
+        self.0.returned
+    }
+
     /// As [`crate::Edited::saved`].
     ///
     /// # Errors
@@ -72,7 +77,7 @@ impl Edited {
     }
 }
 
-impl Deref for Edited {
+impl<R> Deref for Edited<R> {
     type Target = EditOutcome;
 
     fn deref(&self) -> &EditOutcome {
@@ -349,14 +354,14 @@ impl Document {
     ///
     /// # Errors
     /// As there.
-    pub fn edit<T: Serialize + DeserializeOwned>(
+    pub fn edit<T: Serialize + DeserializeOwned, R>(
         &self,
-        change: impl FnOnce(&mut T),
-    ) -> Result<Edited, EditError> {
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Edited<R>, EditError> {
         // The closure runs between the waits, so it may use blocking handles itself.
         let entry = self.read()?.ok_or(EditError::NotFound)?;
-        let (base, ops) = edit_value(entry, change)?;
-        self.apply_at(Some(base), ops)
+        let (base, ops, returned) = edit_value(entry, change)?;
+        Ok(Edited(block_on(self.0.apply_at(Some(base), ops))?.with(returned)))
     }
 
     /// As [`crate::Document::set`].
@@ -409,7 +414,8 @@ impl Document {
         fn apply(&self, ops: Vec<Op>) -> Result<Edited, EditError>;
         fn apply_at(&self, base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Result<Edited, EditError>;
         fn delete(&self) -> Result<Edited, EditError>;
-        fn restore(&self) -> Result<Edited, EditError>;
+        fn undelete(&self) -> Result<Edited, EditError>;
+        fn restore(&self, heads: &[ChangeHash]) -> Result<Edited, EditError>;
     }
 
     blocking! {

@@ -246,9 +246,9 @@ impl Collection {
         self.replica.ask(move |engine, _| engine.watch(space, name, None)).await
     }
 
-    fn edit(&self, target: Target, content: Content) -> Edit {
+    pub(crate) fn edit(&self, target: Target, content: Content) -> Edit {
         let (space, collection) = (self.space.clone(), self.name.clone());
-        Edit { space, collection, target, create: true, author: None, content }
+        Edit { space, collection, target, create: true, author: None, content, batch: None }
     }
 }
 
@@ -259,7 +259,7 @@ pub(crate) fn entry(document: DocumentId, row: ValueRow) -> Result<Entry, serde_
     Ok(Entry { document, key, heads, deleted, value, agreed })
 }
 
-fn fields<T: Serialize>(value: &T) -> Result<Map<String, Value>, EditError> {
+pub(crate) fn fields<T: Serialize>(value: &T) -> Result<Map<String, Value>, EditError> {
     match serde_json::to_value(value)? {
         Value::Object(fields) => Ok(fields),
         _ => Err(EditError::NotAMap),

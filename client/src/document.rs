@@ -88,18 +88,19 @@ impl Document {
 
     /// Edits the document through a value of your own type. Only the changes of the closure are
     /// written: fields it did not touch, and fields the type does not know, keep the values that
-    /// anybody else writes to them meanwhile. Returns after the local commit.
+    /// anybody else writes to them meanwhile. Returns after the local commit, with the value that
+    /// the closure gave in [`Edited::returned`].
     ///
     /// # Errors
-    /// There is no such document, the value does not fit the type, or see [`EditError`]. Nothing
-    /// was written then.
-    pub async fn edit<T: Serialize + DeserializeOwned>(
+    /// There is no such document, it is deleted, the value does not fit the type, or see
+    /// [`EditError`]. Nothing was written then.
+    pub async fn edit<T: Serialize + DeserializeOwned, R>(
         &self,
-        change: impl FnOnce(&mut T),
-    ) -> Result<Edited, EditError> {
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Edited<R>, EditError> {
         let entry = self.read().await?.ok_or(EditError::NotFound)?;
-        let (base, ops) = edit_value(entry, change)?;
-        self.apply_at(Some(base), ops).await
+        let (base, ops, returned) = edit_value(entry, change)?;
+        Ok(self.apply_at(Some(base), ops).await?.with(returned))
     }
 
     /// Applies steps to the document as it is now, in one commit.
@@ -120,16 +121,19 @@ impl Document {
         base: Option<Vec<ChangeHash>>,
         ops: Vec<Op>,
     ) -> Result<Edited, EditError> {
-        self.replica
-            .edit(Edit {
-                space: self.space.clone(),
-                collection: self.collection.clone(),
-                target: Target::Document(self.id),
-                create: false,
-                author: None,
-                content: Content::Ops { base, ops },
-            })
-            .await
+        self.replica.edit(self.edit_of(Content::Ops { base, ops })).await
+    }
+
+    pub(crate) fn edit_of(&self, content: Content) -> Edit {
+        Edit {
+            space: self.space.clone(),
+            collection: self.collection.clone(),
+            target: Target::Document(self.id),
+            create: false,
+            author: None,
+            batch: None,
+            content,
+        }
     }
 
     /// Puts a value at a path. Maps, lists, [`Text`](crate::Text) and
@@ -187,7 +191,7 @@ impl Document {
     }
 
     /// Deletes the document: it leaves lists, keeps its history, and is back when its key is
-    /// created again, or when somebody [`restore`](Self::restore)s it.
+    /// created again, or when somebody [`undelete`](Self::undelete)s it.
     ///
     /// # Errors
     /// See [`EditError`].
@@ -200,12 +204,24 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, it is not deleted, or see [`EditError`].
-    pub async fn restore(&self) -> Result<Edited, EditError> {
+    pub async fn undelete(&self) -> Result<Edited, EditError> {
         let entry = self.read().await?.ok_or(EditError::NotFound)?;
         if !entry.deleted {
             return Err(EditError::NotDeleted);
         }
         self.apply(vec![Op::Restore]).await
+    }
+
+    /// Gives the document the value that it had at these heads, as [`history`](Self::history) tells
+    /// them. It is an ordinary edit at the present heads: nothing of the history goes, a field about
+    /// which people disagree gets one more candidate, and list items that were removed since come
+    /// back as new ones. A deleted document is brought back.
+    ///
+    /// # Errors
+    /// There is no such document, it never had these heads, or see [`EditError`]. Nothing was
+    /// written then.
+    pub async fn restore(&self, heads: &[ChangeHash]) -> Result<Edited, EditError> {
+        self.replica.edit(self.edit_of(Content::Restore { heads: heads.to_vec() })).await
     }
 
     /// The write that deleted the document, with its author, time and change. `None` if it is not
@@ -291,16 +307,28 @@ impl Document {
 }
 
 /// The steps that a closure made in the value it was handed, and the heads of that value.
-pub(crate) fn edit_value<T: Serialize + DeserializeOwned>(
+pub(crate) fn edit_value<T: Serialize + DeserializeOwned, R>(
     entry: Entry,
-    change: impl FnOnce(&mut T),
-) -> Result<(Vec<ChangeHash>, Vec<Op>), EditError> {
-    let mut value: T = serde_json::from_value(entry.value)?;
+    change: impl FnOnce(&mut T) -> R,
+) -> Result<(Vec<ChangeHash>, Vec<Op>, R), EditError> {
+    if entry.deleted {
+        return Err(EditError::Deleted);
+    }
+    let (ops, returned) = ops_of(entry.value, change)?;
+    Ok((entry.heads, ops, returned))
+}
+
+/// The steps that a closure made in a value, and the value it returned.
+pub(crate) fn ops_of<T: Serialize + DeserializeOwned, R>(
+    value: Value,
+    change: impl FnOnce(&mut T) -> R,
+) -> Result<(Vec<Op>, R), EditError> {
+    let mut value: T = serde_json::from_value(value)?;
     let before = serde_json::to_value(&value)?;
-    change(&mut value);
+    let returned = change(&mut value);
     let after = serde_json::to_value(&value)?;
     if !after.is_object() {
         return Err(EditError::NotAMap);
     }
-    Ok((entry.heads, diff(&before, &after)))
+    Ok((diff(&before, &after), returned))
 }

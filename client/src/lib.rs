@@ -24,6 +24,7 @@ mod review;
 pub mod salvage;
 mod saved;
 pub mod schema;
+mod undo;
 mod unfit;
 mod unsent;
 
@@ -47,12 +48,13 @@ pub use rejoin_engine::reserved::REVIEWS;
 pub use rejoin_engine::store::{ReviewKind, ReviewedDocument, StoreError};
 pub use rejoin_engine::{
     Booked, Booking, BookingState, Bytes, Cell, Condition, Counter, Counters, Decision, Difference,
-    DocumentChanged, EditError, EditOutcome, EngineOptions, FieldState, FieldView, Foreseen,
-    HistoryEntry, Kind, Link, Op, Plan, Progress, Review, ReviewState, Row, RowOutcome, Status,
-    Text, Timestamp, Unfit, ValueKind, View, WatchEvent, Watcher, WriteError, diff, shown,
-    spreadsheet_safe,
+    DocumentChanged, EditError, EditOutcome, EngineOptions, FieldState, FieldUndone, FieldView,
+    Foreseen, HistoryEntry, Kept, KeptWhy, Kind, Link, Op, Plan, Progress, Review, ReviewState,
+    Row, RowOutcome, Status, Text, Timestamp, UndoError, Undone, UndoneDocument, Unfit, ValueKind,
+    View, WatchEvent, Watcher, Way, WriteError, diff, shown, spreadsheet_safe,
 };
 pub use replica::{ConnectError, Listed, Replica, Space};
 pub use review::Reviews;
 pub use saved::{Edited, SaveError, SetAside};
+pub use undo::Batch;
 pub use unsent::Unsent;

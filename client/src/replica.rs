@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rejoin_core::{
@@ -56,6 +57,8 @@ pub struct Replica {
     inner: Arc<Inner>,
     /// The identity as which this handle edits; `None` for the one that the file names.
     author: Option<Arc<Identity>>,
+    /// The batch that the edits of this handle belong to.
+    batch: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,8 @@ struct Inner {
     status: watch::Receiver<Status>,
     /// The warnings that were given, so that each is given once.
     noted: Mutex<BTreeSet<String>>,
+    /// The last number that was given to a batch.
+    batches: AtomicU64,
 }
 
 impl Replica {
@@ -90,9 +95,10 @@ impl Replica {
         driver::spawn(path.into(), options, received, done).map_err(OpenError::Runtime)?;
         let gone = || OpenError::Runtime(std::io::Error::other("the thread ended"));
         let opened = opened.await.map_err(|_| gone())??;
-        let inner =
-            Inner { commands, store: opened.store, status: opened.status, noted: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner), author: None })
+        let (store, status) = (opened.store, opened.status);
+        let (noted, batches) = (Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { commands, store, status, noted, batches };
+        Ok(Self { inner: Arc::new(inner), author: None, batch: None })
     }
 
     /// A space by name. Give it to [`connect`](Self::connect) to sync it while it is empty here.
@@ -121,7 +127,24 @@ impl Replica {
     /// documents got from it. Other handles edit as before, and the identity in the file stays.
     #[must_use]
     pub fn acting_as(&self, author: Identity) -> Self {
-        Self { inner: Arc::clone(&self.inner), author: Some(Arc::new(author)) }
+        Self { author: Some(Arc::new(author)), ..self.clone() }
+    }
+
+    /// A handle to the same replica whose edits, and those of the spaces, collections and documents
+    /// got from it, are one step for [`undo`](Self::undo). Unlike those of a
+    /// [`batch`](Self::batch), they are made one after the other, each with a commit of its own.
+    #[must_use]
+    pub fn as_one_step(&self) -> Self {
+        Self { batch: Some(self.next_batch()), ..self.clone() }
+    }
+
+    pub(crate) fn next_batch(&self) -> u64 {
+        self.inner.batches.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The identity of this handle's own, if it has one.
+    pub(crate) fn author(&self) -> Option<Identity> {
+        self.author.as_deref().cloned()
     }
 
     /// The questions about the documents of all spaces that only a person can decide.
@@ -141,7 +164,8 @@ impl Replica {
     }
 
     /// Dials a relay, now and for ever: after every loss again, with exponential delays and full
-    /// jitter. Returns at once; from here on [`status`](Self::status) tells the state of this
+    /// jitter. A replica has one relay at a time: this one takes the place of the one before, whose
+    /// session ends. Returns at once; from here on [`status`](Self::status) tells the state of this
     /// connection, and no more of a session before. `spaces` are synced besides those that have
     /// documents.
     ///
@@ -255,7 +279,7 @@ impl Replica {
 
     /// The edit, with the identity as which this handle edits.
     pub(crate) fn signed(&self, edit: Edit) -> Edit {
-        Edit { author: self.author.as_deref().cloned(), ..edit }
+        Edit { author: self.author(), batch: edit.batch.or(self.batch), ..edit }
     }
 
     /// Asks the engine on its thread.

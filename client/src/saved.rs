@@ -16,16 +16,24 @@ use rejoin_engine::{EditError, EditOutcome};
 ///
 /// It is a handle to the replica, too, which stays open as long as there is one.
 #[derive(Debug, Clone)]
-pub struct Edited {
+pub struct Edited<R = ()> {
+    /// The value that the closure of the edit returned.
+    pub returned: R,
     replica: Replica,
     edited: EditOutcome,
 }
 
 impl Edited {
     pub(crate) fn new(replica: Replica, edited: EditOutcome) -> Self {
-        Self { replica, edited }
+        Self { returned: (), replica, edited }
     }
 
+    pub(crate) fn with<R>(self, returned: R) -> Edited<R> {
+        Edited { returned, replica: self.replica, edited: self.edited }
+    }
+}
+
+impl<R> Edited<R> {
     /// Waits until a relay holds this edit durably, through all interruptions of the connection. An
     /// edit that changed nothing is saved at once. An edit that was made anew, because another
     /// change had its place, is saved when the change that took its place is.
@@ -52,7 +60,7 @@ impl Edited {
     }
 }
 
-impl Deref for Edited {
+impl<R> Deref for Edited<R> {
     type Target = EditOutcome;
 
     fn deref(&self) -> &EditOutcome {
@@ -60,8 +68,8 @@ impl Deref for Edited {
     }
 }
 
-impl From<Edited> for EditOutcome {
-    fn from(edited: Edited) -> Self {
+impl<R> From<Edited<R>> for EditOutcome {
+    fn from(edited: Edited<R>) -> Self {
         edited.edited
     }
 }

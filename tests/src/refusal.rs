@@ -49,6 +49,7 @@ fn edited(file: &Path, actor: [u8; 16], unix_s: i64, key: &str, op: Op) -> Engin
         target: Target::Key(key.to_owned()),
         create: true,
         author: None,
+        batch: None,
         content: Content::Ops { base: None, ops: vec![op] },
     };
     engine.turn(0, unix_s, vec![edit]).expect("it is written").remove(0).expect("it fits");

@@ -81,6 +81,7 @@ fn edit(base: Option<Vec<ChangeHash>>, ops: Vec<Op>) -> Edit {
         target: Target::Key("paper".to_owned()),
         create: false,
         author: None,
+        batch: None,
         content: Content::Ops { base, ops },
     }
 }

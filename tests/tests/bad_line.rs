@@ -23,6 +23,7 @@ fn set(key: &str, field: &str, value: serde_json::Value) -> Edit {
         target: Target::Key(key.to_owned()),
         create: true,
         author: None,
+        batch: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }
@@ -130,6 +131,7 @@ fn a_large_document_comes_in_short_sessions() {
             target: Target::Key("2".to_owned()),
             create: true,
             author: None,
+            batch: None,
             content: Content::Ops { base: None, ops: vec![op] },
         };
         meeting.edit(writer, vec![edit]);

@@ -291,6 +291,7 @@ fn with_clocks_far_off(file: &Path, times_s: &[i64]) {
             target: Target::Key("1".to_owned()),
             create: true,
             author: None,
+            batch: None,
             content: Content::Ops { base: None, ops: vec![op] },
         };
         let edited = engine.turn(0, *time_s, vec![edit]).expect("a commit");

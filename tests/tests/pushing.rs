@@ -13,6 +13,7 @@ fn set(key: &str, field: &str, value: serde_json::Value) -> Edit {
         target: Target::Key(key.to_owned()),
         create: true,
         author: None,
+        batch: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }

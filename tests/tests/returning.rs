@@ -16,6 +16,7 @@ fn edit(document: usize, content: Content) -> Edit {
         target: Target::Key(format!("job-{document}")),
         create: true,
         author: None,
+        batch: None,
         content,
     }
 }

@@ -19,6 +19,7 @@ fn edit(collection: &str, key: &str, content: Content) -> Edit {
         target: Target::Key(key.to_owned()),
         create: true,
         author: None,
+        batch: None,
         content,
     }
 }

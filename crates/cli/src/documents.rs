@@ -189,7 +189,7 @@ pub(crate) async fn restore(
             None => bail!("{name} {key:?} is not deleted; `rejoin get {name} {key}` shows it"),
         }
     }
-    let edited = document.restore().await.context("the document was not brought back")?;
+    let edited = document.undelete().await.context("the document was not brought back")?;
     report(&local, arguments, "restored", &edited, &before, output).await
 }
 

@@ -45,6 +45,7 @@ pub mod schema;
 pub mod session;
 mod settlement;
 pub mod time;
+mod undo;
 pub mod wire;
 
 pub use digest::{HeadsHash, SetDigest, heads_hash};
@@ -59,3 +60,4 @@ pub use misfit::Misfit;
 pub use path::{Path, Segment};
 pub use printable::{is_hidden, printable};
 pub use settlement::Settlement;
+pub use undo::Undo;

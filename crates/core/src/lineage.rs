@@ -18,6 +18,9 @@
 //!   before. Where such a write was the only one in sight, the next write by somebody with the
 //!   right closes it.
 //! - The deletion of a list item closes all values its author knew: nobody can bring it back.
+//! - A write that takes back earlier ones ([`Undo`]) closes those that it names, and no other. If
+//!   it takes back a decision, it is no value itself: the question is open again, with the values
+//!   that the decision closed and that nothing else closes.
 //!
 //! A write that nothing closes is open. One open value is the field's value. Of several open values
 //! the rule may choose one; if it does not, they are a conflict, and the field keeps the value it
@@ -46,6 +49,7 @@ mod register;
 mod removal;
 mod standing;
 mod twins;
+mod undo;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,12 +62,13 @@ pub use field_path::{FieldPath, Step};
 pub use marks::{DELETED, Marks, REMOVED};
 pub use standing::{Candidate, Question, Reading, Settled, Standing, Unsettled};
 pub use twins::Twins;
+pub use undo::{Kept, TakenBack};
 pub use written::{Written, Wrote};
 
 use crate::change::{ObjectId, is_reserved};
 use crate::limits::DEPTH_MAX;
 use crate::schema::{Rule, Schema};
-use crate::{ActorId, ChangeHash, DocumentId, Identity, Settlement};
+use crate::{ActorId, ChangeHash, DocumentId, Identity, Settlement, Undo};
 use clock::{Ancestors, Clock};
 use containers::{Holds, Made};
 use left::Touched;
@@ -73,8 +78,9 @@ use register::{Register, Write};
 /// them, so a change of the rules that gives any history another result raises this number.
 ///
 /// 1: before there was a number. 2: containers made at one key are asked about; values without the
-/// right are seen; people may correct themselves in an order.
-pub const DERIVATION: u32 = 3;
+/// right are seen; people may correct themselves in an order. 3: fields are indexed. 4: changes can
+/// be taken back, and decisions reopened.
+pub const DERIVATION: u32 = 4;
 
 /// The writes of one document.
 #[derive(Debug, Clone)]
@@ -102,6 +108,8 @@ pub struct Lineage {
     removals: BTreeSet<u32>,
     /// Registers where somebody decided about containers that nobody saw.
     containers_met: BTreeSet<u32>,
+    /// The register of the review that a change says it settles.
+    settled_in: BTreeMap<u32, u32>,
 }
 
 /// One change, as the lineage takes it. Everything it depends on was taken before.
@@ -209,7 +217,37 @@ struct Known {
     /// Whether it is a genesis, birth or conversion: any device makes the same bytes, so it has no
     /// author.
     reserved: bool,
-    settlement: Option<Box<Settlement>>,
+    says: Option<Box<Says>>,
+}
+
+/// The meaning of a change's message.
+#[derive(Debug, Clone)]
+enum Says {
+    Settles(Settlement),
+    Undoes(Undo),
+}
+
+impl Says {
+    fn of(message: &str) -> Option<Self> {
+        let settles = Settlement::from_message(message).map(Self::Settles);
+        settles.or_else(|| Undo::from_message(message).map(Self::Undoes))
+    }
+}
+
+impl Known {
+    fn settlement(&self) -> Option<&Settlement> {
+        match self.says.as_deref() {
+            Some(Says::Settles(settlement)) => Some(settlement),
+            _ => None,
+        }
+    }
+
+    fn undo(&self) -> Option<&Undo> {
+        match self.says.as_deref() {
+            Some(Says::Undoes(undo)) => Some(undo),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -255,6 +293,7 @@ impl Lineage {
             several: BTreeSet::new(),
             removals: BTreeSet::new(),
             containers_met: BTreeSet::new(),
+            settled_in: BTreeMap::new(),
         }
     }
 
@@ -274,7 +313,7 @@ impl Lineage {
         if reserved && change.deps.is_empty() {
             self.begin_with_genesis();
         }
-        let settlement = change.message.filter(|_| !reserved).and_then(Settlement::from_message);
+        let says = change.message.filter(|_| !reserved).and_then(Says::of);
         let index = u32::try_from(self.changes.len()).expect("a document has under 2^32 changes");
         self.by_hash.insert(change.hash, index);
         let (chain, place) = match after {
@@ -296,7 +335,7 @@ impl Lineage {
             time_s: change.time_s,
             clock,
             reserved,
-            settlement: settlement.map(Box::new),
+            says: says.map(Box::new),
         });
         let mut written = BTreeMap::new();
         if reserved {
@@ -311,7 +350,9 @@ impl Lineage {
         for (register, written) in written {
             let (op, value, takes) = self.read_written(register, index, written);
             self.write(register, index, op, value, takes);
+            self.note_settled(register, index);
         }
+        self.reopen(index);
     }
 
     /// Decides everything anew by another schema.
@@ -323,8 +364,11 @@ impl Lineage {
         for at in 0..self.registers.len() {
             let writes = std::mem::take(&mut self.registers[at].writes);
             self.registers[at].forget();
-            for Write { change, op, value, takes, .. } in writes {
-                self.write(at as u32, change, op, value, takes);
+            for Write { change, op, value, takes, reopens, .. } in writes {
+                match reopens {
+                    Some(decision) => self.write_reopening(at as u32, change, decision),
+                    None => self.write(at as u32, change, op, value, takes),
+                }
             }
         }
     }
@@ -352,7 +396,12 @@ impl Lineage {
 
     /// The review that a change says it settles, with the changes it decides between.
     pub fn settlement(&self, change: &ChangeHash) -> Option<&Settlement> {
-        self.changes[*self.by_hash.get(change)? as usize].settlement.as_deref()
+        self.changes[*self.by_hash.get(change)? as usize].settlement()
+    }
+
+    /// The earlier changes that a change says it takes back.
+    pub fn undo(&self, change: &ChangeHash) -> Option<&Undo> {
+        self.changes[*self.by_hash.get(change)? as usize].undo()
     }
 
     /// Whether operations in an object are only noted, as in a text.
@@ -552,15 +601,18 @@ impl Lineage {
         if self.changes[change as usize].reserved {
             return;
         }
-        let place = self.place(register);
-        let rule = self.schema.rule(&place.pattern()).clone();
-        let writers = self.schema.writers(&place.pattern());
-        let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
-        let refused = writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)));
-        let (closes, settles, goes_back, floor) = (Vec::new(), None, false, None);
-        let write = Write { change, op, value, takes, closes, refused, settles, goes_back, floor };
+        let rule = self.rule_of(register).clone();
+        let refused = self.is_refused(register, change);
+        let write = Write { value, takes, refused, ..Write::new(change, op) };
         self.add_write(register, &rule, write);
         self.note_several(register);
+    }
+
+    /// Whether the author of a change has no right to write a field.
+    fn is_refused(&self, register: u32, change: u32) -> bool {
+        let role = self.identity_of(change).and_then(|identity| identity.role.as_deref());
+        let writers = self.schema.writers(&self.place(register).pattern());
+        writers.is_some_and(|may| !role.is_some_and(|role| may.contains(role)))
     }
 
     /// Notes that a text was made of a value, so that the value is seen in the text. The answer is

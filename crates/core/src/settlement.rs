@@ -69,7 +69,7 @@ impl Settlement {
 /// Characters of a reason that are kept before candidates are left out.
 const WHY_CHARS_MIN: usize = 80;
 
-fn hex(hash: &ShortHash) -> String {
+pub(crate) fn hex(hash: &ShortHash) -> String {
     let mut text = String::new();
     for byte in hash.0 {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");
@@ -77,7 +77,7 @@ fn hex(hash: &ShortHash) -> String {
     text
 }
 
-fn unhex(text: &str) -> Option<ShortHash> {
+pub(crate) fn unhex(text: &str) -> Option<ShortHash> {
     let number = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)?;
     Some(ShortHash(number.to_be_bytes()))
 }

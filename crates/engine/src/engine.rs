@@ -8,6 +8,7 @@
 //! **Invariant:** nothing is pushed, and no watcher is told, before the commit that holds it.
 
 mod apply;
+mod batch;
 mod derive;
 mod edit;
 mod error;
@@ -25,6 +26,7 @@ mod set_aside;
 mod settle;
 mod stage;
 mod suspects;
+mod undo;
 mod view;
 
 use std::any::Any;
@@ -36,6 +38,7 @@ use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Identity, PeerId, SpaceName};
 
 pub use crate::write::WriteError;
+pub use batch::{Batch, Read};
 use derive::reviews_collection;
 pub use edit::{Content, Decision, Edit, EditOutcome, Target};
 pub use error::{EditError, EngineError};
@@ -92,6 +95,10 @@ pub struct Engine {
     uploaded: Option<(ChangeHash, u64)>,
     /// Notes of the changes that are being applied, for a process that comes after this one.
     notes: Notes,
+    /// The steps of batches that are under way.
+    batches: BTreeMap<u64, u64>,
+    /// Whether a step was taken back that can be made again.
+    may_redo: bool,
     /// Everything loaded was forgotten.
     is_lost: bool,
     /// Messages that a mutant sent before its commit.
@@ -115,6 +122,8 @@ pub struct EngineOptions {
     pub value_bytes_eager_max: usize,
     /// Messages handled in one commit at most. The default is 512.
     pub events_per_turn_max: usize,
+    /// Steps that can be [taken back](Engine::undo). The default is 1,000; with 0, none is kept.
+    pub undo_steps_max: u64,
     /// A deliberate fault, for the simulation to catch.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -128,6 +137,7 @@ impl Default for EngineOptions {
             idle_ms: 60_000,
             value_bytes_eager_max: 16 << 10,
             events_per_turn_max: 512,
+            undo_steps_max: 1000,
             #[cfg(feature = "mutants")]
             mutant: None,
         }
@@ -235,6 +245,8 @@ impl Engine {
             derives_anew: false,
             uploaded: None,
             notes: Notes::none(),
+            batches: BTreeMap::new(),
+            may_redo: true,
             is_lost: false,
             #[cfg(feature = "mutants")]
             early: Vec::new(),
@@ -330,7 +342,7 @@ impl Engine {
             Ok(edits.into_iter().map(|edit| self.stage_edit(&mut turn, edit)).collect())
         }));
         // The loaded documents hold the edits now.
-        self.loaded.clear();
+        self.forget_unkept();
         previewed.unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }))
     }
 
@@ -344,6 +356,8 @@ impl Engine {
         self.loaded.clear();
         self.schemas.clear();
         self.newly_held.clear();
+        self.batches.clear();
+        self.may_redo = true;
         self.session = None;
         self.status.link = Link::Offline;
         self.is_lost = true;

@@ -21,6 +21,7 @@ pub mod reserved;
 mod review;
 mod status;
 pub mod store;
+mod undo;
 mod unfit;
 mod value;
 mod view;
@@ -32,13 +33,14 @@ pub use diff::{Op, diff};
 #[cfg(feature = "mutants")]
 pub use engine::Mutant;
 pub use engine::{
-    Cell, Closing, Content, Counters, Decision, Edit, EditError, EditOutcome, Engine, EngineError,
-    EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Row, RowOutcome, Suspects, Target,
-    WriteError,
+    Batch, Cell, Closing, Content, Counters, Decision, Edit, EditError, EditOutcome, Engine,
+    EngineError, EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Read, Row, RowOutcome,
+    Suspects, Target, WriteError,
 };
 pub use query::{Condition, Difference, Found, Live, Look, Plan, Query, ScanReason, Sort};
 pub use review::{Review, ReviewState};
 pub use status::{Link, Progress, Status};
+pub use undo::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 pub use unfit::Unfit;
 pub use value::{Bytes, Counter, Text, Timestamp, shown, spreadsheet_safe};
 pub use view::{FieldState, FieldView, View};

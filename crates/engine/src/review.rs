@@ -142,6 +142,7 @@ impl Review {
                     target: Target::Document(document),
                     create: false,
                     author: None,
+                    batch: None,
                     content: Content::Decide { review: self.id, decision, why },
                 })
             }
@@ -165,6 +166,7 @@ impl Review {
             target: Target::Key(self.id.to_string()),
             create: true,
             author: None,
+            batch: None,
             content: Content::Fields(fields),
         })
     }

@@ -20,6 +20,7 @@ mod salvage;
 mod schema;
 mod set_aside;
 mod tables;
+mod undo;
 mod values;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ use tables::{
     CHANGES, DIGESTS, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
     VALUES, WAITING, prepare,
 };
+pub use undo::{StepEditRow, StepRow};
 use values::{decode_value, encode_value};
 
 /// The replica's file, open. Readers on any thread see the last commit; only the engine writes.

@@ -28,6 +28,7 @@ mod set;
 mod text;
 mod transact;
 mod tree;
+mod undo;
 
 use std::fmt;
 
@@ -46,6 +47,7 @@ use gather::gather;
 use plan::Plan;
 use rejoin_core::{DocumentId, Path};
 pub(crate) use set::may_convert;
+pub(crate) use undo::{Backwards, Field, Where, remove_item, say, write_back};
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.

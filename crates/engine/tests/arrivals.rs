@@ -86,6 +86,7 @@ fn append(text: &str) -> Edit {
         target: Target::Key("1".to_owned()),
         create: true,
         author: None,
+        batch: None,
         content: Content::Ops { base: None, ops: vec![op] },
     }
 }

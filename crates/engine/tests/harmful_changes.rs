@@ -97,6 +97,7 @@ fn edit(engine: &mut Engine, value: u64) -> Result<(), EditError> {
         target: Target::Document(document()),
         create: false,
         author: None,
+        batch: None,
         content: Content::Ops { base: None, ops: vec![op] },
     };
     engine.turn(0, 0, vec![edit]).unwrap().remove(0).map(|_| ())
@@ -129,6 +130,7 @@ fn numbered(start_op: u64, after: &Change) -> Change {
         deps: vec![after.hash()],
         extra_bytes: Vec::new(),
         author: None,
+        batch: None,
     }
     .into()
 }

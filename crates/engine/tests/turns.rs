@@ -27,6 +27,7 @@ fn edit(content: Content) -> Edit {
         target: Target::Key("1".to_owned()),
         create: true,
         author: None,
+        batch: None,
         content,
     }
 }

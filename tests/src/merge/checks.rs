@@ -130,6 +130,10 @@ impl Checker {
                 };
                 let judged = at.fold.judged(place, write_at);
                 let Some(question) = judged.settles else { continue };
+                if at.fold.is_reopened(at.history, place, write.change, at.set) {
+                    *self.found.entry("reopened").or_default() += 1;
+                    continue;
+                }
                 *self.found.entry("settled").or_default() += 1;
                 let by = row(&at.candidate(write.change, write.value.clone()));
                 let (dismissed, why) = (said.dismissed, said.why.clone());

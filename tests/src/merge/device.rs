@@ -7,14 +7,14 @@ use std::sync::Arc;
 use automerge::Automerge;
 use redb::Database;
 use redb::backends::InMemoryBackend;
-use rejoin::{ChangeHash, CollectionName, DocumentId, EditError, Identity, SpaceName};
+use rejoin::{ChangeHash, CollectionName, DocumentId, EditError, Identity, Op, SpaceName};
 use rejoin_core::wire::{
     Access, Ack, Changes, Frame, Piece, PieceOf, Refused, RefusedClass, SpaceGranted, Start,
     Welcome,
 };
 use rejoin_core::{Epoch, Genesis, RelayId};
 use rejoin_engine::store::Store;
-use rejoin_engine::{Edit, EditOutcome, Engine, EngineOptions};
+use rejoin_engine::{Content, Edit, EditOutcome, Engine, EngineOptions};
 
 use super::history::{History, Set};
 use crate::sim::random::Random;
@@ -120,7 +120,21 @@ impl Device {
     }
 
     /// Edits and takes what was handed over, in one commit.
-    pub fn turn(&mut self, unix_s: i64, edits: Vec<Edit>) -> Vec<Result<EditOutcome, EditError>> {
+    pub fn turn(
+        &mut self,
+        unix_s: i64,
+        mut edits: Vec<Edit>,
+    ) -> Vec<Result<EditOutcome, EditError>> {
+        if let [edit] = &mut *edits {
+            // Who knows of a deletion and writes all the same says so by naming what they saw.
+            if let Content::Ops { base: base @ None, ops } = &mut edit.content
+                && !matches!(ops.as_slice(), [Op::Restore | Op::Delete])
+                && let Ok(view) = self.engine.view(0, &id(JOB))
+                && view.value["deleted"] == true
+            {
+                *base = Some(view.heads);
+            }
+        }
         let results = self.engine.turn(0, unix_s + self.ahead_s, edits).expect("the store works");
         assert_eq!(self.engine.status().trouble, None, "something was not taken");
         results

@@ -109,9 +109,13 @@ impl Fold {
             let name = |at: &usize| hex(&history.changes[writes[*at].change].hash);
             closes.extend(open.iter().copied().filter(|at| said.closes.contains(&name(at))));
         }
+        if let Some(undoes) = &change.undoes {
+            let name = |at: &usize| hex(&history.changes[writes[*at].change].hash);
+            closes.extend(open.iter().copied().filter(|at| undoes.closes.contains(&name(at))));
+        }
         let said = change.said.as_ref().filter(|_| !closes.is_empty());
         let settles = said.and_then(|said| self.settles(history, place, change, said));
-        if proper.is_empty() && !history.is_removal(place) {
+        if proper.is_empty() && !history.is_removal(place) && change.undoes.is_none() {
             // What could be seen was decided about.
             closes.extend(&improper);
         }
@@ -128,7 +132,9 @@ impl Fold {
         };
         // Nobody can bring a deleted item back, so there is nothing left to ask.
         let is_deleted_item = is_item && write.value.is_none();
-        if is_deleted_item || agreed(rule, &candidates).is_some() && follows {
+        let decides = is_deleted_item || agreed(rule, &candidates).is_some() && follows;
+        // Who takes something back decides about nothing else.
+        if decides && change.undoes.is_none() {
             closes.extend(&proper);
         }
         let goes_back = match rule {
@@ -197,9 +203,82 @@ impl Fold {
         let writes = history.writes(place).iter().enumerate();
         let there: BTreeSet<usize> =
             writes.filter(|(_, write)| set.contains(&write.change)).map(|(at, _)| at).collect();
-        let closed: BTreeSet<usize> =
-            there.iter().flat_map(|at| self.judged[place][*at].closes.clone()).collect();
-        there.difference(&closed).copied().collect()
+        let reopened = self.reopened(history, place, set);
+        let counts = |at: &&usize| !reopened.contains(&history.writes(place)[**at].change);
+        let closed: BTreeSet<usize> = there
+            .iter()
+            .filter(counts)
+            .flat_map(|at| self.judged[place][*at].closes.clone())
+            .collect();
+        let open = there.iter().filter(counts).filter(|at| !closed.contains(at));
+        open.copied().collect()
+    }
+
+    /// The decisions about a field that one of these changes takes back.
+    fn reopened(&self, history: &History, place: &Place, set: &Set) -> Set {
+        let reopens = |at: &usize| {
+            history.changes[*at].undoes.as_ref().is_some_and(|undoes| undoes.reopens.is_some())
+        };
+        if !set.iter().any(reopens) {
+            return Set::new();
+        }
+        let writers = self.schema.writers(&history.path(place).pattern());
+        let may = |change: &Change| {
+            let role = change.identity.as_ref().and_then(|identity| identity.role.as_ref());
+            writers.is_none_or(|writers| role.is_some_and(|role| writers.contains(role)))
+        };
+        let decisions = history.writes(place).iter().map(|write| write.change);
+        let decisions: Set = decisions
+            .filter(|decision| set.contains(decision))
+            .filter(|decision| {
+                let change = &history.changes[*decision];
+                change
+                    .said
+                    .as_ref()
+                    .is_some_and(|said| self.settles(history, place, change, said).is_some())
+            })
+            .collect();
+        self.taken_back(history, set, &decisions, may)
+    }
+
+    /// Those of these decisions that a change of the set says are to be made again.
+    fn taken_back(
+        &self,
+        history: &History,
+        set: &Set,
+        decisions: &Set,
+        may: impl Fn(&Change) -> bool,
+    ) -> Set {
+        let mut reopened = Set::new();
+        for change in set.iter().map(|at| &history.changes[*at]) {
+            let Some(undoes) = change.undoes.as_ref().filter(|_| may(change)) else { continue };
+            let Some(review) = undoes.reopens else { continue };
+            reopened.extend(decisions.iter().copied().filter(|decision| {
+                let decided = &history.changes[*decision];
+                change.ancestors.contains(decision)
+                    && undoes.undoes.contains(&hex(&decided.hash))
+                    && decided.said.as_ref().is_some_and(|said| said.review == review)
+            }));
+        }
+        reopened
+    }
+
+    /// The decisions about containers at a field that one of these changes takes back.
+    pub fn discards_reopened(&self, history: &History, place: &Place, set: &Set) -> Set {
+        let decisions =
+            history.discards(place, set).into_iter().map(|(change, _)| change).collect();
+        self.taken_back(history, set, &decisions, |_| true)
+    }
+
+    /// Whether a decision about a field does not count any more.
+    pub fn is_reopened(
+        &self,
+        history: &History,
+        place: &Place,
+        decision: usize,
+        set: &Set,
+    ) -> bool {
+        self.reopened(history, place, set).contains(&decision)
     }
 
     fn candidates(&self, history: &History, place: &Place, of: &BTreeSet<usize>) -> Vec<Candidate> {
@@ -371,8 +450,11 @@ impl Fold {
     ) -> ReviewId {
         let judged = self.judged.get(place).map_or(&[][..], Vec::as_slice).iter();
         let writes = history.writes(place).iter().zip(judged);
+        let reopened = self.reopened(history, place, set);
         let settled = writes.filter(|(write, judged)| {
-            set.contains(&write.change) && judged.settles == Some(question)
+            set.contains(&write.change)
+                && judged.settles == Some(question)
+                && !reopened.contains(&write.change)
         });
         let discarded = match question {
             Question::Containers => self.discarded(history, place, set).len(),
@@ -383,7 +465,9 @@ impl Fold {
 
     /// Decisions about containers at a place that settle what was asked.
     pub fn discarded(&self, history: &History, place: &Place, set: &Set) -> BTreeSet<usize> {
+        let reopened = self.discards_reopened(history, place, set);
         let discards = history.discards(place, set).into_iter().map(|(change, _)| change);
+        let discards = discards.filter(|discard| !reopened.contains(discard));
         let settles = |discard: &usize| {
             let change = &history.changes[*discard];
             let review = self.review(history, place, Question::Containers, &change.ancestors);

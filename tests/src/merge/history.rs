@@ -98,6 +98,8 @@ pub struct Change {
     pub reserved: bool,
     /// The review it says it settles.
     pub said: Option<Said>,
+    /// The changes it says it takes back.
+    pub undoes: Option<Undoes>,
     /// Everything it builds on, not itself.
     pub ancestors: Set,
 }
@@ -113,6 +115,18 @@ pub struct Said {
     pub dismissed: bool,
     /// Why.
     pub why: Option<String>,
+}
+
+/// What a change says about changes that it takes back. Changes are named by the first eight bytes of
+/// each, in hex.
+#[derive(Debug, Clone)]
+pub struct Undoes {
+    /// Which changes.
+    pub undoes: BTreeSet<String>,
+    /// The changes in the place of whose values it writes.
+    pub closes: BTreeSet<String>,
+    /// The review that is open again.
+    pub reopens: Option<ReviewId>,
 }
 
 /// What one change wrote to one field. Of several writes the last counts.
@@ -172,6 +186,7 @@ impl History {
             time_s: change.timestamp(),
             reserved,
             said: message.and_then(Said::read),
+            undoes: message.and_then(Undoes::read),
             ancestors,
             actor,
         });
@@ -554,6 +569,21 @@ impl Said {
             closes: said["closes"].as_str()?.split_whitespace().map(str::to_owned).collect(),
             dismissed: said["dismissed"] == true,
             why: said["why"].as_str().map(str::to_owned),
+        })
+    }
+}
+
+impl Undoes {
+    fn read(message: &str) -> Option<Self> {
+        let said: Value = serde_json::from_str(message).ok()?;
+        let names = |name: &str| {
+            let names = said[name].as_str()?.split_whitespace();
+            Some(names.map(str::to_owned).collect())
+        };
+        Some(Self {
+            undoes: names("undoes")?,
+            closes: names("closes")?,
+            reopens: said["reopens"].as_str().and_then(|review| review.parse().ok()),
         })
     }
 }

@@ -16,7 +16,15 @@ pub fn edit(document: usize, content: Content) -> Edit {
         _ => Target::Key(DOCUMENTS[document].1.to_owned()),
     };
     let create = !matches!(content, Content::Decide { .. });
-    Edit { space: space(), collection: collection(document), target, create, author: None, content }
+    Edit {
+        space: space(),
+        collection: collection(document),
+        target,
+        create,
+        author: None,
+        content,
+        batch: None,
+    }
 }
 
 /// Something that somebody does to the job, on what they see now or saw before.

@@ -98,9 +98,11 @@ pub fn hidden(history: &History, fold: &Fold, set: &Set, place: &Place) -> Vec<C
     let reads = made.iter().filter(|made| made.discarded.is_empty());
     let reads = reads.max_by_key(|made| (made.kind.is_some(), made.op.clone()));
     let read = reads.and_then(|made| reading.made(made));
+    let reopened = fold.discards_reopened(history, place, set);
     let choice = |made: &Made| {
         let is_overlooked = |change: &usize| {
-            made.discarded.iter().all(|discard| history.concurrent(*discard, *change))
+            let mut discards = made.discarded.difference(&reopened);
+            discards.all(|discard| history.concurrent(*discard, *change))
         };
         let is_hidden = match made.discarded.is_empty() {
             true => reads.is_some_and(|reads| reads.op != made.op),

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rejoin::{Decision, EditError, FieldState, Identity, Op, Path, ReviewId, ReviewKind};
+use rejoin::{
+    Decision, EditError, FieldState, Identity, Op, Path, ReviewId, ReviewKind, Segment, UndoError,
+    Way,
+};
 use rejoin_core::schema::Schema;
 use rejoin_engine::{Content, Edit};
 use serde_json::{Value, json};
@@ -27,6 +30,8 @@ pub struct World {
     foreign: Option<Foreign>,
     checker: Checker,
     habit: Habit,
+    /// Whether people take back what they did.
+    undoes: bool,
     now_s: i64,
     checks: u64,
     changes: usize,
@@ -50,6 +55,7 @@ impl World {
         Self {
             random,
             habit,
+            undoes: seed % 3 == 1,
             histories: Default::default(),
             devices,
             checker: Checker::new(foreign.is_some()),
@@ -117,6 +123,9 @@ impl World {
         // In steps, so that clocks are sometimes exactly as far apart as a rule allows.
         self.now_s += 30 * self.random.below(4) as i64;
         let at = self.random.index(self.devices.len());
+        if self.undoes && self.random.chance(120) {
+            return self.undo(at);
+        }
         match self.random.below(1000) {
             0..560 => self.edit(at),
             560..840 => self.deliver(at),
@@ -144,6 +153,7 @@ impl World {
         let is_old = |content: &Content| matches!(content, Content::Ops { base: Some(_), .. });
         let mut alone = !contents.iter().any(is_old);
         let meant = self.meant(at, &contents);
+        let before = self.devices[at].engine.view(0, &id(JOB)).ok().map(|view| view.value);
         // What comes with the same commit comes after the edit.
         if self.random.chance(100) {
             self.hand_over(at, JOB);
@@ -160,10 +170,89 @@ impl World {
         self.check_meant(at, meant, known)?;
         look(&mut self.devices[at]);
         if alone {
+            let edited = made.iter().filter(|made| **made).count();
             let contents = contents.iter().zip(made).filter(|(_, made)| *made);
             self.read_back(at, &written(contents.map(|(content, _)| content)))?;
+            // A document that the edit made is deleted by an undo.
+            let is_new = self.histories[JOB].changes.len() > known;
+            let at_once = self.undoes && is_new && edited == 1 && self.random.chance(200);
+            if at_once && let Some(before) = before {
+                self.undo_and_redo(at, before)?;
+            }
         }
         if self.random.chance(60) { self.check(at) } else { Ok(()) }
+    }
+
+    /// Somebody takes back what they did last on a device, or does it again.
+    fn undo(&mut self, at: usize) -> Check {
+        let way = if self.random.chance(300) { Way::Redo } else { Way::Undo };
+        self.go(at, way)?;
+        look(&mut self.devices[at]);
+        if self.random.chance(300) { self.check(at) } else { Ok(()) }
+    }
+
+    /// Takes something back, or does it again. The answer is whether all of it was.
+    fn go(&mut self, at: usize, way: Way) -> Result<bool, String> {
+        let device = &mut self.devices[at];
+        let gone = device.engine.undo(0, self.now_s + device.ahead_s, None, way);
+        let (what, is_whole) = match gone {
+            Ok(undone) => {
+                let found = if way == Way::Undo { "undone" } else { "redone" };
+                *self.checker.found.entry(found).or_default() += 1;
+                let kept = undone.kept.len() as u64;
+                *self.checker.found.entry("kept from an undo").or_default() += kept;
+                let documents = undone.documents.iter();
+                let changes: Vec<_> = documents.map(|it| it.edited.changes.clone()).collect();
+                (format!("{changes:?}, kept {:?}", undone.kept), undone.kept.is_empty())
+            }
+            Err(error @ (UndoError::Nothing { .. } | UndoError::Kept(_))) => {
+                (error.to_string(), false)
+            }
+            Err(error) => return Err(format!("{way:?} at device {at}: {error}")),
+        };
+        self.note(format!("device {at}: {way:?}: {what}"));
+        self.devices[at].publish(&mut self.histories);
+        Ok(is_whole)
+    }
+
+    /// An edit that is taken back at once leaves what was there, and is there again after a redo.
+    fn undo_and_redo(&mut self, at: usize, before: Value) -> Check {
+        let value = |world: &mut Self| -> Result<Value, String> {
+            let view = world.devices[at].engine.view(0, &id(JOB)).map_err(|it| it.to_string())?;
+            Ok(world.without_defaults(at, view.value))
+        };
+        let edited = value(self)?;
+        if !self.go(at, Way::Undo)? {
+            return Ok(());
+        }
+        let before = self.without_defaults(at, before);
+        same(&format!("what device {at} took back"), &value(self)?, &before)?;
+        self.check(at)?;
+        if self.go(at, Way::Redo)? {
+            same(&format!("what device {at} did again"), &value(self)?, &edited)?;
+        }
+        *self.checker.found.entry("undone at once").or_default() += 1;
+        Ok(())
+    }
+
+    /// A value without what reads as nothing, and without what the schema puts into maps that were
+    /// begun.
+    fn without_defaults(&mut self, at: usize, mut value: Value) -> Value {
+        let [fold, _] = self.checker.folds(&self.histories, &self.devices[at].known[SCHEMA]);
+        for (path, field) in &fold.schema().fields {
+            let Some(default) = &field.default else { continue };
+            let Some((Segment::Key(last), around)) = path.segments().split_last() else { continue };
+            let map = around.iter().try_fold(&mut value, |map, segment| match segment {
+                Segment::Key(key) => map.get_mut(key),
+                Segment::Index(_) => None,
+            });
+            if let Some(map) = map.and_then(Value::as_object_mut)
+                && map.get(last) == Some(default)
+            {
+                map.remove(last);
+            }
+        }
+        without_nothing(value)
     }
 
     /// What an edit of one step is meant for, on what its author sees.
@@ -219,9 +308,11 @@ impl World {
             let outcome = match result {
                 Ok(edited) => format!("{:?}", edited.changes),
                 Err(EditError::Write(error)) => error.to_string(),
-                Err(error @ (EditError::NotAllowed { .. } | EditError::Contained)) => {
-                    error.to_string()
-                }
+                Err(
+                    error @ (EditError::NotAllowed { .. }
+                    | EditError::Contained
+                    | EditError::Deleted),
+                ) => error.to_string(),
                 Err(error) => return Err(format!("{told} at device {at}: {error}")),
             };
             self.note(format!("device {at}: {told}: {outcome}"));
@@ -508,6 +599,19 @@ fn written<'a>(contents: impl Iterator<Item = &'a Content>) -> BTreeMap<String, 
     }
     written.retain(|name, _| FIELDS.contains(&name.as_str()));
     written
+}
+
+/// A value without what reads as nothing: texts, lists and maps that were begun stay.
+fn without_nothing(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let entries = map.into_iter().map(|(key, value)| (key, without_nothing(value)));
+            let nothing = [json!(""), json!([]), json!({}), json!(0), Value::Null];
+            entries.filter(|(_, value)| !nothing.contains(value)).collect()
+        }
+        Value::Array(items) => items.into_iter().map(without_nothing).collect(),
+        value => value,
+    }
 }
 
 fn json_map(value: Value) -> serde_json::Map<String, Value> {

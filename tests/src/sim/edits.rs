@@ -72,7 +72,7 @@ impl World {
         };
         self.note(format_args!("replica {at} asks for edit {id}: {:?} {target:?}", entry.effect));
         self.ledger.add(entry);
-        let edit = Edit { space, collection, target, create, author, content };
+        let edit = Edit { space, collection, target, create, author, content, batch: None };
         if let Some(process) = self.replicas[at].open_process() {
             process.queued.push((id, edit));
         }

@@ -56,7 +56,9 @@ impl Lineage {
             self.changes[change as usize].hash
         };
         let stands = self.standing_write(at).map(|stands| stands.write);
-        let writes = register.writes.iter().zip(0u32..).map(|(write, index)| BlamedWrite {
+        // A change that only takes a decision back writes no value.
+        let writes = register.writes.iter().zip(0u32..).filter(|(it, _)| it.reopens.is_none());
+        let writes = writes.map(|(write, index)| BlamedWrite {
             write: self.candidate(write.change, write.value.clone()),
             op: (write.op.0, self.actor_ids[write.op.1 as usize].clone()),
             superseded: write.closes.iter().map(hash).collect(),

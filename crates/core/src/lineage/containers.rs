@@ -44,13 +44,15 @@ pub(super) struct Discard {
     pub(super) change: u32,
     /// Whether it settles the question that was open to its author.
     pub(super) settles: bool,
+    /// The changes that took it back.
+    pub(super) reopened: Vec<u32>,
 }
 
 impl Lineage {
     /// Notes that a change decides about containers by deleting the ones that `preds` made. If it
     /// carries no decision, or deletes something else, nothing is noted and the answer is `false`.
     pub(super) fn discard(&mut self, at: u32, change: u32, preds: &BTreeSet<OpId>) -> bool {
-        let Some(settlement) = self.changes[change as usize].settlement.as_deref() else {
+        let Some(settlement) = self.changes[change as usize].settlement() else {
             return false;
         };
         let review = settlement.review;
@@ -72,8 +74,9 @@ impl Lineage {
         let register = &mut self.registers[at as usize];
         if register.discards.last().is_none_or(|last| last.change != change) {
             register.settlements[Question::Containers as usize] += u32::from(settles);
-            register.discards.push(Discard { change, settles });
+            register.discards.push(Discard { change, settles, reopened: Vec::new() });
         }
+        self.settled_in.entry(change).or_insert(at);
         self.containers_met.insert(at);
         true
     }
@@ -98,7 +101,7 @@ impl Lineage {
         let shown = self.shown(at).map(|made| made.op);
         let hidden = register.merging.iter().filter(|made| Some(made.op) != shown);
         let hidden =
-            hidden.chain(register.discarded.iter().filter(|made| self.is_overlooked(made)));
+            hidden.chain(register.discarded.iter().filter(|it| self.is_overlooked(register, it)));
         let mut candidates: Vec<_> =
             hidden.filter_map(|made| self.hidden_container(register, made)).collect();
         candidates.sort_by_key(|(candidate, _)| candidate.change);
@@ -142,8 +145,12 @@ impl Lineage {
     }
 
     /// Whether somebody wrote in a deleted container without knowing of a decision to delete it,
-    /// while none of these decisions knew of that write.
-    fn is_overlooked(&self, made: &Made) -> bool {
+    /// while none of these decisions knew of that write. Decisions that were taken back say nothing.
+    fn is_overlooked(&self, at: &Register, made: &Made) -> bool {
+        let is_taken_back = |discarded: &u32| {
+            let mut discards = at.discards.iter();
+            discards.any(|it| it.change == *discarded && !it.reopened.is_empty())
+        };
         let knows = |one: u32, other: u32| {
             let other = &self.changes[other as usize];
             self.ancestors(one).get(other.chain) >= other.place
@@ -152,7 +159,7 @@ impl Lineage {
             let apart = |discarded: &u32| {
                 *discarded != change && !knows(*discarded, change) && !knows(change, *discarded)
             };
-            made.discarded.iter().all(apart)
+            made.discarded.iter().filter(|it| !is_taken_back(it)).all(apart)
         };
         match &made.holds {
             Holds::Container(container) => {
@@ -194,7 +201,10 @@ impl Lineage {
     /// are known.
     pub(super) fn discards_known(&self, at: u32, is_known: impl Fn(u32) -> bool) -> u32 {
         let discards = self.registers[at as usize].discards.iter();
-        let settling = discards.filter(|discard| discard.settles && is_known(discard.change));
+        let settling = discards.filter(|discard| {
+            let is_reopened = discard.reopened.iter().any(|change| is_known(*change));
+            discard.settles && is_known(discard.change) && !is_reopened
+        });
         settling.count() as u32
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::clock::{Ancestors, Clock};
 use super::containers::{Discard, Made};
 use super::decide::{Contender, Place, decide, furthest, place_in};
-use super::{Key, Lineage, OpId, Question};
+use super::{Key, Lineage, OpId, Question, Says};
 use crate::schema::Rule;
 
 /// A map key or list item that plain values are written to.
@@ -65,6 +65,26 @@ pub(super) struct Write {
     /// The place in an order at which others left the field before its author took it over. That
     /// author may go back as far as this.
     pub(super) floor: Place,
+    /// The change whose decision here it takes back. Then it is no value itself.
+    pub(super) reopens: Option<u32>,
+}
+
+impl Write {
+    /// A write of which nothing is known yet.
+    pub(super) fn new(change: u32, op: OpId) -> Self {
+        Self {
+            change,
+            op,
+            value: None,
+            takes: None,
+            closes: Vec::new(),
+            refused: false,
+            settles: None,
+            goes_back: false,
+            floor: None,
+            reopens: None,
+        }
+    }
 }
 
 /// The writes where the ancestors of the open ones meet: the value is looked for among these if
@@ -81,13 +101,13 @@ pub(super) struct Stands {
 
 /// The last write of one chain.
 #[derive(Debug, Clone)]
-struct Last {
-    chain: u32,
-    place: u64,
+pub(super) struct Last {
+    pub(super) chain: u32,
+    pub(super) place: u64,
     /// The writes that were open after it, as far as its author knew.
-    open: Vec<u32>,
+    pub(super) open: Vec<u32>,
     /// The changes that its author knew.
-    before: Ancestors,
+    pub(super) before: Ancestors,
 }
 
 impl Register {
@@ -118,14 +138,26 @@ impl Register {
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last.clear();
-        let settling = self.discards.iter().filter(|discard| discard.settles).count();
+        let counts = |discard: &&Discard| discard.settles && discard.reopened.is_empty();
+        let settling = self.discards.iter().filter(counts).count();
         self.settlements = Default::default();
         self.settlements[Question::Containers as usize] = settling as u32;
     }
 
     /// Whether the field has one open write, and people see its value.
     pub(super) fn is_plain(&self) -> bool {
-        self.merging.len() < 2 && !self.made_up && self.says_one_thing()
+        // Automerge still shows a value that was taken back with the decision for it.
+        let is_reopened = self.writes.iter().any(|write| write.reopens.is_some());
+        self.merging.len() < 2 && !self.made_up && !is_reopened && self.says_one_thing()
+    }
+
+    /// Whether a decision of this change was taken back.
+    pub(super) fn is_reopened(&self, decision: u32) -> bool {
+        self.writes.iter().any(|write| write.reopens == Some(decision) && !write.refused)
+    }
+
+    pub(super) fn last_mut(&mut self, chain: u32) -> Option<&mut Last> {
+        self.last.iter_mut().find(|last| last.chain == chain)
     }
 
     fn says_one_thing(&self) -> bool {
@@ -170,7 +202,13 @@ impl Lineage {
         }
         register.open.retain(|open| !write.closes.contains(open));
         register.open.push(register.writes.len() as u32);
-        let last = Last { chain: change.chain, place: change.place, open, before };
+        let (chain, place) = (change.chain, change.place);
+        self.push_write(at, write, Last { chain, place, open, before });
+    }
+
+    /// Takes a write, after which these are open to its author.
+    pub(super) fn push_write(&mut self, at: u32, write: Write, last: Last) {
+        let register = &mut self.registers[at as usize];
         match register.last.iter_mut().find(|known| known.chain == last.chain) {
             Some(known) => *known = last,
             None => register.last.push(last),
@@ -188,22 +226,29 @@ impl Lineage {
             write.closes = refused.into_iter().filter(own).collect();
             return;
         }
-        let settlement = self.changes[write.change as usize].settlement.as_deref();
+        let (settlement, named) = match self.changes[write.change as usize].says.as_deref() {
+            Some(Says::Settles(settlement)) => (Some(settlement), &settlement.closes[..]),
+            Some(Says::Undoes(undo)) => (None, &undo.closes[..]),
+            None => (None, &[][..]),
+        };
         let is_named = |open: &u32| {
             let hash = self.changes[writes[*open as usize].change as usize].hash.short();
-            settlement.is_some_and(|settlement| settlement.closes.contains(&hash))
+            named.contains(&hash)
         };
         let mut closes: BTreeSet<u32> = open.iter().copied().filter(is_named).collect();
         let settlement = settlement.filter(|_| !closes.is_empty());
         write.settles =
             settlement.and_then(|settlement| self.question(at, write.change, &settlement.review));
-        if standing.is_empty() && !self.removals.contains(&at) {
+        let takes_back = self.changes[write.change as usize].undo().is_some();
+        if standing.is_empty() && !self.removals.contains(&at) && !takes_back {
             // Nothing else was in sight, so the author, who has the right, decided about it.
             closes.extend(&refused);
         }
         let is_item = matches!(self.registers[at as usize].key, Key::Item(_));
         write.floor = self.floor(at, rule, write.change, &standing);
-        if is_item && write.value.is_none() {
+        if takes_back {
+            // The work of others stays, whatever the rule would make of it.
+        } else if is_item && write.value.is_none() {
             // Automerge cannot bring a deleted item back, so there is nothing left to decide for
             // those who knew all its values.
             closes.extend(&standing);
@@ -290,31 +335,52 @@ impl Lineage {
     }
 
     /// The writes that are open as far as a clock covers, refused ones included.
-    fn open_in(&self, at: u32, covered: impl Fn(u32) -> u64) -> Vec<u32> {
+    pub(super) fn open_in(&self, at: u32, covered: impl Fn(u32) -> u64) -> Vec<u32> {
         let register = &self.registers[at as usize];
         if register.last.iter().all(|last| covered(last.chain) >= last.place) {
             return register.open.clone();
         }
-        let is_covered = |write: &Write| {
-            let change = &self.changes[write.change as usize];
+        self.open_of(at, |change| {
+            let change = &self.changes[change as usize];
             covered(change.chain) >= change.place
-        };
-        let mut closed = BTreeSet::new();
-        for write in register.writes.iter().filter(|write| is_covered(write)) {
-            closed.extend(write.closes.iter().copied());
-        }
+        })
+    }
+
+    /// The writes that are open among those of some changes. A decision that was taken back closes
+    /// nothing, and is open no more.
+    pub(super) fn open_of(&self, at: u32, is_covered: impl Fn(u32) -> bool) -> Vec<u32> {
+        let register = &self.registers[at as usize];
         let writes = register.writes.iter().zip(0u32..);
-        let open = writes.filter(|(write, at)| is_covered(write) && !closed.contains(at));
-        open.map(|(_, at)| at).collect()
+        let covered: Vec<_> = writes.filter(|(write, _)| is_covered(write.change)).collect();
+        let reopened = covered.iter().filter(|(write, _)| !write.refused);
+        let reopened: BTreeSet<u32> = reopened.filter_map(|(write, _)| write.reopens).collect();
+        let (mut closed, mut left) = (BTreeSet::new(), Vec::new());
+        for (write, at) in covered {
+            if write.reopens.is_none() && !reopened.contains(&write.change) {
+                closed.extend(write.closes.iter().copied());
+                left.push(at);
+            }
+        }
+        left.retain(|at| !closed.contains(at));
+        left
     }
 
     /// The write whose value people see. If nobody with the right ever wrote, this is the last
     /// write of the others, for a value must not disappear because a rule came after it. Such a
     /// value does not count.
     pub(super) fn standing_write(&self, at: u32) -> Option<Stands> {
+        self.standing_write_in(at, |_| u64::MAX)
+    }
+
+    /// The same as far as a clock covers.
+    pub(super) fn standing_write_in(
+        &self,
+        at: u32,
+        covered: impl Fn(u32) -> u64,
+    ) -> Option<Stands> {
         let rule = self.rule_of(at);
-        let (mut refused, open) = self.refused(at, &self.registers[at as usize].open);
-        let mut stands = self.stands(at, rule, &open, |_| u64::MAX);
+        let (mut refused, open) = self.refused(at, &self.open_in(at, &covered));
+        let mut stands = self.stands(at, rule, &open, covered);
         loop {
             match stands {
                 Ok(write) => return Some(Stands { write, is_agreed: true }),

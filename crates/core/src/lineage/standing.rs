@@ -167,16 +167,17 @@ impl Lineage {
     pub fn settled(&self) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (register, at) in self.registers.iter().zip(0u32..) {
-            let writes = register.writes.iter();
+            let is_reopened = |write: &&Write| !register.is_reopened(write.change);
+            let writes = register.writes.iter().filter(is_reopened);
             let writes = writes.map(|it| (it.settles, it.change, it.value.clone()));
-            let discards = register.discards.iter();
+            let discards = register.discards.iter().filter(|it| it.reopened.is_empty());
             let discards =
                 discards.map(|it| (it.settles.then_some(Question::Containers), it.change, None));
             for (question, change, value) in writes.chain(discards) {
                 let Some(question) = question else { continue };
                 let by = self.candidate(change, value);
                 let change = &self.changes[change as usize];
-                let Some(settlement) = change.settlement.as_deref() else { continue };
+                let Some(settlement) = change.settlement() else { continue };
                 settled.push(Settled {
                     review: settlement.review,
                     question,
@@ -215,7 +216,7 @@ impl Lineage {
         standings
     }
 
-    fn standing(&self, at: u32) -> Standing {
+    pub(super) fn standing(&self, at: u32) -> Standing {
         let register = &self.registers[at as usize];
         let rule = self.rule_of(at);
         let (mut refused, open) = self.refused(at, &register.open);
@@ -304,7 +305,7 @@ impl Lineage {
             value,
             author: self.identity_of(change).cloned(),
             time_s: known.time_s,
-            settles: known.settlement.as_deref().map(|settlement| settlement.review),
+            settles: known.settlement().map(|settlement| settlement.review),
         }
     }
 
@@ -317,8 +318,12 @@ impl Lineage {
             ancestors.get(change.chain) >= change.place
         };
         let writes = &self.registers[at as usize].writes;
+        let reopened = writes.iter().filter(is_known).filter(|write| !write.refused);
+        let reopened: BTreeSet<u32> = reopened.filter_map(|write| write.reopens).collect();
         let settled = |asked: Question| {
-            let settled = writes.iter().filter(|write| write.settles == Some(asked));
+            let settled = writes
+                .iter()
+                .filter(|write| write.settles == Some(asked) && !reopened.contains(&write.change));
             let discards = match asked {
                 Question::Containers => self.discards_known(at, |discard| {
                     let discard = &self.changes[discard as usize];
@@ -332,9 +337,10 @@ impl Lineage {
         let mut now = Question::ALL.into_iter().filter(|asked| asks(*asked, settled(*asked)));
         now.next().or_else(|| {
             // The write may have settled something by an earlier schema.
-            let decides = |write: &&Write| self.changes[write.change as usize].settlement.is_some();
+            let decides =
+                |write: &&Write| self.changes[write.change as usize].settlement().is_some();
             let most = writes.iter().filter(decides).filter(is_known).count() as u32;
-            let mut ever = (0..=most).flat_map(|settled| {
+            let mut ever = (most.saturating_sub(SETTLED_BEFORE_MAX)..=most).flat_map(|settled| {
                 Question::ALL.into_iter().filter(move |asked| asks(*asked, settled))
             });
             ever.next()
@@ -370,3 +376,7 @@ impl Lineage {
         ReviewId(id)
     }
 }
+
+/// How many settlements of a field back a review is looked for that was settled by an earlier
+/// schema. Somebody may name a review that never was, as often as they like.
+const SETTLED_BEFORE_MAX: u32 = 64;

@@ -88,6 +88,12 @@ impl Derived {
         }
     }
 
+    /// Whether people see the document as deleted.
+    pub(super) fn is_deleted(&self, document: &LoadedDocument) -> bool {
+        let at = At::new(&document.doc, None, document.marks()).with(self.effective());
+        at.find(&automerge::ROOT, at.marks().deleted).is_some_and(|found| found.is_true())
+    }
+
     /// The fields with several open values.
     pub(super) fn standings(&self) -> &[Standing] {
         &self.standings

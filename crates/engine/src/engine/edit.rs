@@ -8,15 +8,16 @@ use rejoin_core::{
     ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, SpaceName,
 };
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 use super::derive::{Derived, derive};
 use super::import::{self, Row, RowOutcome};
 use super::loaded::fenced;
 use super::settle::{check_right, settle_review};
-use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, to_automerge};
+use super::{EditError, Engine, LoadedDocument, Op, Origin, Turn, WriteError, to_automerge};
 use crate::diff::diff;
 use crate::store::{DocumentRow, ImportedRow, OutboxRow};
-use crate::value::{At, Effective};
+use crate::value::{At, Effective, to_effective_json};
 use crate::write::{WriteOptions, may_convert, older_heads, write};
 
 /// One edit of one document.
@@ -34,6 +35,9 @@ pub struct Edit {
     pub author: Option<Identity>,
     /// The content to write.
     pub content: Content,
+    /// A number that edits have in common which are [taken back](Engine::undo) together; `None` for
+    /// an edit of its own.
+    pub batch: Option<u64>,
 }
 
 impl Edit {
@@ -64,6 +68,12 @@ pub enum Content {
         base: Option<Vec<ChangeHash>>,
         /// The steps that they made.
         ops: Vec<Op>,
+    },
+    /// The value that the document had at these heads, as far as it differs from the present one. A
+    /// document that is deleted is brought back.
+    Restore {
+        /// The heads.
+        heads: Vec<ChangeHash>,
     },
     /// These values for these fields, as far as they differ from those of the document. `null`
     /// removes a field. Other fields are left alone.
@@ -155,27 +165,29 @@ impl Engine {
         let Written { changes: written, row: outcome, imported } =
             self.write_content(turn, &id, &row, &mut document, &edit)?;
         changes.extend(written);
-        let (heads, changes, outbox) = match changes.is_empty() {
-            true => {
-                let heads = document.heads();
-                self.loaded.put(turn.now, id, document);
-                (heads, Vec::new(), None)
-            }
-            false => {
-                let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
-                let row =
-                    self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Local)?;
-                self.loaded.put(turn.now, id, document);
-                let changes = changes.iter().map(|change| ChangeHash(change.hash().0));
-                (row.heads, changes.collect(), outbox)
-            }
-        };
         if let Some(imported) = imported {
             turn.txn.put_imported(&id, &imported)?;
             turn.dirty = true;
         }
-        let created = before.is_none() && !changes.is_empty();
-        Ok(EditOutcome { document: id, heads, changes, created, outbox, row: outcome })
+        let (created, row_outcome) = (before.is_none() && !changes.is_empty(), outcome);
+        let mut outcome = EditOutcome {
+            document: id,
+            heads: Vec::new(),
+            changes: changes.iter().map(|change| ChangeHash(change.hash().0)).collect(),
+            created,
+            outbox: None,
+            row: row_outcome,
+        };
+        if changes.is_empty() {
+            outcome.heads = document.heads();
+        } else {
+            let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
+            let row = self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Local)?;
+            self.keep_step(turn, &edit, &row, &changes, &outcome)?;
+            (outcome.heads, outcome.outbox) = (row.heads, outbox);
+        }
+        self.loaded.put(turn.now, id, document);
+        Ok(outcome)
     }
 
     /// Writes the content of an edit into the document.
@@ -211,8 +223,18 @@ impl Engine {
                 written.row = Some(Box::new(plan.outcome));
                 (None, plan.ops)
             }
+            Content::Restore { heads } => {
+                (None, restore_ops(id, &row, document, &derived, &schema, heads)?)
+            }
             _ => edit_ops(turn, id, edit, document, &derived, &schema)?,
         };
+        if base.is_none()
+            && derived.is_deleted(document)
+            && !ops.iter().any(revives)
+            && !ops.is_empty()
+        {
+            return Err(EditError::Deleted);
+        }
         if matches!(edit.content, Content::Fields(_) | Content::Row(_)) {
             ops.retain(|op| !is_said_already(op, &derived, edit.author.as_ref()));
         }
@@ -331,12 +353,50 @@ fn edit_ops(
 ) -> Result<BaseAndOps, EditError> {
     match &edit.content {
         Content::Ops { base, ops } => Ok((base.clone(), ops.clone())),
-        Content::Decide { .. } | Content::Row(_) => Ok((None, Vec::new())),
+        Content::Decide { .. } | Content::Row(_) | Content::Restore { .. } => {
+            Ok((None, Vec::new()))
+        }
         Content::Fields(fields) => {
             let current = current_value(turn, id, document, derived, schema)?;
             Ok((None, field_ops(&current, fields, edit.create, document.marks())))
         }
     }
+}
+
+/// The steps that give a document the value that it had at some heads.
+fn restore_ops(
+    id: &DocumentId,
+    row: &DocumentRow,
+    document: &mut LoadedDocument,
+    derived: &Derived,
+    schema: &Arc<Schema>,
+    heads: &[ChangeHash],
+) -> Result<Vec<Op>, EditError> {
+    let heads = to_automerge(heads);
+    let is_unknown =
+        |head: &&automerge::ChangeHash| document.doc.get_change_meta_by_hash(head).is_none();
+    if let Some(head) = heads.iter().find(is_unknown) {
+        return Err(WriteError::UnknownBase { head: *head }.into());
+    }
+    let effective = document.effective_at(id, row, schema, &heads, Effective::for_edit)?;
+    let marks = document.marks();
+    let mut then = to_effective_json(&document.doc, Some(&heads), &effective, marks);
+    let mut now = derived.value_for_edit(document);
+    let take_mark = |value: &mut Value| {
+        let mark = value.as_object_mut().and_then(|fields| fields.remove(marks.deleted));
+        mark == Some(Value::Bool(true))
+    };
+    let (was_deleted, is_deleted) = (take_mark(&mut then), take_mark(&mut now));
+    let mut ops = diff(&now, &then);
+    if is_deleted && !was_deleted {
+        ops.push(Op::Restore);
+    }
+    Ok(ops)
+}
+
+/// Whether a step may be made in a document that is deleted.
+fn revives(op: &Op) -> bool {
+    matches!(op, Op::Restore | Op::Delete)
 }
 
 fn current_value(

@@ -48,6 +48,9 @@ pub enum EditError {
         /// Its collection.
         collection: CollectionName,
     },
+    /// The document is deleted.
+    #[error("the document is deleted; bring it back first (`rejoin restore`, or `undelete`)")]
+    Deleted,
     /// A deletion is to be taken back, and there is none.
     #[error("the document is not deleted; there is nothing to bring back")]
     NotDeleted,

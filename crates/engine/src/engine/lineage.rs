@@ -8,7 +8,7 @@ use automerge::{Change, ObjType, ReadDoc};
 use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Action, Lineage, NewChange, NewOp, OpKey, Standing};
 use rejoin_core::schema::{Rule, Schema};
-use rejoin_core::{ActorId, ChangeHash, DocumentId, Settlement};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, Settlement, Undo};
 
 use super::loaded::fenced;
 use super::{EngineError, LoadedDocument};
@@ -75,7 +75,9 @@ impl LoadedDocument {
         schema: &Schema,
         heads: &[automerge::ChangeHash],
     ) -> bool {
-        let settles = |message: &str| Settlement::from_message(message).is_some();
+        let settles = |message: &str| {
+            Settlement::from_message(message).is_some() || Undo::from_message(message).is_some()
+        };
         row.uneasy
             || schema.fields.values().any(|field| field.merge == Rule::Set)
             || self

@@ -9,7 +9,7 @@ use rejoin_core::change::is_reserved_bytes;
 use rejoin_core::limits::OP_START_MAX;
 use rejoin_core::lineage::{Lineage, Marks};
 use rejoin_core::{
-    ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange, Settlement,
+    ActorId, ChangeHash, DocumentId, History, Identity, KnownChange, LastChange, Settlement, Undo,
 };
 
 use super::{EngineError, lineage};
@@ -270,7 +270,9 @@ struct Tips {
 /// something, or it makes a text of a value and may claim another value.
 fn says_more(actor: &automerge::ActorId, ops: u64, message: Option<&str>) -> bool {
     let is_text_of_value = ops > 1 && is_reserved_bytes(actor.to_bytes());
-    is_text_of_value || message.is_some_and(|said| Settlement::from_message(said).is_some())
+    let decides =
+        |said: &str| Settlement::from_message(said).is_some() || Undo::from_message(said).is_some();
+    is_text_of_value || message.is_some_and(decides)
 }
 
 impl Tips {

@@ -94,7 +94,10 @@ impl Engine {
 }
 
 /// The change that took the place of this one, after any number of times that it was made anew.
-fn successor(aside: &BTreeMap<ChangeHash, SetAsideRow>, change: ChangeHash) -> ChangeHash {
+pub(super) fn successor(
+    aside: &BTreeMap<ChangeHash, SetAsideRow>,
+    change: ChangeHash,
+) -> ChangeHash {
     let mut now_is = change;
     // Each is made anew once, so this program never wrote a longer way.
     for _ in 0..=aside.len() {

@@ -84,6 +84,29 @@ pub(super) fn settle_review(
     if written.is_empty() { Err(EditError::NotPlain) } else { Ok(written) }
 }
 
+/// Settles a review again as it was settled before, with the candidates that it has now. `None` if
+/// it is not open.
+pub(super) fn settle_again(
+    document: &mut LoadedDocument,
+    derived: &Derived,
+    before: &Settlement,
+    value: Option<&Value>,
+    time_s: i64,
+) -> Result<Option<Vec<Change>>, EditError> {
+    let Ok((standing, unsettled)) = find(derived, &before.review) else { return Ok(None) };
+    let between: Vec<ChangeHash> =
+        unsettled.candidates.iter().map(|candidate| candidate.change).collect();
+    let closes = between.iter().map(ChangeHash::short).collect();
+    let message = Settlement { closes, ..before.clone() }.to_message();
+    let (doc, hidden) = (&mut document.doc, &unsettled.containers);
+    if unsettled.question == Question::Containers {
+        return Ok(Some(discard(doc, standing, hidden, time_s, &message)?));
+    }
+    let between = to_automerge(&between);
+    let written = decide(doc, standing, &between, value, time_s, &message)?;
+    Ok(Some(written).filter(|written| !written.is_empty()))
+}
+
 /// The content of a hidden container, in the form in which it is written: a text and a counter as
 /// such.
 fn as_made(document: &LoadedDocument, unsettled: &Unsettled, change: &ChangeHash) -> Option<Value> {

@@ -12,7 +12,7 @@ use rejoin_core::lineage::Marks;
 use serde_json::{Map, Value};
 
 use super::effective::{Effective, Item};
-use super::marker::from_scalar;
+use super::marker::{COUNTER, TEXT, from_scalar, marked};
 
 /// A document at its own heads, or at older ones.
 #[derive(Debug, Clone, Copy)]
@@ -236,6 +236,34 @@ impl<'a> At<'a> {
     fn map(&self, map: &ObjId, depth: usize) -> Map<String, Value> {
         let entries = self.entries(map).into_iter();
         entries.filter_map(|(key, found)| Some((key, self.json(found, depth)?))).collect()
+    }
+
+    /// The item of a list as it is written, with markers; `None` if it is a plain value.
+    pub(crate) fn item_written(&self, list: &ObjId, index: usize) -> Option<Value> {
+        match self.shown(list, index)? {
+            Found::Scalar(_) | Found::Hidden(_) => None,
+            found => Some(self.written(found, 0)),
+        }
+    }
+
+    fn written(&self, found: Found, depth: usize) -> Value {
+        let (kind, id) = match found {
+            Found::Scalar(value) => return value,
+            Found::Hidden(value) => return value.unwrap_or_default(),
+            Found::Counter(count) => return marked(COUNTER, count),
+            Found::Object(..) if depth == DEPTH_MAX => return Value::Null,
+            Found::Object(kind, id) => (kind, id),
+        };
+        match kind {
+            ObjType::Text => marked(TEXT, self.text(&id).unwrap_or_default()),
+            ObjType::List => {
+                self.items(&id).into_iter().map(|item| self.written(item, depth + 1)).collect()
+            }
+            ObjType::Map | ObjType::Table => {
+                let entries = self.entries(&id).into_iter();
+                entries.map(|(key, found)| (key, self.written(found, depth + 1))).collect()
+            }
+        }
     }
 
     /// A found value as JSON, with its content; `None` for a removed map.

@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use automerge::legacy::{ElementId, Key, ObjectId as Object, Op, OpId, OpType};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
 use rejoin_core::change::{Birth, ContainerKind, Conversion, ObjectId, is_reserved_bytes, parse};
-use rejoin_core::{DocumentId, Settlement};
+use rejoin_core::{DocumentId, Settlement, ShortHash, Undo};
 
 /// Writes changes again in a document that lacks some of the changes they built on. Every change
 /// that is not in the document is to be given to [`write`](Self::write) or to [`lose`](Self::lose),
@@ -239,21 +239,30 @@ impl Again {
         Ok((operations, names))
     }
 
-    /// A settlement names the changes that it decided between.
+    /// A settlement names the changes that it decided between, and an undo those that it takes back.
     fn message(&self, message: &str) -> String {
-        let Some(mut settlement) = Settlement::from_message(message) else {
+        // Other messages name nothing.
+        if !message.starts_with('{') {
             return message.to_owned();
-        };
+        }
         let short = |hash: &ChangeHash| rejoin_core::ChangeHash(hash.0).short();
         let written = self.changes.iter().filter_map(|(old, new)| match new.as_slice() {
             [new] if self.max_ops.contains_key(new) => Some((short(old), short(new))),
             _ => None,
         });
         let renamed: BTreeMap<_, _> = written.collect();
-        for closed in &mut settlement.closes {
-            *closed = renamed.get(closed).copied().unwrap_or(*closed);
+        let rename = |hashes: &mut Vec<ShortHash>| {
+            hashes.iter_mut().for_each(|hash| *hash = renamed.get(hash).copied().unwrap_or(*hash));
+        };
+        if let Some(mut settlement) = Settlement::from_message(message) {
+            rename(&mut settlement.closes);
+            return settlement.to_message();
         }
-        settlement.to_message()
+        let Some(mut undo) = Undo::from_message(message) else { return message.to_owned() };
+        rename(&mut undo.undoes);
+        rename(&mut undo.closes);
+        // Its hashes have the length that they had.
+        undo.to_message().unwrap_or_else(|| message.to_owned())
     }
 
     fn renaming<'a>(&'a self, own: &'a Names) -> Renaming<'a> {

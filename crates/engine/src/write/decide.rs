@@ -77,7 +77,7 @@ pub(crate) fn object(id: &ObjectId) -> ObjId {
 }
 
 /// The index of an item in its list; `None` if it was deleted.
-fn index(
+pub(super) fn index(
     doc: &Automerge,
     list: &ObjId,
     standing: &Standing,

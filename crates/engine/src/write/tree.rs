@@ -114,6 +114,20 @@ impl<'a> Tree<'a> {
         self.push(object, body, self.nodes[parent].depth + 1)
     }
 
+    /// Adds a container that is in the document, wherever it stands.
+    pub(super) fn known_node(&mut self, id: &ObjId, kind: ValueKind) -> NodeId {
+        let is_it = |node: &Node| matches!(&node.object, Object::Known(known) if known == id);
+        if let Some(node) = self.nodes.iter().position(is_it) {
+            return node;
+        }
+        let body = match kind {
+            ValueKind::Text => Body::Text(None),
+            ValueKind::List => Body::List(None),
+            ValueKind::Map | ValueKind::Scalar | ValueKind::Counter => Body::Map(BTreeMap::new()),
+        };
+        self.push(Object::Known(id.clone()), body, 1)
+    }
+
     /// Adds a text that this edit makes with these characters in it.
     pub(super) fn add_text(&mut self, object: Object, text: &str, parent: NodeId) -> NodeId {
         let mut body = Text::empty();

@@ -1,0 +1,510 @@
+//! Taking back the edits that were made here, and making them again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::{Change, ObjId, Prop, ReadDoc};
+use rejoin_core::change::{ObjectId, is_reserved_bytes};
+use rejoin_core::lineage::{
+    DELETED, FieldPath, Kept as KeptField, Lineage, Marks, Standing, Step, TakenBack,
+};
+use rejoin_core::schema::Schema;
+use rejoin_core::{ActorId, ChangeHash, DocumentId, Identity, Path, ReviewId, ShortHash, Undo};
+use serde_json::Value;
+
+use super::derive::derive;
+use super::edit::EditOutcome;
+use super::loaded::fenced;
+use super::saved::successor;
+use super::settle::settle_again;
+use super::{Edit, EditError, Engine, EngineError, LoadedDocument, Op, Origin, Turn, said};
+use crate::reserved::SCHEMAS;
+use crate::store::{DocumentRow, StepEditRow, StepRow};
+use crate::undo::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
+use crate::write::{Backwards, Field, Where, WriteOptions, remove_item, say, write, write_back};
+
+impl Engine {
+    /// Takes back the last step that somebody edited here and that was not taken back yet; or, the
+    /// other [way](Way), makes the last one again that was. A step is one edit, or all edits with
+    /// one [number](Edit::batch). All of it is one commit.
+    ///
+    /// It writes ordinary changes that leave the work of others: see [`Undone`]. `author` is the
+    /// identity; `None` for that of the replica.
+    ///
+    /// # Errors
+    /// There is nothing to take back, nothing of it can be taken back, or see [`UndoError`].
+    pub fn undo(
+        &mut self,
+        now: u64,
+        unix_s: i64,
+        author: Option<Identity>,
+        way: Way,
+    ) -> Result<Undone, UndoError> {
+        self.fenced_undo(|engine| {
+            let mut turn = Turn::begin(&engine.store, now, unix_s)?;
+            let (step, row, undone, edits) = engine.stage_undo(&mut turn, author, way)?;
+            if edits.is_empty() {
+                // The next undo is of the step before.
+                turn.txn.remove_step(step)?;
+                turn.txn.commit().map_err(EditError::from)?;
+                return Err(UndoError::Kept(undone.kept));
+            }
+            turn.txn.remove_step_edits(step)?;
+            for (place, edit) in edits.iter().enumerate() {
+                turn.txn.put_step_edit(step, place as u64, edit)?;
+            }
+            let row = StepRow { edits: edits.len() as u64, undone: way == Way::Undo, ..row };
+            turn.txn.put_step(step, &row)?;
+            engine.finish(turn).map_err(EditError::from)?;
+            engine.may_redo = true;
+            Ok(undone)
+        })
+    }
+
+    /// What [`undo`](Self::undo) would do. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// As [`undo`](Self::undo).
+    pub fn preview_undo(
+        &mut self,
+        now: u64,
+        unix_s: i64,
+        author: Option<Identity>,
+        way: Way,
+    ) -> Result<Undone, UndoError> {
+        self.fenced_undo(|engine| {
+            let mut turn = Turn::begin(&engine.store, now, unix_s)?;
+            let (_, _, undone, edits) = engine.stage_undo(&mut turn, author, way)?;
+            // The loaded documents hold the changes now.
+            engine.forget_unkept();
+            if edits.is_empty() { Err(UndoError::Kept(undone.kept)) } else { Ok(undone) }
+        })
+    }
+
+    fn fenced_undo(
+        &mut self,
+        undo: impl FnOnce(&mut Self) -> Result<Undone, UndoError>,
+    ) -> Result<Undone, UndoError> {
+        let undone = catch_unwind(AssertUnwindSafe(|| undo(self))).unwrap_or_else(|panic| {
+            Err(EditError::from(EngineError::Panicked { reason: said(&*panic) }).into())
+        });
+        match &undone {
+            // Whether the commit became durable is not known.
+            Err(UndoError::Edit(EditError::Store(_) | EditError::NotKept(_))) => self.forget(),
+            Err(_) => self.forget_unkept(),
+            Ok(_) => {}
+        }
+        undone
+    }
+
+    fn stage_undo(
+        &mut self,
+        turn: &mut Turn,
+        author: Option<Identity>,
+        way: Way,
+    ) -> Result<(u64, StepRow, Undone, Vec<StepEditRow>), UndoError> {
+        let author = author.or_else(|| self.identity.clone());
+        let is_theirs = |row: &StepRow| is_same_person(row.author.as_ref(), author.as_ref());
+        let found = match way {
+            Way::Undo => turn.txn.last_step(|row| !row.undone && is_theirs(row))?,
+            Way::Redo => turn.txn.first_undone(is_theirs)?,
+        };
+        let (step, row) = found.ok_or(UndoError::Nothing { way })?;
+        let mut undone = Undone { time_s: row.time_s, edits: row.edits, ..Undone::default() };
+        let mut edits = Vec::new();
+        for edit in turn.txn.step_edits(step)?.into_iter().rev() {
+            let taken = self.stage_take_back(turn, &edit, author.as_ref())?;
+            undone.kept.extend(taken.kept);
+            let Some(document) = taken.document else { continue };
+            edits.push(StepEditRow {
+                document: edit.document,
+                changes: document.edited.changes.clone(),
+                created: false,
+            });
+            undone.add(document);
+        }
+        Ok((step, row, undone, edits))
+    }
+
+    /// Takes back one edit of one document.
+    fn stage_take_back(
+        &mut self,
+        turn: &mut Turn,
+        edit: &StepEditRow,
+        author: Option<&Identity>,
+    ) -> Result<Taken, EditError> {
+        let id = &edit.document;
+        let Some(before) = turn.txn.document(id)? else {
+            return Ok(Taken::kept(id, None, KeptWhy::Lost));
+        };
+        let mut document = self.load(&turn.txn, id, &before)?;
+        if !document.has_room() {
+            return Err(EditError::NoRoom { document: *id });
+        }
+        document.ensure_actor(author, || self.loaded.actor(id, author, &mut self.random));
+        let changes = changes_now(turn, id, &document, &edit.changes)?;
+        if changes.is_empty() {
+            self.loaded.put(turn.now, *id, document);
+            return Ok(Taken::kept(id, None, KeptWhy::Lost));
+        }
+        let schema = self.schema(&turn.txn, &before)?;
+        let derived = derive(id, &mut before.clone(), &mut document, &schema, true)?;
+        let value = derived.value(&document, &schema);
+        let is_deleted = derived.is_deleted(&document);
+        drop(derived);
+        let time_s = turn.unix_s;
+        let role = author.and_then(|author| author.role.as_deref());
+        let document_ = &mut document;
+        let mut back = Back { id, document: document_, schema: &schema, is_deleted, role, time_s };
+        let Planned { mut kept, write } = back.plan(&changes, edit.created)?;
+        let mut row = before.clone();
+        let (mut written, mut outbox) = (Vec::new(), None);
+        let mut new = back.write(&changes, &write)?;
+        if !new.is_empty() {
+            (row, outbox) = self.keep_local(turn, id, row, &mut document, &mut new)?;
+            written.append(&mut new);
+        }
+        for (decision, value) in write.decide {
+            let derived = derive(id, &mut row.clone(), &mut document, &schema, true)?;
+            let again = settle_again(&mut document, &derived, &decision, value.as_ref(), time_s)?;
+            let Some(mut new) = again else {
+                kept.push((None, KeptWhy::NotOpen));
+                continue;
+            };
+            let more;
+            (row, more) = self.keep_local(turn, id, row, &mut document, &mut new)?;
+            outbox = outbox.or(more);
+            written.append(&mut new);
+        }
+        let kept = kept.into_iter().map(|(field, why)| Kept { document: *id, field, why });
+        let kept = kept.collect();
+        if written.is_empty() {
+            self.loaded.put(turn.now, *id, document);
+            return Ok(Taken { kept, document: None });
+        }
+        let row = self.settle(turn, id, Some(&before), row, &mut document, Origin::Local)?;
+        let derived = derive(id, &mut row.clone(), &mut document, &schema, true)?;
+        let now = derived.value(&document, &schema);
+        let marks = document.marks();
+        self.loaded.put(turn.now, *id, document);
+        let edited = EditOutcome {
+            document: *id,
+            heads: row.heads,
+            changes: written.iter().map(|change| ChangeHash(change.hash().0)).collect(),
+            created: false,
+            outbox,
+            row: None,
+        };
+        let document = UndoneDocument {
+            space: row.space,
+            collection: row.collection,
+            key: row.key,
+            fields: fields_undone(&value, &now),
+            deleted: says_deleted(&now, marks.deleted),
+            renewed: write.renewed,
+            edited,
+        };
+        Ok(Taken { kept, document: Some(document) })
+    }
+
+    /// Keeps an edit, so that it can be taken back.
+    pub(super) fn keep_step(
+        &mut self,
+        turn: &Turn,
+        edit: &Edit,
+        row: &DocumentRow,
+        changes: &[Change],
+        outcome: &EditOutcome,
+    ) -> Result<(), EditError> {
+        // A schema is taken back by applying the one before, which says what that would do.
+        if row.collection.as_str() == SCHEMAS || self.options.undo_steps_max == 0 {
+            return Ok(());
+        }
+        let is_edit = |change: &&Change| !is_reserved_bytes(change.actor_id().to_bytes());
+        let hashes = changes.iter().filter(is_edit).map(|change| ChangeHash(change.hash().0));
+        let row = StepEditRow {
+            document: outcome.document,
+            changes: hashes.collect(),
+            created: outcome.created,
+        };
+        if row.changes.is_empty() {
+            return Ok(());
+        }
+        let txn = &turn.txn;
+        let known = edit.batch.and_then(|batch| self.batches.get(&batch).copied());
+        let of_batch = match known {
+            Some(step) => txn.step(step)?.filter(|row| !row.undone).map(|row| (step, row)),
+            None => None,
+        };
+        let author = edit.author.clone();
+        if self.may_redo {
+            txn.remove_undone(|row| is_same_person(row.author.as_ref(), author.as_ref()))?;
+            self.may_redo = txn.last_step(|row| row.undone)?.is_some();
+        }
+        let (step, step_row) = match of_batch {
+            Some(known) => known,
+            None => {
+                let new = StepRow { author, time_s: turn.unix_s, edits: 0, undone: false };
+                let step = txn.push_step(&new, self.options.undo_steps_max, STEP_EDITS_MAX)?;
+                if let Some(batch) = edit.batch {
+                    self.batches.insert(batch, step);
+                    while self.batches.len() > BATCHES_MAX {
+                        self.batches.pop_first();
+                    }
+                }
+                (step, new)
+            }
+        };
+        txn.put_step_edit(step, step_row.edits, &row)?;
+        txn.put_step(step, &StepRow { edits: step_row.edits + 1, ..step_row })?;
+        Ok(())
+    }
+}
+
+/// The result of taking back one edit.
+struct Taken {
+    kept: Vec<Kept>,
+    /// `None` if nothing was written.
+    document: Option<UndoneDocument>,
+}
+
+impl Taken {
+    fn kept(document: &DocumentId, field: Option<String>, why: KeptWhy) -> Self {
+        Self { kept: vec![Kept { document: *document, field, why }], document: None }
+    }
+}
+
+/// A document of which an edit is taken back.
+struct Back<'a> {
+    id: &'a DocumentId,
+    document: &'a mut LoadedDocument,
+    schema: &'a std::sync::Arc<Schema>,
+    /// Whether people see it as deleted.
+    is_deleted: bool,
+    role: Option<&'a str>,
+    time_s: i64,
+}
+
+/// What is to be written so that an edit is taken back.
+#[derive(Default)]
+struct Writes {
+    /// Whether the document is deleted, as the edit made it.
+    delete: bool,
+    backwards: Option<Backwards>,
+    fields: Vec<Field>,
+    closes: Vec<ShortHash>,
+    items: Vec<(Standing, ObjectId)>,
+    reopen: Vec<(ChangeHash, ReviewId)>,
+    decide: Vec<(rejoin_core::Settlement, Option<Value>)>,
+    /// Lists in which items come back as new ones.
+    renewed: Vec<String>,
+}
+
+struct Planned {
+    kept: Vec<(Option<String>, KeptWhy)>,
+    write: Writes,
+}
+
+impl Back<'_> {
+    fn plan(&mut self, changes: &[Change], created: bool) -> Result<Planned, EditError> {
+        let hashes: Vec<_> = changes.iter().map(|change| ChangeHash(change.hash().0)).collect();
+        let (is_deleted, role) = (self.is_deleted, self.role);
+        let lineage = self.document.lineage(self.id, self.schema)?;
+        let (mut kept, mut write) = (Vec::new(), Writes::default());
+        if created {
+            let why = match lineage.work_beside(&hashes) {
+                _ if is_deleted => Some(KeptWhy::Removed),
+                Some(by) => Some(KeptWhy::Written(Box::new(by))),
+                None if !may_write(self.schema, &Path::from([DELETED]), role) => {
+                    Some(KeptWhy::NotAllowed)
+                }
+                None => None,
+            };
+            write.delete = why.is_none();
+            kept.extend(why.map(|why| (None, why)));
+            return Ok(Planned { kept, write });
+        }
+        let text = |place: &FieldPath| Some(place.to_string());
+        let mut brings_back = false;
+        for taken in lineage.take_back(&hashes, role) {
+            match taken {
+                TakenBack::Write { field, value, closes } => {
+                    let marks = [Marks::OURS, Marks::THEIRS];
+                    let path = field.place.path();
+                    brings_back |= marks.iter().any(|it| path == Some(Path::from([it.deleted])));
+                    write.closes.extend(closes);
+                    write.fields.push((*field, value));
+                }
+                TakenBack::RemoveItem { field, made } => write.items.push((*field, made)),
+                TakenBack::Reopen { decision, review, .. } => {
+                    write.reopen.push((decision, review));
+                }
+                TakenBack::Decide { decision, value, .. } => {
+                    let settlement = lineage.settlement(&decision).cloned();
+                    write.decide.extend(settlement.map(|settlement| (settlement, value)));
+                }
+                TakenBack::Kept { place, why } => kept.push((text(&place), why.into())),
+            }
+        }
+        if is_deleted && !brings_back {
+            return Ok(Planned { kept: vec![(None, KeptWhy::Removed)], write: Writes::default() });
+        }
+        write.closes.sort_unstable();
+        write.closes.dedup();
+        let marks = self.document.marks();
+        let read = fenced(|| Ok(Backwards::of(&self.document.doc, marks, changes)));
+        let mut backwards =
+            read.map_err(|reason| EditError::Unreadable { document: *self.id, reason })?;
+        let lineage = self.document.lineage(self.id, self.schema)?;
+        let mut left = BTreeSet::new();
+        for place in backwards.places() {
+            let named = named(lineage, &place);
+            let why = match &named {
+                Some(named) if !may_write(self.schema, &named.pattern(), role) => {
+                    KeptWhy::NotAllowed
+                }
+                Some(_) if lineage.is_in_sight(&object_id(&place.object)) => continue,
+                _ => KeptWhy::Removed,
+            };
+            kept.push((named.map(|named| named.to_string()), why));
+            left.insert(place);
+        }
+        backwards.leave(&left);
+        let renewed = backwards.renewed().into_iter();
+        let renewed = renewed.filter_map(|list| Some(named(lineage, &list)?.to_string()));
+        write.renewed = renewed.collect();
+        write.backwards = Some(backwards);
+        Ok(Planned { kept, write })
+    }
+
+    /// Writes all of it but decisions.
+    fn write(&mut self, changes: &[Change], write_: &Writes) -> Result<Vec<Change>, EditError> {
+        let short = |change: &Change| ChangeHash(change.hash().0).short();
+        let undoes: Vec<ShortHash> = changes.iter().map(short).collect();
+        let (marks, time_s) = (self.document.marks(), self.time_s);
+        let doc = &mut self.document.doc;
+        let mut written = Vec::new();
+        let plain = message(&undoes, &[]);
+        let options =
+            WriteOptions { time_s, message: Some(&plain), marks, ..WriteOptions::default() };
+        if write_.delete {
+            return Ok(write(doc, self.id, &[Op::Delete], &options)?);
+        }
+        if let Some(backwards) = &write_.backwards {
+            written.extend(backwards.write(doc, self.id, &options)?);
+        }
+        if !write_.fields.is_empty() {
+            let message = message(&undoes, &write_.closes);
+            written.extend(write_back(doc, &write_.fields, time_s, &message)?);
+        }
+        for (field, made) in &write_.items {
+            written.extend(remove_item(doc, field, made, marks, time_s, &plain)?);
+        }
+        for (decision, review) in &write_.reopen {
+            let undo =
+                Undo { undoes: vec![decision.short()], closes: Vec::new(), reopens: Some(*review) };
+            let message = undo.to_message().unwrap_or_default();
+            written.extend(say(doc, time_s, &message)?);
+        }
+        Ok(written)
+    }
+}
+
+/// The place of a text, list or counter, as people read it.
+fn named(lineage: &Lineage, place: &Where) -> Option<FieldPath> {
+    let mut named = lineage.container_place(&object_id(&place.object))?;
+    match &place.prop {
+        Some(Prop::Map(key)) => named.0.push(Step::Key(key.clone())),
+        // An index names nothing that stays, and rights hold for all items alike.
+        Some(Prop::Seq(_)) => named.0.push(Step::Key("*".to_owned())),
+        None => {}
+    }
+    Some(named)
+}
+
+fn object_id(id: &ObjId) -> ObjectId {
+    match id {
+        ObjId::Root => ObjectId::Root,
+        ObjId::Id(counter, actor, _) => {
+            ObjectId::Op { counter: *counter, actor: ActorId(actor.to_bytes().to_vec()) }
+        }
+    }
+}
+
+/// The message of the changes that take back others. Of very many it names the last ones.
+fn message(undoes: &[ShortHash], closes: &[ShortHash]) -> String {
+    let mut undo = Undo { undoes: undoes.to_vec(), closes: closes.to_vec(), reopens: None };
+    loop {
+        match undo.to_message() {
+            Some(message) => return message,
+            None if undo.undoes.len() > 1 => _ = undo.undoes.remove(0),
+            None => _ = undo.closes.pop(),
+        }
+    }
+}
+
+/// The changes of an edit as they are in the document now: a relay may have refused some of them,
+/// so that they were made anew or are gone.
+fn changes_now(
+    turn: &Turn,
+    id: &DocumentId,
+    document: &LoadedDocument,
+    changes: &[ChangeHash],
+) -> Result<Vec<Change>, EditError> {
+    let find = |hash: &ChangeHash| document.doc.get_change_by_hash(&automerge::ChangeHash(hash.0));
+    let mut found: Vec<Option<Change>> = changes.iter().map(find).collect();
+    if found.iter().any(Option::is_none) {
+        let aside = turn.txn.set_aside()?.into_iter().map(|(_, row)| row);
+        let aside = aside.filter(|row| row.document == *id).map(|row| (row.hash, row)).collect();
+        let now = |hash: &ChangeHash| find(&successor(&aside, *hash));
+        found = changes.iter().map(now).collect();
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn may_write(schema: &Schema, path: &Path, role: Option<&str>) -> bool {
+    schema.writers(path).is_none_or(|may| role.is_some_and(|role| may.contains(role)))
+}
+
+fn is_same_person(one: Option<&Identity>, other: Option<&Identity>) -> bool {
+    one.map(|one| &one.user) == other.map(|other| &other.user)
+}
+
+fn says_deleted(value: &Value, mark: &str) -> bool {
+    value.get(mark) == Some(&Value::Bool(true))
+}
+
+/// The top-level fields that differ.
+fn fields_undone(before: &Value, after: &Value) -> Vec<FieldUndone> {
+    let of = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let (mut before, after) = (of(before), of(after));
+    let mut fields: BTreeMap<String, FieldUndone> = BTreeMap::new();
+    for (field, now) in after {
+        let was = before.remove(&field);
+        if was.as_ref() != Some(&now) {
+            let undone = FieldUndone { field: field.clone(), before: was, after: Some(now) };
+            fields.insert(field, undone);
+        }
+    }
+    for (field, was) in before {
+        let undone = FieldUndone { field: field.clone(), before: Some(was), after: None };
+        fields.insert(field, undone);
+    }
+    fields.into_values().collect()
+}
+
+impl From<KeptField> for KeptWhy {
+    fn from(why: KeptField) -> Self {
+        match why {
+            KeptField::Written(by) => Self::Written(by),
+            KeptField::Merges => Self::Merges,
+            KeptField::NotAllowed => Self::NotAllowed,
+        }
+    }
+}
+
+/// Edits that all steps together hold at most: some 100 MB in the file.
+const STEP_EDITS_MAX: u64 = 1_000_000;
+
+/// Batches that are under way at most.
+const BATCHES_MAX: usize = 256;

@@ -271,7 +271,9 @@ impl Replica {
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
         let (reply, edited) = oneshot::channel();
-        let edits = edits.into_iter().map(|edit| self.signed(edit)).collect();
+        // Together they are one step for an undo.
+        let batch = self.batch.or_else(|| Some(self.next_batch()));
+        let edits = edits.into_iter().map(|edit| Edit { batch, ..self.signed(edit) }).collect();
         self.send(Command::Edits(edits, reply)).await?;
         let edited = self.answer(edited).await?.into_iter();
         Ok(edited.map(|edited| edited.map(|edited| Edited::new(self.clone(), edited))).collect())

@@ -306,6 +306,7 @@ fn unused_documents_leave_memory() {
         target: rejoin_engine::Target::Key("1".to_owned()),
         create: true,
         author: None,
+        batch: None,
         content: rejoin_engine::Content::Fields(serde_json::Map::new()),
     };
     engine.turn(1_000, 0, vec![edit]).unwrap().remove(0).unwrap();

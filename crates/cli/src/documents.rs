@@ -5,6 +5,7 @@ use clap::Args;
 use rejoin::{Edited, Entry, Op, Path, Review};
 use serde_json::{Value, json};
 
+use crate::history::find;
 use crate::local::{Local, is_id, named};
 use crate::output::{Output, count};
 use crate::place::{DocumentArguments, PlaceArguments};
@@ -64,6 +65,19 @@ pub(crate) struct AddArguments {
     /// How much; negative counts down
     #[arg(allow_negative_numbers = true, value_name = "N")]
     pub(crate) by: i64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --at a deletion is taken back; `list --deleted` shows which documents are deleted. With --at the \
+document gets the value that it had right after that change, by an ordinary edit: nothing of its history \
+goes, and `undo` takes it back.")]
+pub(crate) struct RestoreArguments {
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// The change; the first characters of its hash do, as `history` shows them
+    #[arg(long, value_name = "HASH")]
+    pub(crate) at: Option<String>,
 }
 
 pub(crate) async fn get(
@@ -161,10 +175,18 @@ pub(crate) async fn delete(
 
 pub(crate) async fn restore(
     place: &PlaceArguments,
-    arguments: &DocumentArguments,
+    arguments: &RestoreArguments,
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
+    let RestoreArguments { document: arguments, at } = arguments;
+    if let Some(hash) = at {
+        let (document, _) = local.entry_or_deleted(arguments).await?;
+        let change = find(&document.history(usize::MAX).await?, hash)?;
+        let before = local.space.reviews().open().await?;
+        let edited = document.restore(&[change]).await.context("the document is as it was")?;
+        return report(&local, arguments, "restored", &edited, &before, output).await;
+    }
     let DocumentArguments { collection: name, key } = arguments;
     let document = named(&local.collection(name)?, key)?;
     let held: Option<Entry> = document.read().await?;

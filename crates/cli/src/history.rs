@@ -64,7 +64,7 @@ async fn show_at(document: &Document, hash: &str, output: Output) -> Result<()> 
 }
 
 /// The one change whose hash begins like this.
-fn find(changes: &[HistoryEntry], prefix: &str) -> Result<ChangeHash> {
+pub(crate) fn find(changes: &[HistoryEntry], prefix: &str) -> Result<ChangeHash> {
     let prefix = prefix.to_ascii_lowercase();
     let mut found = changes.iter().filter(|change| change.hash.to_string().starts_with(&prefix));
     match (found.next(), found.next()) {
@@ -87,6 +87,12 @@ fn by(change: &HistoryEntry) -> String {
 }
 
 fn what(change: &HistoryEntry) -> String {
+    if let Some(undo) = &change.undoes {
+        return match &undo.reopens {
+            Some(review) => format!("reopens {}", short_id(review)),
+            None => "undo".to_owned(),
+        };
+    }
     let Some(Settlement { review, dismissed, .. }) = &change.settles else {
         return if change.merges { "merge" } else { kind(change.kind) }.to_owned();
     };
@@ -109,6 +115,10 @@ fn change_json(change: &HistoryEntry) -> Value {
         "merges": change.merges,
         "fields": fields(change),
         "settles": settles,
+        "undoes": change.undoes.as_ref().map(|undo| {
+            let undoes: Vec<_> = undo.undoes.iter().map(ToString::to_string).collect();
+            json!({ "changes": undoes, "reopens": undo.reopens.map(|it| it.to_string()) })
+        }),
     })
 }
 

@@ -110,7 +110,9 @@ pub(crate) async fn run(
         Some(local) => local,
         None => Local::open_or_create_with(&place, options).await?,
     };
-    let collection = local.space.collection(&arguments.collection)?;
+    // One undo takes all of it back.
+    let space = local.replica.as_one_step().space(local.space.name().as_str())?;
+    let collection = space.collection(&arguments.collection)?;
     let schema = local.space.schema(collection.name()).await?.unwrap_or_default();
     let times = Times::new(time_format, rows.header(), &schema).with_context(wrong)?;
     let progress = progress(facts.len, output);

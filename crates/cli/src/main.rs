@@ -42,6 +42,7 @@ mod signals;
 mod status;
 mod sync;
 mod sync_status;
+mod undo;
 mod unfit;
 mod units;
 mod values;
@@ -63,7 +64,9 @@ use crate::audit::AuditArguments;
 use crate::beside::{Asked, GuestCommand};
 use crate::blame::BlameArguments;
 use crate::doctor::DoctorArguments;
-use crate::documents::{AddArguments, AppendArguments, GetArguments, SetArguments};
+use crate::documents::{
+    AddArguments, AppendArguments, GetArguments, RestoreArguments, SetArguments,
+};
 use crate::export::ExportArguments;
 use crate::history::HistoryArguments;
 use crate::import::ImportArguments;
@@ -75,6 +78,7 @@ use crate::reviews::{AssignArguments, ReviewArguments, ReviewsArguments, SettleA
 use crate::schema::SchemaCommand;
 use crate::status::StatusArguments;
 use crate::sync::SyncArguments;
+use crate::undo::{RedoArguments, UndoArguments};
 use crate::watch::WatchArguments;
 use crate::whoami::WhoamiArguments;
 
@@ -126,8 +130,12 @@ enum Command {
     Add(AddArguments),
     /// Delete a document; `restore` brings it back
     Delete(DocumentArguments),
-    /// Bring a deleted document back; `list --deleted` shows which there are
-    Restore(DocumentArguments),
+    /// Bring a deleted document back, or give a document the value that it had before
+    Restore(RestoreArguments),
+    /// Take back the last edit made in this replica, or the last batch of edits
+    Undo(UndoArguments),
+    /// Make again what the last undo took back
+    Redo(RedoArguments),
     /// Say how the fields of collections merge, and look at what was said
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -264,6 +272,8 @@ impl Cli {
             Command::Add(arguments) => documents::add(place, arguments, output).await,
             Command::Delete(arguments) => documents::delete(place, arguments, output).await,
             Command::Restore(arguments) => documents::restore(place, arguments, output).await,
+            Command::Undo(arguments) => undo::undo(place, arguments, output).await,
+            Command::Redo(arguments) => undo::redo(place, arguments, output).await,
             Command::Watch(arguments) => watch::run(place, arguments, output).await,
             Command::Reviews(arguments) => reviews::list(place, arguments, output).await,
             Command::Review(arguments) => reviews::show(place, arguments, output).await,
@@ -309,6 +319,8 @@ impl Command {
             Self::Set(_) | Self::Append(_) | Self::Add(_) | Self::Delete(_) | Self::Restore(_) => {
                 true
             }
+            Self::Undo(arguments) => !arguments.dry_run,
+            Self::Redo(arguments) => !arguments.dry_run,
             Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,

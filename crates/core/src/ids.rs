@@ -135,6 +135,12 @@ impl fmt::Debug for ChangeHash {
 #[cbor(transparent)]
 pub struct ShortHash(#[cbor(with = "minicbor::bytes")] pub [u8; 8]);
 
+impl fmt::Display for ShortHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
 impl fmt::Debug for ShortHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_hex(f, &self.0)

@@ -130,7 +130,6 @@ fn numbered(start_op: u64, after: &Change) -> Change {
         deps: vec![after.hash()],
         extra_bytes: Vec::new(),
         author: None,
-        batch: None,
     }
     .into()
 }

@@ -176,6 +176,9 @@ impl History {
             ancestors.insert(dep);
             ancestors.extend(&self.changes[dep].ancestors);
         }
+        // A relay takes only a change that builds on its actor's previous one.
+        let own = ancestors.iter().filter(|at| self.changes[**at].actor == actor).count();
+        assert_eq!(change.seq(), own as u64 + 1, "{hash} is number {} of its actor", change.seq());
         let reserved = is_reserved(&actor);
         let message = change.message().filter(|_| !reserved);
         self.by_hash.insert(hash, index);

@@ -163,8 +163,9 @@ impl Lineage {
         let changes = changes.iter().filter_map(|hash| self.by_hash.get(hash).copied());
         let changes: BTreeSet<u32> = changes.collect();
         let undone = self.undone();
-        let all = 0..self.changes.len() as u32;
-        let work = all.filter(|at| !changes.contains(at) && self.is_work(*at, &undone));
+        let touched = self.containers[0].touched.iter();
+        let touched = touched.flat_map(|(first, last)| *first..=*last);
+        let work = touched.filter(|at| !changes.contains(at) && self.is_work(*at, &undone));
         work.last().map(|at| self.candidate(at, None))
     }
 
@@ -257,17 +258,38 @@ impl Lineage {
         if write.settles.is_some() && settled(write.change) && mine == [last] {
             return self.reopening(at, write.change);
         }
+        let undone = write.closes.last().filter(|_| self.says_undo(write.change));
         let value = match remaining {
+            // The value that an undo took away is there again, beside those of others.
+            _ if let Some(undone) = undone => value(*undone),
             Some(remaining) => value(remaining),
             None if before == write.value => return None,
             None => before,
         };
+        if let (Some(Value::Bool(true)), Some(undone)) = (&value, undone)
+            && self.removals.contains(&at)
+            && let Some(work) = self.work_since(register.container, *undone, at)
+        {
+            return kept(Kept::Written(Box::new(self.candidate(work, None))));
+        }
         let closes = mine.iter().map(|open| {
             let change = register.writes[*open as usize].change;
             self.changes[change as usize].hash.short()
         });
         let closes = closes.collect();
         Some(TakenBack::Write { field: Box::new(self.standing(at)), value, closes })
+    }
+
+    /// The last work in a container that the author of a removal did not know.
+    fn work_since(&self, container: u32, removal: u32, at: u32) -> Option<u32> {
+        let removal = self.registers[at as usize].writes[removal as usize].change;
+        let (known, undone) = (self.ancestors(removal), self.undone());
+        let is_new = |at: &u32| {
+            let change = &self.changes[*at as usize];
+            known.get(change.chain) < change.place && self.is_work(*at, &undone)
+        };
+        let touched = self.containers[container as usize].touched.iter();
+        touched.flat_map(|(first, last)| *first..=*last).filter(is_new).last()
     }
 
     /// An item that is a container or counter goes, unless others have written in it.

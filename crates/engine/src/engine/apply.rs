@@ -34,7 +34,7 @@ pub(super) enum ReceiveError {
     Unloadable { document: DocumentId, reason: String },
     #[error("relay sent a change of {document} that is not one")]
     Guard { document: DocumentId, source: change::GuardError },
-    #[error("relay sent a change of {document} that does not fit")]
+    #[error("relay sent a change of {document} that does not fit: {source}")]
     Refused { document: DocumentId, source: Refusal },
     #[error("relay sent document {document} in another space or collection than it is in")]
     Moved { document: DocumentId },

@@ -7,7 +7,7 @@ use automerge::{Automerge, Change, Prop};
 use rejoin_core::change::{genesis_actor, is_reserved};
 use rejoin_core::lineage::{FieldPath, Lineage, Step, Written};
 use rejoin_core::schema::Schema;
-use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, Settlement};
+use rejoin_core::{ActorId, ChangeHash, DocumentId, History, Identity, Settlement, Undo};
 use serde_json::Value;
 
 use super::derive::with_defaults;
@@ -39,6 +39,8 @@ pub struct HistoryEntry {
     pub merges: bool,
     /// The review it settled.
     pub settles: Option<Settlement>,
+    /// The earlier changes it took back, and the review it opened again.
+    pub undoes: Option<Undo>,
     /// The top-level fields it wrote.
     pub fields: BTreeSet<String>,
     /// Its writes, nested fields included, each field once.
@@ -226,6 +228,7 @@ fn entry(doc: &Automerge, lineage: &Lineage, id: &DocumentId, change: &Change) -
         kind,
         merges: change.deps().len() > 1 && change.deps().iter().filter(is_edit).count() > 1,
         settles: lineage.settlement(&hash).cloned(),
+        undoes: lineage.undo(&hash).cloned(),
         fields: writes.keys().filter_map(top).collect(),
         writes: writes.into_values().collect(),
     }

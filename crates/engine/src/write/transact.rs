@@ -4,9 +4,10 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{Automerge, AutomergeError, ChangeHash, PatchLog};
+use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, PatchLog};
 
 use super::WriteError;
+use super::by_hand::last_of;
 
 /// Runs `work` at these heads, or at the current ones, and commits its operations. Gives `None` if
 /// it wrote none.
@@ -18,6 +19,38 @@ use super::WriteError;
 /// # Errors Automerge refused something, and all of it was rolled back; or it panicked, and the
 /// state of `doc` is unknown.
 pub(super) fn transact(
+    doc: &mut Automerge,
+    heads: Option<&[ChangeHash]>,
+    options: CommitOptions,
+    work: impl FnOnce(&mut Transaction<'_>) -> Result<(), AutomergeError>,
+) -> Result<Option<ChangeHash>, WriteError> {
+    let own = doc.get_actor().clone();
+    if let Some(other) = heads.and_then(|heads| apart(doc, heads)) {
+        doc.set_actor(other);
+    }
+    let done = run(doc, heads, options, work);
+    if *doc.get_actor() != own {
+        doc.set_actor(own);
+    }
+    done
+}
+
+/// Another actor to write with at these heads, if the document's own one would not do. Automerge looks
+/// for one by operations, and so takes an actor whose last change has none for one whose changes are
+/// all among those before `heads`. The next change has to build on its actor's previous one.
+fn apart(doc: &Automerge, heads: &[ChangeHash]) -> Option<ActorId> {
+    let (last, _) = last_of(doc, doc.get_actor())?;
+    let is_empty =
+        doc.get_change_meta_by_hash(&last).is_some_and(|change| change.max_op < change.start_op);
+    if !is_empty || doc.get_changes_meta(heads).iter().all(|after| after.hash != last) {
+        return None;
+    }
+    let own = doc.get_actor().to_bytes();
+    let other = |number: u16| ActorId::from([own, &number.to_be_bytes()[..]].concat());
+    (0..).map(other).find(|actor| last_of(doc, actor).is_none())
+}
+
+fn run(
     doc: &mut Automerge,
     heads: Option<&[ChangeHash]>,
     options: CommitOptions,

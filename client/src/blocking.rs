@@ -22,21 +22,30 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use futures_executor::block_on;
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, NameError, PeerId, SetDigest};
+use rejoin_core::{
+    ChangeHash, CollectionName, DocumentId, NameError, PeerId, SetDigest, SpaceName,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::booking::{Booked, Booking};
 use crate::document::edit_value;
+use crate::history::{Blame, Candidate};
+use crate::import::{Row, RowKey};
 use crate::schema::{Schema, SchemaError, Schemas};
+use crate::sync::{Counters, DeviceId, EngineOptions, SetAside, Unsent};
+use crate::undo::Batch;
+use crate::view::{Listed, Misfit, Unfit, View};
 use crate::{
-    Blame, Booked, Booking, Candidate, ConnectError, Counters, Decision, Entry, Identity, Listed,
-    Op, OpenError, Path, Review, ReviewId, SaveError, SetAside, Status, Unfit, Unsent, View,
-    WatchEvent,
+    ConnectError, Decision, Entry, Identity, Op, OpenError, Path, Review, ReviewId, SaveError,
+    Status, WatchEvent,
 };
 pub use query::{LiveQuery, Query};
 use rejoin_engine::store::StoreError;
-use rejoin_engine::{EditError, EditOutcome, Foreseen, HistoryEntry};
+use rejoin_engine::{
+    EditError, EditOutcome, Foreseen, HistoryEntry, ReadError, SettleError, UndoError, Undone, Way,
+};
 
 /// [`crate::Replica`], blocking.
 #[derive(Debug, Clone)]
@@ -144,6 +153,45 @@ impl Replica {
         block_on(crate::Replica::open(path)).map(Self)
     }
 
+    /// As [`crate::Replica::open_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(path: impl Into<PathBuf>, options: EngineOptions) -> Result<Self, OpenError> {
+        block_on(crate::Replica::open_with(path, options)).map(Self)
+    }
+
+    /// As [`crate::Replica::device`].
+    pub fn device(&self) -> DeviceId {
+        self.0.device()
+    }
+
+    /// As [`crate::Replica::key_of`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn key_of(&self, document: &DocumentId) -> Result<Option<String>, StoreError> {
+        self.0.key_of(document)
+    }
+
+    /// As [`crate::Replica::as_one_step`].
+    #[must_use]
+    pub fn as_one_step(&self) -> Self {
+        Self(self.0.as_one_step())
+    }
+
+    /// As [`crate::Replica::batch`]. The batch takes the async handles: see
+    /// [`Document::as_async`] and [`Collection::as_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn batch<T: Send + 'static>(
+        &self,
+        edits: impl FnOnce(&mut Batch<'_, '_>) -> Result<T, EditError> + Send + 'static,
+    ) -> Result<T, EditError> {
+        block_on(self.0.batch(edits))
+    }
+
     /// As [`crate::Replica::space`].
     ///
     /// # Errors
@@ -175,7 +223,7 @@ impl Replica {
     ///
     /// # Errors
     /// As there.
-    pub fn status_when(&self, met: impl FnMut(&Status) -> bool) -> Result<Status, EditError> {
+    pub fn status_when(&self, met: impl FnMut(&Status) -> bool) -> Result<Status, ReadError> {
         block_on(self.0.status_when(met))
     }
 
@@ -217,15 +265,29 @@ impl Replica {
     blocking! {
         fn acknowledge(&self, known: &[SetAside]) -> Result<(), EditError>;
         fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError>;
+        fn undo(&self) -> Result<Undone, UndoError>;
+        fn redo(&self) -> Result<Undone, UndoError>;
+        fn preview_undo(&self, way: Way) -> Result<Undone, UndoError>;
         fn disconnect(&self) -> ();
-        fn caught_up(&self) -> Result<(), EditError>;
+        fn caught_up(&self) -> Result<(), ReadError>;
         fn saved(&self) -> Result<(), SaveError>;
-        fn counters(&self) -> Result<Counters, EditError>;
+        fn counters(&self) -> Result<Counters, ReadError>;
+        fn documents_in_memory(&self) -> Result<usize, ReadError>;
         fn close(&self) -> ();
     }
 }
 
 impl Space {
+    /// As [`crate::Space::replica`].
+    pub fn replica(&self) -> Replica {
+        Replica(self.0.replica().clone())
+    }
+
+    /// As [`crate::Space::name`].
+    pub fn name(&self) -> &SpaceName {
+        self.0.name()
+    }
+
     /// As [`crate::Space::collection`].
     ///
     /// # Errors
@@ -268,14 +330,44 @@ impl Space {
     }
 
     blocking! {
-        fn unfit(&self) -> Result<Vec<Unfit>, EditError>;
+        fn unfit(&self) -> Result<Vec<Unfit>, ReadError>;
         fn foresee_schema(&self, collection: &CollectionName, schema: &Schema) -> Result<Foreseen, SchemaError>;
-        fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError>;
-        fn schemas(&self) -> Result<Schemas, EditError>;
+        fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, ReadError>;
+        fn schemas(&self) -> Result<Schemas, ReadError>;
     }
 }
 
 impl Collection {
+    /// The async handle to the same collection.
+    pub fn as_async(&self) -> &crate::Collection {
+        &self.0
+    }
+
+    /// As [`crate::Collection::name`].
+    pub fn name(&self) -> &CollectionName {
+        self.0.name()
+    }
+
+    /// As [`crate::Collection::create_unkeyed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_unkeyed<T: Serialize>(&self, value: &T) -> Result<Document, EditError> {
+        block_on(self.0.create_unkeyed(value)).map(Document)
+    }
+
+    /// As [`crate::Collection::import`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn import(
+        &self,
+        rows: Vec<(RowKey, Row)>,
+    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+        let edited = block_on(self.0.import(rows))?;
+        Ok(edited.into_iter().map(|edited| edited.map(Edited)).collect())
+    }
+
     /// As [`crate::Collection::document`].
     ///
     /// # Errors
@@ -301,7 +393,7 @@ impl Collection {
     ///
     /// # Errors
     /// As there.
-    pub fn filter(&self, keep: impl FnMut(&Entry) -> bool) -> Result<Vec<Entry>, EditError> {
+    pub fn filter(&self, keep: impl FnMut(&Entry) -> bool) -> Result<Vec<Entry>, ReadError> {
         let mut entries = self.list()?;
         entries.retain(keep);
         Ok(entries)
@@ -329,22 +421,29 @@ impl Collection {
     }
 
     blocking! {
-        fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError>;
-        fn list(&self) -> Result<Vec<Entry>, EditError>;
-        fn deleted(&self) -> Result<Vec<Entry>, EditError>;
-        fn booked(&self, whose: &Value, start_ms: i64, end_ms: i64) -> Result<Vec<Booked>, EditError>;
+        fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ReadError>;
+        fn list(&self) -> Result<Vec<Entry>, ReadError>;
+        fn preview(&self, rows: Vec<(RowKey, Row)>) -> Result<Vec<Result<EditOutcome, EditError>>, EditError>;
+        fn unfit(&self) -> Result<Vec<Unfit>, ReadError>;
+        fn deleted(&self) -> Result<Vec<Entry>, ReadError>;
+        fn booked(&self, whose: &Value, start_ms: i64, end_ms: i64) -> Result<Vec<Booked>, ReadError>;
     }
 
     /// As the async `watch`.
     ///
     /// # Errors
     /// As there.
-    pub fn watch(&self) -> Result<Watcher, EditError> {
+    pub fn watch(&self) -> Result<Watcher, ReadError> {
         block_on(self.0.watch()).map(Watcher)
     }
 }
 
 impl Document {
+    /// The async handle to the same document.
+    pub fn as_async(&self) -> &crate::Document {
+        &self.0
+    }
+
     /// As [`crate::Document::id`].
     pub fn id(&self) -> DocumentId {
         self.0.id()
@@ -419,25 +518,26 @@ impl Document {
     }
 
     blocking! {
-        fn read(&self) -> Result<Option<Entry>, EditError>;
-        fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError>;
-        fn deletion(&self) -> Result<Option<Candidate>, EditError>;
+        fn read(&self) -> Result<Option<Entry>, ReadError>;
+        fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, ReadError>;
+        fn deletion(&self) -> Result<Option<Candidate>, ReadError>;
         fn saved(&self) -> Result<(), SaveError>;
-        fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError>;
-        fn unsent(&self) -> Result<Vec<HistoryEntry>, EditError>;
-        fn view(&self) -> Result<View, EditError>;
-        fn bookings(&self) -> Result<Vec<Booking>, EditError>;
-        fn blame(&self) -> Result<Vec<Blame>, EditError>;
-        fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError>;
+        fn misfits(&self) -> Result<Vec<Misfit>, ReadError>;
+        fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, ReadError>;
+        fn unsent(&self) -> Result<Vec<HistoryEntry>, ReadError>;
+        fn view(&self) -> Result<View, ReadError>;
+        fn bookings(&self) -> Result<Vec<Booking>, ReadError>;
+        fn blame(&self) -> Result<Vec<Blame>, ReadError>;
+        fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, ReadError>;
         fn present(&self, value: Option<Vec<u8>>, ttl_ms: u32) -> Result<(), EditError>;
-        fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, EditError>;
+        fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, ReadError>;
     }
 
     /// As the async `watch`.
     ///
     /// # Errors
     /// As there.
-    pub fn watch(&self) -> Result<Watcher, EditError> {
+    pub fn watch(&self) -> Result<Watcher, ReadError> {
         block_on(self.0.watch()).map(Watcher)
     }
 }
@@ -451,27 +551,27 @@ impl Reviews {
         &self,
         decisions: Vec<(ReviewId, Decision)>,
         why: Option<&str>,
-    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+    ) -> Result<Vec<Result<Edited, SettleError>>, SettleError> {
         let settled = block_on(self.0.settle_all(decisions, why))?;
         Ok(settled.into_iter().map(|edited| edited.map(Edited)).collect())
     }
 
     editing! {
-        fn settle(&self, id: &ReviewId, decision: Decision, why: Option<&str>) -> Result<Edited, EditError>;
-        fn assign(&self, id: &ReviewId, assignee: Option<&str>, due: Option<&str>) -> Result<Edited, EditError>;
+        fn settle(&self, id: &ReviewId, decision: Decision, why: Option<&str>) -> Result<Edited, SettleError>;
+        fn assign(&self, id: &ReviewId, assignee: Option<&str>, due: Option<&str>) -> Result<Edited, SettleError>;
     }
 
     blocking! {
-        fn list(&self) -> Result<Vec<Review>, EditError>;
-        fn open(&self) -> Result<Vec<Review>, EditError>;
-        fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError>;
+        fn list(&self) -> Result<Vec<Review>, ReadError>;
+        fn open(&self) -> Result<Vec<Review>, ReadError>;
+        fn get(&self, id: &ReviewId) -> Result<Option<Review>, ReadError>;
     }
 
     /// As the async `watch`.
     ///
     /// # Errors
     /// As there.
-    pub fn watch(&self) -> Result<Watcher, EditError> {
+    pub fn watch(&self) -> Result<Watcher, ReadError> {
         block_on(self.0.watch()).map(Watcher)
     }
 }

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::collection::Collection;
 use crate::document::Document;
-use rejoin_engine::{Booked, Booking, EditError};
+use rejoin_engine::ReadError;
+pub use rejoin_engine::{Booked, Booking, BookingState};
 
 impl Collection {
     /// The documents that take some of this time of somebody, by the `no_overlap` invariants of the
@@ -19,7 +20,7 @@ impl Collection {
         whose: &Value,
         start_ms: i64,
         end_ms: i64,
-    ) -> Result<Vec<Booked>, EditError> {
+    ) -> Result<Vec<Booked>, ReadError> {
         // A value that is behind would tell the bookings of before, and free time must not be told
         // by those.
         let replica = self.replica();
@@ -37,7 +38,7 @@ impl Document {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn bookings(&self) -> Result<Vec<Booking>, EditError> {
+    pub async fn bookings(&self) -> Result<Vec<Booking>, ReadError> {
         // A value that is behind would tell the bookings of before.
         self.read().await?;
         self.replica().read(|txn| Booking::all_of(txn, self.space(), &self.id()))

@@ -10,7 +10,7 @@ use crate::query::Query;
 use crate::replica::{Replica, Space};
 use crate::saved::Edited;
 use rejoin_engine::store::ValueRow;
-use rejoin_engine::{Content, Edit, EditError, EditOutcome, Row, Target, Watcher};
+use rejoin_engine::{Content, Edit, EditError, EditOutcome, ReadError, Row, Target, Watcher};
 
 /// A named kind of document in a space.
 #[derive(Debug, Clone)]
@@ -174,7 +174,7 @@ impl Collection {
     ///
     /// # Errors
     /// The file could not be read, or the value does not fit the type.
-    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EditError> {
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ReadError> {
         self.document(key)?.get().await
     }
 
@@ -183,7 +183,7 @@ impl Collection {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn deleted(&self) -> Result<Vec<Entry>, EditError> {
+    pub async fn deleted(&self) -> Result<Vec<Entry>, ReadError> {
         let entries = self.rows(|row| row.deleted).await?;
         Ok(entries.collect::<Result<_, _>>()?)
     }
@@ -198,7 +198,7 @@ impl Collection {
     pub async fn filter(
         &self,
         mut keep: impl FnMut(&Entry) -> bool,
-    ) -> Result<Vec<Entry>, EditError> {
+    ) -> Result<Vec<Entry>, ReadError> {
         let entries = self.rows(|row| !row.deleted).await?;
         let kept = entries.filter(|entry| entry.as_ref().map_or(true, &mut keep));
         Ok(kept.collect::<Result<_, _>>()?)
@@ -208,7 +208,7 @@ impl Collection {
     async fn rows(
         &self,
         wanted: impl Fn(&ValueRow) -> bool,
-    ) -> Result<impl Iterator<Item = Result<Entry, serde_json::Error>>, EditError> {
+    ) -> Result<impl Iterator<Item = Result<Entry, serde_json::Error>>, ReadError> {
         self.replica.refresh_listed().await?;
         let mut rows = Vec::new();
         self.replica.read(|view| {
@@ -233,7 +233,7 @@ impl Collection {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn list(&self) -> Result<Vec<Entry>, EditError> {
+    pub async fn list(&self) -> Result<Vec<Entry>, ReadError> {
         self.filter(|_| true).await
     }
 
@@ -241,9 +241,9 @@ impl Collection {
     ///
     /// # Errors
     /// The replica was closed.
-    pub async fn watch(&self) -> Result<Watcher, EditError> {
+    pub async fn watch(&self) -> Result<Watcher, ReadError> {
         let (space, name) = (self.space.clone(), self.name.clone());
-        self.replica.ask(move |engine, _| engine.watch(space, name, None)).await
+        Ok(self.replica.ask(move |engine, _| engine.watch(space, name, None)).await?)
     }
 
     pub(crate) fn edit(&self, target: Target, content: Content) -> Edit {

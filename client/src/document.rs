@@ -9,7 +9,9 @@ use crate::collection::{Entry, entry};
 use crate::replica::Replica;
 use crate::saved::Edited;
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Path, PeerId, SpaceName, limits};
-use rejoin_engine::{Content, Edit, EditError, HistoryEntry, Op, Target, View, Watcher, diff};
+use rejoin_engine::{
+    Content, Edit, EditError, HistoryEntry, Op, ReadError, Target, View, Watcher, diff,
+};
 
 /// A handle to a document, whether or not it exists yet. Cheap to clone; it keeps nothing in
 /// memory.
@@ -49,7 +51,7 @@ impl Document {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn read(&self) -> Result<Option<Entry>, EditError> {
+    pub async fn read(&self) -> Result<Option<Entry>, ReadError> {
         if self.replica.read(|view| view.is_stale(&self.id))? {
             self.replica.refresh(vec![self.id]).await?;
         }
@@ -61,7 +63,7 @@ impl Document {
     ///
     /// # Errors
     /// The file could not be read, or the value does not fit the type.
-    pub async fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, EditError> {
+    pub async fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, ReadError> {
         let entry = self.read().await?.filter(|entry| !entry.deleted);
         Ok(entry.map(|entry| serde_json::from_value(entry.value)).transpose()?)
     }
@@ -71,7 +73,7 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, or it does not load.
-    pub async fn view(&self) -> Result<View, EditError> {
+    pub async fn view(&self) -> Result<View, ReadError> {
         let id = self.id;
         self.replica.ask(move |engine, now| engine.view(now, &id)).await?
     }
@@ -81,7 +83,7 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, or it does not load.
-    pub async fn blame(&self) -> Result<Vec<Blame>, EditError> {
+    pub async fn blame(&self) -> Result<Vec<Blame>, ReadError> {
         let id = self.id;
         self.replica.ask(move |engine, now| engine.blame(now, &id)).await?
     }
@@ -229,8 +231,8 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, or it does not load.
-    pub async fn deletion(&self) -> Result<Option<Candidate>, EditError> {
-        if !self.read().await?.ok_or(EditError::NotFound)?.deleted {
+    pub async fn deletion(&self) -> Result<Option<Candidate>, ReadError> {
+        if !self.read().await?.ok_or(ReadError::NotFound)?.deleted {
             return Ok(None);
         }
         let blames = self.blame().await?;
@@ -249,7 +251,7 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, or it could not be read.
-    pub async fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, EditError> {
+    pub async fn history(&self, max: usize) -> Result<Vec<HistoryEntry>, ReadError> {
         let id = self.id;
         self.replica.ask(move |engine, now| engine.history(now, &id, max)).await?
     }
@@ -258,7 +260,7 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, or it could not be read.
-    pub async fn unsent(&self) -> Result<Vec<HistoryEntry>, EditError> {
+    pub async fn unsent(&self) -> Result<Vec<HistoryEntry>, ReadError> {
         let id = self.id;
         self.replica.ask(move |engine, now| engine.unsent_history(now, &id)).await?
     }
@@ -267,7 +269,7 @@ impl Document {
     ///
     /// # Errors
     /// There is no such document, or no such point.
-    pub async fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, EditError> {
+    pub async fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, ReadError> {
         let (id, heads) = (self.id, heads.to_vec());
         self.replica.ask(move |engine, now| engine.value_at(now, &id, Some(&heads))).await?
     }
@@ -276,10 +278,10 @@ impl Document {
     ///
     /// # Errors
     /// The replica was closed.
-    pub async fn watch(&self) -> Result<Watcher, EditError> {
+    pub async fn watch(&self) -> Result<Watcher, ReadError> {
         let (space, collection) = (self.space.clone(), self.collection.clone());
         let id = Some(self.id);
-        self.replica.ask(move |engine, _| engine.watch(space, collection, id)).await
+        Ok(self.replica.ask(move |engine, _| engine.watch(space, collection, id)).await?)
     }
 
     /// Tells the peers the activity of this one in the document, for `ttl_ms` milliseconds; `None`
@@ -293,16 +295,16 @@ impl Document {
             return Err(EditError::Presence { len, max });
         }
         let (space, id) = (self.space.clone(), self.id);
-        self.replica.ask(move |engine, _| engine.present(&space, id, value, ttl_ms)).await
+        Ok(self.replica.ask(move |engine, _| engine.present(&space, id, value, ttl_ms)).await?)
     }
 
     /// The present activity of the other peers in the document.
     ///
     /// # Errors
     /// The replica was closed.
-    pub async fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, EditError> {
+    pub async fn presences(&self) -> Result<Vec<(PeerId, Vec<u8>)>, ReadError> {
         let id = self.id;
-        self.replica.ask(move |engine, now| engine.presences(now, &id)).await
+        Ok(self.replica.ask(move |engine, now| engine.presences(now, &id)).await?)
     }
 }
 

@@ -8,9 +8,8 @@ use serde::de::DeserializeOwned;
 
 use crate::collection::Collection;
 use crate::replica::Replica;
-use rejoin_engine::{
-    Condition, Difference, EditError, Found, Live, Plan, Query as Asked, Sort, WatchEvent, Watcher,
-};
+pub use rejoin_engine::{Condition, Difference, Plan, ScanReason};
+use rejoin_engine::{Found, Live, Query as Asked, ReadError, Sort, WatchEvent, Watcher};
 
 /// A question about a collection: which documents, in which order, and how many, read as values of your
 /// own type. Made by [`Collection::query`].
@@ -20,7 +19,7 @@ use rejoin_engine::{
 /// look at all of them; [`plan`](Self::plan) tells.
 ///
 /// ```
-/// # async fn example(jobs: rejoin::Collection) -> Result<(), rejoin::EditError> {
+/// # async fn example(jobs: rejoin::Collection) -> Result<(), rejoin::ReadError> {
 /// #[derive(serde::Deserialize)]
 /// struct Job { technician: String, starts_at: String }
 ///
@@ -104,7 +103,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn plan(&self) -> Result<Plan, EditError> {
+    pub async fn plan(&self) -> Result<Plan, ReadError> {
         self.replica().refresh_listed().await?;
         Ok(self.replica().read(|txn| self.asked.plan(txn))?)
     }
@@ -114,7 +113,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// The file could not be read, or the value of a document does not fit the type.
-    pub async fn get(&self) -> Result<Vec<Item<T>>, EditError> {
+    pub async fn get(&self) -> Result<Vec<Item<T>>, ReadError> {
         self.replica().refresh_listed().await?;
         let found = self.replica().read(|txn| self.asked.find(txn))?;
         found.iter().map(item).collect()
@@ -125,7 +124,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn count(&self) -> Result<u64, EditError> {
+    pub async fn count(&self) -> Result<u64, ReadError> {
         self.replica().refresh_listed().await?;
         Ok(self.replica().read(|txn| self.asked.count(txn))?)
     }
@@ -136,7 +135,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// The replica was closed, or as [`get`](Self::get).
-    pub async fn watch(&self) -> Result<LiveQuery<T>, EditError> {
+    pub async fn watch(&self) -> Result<LiveQuery<T>, ReadError> {
         // Nothing that is committed after the look goes by unseen.
         let watcher = self.collection.watch().await?;
         let schemas = self.collection.space().schema_document(self.collection.name())?;
@@ -200,7 +199,7 @@ impl<T: DeserializeOwned> LiveQuery<T> {
     ///
     /// # Errors
     /// The file could not be read, or the value of a document does not fit the type.
-    pub async fn next(&mut self) -> Result<Option<Vec<Difference<Item<T>>>>, EditError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<Difference<Item<T>>>>, ReadError> {
         loop {
             while self.due.is_none() {
                 let event = tokio::select! {
@@ -250,7 +249,7 @@ impl<T: DeserializeOwned> LiveQuery<T> {
     }
 }
 
-fn item<T: DeserializeOwned>(found: &Found) -> Result<Item<T>, EditError> {
+fn item<T: DeserializeOwned>(found: &Found) -> Result<Item<T>, ReadError> {
     let Found { document, row, .. } = found;
     let value = serde_json::from_slice(&row.json)?;
     Ok(Item { document: *document, key: row.key.clone(), heads: row.heads.clone(), value })

@@ -18,7 +18,9 @@ use crate::file::{OpenError, unpanicked};
 use crate::review::Reviews;
 use crate::saved::Edited;
 use rejoin_engine::store::{ReadTxn, Store, StoreError, space_digest};
-use rejoin_engine::{Counters, Edit, EditError, Engine, EngineOptions, Status};
+use rejoin_engine::{
+    Counters, Edit, EditError, Engine, EngineOptions, ReadError, SettleError, Status, UndoError,
+};
 
 /// A durable local copy of spaces, in one file.
 ///
@@ -174,12 +176,10 @@ impl Replica {
     pub async fn connect(&self, relay: &str, spaces: &[&Space]) -> Result<(), ConnectError> {
         let relay: RelayAddress = relay.parse()?;
         let names: Vec<_> = spaces.iter().map(|space| space.name.clone()).collect();
-        self.ask(move |engine, _| names.iter().for_each(|name| engine.want_space(name)))
-            .await
-            .map_err(|_| ConnectError::Closed)?;
-        self.send(Command::Connect(relay)).await.map_err(|_| ConnectError::Closed)?;
+        self.ask(move |engine, _| names.iter().for_each(|name| engine.want_space(name))).await?;
+        self.send(Command::Connect(relay)).await?;
         // Commands are handled in the order in which they come.
-        self.ask(|_, _| ()).await.map_err(|_| ConnectError::Closed)
+        Ok(self.ask(|_, _| ()).await?)
     }
 
     /// Ends the session and dials no more.
@@ -200,10 +200,10 @@ impl Replica {
     pub async fn status_when(
         &self,
         mut met: impl FnMut(&Status) -> bool,
-    ) -> Result<Status, EditError> {
+    ) -> Result<Status, ReadError> {
         let mut status = self.inner.status.clone();
         let met = status.wait_for(|status| met(status)).await;
-        met.map(|status| status.clone()).map_err(|_| EditError::Closed)
+        met.map(|status| status.clone()).map_err(|_| ReadError::Closed)
     }
 
     /// Waits until every document whose schema changed was derived anew, so that lists and reviews
@@ -212,7 +212,7 @@ impl Replica {
     ///
     /// # Errors
     /// The replica was closed, or its file could not be read or written.
-    pub async fn caught_up(&self) -> Result<(), EditError> {
+    pub async fn caught_up(&self) -> Result<(), ReadError> {
         let step = |engine: &mut Engine, now| engine.catch_up(now).map(|()| engine.is_behind());
         while self.ask(step).await?? {}
         Ok(())
@@ -222,16 +222,16 @@ impl Replica {
     ///
     /// # Errors
     /// The replica was closed.
-    pub async fn counters(&self) -> Result<Counters, EditError> {
-        self.ask(|engine, _| engine.counters()).await
+    pub async fn counters(&self) -> Result<Counters, ReadError> {
+        Ok(self.ask(|engine, _| engine.counters()).await?)
     }
 
     /// Documents in memory now.
     ///
     /// # Errors
     /// The replica was closed.
-    pub async fn documents_in_memory(&self) -> Result<usize, EditError> {
-        self.ask(|engine, _| engine.documents_in_memory()).await
+    pub async fn documents_in_memory(&self) -> Result<usize, ReadError> {
+        Ok(self.ask(|engine, _| engine.documents_in_memory()).await?)
     }
 
     /// Finishes the edits that are under way and frees the file. Other handles get errors from then
@@ -288,7 +288,7 @@ impl Replica {
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Engine, u64) -> T + Send + 'static,
-    ) -> Result<T, EditError> {
+    ) -> Result<T, Closed> {
         let (reply, answer) = oneshot::channel();
         let ask = Box::new(move |engine: &mut Engine, now| drop(reply.send(question(engine, now))));
         self.send(Command::Ask(ask)).await?;
@@ -296,7 +296,7 @@ impl Replica {
     }
 
     /// Brings values up to date that are written late because they are large.
-    pub(crate) async fn refresh(&self, documents: Vec<DocumentId>) -> Result<(), EditError> {
+    pub(crate) async fn refresh(&self, documents: Vec<DocumentId>) -> Result<(), ReadError> {
         if documents.is_empty() {
             return Ok(());
         }
@@ -304,7 +304,7 @@ impl Replica {
     }
 
     /// Brings the values that lists read up to date, as far as that is soon done.
-    pub(crate) async fn refresh_listed(&self) -> Result<(), EditError> {
+    pub(crate) async fn refresh_listed(&self) -> Result<(), ReadError> {
         if self.read(ReadTxn::is_any_stale)? {
             self.ask(Engine::refresh_listed).await??;
         }
@@ -318,17 +318,17 @@ impl Replica {
         noted.len() < NOTED_MAX && noted.insert(what)
     }
 
-    async fn send(&self, command: Command) -> Result<(), EditError> {
-        self.inner.commands.send(command).await.map_err(|_| EditError::Closed)
+    async fn send(&self, command: Command) -> Result<(), Closed> {
+        self.inner.commands.send(command).await.map_err(|_| Closed)
     }
 
     /// Waits for the answer to a command. A command that was sent in the moment in which the thread
     /// ended stays in the channel for as long as there is a handle, and nobody will answer it.
-    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, EditError> {
+    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, Closed> {
         tokio::select! {
             biased;
-            answer = &mut answer => answer.map_err(|_| EditError::Closed),
-            () = self.inner.commands.closed() => answer.try_recv().map_err(|_| EditError::Closed),
+            answer = &mut answer => answer.map_err(|_| Closed),
+            () = self.inner.commands.closed() => answer.try_recv().map_err(|_| Closed),
         }
     }
 }
@@ -427,6 +427,40 @@ pub enum ConnectError {
     /// The replica was closed.
     #[error("the replica is closed; open it again")]
     Closed,
+}
+
+/// The replica was closed, and with it the thread that answers.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl From<Closed> for ReadError {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<Closed> for EditError {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<Closed> for SettleError {
+    fn from(_: Closed) -> Self {
+        EditError::Closed.into()
+    }
+}
+
+impl From<Closed> for UndoError {
+    fn from(_: Closed) -> Self {
+        EditError::Closed.into()
+    }
+}
+
+impl From<Closed> for ConnectError {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
 }
 
 /// Different warnings that are given while a replica is open; nobody reads more of them.

@@ -3,14 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use rejoin_core::lineage::{Blame, Candidate};
+use rejoin_core::lineage::Blame;
 use rejoin_core::{Path, ReviewId, SpaceName};
 use rejoin_engine::reserved::DISMISSED;
 use rejoin_engine::store::ReadTxn;
-use rejoin_engine::{Decision, Edit, EditError, Review, ReviewState, Watcher};
+use rejoin_engine::{Edit, EditError, ReadError, SettleError, Watcher};
 
 use crate::replica::Replica;
 use crate::saved::Edited;
+pub use rejoin_core::lineage::{Candidate, Question};
+pub use rejoin_engine::reserved::REVIEWS;
+pub use rejoin_engine::store::{ReviewKind, ReviewedDocument};
+pub use rejoin_engine::{Decision, Review, ReviewState};
 
 /// The reviews of a space, or of all spaces of a replica.
 #[derive(Debug, Clone)]
@@ -30,7 +34,7 @@ impl Reviews {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn list(&self) -> Result<Vec<Review>, EditError> {
+    pub async fn list(&self) -> Result<Vec<Review>, ReadError> {
         self.replica.refresh_listed().await?;
         let mut reviews = Vec::new();
         for space in self.spaces()? {
@@ -43,7 +47,7 @@ impl Reviews {
         Ok(reviews)
     }
 
-    fn spaces(&self) -> Result<Vec<SpaceName>, EditError> {
+    fn spaces(&self) -> Result<Vec<SpaceName>, ReadError> {
         match &self.space {
             Some(space) => Ok(vec![space.clone()]),
             None => Ok(self.replica.read(ReadTxn::spaces)?),
@@ -54,7 +58,7 @@ impl Reviews {
     ///
     /// # Errors
     /// As [`list`](Self::list).
-    pub async fn open(&self) -> Result<Vec<Review>, EditError> {
+    pub async fn open(&self) -> Result<Vec<Review>, ReadError> {
         let mut reviews = self.list().await?;
         reviews.retain(Review::is_open);
         Ok(reviews)
@@ -64,7 +68,7 @@ impl Reviews {
     ///
     /// # Errors
     /// As [`list`](Self::list).
-    pub async fn get(&self, id: &ReviewId) -> Result<Option<Review>, EditError> {
+    pub async fn get(&self, id: &ReviewId) -> Result<Option<Review>, ReadError> {
         self.replica.refresh_listed().await?;
         let mut found = None;
         for space in self.spaces()? {
@@ -79,7 +83,7 @@ impl Reviews {
     }
 
     /// The note that dismissed a review, with its author.
-    async fn dismissed_by(&self, review: &Review) -> Result<Option<Candidate>, EditError> {
+    async fn dismissed_by(&self, review: &Review) -> Result<Option<Candidate>, ReadError> {
         let note = review.note_document()?;
         let blames = self.replica.ask(move |engine, now| engine.blame(now, &note)).await??;
         let is_it = |blame: &Blame| blame.path == Some(Path::from([DISMISSED]));
@@ -92,16 +96,16 @@ impl Reviews {
     ///
     /// # Errors
     /// There is no such open review, or no such candidate any more; another role may decide; or it
-    /// is about two documents, of which one has to be changed. See [`EditError`].
+    /// is about two documents, of which one has to be changed. See [`SettleError`].
     pub async fn settle(
         &self,
         id: &ReviewId,
         decision: Decision,
         why: Option<&str>,
-    ) -> Result<Edited, EditError> {
+    ) -> Result<Edited, SettleError> {
         let review = self.get(id).await?.filter(Review::is_open);
-        let review = review.ok_or(EditError::NoReview(*id))?;
-        self.replica.edit(review.decide(decision, why)?).await
+        let review = review.ok_or(SettleError::NoReview(*id))?;
+        Ok(self.replica.edit(review.decide(decision, why)?).await?)
     }
 
     /// [`settle`](Self::settle) for many reviews in one commit. The results are in their order; an
@@ -113,18 +117,21 @@ impl Reviews {
         &self,
         decisions: Vec<(ReviewId, Decision)>,
         why: Option<&str>,
-    ) -> Result<Vec<Result<Edited, EditError>>, EditError> {
+    ) -> Result<Vec<Result<Edited, SettleError>>, SettleError> {
         let open: BTreeMap<ReviewId, Review> =
             self.open().await?.into_iter().map(|review| (review.id, review)).collect();
         let edit = |(id, decision)| {
-            let review = open.get(&id).ok_or(EditError::NoReview(id))?;
+            let review = open.get(&id).ok_or(SettleError::NoReview(id))?;
             review.decide(decision, why)
         };
-        let edits: Vec<Result<Edit, EditError>> = decisions.into_iter().map(edit).collect();
+        let edits: Vec<Result<Edit, SettleError>> = decisions.into_iter().map(edit).collect();
         let written = edits.iter().filter_map(|edit| edit.as_ref().ok()).cloned().collect();
-        let mut written = self.replica.edits(written).await?.into_iter();
-        let result = |edit: Result<Edit, EditError>| {
-            edit.and_then(|_| written.next().unwrap_or(Err(EditError::Closed)))
+        let mut edited = self.replica.edits(written).await?.into_iter();
+        let result = |edit: Result<Edit, SettleError>| {
+            edit.and_then(|_| {
+                let edited = edited.next().unwrap_or(Err(EditError::Closed));
+                edited.map_err(SettleError::from)
+            })
         };
         Ok(edits.into_iter().map(result).collect())
     }
@@ -132,15 +139,15 @@ impl Reviews {
     /// Gives a review to somebody, with a time by which it is due if there is one.
     ///
     /// # Errors
-    /// There is no such review, or see [`EditError`].
+    /// There is no such review, or see [`SettleError`].
     pub async fn assign(
         &self,
         id: &ReviewId,
         assignee: Option<&str>,
         due: Option<&str>,
-    ) -> Result<Edited, EditError> {
-        let review = self.get(id).await?.ok_or(EditError::NoReview(*id))?;
-        self.replica.edit(review.assign(assignee, due)?).await
+    ) -> Result<Edited, SettleError> {
+        let review = self.get(id).await?.ok_or(SettleError::NoReview(*id))?;
+        Ok(self.replica.edit(review.assign(assignee, due)?).await?)
     }
 
     /// Tells whenever a review opens, changes or is settled, and by which document. List them
@@ -148,8 +155,8 @@ impl Reviews {
     ///
     /// # Errors
     /// The replica was closed.
-    pub async fn watch(&self) -> Result<Watcher, EditError> {
+    pub async fn watch(&self) -> Result<Watcher, ReadError> {
         let space = self.space.clone();
-        self.replica.ask(move |engine, _| engine.watch_reviews(space)).await
+        Ok(self.replica.ask(move |engine, _| engine.watch_reviews(space)).await?)
     }
 }

@@ -35,7 +35,9 @@ use crate::collection::Collection;
 use crate::document::Document;
 use crate::replica::Space;
 use crate::saved::Edited;
-use rejoin_engine::{EditError, Foreseen};
+pub use rejoin_core::lineage::DERIVATION;
+pub use rejoin_engine::Foreseen;
+use rejoin_engine::{EditError, ReadError};
 
 /// A schema was not applied. The space still has the one from before.
 #[derive(Debug, Error)]
@@ -58,6 +60,12 @@ pub enum SchemaError {
     /// It could not be written.
     #[error(transparent)]
     Edit(#[from] EditError),
+}
+
+impl From<ReadError> for SchemaError {
+    fn from(error: ReadError) -> Self {
+        Self::Edit(error.into())
+    }
 }
 
 impl Space {
@@ -90,7 +98,8 @@ impl Space {
         let parts = self.schema_parts(collection, schema).await?;
         let edit = self.schema_documents()?.put_edit(collection.as_str(), parts);
         let edit = self.replica().signed(edit);
-        let foreseen = self.replica().ask(move |engine, now| engine.foresee(now, edit)).await?;
+        let foreseen = self.replica().ask(move |engine, now| engine.foresee(now, edit)).await;
+        let foreseen = foreseen.map_err(EditError::from)?;
         Ok(foreseen?)
     }
 
@@ -124,7 +133,7 @@ impl Space {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, EditError> {
+    pub async fn schema(&self, collection: &CollectionName) -> Result<Option<Schema>, ReadError> {
         let stored: Option<Value> = self.schema_documents()?.get(collection.as_str()).await?;
         Ok(stored.map(|stored| self.read_schema(collection, &stored)))
     }
@@ -133,7 +142,7 @@ impl Space {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn schemas(&self) -> Result<Schemas, EditError> {
+    pub async fn schemas(&self) -> Result<Schemas, ReadError> {
         let entries = self.schema_documents()?.list().await?;
         let named = |key: Option<String>| CollectionName::new(key?).ok();
         let schemas = entries.into_iter().filter_map(|entry| {
@@ -148,11 +157,11 @@ impl Space {
     pub(crate) fn schema_document(
         &self,
         collection: &CollectionName,
-    ) -> Result<Document, EditError> {
+    ) -> Result<Document, ReadError> {
         Ok(self.schema_documents()?.document(collection.as_str())?)
     }
 
-    fn schema_documents(&self) -> Result<Collection, EditError> {
+    fn schema_documents(&self) -> Result<Collection, ReadError> {
         Ok(self.collection(SCHEMAS)?)
     }
 

@@ -9,7 +9,8 @@ use crate::collection::{Collection, fields};
 use crate::document::{Document, ops_of};
 use crate::driver::unix_s;
 use crate::replica::Replica;
-use rejoin_engine::{Content, EditError, EditOutcome, Op, Target, UndoError, Undone, Way};
+use rejoin_engine::{Content, EditError, EditOutcome, Op, Target};
+pub use rejoin_engine::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 
 impl Replica {
     /// Takes back the last edit that was made through this replica file and was not taken back yet,

@@ -1,7 +1,7 @@
 //! Documents with values that do not fit their schema.
 
 use rejoin_core::Misfit;
-use rejoin_engine::{EditError, Unfit};
+use rejoin_engine::{ReadError, Unfit};
 
 use crate::collection::Collection;
 use crate::document::Document;
@@ -13,7 +13,7 @@ impl Space {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn unfit(&self) -> Result<Vec<Unfit>, EditError> {
+    pub async fn unfit(&self) -> Result<Vec<Unfit>, ReadError> {
         self.replica().refresh_listed().await?;
         let mut unfit = self.replica().read(|view| view.unfit(self.name()))?;
         let named = |it: &Unfit| (it.collection.clone(), it.key.clone(), it.document);
@@ -27,7 +27,7 @@ impl Collection {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn unfit(&self) -> Result<Vec<Unfit>, EditError> {
+    pub async fn unfit(&self) -> Result<Vec<Unfit>, ReadError> {
         let mut unfit = self.space().unfit().await?;
         unfit.retain(|document| document.collection == *self.name());
         Ok(unfit)
@@ -39,7 +39,7 @@ impl Document {
     ///
     /// # Errors
     /// The file could not be read.
-    pub async fn misfits(&self) -> Result<Vec<Misfit>, EditError> {
+    pub async fn misfits(&self) -> Result<Vec<Misfit>, ReadError> {
         // A value that is behind would tell the misfits of before.
         self.read().await?;
         Ok(self.replica().read(|view| view.misfits(&self.id()))?)

@@ -2,9 +2,9 @@
 //! at heads it saw earlier.
 
 use rejoin::blocking::{Document, Replica, Space};
-use rejoin::{
-    BlamedWrite, ChangeHash, Decision, HistoryEntry, Identity, Kind, Op, Path, ReviewState, Wrote,
-};
+use rejoin::history::{BlamedWrite, HistoryEntry, Kind, Wrote};
+use rejoin::review::ReviewState;
+use rejoin::{ChangeHash, Decision, Identity, Op, Path};
 use serde_json::{Value, json};
 
 struct Desk {

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 use rejoin::blocking::Replica;
-use rejoin::{Counter, EditError, EngineOptions, OpenError, Text, WatchEvent};
+use rejoin::sync::EngineOptions;
+use rejoin::{Counter, EditError, OpenError, Text, WatchEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -230,7 +231,7 @@ fn history_tells_what_was_and_when() {
     document.set("status", "done").unwrap();
     let history = document.history(100).unwrap();
     assert_eq!(history.len(), 3);
-    assert_eq!(history[0].kind, rejoin::Kind::Genesis);
+    assert_eq!(history[0].kind, rejoin::history::Kind::Genesis);
     assert_eq!(history[2].fields, BTreeSet::from(["status".to_owned()]));
     assert_eq!(document.value_at(&[history[1].hash]).unwrap(), json!({ "status": "booked" }));
     assert_eq!(document.value_at(&[history[2].hash]).unwrap(), json!({ "status": "done" }));

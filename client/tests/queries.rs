@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use rejoin::query::{Condition, Difference, Plan};
 use rejoin::schema::{Field, Kind, Rule, Schema};
-use rejoin::{Collection, Condition, Difference, Item, Plan, Query, Replica, Space};
+use rejoin::{Collection, Item, Query, Replica, Space};
 use serde_json::{Map, Value, json};
 
 type Job = Map<String, Value>;

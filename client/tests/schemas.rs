@@ -2,8 +2,9 @@
 //! understood.
 
 use rejoin::blocking::{Replica, Space};
+use rejoin::review::ReviewKind;
 use rejoin::schema::{Field, Invariant, Kind, Rule, SCHEMAS, Schema, SchemaError};
-use rejoin::{CollectionName, Op, Path, ReviewKind};
+use rejoin::{CollectionName, Op, Path};
 use serde_json::{Value, json};
 
 struct Desk {

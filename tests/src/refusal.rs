@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rejoin::{ActorId, Op, Replica};
+use rejoin::history::ActorId;
+use rejoin::{Op, Replica};
 use rejoin_engine::store::Store;
 use rejoin_engine::{Content, Edit, Engine, EngineOptions, Target};
 use serde_json::json;

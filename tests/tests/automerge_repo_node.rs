@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rejoin::{Counter, PeerId, Text, WatchEvent};
+use rejoin::sync::PeerId;
+use rejoin::{Counter, Text, WatchEvent};
 use rejoin_tests::foreign::{automerge_of, made_up_document, recorded_document};
 use rejoin_tests::native::{Native, patiently};
 use rejoin_tests::node::{Found, Node, Version, count, push, set, splice};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use redb::Database;
-use rejoin::{CollectionName, Op, SpaceName, is_hidden};
+use rejoin::view::is_hidden;
+use rejoin::{CollectionName, Op, SpaceName};
 use rejoin_core::limits::TIME_S_MAX;
 use rejoin_core::wire::{Bye, ByeCode, Frame, PROTOCOL};
 use rejoin_engine::store::Store;

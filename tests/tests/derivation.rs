@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use redb::{Database, TableDefinition};
-use rejoin::{DERIVATION, Replica};
+use rejoin::Replica;
+use rejoin::schema::DERIVATION;
 use rejoin_engine::store::{Store, ValueRow};
 use rejoin_tests::merge::golden::{Kept, pack, unpack};
 use serde_json::{Value, json};

@@ -37,7 +37,7 @@ async fn job_when(jobs: &Collection, key: &str, met: impl Fn(&Value) -> bool) ->
     }
 }
 
-fn digest(replica: &Replica) -> rejoin::SetDigest {
+fn digest(replica: &Replica) -> rejoin::sync::SetDigest {
     replica.space("main").unwrap().digest().unwrap()
 }
 

@@ -64,7 +64,7 @@ fn a_week(meeting: &mut Meeting, desk: usize, van: usize) {
     meeting.disconnect(desk);
 }
 
-fn digest(meeting: &Meeting, replica: usize) -> rejoin::SetDigest {
+fn digest(meeting: &Meeting, replica: usize) -> rejoin::sync::SetDigest {
     let view = meeting.replicas[replica].store().read().unwrap();
     rejoin_engine::store::space_digest(&view.digests(&SpaceName::new("main").unwrap()).unwrap())
 }

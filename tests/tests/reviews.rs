@@ -1,9 +1,12 @@
 //! What happens when people decide differently: nobody silently wins.
 
+use rejoin::booking::BookingState;
+use rejoin::review::{ReviewKind, ReviewState};
 use rejoin::schema::{Field, Invariant, Kind, Rule, Schema};
+use rejoin::view::FieldState;
 use rejoin::{
-    BookingState, Collection, Decision, Document, EditError, FieldState, Identity, Link, Op,
-    Replica, Review, ReviewKind, ReviewState, WatchEvent,
+    Collection, Decision, Document, EditError, Identity, Link, Op, Replica, Review, SettleError,
+    WatchEvent,
 };
 use rejoin_tests::live::LiveRelay;
 use serde_json::{Map, Value, json};
@@ -82,7 +85,7 @@ impl Meeting {
     }
 }
 
-fn digest(replica: &Replica) -> rejoin::SetDigest {
+fn digest(replica: &Replica) -> rejoin::sync::SetDigest {
     replica.space("main").unwrap().digest().unwrap()
 }
 
@@ -119,7 +122,7 @@ async fn concurrent_values_are_a_review_until_one_side_settles_it() {
     assert_eq!((review.kind, &*review.field), (ReviewKind::FieldConflict, "phone"));
     assert_eq!(values(review), ["200", "300"]);
     assert_eq!(review.standing, Some(json!("100")));
-    let who = |it: &rejoin::Candidate| it.author.clone().map(|author| author.user);
+    let who = |it: &rejoin::history::Candidate| it.author.clone().map(|author| author.user);
     let mut people: Vec<_> = review.candidates.iter().map(who).collect();
     people.sort();
     assert_eq!(people, [Some("Dora".to_owned()), Some("Timo".to_owned())]);
@@ -150,7 +153,7 @@ async fn concurrent_values_are_a_review_until_one_side_settles_it() {
     let ReviewState::Settled { by, why } = settled.state else { panic!("settled") };
     assert_eq!((by.author.unwrap().user, why.as_deref()), ("Dora".to_owned(), Some("they called")));
     let gone = all.settle(&review.id, Decision::Dismiss, None).await;
-    assert!(matches!(gone, Err(EditError::NoReview(_))), "{gone:?}");
+    assert!(matches!(gone, Err(SettleError::NoReview(_))), "{gone:?}");
 }
 
 #[tokio::test]
@@ -256,7 +259,7 @@ async fn a_double_booking_made_offline_is_found_when_it_meets() {
     assert_eq!(state(&meeting.desk, "call").await, BookingState::Tentative);
     meeting.meet().await;
     assert_eq!(state(&meeting.desk, "call").await, BookingState::Confirmed);
-    let at = |time: &str| rejoin::time_ms(&json!(time), rejoin::Zone::UTC).unwrap();
+    let at = |time: &str| rejoin::value::time_ms(&json!(time), rejoin::value::Zone::UTC).unwrap();
     let (five, half) = (at("2026-05-04T17:00:00Z"), at("2026-05-04T17:30:00Z"));
     let taken = jobs(&meeting.van).booked(&json!("timo"), five, half).await.unwrap();
     assert_eq!(taken.iter().map(|it| it.key.as_deref()).collect::<Vec<_>>(), [Some("call")]);
@@ -278,7 +281,7 @@ async fn a_double_booking_made_offline_is_found_when_it_meets() {
     assert_eq!(state(&meeting.van, "urgent").await, BookingState::Tentative);
     let impossible = meeting.desk.space("main").unwrap().reviews();
     let impossible = impossible.settle(&review.id, Decision::Value(None), None).await;
-    assert!(matches!(impossible, Err(EditError::ChangeOne)));
+    assert!(matches!(impossible, Err(SettleError::ChangeOne)));
 
     job(&meeting.desk, "urgent").set("technician", "ana").await.unwrap();
     let [moved] = &open(&meeting.desk).await[..] else { panic!("now Ana is booked twice") };
@@ -335,7 +338,7 @@ async fn who_may_not_write_is_refused_here_and_reviewed_from_elsewhere() {
     let reviews = meeting.van.space("main").unwrap().reviews();
     let taken = Decision::Take(review.candidates[0].change);
     let refused = reviews.settle(&review.id, taken.clone(), None).await.unwrap_err();
-    assert!(matches!(refused, EditError::NotAllowed { .. }), "{refused}");
+    assert!(matches!(refused, SettleError::Edit(EditError::NotAllowed { .. })), "{refused}");
     meeting.settle(&meeting.desk, review, taken).await;
     meeting.meet().await;
     assert!(meeting.reviews().await.is_empty());
@@ -391,10 +394,11 @@ async fn what_does_not_fit_the_schema_is_kept_and_flagged() {
     assert_eq!(meeting.value("1").await, odd, "kept as it is");
     assert!(meeting.reviews().await.is_empty());
     for replica in [&meeting.desk, &meeting.van] {
-        let held = |view: &rejoin::View, field: &str| match &view.field(field).unwrap().states[..] {
-            [FieldState::Misfit { reason }] => reason.clone(),
-            states => panic!("{field}: {states:?}"),
-        };
+        let held =
+            |view: &rejoin::view::View, field: &str| match &view.field(field).unwrap().states[..] {
+                [FieldState::Misfit { reason }] => reason.clone(),
+                states => panic!("{field}: {states:?}"),
+            };
         let view = job(replica, "1").view().await.unwrap();
         assert!(held(&view, "status").contains("booked, en_route"));
         assert!(held(&view, "starts_at").contains("not a time"));
@@ -444,7 +448,7 @@ async fn a_value_that_a_text_hides_is_asked_about() {
     let reviews = meeting.van.space("main").unwrap().reviews();
     let taken = Decision::Take(review.candidates[0].change);
     let kept = reviews.settle(&review.id, taken, None).await.unwrap_err();
-    assert!(matches!(kept, EditError::Contained), "{kept}");
+    assert!(matches!(kept, SettleError::Contained), "{kept}");
     job(&meeting.van, "1").append("notes", " Call first.").await.unwrap();
     meeting.settle(&meeting.van, review, Decision::Dismiss).await;
     meeting.meet().await;
@@ -537,5 +541,5 @@ async fn a_reason_that_does_not_fit_is_refused() {
     let reviews = meeting.desk.space("main").unwrap().reviews();
     let long = "because ".repeat(100);
     let refused = reviews.settle(&review.id, Decision::Dismiss, Some(&long)).await.unwrap_err();
-    assert!(matches!(refused, EditError::WhyTooLong { len: 800, .. }), "{refused}");
+    assert!(matches!(refused, SettleError::WhyTooLong { len: 800, .. }), "{refused}");
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use rejoin::{Collection, Document, Edited, Link, Replica, SaveError, SetAside, blocking};
+use rejoin::sync::SetAside;
+use rejoin::{Collection, Document, Edited, Link, Replica, SaveError, blocking};
 use rejoin_tests::line::{Line, Quality};
 use rejoin_tests::live::LiveRelay;
 use rejoin_tests::processes::{Desk, RelayProcess};

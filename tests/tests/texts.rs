@@ -1,7 +1,8 @@
 //! Plain values that become texts: by one change that every device makes alike, so that nobody's words
 //! are there twice or out of sight.
 
-use rejoin::{CollectionName, DocumentId, EditError, Op, SpaceName, WriteError};
+use rejoin::value::WriteError;
+use rejoin::{CollectionName, DocumentId, EditError, Op, SpaceName};
 use rejoin_core::Genesis;
 use rejoin_core::change::{Conversion, ObjectId};
 use rejoin_core::schema::{Rule, Schema};

@@ -1,9 +1,11 @@
 //! Taking back one's own edits: what others did stays, and it is said what cannot be taken back.
 
+use rejoin::review::ReviewState;
 use rejoin::schema::{Field, Rule, Schema};
+use rejoin::undo::{KeptWhy, Way};
 use rejoin::{
-    Counter, Decision, Document, EditError, Identity, KeptWhy, Link, Op, Replica, Review,
-    ReviewState, Space, Text, UndoError, Way,
+    Counter, Decision, Document, EditError, Identity, Link, Op, Replica, Review, Space, Text,
+    UndoError,
 };
 use rejoin_tests::live::LiveRelay;
 use serde::{Deserialize, Serialize};
@@ -317,7 +319,10 @@ async fn a_batch_is_one_commit_and_one_step() {
 }
 
 /// What was foreseen, with the hashes of what was done: a preview makes other ones.
-fn planned_as(done: &rejoin::Undone, mut planned: rejoin::Undone) -> rejoin::Undone {
+fn planned_as(
+    done: &rejoin::undo::Undone,
+    mut planned: rejoin::undo::Undone,
+) -> rejoin::undo::Undone {
     for (planned, done) in planned.documents.iter_mut().zip(&done.documents) {
         planned.edited = done.edited.clone();
     }

@@ -1,7 +1,7 @@
 //! Queries without `async`.
 
 use futures_executor::block_on;
-use rejoin_engine::{Condition, Difference, EditError, Plan};
+use rejoin_engine::{Condition, Difference, Plan, ReadError};
 use serde::de::DeserializeOwned;
 
 use crate::{Item, Path};
@@ -67,7 +67,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// As there.
-    pub fn plan(&self) -> Result<Plan, EditError> {
+    pub fn plan(&self) -> Result<Plan, ReadError> {
         block_on(self.0.plan())
     }
 
@@ -75,7 +75,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// As there.
-    pub fn get(&self) -> Result<Vec<Item<T>>, EditError> {
+    pub fn get(&self) -> Result<Vec<Item<T>>, ReadError> {
         block_on(self.0.get())
     }
 
@@ -83,7 +83,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// As there.
-    pub fn count(&self) -> Result<u64, EditError> {
+    pub fn count(&self) -> Result<u64, ReadError> {
         block_on(self.0.count())
     }
 
@@ -91,7 +91,7 @@ impl<T: DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// As there.
-    pub fn watch(&self) -> Result<LiveQuery<T>, EditError> {
+    pub fn watch(&self) -> Result<LiveQuery<T>, ReadError> {
         block_on(self.0.watch()).map(LiveQuery)
     }
 }
@@ -105,7 +105,7 @@ impl<T: DeserializeOwned> LiveQuery<T> {
 
 /// Waits for the next differences; ends once the replica was closed.
 impl<T: DeserializeOwned> Iterator for LiveQuery<T> {
-    type Item = Result<Vec<Difference<Item<T>>>, EditError>;
+    type Item = Result<Vec<Difference<Item<T>>>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         block_on(self.0.next()).transpose()

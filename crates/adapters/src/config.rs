@@ -33,8 +33,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rejoin::number::exact_number;
 use rejoin::schema::{Finding, Severity};
+use rejoin::value::number::exact_number;
 use rejoin::{CollectionName, Path, SpaceName};
 use reqwest::Url;
 use serde::Deserialize;

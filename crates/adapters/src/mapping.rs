@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rejoin::schema::Schema;
-use rejoin::{CollectionName, Path, Zone};
+use rejoin::value::Zone;
+use rejoin::{CollectionName, Path};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike, TimeZone};
-use rejoin::number::exact_number;
-use rejoin::{DocumentId, InexactNumber, Path, Zone, look_up, time_ms};
+use rejoin::value::number::exact_number;
+use rejoin::value::{InexactNumber, Zone, time_ms};
+use rejoin::view::look_up;
+use rejoin::{DocumentId, Path};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use rejoin::{HistoryEntry, Listed, Settlement, Written, Wrote};
+use rejoin::history::{HistoryEntry, Settlement, Written, Wrote};
+use rejoin::view::Listed;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use rejoin::{
-    Blame, BlamedWrite, Candidate, ChangeHash, HistoryEntry, Identity, Kind, Path, Review, Wrote,
-};
+use rejoin::history::{Blame, BlamedWrite, Candidate, HistoryEntry, Kind, Wrote};
+use rejoin::{ChangeHash, Identity, Path, Review};
 use serde_json::{Value, json};
 
 use crate::clock::clock;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rejoin::Zone;
+use rejoin::value::Zone;
 use serde::{Deserialize, Serialize};
 use tokio::signal::ctrl_c;
 

@@ -1,6 +1,6 @@
 //! The parts of a change that several commands print in the same way.
 
-use rejoin::{HistoryEntry, Kind};
+use rejoin::history::{HistoryEntry, Kind};
 
 use crate::values::field;
 

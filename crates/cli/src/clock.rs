@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use rejoin::Zone;
+use rejoin::value::Zone;
 
 use crate::caller::Terminal;
 

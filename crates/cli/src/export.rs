@@ -7,7 +7,8 @@ use std::io::Write;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use csv::Writer;
-use rejoin::{Collection, DocumentId, Entry, printable, shown, spreadsheet_safe};
+use rejoin::view::{printable, shown, spreadsheet_safe};
+use rejoin::{Collection, DocumentId, Entry};
 use serde_json::Value;
 
 use crate::caller::Terminal;

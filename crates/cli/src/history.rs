@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use rejoin::{ChangeHash, Document, HistoryEntry, Kind, Settlement};
+use rejoin::history::{HistoryEntry, Kind, Settlement};
+use rejoin::{ChangeHash, Document};
 use serde_json::{Value, json};
 
 use crate::change::{fields, kind};

@@ -15,7 +15,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use encoding_rs::Encoding;
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, EditOutcome, EngineOptions, Row, RowKey};
+use rejoin::import::{Row, RowKey};
+use rejoin::sync::EngineOptions;
+use rejoin::{Collection, EditError, EditOutcome};
 use tempfile::TempDir;
 
 use crate::caller::{Input, sees_motion};

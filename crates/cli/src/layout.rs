@@ -5,7 +5,7 @@ mod side_by_side;
 use std::ops::RangeInclusive;
 
 use console::{Alignment, Style, measure_text_width, pad_str, truncate_str};
-use rejoin::printable;
+use rejoin::view::printable;
 
 use crate::caller::Terminal;
 use crate::output::Text;

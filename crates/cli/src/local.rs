@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rejoin::{Collection, EditError, EngineOptions, Entry, Replica, Space, SpaceName};
+use rejoin::sync::EngineOptions;
+use rejoin::{Collection, Entry, ReadError, Replica, Space, SpaceName};
 
 use crate::beside::Holding;
 use crate::caller::{guest, sees_motion};
@@ -116,7 +117,7 @@ impl Local {
                 bar.set_position(all.saturating_sub(behind));
             }
         };
-        let caught_up: Result<(), EditError> = tokio::select! {
+        let caught_up: Result<(), ReadError> = tokio::select! {
             done = self.replica.caught_up() => done,
             closed = shown => closed,
         };

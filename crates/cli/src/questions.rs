@@ -1,6 +1,8 @@
 //! The questions of reviews, in the words of every command that tells of them.
 
-use rejoin::{Candidate, DocumentId, Review, ReviewKind, ReviewState, ReviewedDocument};
+use rejoin::history::Candidate;
+use rejoin::review::{ReviewKind, ReviewState, ReviewedDocument};
+use rejoin::{DocumentId, Review};
 use serde_json::Value;
 
 use crate::clock::minute_of_ms;

@@ -1,7 +1,8 @@
 //! The edits that a relay will never take, in the words of every command that tells of them.
 
 use anyhow::Result;
-use rejoin::{Replica, SetAside};
+use rejoin::Replica;
+use rejoin::sync::SetAside;
 use serde_json::{Value, json};
 
 use crate::clock::clock;

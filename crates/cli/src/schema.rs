@@ -8,10 +8,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::HumanCount;
+use rejoin::CollectionName;
+use rejoin::schema::Foreseen;
 use rejoin::schema::{
     Change, Difference, Finding, Parsed, Part, Schema, Schemas, Severity, diff, parse, to_toml,
 };
-use rejoin::{CollectionName, EngineOptions, Foreseen};
+use rejoin::sync::EngineOptions;
 use serde_json::{Map, Value, json};
 
 use crate::caller::{Input, Terminal};

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::Args;
-use rejoin::{CollectionName, Identity, SetAside, SpaceName, Status, Unfit};
+use rejoin::sync::SetAside;
+use rejoin::view::Unfit;
+use rejoin::{CollectionName, Identity, SpaceName, Status};
 use serde_json::{Value, json};
 
 use crate::clock::clock;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar};
-use rejoin::{Link, Progress, Status};
+use rejoin::sync::Progress;
+use rejoin::{Link, Status};
 use serde_json::Value;
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use rejoin::{FieldUndone, Kept, Undone, UndoneDocument, Way};
+use rejoin::undo::{FieldUndone, Kept, Undone, UndoneDocument, Way};
 use serde_json::{Value, json};
 
 use crate::clock::clock;

@@ -1,7 +1,7 @@
 //! Documents with values that do not fit their schema, in the words of every command that tells of
 //! them.
 
-use rejoin::{Misfit, Unfit};
+use rejoin::view::{Misfit, Unfit};
 use serde_json::{Value, json};
 
 use crate::layout::one_line;

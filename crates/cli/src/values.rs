@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use anyhow::Context;
-use rejoin::{Entry, JsonError, Op, Path, Segment, exact_json};
+use rejoin::value::{JsonError, Segment, exact_json};
+use rejoin::{Entry, Op, Path};
 use serde_json::{Map, Value, json};
 
 /// A field to be written, as `FIELD=TEXT` or `FIELD:=JSON`.
@@ -157,7 +158,7 @@ impl FromStr for Condition {
 impl Condition {
     /// Whether the field, shown as text, is this value. An absent field is shown like an empty one.
     pub(crate) fn is_met(&self, entry: &Entry) -> bool {
-        at(&entry.value, &self.field).map(rejoin::shown).as_deref().unwrap_or_default()
+        at(&entry.value, &self.field).map(rejoin::view::shown).as_deref().unwrap_or_default()
             == self.value
     }
 }
@@ -167,7 +168,7 @@ pub(crate) fn shown(value: Option<&Value>) -> String {
     match value {
         None => "(none)".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "(empty)".to_owned(),
-        Some(value) => rejoin::shown(value).into_owned(),
+        Some(value) => rejoin::view::shown(value).into_owned(),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::{Candidate, DocumentId, FieldState, Path, Question, Review, Segment, View};
+use rejoin::history::Candidate;
+use rejoin::review::Question;
+use rejoin::value::Segment;
+use rejoin::view::{FieldState, View};
+use rejoin::{DocumentId, Path, Review};
 use serde_json::{Value, json};
 
 use crate::identity::author_json;
@@ -27,7 +31,7 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
             Some(value @ (Value::Object(_) | Value::Array(_))) => {
                 serde_json::to_string_pretty(value).unwrap_or_default()
             }
-            Some(value) => rejoin::shown(value).into_owned(),
+            Some(value) => rejoin::view::shown(value).into_owned(),
         };
         let below = format!("\n{:width$}  ", "");
         let label = field(name);

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use rejoin::{Collection, DocumentChanged, Status, WatchEvent, shown};
+use rejoin::view::shown;
+use rejoin::{Collection, DocumentChanged, Status, WatchEvent};
 use serde_json::{Value, json};
 
 use crate::caller::interrupted;

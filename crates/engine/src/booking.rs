@@ -3,7 +3,7 @@
 use rejoin_core::schema::Schema;
 use rejoin_core::{CollectionName, DocumentId, SpaceName, invariant};
 
-use crate::engine::EditError;
+use crate::engine::ReadError;
 use crate::review::is_double_booked;
 use crate::store::{ReadTxn, StoreError};
 
@@ -81,7 +81,7 @@ impl Booking {
         txn: &ReadTxn,
         space: &SpaceName,
         document: &DocumentId,
-    ) -> Result<Vec<Self>, EditError> {
+    ) -> Result<Vec<Self>, ReadError> {
         let bookings = txn.bookings_of(document)?;
         if bookings.is_empty() {
             return Ok(Vec::new());

@@ -11,7 +11,7 @@ use crate::value::{Marker, normal, plain, same};
 use rejoin_core::limits::DEPTH_MAX;
 use rejoin_core::lineage::DELETED;
 use rejoin_core::{Path, Segment};
-pub(crate) use runs::text_edits;
+pub(crate) use runs::{TextEdit, text_edits};
 
 /// One step of an edit.
 ///

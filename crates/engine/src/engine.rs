@@ -41,7 +41,7 @@ pub use crate::write::WriteError;
 pub use batch::{Batch, Read};
 use derive::reviews_collection;
 pub use edit::{Content, Decision, Edit, EditOutcome, Target};
-pub use error::{EditError, EngineError};
+pub use error::{EditError, EngineError, ReadError, SettleError};
 pub use foresee::Foreseen;
 pub use history::{HistoryEntry, Kind};
 pub use import::{Cell, Row, RowOutcome};

@@ -34,8 +34,8 @@ pub use diff::{Op, diff};
 pub use engine::Mutant;
 pub use engine::{
     Batch, Cell, Closing, Content, Counters, Decision, Edit, EditError, EditOutcome, Engine,
-    EngineError, EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Read, Row, RowOutcome,
-    Suspects, Target, WriteError,
+    EngineError, EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Read, ReadError, Row,
+    RowOutcome, SettleError, Suspects, Target, WriteError,
 };
 pub use query::{Condition, Difference, Found, Live, Look, Plan, Query, ScanReason, Sort};
 pub use review::{Review, ReviewState};

@@ -9,7 +9,7 @@ use rejoin_core::lineage::Candidate;
 use rejoin_core::{CollectionName, DocumentId, Genesis, ReviewId, SpaceName};
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Content, Decision, Edit, EditError, Target};
+use crate::engine::{Content, Decision, Edit, EditError, ReadError, SettleError, Target};
 use crate::reserved::{DISMISSED, REVIEWS};
 use crate::store::{
     CandidateRow, ReadTxn, ReviewKind, ReviewRow, ReviewedDocument, SettledRow, StoreError,
@@ -80,7 +80,7 @@ impl Review {
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn all(txn: &ReadTxn, space: &SpaceName) -> Result<Vec<Self>, EditError> {
+    pub fn all(txn: &ReadTxn, space: &SpaceName) -> Result<Vec<Self>, ReadError> {
         let mut notes = BTreeMap::new();
         txn.each_value(space, &CollectionName::new(REVIEWS)?, |_, row| {
             let note = serde_json::from_slice(&row.json).unwrap_or_default();
@@ -99,7 +99,7 @@ impl Review {
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn one(txn: &ReadTxn, space: &SpaceName, id: &ReviewId) -> Result<Option<Self>, EditError> {
+    pub fn one(txn: &ReadTxn, space: &SpaceName, id: &ReviewId) -> Result<Option<Self>, ReadError> {
         let row = match txn.review(space, id)? {
             None => txn.resolved_review(space, id)?,
             row => row,
@@ -120,21 +120,22 @@ impl Review {
     ///
     /// # Errors
     /// None is known: the text of every id can be a key.
-    pub fn note_document(&self) -> Result<DocumentId, EditError> {
+    pub fn note_document(&self) -> Result<DocumentId, ReadError> {
         note_of(&self.space, &self.id)
     }
 
     /// The edit that decides the review.
     ///
     /// # Errors It is about two documents: change one of them, or dismiss it.
-    pub fn decide(&self, decision: Decision, why: Option<&str>) -> Result<Edit, EditError> {
+    pub fn decide(&self, decision: Decision, why: Option<&str>) -> Result<Edit, SettleError> {
         match (self.kind, &decision) {
             (ReviewKind::DoubleBooking | ReviewKind::Duplicate, Decision::Dismiss) => {
                 self.note(json!({ DISMISSED: why.unwrap_or("no reason given") }))
             }
-            (ReviewKind::DoubleBooking | ReviewKind::Duplicate, _) => Err(EditError::ChangeOne),
+            (ReviewKind::DoubleBooking | ReviewKind::Duplicate, _) => Err(SettleError::ChangeOne),
             _ => {
-                let document = self.documents.first().ok_or(EditError::NoReview(self.id))?.document;
+                let document =
+                    self.documents.first().ok_or(SettleError::NoReview(self.id))?.document;
                 let why = why.map(str::to_owned);
                 Ok(Edit {
                     space: self.space.clone(),
@@ -153,16 +154,16 @@ impl Review {
     ///
     /// # Errors
     /// As [`decide`](Self::decide).
-    pub fn assign(&self, assignee: Option<&str>, due: Option<&str>) -> Result<Edit, EditError> {
+    pub fn assign(&self, assignee: Option<&str>, due: Option<&str>) -> Result<Edit, SettleError> {
         self.note(json!({ "assignee": assignee, "due": due }))
     }
 
     /// The edit that writes people's notes about the review.
-    fn note(&self, note: Value) -> Result<Edit, EditError> {
-        let Value::Object(fields) = note else { return Err(EditError::NotAMap) };
+    fn note(&self, note: Value) -> Result<Edit, SettleError> {
+        let Value::Object(fields) = note else { return Err(EditError::NotAMap.into()) };
         Ok(Edit {
             space: self.space.clone(),
-            collection: CollectionName::new(REVIEWS)?,
+            collection: CollectionName::new(REVIEWS).map_err(EditError::from)?,
             target: Target::Key(self.id.to_string()),
             create: true,
             author: None,
@@ -177,7 +178,7 @@ impl Review {
         id: ReviewId,
         row: ReviewRow,
         note: &Map<String, Value>,
-    ) -> Result<Self, EditError> {
+    ) -> Result<Self, ReadError> {
         let held_first = match row.kind {
             ReviewKind::DoubleBooking if row.settled.is_none() => held_first(txn, &row.documents)?,
             _ => None,
@@ -218,7 +219,7 @@ pub(crate) fn is_double_booked(
     txn: &ReadTxn,
     space: &SpaceName,
     document: &DocumentId,
-) -> Result<bool, EditError> {
+) -> Result<bool, ReadError> {
     for id in txn.reviews_of(document)? {
         let review = Review::one(txn, space, &id)?;
         if review.is_some_and(|it| it.kind == ReviewKind::DoubleBooking && it.is_open()) {
@@ -229,7 +230,7 @@ pub(crate) fn is_double_booked(
 }
 
 /// The document of people's notes about a review.
-fn note_of(space: &SpaceName, id: &ReviewId) -> Result<DocumentId, EditError> {
+fn note_of(space: &SpaceName, id: &ReviewId) -> Result<DocumentId, ReadError> {
     let key = Genesis::first(id.to_string())?;
     Ok(DocumentId::derive(space, &CollectionName::new(REVIEWS)?, &key))
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rejoin::{Candidate, ChangeHash, FieldPath, FieldState, Path, Question, ReviewId};
+use rejoin::history::{Candidate, FieldPath};
+use rejoin::review::Question;
+use rejoin::view::FieldState;
+use rejoin::{ChangeHash, Path, ReviewId};
 use rejoin_core::schema::{Kind, Rule, Schema};
 use rejoin_engine::store::{CandidateRow, ReviewKind, ReviewRow, SettledRow};
 use serde_json::Value;
@@ -197,7 +200,7 @@ struct At<'a> {
 }
 
 /// What stands at fields of one name, and what was written to them by which change.
-type Blamed = (BTreeSet<Option<String>>, BTreeMap<ChangeHash, rejoin::BlamedWrite>);
+type Blamed = (BTreeSet<Option<String>>, BTreeMap<ChangeHash, rejoin::history::BlamedWrite>);
 
 type Fields = BTreeMap<String, (Option<Value>, Vec<FieldState>)>;
 
@@ -278,7 +281,7 @@ impl At<'_> {
             Question::Hidden => ReviewKind::Hidden,
             Question::Containers => ReviewKind::Containers,
         };
-        let document = rejoin::ReviewedDocument {
+        let document = rejoin::review::ReviewedDocument {
             document: id(self.document),
             key: Some(DOCUMENTS[self.document].1.to_owned()),
             booked_ms: None,
@@ -361,7 +364,7 @@ impl At<'_> {
                 let judged = self.fold.judged(place, at);
                 let mut superseded: Vec<_> = judged.closes.iter().map(hash).collect();
                 superseded.sort();
-                let blamed = rejoin::BlamedWrite {
+                let blamed = rejoin::history::BlamedWrite {
                     write: self.candidate(write.change, write.value.clone()),
                     op: write.op.clone(),
                     stands: stands == Some(at),

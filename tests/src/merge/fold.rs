@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rejoin::{ChangeHash, DocumentId, Question, ReviewId, Step};
+use rejoin::history::Step;
+use rejoin::review::Question;
+use rejoin::{ChangeHash, DocumentId, ReviewId};
 use rejoin_core::schema::{Rule, Schema};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

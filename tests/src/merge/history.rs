@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::legacy::{ElementId, Key, ObjectId, OpType};
 use automerge::{Automerge, ObjId, ObjType, ReadDoc, ScalarValue};
-use rejoin::{ActorId, ChangeHash, FieldPath, Identity, ReviewId, Step};
+use rejoin::history::{ActorId, FieldPath, Step};
+use rejoin::{ChangeHash, Identity, ReviewId};
 use rejoin_core::change::is_reserved;
 use serde_json::{Value, json};
 

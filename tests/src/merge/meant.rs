@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rejoin::{Op, Segment};
+use rejoin::Op;
+use rejoin::value::Segment;
 
 use super::checks::{Check, same};
 use super::fold::Fold;

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use automerge::{ChangeHash, ObjId, ObjType, ReadDoc, ScalarValue, Value as Stored};
-use rejoin::{ActorId, FieldPath, Path, Segment, Step};
+use rejoin::Path;
+use rejoin::history::{ActorId, FieldPath, Step};
+use rejoin::value::Segment;
 use rejoin_core::schema::{Rule, Schema};
 use serde_json::{Map, Value, json};
 

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rejoin::{
-    Decision, EditError, FieldState, Identity, Op, Path, ReviewId, ReviewKind, Segment, UndoError,
-    Way,
-};
+use rejoin::review::ReviewKind;
+use rejoin::undo::Way;
+use rejoin::value::Segment;
+use rejoin::view::FieldState;
+use rejoin::{Decision, EditError, Identity, Op, Path, ReviewId, UndoError};
 use rejoin_core::schema::Schema;
 use rejoin_engine::{Content, Edit};
 use serde_json::{Value, json};
@@ -310,7 +311,7 @@ impl World {
                 Err(EditError::Write(error)) => error.to_string(),
                 Err(
                     error @ (EditError::NotAllowed { .. }
-                    | EditError::Contained
+                    | EditError::Decision(_)
                     | EditError::Deleted),
                 ) => error.to_string(),
                 Err(error) => return Err(format!("{told} at device {at}: {error}")),
@@ -555,7 +556,7 @@ impl World {
             match result {
                 Err(EditError::NotAllowed { .. }) => continue,
                 // What is seen may be of another kind than what is hidden.
-                Err(EditError::Write(_) | EditError::Contained) if !is_last => {
+                Err(EditError::Write(_) | EditError::Decision(_)) if !is_last => {
                     return self.settle(at, review, document, Decision::Dismiss);
                 }
                 Err(error) => return Err(format!("{told} at device {at}: {error}")),

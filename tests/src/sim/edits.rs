@@ -174,7 +174,7 @@ impl World {
         let Some(process) = self.replicas[at].open_process() else { return Ok(None) };
         match process.engine.value_at(local, id, Some(&base)) {
             Ok(value) => Ok(Some((base, value))),
-            Err(rejoin::EditError::NotFound) => {
+            Err(rejoin::ReadError::NotFound) => {
                 process.seen.remove(id);
                 Ok(None)
             }

@@ -1,6 +1,6 @@
 //! What the marks of a replica say is true, and a bad line costs those who are new little.
 
-use rejoin::{EditError, Link, SpaceName};
+use rejoin::{Link, ReadError, SpaceName};
 use rejoin_core::change::Place;
 use rejoin_core::heads_hash;
 use rejoin_core::limits::MARK_BYTES;
@@ -62,7 +62,7 @@ impl World {
             let Ok(heads) = relay.heads(&place) else { continue };
             // Loads it, so that it can be asked what it holds.
             match process.engine.value_at(local, &document, None) {
-                Ok(_) | Err(EditError::NotFound) => {}
+                Ok(_) | Err(ReadError::NotFound) => {}
                 Err(error) => {
                     self.fail_replica(at, &error)?;
                     break;

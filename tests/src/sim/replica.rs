@@ -604,7 +604,7 @@ impl World {
         }
         for (document, hashes) in documents {
             match process.engine.value_at(local, &document, None) {
-                Ok(_) | Err(rejoin::EditError::NotFound) => {}
+                Ok(_) | Err(rejoin::ReadError::NotFound) => {}
                 Err(error) => return self.fail_replica(at, &error),
             }
             let aside = match process.engine.store().read().and_then(|view| view.set_aside()) {

@@ -104,7 +104,7 @@ pub fn check_known(mapping: &Mapping, known: &Known) -> Vec<String> {
     let mut doubt = |place: String, path: &Path| {
         if known.has(collection, path) == Some(false) {
             let first = match path.segments().first() {
-                Some(rejoin::Segment::Key(first)) => first.as_str(),
+                Some(rejoin::value::Segment::Key(first)) => first.as_str(),
                 _ => "",
             };
             let nearest = meant(first, fields());
@@ -136,8 +136,10 @@ fn is_named(schema: &Schema, path: &Path) -> bool {
     let wanted = path.segments();
     schema.fields.keys().any(|known| {
         let known = known.segments();
-        let alike = |(one, other): (&rejoin::Segment, &rejoin::Segment)| {
-            let any = |segment: &rejoin::Segment| *segment == rejoin::Segment::Key("*".to_owned());
+        let alike = |(one, other): (&rejoin::value::Segment, &rejoin::value::Segment)| {
+            let any = |segment: &rejoin::value::Segment| {
+                *segment == rejoin::value::Segment::Key("*".to_owned())
+            };
             one == other || any(one) || any(other)
         };
         known.iter().zip(wanted).all(alike)

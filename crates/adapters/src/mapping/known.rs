@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin::schema::{Kind, Schema};
-use rejoin::{EditError, Path, Segment, Space};
+use rejoin::value::Segment;
+use rejoin::{Path, ReadError, Space};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,7 +34,7 @@ impl Known {
     ///
     /// # Errors
     /// The replica cannot be read.
-    pub async fn of(space: &Space) -> Result<Self, EditError> {
+    pub async fn of(space: &Space) -> Result<Self, ReadError> {
         let mut known = Self::default();
         for (name, documents) in space.collections()? {
             if !name.as_str().starts_with("rejoin.") && documents > 0 {
@@ -48,7 +49,7 @@ impl Known {
                 continue;
             }
             *count += 1;
-            let collection = space.collection(&name).map_err(EditError::from)?;
+            let collection = space.collection(&name).map_err(ReadError::from)?;
             let entry = collection.document_by_id(listed.document).read().await?;
             let Some(entry) = entry.filter(|entry| !entry.deleted) else { continue };
             let fields = known.fields.entry(name).or_default();

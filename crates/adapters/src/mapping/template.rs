@@ -1,6 +1,6 @@
 //! How the key of a row is put together.
 
-use rejoin::look_up;
+use rejoin::view::look_up;
 use rejoin::{DocumentId, Path};
 use serde_json::Value;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rejoin::schema::DERIVATION;
 use rejoin::schema::SCHEMAS;
-use rejoin::{
-    ChangeHash, Collection, DERIVATION, Document, DocumentId, EditError, NameError, Space, Zone,
-};
+use rejoin::value::Zone;
+use rejoin::{ChangeHash, Collection, Document, DocumentId, NameError, ReadError, Space};
 
 use crate::mapping::{Mapping, Source};
 
@@ -34,11 +34,11 @@ impl Carried {
     }
 
     /// The document that is the collection's schema.
-    pub(crate) fn schema(&self) -> Result<Document, EditError> {
+    pub(crate) fn schema(&self) -> Result<Document, ReadError> {
         Ok(self.space.collection(SCHEMAS)?.document(self.collection.name().as_str())?)
     }
 
-    pub(crate) async fn rules(&self) -> Result<Rules, EditError> {
+    pub(crate) async fn rules(&self) -> Result<Rules, ReadError> {
         let mut heads = self.schema()?.read().await?.map(|entry| entry.heads).unwrap_or_default();
         let mut version = [0; 32];
         version[..4].copy_from_slice(&DERIVATION.to_be_bytes());
@@ -53,7 +53,7 @@ impl Carried {
     pub(crate) fn gone(
         &self,
         were_rows: impl IntoIterator<Item = DocumentId>,
-    ) -> Result<Vec<DocumentId>, EditError> {
+    ) -> Result<Vec<DocumentId>, ReadError> {
         let listed = self.space.documents()?;
         let were_rows = were_rows.into_iter();
         Ok(match self.mapping.source {
@@ -67,7 +67,7 @@ impl Carried {
         })
     }
 
-    pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, EditError> {
+    pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, ReadError> {
         let listed = self.space.documents()?.into_iter();
         let own = listed.filter(|listed| listed.collection == *self.collection.name());
         Ok(own.map(|listed| listed.document).collect())

@@ -1,6 +1,6 @@
 //! Why adapters cannot run, and why what people ask of them cannot be done.
 
-use rejoin::{EditError, NameError};
+use rejoin::{NameError, ReadError};
 use thiserror::Error;
 
 use super::follow::FollowError;
@@ -86,7 +86,7 @@ pub enum OperateError {
     Outbox(#[from] OutboxError),
     /// The replica cannot be read.
     #[error(transparent)]
-    Replica(EditError),
+    Replica(ReadError),
     /// A name is none.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use rejoin::{Collection, Document, DocumentId, EditError, Entry, FieldState, Path, WatchEvent};
+use rejoin::view::FieldState;
+use rejoin::{Collection, Document, DocumentId, Entry, Path, ReadError, WatchEvent};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -23,7 +24,7 @@ pub(crate) enum FollowError {
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     #[error(transparent)]
-    Replica(#[from] EditError),
+    Replica(#[from] ReadError),
 }
 
 /// Follows what an adapter carries until `stop` says so.

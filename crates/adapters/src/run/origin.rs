@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::{Blame, BlamedWrite, Document, EditError, HistoryEntry, Path, Zone};
+use rejoin::history::{Blame, BlamedWrite, HistoryEntry};
+use rejoin::value::Zone;
+use rejoin::{Document, Path, ReadError};
 
 use super::answer::{Author, FieldOrigin, Origin, TakenDelivery};
 use super::error::OperateError;
@@ -54,7 +56,7 @@ async fn fields(
     adapter: &Adapter,
     document: &Document,
     record: &Record,
-) -> Result<Vec<FieldOrigin>, EditError> {
+) -> Result<Vec<FieldOrigin>, ReadError> {
     let Some(entry) = document.read().await? else { return Ok(Vec::new()) };
     let (id, asked) = (document.id(), std::collections::BTreeSet::new());
     let source = projection::Input {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 
 use rejoin::DocumentId;
-use rejoin::number::same;
+use rejoin::value::number::same;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};

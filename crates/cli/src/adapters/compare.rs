@@ -1,7 +1,7 @@
 //! What differs: rows from what a file would make of them, targets from what they should hold, and
 //! where a row comes from.
 
-use rejoin::shown;
+use rejoin::view::shown;
 use rejoin_adapters::run::answer::{
     Applied, Example, ExampleChange, Foreseen, Origin, Outlook, Plan, Report,
 };

@@ -179,7 +179,7 @@ fn letter(letter: &Letter) -> String {
     say("class", letter.class.name());
     say("fault", &letter.fault);
     if let Some(field) = &letter.field {
-        let value = letter.value.as_ref().map(rejoin::shown).unwrap_or_default();
+        let value = letter.value.as_ref().map(rejoin::view::shown).unwrap_or_default();
         say("field", &format!("{field} = {value}"));
     }
     if let Some(answer) = &letter.answer {

@@ -90,7 +90,7 @@ impl Company {
         ));
         let open = self.desk.open_reviews().await?;
         let review = open.iter().find(|it| it.field == "starts_at").context("nobody asks")?;
-        let is_ana = |it: &&rejoin::Candidate| it.value == Some(Value::from(at(BEGAN)));
+        let is_ana = |it: &&rejoin::history::Candidate| it.value == Some(Value::from(at(BEGAN)));
         let taken = review.candidates.iter().find(is_ana).context("a candidate is gone")?.change;
         let why = Some("Ana was there");
         self.desk.space.reviews().settle(&review.id, Decision::Take(taken), why).await?;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use rejoin::{Collection, Document, Identity, Link, Replica, Review, SetDigest, Space};
+use rejoin::sync::SetDigest;
+use rejoin::{Collection, Document, Identity, Link, Replica, Review, Space};
 use serde_json::Value;
 use tokio::sync::watch;
 

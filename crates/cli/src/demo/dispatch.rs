@@ -2,7 +2,9 @@
 //! and settled.
 
 use anyhow::{Context, Result, ensure};
-use rejoin::{BookingState, Decision, Op, Review, ReviewKind};
+use rejoin::booking::BookingState;
+use rejoin::review::ReviewKind;
+use rejoin::{Decision, Op, Review};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -118,7 +120,7 @@ impl Company {
         let open = self.desk.open_reviews().await?;
         let start = open.iter().find(|it| it.field == "starts_at");
         let start = start.context("nobody asks when W-206 starts")?;
-        let is_ana = |it: &&rejoin::Candidate| it.value == Some(Value::from(at("10:30")));
+        let is_ana = |it: &&rejoin::history::Candidate| it.value == Some(Value::from(at("10:30")));
         let taken = start.candidates.iter().find(is_ana).context("a candidate is gone")?.change;
         let why = Some("the customer wants 10:30");
         reviews.settle(&start.id, Decision::Take(taken), why).await?;

@@ -119,5 +119,5 @@ async fn scalar(device: &Device) -> Result<Merge> {
 }
 
 fn plain(value: &Value) -> String {
-    rejoin::shown(value).into_owned()
+    rejoin::view::shown(value).into_owned()
 }

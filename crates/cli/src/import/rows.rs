@@ -7,7 +7,9 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use csv::{ByteRecord, Reader, ReaderBuilder};
-use rejoin::{Cell, RowKey, exact_json, spreadsheet_safe};
+use rejoin::import::{Cell, RowKey};
+use rejoin::value::exact_json;
+use rejoin::view::spreadsheet_safe;
 use serde::Serialize;
 
 use super::header::{Column, Header, Rename};

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use chrono::format::{Fixed, Item, Numeric, Parsed, StrftimeItems, parse};
 use chrono::{Datelike, NaiveDate};
-use rejoin::Cell;
+use rejoin::import::Cell;
 use rejoin::schema::{Invariant, Kind, Schema};
 
 use super::header::{Column, Header};

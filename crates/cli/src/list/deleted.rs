@@ -2,7 +2,8 @@
 //! author of each deletion.
 
 use anyhow::Result;
-use rejoin::{Candidate, Collection, EditError, Entry};
+use rejoin::history::Candidate;
+use rejoin::{Collection, Entry, ReadError};
 use serde_json::{Value, json};
 
 use super::fields::{fields_of, table};
@@ -28,7 +29,7 @@ pub(super) async fn list(
         let deletion = match collection.document_by_id(entry.document).deletion().await {
             // `rejoin doctor` tells of an unreadable document, and the others are listed all the
             // same.
-            Err(EditError::Unreadable { .. }) => None,
+            Err(ReadError::Unreadable { .. }) => None,
             deletion => deletion?,
         };
         deletions.push(deletion);

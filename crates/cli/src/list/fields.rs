@@ -36,7 +36,7 @@ pub(super) fn table<'a>(
     for (entry, mark, more) in rows {
         let key = key(entry) + mark;
         let cells = fields.iter().map(|field| {
-            at(&entry.value, field).map(rejoin::shown).unwrap_or_default().into_owned()
+            at(&entry.value, field).map(rejoin::view::shown).unwrap_or_default().into_owned()
         });
         table.row(std::iter::once(key).chain(more).chain(cells));
     }
@@ -101,7 +101,7 @@ fn survey(entries: &[Entry]) -> BTreeMap<&str, Field> {
     let mut fields: BTreeMap<&str, Field> = BTreeMap::new();
     for entry in entries {
         for (name, value) in entry.value.as_object().into_iter().flatten() {
-            let text = rejoin::shown(value);
+            let text = rejoin::view::shown(value);
             if text.is_empty() {
                 continue;
             }

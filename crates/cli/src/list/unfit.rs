@@ -2,7 +2,8 @@
 //! that does not.
 
 use anyhow::Result;
-use rejoin::{Collection, Unfit};
+use rejoin::Collection;
+use rejoin::view::Unfit;
 use serde_json::{Value, json};
 
 use crate::layout::{Table, width};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use rejoin::is_hidden;
+use rejoin::view::is_hidden;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;

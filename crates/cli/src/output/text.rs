@@ -1,7 +1,7 @@
 //! Text for people.
 
 use console::Style;
-use rejoin::printable;
+use rejoin::view::printable;
 
 use crate::caller::guest;
 

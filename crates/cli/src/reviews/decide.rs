@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Args};
-use rejoin::{Candidate, CollectionName, Decision, Review, ReviewKind, ReviewState};
+use rejoin::history::Candidate;
+use rejoin::review::{ReviewKind, ReviewState};
+use rejoin::{CollectionName, Decision, Review};
 use serde_json::{Value, json};
 
 use super::show::decided;

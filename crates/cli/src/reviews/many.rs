@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use rejoin::{Decision, DocumentId, Entry, Review, ReviewKind};
+use rejoin::review::ReviewKind;
+use rejoin::{Decision, DocumentId, Entry, Review};
 use serde_json::json;
 
 use super::{SettleArguments, user};

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use clap::Args;
 use console::Style;
-use rejoin::{Candidate, Document, Path, Review, ReviewKind, ReviewState, ReviewedDocument, Space};
+use rejoin::history::Candidate;
+use rejoin::review::{ReviewKind, ReviewState, ReviewedDocument};
+use rejoin::{Document, Path, Review, Space};
 use serde_json::Value;
 
 use super::two::Two;

@@ -1,8 +1,10 @@
 //! Reviews about two documents: double bookings and duplicates.
 
 use anyhow::Result;
+use rejoin::history::{Blame, Candidate};
+use rejoin::review::{ReviewKind, ReviewedDocument};
 use rejoin::schema::Invariant;
-use rejoin::{Blame, Candidate, Path, Review, ReviewKind, ReviewedDocument, Space};
+use rejoin::{Path, Review, Space};
 use serde_json::Value;
 
 use super::show::{aligned, bold, document};

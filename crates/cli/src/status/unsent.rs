@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
-use rejoin::{Document, EditError, Entry, HistoryEntry, Kind, Unsent};
+use rejoin::history::{HistoryEntry, Kind};
+use rejoin::sync::Unsent;
+use rejoin::{Document, Entry, ReadError};
 use serde_json::{Value, json};
 
 use crate::change;
@@ -89,7 +91,7 @@ impl Waiting {
         let mut changes = match document.unsent().await {
             // `rejoin doctor` tells of an unreadable document, and the others are listed all the
             // same.
-            Err(EditError::Unreadable { .. }) => Vec::new(),
+            Err(ReadError::Unreadable { .. }) => Vec::new(),
             changes => changes?,
         };
         changes.retain(|change| change.kind == Kind::Edit);

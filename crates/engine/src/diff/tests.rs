@@ -97,7 +97,7 @@ fn text_edits_touch_only_what_differs() {
     let kept = edits.iter().map(|edit| edit.delete).sum::<usize>();
     assert!(kept <= 6, "{edits:?}");
     assert_eq!(apply_edits("Ring twice. Dog.", &edits), "Ring once. Dög.");
-    let edit = runs::TextEdit { index: 1, delete: 0, insert: "é".into() };
+    let edit = TextEdit { index: 1, delete: 0, insert: "é".into() };
     assert_eq!(text_edits("aa", "aéa"), [edit]);
 }
 
@@ -122,7 +122,7 @@ fn far_apart_edits_of_a_large_text_stay_small() {
     assert_eq!(apply_edits(&before, &edits), after);
 }
 
-fn apply_edits(text: &str, edits: &[runs::TextEdit]) -> String {
+fn apply_edits(text: &str, edits: &[TextEdit]) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     for edit in edits {
         chars.splice(edit.index..edit.index + edit.delete, edit.insert.chars());

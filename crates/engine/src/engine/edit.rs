@@ -2,10 +2,10 @@
 
 use automerge::Change;
 use rejoin_core::change::{self, genesis};
-use rejoin_core::lineage::{Marks, Question};
+use rejoin_core::lineage::{FieldPath, Marks, Question, Step};
 use rejoin_core::schema::{Rule, Schema};
 use rejoin_core::{
-    ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, SpaceName,
+    ChangeHash, CollectionName, DocumentId, Genesis, Identity, Path, ReviewId, Segment, SpaceName,
 };
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -425,11 +425,20 @@ fn check_writers(schema: &Schema, role: Option<&str>, ops: &[Op]) -> Result<(), 
         for path in op.places() {
             let Some(writers) = schema.writers(&path) else { continue };
             if !role.is_some_and(|role| writers.contains(role)) {
-                return Err(EditError::not_allowed(path.to_string(), role, writers));
+                return Err(EditError::not_allowed(field_path(&path), role, writers));
             }
         }
     }
     Ok(())
+}
+
+/// A path as the place of a field. The items of lists that it goes through are not told apart.
+fn field_path(path: &Path) -> FieldPath {
+    let step = |segment: &Segment| match segment {
+        Segment::Key(key) => Step::Key(key.clone()),
+        Segment::Index(_) => Step::Key("*".to_owned()),
+    };
+    FieldPath(path.segments().iter().map(step).collect())
 }
 
 /// Turns writes of fields that the schema says are texts into edits of texts. A plain value that is

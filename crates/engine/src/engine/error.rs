@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use rejoin_core::change::GuardError;
+use rejoin_core::lineage::FieldPath;
 use rejoin_core::number::InexactNumber;
-use rejoin_core::{CollectionName, DocumentId, NameError, ReviewId, SpaceName};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, NameError, ReviewId, SpaceName};
 use thiserror::Error;
 
 use super::WriteError;
@@ -31,6 +32,57 @@ pub enum EngineError {
         /// The message of the panic.
         reason: String,
     },
+}
+
+/// Something that was not read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such document.
+    #[error("there is no such document; create it first, or wait until it has come")]
+    NotFound,
+    /// The document never had these heads, or they have not come yet.
+    #[error("the document does not have change {head}; look at its history for those that it has")]
+    UnknownHeads {
+        /// The first of them.
+        head: ChangeHash,
+    },
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The value does not fit the type that it is read as.
+    #[error("the value does not fit its type")]
+    Type(#[from] serde_json::Error),
+    /// A stored document does not load.
+    #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
+    Unreadable {
+        /// The document.
+        document: DocumentId,
+        /// The message of Automerge.
+        reason: String,
+    },
+    /// The file could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The code panicked on data that nobody foresaw.
+    #[error("it could not be read ({reason}); please report this")]
+    Panicked {
+        /// The message of the panic.
+        reason: String,
+    },
+    /// The replica was closed.
+    #[error("the replica is closed; open it again")]
+    Closed,
+}
+
+impl From<EngineError> for ReadError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => Self::Store(error),
+            EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
+            EngineError::Panicked { reason } => Self::Panicked { reason },
+        }
+    }
 }
 
 /// An edit that was not made. The document is as it was.
@@ -76,24 +128,22 @@ pub enum EditError {
     #[error("a document is a map of named fields; give it a struct or a map")]
     NotAMap,
     /// The schema gives the field to other roles.
-    #[error("{field} is written by {writers}, and this replica acts as {role}; ask one of them")]
+    #[error(
+        "{field} is written by {}, and this replica acts as {}; ask one of them",
+        .writers.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+        .role.as_deref().unwrap_or("nobody in particular"),
+    )]
     NotAllowed {
         /// The field.
-        field: String,
-        /// The roles that may, joined by commas.
-        writers: String,
-        /// The role of this replica, or "nobody in particular".
-        role: String,
+        field: FieldPath,
+        /// The roles that may.
+        writers: BTreeSet<String>,
+        /// The role of the editor.
+        role: Option<String>,
     },
-    /// There is no such open review.
-    #[error("there is no open review {0}; somebody may have settled it: list the reviews again")]
-    NoReview(ReviewId),
-    /// The value chosen is not among the candidates.
-    #[error("the review has no such candidate any more; look at it again")]
-    NoCandidate,
-    /// A review about two documents is settled by changing one of them.
-    #[error("the review is about two documents; change or cancel one of them, or dismiss it")]
-    ChangeOne,
+    /// A decision about a review was not made. Only a [decision](super::Content::Decide) fails so.
+    #[error(transparent)]
+    Decision(Box<SettleError>),
     /// A number that would be rounded.
     #[error("{field} cannot hold this: {number}")]
     Inexact {
@@ -103,23 +153,6 @@ pub enum EditError {
         #[source]
         number: InexactNumber,
     },
-    /// A container in which others may be writing is never taken away.
-    #[error(
-        "the field holds something that merges, which stays; write the value into it or elsewhere, \
-         and dismiss the review"
-    )]
-    Contained,
-    /// A reason that does not fit beside the decision.
-    #[error("the reason has {len} bytes, of at most {max}; say it shorter")]
-    WhyTooLong {
-        /// Its bytes.
-        len: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A value that a field of this kind cannot hold.
-    #[error("a field like this holds a plain value; give a string, number or truth value")]
-    NotPlain,
     /// A value that does not serialise, or does not read back.
     #[error("the value does not fit its type")]
     Type(#[from] serde_json::Error),
@@ -152,13 +185,28 @@ pub enum EditError {
 
 impl EditError {
     pub(super) fn not_allowed(
-        field: String,
+        field: FieldPath,
         role: Option<&str>,
         writers: &BTreeSet<String>,
     ) -> Self {
-        let writers = writers.iter().cloned().collect::<Vec<_>>().join(", ");
-        let role = role.map_or_else(|| "nobody in particular".to_owned(), str::to_owned);
-        Self::NotAllowed { field, writers, role }
+        Self::NotAllowed { field, writers: writers.clone(), role: role.map(str::to_owned) }
+    }
+}
+
+impl From<ReadError> for EditError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotFound => Self::NotFound,
+            ReadError::UnknownHeads { head } => {
+                WriteError::UnknownBase { head: automerge::ChangeHash(head.0) }.into()
+            }
+            ReadError::Name(error) => Self::Name(error),
+            ReadError::Type(error) => Self::Type(error),
+            ReadError::Unreadable { document, reason } => Self::Unreadable { document, reason },
+            ReadError::Store(error) => Self::Store(error),
+            ReadError::Panicked { reason } => Self::NotKept(reason),
+            ReadError::Closed => Self::Closed,
+        }
     }
 }
 
@@ -169,5 +217,64 @@ impl From<EngineError> for EditError {
             EngineError::Unreadable { document, reason } => Self::Unreadable { document, reason },
             EngineError::Panicked { reason } => Self::NotKept(reason),
         }
+    }
+}
+
+/// A review that was not settled.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// There is no such open review.
+    #[error("there is no open review {0}; somebody may have settled it: list the reviews again")]
+    NoReview(ReviewId),
+    /// The value chosen is not among the candidates.
+    #[error("the review has no such candidate any more; look at it again")]
+    NoCandidate,
+    /// A review about two documents is settled by changing one of them.
+    #[error("the review is about two documents; change or cancel one of them, or dismiss it")]
+    ChangeOne,
+    /// A container in which others may be writing is never taken away.
+    #[error(
+        "the field holds something that merges, which stays; write the value into it or elsewhere, \
+         and dismiss the review"
+    )]
+    Contained,
+    /// A reason that does not fit beside the decision.
+    #[error("the reason has {len} bytes, of at most {max}; say it shorter")]
+    WhyTooLong {
+        /// Its bytes.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A value that a field of this kind cannot hold.
+    #[error("a field like this holds a plain value; give a string, number or truth value")]
+    NotPlain,
+    /// The document could not be edited.
+    #[error(transparent)]
+    Edit(EditError),
+}
+
+impl From<SettleError> for EditError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Edit(error) => error,
+            error => Self::Decision(Box::new(error)),
+        }
+    }
+}
+
+impl From<EditError> for SettleError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Decision(error) => *error,
+            error => Self::Edit(error),
+        }
+    }
+}
+
+impl From<ReadError> for SettleError {
+    fn from(error: ReadError) -> Self {
+        Self::Edit(error.into())
     }
 }

@@ -15,7 +15,7 @@ use super::lineage::operations;
 use super::loaded::fenced;
 use super::schemas::stored_schema;
 use super::view::path_of;
-use super::{EditError, Engine, LoadedDocument, to_automerge};
+use super::{Engine, LoadedDocument, ReadError, to_automerge};
 use crate::store::DocumentRow;
 use crate::value::{Effective, shown_items, to_effective_json};
 
@@ -68,9 +68,9 @@ impl Engine {
         now: u64,
         id: &DocumentId,
         max: usize,
-    ) -> Result<Vec<HistoryEntry>, EditError> {
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
         self.look(now, id, |document, _, schema| {
-            let unreadable = |reason| EditError::Unreadable { document: *id, reason };
+            let unreadable = |reason| ReadError::Unreadable { document: *id, reason };
             let changes = fenced(|| Ok(last_changes(&document.doc, max))).map_err(unreadable)?;
             document.entries(id, schema, &changes)
         })
@@ -84,7 +84,7 @@ impl Engine {
         &mut self,
         now: u64,
         id: &DocumentId,
-    ) -> Result<Vec<HistoryEntry>, EditError> {
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
         let view = self.store.read()?;
         let mut chunks = Vec::new();
         for key in view.waiting(id)? {
@@ -94,7 +94,7 @@ impl Engine {
         }
         drop(view);
         self.look(now, id, |document, _, schema| {
-            let unreadable = |reason| EditError::Unreadable { document: *id, reason };
+            let unreadable = |reason| ReadError::Unreadable { document: *id, reason };
             let read = || chunks.into_iter().map(|chunk| Ok(Change::from_bytes(chunk)?)).collect();
             let changes: Vec<_> = fenced(read).map_err(unreadable)?;
             document.entries(id, schema, &changes)
@@ -111,12 +111,12 @@ impl Engine {
         now: u64,
         id: &DocumentId,
         heads: Option<&[ChangeHash]>,
-    ) -> Result<Value, EditError> {
+    ) -> Result<Value, ReadError> {
         let Some(heads) = heads.map(to_automerge) else { return Ok(self.view(now, id)?.value) };
         self.look(now, id, |document, row, schema| {
             let known = |head| document.doc.get_change_meta_by_hash(head).is_some();
-            if !heads.iter().all(known) {
-                return Err(EditError::NotFound);
+            if let Some(head) = heads.iter().find(|head| !known(head)) {
+                return Err(ReadError::UnknownHeads { head: ChangeHash(head.0) });
             }
             let effective = document.effective_at(id, row, schema, &heads, Effective::seen)?;
             let marks = document.marks();
@@ -135,10 +135,10 @@ impl Engine {
         &mut self,
         now: u64,
         id: &DocumentId,
-        look: impl FnOnce(&mut LoadedDocument, &DocumentRow, &Arc<Schema>) -> Result<T, EditError>,
-    ) -> Result<T, EditError> {
+        look: impl FnOnce(&mut LoadedDocument, &DocumentRow, &Arc<Schema>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let view = self.store.read()?;
-        let row = view.document(id)?.ok_or(EditError::NotFound)?;
+        let row = view.document(id)?.ok_or(ReadError::NotFound)?;
         let schema = stored_schema(&view, &row)?;
         let mut document = self.load_committed(&view, id, &row)?;
         let seen = look(&mut document, &row, &schema)?;
@@ -156,7 +156,7 @@ impl LoadedDocument {
         id: &DocumentId,
         schema: &Arc<Schema>,
         changes: &[Change],
-    ) -> Result<Vec<HistoryEntry>, EditError> {
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
         self.lineage(id, schema)?;
         let Some(lineage) = &self.lineage else { return Ok(Vec::new()) };
         let entry = |change: &Change| entry(&self.doc, lineage, id, change);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::derive::Derived;
 use super::view::path_of;
-use super::{Decision, EditError, LoadedDocument, Op, to_automerge};
+use super::{Decision, EditError, LoadedDocument, Op, SettleError, to_automerge};
 use crate::value::{Effective, shown_items};
 use crate::write::{WriteOptions, decide, discard, object, write};
 
@@ -26,7 +26,7 @@ pub(super) fn check_right(
     if role.is_some_and(|role| writers.contains(role)) {
         return Ok(());
     }
-    Err(EditError::not_allowed(standing.place.to_string(), role, writers))
+    Err(EditError::not_allowed(standing.place.clone(), role, writers))
 }
 
 /// Writes a decision as a change that names the values that were decided between.
@@ -44,7 +44,7 @@ pub(super) fn settle_review(
         Decision::Take(change) => {
             let mut candidates = unsettled.candidates.iter();
             let taken = candidates.find(|candidate| candidate.change == *change);
-            taken.ok_or(EditError::NoCandidate)?.value.as_ref()
+            taken.ok_or(SettleError::NoCandidate)?.value.as_ref()
         }
         Decision::Value(value) => value.as_ref(),
         // The hidden values go.
@@ -52,10 +52,10 @@ pub(super) fn settle_review(
         Decision::Dismiss => standing.stays(unsettled.question),
     };
     if unsettled.question == Question::Hidden && value.is_some() {
-        return Err(EditError::Contained);
+        return Err(SettleError::Contained.into());
     }
     if let Some(len) = why.as_ref().map(String::len).filter(|len| *len > WHY_BYTES_MAX) {
-        return Err(EditError::WhyTooLong { len, max: WHY_BYTES_MAX });
+        return Err(SettleError::WhyTooLong { len, max: WHY_BYTES_MAX }.into());
     }
     let between: Vec<ChangeHash> =
         unsettled.candidates.iter().map(|candidate| candidate.change).collect();
@@ -81,7 +81,7 @@ pub(super) fn settle_review(
         return Ok(written);
     }
     let written = decide(&mut document.doc, standing, &between, value, time_s, &message)?;
-    if written.is_empty() { Err(EditError::NotPlain) } else { Ok(written) }
+    if written.is_empty() { Err(SettleError::NotPlain.into()) } else { Ok(written) }
 }
 
 /// Settles a review again as it was settled before, with the candidates that it has now. `None` if
@@ -134,7 +134,7 @@ fn write_seen(
         None => shown_items(&document.doc, effective, document.marks()),
     };
     let Some(path) = path_of(&standing.place, &standing.ops, &items) else {
-        return Err(EditError::Contained);
+        return Err(SettleError::Contained.into());
     };
     let op = match value {
         None => Op::Remove { path },
@@ -148,12 +148,12 @@ fn write_seen(
 fn find<'a>(
     derived: &'a Derived,
     review: &ReviewId,
-) -> Result<(&'a Standing, &'a Unsettled), EditError> {
+) -> Result<(&'a Standing, &'a Unsettled), SettleError> {
     let mut all = derived
         .standings()
         .iter()
         .flat_map(|standing| standing.unsettled.iter().map(move |unsettled| (standing, unsettled)));
-    all.find(|(_, unsettled)| unsettled.review == *review).ok_or(EditError::NoReview(*review))
+    all.find(|(_, unsettled)| unsettled.review == *review).ok_or(SettleError::NoReview(*review))
 }
 
 /// Bytes of a reason: beside it the message names two dozen candidates.

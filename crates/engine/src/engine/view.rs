@@ -10,7 +10,7 @@ use rejoin_core::{ActorId, ChangeHash, DocumentId, Path, Segment};
 use serde_json::Value;
 
 use super::derive::derive;
-use super::{EditError, Engine};
+use super::{Engine, ReadError};
 use crate::value::{Effective, shown_items};
 use crate::view::{FieldState, FieldView, View};
 
@@ -19,9 +19,9 @@ impl Engine {
     ///
     /// # Errors
     /// There is no such document, or it does not load.
-    pub fn view(&mut self, now: u64, id: &DocumentId) -> Result<View, EditError> {
+    pub fn view(&mut self, now: u64, id: &DocumentId) -> Result<View, ReadError> {
         let stored = self.store.read()?;
-        let mut row = stored.document(id)?.ok_or(EditError::NotFound)?;
+        let mut row = stored.document(id)?.ok_or(ReadError::NotFound)?;
         let schema = super::schemas::stored_schema(&stored, &row)?;
         let mut document = self.load_committed(&stored, id, &row)?;
         let derived = derive(id, &mut row, &mut document, &schema, false)?;
@@ -43,7 +43,7 @@ impl Engine {
     ///
     /// # Errors
     /// There is no such document, or it does not load.
-    pub fn blame(&mut self, now: u64, id: &DocumentId) -> Result<Vec<Blame>, EditError> {
+    pub fn blame(&mut self, now: u64, id: &DocumentId) -> Result<Vec<Blame>, ReadError> {
         self.look(now, id, |document, _, schema| {
             let lineage = document.lineage(id, schema)?;
             let effective = Effective::seen(lineage, &lineage.standings());

@@ -25,6 +25,7 @@ use super::plan::Plan;
 use super::transact::transact;
 use super::tree::Place;
 use super::{ValueKind, WriteError, WriteOptions, older_heads};
+use crate::diff::{TextEdit, text_edits};
 use crate::value::{At, to_scalar};
 
 /// A field, and the value to write there; `None` clears it.
@@ -173,7 +174,7 @@ impl Backwards {
         after.sort_unstable();
         after.dedup();
         let mut back = Self { after, splices: Vec::new(), counts: Vec::new(), items: Vec::new() };
-        back.read_texts(doc, &before);
+        back.read_texts(doc, &before, changes);
         for change in changes {
             back.read_others(doc, marks, &before, change);
         }
@@ -203,7 +204,7 @@ impl Backwards {
         self.items.iter().map(|item| Where { object: item.list.clone(), prop: None }).collect()
     }
 
-    fn read_texts(&mut self, doc: &Automerge, before: &[ChangeHash]) {
+    fn read_texts(&mut self, doc: &Automerge, before: &[ChangeHash], changes: &[Change]) {
         for patch in doc.diff(&self.after, before) {
             if !matches!(doc.object_type(&patch.obj), Ok(ObjType::Text)) {
                 continue;
@@ -214,6 +215,19 @@ impl Backwards {
                 _ => continue,
             };
             self.splices.push(Splice { text: patch.obj, index, delete, insert });
+        }
+        // Automerge compares no text that something else at its place hides, so the characters tell.
+        let written = changes.iter().flat_map(|change| change.decode().operations);
+        let written: BTreeSet<ObjId> = written.map(|op| id(&op.obj)).collect();
+        for text in written {
+            let is_read = self.splices.iter().any(|splice| splice.text == text);
+            if is_read || !matches!(doc.object_type(&text), Ok(ObjType::Text)) {
+                continue;
+            }
+            let at = |heads| doc.text_at(&text, heads).unwrap_or_default();
+            for TextEdit { index, delete, insert } in text_edits(&at(&self.after), &at(before)) {
+                self.splices.push(Splice { text: text.clone(), index, delete, insert });
+            }
         }
     }
 
@@ -227,10 +241,7 @@ impl Backwards {
         let at = At::new(doc, Some(before), marks);
         let mut deleted = Vec::new();
         for op in change.decode().operations {
-            let id = match &op.obj {
-                Object::Root => ObjId::Root,
-                Object::Id(id) => ObjId::Id(id.0, id.1.clone(), 0),
-            };
+            let id = id(&op.obj);
             match &op.action {
                 OpType::Increment(by) => {
                     let prop = match &op.key {
@@ -308,6 +319,13 @@ impl Backwards {
         let (mut changes, base) = gather(doc, base, options.time_s)?;
         changes.extend(carry_out(doc, &edit, base, options)?);
         Ok(changes)
+    }
+}
+
+fn id(object: &Object) -> ObjId {
+    match object {
+        Object::Root => ObjId::Root,
+        Object::Id(id) => ObjId::Id(id.0, id.1.clone(), 0),
     }
 }
 

@@ -177,10 +177,13 @@ fn when(row: &Row, field: &str, zone: Option<Tz>) -> Result<Option<When>, Fault>
             Ok(time) => Some(at(time.timestamp_millis())),
             Err(_) => match NaiveDate::parse_from_str(text.trim(), "%Y-%m-%d") {
                 Ok(date) => day(date, zone),
-                Err(_) if zone.is_none() && rejoin::time_ms(value, rejoin::Zone::UTC).is_some() => {
+                Err(_)
+                    if zone.is_none()
+                        && rejoin::value::time_ms(value, rejoin::value::Zone::UTC).is_some() =>
+                {
                     return Err(wrong("has no zone, and neither has the calendar; set `timezone`"));
                 }
-                Err(_) => rejoin::time_ms(value, clocks(zone)).map(at),
+                Err(_) => rejoin::value::time_ms(value, clocks(zone)).map(at),
             },
         },
         Some(Value::Number(number)) => number.as_i64().map(at),
@@ -212,8 +215,8 @@ fn day(date: NaiveDate, zone: Option<Tz>) -> Option<Read> {
 }
 
 /// The clocks of a zone; of UTC if there is none.
-fn clocks(zone: Option<Tz>) -> rejoin::Zone {
-    zone.and_then(|zone| zone.name().parse().ok()).unwrap_or(rejoin::Zone::UTC)
+fn clocks(zone: Option<Tz>) -> rejoin::value::Zone {
+    zone.and_then(|zone| zone.name().parse().ok()).unwrap_or(rejoin::value::Zone::UTC)
 }
 
 /// A text; numbers and booleans are spelled out.

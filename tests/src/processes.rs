@@ -309,29 +309,38 @@ impl Drop for Running {
 /// it before; where it is missing it is built now.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("a test knows its own file");
-        let folder = test.parent().expect("tests are in a folder");
-        // Tests are in the folder `deps` of a profile, programs in the profile itself.
-        let profile = match folder.ends_with("deps") {
-            true => folder.parent().expect("deps is in the folder of a profile"),
-            false => folder,
-        };
-        let binary = profile.join(format!("rejoin{}", std::env::consts::EXE_SUFFIX));
-        if !binary.exists() {
-            build(profile);
-        }
-        binary
-    })
+    BINARY.get_or_init(|| program(Path::new("rejoin")))
 }
 
-fn build(profile: &Path) {
+/// A program in the folder of the profile that the tests are built in. It is built where it is
+/// missing: `rejoin`, or one of the client's examples.
+///
+/// # Panics
+/// It does not build.
+pub fn program(name: &Path) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own file");
+    let folder = test.parent().expect("tests are in a folder");
+    // Tests are in the folder `deps` of a profile, programs in the profile itself.
+    let profile = match folder.ends_with("deps") {
+        true => folder.parent().expect("deps is in the folder of a profile"),
+        false => folder,
+    };
+    let program = profile.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    if !program.exists() {
+        let is_example = name.starts_with("examples");
+        build(profile, if is_example { &["rejoin", "--examples"] } else { &["rejoin-cli"] });
+    }
+    program
+}
+
+fn build(profile: &Path, package: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--package", "rejoin-cli", "--target-dir"]).arg(profile.join(".."));
+    command.args(["build", "--package"]).args(package);
+    command.arg("--target-dir").arg(profile.join(".."));
     if profile.ends_with("release") {
         command.arg("--release");
     }
     let built = command.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-    assert!(built.expect("there is cargo").success(), "rejoin does not build");
+    assert!(built.expect("there is cargo").success(), "{package:?} does not build");
 }

@@ -9,7 +9,7 @@
 //!   carries it out;
 //! - [`disk`] and [`net`], which fail; [`replica`] and [`relay`], the machines and what drives the
 //!   engines on them;
-//! - [`edits`], what people do; [`model`], what must come of it; [`checkers`], the promises.
+//! - [`edits`] and [`undo`], what people do; [`model`], what must come of it; [`checkers`], the promises.
 
 pub mod agenda;
 mod checkers;
@@ -24,6 +24,7 @@ pub mod random;
 pub mod relay;
 pub mod replica;
 pub mod trace;
+mod undo;
 pub mod world;
 
 use std::fmt;

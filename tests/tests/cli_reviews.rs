@@ -537,6 +537,7 @@ fn the_audit_is_a_line_of_json_for_every_change() {
             "merges",
             "fields",
             "settles",
+            "undoes",
         ]
         .iter()
         .map(|key| line.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key}: {line}")))

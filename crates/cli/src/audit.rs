@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::change::kind;
 use crate::clock::{Since, rfc3339, since};
+use crate::history::undoes_json;
 use crate::identity::author_json;
 use crate::local::Local;
 use crate::output::{Output, write_json};
@@ -89,6 +90,7 @@ struct Line<'a> {
     merges: bool,
     fields: Vec<Field<'a>>,
     settles: Option<Settles<'a>>,
+    undoes: Option<Value>,
 }
 
 /// One field that a change wrote. Texts, counters and new containers have no plain values.
@@ -129,6 +131,7 @@ fn line<'a>(local: &'a Local, listed: &'a Listed, change: &'a HistoryEntry) -> L
             dismissed: *dismissed,
             why: why.as_deref(),
         }),
+        undoes: change.undoes.as_ref().map(undoes_json),
     }
 }
 

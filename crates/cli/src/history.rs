@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use rejoin::history::{HistoryEntry, Kind, Settlement};
+use rejoin::history::{HistoryEntry, Kind, Settlement, Undo};
 use rejoin::{ChangeHash, Document};
 use serde_json::{Value, json};
 
@@ -116,11 +116,15 @@ fn change_json(change: &HistoryEntry) -> Value {
         "merges": change.merges,
         "fields": fields(change),
         "settles": settles,
-        "undoes": change.undoes.as_ref().map(|undo| {
-            let undoes: Vec<_> = undo.undoes.iter().map(ToString::to_string).collect();
-            json!({ "changes": undoes, "reopens": undo.reopens.map(|it| it.to_string()) })
-        }),
+        "undoes": change.undoes.as_ref().map(undoes_json),
     })
+}
+
+/// The changes that a change takes back, by the first 8 bytes of their hashes, and the review that is open
+/// again by it.
+pub(crate) fn undoes_json(undo: &Undo) -> Value {
+    let changes: Vec<_> = undo.undoes.iter().map(ToString::to_string).collect();
+    json!({ "changes": changes, "reopens": undo.reopens.map(|review| review.to_string()) })
 }
 
 /// Characters of an actor that are shown: enough to tell devices apart.

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 pub use condition::Condition;
 pub use live::{Difference, Live, Look};
+use plan::Ready;
 pub use plan::{Plan, ScanReason};
 
 use crate::store::{ReadTxn, StoreError, ValueRow};
@@ -66,7 +67,7 @@ impl Query {
     /// # Errors
     /// The file could not be read.
     pub fn plan(&self, txn: &ReadTxn) -> Result<Plan, StoreError> {
-        Plan::of(self, txn, &self.schema(txn)?)
+        Ok(Ready::of(self, txn, &self.schema(txn)?)?.plan)
     }
 
     /// The documents that fit, in order.
@@ -76,7 +77,7 @@ impl Query {
     pub fn find(&self, txn: &ReadTxn) -> Result<Vec<Found>, StoreError> {
         let schema = self.schema(txn)?;
         let judge = Judge { query: self, schema: &schema };
-        Plan::of(self, txn, &schema)?.find(self, txn, &judge)
+        Ready::of(self, txn, &schema)?.find(self, txn, &judge)
     }
 
     /// How many documents fit, the limit left aside. Where one indexed field alone is asked about, no
@@ -88,7 +89,7 @@ impl Query {
         let schema = self.schema(txn)?;
         let all = Self { sort: Vec::new(), limit: None, ..self.clone() };
         let judge = Judge { query: &all, schema: &schema };
-        Plan::of(&all, txn, &schema)?.count(&all, txn, &judge)
+        Ready::of(&all, txn, &schema)?.count(&all, txn, &judge)
     }
 
     /// The schema of the collection in the same state of the file.

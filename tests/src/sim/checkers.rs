@@ -189,7 +189,8 @@ impl World {
     /// a relay that still has its own acknowledged it.
     fn is_for_good(&self, _: u64, entry: &Entry) -> bool {
         let at_relay = entry.acknowledged && !self.relay.restored && !self.faults.mangle();
-        entry.fate == Fate::Kept && !entry.set_aside && (at_relay || !entry.author_lost)
+        let is_meant = !entry.set_aside && !entry.undone;
+        entry.fate == Fate::Kept && is_meant && (at_relay || !entry.author_lost)
     }
 
     fn documents_of(&mut self, at: usize) -> Check<BTreeMap<SpaceName, Documents>> {

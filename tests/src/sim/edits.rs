@@ -69,6 +69,7 @@ impl World {
             acknowledged: false,
             author_lost: false,
             set_aside: false,
+            undone: false,
         };
         self.note(format_args!("replica {at} asks for edit {id}: {:?} {target:?}", entry.effect));
         self.ledger.add(entry);
@@ -174,7 +175,7 @@ impl World {
         let Some(process) = self.replicas[at].open_process() else { return Ok(None) };
         match process.engine.value_at(local, id, Some(&base)) {
             Ok(value) => Ok(Some((base, value))),
-            Err(rejoin::ReadError::NotFound) => {
+            Err(rejoin::ReadError::NotFound | rejoin::ReadError::UnknownHeads { .. }) => {
                 process.seen.remove(id);
                 Ok(None)
             }

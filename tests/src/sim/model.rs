@@ -75,6 +75,8 @@ pub struct Entry {
     pub author_lost: bool,
     /// Set aside for good, as the author's store says.
     pub set_aside: bool,
+    /// Somebody took it back, perhaps to do it again, or was about to.
+    pub undone: bool,
 }
 
 /// Every edit of a world.
@@ -133,6 +135,13 @@ impl Ledger {
         }
     }
 
+    /// Somebody takes an edit back, or does it again.
+    pub fn undo(&mut self, id: EditId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.undone = true;
+        }
+    }
+
     /// How many documents there are.
     pub fn documents(&self) -> usize {
         let documents = self.entries.values().filter_map(|entry| entry.document);
@@ -179,7 +188,9 @@ impl Ledger {
                 return Some(format!("edit {id} is lost: {entry:?}"));
             }
         }
-        let mut expected = Expected::default();
+        let undone = self.iter().filter(|(_, entry)| entry.undone);
+        let mut expected =
+            Expected { undone: undone.map(|(id, _)| id).collect(), ..Expected::default() };
         for id in &marks {
             let Some(entry) = self.entries.get(id) else {
                 return Some(format!("mark {id} was never made"));
@@ -212,6 +223,9 @@ struct Expected {
     items: BTreeSet<EditId>,
     removed: BTreeSet<EditId>,
     nested: BTreeSet<(&'static str, &'static str, EditId)>,
+    /// Edits that were taken back. Their values may stand all the same: somebody who did not know wrote
+    /// over them, and took that back.
+    undone: BTreeSet<EditId>,
     scalars: BTreeSet<String>,
     /// The last step.
     step: Option<&'static str>,
@@ -266,7 +280,8 @@ impl Expected {
         let distinct: BTreeSet<EditId> = seen.iter().copied().collect();
         let all: BTreeSet<EditId> = distinct.union(&asked.tokens).copied().collect();
         let lost: Vec<_> = self.words.difference(&all).collect();
-        let is_wrong = distinct.len() < seen.len() || !distinct.is_subset(&self.words);
+        let allowed: BTreeSet<EditId> = self.words.union(&self.undone).copied().collect();
+        let is_wrong = distinct.len() < seen.len() || !distinct.is_subset(&allowed);
         (is_wrong || !lost.is_empty()).then(|| {
             format!("memo has {seen:?}, asked are {:?}, of {:?}", asked.tokens, self.words)
         })
@@ -283,6 +298,7 @@ impl Expected {
         let items = items.iter().filter_map(Value::as_str);
         let mut found: Vec<_> = items.flat_map(tokens).collect();
         found.sort_unstable();
+        found.retain(|id| self.items.contains(id) || !self.undone.contains(id));
         let expected: Vec<_> = self.items.difference(&self.removed).copied().collect();
         (found != expected).then(|| format!("list has {found:?} and should have {expected:?}"))
     }
@@ -304,7 +320,11 @@ impl Expected {
     /// A register that several wrote at once has the value agreed before, or none, and a review.
     fn wrong_scalar(&self, value: &Value, asked: &Asked) -> Option<String> {
         let status = value.get(STATUS).and_then(Value::as_str);
-        let known = status.is_none_or(|status| self.scalars.contains(status));
+        let is_undone = |status: &str| {
+            let id = status.strip_prefix('s').and_then(|id| id.parse().ok());
+            id.is_some_and(|id: EditId| self.undone.contains(&id))
+        };
+        let known = status.is_none_or(|status| self.scalars.contains(status) || is_undone(status));
         let open = asked.fields.contains(&format!("FieldConflict {STATUS}"));
         let absent = status.is_none() && !self.scalars.is_empty() && !open;
         (!known || absent).then(|| format!("status is {status:?}, of {:?}", self.scalars))

@@ -49,6 +49,10 @@ pub struct World {
     pub edits_made: u64,
     /// Edits of tens of kilobytes.
     pub(super) large_edits: u64,
+    /// Whether people take back what they did.
+    undoes: bool,
+    /// How often they did.
+    pub(super) undone: u64,
     /// Events so far.
     pub events: u64,
     /// Pushes sent and acknowledged on each connection.
@@ -89,6 +93,8 @@ impl World {
             calm: false,
             edits_made: 0,
             large_edits: 0,
+            undoes: seed % 5 == 2,
+            undone: 0,
             events: 0,
             pushes: BTreeMap::new(),
         }
@@ -172,6 +178,10 @@ impl World {
             Event::Edit => {
                 let wait = self.random.around(self.faults.edit_ms);
                 self.agenda.at(self.now + wait, Event::Edit);
+                if self.undoes && self.random.chance(100) {
+                    let at = self.random.index(self.replicas.len());
+                    self.undo(at)?;
+                }
                 self.edit()
             }
             Event::Fault => {

@@ -165,8 +165,8 @@ impl Lineage {
         let undone = self.undone();
         let touched = self.containers[0].touched.iter();
         let touched = touched.flat_map(|(first, last)| *first..=*last);
-        let work = touched.filter(|at| !changes.contains(at) && self.is_work(*at, &undone));
-        work.last().map(|at| self.candidate(at, None))
+        let mut work = touched.filter(|at| !changes.contains(at) && self.is_work(*at, &undone));
+        work.next_back().map(|at| self.candidate(at, None))
     }
 
     /// The place of a container; `None` if no change made it.
@@ -289,7 +289,7 @@ impl Lineage {
             known.get(change.chain) < change.place && self.is_work(*at, &undone)
         };
         let touched = self.containers[container as usize].touched.iter();
-        touched.flat_map(|(first, last)| *first..=*last).filter(is_new).last()
+        touched.flat_map(|(first, last)| *first..=*last).rfind(is_new)
     }
 
     /// An item that is a container or counter goes, unless others have written in it.
@@ -313,9 +313,9 @@ impl Lineage {
         let work = match &made.holds {
             Holds::Container(container) => {
                 let touched = self.containers[*container as usize].touched.iter();
-                touched.flat_map(|(first, last)| *first..=*last).filter(is_work).last()
+                touched.flat_map(|(first, last)| *first..=*last).rfind(is_work)
             }
-            Holds::Counter { counted, .. } => counted.iter().copied().filter(is_work).next_back(),
+            Holds::Counter { counted, .. } => counted.iter().copied().rfind(is_work),
         };
         if let Some(work) = work {
             let by = Box::new(self.candidate(work, None));

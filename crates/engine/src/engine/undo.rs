@@ -157,8 +157,7 @@ impl Engine {
         let document_ = &mut document;
         let mut back = Back { id, document: document_, schema: &schema, is_deleted, role, time_s };
         let Planned { mut kept, write } = back.plan(&changes, edit.created)?;
-        let mut row = before.clone();
-        let (mut written, mut outbox) = (Vec::new(), None);
+        let (mut row, mut written, mut outbox) = (before.clone(), Vec::new(), None);
         let mut new = back.write(&changes, &write)?;
         if !new.is_empty() {
             (row, outbox) = self.keep_local(turn, id, row, &mut document, &mut new)?;
@@ -185,26 +184,13 @@ impl Engine {
         let row = self.settle(turn, id, Some(&before), row, &mut document, Origin::Local)?;
         let derived = derive(id, &mut row.clone(), &mut document, &schema, true)?;
         let now = derived.value(&document, &schema);
-        let marks = document.marks();
+        let deleted = says_deleted(&now, document.marks().deleted);
         self.loaded.put(turn.now, *id, document);
-        let edited = EditOutcome {
-            document: *id,
-            heads: row.heads,
-            changes: written.iter().map(|change| ChangeHash(change.hash().0)).collect(),
-            created: false,
-            outbox,
-            row: None,
-        };
-        let document = UndoneDocument {
-            space: row.space,
-            collection: row.collection,
-            key: row.key,
-            fields: fields_undone(&value, &now),
-            deleted: says_deleted(&now, marks.deleted),
-            renewed: write.renewed,
-            edited,
-        };
-        Ok(Taken { kept, document: Some(document) })
+        let changes = written.iter().map(|change| ChangeHash(change.hash().0)).collect();
+        let fields = fields_undone(&value, &now);
+        let undone = undone_document(*id, row, changes, outbox, fields);
+        let undone = UndoneDocument { deleted, renewed: write.renewed, ..undone };
+        Ok(Taken { kept, document: Some(undone) })
     }
 
     /// Keeps an edit, so that it can be taken back.
@@ -429,6 +415,19 @@ fn object_id(id: &ObjId) -> ObjectId {
             ObjectId::Op { counter: *counter, actor: ActorId(actor.to_bytes().to_vec()) }
         }
     }
+}
+
+/// A document in which something was taken back by these changes.
+fn undone_document(
+    document: DocumentId,
+    row: DocumentRow,
+    changes: Vec<ChangeHash>,
+    outbox: Option<u64>,
+    fields: Vec<FieldUndone>,
+) -> UndoneDocument {
+    let DocumentRow { space, collection, key, heads, .. } = row;
+    let edited = EditOutcome { document, heads, changes, created: false, outbox, row: None };
+    UndoneDocument { space, collection, key, fields, deleted: false, renewed: Vec::new(), edited }
 }
 
 /// The message of the changes that take back others. Of very many it names the last ones.

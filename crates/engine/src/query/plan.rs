@@ -62,53 +62,71 @@ impl fmt::Display for Plan {
     }
 }
 
-impl Plan {
+/// A plan, with the work that was done to choose it.
+pub(super) struct Ready {
+    pub(super) plan: Plan,
+    /// The documents that are looked up, by number and in ascending order, where the plan follows another
+    /// index among them.
+    among: Option<Vec<u64>>,
+}
+
+impl From<Plan> for Ready {
+    fn from(plan: Plan) -> Self {
+        Self { plan, among: None }
+    }
+}
+
+impl Ready {
     pub(super) fn of(query: &Query, txn: &ReadTxn, schema: &Schema) -> Result<Self, StoreError> {
-        let Some(plan) = Self::by_index(query, schema) else {
-            return Ok(Self::Scan(ScanReason::NoIndex));
+        let Some(plan) = Plan::by_index(query, schema) else {
+            return Ok(Plan::Scan(ScanReason::NoIndex).into());
         };
         if txn.stale_in(&query.space, &query.collection, STALE_MAX)?.is_none() {
-            return Ok(Self::Scan(ScanReason::Behind));
+            return Ok(Plan::Scan(ScanReason::Behind).into());
         }
-        plan.in_order(query, txn, schema)
+        Self::in_order(plan, query, txn, schema)
     }
 
     /// The same, or in the order of the query if that costs less: where many documents are looked up and
     /// few of them are wanted, following the index of the order until enough of them were met reads no
     /// others.
-    fn in_order(self, query: &Query, txn: &ReadTxn, schema: &Schema) -> Result<Self, StoreError> {
-        let (Self::Index { field, range, order: None, .. }, [sort], Some(limit)) =
-            (&self, &query.sort[..], query.limit)
+    fn in_order(
+        plan: Plan,
+        query: &Query,
+        txn: &ReadTxn,
+        schema: &Schema,
+    ) -> Result<Self, StoreError> {
+        let (Plan::Index { field, range, order: None, .. }, [sort], Some(limit)) =
+            (&plan, &query.sort[..], query.limit)
         else {
-            return Ok(self);
+            return Ok(plan.into());
         };
         if !is_indexed(schema, &sort.field) {
-            return Ok(self);
+            return Ok(plan.into());
         }
-        let (space, collection) = (&query.space, &query.collection);
-        let mut looked_up = 0_u64;
-        txn.each_indexed(space, collection, &field.to_string(), range, false, |_, _| {
-            looked_up += 1;
-            Ok(true)
-        })?;
+        let among = numbers(query, txn, field, range)?;
+        let looked_up = among.len() as u64;
         let wanted = u64::try_from(limit).unwrap_or(u64::MAX).min(looked_up);
-        let all = txn.digest(space, collection)?.documents;
+        let all = txn.digest(&query.space, &query.collection)?.documents;
         // What is looked up stands anywhere in the other index.
         let followed = wanted.saturating_mul(all) / looked_up.max(1);
         if followed + wanted * DOCUMENT_ENTRIES >= looked_up * DOCUMENT_ENTRIES {
-            return Ok(self);
+            return Ok(plan.into());
         }
         let judge = Judge { query, schema };
         let between = query.filters.iter().find(|(field, _)| *field == sort.field);
         let all = (Bound::Unbounded, Bound::Unbounded);
-        Ok(Self::Index {
+        let plan = Plan::Index {
             field: sort.field.clone(),
             range: between.map_or(all, |(field, condition)| judge.range(field, condition)),
             order: Some(sort.is_falling),
             within: Some((field.clone(), range.clone())),
-        })
+        };
+        Ok(Self { plan, among: Some(among) })
     }
+}
 
+impl Plan {
     /// The index that helps most, if any does: one in which a value is looked up, or else one in which
     /// the documents stand in the order of the query, or else one in which a part is looked up.
     fn by_index(query: &Query, schema: &Schema) -> Option<Self> {
@@ -141,7 +159,9 @@ impl Plan {
             _ => filters.first().map(|filter| by(filter)),
         }
     }
+}
 
+impl Ready {
     pub(super) fn find(
         &self,
         query: &Query,
@@ -149,8 +169,8 @@ impl Plan {
         judge: &Judge<'_>,
     ) -> Result<Vec<Found>, StoreError> {
         let limit = query.limit.unwrap_or(usize::MAX);
-        let enough = match self {
-            Self::Index { order: Some(_), .. } => limit,
+        let enough = match self.plan {
+            Plan::Index { order: Some(_), .. } => limit,
             _ => usize::MAX,
         };
         let stale = self.stale(query, txn)?;
@@ -175,8 +195,8 @@ impl Plan {
     ) -> Result<u64, StoreError> {
         let stale = self.stale(query, txn)?;
         let mut count = 0;
-        match (self, &query.filters[..]) {
-            (Self::Index { field, range, .. }, [(asked, condition)])
+        match (&self.plan, &query.filters[..]) {
+            (Plan::Index { field, range, .. }, [(asked, condition)])
                 if asked == field && judge.is_told_by_key(field, condition) =>
             {
                 let (space, collection) = (&query.space, &query.collection);
@@ -196,9 +216,9 @@ impl Plan {
 
     /// The documents whose values are behind, of which an index may tell nothing.
     fn stale(&self, query: &Query, txn: &ReadTxn) -> Result<BTreeSet<DocumentId>, StoreError> {
-        match self {
-            Self::Scan(_) => Ok(BTreeSet::new()),
-            Self::Index { .. } => {
+        match self.plan {
+            Plan::Scan(_) => Ok(BTreeSet::new()),
+            Plan::Index { .. } => {
                 let stale = txn.stale_in(&query.space, &query.collection, STALE_MAX)?;
                 Ok(stale.unwrap_or_default())
             }
@@ -216,16 +236,13 @@ impl Plan {
         mut each: impl FnMut(Found) -> bool,
     ) -> Result<(), StoreError> {
         let Query { space, collection, .. } = query;
-        match self {
-            Self::Scan(_) => txn.each_value(space, collection, |document, row| {
+        match &self.plan {
+            Plan::Scan(_) => txn.each_value(space, collection, |document, row| {
                 judge.found(document, row).is_none_or(&mut each)
             }),
-            Self::Index { field, range, order, within } => {
+            Plan::Index { field, range, order, .. } => {
                 let (field, is_falling) = (field.to_string(), order.unwrap_or_default());
-                let among = match within {
-                    Some((other, range)) => Some(numbers(query, txn, other, range)?),
-                    None => None,
-                };
+                let among = self.among.as_deref();
                 txn.each_indexed(
                     space,
                     collection,
@@ -233,8 +250,7 @@ impl Plan {
                     range,
                     is_falling,
                     |document, number| {
-                        let is_other =
-                            among.as_ref().is_some_and(|it| it.binary_search(&number).is_err());
+                        let is_other = among.is_some_and(|it| it.binary_search(&number).is_err());
                         if is_other || stale.contains(&document) {
                             return Ok(true);
                         }

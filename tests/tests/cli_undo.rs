@@ -70,3 +70,30 @@ fn a_document_gets_the_value_it_had_at_a_change() {
     let refused = desk.refused("restore jobs 1 --at ffffffff");
     assert!(refused.contains("no change of this document begins with"), "{refused}");
 }
+
+#[test]
+fn a_step_that_cannot_be_taken_back_is_passed_over() {
+    let desk = Desk::new();
+    desk.text("set jobs 1 phone=1");
+    desk.text("set jobs 2 phone=1");
+    desk.text("--as Bo set jobs 2 status=done");
+    let stays = desk.refused("undo --dry-run");
+    assert!(stays.contains("Bo has written there since"), "{stays}");
+    let stays = desk.refused("undo");
+    assert!(stays.contains("the next undo is of the edit before"), "{stays}");
+    assert!(desk.text("undo").contains("jobs 1: is deleted"));
+}
+
+#[test]
+fn a_file_that_was_taken_back_can_be_imported_again() {
+    let desk = Desk::new();
+    desk.write("jobs.csv", "id,phone\na,1\n");
+    desk.text("import jobs.csv --collection jobs --key id");
+    desk.write("jobs.csv", "id,phone\na,2\n");
+    for _ in 0..2 {
+        desk.text("import jobs.csv --collection jobs --key id");
+        assert_eq!(desk.json("get jobs a")["value"]["phone"], "2");
+        desk.text("undo");
+        assert_eq!(desk.json("get jobs a")["value"]["phone"], "1");
+    }
+}

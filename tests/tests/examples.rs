@@ -4,8 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rejoin_tests::processes::RelayProcess;
-use rejoin_tests::processes::{Desk, Running, program};
+use rejoin_tests::processes::{Rejoin, RelayProcess, Running, program};
 use serde_json::json;
 
 fn example(name: &str) -> Command {
@@ -18,6 +17,11 @@ fn printed(mut command: Command) -> String {
     let ended = command.output().expect("an example starts");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     String::from_utf8(ended.stdout).expect("it prints text")
+}
+
+/// Runs a command of words without spaces.
+fn run(rejoin: &Rejoin, line: &str) {
+    rejoin.ok(line.split(' '));
 }
 
 #[test]
@@ -42,35 +46,36 @@ settled for Ben: ["Call the customer", "Order a pump"]
 
 #[test]
 fn notes_made_offline_meet_at_a_relay() {
-    let desk = Desk::new();
-    let relay = RelayProcess::start(desk.folder.path().join("relay"));
-    let file = |name: &str| desk.folder.path().join(name);
-    let run = |name: &str, note: &str, relay: Option<&str>| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = RelayProcess::start(folder.path().join("relay"));
+    let file = |name: &str| folder.path().join(name);
+    let note = |name: &str, note: &str, relay: Option<&str>| {
         let mut command = example("offline");
         command.arg(file(name)).args([name, note]).args(relay);
         printed(command)
     };
-    assert!(run("Ana", "gate 4711", None).contains("on this device; 2 to send"));
-    run("Ben", "beware of the dog", Some(&relay.url()));
-    let both = run("Ana", "rang twice", Some(&relay.url()));
+    assert!(note("Ana", "gate 4711", None).contains("on this device; 2 to send"));
+    note("Ben", "beware of the dog", Some(&relay.url()));
+    let both = note("Ana", "rang twice", Some(&relay.url()));
     assert!(both.contains("the relay holds everything; 0 to send"), "{both}");
-    for note in ["Ana: gate 4711. ", "Ben: beware of the dog. ", "Ana: rang twice. "] {
-        assert_eq!(both.matches(note).count(), 1, "{both}");
+    for said in ["Ana: gate 4711. ", "Ben: beware of the dog. ", "Ana: rang twice. "] {
+        assert_eq!(both.matches(said).count(), 1, "{both}");
     }
 }
 
 #[test]
 fn reviews_are_settled_by_number() {
-    let desk = Desk::new();
-    let relay = RelayProcess::start(desk.folder.path().join("relay"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let rejoin = Rejoin::in_dir(folder.path());
+    let relay = RelayProcess::start(folder.path().join("relay"));
     for (file, phone) in [("a.redb", "1"), ("b.redb", "2")] {
-        desk.text(&format!("--replica {file} set jobs 1 phone={phone}"));
+        run(&rejoin, &format!("--replica {file} set jobs 1 phone={phone}"));
     }
     for file in ["a.redb", "b.redb", "a.redb"] {
-        desk.text(&format!("--replica {file} sync {} --once", relay.url()));
+        run(&rejoin, &format!("--replica {file} sync {} --once", relay.url()));
     }
     let mut command = example("reviews");
-    command.arg(desk.folder.path().join("a.redb")).arg("Ana");
+    command.arg(folder.path().join("a.redb")).arg("Ana");
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("an example starts");
     child.stdin.take().expect("a pipe").write_all(b"1\n").expect("it reads");
@@ -78,23 +83,25 @@ fn reviews_are_settled_by_number() {
     let printed = String::from_utf8(ended.stdout).expect("it prints text");
     assert!(printed.starts_with("1: phone\n  1) "), "{printed}");
     assert!(printed.ends_with("settled\n0 open\n"), "{printed}");
-    assert_eq!(desk.json("--replica a.redb reviews"), json!([]));
+    let open = rejoin.json(["--replica", "a.redb", "reviews"]);
+    assert_eq!(open, json!([]));
 }
 
 #[test]
 fn a_list_follows_what_others_do() {
-    let desk = Desk::new();
-    let relay = RelayProcess::start(desk.folder.path().join("relay"));
-    desk.text("--replica b.redb set jobs 1 technician=ana starts_at=09:00 status=booked");
-    desk.text(&format!("--replica b.redb sync {} --once", relay.url()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let rejoin = Rejoin::in_dir(folder.path());
+    let relay = RelayProcess::start(folder.path().join("relay"));
+    run(&rejoin, "--replica b.redb set jobs 1 technician=ana starts_at=09:00 status=booked");
+    run(&rejoin, &format!("--replica b.redb sync {} --once", relay.url()));
     let mut command = example("live_list");
-    command.arg(desk.folder.path().join("a.redb")).arg(relay.url()).arg("ana");
+    command.arg(folder.path().join("a.redb")).arg(relay.url()).arg("ana");
     let mut list = Running::start(command);
     assert_eq!(list.line().as_deref(), Some("+ 09:00 1 booked"));
-    desk.text("--replica b.redb set jobs 1 status=done");
-    desk.text(&format!("--replica b.redb sync {} --once", relay.url()));
+    run(&rejoin, "--replica b.redb set jobs 1 status=done");
+    run(&rejoin, &format!("--replica b.redb sync {} --once", relay.url()));
     assert_eq!(list.line().as_deref(), Some("~ 09:00 1 done"));
-    desk.text("--replica b.redb delete jobs 1");
-    desk.text(&format!("--replica b.redb sync {} --once", relay.url()));
+    run(&rejoin, "--replica b.redb delete jobs 1");
+    run(&rejoin, &format!("--replica b.redb sync {} --once", relay.url()));
     assert_eq!(list.line().as_deref(), Some("- 09:00 1 done"));
 }

@@ -422,3 +422,158 @@ async fn a_right_that_is_gone_is_said() {
     meeting.van.caught_up().await.unwrap();
     assert_eq!(why_kept(&meeting.van).await, [KeptWhy::NotAllowed]);
 }
+
+/// Fields and items that one edit wrote are taken back together, though a deleted item moves those after
+/// it.
+#[tokio::test]
+async fn items_and_fields_of_one_edit_go_back_and_come_again() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "tags": ["a"] })).await;
+    put(&meeting.desk, json!({ "phone": "1" })).await;
+    let insert = |index, value| Op::Insert { path: "tags".into(), index, value: json!(value) };
+    job(&meeting.desk).apply(vec![insert(1, "b")]).await.unwrap();
+    meeting.meet().await;
+    job(&meeting.van).apply(vec![insert(2, "c")]).await.unwrap();
+    meeting.meet().await;
+    let remove = |index| Op::RemoveAt { path: "tags".into(), index };
+    let set = Op::Set { path: "phone".into(), before: None, after: json!("2") };
+    job(&meeting.desk).apply(vec![remove(0), remove(0), set]).await.unwrap();
+    let after = json!({ "phone": "2", "tags": ["c"] });
+    assert_eq!(value(&meeting.desk).await, after);
+    for _ in 0..2 {
+        meeting.desk.undo().await.unwrap();
+        assert_eq!(value(&meeting.desk).await, json!({ "phone": "1", "tags": ["a", "b", "c"] }));
+        meeting.desk.redo().await.unwrap();
+        assert_eq!(value(&meeting.desk).await, after);
+    }
+    meeting.meet().await;
+    assert_eq!(meeting.both().await, after);
+    assert!(open(&meeting.desk).await.is_empty());
+}
+
+#[tokio::test]
+async fn making_and_deleting_are_taken_back_one_after_the_other() {
+    let meeting = Meeting::new().await;
+    // A document without fields is made, too.
+    put(&meeting.desk, json!({})).await;
+    job(&meeting.desk).delete().await.unwrap();
+    meeting.desk.undo().await.unwrap();
+    meeting.desk.undo().await.unwrap();
+    assert!(job(&meeting.desk).read().await.unwrap().unwrap().deleted);
+    meeting.desk.redo().await.unwrap();
+    meeting.desk.redo().await.unwrap();
+    assert!(job(&meeting.desk).read().await.unwrap().unwrap().deleted);
+    meeting.desk.undo().await.unwrap();
+
+    let insert = |value| Op::Insert { path: "parts".into(), index: 0, value };
+    job(&meeting.desk).apply(vec![insert(json!({ "name": "valve" }))]).await.unwrap();
+    job(&meeting.desk).apply(vec![Op::RemoveAt { path: "parts".into(), index: 0 }]).await.unwrap();
+    let parts = |value: Value| value["parts"].clone();
+    for _ in 0..2 {
+        meeting.desk.undo().await.unwrap();
+        assert_eq!(parts(value(&meeting.desk).await), json!([{ "name": "valve" }]));
+        meeting.desk.undo().await.unwrap();
+        assert_eq!(parts(value(&meeting.desk).await), json!([]));
+        meeting.desk.redo().await.unwrap();
+        meeting.desk.redo().await.unwrap();
+        assert_eq!(parts(value(&meeting.desk).await), json!([]));
+    }
+    meeting.meet().await;
+    assert!(open(&meeting.van).await.is_empty(), "nobody is asked");
+}
+
+#[tokio::test]
+async fn very_much_is_taken_back_whole() {
+    let meeting = Meeting::new().await;
+    let tags: Vec<String> = (0..150).map(|number| format!("tag {number}")).collect();
+    let fields: Map<String, Value> =
+        (0..150).map(|number| (format!("field {number}"), json!(number))).collect();
+    put(&meeting.desk, json!({ "tags": tags })).await;
+    put(&meeting.desk, Value::Object(fields)).await;
+    let full = value(&meeting.desk).await;
+    job(&meeting.desk).edit(|job: &mut Map<String, Value>| job["tags"] = json!([])).await.unwrap();
+    for number in 0..150 {
+        job(&meeting.desk).set(format!("field {number}").as_str(), number + 1).await.unwrap();
+    }
+    let emptied = value(&meeting.desk).await;
+    for _ in 0..2 {
+        for _ in 0..151 {
+            meeting.desk.undo().await.unwrap();
+        }
+        assert_eq!(value(&meeting.desk).await, full);
+        for _ in 0..151 {
+            meeting.desk.redo().await.unwrap();
+        }
+        assert_eq!(value(&meeting.desk).await, emptied);
+    }
+    meeting.meet().await;
+    assert_eq!(meeting.both().await, emptied);
+    assert!(open(&meeting.van).await.is_empty(), "nobody is asked");
+}
+
+#[tokio::test]
+async fn lists_in_lists_come_back_in_their_order() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "rows": [[1], [2], [3], [4]] })).await;
+    let before = value(&meeting.desk).await;
+    job(&meeting.desk)
+        .edit(|job: &mut Value| _ = job["rows"].as_array_mut().unwrap().drain(1..3))
+        .await
+        .unwrap();
+    let undone = meeting.desk.undo().await.unwrap();
+    assert_eq!(undone.documents[0].renewed, ["rows"]);
+    assert_eq!(value(&meeting.desk).await, before);
+    meeting.desk.redo().await.unwrap();
+    assert_eq!(value(&meeting.desk).await, json!({ "rows": [[1], [4]] }));
+}
+
+#[tokio::test]
+async fn a_decision_made_again_leaves_what_came_since() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "phone": "1" })).await;
+    meeting.meet().await;
+    let heads = job(&meeting.van).read().await.unwrap().unwrap().heads;
+    put(&meeting.desk, json!({ "phone": "2" })).await;
+    put(&meeting.van, json!({ "phone": "3" })).await;
+    meeting.meet().await;
+    let [review] = open(&meeting.desk).await.try_into().unwrap();
+    let take = Decision::Take(review.candidates[0].change);
+    main(&meeting.desk).reviews().settle(&review.id, take, None).await.unwrap();
+    meeting.desk.undo().await.unwrap();
+    meeting.meet().await;
+    let set = Op::Set { path: "phone".into(), before: None, after: json!("4") };
+    job(&meeting.van).apply_at(Some(heads), vec![set]).await.unwrap();
+    meeting.meet().await;
+    meeting.desk.redo().await.unwrap();
+    meeting.meet().await;
+    let [left] = open(&meeting.van).await.try_into().unwrap();
+    assert!(left.candidates.iter().any(|it| it.value == Some(json!("4"))), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_is_in_something_removed_stays() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "parts": [{ "name": "valve" }] })).await;
+    job(&meeting.desk)
+        .set(rejoin::Path::from(["parts"]).join(0).join("name"), "pump")
+        .await
+        .unwrap();
+    meeting.meet().await;
+    job(&meeting.van).apply(vec![Op::RemoveAt { path: "parts".into(), index: 0 }]).await.unwrap();
+    meeting.meet().await;
+    assert_eq!(why_kept(&meeting.desk).await, [KeptWhy::Removed]);
+}
+
+#[tokio::test]
+async fn steps_stay_apart_by_person_and_whole_beside_previews() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "phone": "1" })).await;
+    let one = meeting.desk.as_one_step();
+    put(&one, json!({ "phone": "2" })).await;
+    put(&one.acting_as(Identity::user("Eve")), json!({ "status": "done" })).await;
+    meeting.desk.preview_undo(Way::Undo).await.unwrap();
+    put(&one, json!({ "phone": "3" })).await;
+    let undone = meeting.desk.undo().await.unwrap();
+    assert_eq!(undone.edits, 2);
+    assert_eq!(value(&meeting.desk).await, json!({ "phone": "1", "status": "done" }));
+}

@@ -3,6 +3,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use rejoin::UndoError;
 use rejoin::undo::{FieldUndone, Kept, Undone, UndoneDocument, Way};
 use serde_json::{Value, json};
 
@@ -61,7 +62,14 @@ async fn go(
     output: Output,
 ) -> Result<()> {
     let local = Local::open(place).await?;
-    let planned = local.replica.preview_undo(way).await?;
+    let planned = match local.replica.preview_undo(way).await {
+        // Only an undo that is meant drops the step, so that the next one is of the step before.
+        Err(UndoError::Kept(_)) if !dry_run => match way {
+            Way::Undo => local.replica.undo().await?,
+            Way::Redo => local.replica.redo().await?,
+        },
+        planned => planned?,
+    };
     let (word, done) = match way {
         Way::Undo => ("undo", "undone"),
         Way::Redo => ("redo", "made again"),

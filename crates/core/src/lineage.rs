@@ -48,6 +48,7 @@ mod marks;
 mod register;
 mod removal;
 mod standing;
+mod take_back;
 mod twins;
 mod undo;
 mod written;
@@ -61,8 +62,8 @@ pub use blame::{Blame, BlamedWrite};
 pub use field_path::{FieldPath, Step};
 pub use marks::{DELETED, Marks, REMOVED};
 pub use standing::{Candidate, Question, Reading, Settled, Standing, Unsettled};
+pub use take_back::{Kept, TakenBack};
 pub use twins::Twins;
-pub use undo::{Kept, TakenBack};
 pub use written::{Written, Wrote};
 
 use crate::change::{ObjectId, is_reserved};

@@ -27,6 +27,7 @@ mod settle;
 mod stage;
 mod suspects;
 mod undo;
+mod undone;
 mod view;
 
 use std::any::Any;
@@ -55,6 +56,7 @@ pub use stage::{Unsound, check_document};
 use suspects::Notes;
 pub use suspects::Suspects;
 use tracing::warn;
+pub use undone::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 
 use crate::diff::Op;
 use crate::presence::Presences;
@@ -96,7 +98,7 @@ pub struct Engine {
     /// Notes of the changes that are being applied, for a process that comes after this one.
     notes: Notes,
     /// The steps of batches that are under way.
-    batches: BTreeMap<u64, u64>,
+    batches: Batches,
     /// Whether a step was taken back that can be made again.
     may_redo: bool,
     /// Everything loaded was forgotten.
@@ -105,6 +107,9 @@ pub struct Engine {
     #[cfg(feature = "mutants")]
     early: Vec<Vec<u8>>,
 }
+
+/// The step of each batch, by the batch's number and the user.
+type Batches = BTreeMap<(u64, Option<String>), u64>;
 
 /// Limits of one engine.
 #[derive(Debug, Clone)]
@@ -337,12 +342,13 @@ impl Engine {
         unix_s: i64,
         edits: Vec<Edit>,
     ) -> Result<Vec<Result<EditOutcome, EditError>>, EngineError> {
+        let batches = self.batches.clone();
         let previewed = catch_unwind(AssertUnwindSafe(|| {
             let mut turn = Turn::begin(&self.store, now, unix_s)?;
             Ok(edits.into_iter().map(|edit| self.stage_edit(&mut turn, edit)).collect())
         }));
         // The loaded documents hold the edits now.
-        self.forget_unkept();
+        self.forget_unkept(batches);
         previewed.unwrap_or_else(|panic| Err(EngineError::Panicked { reason: said(&*panic) }))
     }
 
@@ -610,6 +616,20 @@ impl Engine {
         self.refresh(now, &surplus)?;
         surplus.iter().for_each(|id| drop(self.loaded.take(id)));
         Ok(())
+    }
+
+    /// Takes documents beyond the limits out of memory while a transaction is under way, which holds all
+    /// that was written in them.
+    fn drop_surplus(&mut self) {
+        // Those of one turn are soon needed again.
+        if self.loaded.len() <= 4 * self.options.documents_loaded_max {
+            return;
+        }
+        let (count_max, bytes_max) =
+            (self.options.documents_loaded_max, self.options.loaded_bytes_max);
+        for id in self.loaded.surplus(count_max, bytes_max, 0) {
+            drop(self.loaded.take(&id));
+        }
     }
 
     /// Unloads documents beyond the limits that need no writing, so that a document can be looked

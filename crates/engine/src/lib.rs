@@ -21,7 +21,6 @@ pub mod reserved;
 mod review;
 mod status;
 pub mod store;
-mod undo;
 mod unfit;
 mod value;
 mod view;
@@ -37,10 +36,10 @@ pub use engine::{
     EngineError, EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Read, ReadError, Row,
     RowOutcome, SettleError, Suspects, Target, WriteError,
 };
+pub use engine::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 pub use query::{Condition, Difference, Found, Live, Look, Plan, Query, ScanReason, Sort};
 pub use review::{Review, ReviewState};
 pub use status::{Link, Progress, Status};
-pub use undo::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 pub use unfit::Unfit;
 pub use value::{Bytes, Counter, Text, Timestamp, shown, spreadsheet_safe};
 pub use view::{FieldState, FieldView, View};

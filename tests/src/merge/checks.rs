@@ -116,6 +116,15 @@ impl Checker {
         same_entries("the fields", &shown, &fields)
     }
 
+    /// The question that a write settles, unless its decision was taken back.
+    fn settles(&mut self, at: &At<'_>, place: &Place, write: usize) -> Option<Question> {
+        let question = at.fold.judged(place, write).settles?;
+        let change = at.history.writes(place)[write].change;
+        let is_reopened = at.fold.is_reopened(at.history, place, change, at.set);
+        *self.found.entry("reopened").or_default() += u64::from(is_reopened);
+        (!is_reopened).then_some(question)
+    }
+
     fn expect_reviews(
         &mut self,
         at: &At<'_>,
@@ -131,12 +140,7 @@ impl Checker {
                 else {
                     continue;
                 };
-                let judged = at.fold.judged(place, write_at);
-                let Some(question) = judged.settles else { continue };
-                if at.fold.is_reopened(at.history, place, write.change, at.set) {
-                    *self.found.entry("reopened").or_default() += 1;
-                    continue;
-                }
+                let Some(question) = self.settles(at, place, write_at) else { continue };
                 *self.found.entry("settled").or_default() += 1;
                 let by = row(&at.candidate(write.change, write.value.clone()));
                 let (dismissed, why) = (said.dismissed, said.why.clone());

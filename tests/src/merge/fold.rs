@@ -113,7 +113,10 @@ impl Fold {
         }
         if let Some(undoes) = &change.undoes {
             let name = |at: &usize| hex(&history.changes[writes[*at].change].hash);
-            closes.extend(open.iter().copied().filter(|at| undoes.closes.contains(&name(at))));
+            // People take back what is their own.
+            let is_own = |at: &usize| is_of_same_user(&history.changes[writes[*at].change], change);
+            let named = open.iter().copied().filter(|at| undoes.closes.contains(&name(at)));
+            closes.extend(named.filter(is_own));
         }
         let said = change.said.as_ref().filter(|_| !closes.is_empty());
         let settles = said.and_then(|said| self.settles(history, place, change, said));
@@ -254,7 +257,9 @@ impl Fold {
         let mut reopened = Set::new();
         for change in set.iter().map(|at| &history.changes[*at]) {
             let Some(undoes) = change.undoes.as_ref().filter(|_| may(change)) else { continue };
-            let Some(review) = undoes.reopens else { continue };
+            let Some(review) = undoes.reopens.filter(|_| undoes.undoes.len() == 1) else {
+                continue;
+            };
             reopened.extend(decisions.iter().copied().filter(|decision| {
                 let decided = &history.changes[*decision];
                 change.ancestors.contains(decision)
@@ -513,6 +518,12 @@ impl Fold {
 /// Whether two changes are of one actor, or of one person.
 fn is_of_same(one: &Change, other: &Change) -> bool {
     one.actor == other.actor || one.identity.is_some() && one.identity == other.identity
+}
+
+/// Whether two changes are of one user, or both of nobody in particular.
+fn is_of_same_user(one: &Change, other: &Change) -> bool {
+    let user = |change: &Change| change.identity.as_ref().map(|identity| identity.user.clone());
+    user(one) == user(other)
 }
 
 /// The writes among these that say that something was removed.

@@ -11,9 +11,18 @@ use super::model::{DONE, EditId, tokens};
 use super::world::{Check, Failed, World, explain};
 
 impl World {
+    /// Somebody may take something back, in a world where people do.
+    pub(super) fn maybe_undo(&mut self) -> Check {
+        if !self.undoes || !self.random.chance(100) {
+            return Ok(());
+        }
+        let at = self.random.index(self.replicas.len());
+        self.undo(at)
+    }
+
     /// Somebody takes something back, or does it again. An edit that was taken back is in the end whole
     /// or not at all: its mark goes with its effect.
-    pub(super) fn undo(&mut self, at: usize) -> Check {
+    fn undo(&mut self, at: usize) -> Check {
         let way = if self.random.chance(400) { Way::Redo } else { Way::Undo };
         let local = self.now + self.replicas[at].skew_ms;
         let unix_s = self.unix_s(self.replicas[at].calendar_s);

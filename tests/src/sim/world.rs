@@ -50,7 +50,7 @@ pub struct World {
     /// Edits of tens of kilobytes.
     pub(super) large_edits: u64,
     /// Whether people take back what they did.
-    undoes: bool,
+    pub(super) undoes: bool,
     /// How often they did.
     pub(super) undone: u64,
     /// Events so far.
@@ -178,10 +178,7 @@ impl World {
             Event::Edit => {
                 let wait = self.random.around(self.faults.edit_ms);
                 self.agenda.at(self.now + wait, Event::Edit);
-                if self.undoes && self.random.chance(100) {
-                    let at = self.random.index(self.replicas.len());
-                    self.undo(at)?;
-                }
+                self.maybe_undo()?;
                 self.edit()
             }
             Event::Fault => {

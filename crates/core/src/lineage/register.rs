@@ -40,6 +40,8 @@ pub(super) struct Register {
     pub(super) lost_merging: bool,
     /// The number of times that each question was settled here.
     pub(super) settlements: [u32; Question::ALL.len()],
+    /// Whether a decision about it was taken back.
+    pub(super) has_reopened: bool,
     /// The last write of every chain. Together they cover all writes.
     last: Vec<Last>,
 }
@@ -130,6 +132,7 @@ impl Register {
             discards,
             lost_merging,
             settlements,
+            has_reopened: false,
             last,
         }
     }
@@ -138,6 +141,7 @@ impl Register {
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last.clear();
+        self.has_reopened = false;
         let counts = |discard: &&Discard| discard.settles && discard.reopened.is_empty();
         let settling = self.discards.iter().filter(counts).count();
         self.settlements = Default::default();
@@ -147,13 +151,13 @@ impl Register {
     /// Whether the field has one open write, and people see its value.
     pub(super) fn is_plain(&self) -> bool {
         // Automerge still shows a value that was taken back with the decision for it.
-        let is_reopened = self.writes.iter().any(|write| write.reopens.is_some());
-        self.merging.len() < 2 && !self.made_up && !is_reopened && self.says_one_thing()
+        self.merging.len() < 2 && !self.made_up && !self.has_reopened && self.says_one_thing()
     }
 
     /// Whether a decision of this change was taken back.
     pub(super) fn is_reopened(&self, decision: u32) -> bool {
-        self.writes.iter().any(|write| write.reopens == Some(decision) && !write.refused)
+        let is_it = |write: &Write| write.reopens == Some(decision) && !write.refused;
+        self.has_reopened && self.writes.iter().any(is_it)
     }
 
     pub(super) fn last_mut(&mut self, chain: u32) -> Option<&mut Last> {
@@ -231,15 +235,17 @@ impl Lineage {
             Some(Says::Undoes(undo)) => (None, &undo.closes[..]),
             None => (None, &[][..]),
         };
+        let takes_back = self.changes[write.change as usize].undo().is_some();
         let is_named = |open: &u32| {
-            let hash = self.changes[writes[*open as usize].change as usize].hash.short();
-            named.contains(&hash)
+            let change = writes[*open as usize].change;
+            // People take back what is their own.
+            let is_own = !takes_back || self.is_same_user(change, write.change);
+            is_own && named.contains(&self.changes[change as usize].hash.short())
         };
         let mut closes: BTreeSet<u32> = open.iter().copied().filter(is_named).collect();
         let settlement = settlement.filter(|_| !closes.is_empty());
         write.settles =
             settlement.and_then(|settlement| self.question(at, write.change, &settlement.review));
-        let takes_back = self.changes[write.change as usize].undo().is_some();
         if standing.is_empty() && !self.removals.contains(&at) && !takes_back {
             // Nothing else was in sight, so the author, who has the right, decided about it.
             closes.extend(&refused);

@@ -167,8 +167,9 @@ impl Lineage {
     pub fn settled(&self) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (register, at) in self.registers.iter().zip(0u32..) {
-            let is_reopened = |write: &&Write| !register.is_reopened(write.change);
-            let writes = register.writes.iter().filter(is_reopened);
+            let counts =
+                |write: &&Write| write.settles.is_some() && !register.is_reopened(write.change);
+            let writes = register.writes.iter().filter(counts);
             let writes = writes.map(|it| (it.settles, it.change, it.value.clone()));
             let discards = register.discards.iter().filter(|it| it.reopened.is_empty());
             let discards =

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::derive::derive;
 use super::edit::{Edit, EditOutcome};
-use super::{EditError, Engine, EngineError, Turn, said};
+use super::{Batches, EditError, Engine, EngineError, Turn, said};
 
 /// The edits of a batch, as far as they were made. They are in a transaction, and nobody else sees
 /// them yet.
@@ -43,6 +43,7 @@ impl Engine {
         number: u64,
         edits: impl FnOnce(&mut Batch<'_>) -> Result<T, EditError>,
     ) -> Result<(T, Vec<EditOutcome>), EditError> {
+        let batches = self.batches.clone();
         let made = catch_unwind(AssertUnwindSafe(|| {
             let turn = Turn::begin(&self.store, now, unix_s)?;
             let author = author.or_else(|| self.identity.clone());
@@ -58,17 +59,17 @@ impl Engine {
             // Whether the commit became durable is not known.
             Err(EditError::Store(_) | EditError::NotKept(_)) => self.forget(),
             // The loaded documents hold edits that are not kept.
-            Err(_) => self.forget_unkept(),
+            Err(_) => self.forget_unkept(batches),
             Ok(_) => {}
         }
         made
     }
 
-    /// Forgets what a transaction that was dropped has left in memory.
-    pub(super) fn forget_unkept(&mut self) {
+    /// Forgets what a transaction that was dropped has left in memory. `batches` were there before.
+    pub(super) fn forget_unkept(&mut self, batches: Batches) {
         self.loaded.clear();
         self.schemas.clear();
-        self.batches.clear();
+        self.batches = batches;
         self.may_redo = true;
     }
 }

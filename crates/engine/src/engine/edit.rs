@@ -248,23 +248,7 @@ impl Engine {
             import::note_reviews(&self.store.read()?, &row.space, id, &ops, outcome)?;
         }
         check_writers(&schema, edit.role(), &ops)?;
-        let base = base.map(|base| to_automerge(&base));
-        let base = older_heads(&document.doc, base.as_deref())?;
-        // Edits name places and values as the editor saw them.
-        let seen = match &base {
-            Some(base) => {
-                Some(document.effective_at(id, &row, &schema, base, Effective::for_edit)?)
-            }
-            None => None,
-        };
-        let options = WriteOptions {
-            base: base.as_deref(),
-            time_s: turn.unix_s,
-            message: None,
-            effective: seen.as_ref().or_else(|| derived.effective_for_edit()),
-            marks: document.marks(),
-        };
-        written.changes = write(&mut document.doc, id, &ops, &options)?;
+        written.changes = write_ops(turn, id, &row, document, &schema, &derived, base, &ops)?;
         Ok(written)
     }
 
@@ -320,6 +304,35 @@ struct Written {
     row: Option<Box<RowOutcome>>,
     /// The words of files about the document, if they are new.
     imported: Option<ImportedRow>,
+}
+
+/// Writes steps that an editor made at these heads, or at the present ones.
+#[expect(clippy::too_many_arguments, reason = "they are what an edit is made of")]
+fn write_ops(
+    turn: &Turn,
+    id: &DocumentId,
+    row: &DocumentRow,
+    document: &mut LoadedDocument,
+    schema: &Arc<Schema>,
+    derived: &Derived,
+    base: Option<Vec<ChangeHash>>,
+    ops: &[Op],
+) -> Result<Vec<Change>, EditError> {
+    let base = base.map(|base| to_automerge(&base));
+    let base = older_heads(&document.doc, base.as_deref())?;
+    // Edits name places and values as the editor saw them.
+    let seen = match &base {
+        Some(base) => Some(document.effective_at(id, row, schema, base, Effective::for_edit)?),
+        None => None,
+    };
+    let options = WriteOptions {
+        base: base.as_deref(),
+        time_s: turn.unix_s,
+        message: None,
+        effective: seen.as_ref().or_else(|| derived.effective_for_edit()),
+        marks: document.marks(),
+    };
+    Ok(write(&mut document.doc, id, ops, &options)?)
 }
 
 /// A document made by this edit, with its genesis.

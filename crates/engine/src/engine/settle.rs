@@ -84,8 +84,8 @@ pub(super) fn settle_review(
     if written.is_empty() { Err(SettleError::NotPlain.into()) } else { Ok(written) }
 }
 
-/// Settles a review again as it was settled before, with the candidates that it has now. `None` if
-/// it is not open.
+/// Settles a review again as it was settled before, between the candidates of then. `None` if it is
+/// not open, or has none of those.
 pub(super) fn settle_again(
     document: &mut LoadedDocument,
     derived: &Derived,
@@ -94,8 +94,13 @@ pub(super) fn settle_again(
     time_s: i64,
 ) -> Result<Option<Vec<Change>>, EditError> {
     let Ok((standing, unsettled)) = find(derived, &before.review) else { return Ok(None) };
+    // Candidates that came since were not decided about.
+    let changes = unsettled.candidates.iter().map(|candidate| candidate.change);
     let between: Vec<ChangeHash> =
-        unsettled.candidates.iter().map(|candidate| candidate.change).collect();
+        changes.filter(|change| before.closes.contains(&change.short())).collect();
+    if between.is_empty() {
+        return Ok(None);
+    }
     let closes = between.iter().map(ChangeHash::short).collect();
     let message = Settlement { closes, ..before.clone() }.to_message();
     let (doc, hidden) = (&mut document.doc, &unsettled.containers);

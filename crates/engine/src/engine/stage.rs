@@ -84,6 +84,7 @@ impl Engine {
                 }
                 Err(error) => return Err(error),
             }
+            self.drop_surplus();
         }
         Ok(())
     }

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use automerge::{Change, ObjId, Prop, ReadDoc};
+use automerge::{Automerge, Change, ObjId, Prop, ReadDoc};
 use rejoin_core::change::{ObjectId, is_reserved_bytes};
 use rejoin_core::lineage::{
-    DELETED, FieldPath, Kept as KeptField, Lineage, Marks, Standing, Step, TakenBack,
+    FieldPath, Kept as KeptField, Lineage, Marks, Standing, Step, TakenBack,
 };
 use rejoin_core::schema::Schema;
-use rejoin_core::{ActorId, ChangeHash, DocumentId, Identity, Path, ReviewId, ShortHash, Undo};
+use rejoin_core::{
+    ActorId, ChangeHash, DocumentId, Identity, Path, ReviewId, Settlement, ShortHash, Undo,
+};
 use serde_json::Value;
 
 use super::derive::derive;
@@ -17,11 +20,13 @@ use super::edit::EditOutcome;
 use super::loaded::fenced;
 use super::saved::successor;
 use super::settle::settle_again;
-use super::{Edit, EditError, Engine, EngineError, LoadedDocument, Op, Origin, Turn, said};
+use super::undone::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
+use super::{Edit, EditError, Engine, EngineError, LoadedDocument, Origin, Turn, said};
 use crate::reserved::SCHEMAS;
 use crate::store::{DocumentRow, StepEditRow, StepRow};
-use crate::undo::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
-use crate::write::{Backwards, Field, Where, WriteOptions, remove_item, say, write, write_back};
+use crate::write::{
+    Back, Backwards, Where, WriteOptions, delete_item, is_map, message, say, write_back,
+};
 
 impl Engine {
     /// Takes back the last step that somebody edited here and that was not taken back yet; or, the
@@ -73,10 +78,11 @@ impl Engine {
         way: Way,
     ) -> Result<Undone, UndoError> {
         self.fenced_undo(|engine| {
+            let batches = engine.batches.clone();
             let mut turn = Turn::begin(&engine.store, now, unix_s)?;
             let (_, _, undone, edits) = engine.stage_undo(&mut turn, author, way)?;
             // The loaded documents hold the changes now.
-            engine.forget_unkept();
+            engine.forget_unkept(batches);
             if edits.is_empty() { Err(UndoError::Kept(undone.kept)) } else { Ok(undone) }
         })
     }
@@ -85,13 +91,14 @@ impl Engine {
         &mut self,
         undo: impl FnOnce(&mut Self) -> Result<Undone, UndoError>,
     ) -> Result<Undone, UndoError> {
+        let batches = self.batches.clone();
         let undone = catch_unwind(AssertUnwindSafe(|| undo(self))).unwrap_or_else(|panic| {
             Err(EditError::from(EngineError::Panicked { reason: said(&*panic) }).into())
         });
         match &undone {
             // Whether the commit became durable is not known.
             Err(UndoError::Edit(EditError::Store(_) | EditError::NotKept(_))) => self.forget(),
-            Err(_) => self.forget_unkept(),
+            Err(_) => self.forget_unkept(batches),
             Ok(_) => {}
         }
         undone
@@ -111,9 +118,11 @@ impl Engine {
         };
         let (step, row) = found.ok_or(UndoError::Nothing { way })?;
         let mut undone = Undone { time_s: row.time_s, edits: row.edits, ..Undone::default() };
-        let mut edits = Vec::new();
+        let (mut edits, mut places) = (Vec::new(), BTreeMap::new());
         for edit in turn.txn.step_edits(step)?.into_iter().rev() {
             let taken = self.stage_take_back(turn, &edit, author.as_ref())?;
+            // A step may be about more documents than memory holds.
+            self.drop_surplus();
             undone.kept.extend(taken.kept);
             let Some(document) = taken.document else { continue };
             edits.push(StepEditRow {
@@ -121,7 +130,7 @@ impl Engine {
                 changes: document.edited.changes.clone(),
                 created: false,
             });
-            undone.add(document);
+            undone.add(document, &mut places);
         }
         Ok((step, row, undone, edits))
     }
@@ -135,30 +144,19 @@ impl Engine {
     ) -> Result<Taken, EditError> {
         let id = &edit.document;
         let Some(before) = turn.txn.document(id)? else {
-            return Ok(Taken::kept(id, None, KeptWhy::Lost));
+            return Ok(Taken::kept(id, KeptWhy::Lost));
         };
-        let mut document = self.load(&turn.txn, id, &before)?;
-        if !document.has_room() {
-            return Err(EditError::NoRoom { document: *id });
-        }
-        document.ensure_actor(author, || self.loaded.actor(id, author, &mut self.random));
-        let changes = changes_now(turn, id, &document, &edit.changes)?;
-        if changes.is_empty() {
-            self.loaded.put(turn.now, *id, document);
-            return Ok(Taken::kept(id, None, KeptWhy::Lost));
-        }
-        let schema = self.schema(&turn.txn, &before)?;
-        let derived = derive(id, &mut before.clone(), &mut document, &schema, true)?;
-        let value = derived.value(&document, &schema);
-        let is_deleted = derived.is_deleted(&document);
-        drop(derived);
+        let opened = match self.plan_back(turn, edit, &before, author) {
+            Ok(opened) => opened,
+            // The document is loaded anew when it is next needed, and nothing of it is in the
+            // transaction.
+            Err(error) => return not_written(id, error),
+        };
+        let Some(Opened { mut document, schema, value, mut new, mut kept, write }) = opened else {
+            return Ok(Taken::kept(id, KeptWhy::Lost));
+        };
         let time_s = turn.unix_s;
-        let role = author.and_then(|author| author.role.as_deref());
-        let document_ = &mut document;
-        let mut back = Back { id, document: document_, schema: &schema, is_deleted, role, time_s };
-        let Planned { mut kept, write } = back.plan(&changes, edit.created)?;
         let (mut row, mut written, mut outbox) = (before.clone(), Vec::new(), None);
-        let mut new = back.write(&changes, &write)?;
         if !new.is_empty() {
             (row, outbox) = self.keep_local(turn, id, row, &mut document, &mut new)?;
             written.append(&mut new);
@@ -186,11 +184,49 @@ impl Engine {
         let now = derived.value(&document, &schema);
         let deleted = says_deleted(&now, document.marks().deleted);
         self.loaded.put(turn.now, *id, document);
+        // A file may say the same again, and then it is news.
+        turn.txn.forget_imported(id)?;
         let changes = written.iter().map(|change| ChangeHash(change.hash().0)).collect();
         let fields = fields_undone(&value, &now);
         let undone = undone_document(*id, row, changes, outbox, fields);
         let undone = UndoneDocument { deleted, renewed: write.renewed, ..undone };
         Ok(Taken { kept, document: Some(undone) })
+    }
+
+    /// Loads a document and writes into it what takes an edit back, except decisions. `None` if the edit
+    /// is not in the document.
+    fn plan_back(
+        &mut self,
+        turn: &Turn,
+        edit: &StepEditRow,
+        before: &DocumentRow,
+        author: Option<&Identity>,
+    ) -> Result<Option<Opened>, EditError> {
+        let id = &edit.document;
+        let mut document = self.load(&turn.txn, id, before)?;
+        if !document.has_room() {
+            return Err(EditError::NoRoom { document: *id });
+        }
+        document.ensure_actor(author, || self.loaded.actor(id, author, &mut self.random));
+        let changes = changes_now(turn, id, &document, &edit.changes)?;
+        if changes.is_empty() && !edit.created {
+            self.loaded.put(turn.now, *id, document);
+            return Ok(None);
+        }
+        let schema = self.schema(&turn.txn, before)?;
+        let derived = derive(id, &mut before.clone(), &mut document, &schema, true)?;
+        let (value, is_deleted) =
+            (derived.value(&document, &schema), derived.is_deleted(&document));
+        let role = author.and_then(|author| author.role.as_deref());
+        let of = &mut document;
+        let mut taking =
+            Taking { id, document: of, schema: &schema, is_deleted, role, time_s: turn.unix_s };
+        let Planned { kept, write } = taking.plan(&changes, edit.created)?;
+        let new = taking.write(&changes, &write)?;
+        for change in &new {
+            rejoin_core::change::parse(change.raw_bytes()).map_err(EditError::TooLarge)?;
+        }
+        Ok(Some(Opened { document, schema, value, new, kept, write }))
     }
 
     /// Keeps an edit, so that it can be taken back.
@@ -213,11 +249,14 @@ impl Engine {
             changes: hashes.collect(),
             created: outcome.created,
         };
-        if row.changes.is_empty() {
+        if row.changes.is_empty() && !row.created {
             return Ok(());
         }
         let txn = &turn.txn;
-        let known = edit.batch.and_then(|batch| self.batches.get(&batch).copied());
+        // Of one batch everybody takes back their own edits.
+        let user = edit.author.as_ref().map(|author| author.user.clone());
+        let batch = edit.batch.map(|batch| (batch, user));
+        let known = batch.as_ref().and_then(|batch| self.batches.get(batch).copied());
         let of_batch = match known {
             Some(step) => txn.step(step)?.filter(|row| !row.undone).map(|row| (step, row)),
             None => None,
@@ -232,7 +271,7 @@ impl Engine {
             None => {
                 let new = StepRow { author, time_s: turn.unix_s, edits: 0, undone: false };
                 let step = txn.push_step(&new, self.options.undo_steps_max, STEP_EDITS_MAX)?;
-                if let Some(batch) = edit.batch {
+                if let Some(batch) = batch {
                     self.batches.insert(batch, step);
                     while self.batches.len() > BATCHES_MAX {
                         self.batches.pop_first();
@@ -255,16 +294,36 @@ struct Taken {
 }
 
 impl Taken {
-    fn kept(document: &DocumentId, field: Option<String>, why: KeptWhy) -> Self {
-        Self { kept: vec![Kept { document: *document, field, why }], document: None }
+    fn kept(document: &DocumentId, why: KeptWhy) -> Self {
+        Self { kept: vec![Kept { document: *document, field: None, why }], document: None }
+    }
+}
+
+/// A document with what takes an edit of it back written in it.
+struct Opened {
+    document: LoadedDocument,
+    schema: Arc<Schema>,
+    /// Its value before, as people see it.
+    value: Value,
+    new: Vec<Change>,
+    kept: Vec<(Option<String>, KeptWhy)>,
+    write: Writes,
+}
+
+/// An edit that could not be taken back, which must not keep others from it; unless nobody knows
+/// whether the file can be written at all.
+fn not_written(document: &DocumentId, error: EditError) -> Result<Taken, EditError> {
+    match error {
+        EditError::Store(_) | EditError::NotKept(_) | EditError::Closed => Err(error),
+        error => Ok(Taken::kept(document, KeptWhy::Failed(error.to_string()))),
     }
 }
 
 /// A document of which an edit is taken back.
-struct Back<'a> {
+struct Taking<'a> {
     id: &'a DocumentId,
     document: &'a mut LoadedDocument,
-    schema: &'a std::sync::Arc<Schema>,
+    schema: &'a Arc<Schema>,
     /// Whether people see it as deleted.
     is_deleted: bool,
     role: Option<&'a str>,
@@ -274,97 +333,119 @@ struct Back<'a> {
 /// What is to be written so that an edit is taken back.
 #[derive(Default)]
 struct Writes {
-    /// Whether the document is deleted, as the edit made it.
-    delete: bool,
     backwards: Option<Backwards>,
-    fields: Vec<Field>,
-    closes: Vec<ShortHash>,
+    fields: Vec<Back>,
     items: Vec<(Standing, ObjectId)>,
     reopen: Vec<(ChangeHash, ReviewId)>,
-    decide: Vec<(rejoin_core::Settlement, Option<Value>)>,
+    decide: Vec<(Settlement, Option<Value>)>,
     /// Lists in which items come back as new ones.
     renewed: Vec<String>,
 }
 
+#[derive(Default)]
 struct Planned {
     kept: Vec<(Option<String>, KeptWhy)>,
     write: Writes,
 }
 
-impl Back<'_> {
+impl Planned {
+    fn kept(why: KeptWhy) -> Self {
+        Self { kept: vec![(None, why)], write: Writes::default() }
+    }
+
+    fn add(&mut self, doc: &Automerge, lineage: &Lineage, taken: TakenBack) {
+        match taken {
+            TakenBack::Write { field, value, undoes, closes } => {
+                self.write.fields.push(Back { field: *field, value, undoes, closes });
+            }
+            TakenBack::DeleteItem { field, made, if_map } => match if_map {
+                Some(marked) if is_map(doc, &made) => self.add(doc, lineage, *marked),
+                _ => self.write.items.push((*field, made)),
+            },
+            TakenBack::Reopen { decision, review, .. } => {
+                self.write.reopen.push((decision, review));
+            }
+            TakenBack::Decide { decision, value, .. } => {
+                let settlement = lineage.settlement(&decision).cloned();
+                self.write.decide.extend(settlement.map(|settlement| (settlement, value)));
+            }
+            TakenBack::Kept { place, why } => {
+                let field = (!place.0.is_empty()).then(|| place.to_string());
+                self.kept.push((field, why.into()));
+            }
+        }
+    }
+
+    /// Whether the document is brought back by it.
+    fn brings_back(&self) -> bool {
+        let marks = [Marks::OURS, Marks::THEIRS].map(|it| Path::from([it.deleted]));
+        let mut fields = self.write.fields.iter();
+        fields.any(|back| back.field.place.path().is_some_and(|path| marks.contains(&path)))
+    }
+}
+
+impl Taking<'_> {
     fn plan(&mut self, changes: &[Change], created: bool) -> Result<Planned, EditError> {
         let hashes: Vec<_> = changes.iter().map(|change| ChangeHash(change.hash().0)).collect();
         let (is_deleted, role) = (self.is_deleted, self.role);
-        let lineage = self.document.lineage(self.id, self.schema)?;
-        let (mut kept, mut write) = (Vec::new(), Writes::default());
+        let lineage = self.document.lineage(self.id, self.schema)?.clone();
+        let (doc, mut planned) = (&self.document.doc, Planned::default());
         if created {
-            let why = match lineage.work_beside(&hashes) {
-                _ if is_deleted => Some(KeptWhy::Removed),
-                Some(by) => Some(KeptWhy::Written(Box::new(by))),
-                None if !may_write(self.schema, &Path::from([DELETED]), role) => {
-                    Some(KeptWhy::NotAllowed)
-                }
-                None => None,
-            };
-            write.delete = why.is_none();
-            kept.extend(why.map(|why| (None, why)));
-            return Ok(Planned { kept, write });
-        }
-        let text = |place: &FieldPath| Some(place.to_string());
-        let mut brings_back = false;
-        for taken in lineage.take_back(&hashes, role) {
-            match taken {
-                TakenBack::Write { field, value, closes } => {
-                    let marks = [Marks::OURS, Marks::THEIRS];
-                    let path = field.place.path();
-                    brings_back |= marks.iter().any(|it| path == Some(Path::from([it.deleted])));
-                    write.closes.extend(closes);
-                    write.fields.push((*field, value));
-                }
-                TakenBack::RemoveItem { field, made } => write.items.push((*field, made)),
-                TakenBack::Reopen { decision, review, .. } => {
-                    write.reopen.push((decision, review));
-                }
-                TakenBack::Decide { decision, value, .. } => {
-                    let settlement = lineage.settlement(&decision).cloned();
-                    write.decide.extend(settlement.map(|settlement| (settlement, value)));
-                }
-                TakenBack::Kept { place, why } => kept.push((text(&place), why.into())),
+            if is_deleted {
+                return Ok(Planned::kept(KeptWhy::Removed));
             }
+            planned.add(doc, &lineage, lineage.take_back_document(&hashes, role));
+            return Ok(planned);
         }
-        if is_deleted && !brings_back {
-            return Ok(Planned { kept: vec![(None, KeptWhy::Removed)], write: Writes::default() });
+        for taken in lineage.take_back(&hashes, role) {
+            planned.add(doc, &lineage, taken);
         }
-        write.closes.sort_unstable();
-        write.closes.dedup();
+        if is_deleted && !planned.brings_back() {
+            return Ok(Planned::kept(KeptWhy::Removed));
+        }
+        self.read_backwards(&lineage, changes, &mut planned)?;
+        Ok(planned)
+    }
+
+    /// Reads what the changes did to texts, counters and items that they deleted.
+    fn read_backwards(
+        &self,
+        lineage: &Lineage,
+        changes: &[Change],
+        planned: &mut Planned,
+    ) -> Result<(), EditError> {
         let marks = self.document.marks();
         let read = fenced(|| Ok(Backwards::of(&self.document.doc, marks, changes)));
         let mut backwards =
             read.map_err(|reason| EditError::Unreadable { document: *self.id, reason })?;
-        let lineage = self.document.lineage(self.id, self.schema)?;
         let mut left = BTreeSet::new();
         for place in backwards.places() {
             let named = named(lineage, &place);
             let why = match &named {
-                Some(named) if !may_write(self.schema, &named.pattern(), role) => {
+                Some(named) if !may_write(self.schema, &named.pattern(), self.role) => {
                     KeptWhy::NotAllowed
                 }
                 Some(_) if lineage.is_in_sight(&object_id(&place.object)) => continue,
                 _ => KeptWhy::Removed,
             };
-            kept.push((named.map(|named| named.to_string()), why));
+            planned.kept.push((named.map(|named| named.to_string()), why));
             left.insert(place);
+        }
+        for text in &backwards.odd {
+            let place = Where { object: text.clone(), prop: None };
+            let named = named(lineage, &place).map(|named| named.to_string());
+            planned.kept.push((named, KeptWhy::Merges));
         }
         backwards.leave(&left);
         let renewed = backwards.renewed().into_iter();
         let renewed = renewed.filter_map(|list| Some(named(lineage, &list)?.to_string()));
-        write.renewed = renewed.collect();
-        write.backwards = Some(backwards);
-        Ok(Planned { kept, write })
+        planned.write.renewed = renewed.collect();
+        planned.write.backwards = Some(backwards);
+        Ok(())
     }
 
     /// Writes all of it but decisions.
-    fn write(&mut self, changes: &[Change], write_: &Writes) -> Result<Vec<Change>, EditError> {
+    fn write(&mut self, changes: &[Change], writes: &Writes) -> Result<Vec<Change>, EditError> {
         let short = |change: &Change| ChangeHash(change.hash().0).short();
         let undoes: Vec<ShortHash> = changes.iter().map(short).collect();
         let (marks, time_s) = (self.document.marks(), self.time_s);
@@ -373,28 +454,41 @@ impl Back<'_> {
         let plain = message(&undoes, &[]);
         let options =
             WriteOptions { time_s, message: Some(&plain), marks, ..WriteOptions::default() };
-        if write_.delete {
-            return Ok(write(doc, self.id, &[Op::Delete], &options)?);
-        }
-        if let Some(backwards) = &write_.backwards {
+        if let Some(backwards) = &writes.backwards {
             written.extend(backwards.write(doc, self.id, &options)?);
         }
-        if !write_.fields.is_empty() {
-            let message = message(&undoes, &write_.closes);
-            written.extend(write_back(doc, &write_.fields, time_s, &message)?);
+        written.extend(write_back(doc, &writes.fields, time_s)?);
+        for (field, made) in &writes.items {
+            written.extend(delete_item(doc, field, made, time_s, &plain)?);
         }
-        for (field, made) in &write_.items {
-            written.extend(remove_item(doc, field, made, marks, time_s, &plain)?);
+        for (decision, review) in &writes.reopen {
+            let (undoes, closes) = (vec![decision.short()], Vec::new());
+            let undo = Undo { undoes, closes, reopens: Some(*review) };
+            written.extend(say(doc, time_s, &undo.to_message().unwrap_or_default())?);
         }
-        for (decision, review) in &write_.reopen {
-            let undo =
-                Undo { undoes: vec![decision.short()], closes: Vec::new(), reopens: Some(*review) };
-            let message = undo.to_message().unwrap_or_default();
-            written.extend(say(doc, time_s, &message)?);
+        if written.is_empty() || !writes.reopen.is_empty() {
+            return Ok(written);
+        }
+        // Work counts as taken back where a change names it, so all of it is named; and what was
+        // written at older heads is gathered again, before a document has very many.
+        let says = |change: &Change| change.message().and_then(|it| Undo::from_message(it));
+        let named: BTreeSet<_> = written.iter().filter_map(says).flat_map(|it| it.undoes).collect();
+        let unnamed: Vec<_> = undoes.iter().filter(|hash| !named.contains(hash)).copied().collect();
+        for some in unnamed.chunks(NAMES_MAX) {
+            written.extend(say(doc, time_s, &message(some, &[]))?);
+        }
+        if doc.get_heads().len() > HEADS_MAX {
+            written.extend(say(doc, time_s, &plain)?);
         }
         Ok(written)
     }
 }
+
+/// Hashes that one message names for sure.
+const NAMES_MAX: usize = 40;
+
+/// Heads of a document after which those of undone edits are gathered.
+const HEADS_MAX: usize = 8;
 
 /// The place of a text, list or counter, as people read it.
 fn named(lineage: &Lineage, place: &Where) -> Option<FieldPath> {
@@ -428,18 +522,6 @@ fn undone_document(
     let DocumentRow { space, collection, key, heads, .. } = row;
     let edited = EditOutcome { document, heads, changes, created: false, outbox, row: None };
     UndoneDocument { space, collection, key, fields, deleted: false, renewed: Vec::new(), edited }
-}
-
-/// The message of the changes that take back others. Of very many it names the last ones.
-fn message(undoes: &[ShortHash], closes: &[ShortHash]) -> String {
-    let mut undo = Undo { undoes: undoes.to_vec(), closes: closes.to_vec(), reopens: None };
-    loop {
-        match undo.to_message() {
-            Some(message) => return message,
-            None if undo.undoes.len() > 1 => _ = undo.undoes.remove(0),
-            None => _ = undo.closes.pop(),
-        }
-    }
 }
 
 /// The changes of an edit as they are in the document now: a relay may have refused some of them,
@@ -498,6 +580,7 @@ impl From<KeptField> for KeptWhy {
             KeptField::Written(by) => Self::Written(by),
             KeptField::Merges => Self::Merges,
             KeptField::NotAllowed => Self::NotAllowed,
+            KeptField::Removed => Self::Removed,
         }
     }
 }
@@ -506,4 +589,4 @@ impl From<KeptField> for KeptWhy {
 const STEP_EDITS_MAX: u64 = 1_000_000;
 
 /// Batches that are under way at most.
-const BATCHES_MAX: usize = 256;
+const BATCHES_MAX: usize = 4096;

@@ -8,13 +8,11 @@
 use std::collections::BTreeSet;
 
 use automerge::legacy::{Key, ObjectId as Object, OpType};
-use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{
-    Automerge, Change, ChangeHash, ObjId, ObjType, PatchAction, Prop, ReadDoc, ScalarValue,
-};
+use automerge::transaction::CommitOptions;
+use automerge::{Automerge, Change, ChangeHash, ObjId, ObjType, PatchAction, Prop, ReadDoc};
 use rejoin_core::change::ObjectId;
 use rejoin_core::lineage::{Marks, Standing, Step};
-use rejoin_core::{DocumentId, Path};
+use rejoin_core::{DocumentId, Path, ShortHash, Undo};
 use serde_json::Value;
 
 use super::by_hand::{discard, restore};
@@ -28,38 +26,91 @@ use super::{ValueKind, WriteError, WriteOptions, older_heads};
 use crate::diff::{TextEdit, text_edits};
 use crate::value::{At, to_scalar};
 
-/// A field, and the value to write there; `None` clears it.
-pub(crate) type Field = (Standing, Option<Value>);
+/// A plain value to write in the place of others.
+#[derive(Debug, Clone)]
+pub(crate) struct Back {
+    pub(crate) field: Standing,
+    /// `None` clears the field.
+    pub(crate) value: Option<Value>,
+    /// The changes that are taken back by it.
+    pub(crate) undoes: Vec<ShortHash>,
+    /// The changes whose values it takes the place of.
+    pub(crate) closes: Vec<ShortHash>,
+}
 
-/// Writes values in the place of others, as changes with a message.
+/// Writes values in the place of others, in as many changes as the names of those need.
 ///
 /// # Errors
 /// Automerge refused something. Drop the document then, and load it again.
 pub(crate) fn write_back(
     doc: &mut Automerge,
-    fields: &[Field],
+    backs: &[Back],
+    time_s: i64,
+) -> Result<Vec<Change>, WriteError> {
+    let mut changes = Vec::new();
+    let mut rest = backs;
+    while !rest.is_empty() {
+        let (group, message) = next_group(rest);
+        rest = &rest[group.len()..];
+        changes.extend(write_group(doc, group, time_s, &message)?);
+    }
+    Ok(changes)
+}
+
+/// The values that fit into the next change, at least one, and its message.
+fn next_group(backs: &[Back]) -> (&[Back], String) {
+    let (mut undoes, mut closes) = (BTreeSet::new(), BTreeSet::new());
+    let mut fitting = None;
+    for (count, back) in backs.iter().enumerate().take(GROUP_MAX) {
+        undoes.extend(back.undoes.iter().copied());
+        closes.extend(back.closes.iter().copied());
+        let names = |hashes: &BTreeSet<ShortHash>| hashes.iter().copied().collect();
+        let undo = Undo { undoes: names(&undoes), closes: names(&closes), reopens: None };
+        match undo.to_message() {
+            Some(message) => fitting = Some((&backs[..=count], message)),
+            None => break,
+        }
+    }
+    fitting.unwrap_or_else(|| (&backs[..1], message(&backs[0].undoes, &backs[0].closes)))
+}
+
+/// The message of a change that takes back others. Where not all names fit, those of taken back
+/// changes are left out first: without the names of what it closes a value would only be one more.
+pub(crate) fn message(undoes: &[ShortHash], closes: &[ShortHash]) -> String {
+    let mut undo = Undo { undoes: undoes.to_vec(), closes: closes.to_vec(), reopens: None };
+    loop {
+        match undo.to_message() {
+            Some(message) => return message,
+            None if undo.undoes.len() > 1 => _ = undo.undoes.pop(),
+            None => _ = undo.closes.pop(),
+        }
+    }
+}
+
+fn write_group(
+    doc: &mut Automerge,
+    backs: &[Back],
     time_s: i64,
     message: &str,
 ) -> Result<Vec<Change>, WriteError> {
-    let (mut shown, mut gone) = (Vec::new(), Vec::new());
-    for (field, value) in fields {
+    let (mut keys, mut items, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+    for Back { field, value, .. } in backs {
         let object = object(&field.object);
         let scalar = value.as_ref().and_then(to_scalar);
         match field.place.0.last() {
-            Some(Step::Key(key)) => shown.push((object, Prop::Map(key.clone()), scalar)),
+            Some(Step::Key(key)) => keys.push((object, Prop::Map(key.clone()), scalar)),
             Some(Step::Item { counter, actor }) => match index(doc, &object, field, None) {
-                Some(index) => shown.push((object, Prop::Seq(index), scalar)),
+                Some(index) => items.push((index, object, scalar)),
                 None => gone.push((field, (*counter, actor), scalar)),
             },
             None => {}
         }
     }
-    let (mut changes, _) = gather(doc, None, time_s)?;
     // A deleted item moves those after it, so the last go first.
-    shown.sort_by(|(_, one, _), (_, other, _)| match (one, other) {
-        (Prop::Seq(one), Prop::Seq(other)) => other.cmp(one),
-        _ => std::cmp::Ordering::Equal,
-    });
+    items.sort_by_key(|(index, ..)| std::cmp::Reverse(*index));
+    let items = items.into_iter().map(|(index, list, scalar)| (list, Prop::Seq(index), scalar));
+    let shown: Vec<_> = keys.into_iter().chain(items).collect();
+    let (mut changes, _) = gather(doc, None, time_s)?;
     if !shown.is_empty() {
         let options = CommitOptions::default().with_time(time_s).with_message(message);
         let hash = transact(doc, None, options, |transaction| {
@@ -76,31 +127,27 @@ pub(crate) fn write_back(
     Ok(changes)
 }
 
-/// Removes an item of a list that is a container or counter. A map stays and says that it was
-/// removed.
+/// Deletes an item of a list that is a text, a list or a counter.
 ///
 /// # Errors
 /// As [`write_back`].
-pub(crate) fn remove_item(
+pub(crate) fn delete_item(
     doc: &mut Automerge,
     field: &Standing,
     made: &ObjectId,
-    marks: &Marks,
     time_s: i64,
     message: &str,
 ) -> Result<Vec<Change>, WriteError> {
-    let item = object(made);
-    if !matches!(doc.object_type(&item), Ok(ObjType::Map)) {
-        return discard(doc, field, std::slice::from_ref(made), time_s, message);
-    }
-    let (mut changes, _) = gather(doc, None, time_s)?;
-    let options = CommitOptions::default().with_time(time_s).with_message(message);
-    let hash = transact(doc, None, options, |transaction| {
-        transaction.put(&item, marks.removed, ScalarValue::Boolean(true))
-    })?;
-    changes.extend(hash.and_then(|hash| doc.get_change_by_hash(&hash)));
-    Ok(changes)
+    discard(doc, field, std::slice::from_ref(made), time_s, message)
 }
+
+/// Whether an operation made a map.
+pub(crate) fn is_map(doc: &Automerge, made: &ObjectId) -> bool {
+    matches!(doc.object_type(object(made)), Ok(ObjType::Map))
+}
+
+/// Values that one change writes back at most.
+const GROUP_MAX: usize = 1000;
 
 /// Says by a change without operations what its message says.
 ///
@@ -134,6 +181,8 @@ pub(crate) struct Backwards {
     splices: Vec<Splice>,
     counts: Vec<Count>,
     items: Vec<Item>,
+    /// Texts with more in them than characters, as other programs write them: marks and blocks.
+    pub(crate) odd: BTreeSet<ObjId>,
 }
 
 /// Characters of a text to replace.
@@ -158,6 +207,8 @@ struct Count {
 struct Item {
     list: ObjId,
     index: usize,
+    /// Its place among the items before, which orders those that stand at one index.
+    place: usize,
     value: Value,
 }
 
@@ -173,7 +224,8 @@ impl Backwards {
         after.retain(|hash| !built_on(hash));
         after.sort_unstable();
         after.dedup();
-        let mut back = Self { after, splices: Vec::new(), counts: Vec::new(), items: Vec::new() };
+        let (splices, counts, items) = (Vec::new(), Vec::new(), Vec::new());
+        let mut back = Self { after, splices, counts, items, odd: BTreeSet::new() };
         back.read_texts(doc, &before, changes);
         for change in changes {
             back.read_others(doc, marks, &before, change);
@@ -212,15 +264,20 @@ impl Backwards {
             let (index, delete, insert) = match patch.action {
                 PatchAction::SpliceText { index, value, .. } => (index, 0, value.make_string()),
                 PatchAction::DeleteSeq { index, length } => (index, length, String::new()),
-                _ => continue,
+                _ => {
+                    self.odd.insert(patch.obj);
+                    continue;
+                }
             };
             self.splices.push(Splice { text: patch.obj, index, delete, insert });
         }
+        self.splices.retain(|splice| !self.odd.contains(&splice.text));
         // Automerge compares no text that something else at its place hides, so the characters tell.
         let written = changes.iter().flat_map(|change| change.decode().operations);
         let written: BTreeSet<ObjId> = written.map(|op| id(&op.obj)).collect();
         for text in written {
-            let is_read = self.splices.iter().any(|splice| splice.text == text);
+            let is_read =
+                self.odd.contains(&text) || self.splices.iter().any(|splice| splice.text == text);
             if is_read || !matches!(doc.object_type(&text), Ok(ObjType::Text)) {
                 continue;
             }
@@ -275,9 +332,9 @@ impl Backwards {
                 doc.list_range_at(&list, .., &self.after).map(|item| item.id()).collect();
             let stays = |item: &automerge::iter::ListRangeItem<'_>| left.contains(&item.id());
             let index = items[..place].iter().filter(|item| stays(item)).count();
-            self.items.push(Item { list, index, value });
+            self.items.push(Item { list, index, place, value });
         }
-        self.items.sort_by_key(|item| std::cmp::Reverse(item.index));
+        self.items.sort_by_key(|item| std::cmp::Reverse((item.index, item.place)));
     }
 
     /// Writes it.
@@ -308,7 +365,7 @@ impl Backwards {
             };
             plan.increment(&place, *by, &Path::ROOT)?;
         }
-        for Item { list, index, value } in &self.items {
+        for Item { list, index, value, .. } in &self.items {
             let node = plan.tree.known_node(list, ValueKind::List);
             plan.insert(node, *index, value, &Path::ROOT)?;
         }

@@ -1,5 +1,6 @@
 //! The result of taking edits back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rejoin_core::lineage::Candidate;
@@ -7,7 +8,7 @@ use rejoin_core::{CollectionName, DocumentId, SpaceName};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::engine::{EditError, EditOutcome};
+use super::{EditError, EditOutcome};
 use crate::store::StoreError;
 
 /// Which way to go in one's own edits.
@@ -39,10 +40,14 @@ pub struct Undone {
 }
 
 impl Undone {
-    /// Adds what happened to a document in a further edit of the step.
-    pub(crate) fn add(&mut self, document: UndoneDocument) {
-        let is_it = |known: &&mut UndoneDocument| known.edited.document == document.edited.document;
-        let Some(known) = self.documents.iter_mut().find(is_it) else {
+    /// Adds what happened to a document in an edit of the step. `places` has those that are there by now.
+    pub(super) fn add(
+        &mut self,
+        document: UndoneDocument,
+        places: &mut BTreeMap<DocumentId, usize>,
+    ) {
+        let place = *places.entry(document.edited.document).or_insert(self.documents.len());
+        let Some(known) = self.documents.get_mut(place) else {
             return self.documents.push(document);
         };
         known.deleted = document.deleted;
@@ -118,6 +123,8 @@ pub enum KeptWhy {
     Lost,
     /// The question that was decided is not open any more.
     NotOpen,
+    /// The document could not be written, for this reason.
+    Failed(String),
 }
 
 impl fmt::Display for KeptWhy {
@@ -132,6 +139,7 @@ impl fmt::Display for KeptWhy {
             Self::Removed => f.write_str("it was deleted since"),
             Self::Lost => f.write_str("the edit is not in the document any more"),
             Self::NotOpen => f.write_str("the question is not open any more"),
+            Self::Failed(reason) => f.write_str(reason),
         }
     }
 }

@@ -27,7 +27,8 @@ pub struct Entry {
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
-    /// Its heads.
+    /// Its heads: the changes that it ends with, which are its version. [`Document::apply_at`],
+    /// [`Document::value_at`] and [`Document::restore`] take them.
     pub heads: Vec<ChangeHash>,
     /// Whether it was deleted.
     pub deleted: bool,

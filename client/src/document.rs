@@ -114,7 +114,28 @@ impl Document {
     }
 
     /// Applies steps as somebody who saw the document at `base`: concurrent with all changes that
-    /// came since, so they merge with them instead of overwriting them.
+    /// came since, so they merge with them instead of overwriting them. [`Entry::heads`] of what was
+    /// read, or [`heads`](rejoin_engine::EditOutcome::heads) of an edit, are such a base; `None` is the
+    /// document as it is now, and no heads at all are those of somebody who saw nothing.
+    ///
+    /// ```
+    /// # use rejoin::{Op, Replica};
+    /// # use serde_json::{Value, json};
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let replica = Replica::open(folder.path().join("desk.redb")).await?;
+    /// # let jobs = replica.space("main")?.collection("jobs")?;
+    /// let job = jobs.create("2026-118", &json!({ "notes": { "$text": "Ring." } })).await?;
+    /// let seen = job.read().await?.expect("it was just made").heads;
+    /// job.append("notes", " Gate 4711.").await?;
+    /// // Somebody who saw the notes before writes at their beginning: both stay.
+    /// let step =
+    ///     Op::Splice { path: "notes".into(), index: 0, delete: 0, insert: "Dog! ".to_owned() };
+    /// job.apply_at(Some(seen), vec![step]).await?;
+    /// assert_eq!(job.get::<Value>().await?, Some(json!({ "notes": "Dog! Ring. Gate 4711." })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`EditError`]. Nothing was written then.

@@ -1,7 +1,8 @@
 //! Rejoin's client: documents that people edit offline, and that lose nothing when they meet again.
 //!
 //! This page teaches the whole of it in the order in which an application needs it. All of its
-//! examples run as tests.
+//! examples run as tests. They are `async`, and any executor will do; [`blocking`] needs none. Beside
+//! `rejoin` they use `serde` with its feature `derive`, and `serde_json`.
 //!
 //! # A replica, and a document in it
 //!
@@ -15,7 +16,7 @@
 //!
 //! #[derive(Debug, Default, Serialize, Deserialize)]
 //! struct Job {
-//!     phone: String,      // a plain value: one of several that are written at once is chosen
+//!     phone: String,       // a plain value: if several are written at once, people are asked
 //!     notes: Text,        // merges by character
 //!     parts_used: Counter, // adds up
 //! }
@@ -41,7 +42,11 @@
 //! ```
 //!
 //! `edit` writes only what the closure changed. An edit that has returned is on disk: the process may
-//! be killed at any moment after it. Fields that your type does not know are kept.
+//! be killed at any moment after it. Fields that your type does not know are kept. Choose the types with
+//! care: a `String` that two people write at once is a question for a person, and a [`Text`] merges.
+//!
+//! A document ends with its *heads*, the last changes that it has. They are its version: [`Entry::heads`]
+//! tells them, and [`Document::apply_at`], [`Document::value_at`] and [`Document::restore`] take them.
 //!
 //! # Meeting the others
 //!
@@ -67,7 +72,7 @@
 //! # Lists that follow
 //!
 //! A [`Query`] finds documents by the values that people see, and loads none of them.
-//! [`Query::watch`] gives the list and then what changes in it.
+//! [`Query::watch`] gives the list, and then the differences that make of it the list as it is.
 //!
 //! ```
 //! # use rejoin::Replica;
@@ -82,47 +87,65 @@
 //! let of_ana = jobs.query::<Value>().filter("technician", "ana").sort("starts_at").limit(50);
 //! let keys: Vec<_> = of_ana.get().await?.into_iter().filter_map(|job| job.key).collect();
 //! assert_eq!(keys, ["3", "1"]);
+//!
+//! let mut live = of_ana.watch().await?;
+//! let mut list = live.first();
+//! jobs.document("2")?.set("technician", "ana").await?;
+//! for difference in live.next().await?.expect("the replica is open") {
+//!     difference.carry_out(&mut list);
+//! }
+//! assert_eq!(list.len(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A field that the [schema](schema) of the collection indexes is looked up. Otherwise all documents
+//! A field that the [`schema`] of the collection indexes is looked up. Otherwise all documents
 //! are looked at, and [`Query::plan`] says so.
 //!
 //! # What only a person can decide
 //!
 //! When several people write one field without knowing of each other, nobody silently wins. The
 //! field keeps the value that was agreed before, and every replica has the same [`Review`] about it.
-//! A [schema](schema) can say that a rule decides instead.
+//! A [`schema`] can say that a rule decides instead.
 //!
 //! ```
-//! # use rejoin::{Decision, Identity, Op, Replica};
-//! # use serde_json::{Value, json};
+//! # use rejoin::Replica;
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! # let folder = tempfile::tempdir()?;
 //! # let replica = Replica::open(folder.path().join("desk.redb")).await?;
-//! # let space = replica.space("main")?;
-//! # let job = space.collection("jobs")?.create("2026-118", &json!({ "phone": "1" })).await?;
-//! # let before = job.read().await?.expect("it was just made").heads;
-//! # job.set("phone", "2").await?;
-//! # let timo = replica.acting_as(Identity::user("Timo")).space("main")?.collection("jobs")?;
-//! # let set = Op::Set { path: "phone".into(), before: None, after: json!("3") };
-//! # timo.document("2026-118")?.apply_at(Some(before), vec![set]).await?;
-//! // Two people gave the job another phone number meanwhile.
+//! use rejoin::{Decision, Identity, Op};
+//! use serde_json::{Value, json};
+//!
+//! let space = replica.space("main")?;
+//! let job = space.collection("jobs")?.create("2026-118", &json!({ "phone": "1" })).await?;
+//!
+//! // Two people give it another number, neither knowing of the other: as on two devices, but here by
+//! // handles that act as them, at the heads that both saw.
+//! let seen = job.read().await?.expect("it was just made").heads;
+//! for (user, phone) in [("Ana", "2"), ("Ben", "3")] {
+//!     let theirs = replica.acting_as(Identity::user(user)).space("main")?.collection("jobs")?;
+//!     let step = Op::Set { path: "phone".into(), before: None, after: json!(phone) };
+//!     theirs.document("2026-118")?.apply_at(Some(seen.clone()), vec![step]).await?;
+//! }
 //! assert_eq!(job.get::<Value>().await?, Some(json!({ "phone": "1" })));
+//!
 //! let [review] = space.reviews().open().await?.try_into().expect("there is one question");
-//! let choice = Decision::Take(review.candidates[0].change);
+//! let of_ben = review.candidates.iter().find(|it| it.value == Some(json!("3")));
+//! let choice = Decision::Take(of_ben.expect("Ben wrote it").change);
 //! space.reviews().settle(&review.id, choice, Some("I called them")).await?;
-//! assert!(space.reviews().open().await?.is_empty());
+//! assert_eq!(job.get::<Value>().await?, Some(json!({ "phone": "3" })));
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! For people, [`view::shown`] writes a value as text, and so do `Display` of [`Identity`] and
+//! [`ReviewKind::name`](review::ReviewKind::name).
+//!
 //! # Several edits at once, and taking them back
 //!
 //! [`Replica::batch`] makes edits together or not at all. [`Replica::undo`] takes back the last edit
-//! or batch, and leaves what others did since. [`Document::restore`] gives a document the value that
-//! it had before.
+//! or batch of the user that the handle acts as, and leaves what others did since.
+//! [`Document::restore`] gives a document the value that it had before.
 //!
 //! ```
 //! # use rejoin::Replica;
@@ -193,7 +216,7 @@ mod unsent;
 pub use collection::{Collection, Entry};
 pub use document::Document;
 pub use file::OpenError;
-pub use query::{Item, LiveQuery, Query};
+pub use query::{Condition, Difference, Item, LiveQuery, Query};
 pub use rejoin_core::{
     ChangeHash, CollectionName, DocumentId, Identity, NameError, Path, ReviewId, SpaceName,
 };

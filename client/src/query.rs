@@ -45,7 +45,12 @@ pub struct Item<T> {
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
-    /// Its heads.
+    /// Its heads: the changes that it ends with, which are its version. [`Document::apply_at`],
+    /// [`Document::value_at`] and [`Document::restore`] take them.
+    ///
+    /// [`Document::apply_at`]: crate::Document::apply_at
+    /// [`Document::value_at`]: crate::Document::value_at
+    /// [`Document::restore`]: crate::Document::restore
     pub heads: Vec<ChangeHash>,
     /// Its value.
     pub value: T,
@@ -73,7 +78,9 @@ impl<T: DeserializeOwned> Query<T> {
         self
     }
 
-    /// Sorted by a field, the smallest value first and documents without the field before it. Each further
+    /// Sorted by a field, the smallest value first and documents without the field before it. Texts stand by
+    /// their bytes, capitals before small letters, as far as their first 256 bytes tell; keep a folded field
+    /// for people. Each further
     /// one sorts what is alike by those before; documents that are alike by all stand in the order of
     /// their ids, from the last where the first field falls. That is the same on every device.
     #[must_use]
@@ -193,12 +200,16 @@ impl<T: DeserializeOwned> LiveQuery<T> {
         std::mem::take(&mut self.first)
     }
 
-    /// Waits until the list is another, and tells what makes of it the list as it is: differences to
-    /// [`carry_out`](Difference::carry_out) in order. `None` once the replica was closed. It may be
+    /// Waits until a document of the list was written or the list is another, and tells what makes of it
+    /// the list as it is: differences to [`carry_out`](Difference::carry_out) in order. What several
+    /// commits changed meanwhile comes as one answer, and an edit that changes nothing in the list comes as
+    /// none. `None` once the replica was closed. It may be
     /// dropped while it waits, and nothing is lost by that, nor by an error: the next call tells of it.
     ///
     /// # Errors
-    /// The file could not be read, or the value of a document does not fit the type.
+    /// The file could not be read, or the value of a document does not fit the type. One such document
+    /// fails the whole list for as long as it is in it: use a type with `#[serde(default)]`, or ask for
+    /// `serde_json::Value`, where others may write what they like.
     pub async fn next(&mut self) -> Result<Option<Vec<Difference<Item<T>>>>, ReadError> {
         loop {
             while self.due.is_none() {

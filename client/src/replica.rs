@@ -234,8 +234,10 @@ impl Replica {
         Ok(self.ask(|engine, _| engine.documents_in_memory()).await?)
     }
 
-    /// Finishes the edits that are under way and frees the file. Other handles get errors from then
-    /// on.
+    /// Finishes the edits that are under way and frees the file before it returns. Other handles get
+    /// errors from then on, and watchers and live queries end. Without it the file is freed a moment
+    /// after the last handle is gone; documents, watchers, live queries and results of edits are handles,
+    /// too.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.send(Command::Close(done)).await.is_ok() {

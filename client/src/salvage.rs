@@ -100,7 +100,8 @@ pub enum SalvageError {
 /// Takes all that can be read into a fresh replica at `to`. `progress` is told the number of
 /// documents that are done, and of all.
 ///
-/// # Errors The new file could not be written. Damage in the old one is no error.
+/// # Errors
+/// The new file could not be written. Damage in the old one is no error.
 pub fn salvage(
     from: &ReadTransaction,
     to: &Path,

@@ -38,7 +38,8 @@ impl<R> Edited<R> {
     /// edit that changed nothing is saved at once. An edit that was made anew, because another
     /// change had its place, is saved when the change that took its place is.
     ///
-    /// # Errors The relay will never take a part of it: the error names that part and the reason,
+    /// # Errors
+    /// The relay will never take a part of it: the error names that part and the reason,
     /// and all else of the edit is saved. Later calls give the same answer. Or see [`SaveError`].
     pub async fn saved(&self) -> Result<(), SaveError> {
         let Some(key) = self.outbox else { return Ok(()) };
@@ -80,7 +81,8 @@ impl Replica {
     /// An edit that was made anew, because another change had its place, counts when the relay
     /// holds the change that took its place.
     ///
-    /// # Errors A relay will never take some of them, whether it said so just now or long before
+    /// # Errors
+    /// A relay will never take some of them, whether it said so just now or long before
     /// the call: the error names those, and all others are saved. Every call tells it again until
     /// somebody [acknowledges](Self::acknowledge) it; [`Edited::saved`] answers for one edit alone.
     /// Or see [`SaveError`].

@@ -13,10 +13,11 @@ use rejoin_engine::{Content, EditError, EditOutcome, Op, Target};
 pub use rejoin_engine::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 
 impl Replica {
-    /// Takes back the last edit that was made through this replica file and was not taken back yet,
-    /// or all edits of the last [`batch`](Self::batch). The replica remembers the last 1,000 steps,
-    /// also when it is opened again. A handle that [acts as](Self::acting_as) somebody takes back
-    /// what that user edited.
+    /// Takes back the last edit of this handle's user that was made in this replica file and was not
+    /// taken back yet, or all edits of the user's last [`batch`](Self::batch). The user is the one that
+    /// the handle [acts as](Self::acting_as), or else the one of the file ([`act_as`](Self::act_as)), or
+    /// nobody; edits by others are passed over. The file remembers the last 1,000 steps of all, also when
+    /// it is opened again.
     ///
     /// An undo is an ordinary edit: it syncs, and it leaves the work of others, as [`Undone`] tells.
     ///

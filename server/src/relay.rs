@@ -178,7 +178,8 @@ impl Relay {
     /// commits, and only then lets the sessions answer and forward. `unix_ms` is the time that
     /// clients are told, and from which the age of changes counts.
     ///
-    /// # Errors The store failed, and whether the last commit landed is unknown. Nothing of it was
+    /// # Errors
+    /// The store failed, and whether the last commit landed is unknown. Nothing of it was
     /// told. [`stop`](Self::stop) the sessions, send their last frames, and open the relay again.
     pub fn turn(&mut self, now: u64, unix_ms: u64) -> Result<(), StoreError> {
         let worked = self.work(now, unix_ms);

@@ -41,7 +41,8 @@ use http::Shared;
 /// health at `/healthz` until `shutdown` resolves, then says goodbye
 /// to every session and returns once the store is closed.
 ///
-/// # Errors The relay could not start: the error names the obstacle. Once it runs, a store that
+/// # Errors
+/// The relay could not start: the error names the obstacle. Once it runs, a store that
 /// cannot write is no error; it is reopened until it can.
 pub async fn serve(
     config: Config,

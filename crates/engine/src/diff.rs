@@ -28,7 +28,10 @@ pub enum Op {
     Set {
         /// The place.
         path: Path,
-        /// The value that the editor saw there, if any: `after` is compared with it.
+        /// The value that the editor saw there, if any. Of a counter, a map or a list `after` is compared
+        /// with it, so that only the editor's difference is written; a text must still be it, as its
+        /// characters are counted in it. For a scalar it says nothing. `None` compares with the value that
+        /// is there.
         before: Option<Value>,
         /// The new value. `null` over a container empties it, as [`Remove`](Self::Remove) does.
         after: Value,

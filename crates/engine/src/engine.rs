@@ -108,8 +108,8 @@ pub struct Engine {
     early: Vec<Vec<u8>>,
 }
 
-/// The step of each batch, by the batch's number and the user.
-type Batches = BTreeMap<(u64, Option<String>), u64>;
+/// The step of each batch and the number of edits in it, by the batch's number and the user.
+type Batches = BTreeMap<(u64, Option<String>), (u64, u64)>;
 
 /// Limits of one engine.
 #[derive(Debug, Clone)]
@@ -306,7 +306,8 @@ impl Engine {
     /// Makes one commit of these edits and of the messages taken since the last turn. The results
     /// are in the order of the edits.
     ///
-    /// # Errors The commit failed, and whether it became durable is unknown: the session is gone
+    /// # Errors
+    /// The commit failed, and whether it became durable is unknown: the session is gone
     /// and no document is loaded any more. Open the file again with [`Store::reopen`].
     pub fn turn(
         &mut self,

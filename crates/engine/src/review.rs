@@ -33,7 +33,8 @@ pub struct Review {
     pub field: String,
     /// The value that stands until it is settled; `None` if the field has no value.
     pub standing: Option<Value>,
-    /// The candidates to choose from.
+    /// The candidates to choose from, in the order of their changes' hashes, which says nothing of time:
+    /// choose by value or author.
     pub candidates: Vec<Candidate>,
     /// Its state.
     pub state: ReviewState,
@@ -126,7 +127,8 @@ impl Review {
 
     /// The edit that decides the review.
     ///
-    /// # Errors It is about two documents: change one of them, or dismiss it.
+    /// # Errors
+    /// It is about two documents: change one of them, or dismiss it.
     pub fn decide(&self, decision: Decision, why: Option<&str>) -> Result<Edit, SettleError> {
         match (self.kind, &decision) {
             (ReviewKind::DoubleBooking | ReviewKind::Duplicate, Decision::Dismiss) => {

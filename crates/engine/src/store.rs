@@ -466,7 +466,8 @@ reads!(WriteTxn);
 impl WriteTxn {
     /// Makes everything written durable.
     ///
-    /// # Errors It may or may not have become durable: drop the loaded documents and open the file
+    /// # Errors
+    /// It may or may not have become durable: drop the loaded documents and open the file
     /// again.
     pub fn commit(self) -> Result<(), StoreError> {
         self.keep_numbers()?;

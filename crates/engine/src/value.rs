@@ -91,7 +91,8 @@ pub struct Text(pub String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Counter(pub i64);
 
-/// Bytes, such as a small picture or a signature. The last writer decides, as with any scalar.
+/// Bytes, such as a small picture or a signature: a plain value, of which the rule of the field or a
+/// person chooses if several are written at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub Vec<u8>);
 

@@ -54,7 +54,8 @@ pub(crate) use undo::{Back, Backwards, Where, delete_item, is_map, message, say,
 ///
 /// The caller gives `doc` an actor of its own first, and an author if there is one.
 ///
-/// # Errors Nothing was written, and `doc` is as it was, for every error except
+/// # Errors
+/// Nothing was written, and `doc` is as it was, for every error except
 /// [`Document`](WriteError::Document), [`Birth`](WriteError::Birth) and
 /// [`Panicked`](WriteError::Panicked): after those, some of the edit may stand in `doc`. Drop it
 /// and load it again.

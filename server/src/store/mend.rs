@@ -60,7 +60,8 @@ impl ChangeStore {
     /// Looks at a whole document, and takes its damaged rows out, in a commit of its own. Call it
     /// between commits. `None` if the document is sound.
     ///
-    /// # Errors The database cannot be read or written, or the rows that are left do not say which
+    /// # Errors
+    /// The database cannot be read or written, or the rows that are left do not say which
     /// document it is.
     pub(crate) fn mend(&mut self, number: u64) -> Result<Option<Mended>, StoreError> {
         match self.check(number) {

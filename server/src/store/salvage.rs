@@ -90,7 +90,8 @@ pub enum SalvageError {
 /// Takes all that can be read into a fresh file of a relay at `to`. `random` gives the new relay
 /// its names, and `progress` is told the number of documents that are done, and of all.
 ///
-/// # Errors The new file could not be written. Damage in the old one is no error.
+/// # Errors
+/// The new file could not be written. Damage in the old one is no error.
 pub fn salvage(
     from: &ReadTransaction,
     to: &Path,

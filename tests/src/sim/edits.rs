@@ -29,6 +29,7 @@ struct Seen {
 impl World {
     /// Somebody edits something, on a device that is awake.
     pub(super) fn edit(&mut self) -> Check {
+        self.maybe_undo()?;
         let awake: Vec<_> = (0..self.replicas.len())
             .filter(|at| self.replicas[*at].open_process().is_some())
             .collect();

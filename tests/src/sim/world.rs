@@ -178,7 +178,6 @@ impl World {
             Event::Edit => {
                 let wait = self.random.around(self.faults.edit_ms);
                 self.agenda.at(self.now + wait, Event::Edit);
-                self.maybe_undo()?;
                 self.edit()
             }
             Event::Fault => {

@@ -51,7 +51,10 @@ pub enum ReadError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The value does not fit the type that it is read as.
-    #[error("the value does not fit its type")]
+    #[error(
+        "the value of a document does not fit the type it is read as; read it as \
+         `serde_json::Value`, or give the fields of the type defaults"
+    )]
     Type(#[from] serde_json::Error),
     /// A stored document does not load.
     #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]

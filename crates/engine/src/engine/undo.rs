@@ -58,8 +58,7 @@ impl Engine {
             for (place, edit) in edits.iter().enumerate() {
                 turn.txn.put_step_edit(step, place as u64, edit)?;
             }
-            let row = StepRow { edits: edits.len() as u64, undone: way == Way::Undo, ..row };
-            turn.txn.put_step(step, &row)?;
+            turn.txn.put_step(step, &StepRow { undone: way == Way::Undo, ..row })?;
             engine.finish(turn).map_err(EditError::from)?;
             engine.may_redo = true;
             Ok(undone)
@@ -117,9 +116,11 @@ impl Engine {
             Way::Redo => turn.txn.first_undone(is_theirs)?,
         };
         let (step, row) = found.ok_or(UndoError::Nothing { way })?;
-        let mut undone = Undone { time_s: row.time_s, edits: row.edits, ..Undone::default() };
+        let of_step = turn.txn.step_edits(step)?;
+        let count = of_step.len() as u64;
+        let mut undone = Undone { time_s: row.time_s, edits: count, ..Undone::default() };
         let (mut edits, mut places) = (Vec::new(), BTreeMap::new());
-        for edit in turn.txn.step_edits(step)?.into_iter().rev() {
+        for edit in of_step.into_iter().rev() {
             let taken = self.stage_take_back(turn, &edit, author.as_ref())?;
             // A step may be about more documents than memory holds.
             self.drop_surplus();
@@ -258,30 +259,30 @@ impl Engine {
         let batch = edit.batch.map(|batch| (batch, user));
         let known = batch.as_ref().and_then(|batch| self.batches.get(batch).copied());
         let of_batch = match known {
-            Some(step) => txn.step(step)?.filter(|row| !row.undone).map(|row| (step, row)),
-            None => None,
+            Some((step, place)) if txn.step(step)?.is_some_and(|row| !row.undone) => {
+                Some((step, place))
+            }
+            _ => None,
         };
         let author = edit.author.clone();
         if self.may_redo {
             txn.remove_undone(|row| is_same_person(row.author.as_ref(), author.as_ref()))?;
             self.may_redo = txn.last_step(|row| row.undone)?.is_some();
         }
-        let (step, step_row) = match of_batch {
+        let (step, place) = match of_batch {
             Some(known) => known,
             None => {
-                let new = StepRow { author, time_s: turn.unix_s, edits: 0, undone: false };
-                let step = txn.push_step(&new, self.options.undo_steps_max, STEP_EDITS_MAX)?;
-                if let Some(batch) = batch {
-                    self.batches.insert(batch, step);
-                    while self.batches.len() > BATCHES_MAX {
-                        self.batches.pop_first();
-                    }
-                }
-                (step, new)
+                let new = StepRow { author, time_s: turn.unix_s, undone: false };
+                (txn.push_step(&new, self.options.undo_steps_max, STEP_EDITS_MAX)?, 0)
             }
         };
-        txn.put_step_edit(step, step_row.edits, &row)?;
-        txn.put_step(step, &StepRow { edits: step_row.edits + 1, ..step_row })?;
+        if let Some(batch) = batch {
+            self.batches.insert(batch, (step, place + 1));
+            while self.batches.len() > BATCHES_MAX {
+                self.batches.pop_first();
+            }
+        }
+        txn.put_step_edit(step, place, &row)?;
         Ok(())
     }
 }

@@ -5,12 +5,13 @@ use std::ops::{Bound, Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusiv
 use rejoin_core::order::is_exact;
 use serde_json::Value;
 
-/// What holds of a field's value: it is a value, or between two. Values compare as
-/// [`order_key`](rejoin_core::order::order_key) says, points in time however they are written.
+/// What holds of a field's value: it is a value, or between two. A field that is not there holds
+/// nothing, which is `null`: `Condition::Is(Value::Null)` finds such documents, and any other value does
+/// not. Values of different kinds are never alike. Points in time compare as such, however they are
+/// written, if the schema says that the field is one; texts compare by their bytes.
 ///
 /// ```
-/// use rejoin_engine::Condition;
-///
+/// # use rejoin_engine::Condition;
 /// let ana = Condition::from("ana");
 /// let early = Condition::from(.."2026-05-04T12:00:00Z");
 /// let some = Condition::from(3..=5);

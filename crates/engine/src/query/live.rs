@@ -35,7 +35,7 @@ pub enum Difference<T> {
         /// The document.
         item: T,
     },
-    /// The document at this place holds other values.
+    /// The document at this place was written, and holds other values or at least other heads.
     Changed {
         /// Its place.
         at: usize,

@@ -31,11 +31,8 @@ pub struct StepRow {
     /// The time of its first edit, in seconds since 1970 by this device's clock.
     #[n(1)]
     pub time_s: i64,
-    /// The number of its edits.
-    #[n(2)]
-    pub edits: u64,
     /// Whether it was taken back.
-    #[n(3)]
+    #[n(2)]
     pub undone: bool,
 }
 
@@ -146,27 +143,23 @@ impl WriteTxn {
         let mut table = self.txn.open_table(STEPS).map_err(unavailable)?;
         let last = table.last().map_err(unavailable)?.map_or(0, |(key, _)| key.value());
         table.insert(last + 1, encode(row).as_slice()).map_err(unavailable)?;
-        let edits = self.txn.open_table(STEP_EDITS).map_err(unavailable)?;
-        let (mut steps_left, mut edits_left) =
-            (table.len().map_err(unavailable)?, edits.len().map_err(unavailable)?);
-        let mut surplus = Vec::new();
-        if steps_left > steps_max || edits_left > edits_max {
-            for row in table.iter().map_err(unavailable)? {
-                let (key, row) = row.map_err(unavailable)?;
-                let row: StepRow = decode(row.value())?;
-                if steps_left <= steps_max.max(1) && edits_left <= edits_max {
-                    break;
-                }
-                if key.value() <= last {
-                    (steps_left, edits_left) =
-                        (steps_left - 1, edits_left.saturating_sub(row.edits));
-                    surplus.push(key.value());
-                }
-            }
+        let steps = table.len().map_err(unavailable)?;
+        drop(table);
+        let mut surplus = steps.saturating_sub(steps_max.max(1));
+        while surplus > 0 || self.step_edits_len()? > edits_max {
+            let table = self.txn.open_table(STEPS).map_err(unavailable)?;
+            let first = table.first().map_err(unavailable)?.map(|(key, _)| key.value());
+            drop(table);
+            let Some(first) = first.filter(|first| *first <= last) else { break };
+            self.remove_step(first)?;
+            surplus = surplus.saturating_sub(1);
         }
-        drop((table, edits));
-        surplus.into_iter().try_for_each(|step| self.remove_step(step))?;
         Ok(last + 1)
+    }
+
+    fn step_edits_len(&self) -> Result<u64, StoreError> {
+        let table = self.txn.open_table(STEP_EDITS).map_err(unavailable)?;
+        table.len().map_err(unavailable)
     }
 
     /// Writes a step.

@@ -16,7 +16,8 @@ use super::by_hand::last_of;
 /// panic while another one unwinds would end the process. So the transaction is never dropped by
 /// unwinding.
 ///
-/// # Errors Automerge refused something, and all of it was rolled back; or it panicked, and the
+/// # Errors
+/// Automerge refused something, and all of it was rolled back; or it panicked, and the
 /// state of `doc` is unknown.
 pub(super) fn transact(
     doc: &mut Automerge,

@@ -55,8 +55,8 @@ impl Engine {
                 return Err(UndoError::Kept(undone.kept));
             }
             turn.txn.remove_step_edits(step)?;
-            for (place, edit) in edits.iter().enumerate() {
-                turn.txn.put_step_edit(step, place as u64, edit)?;
+            for (edit, place) in edits.iter().zip(1..) {
+                turn.txn.put_step_edit(step, place, edit)?;
             }
             turn.txn.put_step(step, &StepRow { undone: way == Way::Undo, ..row })?;
             engine.finish(turn).map_err(EditError::from)?;
@@ -273,7 +273,7 @@ impl Engine {
             Some(known) => known,
             None => {
                 let new = StepRow { author, time_s: turn.unix_s, undone: false };
-                (txn.push_step(&new, self.options.undo_steps_max, STEP_EDITS_MAX)?, 0)
+                (txn.push_step(&new, self.options.undo_steps_max, STEP_EDITS_MAX)?, 1)
             }
         };
         if let Some(batch) = batch {

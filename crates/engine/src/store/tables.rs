@@ -9,7 +9,7 @@ use rejoin_core::DeviceId;
 use super::migrate::{is_before, migrate};
 use super::misfits::MISFITS;
 use super::reviews::{RESOLVED, REVIEWED, REVIEWS};
-use super::undo::{STEP_EDITS, STEPS};
+use super::undo::STEPS;
 use super::{StoreError, unavailable};
 
 /// Table: the numbers of documents
@@ -200,7 +200,6 @@ macro_rules! open_all {
             $txn.open_table(INDEXED)?;
             $txn.open_table(IMPORTED)?;
             $txn.open_table(STEPS)?;
-            $txn.open_table(STEP_EDITS)?;
             $txn.open_table(META)?;
             Ok(())
         })()

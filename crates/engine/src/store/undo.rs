@@ -10,16 +10,11 @@ use rejoin_core::{ChangeHash, DocumentId, Identity};
 use super::rows::{Row, decode, encode};
 use super::{ReadTxn, StoreError, WriteTxn, unavailable};
 
-/// Table: the steps that can be taken back or made again
-/// Key:   `u64`   # rises with every step
-/// Value: `&[u8]` # [`StepRow`], CBOR
-pub(super) const STEPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("undo-steps-1");
-
-/// Table: the edits of each step
-/// Key:   `(u64, u64)` # (the step, the place in it, from 0)
-/// Value: `&[u8]`      # [`StepEditRow`], CBOR
-pub(super) const STEP_EDITS: TableDefinition<'_, (u64, u64), &[u8]> =
-    TableDefinition::new("undo-edits-1");
+/// Table: the steps that can be taken back or made again, and the edits of each. In one table, as most
+/// steps have one edit, and each table that an edit writes costs pages of its commit
+/// Key:   `(u64, u64)` # (the step, which rises with every one; 0, or the place of an edit in it, from 1)
+/// Value: `&[u8]`      # [`StepRow`] at 0, otherwise [`StepEditRow`], CBOR
+pub(super) const STEPS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("undo-1");
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -70,13 +65,12 @@ macro_rules! reads {
                 &self,
                 mut wanted: impl FnMut(&StepRow) -> bool,
             ) -> Result<Option<(u64, StepRow)>, StoreError> {
-                let table = self.txn.open_table(STEPS).map_err(unavailable)?;
-                for row in table.iter().map_err(unavailable)?.rev() {
-                    let (key, row) = row.map_err(unavailable)?;
-                    let row: StepRow = decode(row.value())?;
+                let mut before = u64::MAX;
+                while let Some((step, row)) = self.step_before(before)? {
                     if wanted(&row) {
-                        return Ok(Some((key.value(), row)));
+                        return Ok(Some((step, row)));
                     }
+                    before = step;
                 }
                 Ok(None)
             }
@@ -89,18 +83,25 @@ macro_rules! reads {
                 &self,
                 wanted: impl Fn(&StepRow) -> bool,
             ) -> Result<Option<(u64, StepRow)>, StoreError> {
-                let table = self.txn.open_table(STEPS).map_err(unavailable)?;
-                let mut first = None;
-                for row in table.iter().map_err(unavailable)?.rev() {
-                    let (key, row) = row.map_err(unavailable)?;
-                    let row: StepRow = decode(row.value())?;
+                let (mut before, mut first) = (u64::MAX, None);
+                while let Some((step, row)) = self.step_before(before)? {
                     match row.undone {
                         _ if !wanted(&row) => {}
-                        true => first = Some((key.value(), row)),
+                        true => first = Some((step, row)),
                         false => break,
                     }
+                    before = step;
                 }
                 Ok(first)
+            }
+
+            /// The newest step below this one. It is found by its last edit, however many it has.
+            fn step_before(&self, before: u64) -> Result<Option<(u64, StepRow)>, StoreError> {
+                let table = self.txn.open_table(STEPS).map_err(unavailable)?;
+                let last = table.range(..(before, 0)).map_err(unavailable)?.next_back();
+                let Some(last) = last else { return Ok(None) };
+                let (step, _) = last.map_err(unavailable)?.0.value();
+                Ok(self.step(step)?.map(|row| (step, row)))
             }
 
             /// A step.
@@ -109,7 +110,7 @@ macro_rules! reads {
             /// As [`StoreError`].
             pub fn step(&self, step: u64) -> Result<Option<StepRow>, StoreError> {
                 let table = self.txn.open_table(STEPS).map_err(unavailable)?;
-                let row = table.get(step).map_err(unavailable)?;
+                let row = table.get((step, 0)).map_err(unavailable)?;
                 row.map(|row| decode(row.value())).transpose()
             }
 
@@ -118,8 +119,8 @@ macro_rules! reads {
             /// # Errors
             /// As [`StoreError`].
             pub fn step_edits(&self, step: u64) -> Result<Vec<StepEditRow>, StoreError> {
-                let table = self.txn.open_table(STEP_EDITS).map_err(unavailable)?;
-                let rows = table.range((step, 0)..=(step, u64::MAX)).map_err(unavailable)?;
+                let table = self.txn.open_table(STEPS).map_err(unavailable)?;
+                let rows = table.range((step, 1)..=(step, u64::MAX)).map_err(unavailable)?;
                 rows.map(|row| decode(row.map_err(unavailable)?.1.value())).collect()
             }
         }
@@ -141,25 +142,20 @@ impl WriteTxn {
         edits_max: u64,
     ) -> Result<u64, StoreError> {
         let mut table = self.txn.open_table(STEPS).map_err(unavailable)?;
-        let last = table.last().map_err(unavailable)?.map_or(0, |(key, _)| key.value());
-        table.insert(last + 1, encode(row).as_slice()).map_err(unavailable)?;
-        let steps = table.len().map_err(unavailable)?;
-        drop(table);
-        let mut surplus = steps.saturating_sub(steps_max.max(1));
-        while surplus > 0 || self.step_edits_len()? > edits_max {
-            let table = self.txn.open_table(STEPS).map_err(unavailable)?;
-            let first = table.first().map_err(unavailable)?.map(|(key, _)| key.value());
-            drop(table);
-            let Some(first) = first.filter(|first| *first <= last) else { break };
-            self.remove_step(first)?;
-            surplus = surplus.saturating_sub(1);
+        let last = table.last().map_err(unavailable)?.map_or(0, |(key, _)| key.value().0);
+        let step = last + 1;
+        table.insert((step, 0), encode(row).as_slice()).map_err(unavailable)?;
+        loop {
+            let rows = table.len().map_err(unavailable)?;
+            let first = table.first().map_err(unavailable)?.map_or(step, |(key, _)| key.value().0);
+            // Numbers are given one after the other, so there are no more steps than numbers.
+            let is_surplus = step - first >= steps_max || rows > edits_max;
+            if first == step || !is_surplus {
+                return Ok(step);
+            }
+            let all = (first, 0)..=(first, u64::MAX);
+            table.retain_in(all, |_, _| false).map_err(unavailable)?;
         }
-        Ok(last + 1)
-    }
-
-    fn step_edits_len(&self) -> Result<u64, StoreError> {
-        let table = self.txn.open_table(STEP_EDITS).map_err(unavailable)?;
-        table.len().map_err(unavailable)
     }
 
     /// Writes a step.
@@ -168,11 +164,11 @@ impl WriteTxn {
     /// As [`StoreError`].
     pub fn put_step(&self, step: u64, row: &StepRow) -> Result<(), StoreError> {
         let mut table = self.txn.open_table(STEPS).map_err(unavailable)?;
-        table.insert(step, encode(row).as_slice()).map_err(unavailable)?;
+        table.insert((step, 0), encode(row).as_slice()).map_err(unavailable)?;
         Ok(())
     }
 
-    /// Writes an edit of a step.
+    /// Writes an edit of a step. Places begin at 1.
     ///
     /// # Errors
     /// As [`StoreError`].
@@ -182,7 +178,7 @@ impl WriteTxn {
         place: u64,
         row: &StepEditRow,
     ) -> Result<(), StoreError> {
-        let mut table = self.txn.open_table(STEP_EDITS).map_err(unavailable)?;
+        let mut table = self.txn.open_table(STEPS).map_err(unavailable)?;
         table.insert((step, place), encode(row).as_slice()).map_err(unavailable)?;
         Ok(())
     }
@@ -192,8 +188,8 @@ impl WriteTxn {
     /// # Errors
     /// As [`StoreError`].
     pub fn remove_step_edits(&self, step: u64) -> Result<(), StoreError> {
-        let mut table = self.txn.open_table(STEP_EDITS).map_err(unavailable)?;
-        table.retain_in((step, 0)..=(step, u64::MAX), |_, _| false).map_err(unavailable)?;
+        let mut table = self.txn.open_table(STEPS).map_err(unavailable)?;
+        table.retain_in((step, 1)..=(step, u64::MAX), |_, _| false).map_err(unavailable)?;
         Ok(())
     }
 
@@ -202,9 +198,8 @@ impl WriteTxn {
     /// # Errors
     /// As [`StoreError`].
     pub fn remove_step(&self, step: u64) -> Result<(), StoreError> {
-        self.remove_step_edits(step)?;
         let mut table = self.txn.open_table(STEPS).map_err(unavailable)?;
-        table.remove(step).map_err(unavailable)?;
+        table.retain_in((step, 0)..=(step, u64::MAX), |_, _| false).map_err(unavailable)?;
         Ok(())
     }
 

@@ -101,7 +101,9 @@ macro_rules! reads {
                 let last = table.range(..(before, 0)).map_err(unavailable)?.next_back();
                 let Some(last) = last else { return Ok(None) };
                 let (step, _) = last.map_err(unavailable)?.0.value();
-                Ok(self.step(step)?.map(|row| (step, row)))
+                let row = table.get((step, 0)).map_err(unavailable)?;
+                let row = row.map(|row| decode(row.value())).transpose()?;
+                Ok(row.map(|row| (step, row)))
             }
 
             /// A step.

@@ -50,7 +50,7 @@ pub enum TakenBack {
         /// The operation that made it.
         made: ObjectId,
         /// The way in which it is taken back if it is a map: maps stay, and say that they were removed.
-        if_map: Option<Box<TakenBack>>,
+        if_map: Option<Box<Self>>,
     },
     /// The field stays as it is.
     Kept {

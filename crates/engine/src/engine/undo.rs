@@ -472,7 +472,7 @@ impl Taking<'_> {
         }
         // Work counts as taken back where a change names it, so all of it is named; and what was
         // written at older heads is gathered again, before a document has very many.
-        let says = |change: &Change| change.message().and_then(|it| Undo::from_message(it));
+        let says = |change: &Change| change.message().and_then(Undo::from_message);
         let named: BTreeSet<_> = written.iter().filter_map(says).flat_map(|it| it.undoes).collect();
         let unnamed: Vec<_> = undoes.iter().filter(|hash| !named.contains(hash)).copied().collect();
         for some in unnamed.chunks(NAMES_MAX) {

@@ -47,10 +47,9 @@ fn a_power_cut_at_every_operation_of_the_disk_loses_nothing() {
     }
 }
 
-/// A key that was handed over twice with different contents. It is known and not mended yet.
+/// Two repairs of one row in the same millisecond once shared a key, which then had two effects.
 #[test]
-#[ignore = "known: one key came to two effects; the cause is not found yet"]
-fn a_run_that_handed_over_one_key_twice() {
+fn two_repairs_in_one_millisecond_have_two_keys() {
     if let Err(failure) = adapters::run(1_183_111_085, false) {
         panic!("{failure}");
     }

@@ -135,6 +135,10 @@ pub(crate) struct Origin<'a> {
     /// Tells deliveries apart that come from the same heads: the time, for those that somebody asks
     /// for and those that no heads stand for, otherwise 0.
     pub(crate) again: u64,
+    /// The number of the delivery. It tells two apart that are enqueued in the same millisecond, and
+    /// the time tells two apart that have the same number, as after an older copy of the outbox was
+    /// put back. Deliveries that heads stand for keep their key without it.
+    pub(crate) seq: u64,
 }
 
 impl IdempotencyKey {
@@ -153,6 +157,9 @@ impl IdempotencyKey {
         hash.update(origin.generation.to_be_bytes());
         hash.update(origin.epoch.to_be_bytes());
         hash.update(origin.again.to_be_bytes());
+        if origin.again != 0 {
+            hash.update(origin.seq.to_be_bytes());
+        }
         for heads in [origin.heads, origin.schema] {
             hash.update((heads.len() as u64).to_be_bytes());
             heads.iter().for_each(|head| hash.update(head.0));

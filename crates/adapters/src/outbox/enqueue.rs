@@ -235,6 +235,7 @@ impl Outbox {
             Mode::State => self.replace(txn, &document, &record)?,
             Mode::Event => (0, false),
         };
+        checkpoint.seq += 1;
         let origin = Origin {
             adapter: &self.policy.adapter,
             document: &document,
@@ -244,10 +245,10 @@ impl Outbox {
             generation: checkpoint.generation,
             epoch: self.endpoint.epoch,
             again,
+            seq: checkpoint.seq,
         };
         let key = IdempotencyKey::new(&origin, &record);
         txn.open_table(DISCARDED)?.remove((&document.0, &*record.name, &*record.key))?;
-        checkpoint.seq += 1;
         let last = checkpoint.heads.last().map(ToString::to_string);
         let delivery = Delivery {
             previous: checkpoint.last.replace(key.clone()),

@@ -57,6 +57,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
+use rejoin::undo::Way;
 
 use crate::acting::Acting;
 use crate::adapters::AdaptersArguments;
@@ -78,7 +79,7 @@ use crate::reviews::{AssignArguments, ReviewArguments, ReviewsArguments, SettleA
 use crate::schema::SchemaCommand;
 use crate::status::StatusArguments;
 use crate::sync::SyncArguments;
-use crate::undo::{RedoArguments, UndoArguments};
+use crate::undo::UndoArguments;
 use crate::watch::WatchArguments;
 use crate::whoami::WhoamiArguments;
 
@@ -133,9 +134,12 @@ enum Command {
     /// Bring a deleted document back, or give a document the value that it had before
     Restore(RestoreArguments),
     /// Take back the last edit made in this replica, or the last batch of edits
+    #[command(after_help = "\
+What others wrote since stays, and the output names it. A text, list or map that the edit began stays, and is \
+empty; a document that it made is deleted. With --as, the last edit of that user is taken back.")]
     Undo(UndoArguments),
     /// Make again what the last undo took back
-    Redo(RedoArguments),
+    Redo(UndoArguments),
     /// Say how the fields of collections merge, and look at what was said
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -272,8 +276,8 @@ impl Cli {
             Command::Add(arguments) => documents::add(place, arguments, output).await,
             Command::Delete(arguments) => documents::delete(place, arguments, output).await,
             Command::Restore(arguments) => documents::restore(place, arguments, output).await,
-            Command::Undo(arguments) => undo::undo(place, arguments, output).await,
-            Command::Redo(arguments) => undo::redo(place, arguments, output).await,
+            Command::Undo(arguments) => undo::run(place, Way::Undo, arguments, output).await,
+            Command::Redo(arguments) => undo::run(place, Way::Redo, arguments, output).await,
             Command::Watch(arguments) => watch::run(place, arguments, output).await,
             Command::Reviews(arguments) => reviews::list(place, arguments, output).await,
             Command::Review(arguments) => reviews::show(place, arguments, output).await,
@@ -319,8 +323,7 @@ impl Command {
             Self::Set(_) | Self::Append(_) | Self::Add(_) | Self::Delete(_) | Self::Restore(_) => {
                 true
             }
-            Self::Undo(arguments) => !arguments.dry_run,
-            Self::Redo(arguments) => !arguments.dry_run,
+            Self::Undo(arguments) | Self::Redo(arguments) => !arguments.dry_run,
             Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,

@@ -16,51 +16,22 @@ use crate::short::short;
 use crate::values::{field, shown};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-What others wrote since stays, and the output names it. A text, list or map that the edit began stays, and is \
-empty; a document that it made is deleted. With --as, the last edit of that user is taken back.")]
 pub(crate) struct UndoArguments {
-    /// Take back all edits of the last batch, such as an import
+    /// Also if the step is a batch of several edits, such as an import
     #[arg(long)]
-    pub(crate) batch: bool,
+    batch: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct RedoArguments {
-    /// Make all edits of a batch again
-    #[arg(long)]
-    pub(crate) batch: bool,
-    /// Say what would be done, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-pub(crate) async fn undo(
+pub(crate) async fn run(
     place: &PlaceArguments,
+    way: Way,
     arguments: &UndoArguments,
     output: Output,
 ) -> Result<()> {
-    go(place, Way::Undo, arguments.batch, arguments.dry_run, output).await
-}
-
-pub(crate) async fn redo(
-    place: &PlaceArguments,
-    arguments: &RedoArguments,
-    output: Output,
-) -> Result<()> {
-    go(place, Way::Redo, arguments.batch, arguments.dry_run, output).await
-}
-
-async fn go(
-    place: &PlaceArguments,
-    way: Way,
-    batch: bool,
-    dry_run: bool,
-    output: Output,
-) -> Result<()> {
+    let UndoArguments { batch, dry_run } = *arguments;
     let local = Local::open(place).await?;
     let planned = match local.replica.preview_undo(way).await {
         // Only an undo that is meant drops the step, so that the next one is of the step before.

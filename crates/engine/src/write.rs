@@ -41,7 +41,7 @@ use crate::diff::Op;
 use crate::value::{Effective, Marker};
 pub(crate) use again::{Again, Written};
 pub(crate) use by_hand::discard;
-use carry_out::carry_out;
+use carry_out::{Edit, carry_out};
 pub(crate) use decide::{decide, found, object};
 use gather::gather;
 use plan::Plan;
@@ -72,11 +72,21 @@ pub(crate) fn write(
         plan.add(op)?;
     }
     let edit = plan.finish();
+    write_planned(doc, &edit, base, options)
+}
+
+/// Writes an edit that was planned upon `base`.
+fn write_planned(
+    doc: &mut Automerge,
+    edit: &Edit,
+    base: Option<Vec<ChangeHash>>,
+    options: &WriteOptions<'_>,
+) -> Result<Vec<Change>, WriteError> {
     if edit.is_empty() {
         return Ok(Vec::new());
     }
     let (mut changes, base) = gather(doc, base, options.time_s)?;
-    changes.extend(carry_out(doc, &edit, base, options)?);
+    changes.extend(carry_out(doc, edit, base, options)?);
     Ok(changes)
 }
 

@@ -16,13 +16,13 @@ use rejoin_core::{DocumentId, Path, ShortHash, Undo};
 use serde_json::Value;
 
 use super::by_hand::{discard, restore};
-use super::carry_out::{carry_out, delete, put};
+use super::carry_out::{delete, put};
 use super::decide::{index, object};
 use super::gather::gather;
 use super::plan::Plan;
 use super::transact::transact;
 use super::tree::Place;
-use super::{ValueKind, WriteError, WriteOptions, older_heads};
+use super::{ValueKind, WriteError, WriteOptions, older_heads, write_planned};
 use crate::diff::{TextEdit, text_edits};
 use crate::value::{At, to_scalar};
 
@@ -370,12 +370,7 @@ impl Backwards {
             plan.insert(node, *index, value, &Path::ROOT)?;
         }
         let edit = plan.finish();
-        if edit.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (mut changes, base) = gather(doc, base, options.time_s)?;
-        changes.extend(carry_out(doc, &edit, base, options)?);
-        Ok(changes)
+        write_planned(doc, &edit, base, options)
     }
 }
 

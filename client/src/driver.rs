@@ -19,7 +19,10 @@ use rejoin_engine::{
 };
 
 /// Something to be answered from the engine, at the time given in milliseconds.
-pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) + Send>;
+pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) -> Answer + Send>;
+
+/// Tells the answer to whoever asked.
+pub(crate) type Answer = Box<dyn FnOnce() + Send>;
 
 /// A request of a handle to the thread.
 pub(crate) enum Command {
@@ -251,7 +254,10 @@ impl Driver {
             Command::Edits(edits, reply) => self.edits.push(Queued::Many(edits, reply)),
             Command::Ask(ask) => {
                 let now = self.now();
-                ask(&mut self.engine, now);
+                let answer = ask(&mut self.engine, now);
+                // A caller that hears of what it did can see it in the status.
+                self.publish();
+                answer();
             }
             Command::Connect(relay) => {
                 self.hang_up("another relay is wanted");

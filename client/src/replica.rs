@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::collection::Collection;
 use crate::dial::{AddressError, RelayAddress};
-use crate::driver::{self, Command};
+use crate::driver::{self, Answer, Command};
 use crate::file::{OpenError, unpanicked};
 use crate::review::Reviews;
 use crate::saved::Edited;
@@ -292,8 +292,11 @@ impl Replica {
         question: impl FnOnce(&mut Engine, u64) -> T + Send + 'static,
     ) -> Result<T, Closed> {
         let (reply, answer) = oneshot::channel();
-        let ask = Box::new(move |engine: &mut Engine, now| drop(reply.send(question(engine, now))));
-        self.send(Command::Ask(ask)).await?;
+        let ask = move |engine: &mut Engine, now| {
+            let answer = question(engine, now);
+            Box::new(move || drop(reply.send(answer))) as Answer
+        };
+        self.send(Command::Ask(Box::new(ask))).await?;
         self.answer(answer).await
     }
 

@@ -59,6 +59,13 @@ fn an_offer_of_which_nothing_is_pushed_is_followed_by_the_next() {
     worlds(2_000_010, 1);
 }
 
+/// A relay refused for ever half of what took an edit back; the rest was made anew, and the other half
+/// is kept aside.
+#[test]
+fn half_of_an_undo_may_be_refused() {
+    worlds(4_291_313_072, 1);
+}
+
 #[test]
 fn the_same_seed_is_the_same_world() {
     for seed in [3, 11] {

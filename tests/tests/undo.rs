@@ -577,3 +577,16 @@ async fn steps_stay_apart_by_person_and_whole_beside_previews() {
     assert_eq!(undone.edits, 2);
     assert_eq!(value(&meeting.desk).await, json!({ "phone": "1", "status": "done" }));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hears_that_something_was_taken_back_sees_it_in_the_status() {
+    let folder = TempDir::new().unwrap();
+    let replica = Replica::open(folder.path().join("desk")).await.unwrap();
+    put(&replica, json!({ "status": "booked" })).await;
+    for round in 0..100 {
+        job(&replica).set("status", round).await.unwrap();
+        let before = replica.status().waiting;
+        replica.undo().await.unwrap();
+        assert_eq!(replica.status().waiting, before + 1);
+    }
+}

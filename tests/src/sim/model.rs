@@ -77,6 +77,9 @@ pub struct Entry {
     pub set_aside: bool,
     /// Somebody took it back, perhaps to do it again, or was about to.
     pub undone: bool,
+    /// A relay refused some of what took it back. Then its mark and its effect may be parted: they are
+    /// not in one change any more.
+    pub torn: bool,
 }
 
 /// Every edit of a world.
@@ -142,6 +145,14 @@ impl Ledger {
         }
     }
 
+    /// A relay refused a change that took edits of a document back.
+    pub fn tear(&mut self, document: &DocumentId) {
+        let entries = self.entries.values_mut();
+        for entry in entries.filter(|entry| entry.undone && entry.document == Some(*document)) {
+            entry.torn = true;
+        }
+    }
+
     /// How many documents there are.
     pub fn documents(&self) -> usize {
         let documents = self.entries.values().filter_map(|entry| entry.document);
@@ -191,6 +202,10 @@ impl Ledger {
         let undone = self.iter().filter(|(_, entry)| entry.undone);
         let mut expected =
             Expected { undone: undone.map(|(id, _)| id).collect(), ..Expected::default() };
+        let torn = self.iter().filter(|(_, it)| it.torn && it.document == Some(*document));
+        for (id, entry) in torn {
+            expected.tear(id, entry);
+        }
         for id in &marks {
             let Some(entry) = self.entries.get(id) else {
                 return Some(format!("mark {id} was never made"));
@@ -199,7 +214,9 @@ impl Ledger {
             if elsewhere || matches!(entry.fate, Fate::NotMade | Fate::Asked) {
                 return Some(format!("edit {id} must not be here: {entry:?}"));
             }
-            expected.add(*id, entry);
+            if !entry.torn {
+                expected.add(*id, entry);
+            }
         }
         expected.wrong(value, asked)
     }
@@ -226,6 +243,10 @@ struct Expected {
     /// Edits that were taken back. Their values may stand all the same: somebody who did not know wrote
     /// over them, and took that back.
     undone: BTreeSet<EditId>,
+    /// Edits that may be there or not.
+    torn: BTreeSet<EditId>,
+    /// By how much the counter may be off.
+    torn_counts: BTreeSet<i64>,
     scalars: BTreeSet<String>,
     /// The last step.
     step: Option<&'static str>,
@@ -252,6 +273,21 @@ impl Expected {
         }
     }
 
+    /// The effect of an edit may be there or not.
+    fn tear(&mut self, id: EditId, entry: &Entry) {
+        self.torn.insert(id);
+        match &entry.effect {
+            Effect::Count(by) => {
+                let more: Vec<_> = self.torn_counts.iter().map(|off| off + by).collect();
+                self.torn_counts.extend(more);
+                self.torn_counts.insert(*by);
+            }
+            Effect::RemoveItem(item) => drop(self.torn.insert(*item)),
+            Effect::Step(_) => self.is_step_forgotten = true,
+            _ => {}
+        }
+    }
+
     fn wrong(&self, value: &Value, asked: &Asked) -> Option<String> {
         TEXTS
             .iter()
@@ -269,6 +305,7 @@ impl Expected {
         let expected: Vec<_> = self.tokens.get(field).into_iter().flatten().copied().collect();
         let mut found = tokens(text);
         found.sort_unstable();
+        found.retain(|id| !self.torn.contains(id));
         (found != expected)
             .then(|| format!("text {field} has tokens {found:?} and should have {expected:?}"))
     }
@@ -289,7 +326,9 @@ impl Expected {
 
     fn wrong_count(&self, value: &Value) -> Option<String> {
         let count = value.get(COUNT).and_then(Value::as_i64).unwrap_or_default();
-        (count != self.count).then(|| format!("counter is {count} and should be {}", self.count))
+        let off = count - self.count;
+        (off != 0 && !self.torn_counts.contains(&off))
+            .then(|| format!("counter is {count} and should be {}", self.count))
     }
 
     fn wrong_list(&self, value: &Value) -> Option<String> {
@@ -299,7 +338,10 @@ impl Expected {
         let mut found: Vec<_> = items.flat_map(tokens).collect();
         found.sort_unstable();
         found.retain(|id| self.items.contains(id) || !self.undone.contains(id));
-        let expected: Vec<_> = self.items.difference(&self.removed).copied().collect();
+        let is_sure = |id: &EditId| !self.torn.contains(id);
+        found.retain(is_sure);
+        let expected: Vec<_> =
+            self.items.difference(&self.removed).copied().filter(is_sure).collect();
         (found != expected).then(|| format!("list has {found:?} and should have {expected:?}"))
     }
 
@@ -313,6 +355,7 @@ impl Expected {
                 }));
             }
         }
+        found.retain(|(_, _, id)| !self.torn.contains(id));
         (found != self.nested)
             .then(|| format!("tree has {found:?} and should have {:?}", self.nested))
     }

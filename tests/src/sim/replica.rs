@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use redb::Database;
 use rejoin::{ChangeHash, DocumentId, Link as LinkStatus, SpaceName};
+use rejoin_core::{Undo, change};
 use rejoin_engine::store::Store;
 use rejoin_engine::{Edit, EditOutcome, Engine, EngineOptions};
 
@@ -569,6 +570,9 @@ impl World {
                 for id in ids {
                     self.ledger.set_aside(id, !row.authored_anew);
                 }
+                if !row.authored_anew && is_undo(&row.chunk) {
+                    self.ledger.tear(&row.document);
+                }
             }
             let keys: BTreeSet<_> =
                 view.outbox(0, usize::MAX)?.iter().map(|(key, _)| *key).collect();
@@ -662,3 +666,9 @@ const MESSAGES_PER_TURN: usize = 256;
 
 /// Small, so that reads reach the disk and can fail.
 const CACHE_BYTES: usize = 256 << 10;
+
+/// Whether a change takes others back.
+fn is_undo(chunk: &[u8]) -> bool {
+    let parsed = change::parse(chunk).ok();
+    parsed.is_some_and(|change| change.message().and_then(|it| Undo::from_message(it)).is_some())
+}

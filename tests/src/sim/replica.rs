@@ -670,5 +670,5 @@ const CACHE_BYTES: usize = 256 << 10;
 /// Whether a change takes others back.
 fn is_undo(chunk: &[u8]) -> bool {
     let parsed = change::parse(chunk).ok();
-    parsed.is_some_and(|change| change.message().and_then(|it| Undo::from_message(it)).is_some())
+    parsed.is_some_and(|change| change.message().and_then(Undo::from_message).is_some())
 }

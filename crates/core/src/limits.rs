@@ -27,6 +27,11 @@ pub const MARK_BYTES: usize = 4 << 10;
 /// written to meanwhile, and some that were wanted.
 pub const BEGUN_MAX: usize = 16;
 
+/// Bytes of unfinished snapshots and long changes that a replica keeps of one relay. The largest
+/// one fits, and an honest relay sends one at a time; one that begins many and ends none fills no
+/// disk.
+pub const BEGUN_BYTES_MAX: u64 = SNAPSHOT_BYTES_MAX as u64;
+
 /// Bytes a deflated change may inflate to. 1 MB of zeros deflated is otherwise gigabytes.
 pub const INFLATED_BYTES_MAX: usize = 8 << 20;
 

@@ -10,7 +10,7 @@ use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, Change, ExpandedChange, ObjType, ROOT, ScalarValue};
 use redb::Database;
 use redb::backends::InMemoryBackend;
-use rejoin_core::limits::{HEADS_EASY_MAX, OP_START_MAX};
+use rejoin_core::limits::{BEGUN_BYTES_MAX, HEADS_EASY_MAX, OP_START_MAX};
 use rejoin_core::wire::{Access, Changes, Frame, Piece, PieceOf, SpaceGranted, Start, Welcome};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, Epoch, RelayId, SpaceName};
 use rejoin_engine::store::Store;
@@ -272,22 +272,69 @@ fn a_document_with_thousands_of_heads_can_be_edited() {
     assert_eq!(view.document(&document()).unwrap().unwrap().heads.len(), 1);
 }
 
-/// Maps inside each other far beyond what is shown.
+/// Maps inside each other far beyond what is shown, of one change or of a chain of changes of which
+/// none is deep.
 #[test]
 fn deep_nesting_costs_in_proportion() {
-    let mut author = AutoCommit::new().with_actor(ActorId::from([4; 16]));
-    let mut around = ROOT;
-    for _ in 0..20_000 {
-        around = author.put_object(&around, "x", ObjType::Map).unwrap();
-        author.put(&around, "y", 1_u64).unwrap();
+    for levels in [20_000, 10] {
+        let mut author = AutoCommit::new().with_actor(ActorId::from([4; 16]));
+        let mut around = ROOT;
+        for level in 1..=20_000 {
+            around = author.put_object(&around, "x", ObjType::Map).unwrap();
+            author.put(&around, "y", 1_u64).unwrap();
+            if level % levels == 0 {
+                author.commit();
+            }
+        }
+        let changes = author.get_changes(&[]);
+        let mut engine = engine();
+        send(&mut engine, &changes);
+        edit(&mut engine, 5).unwrap();
+        let history = engine.history(0, &document(), usize::MAX).unwrap();
+        assert_eq!(history.len(), changes.len() + 1);
+        let blame = engine.blame(0, &document()).unwrap();
+        assert!(
+            blame.iter().all(|field| field.place.0.len() <= 102),
+            "no place is too deep to show"
+        );
+        assert_eq!(blame.len(), 101);
     }
-    author.commit();
-    let change = author.get_last_local_change().unwrap();
-    let mut engine = engine();
-    send(&mut engine, &[change]);
-    edit(&mut engine, 5).unwrap();
-    assert_eq!(engine.history(0, &document(), 100).unwrap().len(), 2);
-    let blame = engine.blame(0, &document()).unwrap();
-    assert!(blame.iter().all(|field| field.place.0.len() <= 102), "no place is too deep to show");
-    assert_eq!(blame.len(), 101);
 }
+
+/// The bytes of unfinished snapshots in the file, and their documents.
+fn begun(engine: &Engine) -> (u64, usize) {
+    let view = engine.store().read().unwrap();
+    let begun = view.begun("ws://relay.example", &main_space(), 100).unwrap();
+    let pieces: Vec<_> = begun.iter().filter_map(|begun| begun.piece).collect();
+    (pieces.iter().map(|piece| piece.bytes).sum(), pieces.len())
+}
+
+/// A relay begins many large snapshots and ends none.
+#[test]
+fn unfinished_snapshots_fill_no_disk() {
+    let mut engine = engine();
+    let mut send = |number: u8, n: u64, bytes: Vec<u8>, total: u64| {
+        let (kind, offset) = (PieceOf::Snapshot, n * HALF_MB);
+        let piece = Piece { kind, position: 5, offset, total, bytes: bytes.into() };
+        let more = Some(offset + HALF_MB < total);
+        let document = DocumentId::from_random([number; 16]);
+        let changes = Changes { document, more, ..frame(Vec::new(), Some(piece)) };
+        engine.handle_message(&Frame::Changes(changes).encode()).unwrap();
+        engine.turn(0, 0, Vec::new()).unwrap();
+        assert!(engine.poll_close().is_none(), "the replica hung up");
+        begun(&engine)
+    };
+    let most = BEGUN_BYTES_MAX / HALF_MB;
+    let each = most / 8;
+    let mut documents_max = 0;
+    for number in 0..12 {
+        for n in 0..each {
+            let (bytes, documents) = send(number, n, vec![0; HALF_MB as usize], BEGUN_BYTES_MAX);
+            assert!(bytes <= BEGUN_BYTES_MAX, "{bytes} bytes of {number}");
+            documents_max = documents_max.max(documents);
+        }
+    }
+    assert_eq!(documents_max, 8, "of an eighth each");
+}
+
+const HALF_MB: u64 = 512 << 10;

@@ -38,8 +38,9 @@ use work::Work;
 pub(super) struct Peers {
     /// Bytes that all peers together are charged for.
     bytes: usize,
-    /// The connection that joined each space under each peer id.
-    names: BTreeMap<(SpaceName, String), ConnectionId>,
+    /// The connections that joined each space under each peer id. A peer that dials anew has two for a
+    /// while, and nothing proves whose a name is, so none of them ends the others.
+    names: BTreeMap<(SpaceName, String), usize>,
     /// The peers that have each document open.
     open: BTreeMap<DocumentKey, BTreeSet<ConnectionId>>,
     /// For each peer the documents about which there may be something to say.
@@ -352,8 +353,11 @@ impl Relay {
         let peers = &mut self.shared.peers;
         if let Some(joined) = &peer.joined {
             let key = (peer.space.clone(), joined.name.clone());
-            if peers.names.get(&key) == Some(&peer.id) {
-                peers.names.remove(&key);
+            if let Some(connections) = peers.names.get_mut(&key) {
+                *connections -= 1;
+                if *connections == 0 {
+                    peers.names.remove(&key);
+                }
             }
         }
         for document in peer.talks.keys() {
@@ -436,8 +440,7 @@ impl Relay {
         }
     }
 
-    /// Answers a join. If a peer joined under this name before, it has dialled anew, and its old
-    /// connection is dead, though nobody noticed.
+    /// Answers a join.
     fn join(
         &mut self,
         id: ConnectionId,
@@ -456,10 +459,7 @@ impl Relay {
         let key = (peer.space.clone(), name.clone());
         peer.joined = Some(Joined { name, storage: storage.map(str::to_owned) });
         shared.ready.insert(id);
-        if let Some(before) = shared.peers.names.insert(key, id) {
-            let message = "the same peer joined over another connection";
-            self.close(before, ByeCode::Protocol, message);
-        }
+        *shared.peers.names.entry(key).or_default() += 1;
         Ok(())
     }
 }

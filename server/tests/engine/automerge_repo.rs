@@ -258,19 +258,6 @@ fn small_documents_come_as_changes() {
     assert!(world.relay.poll_upload().is_none());
 }
 
-#[test]
-fn the_same_peer_over_another_connection_takes_the_place_of_the_first() {
-    let mut world = World::new();
-    let mut before = RepoPeer::join(&mut world, "anna");
-    let mut after = RepoPeer::join(&mut world, "anna");
-    before.receive(&mut world);
-    assert!(before.close.is_some(), "{:?}", before.error);
-    world.relay.handle_disconnected(before.id);
-    after.put(document(1), "title", "a job");
-    drive(&mut world, &mut [&mut after]);
-    assert_eq!(after.told(document(1)), after.heads(document(1)));
-}
-
 fn ephemeral(peer: &RepoPeer, session: &str, count: u64) -> Vec<u8> {
     RepoFrame::Ephemeral(Ephemeral {
         sender: "the author",

@@ -376,6 +376,8 @@ fn who_dials_anew_in_the_middle_of_an_upload_hears_of_the_document() {
     after.documents = before.documents;
     after.documents.values_mut().for_each(|held| held.state = Default::default());
     drive(&mut world, &mut [&mut after]);
+    world.relay.handle_disconnected(before.id);
+    drive(&mut world, &mut [&mut after]);
     world.relay.handle_taken_apart(upload.id, Ok(Vec::new()));
     let upload = world.relay.poll_upload().expect("it is sent again");
     let changes = AutoCommit::load(&upload.bytes).unwrap().get_changes(&[]);

@@ -163,6 +163,30 @@ fn nobody_is_silenced_by_messages_in_its_name() {
 }
 
 #[test]
+fn who_joins_under_a_name_that_is_taken_ends_nobody() {
+    let mut world = World::new();
+    let [mut anna, mut ben] = peers(&mut world, ["anna", "ben"]);
+    let mut same = RepoPeer::join(&mut world, "anna");
+    same.doc(document(1));
+    drive(&mut world, &mut [&mut anna, &mut ben, &mut same]);
+    assert!(world.relay.poll_close(anna.id).is_none() && world.relay.poll_close(same.id).is_none());
+    assert_eq!(same.get(document(1), "title").as_deref(), Some("a job"));
+    anna.put(document(1), "title", "still here");
+    drive(&mut world, &mut [&mut anna, &mut ben, &mut same]);
+    for peer in [&mut ben, &mut same] {
+        assert_eq!(peer.get(document(1), "title").as_deref(), Some("still here"));
+    }
+    // She is heard before and after the other is gone, and nobody else speaks for her.
+    for count in [1, 2] {
+        world.relay.handle_message(anna.id, message(&anna, ("anna", "s", count), b"\x61a"));
+        assert_eq!(listened(&mut world, &mut ben), [("anna".to_owned(), count)]);
+        world.relay.handle_disconnected(same.id);
+    }
+    world.relay.handle_message(ben.id, message(&ben, ("anna", "t", 1), b"\x61b"));
+    assert_eq!(listened(&mut world, &mut anna), []);
+}
+
+#[test]
 fn who_is_behind_a_peer_is_not_silenced_by_another_peer() {
     let mut world = World::new();
     let [ben, mut carl, eve] = peers(&mut world, ["ben", "carl", "eve"]);

@@ -523,7 +523,8 @@ impl ReplicaSession {
         if let Some(Piece { offset, total, bytes, .. }) = &piece {
             let end = offset.saturating_add(bytes.len() as u64);
             let fits = *total <= limits::SNAPSHOT_BYTES_MAX as u64 && end <= *total;
-            if !fits || bytes.is_empty() {
+            // Only of a document that is sent by itself is kept what has come of it.
+            if !fits || bytes.is_empty() || more.is_none() {
                 return Err(SessionError::Piece { offset: *offset, total: *total });
             }
         }

@@ -205,6 +205,44 @@ impl WriteTxn {
         Ok(())
     }
 
+    /// Forgets unfinished snapshots and long changes of a relay until the others and that of `id` come
+    /// to no more than `max` bytes. The relay sends the forgotten ones again.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn shed_begun(&self, relay: &str, id: &DocumentId, max: u64) -> Result<(), StoreError> {
+        let mut others = Vec::new();
+        let mut sum = 0;
+        {
+            let table = self.txn.open_table(BEGUN).map_err(unavailable)?;
+            for row in table.range((relay, "", [0; 16])..).map_err(unavailable)? {
+                let (key, row) = row.map_err(unavailable)?;
+                let (of, space, document) = key.value();
+                if of != relay {
+                    break;
+                }
+                let row: BegunRow = decode(row.value())?;
+                let bytes = row.piece.map_or(0, |piece| piece.bytes);
+                sum += bytes;
+                if document != id.0 && bytes > 0 {
+                    others.push((bytes, space.to_owned(), DocumentId(document), row));
+                }
+            }
+        }
+        others.sort_unstable_by_key(|(bytes, ..)| *bytes);
+        while sum > max
+            && let Some((bytes, space, document, row)) = others.pop()
+        {
+            sum -= bytes;
+            self.remove_pieces(relay, &document)?;
+            let mut table = self.txn.open_table(BEGUN).map_err(unavailable)?;
+            let row = encode(&BegunRow { piece: None, ..row });
+            let key = (relay, space.as_str(), document.0);
+            table.insert(key, row.as_slice()).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
     /// Keeps a piece of a snapshot or of a long change.
     ///
     /// # Errors

@@ -120,10 +120,9 @@ impl Relay {
         }
         let is_own = sender == peer.name();
         let is_refused = shared.options.checks_ephemeral_sender && !is_own;
-        let joined = shared.peers.names.get(&(space.clone(), sender.to_owned()));
+        let joined = shared.peers.names.contains_key(&(space.clone(), sender.to_owned()));
         // A message that the relay sent itself comes back with its name.
-        let speaks_itself =
-            session == &*shared.repo_name || joined.is_some_and(|other| *other != id);
+        let speaks_itself = session == &*shared.repo_name || (joined && !is_own);
         if is_refused || speaks_itself {
             tracing::debug!(conn = id.0, %document, "ephemeral message of another dropped");
             return;

@@ -5,6 +5,7 @@
 //! this one ended.
 
 use rejoin_core::change::Refusal;
+use rejoin_core::limits::BEGUN_BYTES_MAX;
 use rejoin_core::wire::{Backfill, BegunPiece, Listed, Piece, PieceOf, Wanted};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, heads_hash};
 use tracing::{info, warn};
@@ -64,7 +65,12 @@ impl Engine {
             self.stage_taken(turn, number, received)?;
         }
         match more {
-            Some(true) => turn.txn.put_begun(&relay, &space, &document, Some(&begun))?,
+            Some(true) => {
+                turn.txn.put_begun(&relay, &space, &document, Some(&begun))?;
+                if begun.piece.is_some() {
+                    turn.txn.shed_begun(&relay, &document, BEGUN_BYTES_MAX)?;
+                }
+            }
             Some(false) => {
                 turn.txn.put_begun(&relay, &space, &document, None)?;
                 self.stage_answered(turn, number, &document)?;

@@ -16,7 +16,9 @@ use rejoin_engine::{Found, Live, Query as Asked, ReadError, Sort, WatchEvent, Wa
 ///
 /// Conditions and order are about the values that people see, without loading a document. Where the
 /// schema has `index = true` for a field that is asked for or sorted by, documents are found without a
-/// look at all of them; [`plan`](Self::plan) tells.
+/// look at all of them; [`plan`](Self::plan) tells. `index_then = ["starts_at"]` for the technician finds the
+/// jobs of one technician in the order of their time, so that a page costs the same among a thousand and
+/// among a million.
 ///
 /// ```
 /// # async fn example(jobs: rejoin::Collection) -> Result<(), rejoin::ReadError> {

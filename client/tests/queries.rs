@@ -17,22 +17,34 @@ async fn open(folder: &Path) -> (Replica, Space) {
     (replica, space)
 }
 
-/// Fields of a job, with an index for three of them if that is wanted.
-fn schema(is_indexed: bool) -> Schema {
-    let field = |kind: Kind| {
+#[derive(Clone, Copy)]
+enum Indexes {
+    None,
+    /// Of three fields.
+    Single,
+    /// And of each of them together with others.
+    Double,
+}
+
+fn schema(indexes: Indexes) -> Schema {
+    let field = |kind: Kind, then: &[&str]| {
         let field = Field::new(Rule::Any).kind(kind);
-        if is_indexed { field.indexed() } else { field }
+        match indexes {
+            Indexes::None => field,
+            Indexes::Single => field.indexed(),
+            Indexes::Double => then.iter().fold(field.indexed(), |it, then| it.indexed_then(*then)),
+        }
     };
     Schema::new()
-        .with("technician", field(Kind::String))
-        .with("starts_at", field(Kind::Time))
-        .with("price", field(Kind::Number))
+        .with("technician", field(Kind::String, &["starts_at", "status", "price"]))
+        .with("starts_at", field(Kind::Time, &["technician", "price"]))
+        .with("price", field(Kind::Number, &["technician", "starts_at", "status"]))
         .with("status", Field::new(Rule::Any))
 }
 
-async fn rule(space: &Space, collection: &str, is_indexed: bool) {
+async fn rule(space: &Space, collection: &str, indexes: Indexes) {
     let name = collection.parse().unwrap();
-    space.apply_schema(&name, &schema(is_indexed)).await.unwrap();
+    space.apply_schema(&name, &schema(indexes)).await.unwrap();
 }
 
 /// The numbers that a seed leads to, each below a bound.
@@ -114,16 +126,17 @@ fn keys(items: &[Item<Job>]) -> Vec<(Option<String>, Job)> {
 async fn an_index_changes_no_answer() {
     let folder = tempfile::tempdir().unwrap();
     let (_replica, space) = open(folder.path()).await;
-    let (indexed, plain) =
-        (space.collection("indexed").unwrap(), space.collection("plain").unwrap());
-    rule(&space, "indexed", true).await;
-    rule(&space, "plain", false).await;
+    let all = [("single", Indexes::Single), ("double", Indexes::Double), ("plain", Indexes::None)];
+    for (name, indexes) in all {
+        rule(&space, name, indexes).await;
+    }
+    let [single, double, plain] = all.map(|(name, _)| space.collection(name).unwrap());
     let mut random = Random(7);
-    let mut by_index = 0;
+    let (mut by_index, mut by_two) = (0, 0);
     for round in 0..120_u64 {
         let key = format!("{}", random.below(60));
         let fields = random.fields();
-        for jobs in [&indexed, &plain] {
+        for jobs in [&single, &double, &plain] {
             match round % 9 {
                 8 if jobs.get::<Job>(&key).await.unwrap().is_some() => {
                     jobs.document(&key).unwrap().delete().await.unwrap();
@@ -137,24 +150,31 @@ async fn an_index_changes_no_answer() {
         for seed in 0..6 {
             let seed = round * 100 + seed;
             let of = |jobs: &Collection| Random(seed).query(jobs);
-            let (one, other) = (of(&indexed), of(&plain));
-            by_index += u32::from(matches!(one.plan().await.unwrap(), Plan::Index { .. }));
+            let other = of(&plain);
             assert!(matches!(other.plan().await.unwrap(), Plan::Scan(_)));
-            let (found, wanted) = (one.get().await.unwrap(), other.get().await.unwrap());
-            // Documents that are alike stand by their ids, which differ between collections.
-            let sorted = |items: &[Item<Job>]| {
-                let mut keys = keys(items);
-                keys.sort_by_key(|(key, _)| key.clone());
-                keys
-            };
-            assert_eq!(found.len(), wanted.len(), "{one:?}");
-            assert_eq!(one.count().await.unwrap(), other.count().await.unwrap(), "{one:?}");
-            let unlimited = one.count().await.unwrap() == found.len() as u64;
-            if unlimited {
-                assert_eq!(sorted(&found), sorted(&wanted), "{one:?}");
+            let wanted = other.get().await.unwrap();
+            for jobs in [&single, &double] {
+                let one = of(jobs);
+                let plan = one.plan().await.unwrap();
+                by_index += u32::from(matches!(plan, Plan::Index { .. }));
+                by_two += u32::from(matches!(plan, Plan::Index { then: Some(_), .. }));
+                let found = one.get().await.unwrap();
+                // Documents that are alike stand by their ids, which differ between collections.
+                let sorted = |items: &[Item<Job>]| {
+                    let mut keys = keys(items);
+                    keys.sort_by_key(|(key, _)| key.clone());
+                    keys
+                };
+                assert_eq!(found.len(), wanted.len(), "{one:?}");
+                assert_eq!(one.count().await.unwrap(), other.count().await.unwrap(), "{one:?}");
+                let unlimited = one.count().await.unwrap() == found.len() as u64;
+                if unlimited {
+                    assert_eq!(sorted(&found), sorted(&wanted), "{one:?}");
+                }
             }
         }
     }
+    assert!(by_two > 10, "{by_two} queries went by an index of two fields");
     assert!(by_index > 100, "{by_index} queries went by an index");
 }
 
@@ -167,19 +187,23 @@ async fn an_order_by_an_index_is_the_order_of_a_look_at_all() {
     for key in 0..80 {
         jobs.put(&key.to_string(), random.fields()).await.unwrap();
     }
-    rule(&space, "jobs", false).await;
+    rule(&space, "jobs", Indexes::None).await;
     let mut wanted = BTreeMap::new();
     for seed in 0..200 {
         wanted.insert(seed, keys(&Random(seed).query(&jobs).get().await.unwrap()));
     }
-    rule(&space, "jobs", true).await;
-    let mut by_index = 0;
-    for (seed, wanted) in wanted {
-        let query = Random(seed).query(&jobs);
-        by_index += u32::from(matches!(query.plan().await.unwrap(), Plan::Index { .. }));
-        assert_eq!(keys(&query.get().await.unwrap()), wanted, "{query:?}");
+    for (indexes, least) in [(Indexes::Single, (50, 0)), (Indexes::Double, (50, 5))] {
+        rule(&space, "jobs", indexes).await;
+        let mut by = (0, 0);
+        for (seed, wanted) in &wanted {
+            let query = Random(*seed).query(&jobs);
+            let plan = query.plan().await.unwrap();
+            by.0 += u32::from(matches!(plan, Plan::Index { .. }));
+            by.1 += u32::from(matches!(plan, Plan::Index { then: Some(_), order: Some(_), .. }));
+            assert_eq!(keys(&query.get().await.unwrap()), *wanted, "{query:?}");
+        }
+        assert!(by.0 > least.0 && by.1 >= least.1, "{by:?} queries went by an index");
     }
-    assert!(by_index > 50, "{by_index} queries went by an index");
 }
 
 #[tokio::test]
@@ -190,7 +214,7 @@ async fn a_plan_tells_how_a_query_is_answered() {
     let query = || jobs.query::<Job>();
     let said = async |query: Query<Job>| query.plan().await.unwrap().to_string();
     assert!(said(query().filter("technician", "ana")).await.contains("`index = true`"));
-    rule(&space, "jobs", true).await;
+    rule(&space, "jobs", Indexes::Single).await;
     assert_eq!(
         said(query().filter("status", "done").filter("technician", "ana")).await,
         "looks technician up in its index"
@@ -199,6 +223,17 @@ async fn a_plan_tells_how_a_query_is_answered() {
     assert_eq!(said(first).await, "follows the index of starts_at, and stops when it has enough");
     assert!(said(query().sort("starts_at")).await.starts_with("looks at all"), "all are wanted");
     assert!(said(query().filter("status", "done")).await.starts_with("looks at all"));
+    rule(&space, "jobs", Indexes::Double).await;
+    let ana = || query().filter("technician", "ana");
+    assert_eq!(
+        said(ana().filter("starts_at", "2026-05-04"..).sort_falling("starts_at").limit(5)).await,
+        "looks technician and starts_at up in their index, and stops when it has enough"
+    );
+    assert_eq!(
+        said(ana().filter("status", "done").sort("price")).await,
+        "looks technician and status up in their index"
+    );
+    assert_eq!(said(ana()).await, "looks technician up in its index");
 }
 
 #[tokio::test]
@@ -206,7 +241,7 @@ async fn what_differs_leads_from_each_list_to_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let (replica, space) = open(folder.path()).await;
     let jobs = space.collection("jobs").unwrap();
-    rule(&space, "jobs", true).await;
+    rule(&space, "jobs", Indexes::Single).await;
     for (key, price) in [("a", 3), ("b", 1), ("c", 2), ("d", 9)] {
         jobs.put(key, job("ana", price)).await.unwrap();
     }
@@ -251,7 +286,7 @@ async fn live_lists_come_to_what_a_look_finds() {
     let folder = tempfile::tempdir().unwrap();
     let (_replica, space) = open(folder.path()).await;
     let jobs = space.collection("jobs").unwrap();
-    rule(&space, "jobs", true).await;
+    rule(&space, "jobs", Indexes::Single).await;
     let mut random = Random(23);
     for key in 0..30 {
         jobs.put(&key.to_string(), random.fields()).await.unwrap();
@@ -290,7 +325,7 @@ async fn a_few_of_many_are_found_in_order_without_a_look_at_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let (_replica, space) = open(folder.path()).await;
     let jobs = space.collection("jobs").unwrap();
-    rule(&space, "jobs", true).await;
+    rule(&space, "jobs", Indexes::Single).await;
     let rows =
         (0..600).map(|at| (at.to_string(), job(["ana", "bo"][at % 2], (at * 7 % 600) as i64)));
     jobs.put_all(rows.collect()).await.unwrap();
@@ -323,7 +358,7 @@ async fn an_index_is_whole_after_a_program_that_knows_of_none() {
     let folder = tempfile::tempdir().unwrap();
     let (replica, space) = open(folder.path()).await;
     let jobs = space.collection("jobs").unwrap();
-    rule(&space, "jobs", true).await;
+    rule(&space, "jobs", Indexes::Single).await;
     for key in 0..600 {
         jobs.put(&key.to_string(), job(if key < 400 { "ana" } else { "bo" }, key)).await.unwrap();
     }

@@ -64,6 +64,9 @@ pub struct Field {
     pub writers: Option<BTreeSet<String>>,
     /// Whether documents are found by it without a look at all of them.
     pub index: bool,
+    /// The fields in whose order it finds documents of one value: each makes one more index. An index
+    /// that has any is [`index`](Self::index) too.
+    pub index_then: Vec<Path>,
 }
 
 /// How concurrent values of a field become one, or do not.

@@ -253,9 +253,11 @@ fn fields() -> impl Strategy<Value = Field> {
         prop::option::of(values()),
         prop::option::of(prop::collection::btree_set("[a-z ]{0,3}", 0..3)),
         any::<bool>(),
+        prop::collection::vec(paths(), 0..3),
     )
-        .prop_map(|(merge, kind, required, default, writers, index)| Field {
-            index,
+        .prop_map(|(merge, kind, required, default, writers, index, index_then)| Field {
+            index: index || !index_then.is_empty(),
+            index_then,
             merge,
             kind,
             required,

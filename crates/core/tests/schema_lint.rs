@@ -146,6 +146,29 @@ fn two_owners_are_a_contradiction() {
 }
 
 #[test]
+fn an_index_is_of_fields_with_an_order() {
+    check_fields(
+        "notes = { merge = \"text\", index_then = [\"at\"] }\nat = { type = \"time\" }",
+        &[],
+    );
+    check_fields(
+        "at    = { type = \"time\", index_then = [\"at\", \"parts\", \"who\", \"x.*\"] }\n\
+         parts = { merge = \"list\", index = true }\n\
+         \"x.*\" = { index = true }",
+        &[
+            "2:40: error: field \"at\" has index_then = \"at\", which is that field itself; name another",
+            "2:46: error: field \"at\" has index_then = \"parts\", which holds several values; name \
+             another",
+            "2:55: error: field \"at\" has index_then = \"who\", which is no field of the schema; correct \
+             the name, or add the field",
+            "2:62: error: field \"at\" has index_then = \"x.*\", which stands for many; name one field",
+            "3:27: error: field \"parts\" holds several values; leave index out",
+            "4:11: error: field \"x.*\" stands for many; leave index out",
+        ],
+    );
+}
+
+#[test]
 fn an_owner_must_be_somebody() {
     let wanted = "field \"phone\" merges by owner and does not say whose value counts";
     check_fields(
@@ -433,7 +456,7 @@ exclusive = { of = "notes" }
             ),
             format!(
                 "5:27: warning: field \"notes\" has an option \"language\", {known} merge, order, \
-                 owner, skew, type, required, default, writers and index; it is kept as it is"
+                 owner, skew, type, required, default, writers, index and index_then; it is kept as it is"
             ),
             format!(
                 "7:1: warning: there is an invariant \"exclusive\", {known} no_overlap and unique; \
@@ -688,7 +711,8 @@ proptest! {
         options in prop::collection::vec(
             (
                 prop::sample::select(vec![
-                    "merge", "type", "order", "owner", "skew", "required", "default", "writers", "index", "x",
+                    "merge", "type", "order", "owner", "skew", "required", "default", "writers", "index",
+                    "index_then", "x",
                 ]),
                 prop::sample::select(vec![
                     "\"text\"", "\"order\"", "\"owner\"", "\"latest\"", "\"\"", "[]", "[\"a\", \"a\"]",

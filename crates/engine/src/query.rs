@@ -137,13 +137,7 @@ impl Judge<'_> {
         let mut rank = Vec::new();
         for Sort { field, is_falling } in &self.query.sort {
             let begin = rank.len();
-            for byte in self.key(field, at(json, field)) {
-                rank.push(byte);
-                if byte == 0 {
-                    rank.push(0xff);
-                }
-            }
-            rank.extend([0, 0]);
+            end_by_zeros(&mut rank, &self.key(field, at(json, field)));
             turn(&mut rank[begin..], *is_falling);
         }
         let begin = rank.len();
@@ -170,10 +164,47 @@ fn index_of(schema: &Schema) -> impl Iterator<Item = (&Path, &Field)> {
     schema.fields.iter().filter(move |(path, field)| field.index && is_one(path))
 }
 
-/// The values of a document's indexed fields, by field.
+/// The values of a document's indexed fields, by the name of the index.
 pub(crate) fn index_keys(schema: &Schema, json: &Value) -> BTreeMap<String, Vec<u8>> {
-    let key = |(path, field): (&Path, &Field)| {
-        (path.to_string(), order_key(at(json, path), field.kind, schema.zone_or_utc()))
+    let key = |path: &Path| {
+        let kind = schema.field(path).and_then(|field| field.kind);
+        order_key(at(json, path), kind, schema.zone_or_utc())
     };
-    index_of(schema).map(key).collect()
+    let mut keys = BTreeMap::new();
+    for (path, field) in index_of(schema) {
+        let value = key(path);
+        for then in &field.index_then {
+            let mut both = within(&value);
+            both.extend(key(then));
+            keys.insert(index_name(path, Some(then)), both);
+        }
+        keys.insert(index_name(path, None), value);
+    }
+    keys
+}
+
+/// The name of the index of a field, or of that field and then another.
+fn index_name(field: &Path, then: Option<&Path>) -> String {
+    match then {
+        Some(then) => format!("{field}\0{then}"),
+        None => field.to_string(),
+    }
+}
+
+/// The bytes by which all keys of an index of two fields begin that have this value of the first.
+fn within(key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(key.len() + 16);
+    end_by_zeros(&mut bytes, key);
+    bytes
+}
+
+/// Adds a key and an end that compares as less than any more of a key.
+fn end_by_zeros(bytes: &mut Vec<u8>, key: &[u8]) {
+    for byte in key {
+        bytes.push(*byte);
+        if *byte == 0 {
+            bytes.push(0xff);
+        }
+    }
+    bytes.extend([0, 0]);
 }

@@ -93,6 +93,15 @@ impl Field {
         self
     }
 
+    /// The same field, by which documents are found, those of one value in the order of another field: all
+    /// jobs of one technician by their time. It may be said of several fields.
+    #[must_use]
+    pub fn indexed_then(mut self, field: impl Into<Path>) -> Self {
+        self.index = true;
+        self.index_then.push(field.into());
+        self
+    }
+
     /// The same field, which only these roles may write.
     #[must_use]
     pub fn writers(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {

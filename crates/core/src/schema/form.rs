@@ -79,6 +79,10 @@ impl Field {
         if self.index {
             options["index"] = json!(true);
         }
+        if !self.index_then.is_empty() {
+            let fields = self.index_then.iter().map(Path::to_string);
+            options["index_then"] = Value::from_iter(fields);
+        }
         options
     }
 }

@@ -9,7 +9,7 @@ use rejoin_core::schema::Schema;
 use rejoin_core::{DocumentId, Path};
 use serde_json::Value;
 
-use super::{Condition, Found, Judge, Query, index_of};
+use super::{Condition, Found, Judge, Query, index_name, index_of, within};
 use crate::store::{KeyRange, ReadTxn, StoreError};
 
 /// How a query is answered.
@@ -19,7 +19,9 @@ pub enum Plan {
     Index {
         /// The field.
         field: Path,
-        /// Which of its values.
+        /// The field by which the index orders documents of one value, if it is of two.
+        then: Option<Path>,
+        /// Which of its keys.
         range: KeyRange,
         /// Whether the index has documents in the order of the query, and then whether that falls: no more
         /// documents are read than are wanted.
@@ -44,6 +46,10 @@ pub enum ScanReason {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Index { field, then: Some(then), order, .. } => {
+                write!(f, "looks {field} and {then} up in their index")?;
+                f.write_str(if order.is_some() { ", and stops when it has enough" } else { "" })
+            }
             Self::Index { field, order: None, .. } => write!(f, "looks {field} up in its index"),
             Self::Index { field, order: Some(_), within, .. } => {
                 write!(f, "follows the index of {field}")?;
@@ -96,7 +102,7 @@ impl Ready {
         txn: &ReadTxn,
         schema: &Schema,
     ) -> Result<Self, StoreError> {
-        let (Plan::Index { field, range, order: None, .. }, [sort], Some(limit)) =
+        let (Plan::Index { field, then: None, range, order: None, .. }, [sort], Some(limit)) =
             (&plan, &query.sort[..], query.limit)
         else {
             return Ok(plan.into());
@@ -118,6 +124,7 @@ impl Ready {
         let all = (Bound::Unbounded, Bound::Unbounded);
         let plan = Plan::Index {
             field: sort.field.clone(),
+            then: None,
             range: between.map_or(all, |(field, condition)| judge.range(field, condition)),
             order: Some(sort.is_falling),
             within: Some((field.clone(), range.clone())),
@@ -127,8 +134,9 @@ impl Ready {
 }
 
 impl Plan {
-    /// The index that helps most, if any does: one in which a value is looked up, or else one in which
-    /// the documents stand in the order of the query, or else one in which a part is looked up.
+    /// The index that helps most, if any does: one of two fields in which both are looked up, or one in
+    /// which a value is looked up, or else one in which the documents stand in the order of the query, or
+    /// else one in which a part is looked up.
     fn by_index(query: &Query, schema: &Schema) -> Option<Self> {
         let judge = Judge { query, schema };
         let sort = match &query.sort[..] {
@@ -139,8 +147,11 @@ impl Plan {
             |field: &Path| sort.filter(|sort| sort.field == *field).map(|sort| sort.is_falling);
         let by = |(field, condition): &(Path, Condition)| {
             let (range, order) = (judge.range(field, condition), order_of(field));
-            Self::Index { field: field.clone(), range, order, within: None }
+            Self::Index { field: field.clone(), then: None, range, order, within: None }
         };
+        if let Some(plan) = Self::by_two_fields(query, schema) {
+            return Some(plan);
+        }
         let filters = query.filters.iter().filter(|(field, _)| is_indexed(schema, field));
         let filters: Vec<_> = filters.collect();
         if let Some(is) = filters.iter().find(|(_, it)| matches!(it, Condition::Is(_))) {
@@ -152,6 +163,7 @@ impl Plan {
         match (sort, query.limit) {
             (Some(sort), Some(_)) => Some(Self::Index {
                 field: sort.field.clone(),
+                then: None,
                 range: (Bound::Unbounded, Bound::Unbounded),
                 order: Some(sort.is_falling),
                 within: None,
@@ -159,6 +171,48 @@ impl Plan {
             _ => filters.first().map(|filter| by(filter)),
         }
     }
+
+    /// An index in which documents of a value that is asked for stand by another field that is asked
+    /// about or sorted by: best if it is both, and of a few the order tells more.
+    fn by_two_fields(query: &Query, schema: &Schema) -> Option<Self> {
+        let judge = Judge { query, schema };
+        let about = |field: &Path| query.filters.iter().find(|(asked, _)| asked == field);
+        let mut plans = Vec::new();
+        for (field, index) in index_of(schema) {
+            let Some((_, is @ Condition::Is(_))) = about(field) else { continue };
+            let (Bound::Included(value), _) = judge.range(field, is) else { continue };
+            for then in &index.index_then {
+                let order = match &query.sort[..] {
+                    [sort] if sort.field == *then => Some(sort.is_falling),
+                    _ => None,
+                };
+                let second = about(then).map(|(_, condition)| judge.range(then, condition));
+                let worth = match (order.is_some(), second.is_some()) {
+                    (false, false) => continue,
+                    (true, true) => 2,
+                    (is_in_order, _) => u8::from(is_in_order == query.limit.is_some()),
+                };
+                let all = (Bound::Unbounded, Bound::Unbounded);
+                let range = both(&value, second.unwrap_or(all));
+                let (field, then) = (field.clone(), Some(then.clone()));
+                plans.push((worth, Self::Index { field, then, range, order, within: None }));
+            }
+        }
+        plans.into_iter().max_by_key(|(worth, _)| *worth).map(|(_, plan)| plan)
+    }
+}
+
+/// The keys of an index of two fields that have one value of the first and some of the second.
+fn both(value: &[u8], second: KeyRange) -> KeyRange {
+    let begin = within(value);
+    let after = |key: &[u8]| [&begin, key].concat();
+    let bound = |bound: Bound<Vec<u8>>, open: &[u8]| match bound {
+        Bound::Included(key) => Bound::Included(after(&key)),
+        Bound::Excluded(key) => Bound::Excluded(after(&key)),
+        Bound::Unbounded => Bound::Included(after(open)),
+    };
+    // No key begins so: see each_indexed.
+    (bound(second.0, &[]), bound(second.1, &[0xff]))
 }
 
 impl Ready {
@@ -196,7 +250,7 @@ impl Ready {
         let stale = self.stale(query, txn)?;
         let mut count = 0;
         match (&self.plan, &query.filters[..]) {
-            (Plan::Index { field, range, .. }, [(asked, condition)])
+            (Plan::Index { field, then: None, range, .. }, [(asked, condition)])
                 if asked == field && judge.is_told_by_key(field, condition) =>
             {
                 let (space, collection) = (&query.space, &query.collection);
@@ -240,8 +294,9 @@ impl Ready {
             Plan::Scan(_) => txn.each_value(space, collection, |document, row| {
                 judge.found(document, row).is_none_or(&mut each)
             }),
-            Plan::Index { field, range, order, .. } => {
-                let (field, is_falling) = (field.to_string(), order.unwrap_or_default());
+            Plan::Index { field, then, range, order, .. } => {
+                let field = index_name(field, then.as_ref());
+                let is_falling = order.unwrap_or_default();
                 let among = self.among.as_deref();
                 txn.each_indexed(
                     space,

@@ -17,7 +17,7 @@ const TOGETHER: u64 = 1_000;
 
 type Job = Map<String, Value>;
 
-/// The next 50 jobs of one technician by an index, beside a look at all documents; and an edit with the
+/// The next 50 jobs of one technician by an index of two fields, beside a look at all documents; and an edit with the
 /// difference that it makes of that list, beside the edit alone.
 pub(crate) fn page() -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -48,8 +48,11 @@ fn filled(space: &Space, name: &str, size: u64, is_indexed: bool) -> Collection 
         let field = Field::new(Rule::Any).kind(kind);
         if is_indexed { field.indexed() } else { field }
     };
-    let schema =
-        Schema::new().with("technician", field(Kind::String)).with("starts_at", field(Kind::Time));
+    let technician = match is_indexed {
+        true => field(Kind::String).indexed_then("starts_at"),
+        false => field(Kind::String),
+    };
+    let schema = Schema::new().with("technician", technician).with("starts_at", field(Kind::Time));
     let jobs = space.collection(name).expect("a name");
     space.apply_schema(&name.parse().expect("a name"), &schema).expect("a schema");
     for first in (0..size).step_by(TOGETHER as usize) {

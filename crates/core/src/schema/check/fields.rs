@@ -21,6 +21,7 @@ pub(super) fn check(schema: &Schema, faults: &mut Vec<Fault>) {
         check_default(&name, field, &mut report);
         check_writers(&name, field, &mut report);
         check_index(path, field, &mut report);
+        check_index_then(schema, path, field, &mut report);
         check_around(schema, path, &mut report);
         check_ambiguity(schema, path, field, &mut report);
     }
@@ -78,14 +79,35 @@ fn check_kind(name: &str, field: &Field, report: &mut Report<'_>) {
 
 /// No document is found by a field that stands for several, or by what has no order.
 fn check_index(path: &Path, field: &Field, report: &mut Report<'_>) {
-    let is_plain = !matches!(field.merge, Rule::Set | Rule::List | Rule::Map)
-        && !matches!(field.kind, Some(Kind::List | Kind::Map | Kind::Bytes));
-    if field.index && !is_plain {
+    if field.index && !has_order(field) {
         let wrong = format!("field {:?} holds several values; leave index out", path.to_string());
         report.error(&["index"], wrong);
     } else if field.index && stars(path) > 0 {
         let wrong = format!("field {:?} stands for many; leave index out", path.to_string());
         report.error(&["index"], wrong);
+    }
+}
+
+fn has_order(field: &Field) -> bool {
+    !matches!(field.merge, Rule::Set | Rule::List | Rule::Map)
+        && !matches!(field.kind, Some(Kind::List | Kind::Map | Kind::Bytes))
+}
+
+/// The second field of an index is one that could have an index itself.
+fn check_index_then(schema: &Schema, path: &Path, field: &Field, report: &mut Report<'_>) {
+    for (place, then) in field.index_then.iter().enumerate() {
+        let named = then.to_string();
+        let why = match schema.fields.get(then) {
+            _ if then == path => "is that field itself; name another",
+            _ if field.index_then[..place].contains(then) => "is there twice; leave one out",
+            _ if stars(then) > 0 => "stands for many; name one field",
+            None => "is no field of the schema; correct the name, or add the field",
+            Some(second) if !has_order(second) => "holds several values; name another",
+            Some(_) => continue,
+        };
+        let name = path.to_string();
+        let wrong = format!("field {name:?} has index_then = {named:?}, which {why}");
+        report.error(&["index_then", &place.to_string()], wrong);
     }
 }
 

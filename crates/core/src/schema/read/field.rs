@@ -26,7 +26,8 @@ impl FieldReader<'_> {
             required: self.flag("required"),
             default: self.default(),
             writers: self.list("writers").map(|roles| roles.into_iter().collect()),
-            index: self.flag("index"),
+            index: self.flag("index") || self.options.contains_key("index_then"),
+            index_then: self.paths("index_then"),
         }
     }
 
@@ -185,6 +186,11 @@ impl FieldReader<'_> {
         list
     }
 
+    fn paths(&mut self, option: &str) -> Vec<Path> {
+        let names = self.list(option).unwrap_or_default();
+        names.iter().map(|name| Path::from(name.as_str())).collect()
+    }
+
     fn unknown_option(&mut self, option: &str) {
         self.keep(option);
         let name = self.name;
@@ -232,5 +238,15 @@ fn seconds(text: &str) -> Option<u64> {
 }
 
 /// The options of a field, in the order in which they are written.
-pub(in crate::schema) const OPTIONS: [&str; 9] =
-    ["merge", "order", "owner", "skew", "type", "required", "default", "writers", "index"];
+pub(in crate::schema) const OPTIONS: [&str; 10] = [
+    "merge",
+    "order",
+    "owner",
+    "skew",
+    "type",
+    "required",
+    "default",
+    "writers",
+    "index",
+    "index_then",
+];

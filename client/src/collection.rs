@@ -186,7 +186,7 @@ impl Collection {
     /// The file could not be read.
     pub async fn deleted(&self) -> Result<Vec<Entry>, ReadError> {
         let entries = self.rows(|row| row.deleted).await?;
-        Ok(entries.collect::<Result<_, _>>()?)
+        entries.collect()
     }
 
     /// The documents that are not deleted and that `keep` wants, in the order of their ids, which
@@ -202,14 +202,14 @@ impl Collection {
     ) -> Result<Vec<Entry>, ReadError> {
         let entries = self.rows(|row| !row.deleted).await?;
         let kept = entries.filter(|entry| entry.as_ref().map_or(true, &mut keep));
-        Ok(kept.collect::<Result<_, _>>()?)
+        kept.collect()
     }
 
     /// The documents whose stored rows are wanted, each read when it is asked for.
     async fn rows(
         &self,
         wanted: impl Fn(&ValueRow) -> bool,
-    ) -> Result<impl Iterator<Item = Result<Entry, serde_json::Error>>, ReadError> {
+    ) -> Result<impl Iterator<Item = Result<Entry, ReadError>>, ReadError> {
         self.replica.refresh_listed().await?;
         let mut rows = Vec::new();
         self.replica.read(|view| {
@@ -253,10 +253,13 @@ impl Collection {
     }
 }
 
-pub(crate) fn entry(document: DocumentId, row: ValueRow) -> Result<Entry, serde_json::Error> {
+pub(crate) fn entry(document: DocumentId, row: ValueRow) -> Result<Entry, ReadError> {
     let ValueRow { key, heads, deleted, json, agreed } = row;
-    let value = serde_json::from_slice(&json)?;
-    let agreed = agreed.map(|agreed| serde_json::from_slice(&agreed)).transpose()?;
+    let parsed = |json: &[u8]| {
+        serde_json::from_slice(json).map_err(|source| ReadError::Type { document, source })
+    };
+    let value = parsed(&json)?;
+    let agreed = agreed.map(|agreed| parsed(&agreed)).transpose()?;
     Ok(Entry { document, key, heads, deleted, value, agreed })
 }
 

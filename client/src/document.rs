@@ -56,7 +56,7 @@ impl Document {
             self.replica.refresh(vec![self.id]).await?;
         }
         let row = self.replica.read(|view| view.value(&self.id))?;
-        Ok(row.map(|row| entry(self.id, row)).transpose()?)
+        row.map(|row| entry(self.id, row)).transpose()
     }
 
     /// The document's value; `None` if it does not exist or is deleted.
@@ -65,7 +65,7 @@ impl Document {
     /// The file could not be read, or the value does not fit the type.
     pub async fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, ReadError> {
         let entry = self.read().await?.filter(|entry| !entry.deleted);
-        Ok(entry.map(|entry| serde_json::from_value(entry.value)).transpose()?)
+        entry.map(|entry| typed(self.id, entry.value)).transpose()
     }
 
     /// The document as a person should see it: every field with its effective value, and whether
@@ -337,16 +337,17 @@ pub(crate) fn edit_value<T: Serialize + DeserializeOwned, R>(
     if entry.deleted {
         return Err(EditError::Deleted);
     }
-    let (ops, returned) = ops_of(entry.value, change)?;
+    let (ops, returned) = ops_of(entry.document, entry.value, change)?;
     Ok((entry.heads, ops, returned))
 }
 
 /// The steps that a closure made in a value, and the value it returned.
 pub(crate) fn ops_of<T: Serialize + DeserializeOwned, R>(
+    document: DocumentId,
     value: Value,
     change: impl FnOnce(&mut T) -> R,
 ) -> Result<(Vec<Op>, R), EditError> {
-    let mut value: T = serde_json::from_value(value)?;
+    let mut value: T = typed(document, value)?;
     let before = serde_json::to_value(&value)?;
     let returned = change(&mut value);
     let after = serde_json::to_value(&value)?;
@@ -354,4 +355,12 @@ pub(crate) fn ops_of<T: Serialize + DeserializeOwned, R>(
         return Err(EditError::NotAMap);
     }
     Ok((diff(&before, &after), returned))
+}
+
+/// A document's value as a type of the app.
+pub(crate) fn typed<T: DeserializeOwned>(
+    document: DocumentId,
+    value: Value,
+) -> Result<T, ReadError> {
+    serde_json::from_value(value).map_err(|source| ReadError::Type { document, source })
 }

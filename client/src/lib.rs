@@ -2,7 +2,14 @@
 //!
 //! This page teaches the whole of it in the order in which an application needs it. All of its
 //! examples run as tests. They are `async`, and any executor will do; [`blocking`] needs none. Beside
-//! `rejoin` they use `serde` with its feature `derive`, and `serde_json`.
+//! `rejoin` they use `serde` with its feature `derive`, and `serde_json`:
+//!
+//! ```toml
+//! [dependencies]
+//! rejoin = { path = "../rejoin/client" }
+//! serde = { version = "1", features = ["derive"] }
+//! serde_json = "1"
+//! ```
 //!
 //! # A replica, and a document in it
 //!

@@ -264,6 +264,7 @@ impl<T: DeserializeOwned> LiveQuery<T> {
 
 fn item<T: DeserializeOwned>(found: &Found) -> Result<Item<T>, ReadError> {
     let Found { document, row, .. } = found;
-    let value = serde_json::from_slice(&row.json)?;
+    let value = serde_json::from_slice(&row.json)
+        .map_err(|source| ReadError::Type { document: *document, source })?;
     Ok(Item { document: *document, key: row.key.clone(), heads: row.heads.clone(), value })
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::collection::{Collection, fields};
-use crate::document::{Document, ops_of};
+use crate::document::{Document, ops_of, typed};
 use crate::driver::unix_s;
 use crate::replica::Replica;
 use rejoin_engine::{Content, EditError, EditOutcome, Op, Target};
@@ -130,7 +130,7 @@ impl Batch<'_, '_> {
         document: &Document,
     ) -> Result<Option<T>, EditError> {
         let read = self.0.read(&document.id())?.filter(|read| !read.deleted);
-        Ok(read.map(|read| serde_json::from_value(read.value)).transpose()?)
+        Ok(read.map(|read| typed(document.id(), read.value)).transpose()?)
     }
 
     /// As [`Collection::create`]; the answer is the new document's id.
@@ -186,7 +186,7 @@ impl Batch<'_, '_> {
         if read.deleted {
             return Err(EditError::Deleted);
         }
-        let (ops, returned) = ops_of(read.value, change)?;
+        let (ops, returned) = ops_of(document.id(), read.value, change)?;
         self.apply(document, ops)?;
         Ok(returned)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rejoin::query::{Condition, Difference, Plan};
 use rejoin::schema::{Field, Kind, Rule, Schema};
-use rejoin::{Collection, Item, Query, Replica, Space};
+use rejoin::{Collection, Item, Query, ReadError, Replica, Space};
 use serde_json::{Map, Value, json};
 
 type Job = Map<String, Value>;
@@ -402,7 +402,10 @@ async fn a_document_that_does_not_fit_the_type_costs_no_difference() {
     let mut list = live.first();
     jobs.put("b", json!({ "price": "many" }).as_object().cloned().unwrap()).await.unwrap();
     jobs.put("c", job("ana", 2)).await.unwrap();
-    assert!(live.next().await.is_err(), "b has no price that is a number");
+    let named = jobs.document("b").unwrap().id();
+    let error = live.next().await.expect_err("b has no price that is a number");
+    assert!(matches!(error, ReadError::Type { document, .. } if document == named), "{error}");
+    assert!(error.to_string().contains(&named.to_string()), "{error}");
     jobs.put("b", job("ana", 0)).await.unwrap();
     while list.len() < 3 {
         let differences = live.next().await.unwrap().expect("it is open");

@@ -513,7 +513,7 @@ impl World {
                 self.ledger.set_fate(id, Fate::NotMade);
                 let unexpected = matches!(
                     error,
-                    rejoin::EditError::Unreadable { .. } | rejoin::EditError::Type(_)
+                    rejoin::EditError::Unreadable { .. } | rejoin::EditError::Type { .. }
                 );
                 let error = explain(&error);
                 self.note(format_args!("replica {at} refuses edit {id}: {error}"));

@@ -52,10 +52,15 @@ pub enum ReadError {
     Name(#[from] NameError),
     /// The value does not fit the type that it is read as.
     #[error(
-        "the value of a document does not fit the type it is read as; read it as \
+        "the value of document {document} does not fit the type it is read as; read it as \
          `serde_json::Value`, or give the fields of the type defaults"
     )]
-    Type(#[from] serde_json::Error),
+    Type {
+        /// The document.
+        document: DocumentId,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
     /// A stored document does not load.
     #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
     Unreadable {
@@ -156,9 +161,20 @@ pub enum EditError {
         #[source]
         number: InexactNumber,
     },
-    /// A value that does not serialise, or does not read back.
-    #[error("the value does not fit its type")]
-    Type(#[from] serde_json::Error),
+    /// The document's value does not fit the type that it is edited as.
+    #[error(
+        "the value of document {document} does not fit the type it is edited as; give the fields of the \
+         type defaults, or edit it by paths"
+    )]
+    Type {
+        /// The document.
+        document: DocumentId,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+    /// A value that does not serialise.
+    #[error("the value cannot be written as JSON; its type does not serialise")]
+    NotJson(#[from] serde_json::Error),
     /// A stored document does not load.
     #[error("document {document} does not load ({reason}); run `rejoin doctor` on the file")]
     Unreadable {
@@ -204,7 +220,7 @@ impl From<ReadError> for EditError {
                 WriteError::UnknownBase { head: automerge::ChangeHash(head.0) }.into()
             }
             ReadError::Name(error) => Self::Name(error),
-            ReadError::Type(error) => Self::Type(error),
+            ReadError::Type { document, source } => Self::Type { document, source },
             ReadError::Unreadable { document, reason } => Self::Unreadable { document, reason },
             ReadError::Store(error) => Self::Store(error),
             ReadError::Panicked { reason } => Self::NotKept(reason),

@@ -275,3 +275,13 @@ pub mod value {
     pub use rejoin_core::time::{NoZone, Zone, time_ms};
     pub use rejoin_engine::{ValueKind, WriteError, diff};
 }
+
+/// The code of the README and of the book compiles, too.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../docs/embedding.md")]
+    struct Embedding;
+}

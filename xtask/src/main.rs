@@ -1,7 +1,10 @@
-//! The words developers and CI share: `cargo xtask check`, `test`, `sim`, `fuzz`,
+//! The words developers and CI share: `cargo xtask check`, `test`, `docs`, `dist`, `sim`, `fuzz`,
 //! `siege` and `bench`.
 
+mod dist;
+mod docs;
 mod fuzz;
+mod groups;
 mod node;
 mod peers;
 mod python;
@@ -29,7 +32,11 @@ enum Task {
     /// Formatting, lints and dependency rules
     Check,
     /// Everything that must pass before a change is merged; installs what it needs
-    Test,
+    Test(Test),
+    /// The book of the documentation, below `target/book`; installs mdBook below `target` if it is missing
+    Docs,
+    /// A tarball of the release, with completions and pages of the manual, below `target/dist`
+    Dist,
     /// The Python packages that tests need, below `target`; `test` installs them too
     Python,
     /// The npm packages that tests need, below `target`; `test` installs them too
@@ -42,6 +49,13 @@ enum Task {
     Siege(siege::Options),
     /// Benchmarks, all of them or those whose name contains NAME; `scale` only when it is named
     Bench(Bench),
+}
+
+#[derive(Args)]
+struct Test {
+    /// Only what takes a few minutes: the tests of core, engine and client, without servers and browsers
+    #[arg(long)]
+    quick: bool,
 }
 
 #[derive(Args)]
@@ -77,7 +91,10 @@ struct Sim {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().task {
         Task::Check => Ok(check()),
-        Task::Test => Ok(test()),
+        Task::Test(Test { quick: true }) => Ok(test_quick()),
+        Task::Test(_) => Ok(test()),
+        Task::Docs => Ok(docs()),
+        Task::Dist => Ok(dist()),
         Task::Python => python::install().map(|()| ExitCode::SUCCESS),
         Task::Node => node::install().map(|()| ExitCode::SUCCESS),
         Task::Sim(options) => sim(&options),
@@ -139,8 +156,34 @@ fn test() -> ExitCode {
         && steps.run("node", node::install)
         && steps.run("build", build);
     if ready {
-        steps.run("tests", tests);
+        steps.run("tests", || nextest(&["--workspace", "--no-fail-fast"]));
+        groups::print();
         steps.run("doctests", || cargo(&["test", "--doc", "--workspace"]));
+    }
+    steps.finish()
+}
+
+/// What one runs while one works.
+fn test_quick() -> ExitCode {
+    let mut steps = Steps::of("test --quick");
+    if steps.run("build", || nextest(&[&QUICK[..], &["--no-run"]].concat())) {
+        steps.run("tests", || nextest(&QUICK));
+    }
+    steps.finish()
+}
+
+fn docs() -> ExitCode {
+    let mut steps = Steps::of("docs");
+    if steps.run("mdBook", docs::install) {
+        steps.run("book", docs::build);
+    }
+    steps.finish()
+}
+
+fn dist() -> ExitCode {
+    let mut steps = Steps::of("dist");
+    if steps.run("build", dist::build) {
+        steps.run("pack", dist::pack);
     }
     steps.finish()
 }
@@ -151,14 +194,17 @@ fn build() -> Result<()> {
     cargo(&["build", "--workspace", "--bin", "rejoin", "--tests"])
 }
 
-fn tests() -> Result<()> {
+fn nextest(options: &[&str]) -> Result<()> {
     if cargo_has("nextest") {
-        return cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+        return cargo(&[&["nextest", "run"], options].concat());
     }
     println!("cargo-nextest is not installed, so `cargo test` runs the tests, more slowly");
     // `--tests` leaves the doctests to the step that runs them either way.
-    cargo(&["test", "--workspace", "--tests", "--no-fail-fast"])
+    cargo(&[&["test", "--tests"], options].concat())
 }
+
+/// The packages of quick tests.
+const QUICK: [&str; 6] = ["-p", "rejoin-core", "-p", "rejoin-engine", "-p", "rejoin"];
 
 fn sim(options: &Sim) -> Result<ExitCode> {
     let options = options.to_arguments();

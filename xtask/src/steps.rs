@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 /// The steps of one task. A step that fails does not stop the next: one run reports everything.
 pub(crate) struct Steps {
     task: &'static str,
-    passed: Vec<&'static str>,
+    passed: Vec<(&'static str, Duration)>,
     skipped: Vec<&'static str>,
     failed: Vec<&'static str>,
     started: Instant,
@@ -25,9 +25,10 @@ impl Steps {
     /// Runs a step and remembers how it went; true if it passed.
     pub(crate) fn run(&mut self, step: &'static str, work: impl FnOnce() -> Result<()>) -> bool {
         println!("\n== {}: {step}", self.task);
+        let started = Instant::now();
         let outcome = work();
         match &outcome {
-            Ok(()) => self.passed.push(step),
+            Ok(()) => self.passed.push((step, started.elapsed())),
             Err(error) => {
                 eprintln!("{error:#}");
                 self.failed.push(step);
@@ -50,12 +51,19 @@ impl Steps {
 
     fn summary(&self, took: Duration) -> String {
         let verdict = if self.failed.is_empty() { "passed" } else { "FAILED" };
-        let parts =
-            [("failed", &self.failed), ("skipped", &self.skipped), ("passed", &self.passed)]
-                .into_iter()
-                .filter(|(_, steps)| !steps.is_empty())
-                .map(|(how, steps)| format!("{how}: {}", steps.join(", ")))
-                .collect::<Vec<_>>();
+        let names =
+            |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect::<Vec<_>>();
+        let passed = self.passed.iter().map(|(step, took)| format!("{step} {} s", took.as_secs()));
+        let all = [
+            ("failed", names(&self.failed)),
+            ("skipped", names(&self.skipped)),
+            ("passed", passed.collect()),
+        ];
+        let parts: Vec<_> = all
+            .iter()
+            .filter(|(_, steps)| !steps.is_empty())
+            .map(|(how, steps)| format!("{how}: {}", steps.join(", ")))
+            .collect();
         format!("xtask {} {verdict} in {} s ({})", self.task, took.as_secs(), parts.join("; "))
     }
 }
@@ -120,7 +128,7 @@ mod tests {
         assert!(steps.run("doctests", || Ok(())));
         assert_eq!(
             steps.summary(Duration::from_secs(12)),
-            "xtask test FAILED in 12 s (failed: tests; passed: build, doctests)"
+            "xtask test FAILED in 12 s (failed: tests; passed: build 0 s, doctests 0 s)"
         );
         assert_eq!(steps.finish(), ExitCode::FAILURE);
     }
@@ -132,7 +140,7 @@ mod tests {
         steps.skip("dependencies", "cargo-deny is not installed");
         assert_eq!(
             steps.summary(Duration::ZERO),
-            "xtask check passed in 0 s (skipped: dependencies; passed: lints)"
+            "xtask check passed in 0 s (skipped: dependencies; passed: lints 0 s)"
         );
     }
 }

@@ -77,6 +77,8 @@ pub struct KindOfSink {
     pub kind: &'static str,
     /// What it does.
     pub about: &'static str,
+    /// What becomes of a delivery that arrives twice, as after a crash.
+    pub twice: &'static str,
     /// What the name of a record is to it.
     pub name_is: &'static str,
     /// Its options, but for `kind`.

@@ -1,23 +1,45 @@
-//! What may be written in the file, as a page of the documentation.
+//! What may be written in the file, as pages of the documentation.
 
+use crate::config::adapter_section;
 use crate::config::options as of_file;
+use crate::mapping::Known;
 use crate::option::{KindOfSink, Opt, Options, Unless};
 use crate::sink::options as of_sinks;
 
-/// All options, as a page of the documentation.
-pub fn page() -> String {
-    let mut page = HEAD.to_owned();
-    for Options { table, about, options } in of_file::TABLES {
-        page += &format!("\n## `{table}`\n\n{about}\n\n{}", table_of(options));
+/// A page of the documentation that is made from the program's own lists.
+#[derive(Debug)]
+pub struct Page {
+    /// The name of its file.
+    pub file: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// All options: those of the file on one page, and a page for each kind of target.
+pub fn pages() -> Vec<Page> {
+    let mut options = HEAD.to_owned();
+    for Options { table, about, options: of_table } in of_file::TABLES {
+        options += &format!("\n## `{table}`\n\n{about}\n\n{}", table_of(of_table));
     }
-    page += SINKS;
-    for KindOfSink { kind, about, name_is, options } in of_sinks::KINDS {
-        page += &format!(
-            "\n## `kind = \"{kind}\"`\n\n{about} A record's `name` is {name_is}.\n\n{}",
-            table_of(options)
-        );
-    }
-    page
+    let of_file = Page { file: "options.md".to_owned(), text: options };
+    [of_file].into_iter().chain(of_sinks::KINDS.iter().map(page_of)).collect()
+}
+
+fn page_of(kind: &KindOfSink) -> Page {
+    let KindOfSink { kind: name, about, twice, name_is, options } = kind;
+    let known = Known::default();
+    let section = adapter_section("example", kind, "jobs", &known);
+    let section = section.trim_start();
+    let table = table_of(options);
+    let text = format!(
+        "# `{name}`\n\n{about}\n\nA record's `name` is {name_is}. **A delivery that arrives twice:** {twice}\n\n\
+         ## A section to begin with\n\nThis is what `rejoin adapters init {name}` writes where no document is \
+         known; where there are some, it names their fields. What is a comment may be left out.\n\n\
+         ```toml\n{section}```\n\n## Its options\n\nThey stand in `[adapter.NAME.sink]`, beside `kind = \
+         \"{name}\"`. [Options](options.md) has those of the adapter itself, and what a secret, a duration and \
+         a path are.\n\n{table}"
+    );
+    Page { file: format!("{name}.md"), text }
 }
 
 fn table_of(options: &[Opt]) -> String {
@@ -36,18 +58,13 @@ fn table_of(options: &[Opt]) -> String {
 const HEAD: &str = "\
 # Options of adapters
 
-Everything that may stand in `adapters.toml`, made from the program's own list of options: a test compares this page with
-it. `rejoin adapters init KIND` writes a section with the options that a kind needs, and the others as comments;
+Everything that may stand in `adapters.toml` beside the options of a target, made from the program's own list of options: a
+test compares this page with it. `rejoin adapters init KIND` writes a section with the options that a kind needs, and the others as comments;
 `rejoin adapters lint` finds what is wrong in a file, and `rejoin adapters check NAME` what is wrong at a target.
 
 A *secret* is `env:NAME` of a variable or `file:PATH` of a file, and never the secret itself. A *duration* is written
-`30s`, `5min`, `24h` or `14d`. Relative paths begin where the file is.
-";
-
-const SINKS: &str = "
-# Kinds of sinks
-
-A sink is the table `[adapter.NAME.sink]`, or `sink = { kind = .. }` below `[adapter.NAME]`.
+`30s`, `5min`, `24h` or `14d`. Relative paths begin where the file is. A sink is the table `[adapter.NAME.sink]`, or
+`sink = { kind = .. }` below `[adapter.NAME]`; each kind has a page of its own.
 ";
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod refused;
 mod relay;
 mod reviews;
 mod schema;
+mod shell;
 mod short;
 mod signals;
 mod status;
@@ -56,7 +57,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use rejoin::undo::Way;
 
 use crate::acting::Acting;
@@ -77,6 +78,7 @@ use crate::place::{DocumentArguments, GLOBAL, PlaceArguments};
 use crate::relay::RelayArguments;
 use crate::reviews::{AssignArguments, ReviewArguments, ReviewsArguments, SettleArguments};
 use crate::schema::SchemaCommand;
+use crate::shell::{CompletionsArguments, ManArguments};
 use crate::status::StatusArguments;
 use crate::sync::SyncArguments;
 use crate::undo::UndoArguments;
@@ -167,6 +169,10 @@ empty; a document that it made is deleted. With --as, the last edit of that user
     Digest,
     /// Look the replica's file over
     Doctor(DoctorArguments),
+    /// Print a script with which a shell completes commands and options
+    Completions(CompletionsArguments),
+    /// Write pages of the manual into a folder
+    Man(ManArguments),
     /// Fold one document, as a relay asks on standard input
     #[command(hide = true)]
     CompactWorker,
@@ -266,6 +272,10 @@ impl Cli {
             Command::Doctor(arguments) => return doctor::run(place, arguments, output),
             Command::Adapters(of) => return adapters::run(of, place, output).await,
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,
+            Command::Completions(arguments) => {
+                shell::completions(Self::command(), arguments, output)
+            }
+            Command::Man(arguments) => shell::man(Self::command(), arguments),
             Command::Relay(arguments) => relay::run(arguments, output).await,
             Command::Sync(arguments) => sync::run(place, arguments, output).await,
             Command::Export(arguments) => export::run(place, arguments, output).await,
@@ -306,6 +316,8 @@ impl Command {
                 | Self::Schema(SchemaCommand::Lint(_))
                 // It needs the file for itself, in the state in which other processes leave it.
                 | Self::Doctor(_)
+                | Self::Completions(_)
+                | Self::Man(_)
                 | Self::CompactWorker
         )
     }
@@ -327,6 +339,7 @@ impl Command {
             Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,
+            Self::Completions(_) | Self::Man(_) => false,
             Self::Export(_) | Self::List(_) | Self::Get(_) | Self::Watch(_) => false,
             Self::Reviews(_) | Self::Review(_) | Self::History(_) | Self::Blame(_) => false,
             Self::Audit(_) | Self::Status(_) | Self::Digest | Self::Doctor(_) => false,
@@ -343,8 +356,6 @@ const USAGE: u8 = 2;
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

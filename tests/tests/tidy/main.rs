@@ -24,6 +24,7 @@ const ARROWS: &[(&str, Allowed)] = &[
     ("rejoin-board", Allowed::Only(&["rejoin"])),
     ("rejoin-cli", Allowed::Only(&["rejoin", "rejoin-relay", "rejoin-adapters", "rejoin-board"])),
     ("rejoin-tests", Allowed::Any),
+    ("rejoin-broker-tests", Allowed::Any),
     ("xtask", Allowed::Only(&[])),
 ];
 

@@ -7,7 +7,7 @@ use crate::option::{KindOfSink, Opt, Unless};
 /// What a file says of the replica, for those who have no file yet.
 pub fn replica_section() -> String {
     let mut text =
-        "# Which documents go where. docs/adapters-options.md tells all options.\n[replica]\n"
+        "# Which documents go where. docs/adapters/options.md tells all options.\n[replica]\n"
             .to_owned();
     for option in REPLICA {
         text += &line(option, option.name == "metrics", option.example);

@@ -11,10 +11,10 @@ use rejoin_tests::merge::golden::{Kept, pack, unpack};
 use serde_json::{Value, json};
 
 /// Documents of histories, kept for ever.
-const WORLDS: &[u8] = include_bytes!("../golden/worlds.deflate");
+const WORLDS: &[u8] = include_bytes!("../../golden/worlds.deflate");
 
 /// What they come to, by the version that it says.
-const DERIVED: &str = include_str!("../golden/derived.json");
+const DERIVED: &str = include_str!("../../golden/derived.json");
 
 #[test]
 fn kept_worlds_come_to_what_this_version_says() {

@@ -1,4 +1,4 @@
-//! One configuration, the one that the README shows: documents reach a database, a receiver of
+//! One configuration, the example `examples/adapters.toml`: documents reach a database, a receiver of
 //! webhooks, a message broker and calendars, whatever is killed, cut off, locked out or renamed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,17 +98,13 @@ impl City {
         city
     }
 
-    /// Writes the README's configuration, with the addresses of the servers that are here.
+    /// Writes the example's configuration, with the addresses of the servers that are here.
     fn configure(&self, change: impl FnOnce(String) -> String) {
-        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-        let readme = std::fs::read_to_string(readme).unwrap();
-        let (_, rest) = readme.split_once("```toml\n# adapters.toml\n").expect("it shows one");
-        let (shown, _) = rest.split_once("```").expect("it ends");
         let retry = format!("retry = {{ schedule = [{}] }}", ["'1s'"; 100].join(", "));
         let hook = format!("http://{}/hooks", self.receiver.address());
         let over = |line: &Line| line.url().replace("ws://", "postgresql://rejoin@") + "/postgres";
         let database = self.line.as_ref().map_or_else(|| self.postgres.url(), over);
-        let mut text = shown.to_owned();
+        let mut text = include_str!("../../../../examples/adapters.toml").to_owned();
         for (there, here) in [
             ("ws://127.0.0.1:4455", self.relay.url()),
             ("postgresql://rejoin@127.0.0.1:5432/postgres", database),
@@ -124,7 +120,7 @@ impl City {
             ("127.0.0.1:4480", format!("127.0.0.1:{}", self.calendars)),
             ("collection = \"requests\"", format!("collection = \"requests\"\n{retry}")),
         ] {
-            assert!(text.contains(there), "the README says no {there}");
+            assert!(text.contains(there), "the example says no {there}");
             text = text.replace(there, &here);
         }
         std::fs::write(self.folder.path().join("adapters.toml"), change(text)).unwrap();
@@ -276,7 +272,7 @@ impl City {
 
 /// The recorded requests of one day, if they are there.
 fn recorded() -> Option<PathBuf> {
-    let path = "../../shared/data/nyc-311-2022-05-01.csv";
+    let path = "../../../shared/data/nyc-311-2022-05-01.csv";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     path.exists().then_some(path)
 }

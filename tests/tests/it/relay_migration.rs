@@ -12,7 +12,7 @@ const SPACES: [&str; 3] = ["acme", "harbour", "solo"];
 
 /// The fixture of the relay's own tests, which say more of what is in it.
 fn migration() -> Migration<Contents> {
-    let file = include_bytes!("../../server/tests/fixtures/relay-1.redb.deflate");
+    let file = include_bytes!("../../../server/tests/fixtures/relay-1.redb.deflate");
     Migration::new(file, |database| Ok(contents(ChangeStore::open(database, 1 << 20, || [0; 16])?)))
 }
 

@@ -26,7 +26,7 @@ fn run(rejoin: &Rejoin, line: &str) {
 
 #[test]
 fn a_to_do_list_follows_is_undone_and_asks() {
-    let source = include_str!("../../client/examples/todo.rs");
+    let source = include_str!("../../../client/examples/todo.rs");
     assert!(source.lines().count() <= 80, "it is to be read at one look");
     let expected = r#"added: ["Order a valve"]
 added: ["Call the customer", "Order a valve"]

@@ -32,7 +32,7 @@ struct Kept {
 }
 
 fn migration() -> Migration<Contents> {
-    let file = include_bytes!("../../client/tests/fixtures/replica-1.redb.deflate");
+    let file = include_bytes!("../../../client/tests/fixtures/replica-1.redb.deflate");
     Migration::new(file, contents)
 }
 

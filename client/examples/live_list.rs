@@ -27,13 +27,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let replica = Replica::open(file).await?;
     let space = replica.space("main")?;
-    replica.connect(relay, &[&space]).await?;
-
     let jobs = space.collection("jobs")?;
     let query = jobs.query::<Job>().filter("technician", technician.as_str()).sort("starts_at");
     let mut live = query.limit(20).watch().await?;
     let mut list = live.first();
     list.iter().for_each(|job| println!("  {}", line(job)));
+    replica.connect(relay, &[&space]).await?;
 
     while let Some(differences) = live.next().await? {
         for difference in differences {

@@ -241,7 +241,7 @@ pub mod history {
     pub use rejoin_core::lineage::{
         Blame, BlamedWrite, Candidate, FieldPath, Step, Written, Wrote,
     };
-    pub use rejoin_core::{ActorId, Settlement, Undo};
+    pub use rejoin_core::{ActorId, Settlement, ShortHash, Undo};
     pub use rejoin_engine::{HistoryEntry, Kind};
 }
 

@@ -29,8 +29,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Formatting, lints and dependency rules
-    Check,
+    /// Formatting, lints and dependency rules, and whether core and engine compile for WebAssembly
+    Check(Check),
     /// Everything that must pass before a change is merged; installs what it needs
     Test(Test),
     /// The book of the documentation, below `target/book`; installs mdBook below `target` if it is missing
@@ -49,6 +49,13 @@ enum Task {
     Siege(siege::Options),
     /// Benchmarks, all of them or those whose name contains NAME; `scale` only when it is named
     Bench(Bench),
+}
+
+#[derive(Args)]
+struct Check {
+    /// Install a compiler for WebAssembly with apt if there is none
+    #[arg(long)]
+    install: bool,
 }
 
 #[derive(Args)]
@@ -90,7 +97,7 @@ struct Sim {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().task {
-        Task::Check => Ok(check()),
+        Task::Check(options) => Ok(check(&options)),
         Task::Test(Test { quick: true }) => Ok(test_quick()),
         Task::Test(_) => Ok(test()),
         Task::Docs => Ok(docs()),
@@ -126,8 +133,11 @@ fn siege(options: &siege::Options) -> ExitCode {
     steps.finish()
 }
 
-fn check() -> ExitCode {
+fn check(options: &Check) -> ExitCode {
     let mut steps = Steps::of("check");
+    if options.install && wasm::compiler().is_none() {
+        steps.run("tools", || tools::install(&wasm::PACKAGES));
+    }
     steps.run("format", || cargo(&["fmt", "--all", "--check"]));
     steps.run("lints", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])

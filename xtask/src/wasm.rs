@@ -13,6 +13,9 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// Debian's compiler, which knows the target, and the sources it makes the standard library of.
 const DEBIAN: [&str; 2] = ["/usr/bin/rustc", "/usr/lib/rustlib/src/rust/library"];
 
+/// The packages of those.
+pub(crate) const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
+
 /// What is missing.
 pub(crate) const MISSING: &str = "no compiler for WebAssembly is here: `rustup target add wasm32-unknown-unknown`, or \
                            Debian's packages rustc-web and rust-web-src";

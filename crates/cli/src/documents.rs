@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rejoin::schema::{Rule, Schema};
+use rejoin::view::look_up;
 use rejoin::{Edited, Entry, Op, Path, Review};
 use serde_json::{Value, json};
 
@@ -105,36 +107,65 @@ pub(crate) async fn set(
 ) -> Result<()> {
     let local = Local::open_or_create(place).await?;
     let before = local.space.reviews().open().await?;
-    let edited = assign(&local, &arguments.document, &arguments.assignments).await?;
-    report(&local, &arguments.document, "set", &edited, &before, output).await
+    let (done, edited) = assign(&local, &arguments.document, &arguments.assignments).await?;
+    report(&local, &arguments.document, done, &edited, &before, output).await
 }
 
-/// Writes all assignments in one commit, and makes the document if there is none.
+/// Writes all assignments in one commit, and makes the document if there is none. Says what was done.
 async fn assign(
     local: &Local,
     document: &DocumentArguments,
     assignments: &[Assignment],
-) -> Result<Edited> {
+) -> Result<(&'static str, Edited)> {
     let collection = local.space.collection(&document.collection)?;
     let handle = named(&collection, &document.key)?;
-    let Some(entry) = handle.read().await? else {
+    let entry = handle.read().await?;
+    let schema = local.space.schema(collection.name()).await?.unwrap_or_default();
+    let value = entry.as_ref().map(|entry| &entry.value);
+    let assignments = assignments.iter().map(|it| counted(it.clone(), &schema, value));
+    let assignments = assignments.collect::<Result<Vec<_>>>()?;
+    let Some(entry) = entry else {
         if is_id(&document.key) {
             bail!(
                 "there is no document {}; sync first, or give a new one a key of its own",
                 document.key
             );
         }
-        let fields = new_fields(assignments).context(
+        let fields = new_fields(&assignments).context(
             "a new document has nothing to go into yet; set whole maps and lists, as in \
              parts:='[\"valve\"]'",
         )?;
-        return Ok(collection.put(&document.key, fields).await?);
+        return Ok(("set", collection.put(&document.key, fields).await?));
     };
-    let mut ops: Vec<Op> = assignments.iter().cloned().map(Assignment::into_op).collect();
+    let mut ops: Vec<Op> = assignments.into_iter().map(Assignment::into_op).collect();
     if entry.deleted {
         ops.push(Op::Restore);
     }
-    Ok(handle.apply(ops).await?)
+    let done = if entry.deleted { "brought back, and set" } else { "set" };
+    Ok((done, handle.apply(ops).await?))
+}
+
+/// The same assignment, of a counter where the schema says that the field counts and nothing is there.
+fn counted(
+    assignment: Assignment,
+    schema: &Schema,
+    document: Option<&Value>,
+) -> Result<Assignment> {
+    let Assignment { field, value } = assignment;
+    if *schema.rule(&field) != Rule::Counter {
+        return Ok(Assignment { field, value });
+    }
+    let is_there = document.and_then(|value| look_up(value, &field)).is_some();
+    let value = match value {
+        Some(Value::String(text)) => {
+            bail!(
+                "{field} is a counter; write `{field}:=NUMBER`, or `rejoin add` for {text:?} more"
+            )
+        }
+        Some(count) if !is_there && count.is_i64() => Some(json!({ "$counter": count })),
+        value => value,
+    };
+    Ok(Assignment { field, value })
 }
 
 pub(crate) async fn append(
@@ -251,7 +282,10 @@ async fn report(
         let waiting = count(waiting, "edit");
         let done =
             format!("{collection} {key}: {done}; on this device, {waiting} to send to a relay");
-        let asked = asked.iter().map(|review| questions::asked(review, edited.document));
+        let asked = asked.iter().map(|review| {
+            let is_new = before.iter().all(|known| known.id != review.id);
+            questions::asked(review, edited.document, is_new)
+        });
         let unfit = misfits.iter().map(|misfit| format!("! {}", unfit::line(misfit)));
         std::iter::once(done).chain(asked).chain(unfit).collect::<Vec<_>>().join("\n")
     })

@@ -1,8 +1,10 @@
 //! `rejoin history`: the changes that made a document, newest last.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use clap::Args;
-use rejoin::history::{HistoryEntry, Kind, Settlement, Undo};
+use rejoin::history::{HistoryEntry, Kind, Settlement, ShortHash, Undo};
 use rejoin::{ChangeHash, Document};
 use serde_json::{Value, json};
 
@@ -44,13 +46,15 @@ async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
     let changes = document.history(last).await?;
     output.result(&Value::from_iter(changes.iter().map(change_json)), || {
         let mut table = Table::new(["time", "change", "what", "by", "fields"]).keeping(3);
+        let mut undos = BTreeMap::new();
         for change in &changes {
             let mut fields = fields(change).join(", ");
             if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {
                 fields += &format!(": {why}");
             }
             let hash = short_hash(&change.hash);
-            table.row([clock(change.time_s), hash, what(change), by(change), fields]);
+            let what = what(change, &mut undos);
+            table.row([clock(change.time_s), hash, what, by(change), fields]);
         }
         table.fit(width())
     })
@@ -87,10 +91,15 @@ fn by(change: &HistoryEntry) -> String {
     }
 }
 
-fn what(change: &HistoryEntry) -> String {
+/// The kind of a change. `undos` are the changes before it that took others back, and whether each was an
+/// undo; whoever takes an undo back makes again what it undid.
+fn what(change: &HistoryEntry, undos: &mut BTreeMap<ShortHash, bool>) -> String {
     if let Some(undo) = &change.undoes {
+        let is_redo = undo.undoes.iter().any(|hash| undos.get(hash) == Some(&true));
+        undos.insert(change.hash.short(), !is_redo);
         return match &undo.reopens {
             Some(review) => format!("reopens {}", short_id(review)),
+            None if is_redo => "redo".to_owned(),
             None => "undo".to_owned(),
         };
     }

@@ -28,8 +28,14 @@ pub(crate) fn name(named: &ReviewedDocument) -> String {
 
 /// The question of a review, or its answer, short enough for a list.
 pub(crate) fn question(review: &Review) -> String {
-    let values: Vec<_> =
-        review.numbered().iter().map(|candidate| shown(candidate.value.as_ref())).collect();
+    // One value may have been written several times.
+    let mut values: Vec<String> = Vec::new();
+    for candidate in &review.candidates {
+        let value = shown(candidate.value.as_ref());
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
     if review.kind == ReviewKind::Containers && !review.is_open() {
         return "decided".to_owned();
     }
@@ -63,8 +69,8 @@ pub(crate) fn question(review: &Review) -> String {
     }
 }
 
-/// The question of a review, for a user who looks at this document or has just edited it.
-pub(crate) fn asked(review: &Review, document: DocumentId) -> String {
+/// The question of a review, for a user who has just edited this document; whether the edit opened it.
+pub(crate) fn asked(review: &Review, document: DocumentId, is_new: bool) -> String {
     let id = short_id(&review.id);
     let others: Vec<_> =
         review.documents.iter().filter(|named| named.document != document).map(name).collect();
@@ -74,10 +80,13 @@ pub(crate) fn asked(review: &Review, document: DocumentId) -> String {
             let others = others.join(", ");
             format!("{}: {kind} with {others}; see `rejoin review {id}`", review.field)
         }
-        false => format!(
-            "{}: one more candidate in open review {id}; see `rejoin review {id}`",
-            review.field
-        ),
+        false => {
+            let what = match is_new {
+                true => "this asks a person, in the new",
+                false => "one more candidate in the open",
+            };
+            format!("{}: {what} review {id}; see `rejoin review {id}`", review.field)
+        }
     };
     one_line(&text)
 }

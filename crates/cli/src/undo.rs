@@ -76,6 +76,9 @@ fn text(undone: &Undone) -> String {
     for document in undone.documents.iter().take(DOCUMENTS_SHOWN) {
         lines.push(format!("  {}", named(document)));
         lines.extend(document.fields.iter().filter(|it| !says_deleted(it)).map(line));
+        if document.fields.is_empty() && !document.deleted {
+            lines.push("    what is seen stays; what a review offers may be less".to_owned());
+        }
         let renewed = document.renewed.iter();
         lines.extend(renewed.map(|list| format!("    {list}: items come back as new ones")));
     }
@@ -114,8 +117,16 @@ fn says_deleted(field: &FieldUndone) -> bool {
 fn line(change: &FieldUndone) -> String {
     let name = field(&change.field);
     let room = width().saturating_sub(name.chars().count() + 12) / 2;
-    let shown = |value: &Option<Value>| short(&one_line(&shown(value.as_ref())), room.max(10));
+    let shown = |value: &Option<Value>| cut(&one_line(&shown(value.as_ref())), room.max(10));
     format!("    {name}: {} → {}", shown(&change.before), shown(&change.after))
+}
+
+/// The beginning of a text that is longer, with a sign that it goes on.
+fn cut(text: &str, characters: usize) -> String {
+    match text.chars().count() > characters {
+        true => format!("{}…", short(text, characters.saturating_sub(1))),
+        false => text.to_owned(),
+    }
 }
 
 fn stays(kept: &Kept, undone: &Undone) -> String {

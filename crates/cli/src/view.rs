@@ -44,7 +44,7 @@ pub(crate) fn text(view: &View, reviews: &[Review]) -> String {
     }
     let of_it =
         reviews.iter().filter(|review| is_about_two(review) && names_it(review, view.document));
-    let asked = of_it.map(|review| format!("! {}", asked(review, view.document)));
+    let asked = of_it.map(|review| format!("! {}", asked(review, view.document, false)));
     lines.into_values().chain(asked).collect::<Vec<_>>().join("\n")
 }
 

@@ -80,8 +80,9 @@ use register::{Register, Write};
 ///
 /// 1: before there was a number. 2: containers made at one key are asked about; values without the
 /// right are seen; people may correct themselves in an order. 3: fields are indexed. 4: changes can
-/// be taken back, and decisions reopened; an index may be of two fields.
-pub const DERIVATION: u32 = 4;
+/// be taken back, and decisions reopened; an index may be of two fields. 5: candidates stand in the
+/// order of their age.
+pub const DERIVATION: u32 = 5;
 
 /// The writes of one document.
 #[derive(Debug, Clone)]

@@ -93,8 +93,8 @@ pub enum Rule {
     Max,
     /// The smallest value.
     Min,
-    /// The value written last by the writers' clocks, if they are further apart than this many
-    /// seconds; otherwise a person decides.
+    /// The value written last by the writers' clocks, if they are no further apart than this many
+    /// seconds; otherwise, as after a week offline, a person decides.
     Latest {
         /// The seconds by which clocks may be wrong.
         skew_s: u64,

@@ -33,8 +33,8 @@ pub struct Review {
     pub field: String,
     /// The value that stands until it is settled; `None` if the field has no value.
     pub standing: Option<Value>,
-    /// The candidates to choose from, in the order of their changes' hashes, which says nothing of time:
-    /// choose by value or author.
+    /// The candidates to choose from, the oldest first, in which order they are numbered for people: by
+    /// their authors' clocks, but whoever knew of another comes after it, whatever the clocks say.
     pub candidates: Vec<Candidate>,
     /// Its state.
     pub state: ReviewState,

@@ -163,7 +163,7 @@ pub enum WriteError {
         path: Path,
     },
     /// No item has that index.
-    #[error("the list {} has {len} items and no place {index}; read the document again", named(.path))]
+    #[error("the list {} has no place {index}, for its length is {len}; read the document again", named(.path))]
     NoItem {
         /// The list.
         path: Path,

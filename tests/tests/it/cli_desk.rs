@@ -148,3 +148,28 @@ fn a_deletion_that_somebody_wrote_into_is_for_a_person() {
     let said = desk.refused("restore jobs 1");
     assert!(said.contains("not agreed") && said.contains(&review[..8]), "{said}");
 }
+
+#[test]
+fn a_field_that_counts_begins_as_a_counter_and_words_are_refused() {
+    let desk = Desk::new();
+    desk.write("schema.toml", "[jobs.fields]\nused = { merge = \"counter\" }\n");
+    desk.text("schema apply schema.toml");
+    desk.text("set jobs 1 used:=2");
+    desk.text("set jobs 2 phone=1");
+    desk.text("set jobs 2 used:=0");
+    for (key, count) in [("1", 5), ("2", 3)] {
+        desk.text(&format!("add jobs {key} used 3"));
+        assert_eq!(desk.json(&format!("get jobs {key}"))["value"]["used"], count);
+    }
+    let why = desk.refused("set jobs 2 used=4");
+    assert!(why.contains("`used:=NUMBER`") && why.contains("rejoin add"), "{why}");
+}
+
+#[test]
+fn who_sets_a_field_of_a_deleted_document_is_told_that_it_is_back() {
+    let desk = Desk::new();
+    desk.text("set jobs 1 phone=1");
+    desk.text("delete jobs 1");
+    let told = desk.text("set jobs 1 phone=2");
+    assert!(told.starts_with("jobs 1: brought back, and set;"), "{told}");
+}

@@ -132,6 +132,23 @@ fn an_import_writes_only_what_differs() {
 }
 
 #[test]
+fn an_import_over_what_somebody_wrote_since_says_so() {
+    let import = Import::of("id,notes,floor\n1,Gate.,2\n2,Dog.,3\n3,Cat.,4\n");
+    let first = import.json(0);
+    assert_eq!(first["written_over"]["rows"], 0);
+    let run = |line: &str| drop(import.rejoin.ok(line.split(' ')));
+    run("--replica a.redb set jobs 1 notes=Locked.");
+    run("--replica a.redb set jobs 2 notes=Bites.");
+    // The first is news over an edit, the second repeats what was said, and the third is news alone.
+    import.write("id,notes,floor\n1,Open.,2\n2,Dog.,3\n3,Gone.,4\n");
+    let taken = import.json(0);
+    assert_eq!((&taken["changed"], &taken["written_over"]["lines"]), (&json!(2), &json!([2])));
+    let notes = |key: &str| import.rejoin.json(["--replica", "a.redb", "get", "jobs", key]);
+    assert_eq!(notes("1")["value"]["notes"], "Open.");
+    assert_eq!(notes("2")["value"]["notes"], "Bites.");
+}
+
+#[test]
 fn bad_rows_are_reported_with_their_lines_and_good_rows_kept() {
     let long = "k".repeat(600);
     let csv = [

@@ -199,7 +199,10 @@ fn a_conflict_is_shown_side_by_side_and_settled_once() {
     let set = company.json(VAN, &["set", "jobs", "1", "phone=400"]);
     assert_eq!((&set["changed"], &set["reviews"][0]["id"]), (&json!(true), &json!(id)));
     let told = company.ok(VAN, &["set", "jobs", "1", "phone=500"]);
-    assert!(told.contains("one more candidate") && told.contains(short), "{told}");
+    assert!(
+        told.contains("one more candidate in the open review") && told.contains(short),
+        "{told}"
+    );
     assert_eq!(company.json(VAN, &["set", "jobs", "1", "town=Bonn"])["reviews"], json!([]));
     company.meet();
     let again = company.only_review();
@@ -318,6 +321,33 @@ fn decisions_that_differ_are_a_review_on_both_sides() {
     company.meet();
     assert!(company.reviews().is_empty());
     assert_eq!(company.json(DESK, &["get", "jobs", "1"])["value"]["phone"], "600");
+}
+
+/// Clocks tell whole seconds, in which a desk and a script write many times.
+#[test]
+fn the_newest_of_values_is_what_was_written_with_knowledge_of_the_others() {
+    let company = Company::new();
+    let keys = ["1", "2", "3", "4", "5", "6"];
+    let set = |replica, phone: &str| {
+        for key in keys {
+            company.ok(replica, &["set", "jobs", key, phone]);
+        }
+    };
+    set(DESK, "phone=100");
+    company.meet();
+    set(DESK, "phone=200");
+    set(VAN, "phone=300");
+    company.meet();
+    set(VAN, "phone=400");
+    for review in company.rejoin.json(["--replica", VAN, "reviews"]).as_array().expect("reviews") {
+        let candidates = review["candidates"].as_array().expect("candidates");
+        assert_eq!(candidates.last().expect("three")["value"], "400", "{review}");
+    }
+    company.ok(VAN, &["settle", "--field", "phone", "--take", "newest"]);
+    for key in keys {
+        let job = company.rejoin.json(["--replica", VAN, "get", "jobs", key]);
+        assert_eq!(job["value"]["phone"], "400");
+    }
 }
 
 #[test]

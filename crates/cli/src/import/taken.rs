@@ -23,6 +23,8 @@ pub(super) struct Taken {
     /// under review.
     decided: Seen,
     under_review: Seen,
+    /// Rows that write over texts which somebody had changed since the last file.
+    written_over: Seen,
     /// Rows with values that the schema does not allow, by the field and the reason.
     misfits: BTreeMap<(String, String), Seen>,
     bad: u64,
@@ -73,6 +75,9 @@ impl Taken {
         if !outcome.under_review.is_empty() {
             self.under_review.on(line);
         }
+        if !outcome.written_over.is_empty() {
+            self.written_over.on(line);
+        }
         for misfit in outcome.misfits {
             self.misfits.entry((misfit.field.to_string(), misfit.reason)).or_default().on(line);
         }
@@ -115,6 +120,7 @@ impl Taken {
             "revived": self.revived,
             "decided": seen(&self.decided),
             "under_review": seen(&self.under_review),
+            "written_over": seen(&self.written_over),
             "misfits": Value::from_iter(misfits),
             "bad": self.bad,
             "faults": self.faults,
@@ -160,6 +166,14 @@ impl Taken {
             let (rows, lines) = (count(self.under_review.times, "row"), self.under_review.lines());
             let add = if is_dry { "add" } else { "added" };
             more.push(format!("{rows} {would}{add} a candidate to an open review ({lines})"));
+        }
+        if self.written_over.times > 0 {
+            let (rows, lines) = (count(self.written_over.times, "row"), self.written_over.lines());
+            let write = if is_dry { "write" } else { "wrote" };
+            let back = if is_dry { "" } else { "; `rejoin undo --batch` takes it back" };
+            more.push(format!(
+                "{rows} {would}{write} over what somebody wrote since the last import ({lines}){back}"
+            ));
         }
         for ((field, reason), seen) in &self.misfits {
             let (rows, lines) = (count(seen.times, "row"), seen.lines());

@@ -44,7 +44,7 @@ pub(crate) struct SettleArguments {
     /// reviews `newest`, `mine` or `standing`
     #[arg(long, value_name = "CHANGE|N|WHICH", group = "decision")]
     pub(crate) take: Option<String>,
-    /// Write this value instead
+    /// Write this value instead, in one review
     #[arg(long, value_name = "VALUE", group = "decision", allow_hyphen_values = true)]
     pub(crate) value: Option<NewValue>,
     /// Leave what stands, and say why
@@ -109,9 +109,12 @@ pub(crate) async fn settle(
     });
     output.result(&json, || {
         let id = short_id(&review.id);
-        let reads = match is_about_two(review) {
-            true => format!("{} stay as they are", about(review)),
-            false => format!("{} {} is {}", about(review), review.field, shown(value.as_ref())),
+        let reads = match review.kind {
+            _ if is_about_two(review) => format!("{} stay as they are", about(review)),
+            ReviewKind::Removal if decision == Decision::Dismiss => {
+                format!("{} stays, with what was written in it", about(review))
+            }
+            _ => format!("{} {} is {}", about(review), review.field, shown(value.as_ref())),
         };
         let waiting = count(waiting, "edit");
         one_line(&format!(
@@ -142,7 +145,7 @@ fn decision(arguments: &SettleArguments, review: &Review) -> Result<Decision> {
         return Ok(Decision::Value(value.0.clone()));
     }
     let take = take.as_deref().context("give --take CHANGE, --value VALUE or --dismiss WHY")?;
-    let candidates: Vec<&Candidate> = review.numbered();
+    let candidates: Vec<&Candidate> = review.candidates.iter().collect();
     let (id, last) = (short_id(&review.id), candidates.len());
     let taken = taken(take, &candidates).with_context(|| {
         format!("review {id} has numbers 1 to {last}, and a change behind each; `rejoin review {id}` shows them")

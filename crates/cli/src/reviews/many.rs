@@ -67,11 +67,14 @@ pub(super) async fn settle(
         "waiting": waiting,
     });
     output.result(&json, || {
-        let mut lines = vec![format!(
-            "{} settled; on this device, {} to send to a relay",
-            count(settled, "review"),
-            count(waiting, "edit")
-        )];
+        let mut lines = vec![match settled {
+            0 => "no review was settled".to_owned(),
+            _ => format!(
+                "{} settled; on this device, {} to send to a relay",
+                count(settled, "review"),
+                count(waiting, "edit")
+            ),
+        }];
         // Reviews that are left open for the same reason share a line.
         let mut by_reason: BTreeMap<&str, Vec<&Review>> = BTreeMap::new();
         left.iter().for_each(|(review, why)| by_reason.entry(why).or_default().push(review));
@@ -140,7 +143,7 @@ fn decision(take: &Take, review: &Review) -> Result<Decision, &'static str> {
     {
         return Err("what somebody wrote who may stands, and may be newer; decide it by itself");
     }
-    let mut candidates = review.numbered().into_iter().rev();
+    let mut candidates = review.candidates.iter().rev();
     let taken = match take {
         Take::Newest => candidates.next(),
         Take::Mine(user) => {

@@ -128,10 +128,10 @@ pub(super) fn document(
 }
 
 fn side_by_side_values(review: &Review) -> SideBySide {
-    let candidates = review.numbered();
+    let candidates = &review.candidates;
     let mut table = SideBySide::new((1..=candidates.len()).map(|number| number.to_string()));
     table.row("value", candidates.iter().map(|it| value(review, it)));
-    people(&mut table, &candidates.into_iter().map(Some).collect::<Vec<_>>());
+    people(&mut table, &candidates.iter().map(Some).collect::<Vec<_>>());
     table
 }
 
@@ -243,8 +243,8 @@ fn commands(place: &PlaceArguments, review: &Review) -> Vec<String> {
         return aligned(&[(format!("{settle} --dismiss WHY"), "lets the value go".to_owned())]);
     }
     let mut ways: Vec<_> = review
-        .numbered()
-        .into_iter()
+        .candidates
+        .iter()
         .map(|it| {
             let does = match (review.kind, &it.value) {
                 (ReviewKind::Removal, Some(_)) => "it is gone".to_owned(),

@@ -102,10 +102,7 @@ impl Lineage {
         let hidden = register.merging.iter().filter(|made| Some(made.op) != shown);
         let hidden =
             hidden.chain(register.discarded.iter().filter(|it| self.is_overlooked(register, it)));
-        let mut candidates: Vec<_> =
-            hidden.filter_map(|made| self.hidden_container(register, made)).collect();
-        candidates.sort_by_key(|(candidate, _)| candidate.change);
-        candidates
+        hidden.filter_map(|made| self.hidden_container(register, made)).collect()
     }
 
     /// The candidate for a container that is out of sight; `None` if nobody ever wrote in it. A

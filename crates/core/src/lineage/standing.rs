@@ -66,7 +66,8 @@ pub struct Unsettled {
     pub review: ReviewId,
     /// The question it asks.
     pub question: Question,
-    /// The candidates to choose from, in the order of the changes' hashes.
+    /// The candidates to choose from, the oldest first: by their authors' clocks, but whoever knew of
+    /// another comes after it, whatever the clocks say. The order is the same on every replica.
     pub candidates: Vec<Candidate>,
     /// With [`Question::Containers`], the operation that made each candidate's container. Its
     /// content is read from the document; only the candidate of a counter has a value here.
@@ -226,7 +227,8 @@ impl Lineage {
         refused
             .retain(|write| !register.converted.contains_key(&register.writes[*write as usize].op));
         let mut unsettled = Vec::new();
-        let mut ask_about = |question, candidates, containers| {
+        let mut ask_about = |question, mut candidates, mut containers| {
+            self.sort_by_age(&mut candidates, &mut containers);
             let review = self.review(at, question, register.settlements[question as usize]);
             unsettled.push(Unsettled { review, question, candidates, containers });
         };
@@ -247,7 +249,6 @@ impl Lineage {
                     let meanwhile = meanwhile.map(|change| self.candidate(*change, None));
                     let mut candidates = self.candidates(at, &overlooked.removals);
                     candidates.extend(meanwhile);
-                    candidates.sort_by_key(|candidate| candidate.change);
                     ask(Question::Removal, candidates);
                 }
             }
@@ -294,9 +295,43 @@ impl Lineage {
             let write = &writes[*open as usize];
             self.candidate(write.change, write.value.clone())
         };
-        let mut candidates: Vec<_> = open.iter().map(candidate).collect();
-        candidates.sort_by_key(|candidate| candidate.change);
-        candidates
+        open.iter().map(candidate).collect()
+    }
+
+    /// Puts the oldest candidates first, each with its container if there are any. Of very many, as a
+    /// flood of heads makes them, clocks alone decide.
+    fn sort_by_age(&self, candidates: &mut Vec<Candidate>, containers: &mut Vec<ObjectId>) {
+        let index = |candidate: &Candidate| self.by_hash.get(&candidate.change).copied();
+        let mut ages: Vec<_> = candidates
+            .iter()
+            .map(|it| Age { index: index(it), not_before_s: it.time_s, knows: 0 })
+            .collect();
+        if ages.len() <= COMPARED_MAX {
+            // Changes stand behind those that they know.
+            let mut in_order: Vec<usize> = (0..ages.len()).collect();
+            in_order.sort_unstable_by_key(|at| ages[*at].index);
+            for (place, at) in in_order.iter().enumerate() {
+                let Some(own) = ages[*at].index else { continue };
+                let ancestors = self.ancestors(own);
+                for other in &in_order[..place] {
+                    let Some(other_index) = ages[*other].index.filter(|it| *it != own) else {
+                        continue;
+                    };
+                    let change = &self.changes[other_index as usize];
+                    if ancestors.get(change.chain) >= change.place {
+                        ages[*at].knows += 1;
+                        ages[*at].not_before_s =
+                            ages[*at].not_before_s.max(ages[*other].not_before_s);
+                    }
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..ages.len()).collect();
+        order.sort_by_key(|at| (ages[*at].not_before_s, ages[*at].knows, candidates[*at].change));
+        *candidates = order.iter().map(|at| candidates[*at].clone()).collect();
+        if !containers.is_empty() {
+            *containers = order.iter().map(|at| containers[*at].clone()).collect();
+        }
     }
 
     pub(super) fn candidate(&self, change: u32, value: Option<Value>) -> Candidate {
@@ -381,3 +416,16 @@ impl Lineage {
 /// How many settlements of a field back a review is looked for that was settled by an earlier
 /// schema. Somebody may name a review that never was, as often as they like.
 const SETTLED_BEFORE_MAX: u32 = 64;
+
+/// How old a candidate is among others.
+struct Age {
+    /// The number of its change in the lineage.
+    index: Option<u32>,
+    /// Its time, or that of a candidate it knows of if that is later.
+    not_before_s: i64,
+    /// Candidates that it knows of.
+    knows: u32,
+}
+
+/// Candidates that are compared with each other.
+const COMPARED_MAX: usize = 256;

@@ -153,7 +153,7 @@ pub enum EditError {
     #[error(transparent)]
     Decision(Box<SettleError>),
     /// A number that would be rounded.
-    #[error("{field} cannot hold this: {number}")]
+    #[error("{field} cannot hold this number")]
     Inexact {
         /// The field.
         field: String,

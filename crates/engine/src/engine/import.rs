@@ -44,6 +44,8 @@ pub struct RowOutcome {
     pub decided: Vec<String>,
     /// Fields it writes that are under review: its value is one more candidate.
     pub under_review: Vec<String>,
+    /// Texts it writes over that somebody had changed since the last file about the document.
+    pub written_over: Vec<String>,
     /// Its values that the schema does not allow. They are kept as they are, and shown to people.
     pub misfits: Vec<Misfit>,
 }
@@ -77,9 +79,13 @@ pub(super) fn plan(
     for (name, cell) in &row.cells {
         let path = Path::from([name.as_str()]);
         let now = current.get(name);
+        let is_changed = is_changed_since(imported, name, now);
         let said_before = imported.says(name, &text_of(cell));
         if said_before || reads_like(cell, now) {
             continue;
+        }
+        if is_changed {
+            plan.outcome.written_over.push(name.clone());
         }
         let Some(value) = value_of(cell, now, schema.field(&path), name)? else {
             plan.ops.push(Op::Remove { path });
@@ -99,6 +105,13 @@ pub(super) fn plan(
     plan.outcome.misfits = schema.misfits(&after);
     plan.outcome.misfits.retain(is_said);
     Ok(plan)
+}
+
+/// Whether a text is not what the last file said. Of other values a cell tells the same in several
+/// ways, and only one of them is remembered.
+fn is_changed_since(imported: &ImportedRow, name: &str, now: Option<&Value>) -> bool {
+    let Some(Value::String(now)) = now else { return false };
+    imported.said_other_than(name, now) && imported.said_other_than(name, &spreadsheet_safe(now))
 }
 
 /// Notes which of the fields that are written are under review, or were decided about.

@@ -57,8 +57,9 @@ pub(super) fn settle_review(
     if let Some(len) = why.as_ref().map(String::len).filter(|len| *len > WHY_BYTES_MAX) {
         return Err(SettleError::WhyTooLong { len, max: WHY_BYTES_MAX }.into());
     }
-    let between: Vec<ChangeHash> =
+    let mut between: Vec<ChangeHash> =
         unsettled.candidates.iter().map(|candidate| candidate.change).collect();
+    between.sort_unstable();
     let settlement = Settlement {
         review: *review,
         closes: between.iter().map(ChangeHash::short).collect(),
@@ -96,8 +97,9 @@ pub(super) fn settle_again(
     let Ok((standing, unsettled)) = find(derived, &before.review) else { return Ok(None) };
     // Candidates that came since were not decided about.
     let changes = unsettled.candidates.iter().map(|candidate| candidate.change);
-    let between: Vec<ChangeHash> =
+    let mut between: Vec<ChangeHash> =
         changes.filter(|change| before.closes.contains(&change.short())).collect();
+    between.sort_unstable();
     if between.is_empty() {
         return Ok(None);
     }

@@ -6,13 +6,6 @@ use serde_json::{Value, json};
 use super::{Review, ReviewState};
 
 impl Review {
-    /// The candidates, the oldest first: in the order in which they are numbered for people.
-    pub fn numbered(&self) -> Vec<&Candidate> {
-        let mut candidates: Vec<_> = self.candidates.iter().collect();
-        candidates.sort_by_key(|candidate| (candidate.time_s, candidate.change));
-        candidates
-    }
-
     /// All of it, for machines.
     pub fn to_json(&self) -> Value {
         let documents = self.documents.iter().map(|named| {
@@ -20,7 +13,7 @@ impl Review {
                 named.booked_ms.map(|(from, until)| json!({ "from_ms": from, "until_ms": until }));
             json!({ "key": named.key, "id": named.document.to_string(), "booked": booked })
         });
-        let candidates = self.numbered().into_iter().zip(1..).map(|(candidate, number)| {
+        let candidates = self.candidates.iter().zip(1..).map(|(candidate, number)| {
             let mut json = candidate.to_json();
             json["number"] = Value::from(number);
             json

@@ -16,6 +16,11 @@ use super::{StoreError, WriteTxn, unavailable};
 pub(crate) struct ImportedRow(BTreeMap<[u8; 4], [u8; 8]>);
 
 impl ImportedRow {
+    /// Whether the last file about the document had another cell in this column.
+    pub(crate) fn said_other_than(&self, column: &str, cell: &str) -> bool {
+        self.0.get(&hash(column)).is_some_and(|said| *said != hash(cell))
+    }
+
     /// Notes the cell of a column, and tells whether it was the same before.
     pub(crate) fn says(&mut self, column: &str, cell: &str) -> bool {
         let now = hash(cell);

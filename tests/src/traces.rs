@@ -1,9 +1,13 @@
-//! Recorded editing sessions: what real people typed.
+//! Editing sessions: what real people typed, where the recordings are, and what made-up people type.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use automerge::transaction::Transactable;
+use automerge::{ActorId, AutoCommit, ObjType, ROOT, ReadDoc};
 use serde_json::Value;
+
+use crate::sim::random::Random;
 
 /// One recorded session.
 #[derive(Debug, Clone)]
@@ -64,6 +68,56 @@ pub fn trace(name: &str, limit: usize) -> Option<Trace> {
         transactions: transactions.collect(),
     })
 }
+
+/// A session of made-up people, each of whom types words in an own paragraph, takes some back, and hears of
+/// the others now and then. Where nobody types at another's place the text does not depend on who is who.
+///
+/// # Panics
+/// Automerge refuses what they type.
+pub fn made(agents: usize, transactions: usize, seed: u64) -> Trace {
+    let mut random = Random::new(seed);
+    let mut first = AutoCommit::new().with_actor(ActorId::from([0; 16]));
+    let text = first.put_object(ROOT, "text", ObjType::Text).unwrap();
+    first.commit();
+    let ends: Vec<char> = ('①'..).take(agents).collect();
+    let paragraphs: String = ends.iter().map(|end| format!("{end}\n")).collect();
+    first.splice_text(&text, 0, 0, &paragraphs).unwrap();
+    let begun = first.commit().unwrap();
+    let mut people: Vec<_> = (0..agents)
+        .map(|agent| first.clone().with_actor(ActorId::from([agent as u8 + 1; 16])))
+        .collect();
+    let mut versions = std::collections::BTreeMap::from([(begun, 0)]);
+    let begin = (0, 0, paragraphs);
+    let mut made = vec![Transaction { agent: 0, parents: Vec::new(), patches: vec![begin] }];
+    for at in 1..transactions {
+        let agent = random.index(agents);
+        if random.chance(100) {
+            let mut other = people[random.index(agents)].clone();
+            people[agent].merge(&mut other).unwrap();
+        }
+        let doc = &mut people[agent];
+        let parents = doc.get_heads().iter().map(|head| versions[head]).collect();
+        let shown: Vec<char> = doc.text(&text).unwrap().chars().collect();
+        let end = shown.iter().position(|char| *char == ends[agent]).expect("nobody deletes it");
+        let typed = shown[..end].iter().rev().take_while(|char| **char != '\n').count();
+        let (delete, insert) = match typed > 0 && random.chance(120) {
+            true => (random.index(typed.min(6)) + 1, ""),
+            false => (0, WORDS[random.index(WORDS.len())]),
+        };
+        doc.splice_text(&text, end - delete, delete as isize, insert).unwrap();
+        versions.insert(doc.commit().unwrap(), at);
+        let patches = vec![(end - delete, delete, insert.to_owned())];
+        made.push(Transaction { agent, parents, patches });
+    }
+    let mut all = first;
+    for doc in &mut people {
+        all.merge(doc).unwrap();
+    }
+    Trace { end_content: all.text(&text).unwrap(), agents, transactions: made }
+}
+
+/// What made-up people type.
+const WORDS: [&str; 8] = ["the ", "pump ", "is ", "loud", ". ", "Gate ", "4711 ", "ä€😀 "];
 
 fn index(value: &Value) -> usize {
     value.as_u64().unwrap() as usize

@@ -259,9 +259,21 @@ impl At<'_> {
             change: self.history.changes[choice.change].hash,
             ..self.candidate(choice.by, choice.value.clone())
         });
-        let mut candidates: Vec<_> = candidates.collect();
-        candidates.sort_by_key(|candidate| candidate.change);
-        candidates
+        let mut candidates: Vec<_> = candidates.zip(&asked.candidates).collect();
+        // The oldest first, and whoever knew of another after it. What every device makes alike knows
+        // nothing.
+        let times: Vec<_> = candidates.iter().map(|(it, of)| (of.change, it.time_s)).collect();
+        candidates.sort_by_key(|(candidate, of)| {
+            let change = &self.history.changes[of.change];
+            let is_known = |(other, _): &&(usize, i64)| {
+                let is_alike = change.reserved || self.history.changes[*other].reserved;
+                !is_alike && change.ancestors.contains(other)
+            };
+            let known: Vec<_> = times.iter().filter(is_known).map(|(_, time_s)| *time_s).collect();
+            let latest = known.iter().copied().max().unwrap_or(i64::MIN);
+            (candidate.time_s.max(latest), known.len(), candidate.change)
+        });
+        candidates.into_iter().map(|(candidate, _)| candidate).collect()
     }
 
     fn candidate(&self, change: usize, value: Option<Value>) -> Candidate {

@@ -1,8 +1,8 @@
-//! Real people's typing, replayed through replicas that meet at a relay.
+//! People's typing, replayed through replicas that meet at a relay.
 
 use automerge::Automerge;
 use automerge::transaction::Transactable;
-use automerge::{ObjType, PatchLog, ROOT, ReadDoc};
+use automerge::{AutoCommit, ObjType, PatchLog, ROOT, ReadDoc};
 use rejoin_engine::EngineOptions;
 use rejoin_tests::meeting::Meeting;
 use rejoin_tests::replay::{push_document, replay};
@@ -29,33 +29,64 @@ fn bare_automerge(trace: &Trace) -> String {
     doc.text(&text).unwrap()
 }
 
-fn people_typing_apart_end_with_the_same_text(name: &str) {
-    let Some(trace) = traces::trace(name, 3_000) else { return };
-    let replayed = replay(&trace);
+fn people_typing_apart_end_with_the_same_text(trace: &Trace) {
+    let replayed = replay(trace);
     assert!(replayed.at_old_heads > 0, "some edits were made by people who had not seen all");
     for text in &replayed.texts {
         assert_eq!(*text, replayed.texts[0]);
     }
-    assert_eq!(replayed.texts[0], bare_automerge(&trace));
+    assert_eq!(replayed.texts[0], bare_automerge(trace));
+}
+
+fn recorded_people_end_with_the_same_text(name: &str) {
+    if let Some(trace) = traces::trace(name, 3_000) {
+        people_typing_apart_end_with_the_same_text(&trace);
+    }
+}
+
+#[test]
+fn made_up_people_typing_apart_end_with_the_same_text() {
+    for (people, seed) in [(2, 1), (3, 2), (5, 3)] {
+        let trace = traces::made(people, 600, seed);
+        people_typing_apart_end_with_the_same_text(&trace);
+        assert_eq!(bare_automerge(&trace), trace.end_content, "the trace is what was typed");
+    }
 }
 
 #[test]
 fn two_friends_typing_apart_end_with_the_same_text() {
-    people_typing_apart_end_with_the_same_text("friendsforever");
+    recorded_people_end_with_the_same_text("friendsforever");
 }
 
 #[test]
 fn three_clowns_typing_apart_end_with_the_same_text() {
-    people_typing_apart_end_with_the_same_text("clownschool");
+    recorded_people_end_with_the_same_text("clownschool");
 }
 
 #[test]
-fn a_large_document_comes_in_about_the_bytes_of_its_save() {
-    let Some(saved) = traces::read("automerge-paper.am") else { return };
-    let document = Automerge::load(&saved).unwrap();
+fn a_recorded_document_comes_in_about_the_bytes_of_its_save() {
+    if let Some(saved) = traces::read("automerge-paper.am") {
+        comes_in_about_the_bytes_of_its_save(&Automerge::load(&saved).unwrap());
+    }
+}
+
+#[test]
+fn a_made_up_document_comes_in_about_the_bytes_of_its_save() {
+    let mut author = AutoCommit::new();
+    let text = author.put_object(ROOT, "text", ObjType::Text).unwrap();
+    for transaction in traces::made(1, 2_000, 4).transactions {
+        for (at, delete, insert) in transaction.patches {
+            author.splice_text(&text, at, delete as isize, &insert).unwrap();
+        }
+        author.commit();
+    }
+    comes_in_about_the_bytes_of_its_save(author.document());
+}
+
+fn comes_in_about_the_bytes_of_its_save(document: &Automerge) {
     let save = document.save().len() as u64;
     let mut meeting = Meeting::new(9);
-    let id = push_document(&mut meeting, &document);
+    let id = push_document(&mut meeting, document);
     meeting.compact();
     let late = meeting.join(EngineOptions::default());
     meeting.connect(late);

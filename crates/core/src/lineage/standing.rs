@@ -301,7 +301,10 @@ impl Lineage {
     /// Puts the oldest candidates first, each with its container if there are any. Of very many, as a
     /// flood of heads makes them, clocks alone decide.
     fn sort_by_age(&self, candidates: &mut Vec<Candidate>, containers: &mut Vec<ObjectId>) {
-        let index = |candidate: &Candidate| self.by_hash.get(&candidate.change).copied();
+        // What every device makes alike knows of nothing.
+        let is_own = |index: &u32| !self.changes[*index as usize].reserved;
+        let index =
+            |candidate: &Candidate| self.by_hash.get(&candidate.change).copied().filter(is_own);
         let mut ages: Vec<_> = candidates
             .iter()
             .map(|it| Age { index: index(it), not_before_s: it.time_s, knows: 0 })

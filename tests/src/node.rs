@@ -281,7 +281,7 @@ fn texts(value: &Value) -> Vec<String> {
 
 /// The folder with the packages. `cargo xtask test` installs them before; where they are missing
 /// they are installed now.
-fn packages(version: Version) -> PathBuf {
+pub fn packages(version: Version) -> PathBuf {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     let folder = |version: Version| root().join("target/node").join(version.name());
     INSTALLED.get_or_init(|| {

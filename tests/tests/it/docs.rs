@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rejoin_tests::node::{Version, packages};
 use rejoin_tests::processes::{Ended, Rejoin, RelayProcess, Running};
 use rejoin_tests::receiver::Receiver;
 use rejoin_tests::services::postgres::PostgresServer;
@@ -69,6 +70,8 @@ fn flat(text: &str) -> String {
 struct Play {
     folder: tempfile::TempDir,
     relay: Option<RelayProcess>,
+    /// A program in JavaScript that goes on, and the address that it printed.
+    app: Option<(Running, String)>,
     /// What the last commands printed.
     printed: String,
     commands: usize,
@@ -79,16 +82,35 @@ impl Play {
         std::fs::write(self.folder.path().join(name), text).expect("a file");
     }
 
-    /// A command line, with the address at which the relay of the page is here.
-    fn here(&self, line: &str) -> String {
-        let line = line.split(" # ").next().unwrap_or_default().trim_end();
-        match &self.relay {
-            Some(relay) => line.replace("127.0.0.1:4455", &relay.url().replace("ws://", "")),
-            None => line.to_owned(),
+    /// A text of the page, with the addresses of relay and document that are here.
+    fn here(&self, text: &str) -> String {
+        let address = self.relay.as_ref().map(|relay| relay.url().replace("ws://", ""));
+        let text = match address {
+            Some(address) => text.replace("127.0.0.1:4455", &address),
+            None => text.to_owned(),
+        };
+        match &self.app {
+            Some((_, document)) => text.replace("automerge:3658...", document),
+            None => text,
         }
     }
 
-    fn run(&mut self, line: &str, succeeds: bool) {
+    /// Runs a program with the packages of the clients of automerge-repo.
+    fn run_app(&mut self, name: &str, text: &str) {
+        self.write(name, &self.here(text));
+        let modules = packages(Version::Current).join("node_modules");
+        std::os::unix::fs::symlink(modules, self.folder.path().join("node_modules"))
+            .expect("a link to the packages");
+        let mut command = std::process::Command::new("node");
+        command.arg(name).current_dir(self.folder.path());
+        let mut running = Running::start(command);
+        let printed = running.line().expect("it prints an address");
+        self.app = Some((running, printed));
+    }
+
+    /// Runs a command, which succeeds or fails if that is said.
+    fn run(&mut self, line: &str, succeeds: Option<bool>) {
+        let line = line.split(" # ").next().unwrap_or_default().trim_end();
         let (words, file) = words(&self.here(line));
         assert_eq!(words[0], "rejoin", "{line}");
         let rejoin = Rejoin::in_dir(self.folder.path());
@@ -99,7 +121,7 @@ impl Play {
             stdout: String::from_utf8(output.stdout).expect("text"),
             stderr: String::from_utf8(output.stderr).expect("text"),
         };
-        assert_eq!(ended.code == 0, succeeds, "{line}: {ended:?}");
+        assert_eq!(ended.code == 0, succeeds.unwrap_or(ended.code == 0), "{line}: {ended:?}");
         match file {
             Some(file) => self.write(&file, &ended.stdout),
             None => self.printed += &ended.stdout,
@@ -108,25 +130,32 @@ impl Play {
         self.commands += 1;
     }
 
-    /// Every line is printed; `…` stands for anything.
-    fn expect(&self, text: &str, place: &str) {
+    /// The first line that was not printed; `…` stands for anything.
+    fn missing<'t>(&self, text: &'t str) -> Option<&'t str> {
         let printed = flat(&self.printed);
-        for line in text.lines() {
+        text.lines().find(|line| {
             let mut rest = printed.as_str();
-            for part in line.split('…').map(flat) {
-                let at = rest.find(&part);
-                let at =
-                    at.unwrap_or_else(|| panic!("{place}: {line}\nis not in {}", self.printed));
-                rest = &rest[at + part.len()..];
-            }
-        }
+            !line.split('…').map(flat).all(|part| match rest.split_once(&part) {
+                Some((_, after)) => {
+                    rest = after;
+                    true
+                }
+                None => part.is_empty(),
+            })
+        })
+    }
+
+    fn run_all(&mut self, lines: &str, succeed: Option<bool>) {
+        self.printed.clear();
+        lines.lines().filter(|line| !line.is_empty()).for_each(|line| self.run(line, succeed));
     }
 }
 
 fn play(path: &Path) -> usize {
     let page = std::fs::read_to_string(path).expect("a page");
     let folder = tempfile::tempdir().expect("a folder");
-    let mut play = Play { folder, relay: None, printed: String::new(), commands: 0 };
+    let mut play = Play { folder, relay: None, app: None, printed: String::new(), commands: 0 };
+    let mut waits: Option<String> = None;
     for part in fenced(&page) {
         let place = format!("{}:{}", path.display(), part.line);
         match part.kind.split_once(' ').unwrap_or((part.kind, "")) {
@@ -135,16 +164,24 @@ fn play(path: &Path) -> usize {
                 assert!(part.text.starts_with("rejoin relay --listen 127.0.0.1:4455"), "{place}");
                 play.relay = Some(RelayProcess::start(play.folder.path().join("relay-data")));
             }
+            ("js", name) if !name.is_empty() => play.run_app(name, &part.text),
             ("sh", how) => {
-                assert!(["", "fails"].contains(&how), "{place}: {how}");
-                play.printed.clear();
-                for line in part.text.lines().filter(|line| !line.is_empty()) {
-                    play.run(line, how.is_empty());
+                assert!(["", "fails", "until"].contains(&how), "{place}: {how}");
+                play.run_all(&part.text, (how != "until").then_some(how.is_empty()));
+                waits = (how == "until").then_some(part.text);
+            }
+            ("text", "") => {
+                let began = Instant::now();
+                while let Some(line) = play.missing(&part.text) {
+                    let is_late = began.elapsed() > Duration::from_secs(60);
+                    let Some(again) = waits.as_ref().filter(|_| !is_late) else {
+                        panic!("{place}: {line}\nis not in {}", play.printed);
+                    };
+                    play.run_all(again, None);
                 }
             }
-            ("text", "") => play.expect(&part.text, &place),
             // Shown only, or read by another test.
-            ("toml" | "js" | "rust,no_run" | "diagram" | "text-example", "") => {}
+            ("toml" | "rust,no_run" | "diagram" | "text-example", "") => {}
             other => panic!("{place}: what is {other:?} for?"),
         }
     }
@@ -190,6 +227,33 @@ fn the_cookbook_says_what_happens() {
 #[test]
 fn what_operators_type_works() {
     assert!(play(&docs().join("operating.md")) > 3);
+}
+
+#[test]
+fn an_app_of_automerge_repo_and_a_replica_share_a_document() {
+    assert!(play(&docs().join("automerge-repo.md")) > 4);
+}
+
+/// Pages whose commands need servers, or a shell, are played by other tests or show what there is; every
+/// command on them is one that the program takes.
+#[test]
+fn every_command_that_is_shown_exists() {
+    let rejoin = Rejoin::in_dir(&docs());
+    let mut commands = 0;
+    for page in [docs().join("adapters/overview.md"), docs().join("../README.md")] {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        let shell = fenced(&text).into_iter().filter(|part| part.kind == "sh");
+        let shell: String = shell.map(|part| part.text).collect();
+        for line in shell.lines().filter(|line| line.starts_with("rejoin ")) {
+            let shown = line.split(" # ").next().unwrap_or_default().trim_end_matches(['&', ' ']);
+            let (words, _) = words(shown);
+            // What is wrong before the last word is told before help is.
+            let output = rejoin.command(&words[1..]).arg("--help").output().expect("rejoin starts");
+            assert!(output.status.success(), "{}: {shown}", page.display());
+            commands += 1;
+        }
+    }
+    assert!(commands > 15, "{commands}");
 }
 
 #[test]

@@ -189,7 +189,7 @@ async fn an_order_by_an_index_is_the_order_of_a_look_at_all() {
     }
     rule(&space, "jobs", Indexes::None).await;
     let mut wanted = BTreeMap::new();
-    for seed in 0..200 {
+    for seed in 0..400 {
         wanted.insert(seed, keys(&Random(seed).query(&jobs).get().await.unwrap()));
     }
     for (indexes, least) in [(Indexes::Single, (50, 0)), (Indexes::Double, (50, 5))] {

@@ -2,12 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Forgets an earlier run.
+pub(crate) fn forget() {
+    // There may be none.
+    let _ = fs::remove_file(report());
+}
+
+fn report() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nextest/default/junit.xml")
+}
 
 /// Prints the groups that took longest. A group is a program of tests, and of the large one a file.
 pub(crate) fn print() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nextest/default/junit.xml");
-    let Ok(report) = fs::read_to_string(path) else { return };
+    let Ok(report) = fs::read_to_string(report()) else { return };
     let mut groups: Vec<_> = of(&report).into_iter().collect();
     groups.sort_by(|(_, one), (_, other)| other.seconds.total_cmp(&one.seconds));
     let all: f64 = groups.iter().map(|(_, group)| group.seconds).sum();

@@ -166,6 +166,7 @@ fn test() -> ExitCode {
         && steps.run("node", node::install)
         && steps.run("build", build);
     if ready {
+        groups::forget();
         steps.run("tests", || nextest(&["--workspace", "--no-fail-fast"]));
         groups::print();
         steps.run("doctests", || cargo(&["test", "--doc", "--workspace"]));

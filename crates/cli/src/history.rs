@@ -44,9 +44,17 @@ pub(crate) async fn run(
 
 async fn show(document: &Document, last: usize, output: Output) -> Result<()> {
     let changes = document.history(last).await?;
+    // Whether a change made something again depends on what it took back, which may be older.
+    let mut undos = BTreeMap::new();
+    if changes.iter().any(|change| change.undoes.is_some()) {
+        document
+            .history(usize::MAX)
+            .await?
+            .iter()
+            .for_each(|change| drop(what(change, &mut undos)));
+    }
     output.result(&Value::from_iter(changes.iter().map(change_json)), || {
         let mut table = Table::new(["time", "change", "what", "by", "fields"]).keeping(3);
-        let mut undos = BTreeMap::new();
         for change in &changes {
             let mut fields = fields(change).join(", ");
             if let Some(why) = change.settles.as_ref().and_then(|settles| settles.why.as_ref()) {

@@ -69,7 +69,8 @@ pub(crate) fn question(review: &Review) -> String {
     }
 }
 
-/// The question of a review, for a user who has just edited this document; whether the edit opened it.
+/// The question of a review, for a user who looks at this document or has just edited it, and then
+/// whether the edit opened it.
 pub(crate) fn asked(review: &Review, document: DocumentId, is_new: bool) -> String {
     let id = short_id(&review.id);
     let others: Vec<_> =

@@ -77,7 +77,7 @@ fn text(undone: &Undone) -> String {
         lines.push(format!("  {}", named(document)));
         lines.extend(document.fields.iter().filter(|it| !says_deleted(it)).map(line));
         if document.fields.is_empty() && !document.deleted {
-            lines.push("    what is seen stays; what a review offers may be less".to_owned());
+            lines.push("    what is seen stays; a review may have changed".to_owned());
         }
         let renewed = document.renewed.iter();
         lines.extend(renewed.map(|list| format!("    {list}: items come back as new ones")));

@@ -28,8 +28,8 @@ pub const MARK_BYTES: usize = 4 << 10;
 pub const BEGUN_MAX: usize = 16;
 
 /// Bytes of unfinished snapshots and long changes that a replica keeps of one relay. The largest
-/// one fits, and an honest relay sends one at a time; one that begins many and ends none fills no
-/// disk.
+/// one fits. An honest relay has few under way: one that is backfilled, one that was written to, and one
+/// that is wanted. A relay that begins many and ends none fills no disk.
 pub const BEGUN_BYTES_MAX: u64 = SNAPSHOT_BYTES_MAX as u64;
 
 /// Bytes a deflated change may inflate to. 1 MB of zeros deflated is otherwise gigabytes.

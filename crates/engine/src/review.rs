@@ -34,7 +34,8 @@ pub struct Review {
     /// The value that stands until it is settled; `None` if the field has no value.
     pub standing: Option<Value>,
     /// The candidates to choose from, the oldest first, in which order they are numbered for people: by
-    /// their authors' clocks, but whoever knew of another comes after it, whatever the clocks say.
+    /// their authors' clocks, but whoever knew of another comes after it, whatever the clocks say. Of more than 256, and of
+    /// containers that every device makes alike, clocks alone decide.
     pub candidates: Vec<Candidate>,
     /// Its state.
     pub state: ReviewState,

@@ -303,38 +303,61 @@ fn deep_nesting_costs_in_proportion() {
 
 /// The bytes of unfinished snapshots in the file, and their documents.
 fn begun(engine: &Engine) -> (u64, usize) {
-    let view = engine.store().read().unwrap();
-    let begun = view.begun("ws://relay.example", &main_space(), 100).unwrap();
-    let pieces: Vec<_> = begun.iter().filter_map(|begun| begun.piece).collect();
-    (pieces.iter().map(|piece| piece.bytes).sum(), pieces.len())
+    let txn = engine.store().write().unwrap();
+    let documents = (0..12).map(|number| DocumentId::from_random([number; 16]));
+    let bytes = documents.map(|id| txn.pieces("ws://relay.example", &id).unwrap().len() as u64);
+    let bytes: Vec<_> = bytes.filter(|bytes| *bytes > 0).collect();
+    (bytes.iter().sum(), bytes.len())
 }
 
 /// A relay begins many large snapshots and ends none.
 #[test]
 fn unfinished_snapshots_fill_no_disk() {
     let mut engine = engine();
-    let mut send = |number: u8, n: u64, bytes: Vec<u8>, total: u64| {
-        let (kind, offset) = (PieceOf::Snapshot, n * HALF_MB);
-        let piece = Piece { kind, position: 5, offset, total, bytes: bytes.into() };
-        let more = Some(offset + HALF_MB < total);
-        let document = DocumentId::from_random([number; 16]);
-        let changes = Changes { document, more, ..frame(Vec::new(), Some(piece)) };
-        engine.handle_message(&Frame::Changes(changes).encode()).unwrap();
+    let mut send = |number: u8, n: u64| {
+        begin(&mut engine, number, n * HALF_MB, Some(true)).unwrap();
         engine.turn(0, 0, Vec::new()).unwrap();
         assert!(engine.poll_close().is_none(), "the replica hung up");
-        begun(&engine)
+        // All pieces are looked at when a document has come to its most.
+        if n % 32 == 31 { begun(&engine) } else { (0, 0) }
     };
     let most = BEGUN_BYTES_MAX / HALF_MB;
     let each = most / 8;
     let mut documents_max = 0;
     for number in 0..12 {
         for n in 0..each {
-            let (bytes, documents) = send(number, n, vec![0; HALF_MB as usize], BEGUN_BYTES_MAX);
+            let (bytes, documents) = send(number, n);
             assert!(bytes <= BEGUN_BYTES_MAX, "{bytes} bytes of {number}");
             documents_max = documents_max.max(documents);
         }
     }
     assert_eq!(documents_max, 8, "of an eighth each");
+}
+
+/// Of such a piece more follows, and a relay that says otherwise is not listened to.
+#[test]
+fn a_piece_that_is_not_the_last_is_not_sent_as_such() {
+    for more in [None, Some(false)] {
+        let mut engine = engine();
+        let refused = begin(&mut engine, 1, 0, more);
+        assert!(refused.is_err(), "{more:?}");
+        assert_eq!(begun(&engine), (0, 0));
+    }
+}
+
+/// A relay sends a piece of a snapshot that is as large as it may be.
+fn begin(
+    engine: &mut Engine,
+    number: u8,
+    offset: u64,
+    more: Option<bool>,
+) -> Result<(), impl std::fmt::Debug + use<>> {
+    let (kind, total) = (PieceOf::Snapshot, BEGUN_BYTES_MAX);
+    let bytes = vec![0; HALF_MB as usize].into();
+    let piece = Piece { kind, position: 5, offset, total, bytes };
+    let document = DocumentId::from_random([number; 16]);
+    let changes = Changes { document, more, ..frame(Vec::new(), Some(piece)) };
+    engine.handle_message(&Frame::Changes(changes).encode())
 }
 
 const HALF_MB: u64 = 512 << 10;

@@ -199,7 +199,8 @@ impl Ledger {
                 return Some(format!("edit {id} is lost: {entry:?}"));
             }
         }
-        let undone = self.iter().filter(|(_, entry)| entry.undone);
+        // What was refused may stand by an undo, too, of an edit that was written over it.
+        let undone = self.iter().filter(|(_, entry)| entry.undone || entry.set_aside);
         let mut expected =
             Expected { undone: undone.map(|(id, _)| id).collect(), ..Expected::default() };
         let torn = self.iter().filter(|(_, it)| it.torn && it.document == Some(*document));

@@ -183,3 +183,17 @@ fn schema_files_name_fields_as_they_are_printed() {
         .expect("a file");
     assert_eq!(desk.json("schema diff shown.toml")["same"], true);
 }
+
+#[test]
+fn shells_and_manuals_know_the_commands() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = desk.rejoin.ok(["completions", shell]);
+        assert!(script.contains("reviews") && script.contains("--dry-run"), "{shell}");
+    }
+    desk.rejoin.ok(["man", "pages"]);
+    for page in ["rejoin.1", "rejoin-sync.1", "rejoin-adapters-lint.1"] {
+        let text = std::fs::read_to_string(desk.folder.path().join("pages").join(page));
+        assert!(text.is_ok_and(|text| text.starts_with(".ie")), "{page}");
+    }
+}

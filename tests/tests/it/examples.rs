@@ -37,7 +37,7 @@ Ben's title: nobody wins: ["Call the customer", "Order a valve"]
 settled for Ben: ["Call the customer", "Order a pump"]
 "#;
     let mut lines: Vec<String> = printed(example("todo")).lines().map(str::to_owned).collect();
-    // The candidates stand in the order of their changes' hashes.
+    // Both were written within a second, and neither knew of the other.
     let mut says: Vec<_> = lines.extract_if(.., |line| line.starts_with("  ")).collect();
     says.sort();
     assert_eq!(says, [r#"  Ana says "Order two valves""#, r#"  Ben says "Order a pump""#]);

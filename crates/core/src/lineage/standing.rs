@@ -68,6 +68,7 @@ pub struct Unsettled {
     pub question: Question,
     /// The candidates to choose from, the oldest first: by their authors' clocks, but whoever knew of
     /// another comes after it, whatever the clocks say. The order is the same on every replica.
+    /// Of more than 256, and of containers that every device makes alike, clocks alone decide.
     pub candidates: Vec<Candidate>,
     /// With [`Question::Containers`], the operation that made each candidate's container. Its
     /// content is read from the document; only the candidate of a counter has a value here.

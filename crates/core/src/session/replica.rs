@@ -523,8 +523,9 @@ impl ReplicaSession {
         if let Some(Piece { offset, total, bytes, .. }) = &piece {
             let end = offset.saturating_add(bytes.len() as u64);
             let fits = *total <= limits::SNAPSHOT_BYTES_MAX as u64 && end <= *total;
-            // Only of a document that is sent by itself is kept what has come of it.
-            if !fits || bytes.is_empty() || more.is_none() {
+            // Pieces are of a document that is sent by itself, and more follows until its last.
+            let is_told = more.is_some_and(|more| more || end == *total);
+            if !fits || bytes.is_empty() || !is_told {
                 return Err(SessionError::Piece { offset: *offset, total: *total });
             }
         }

@@ -247,6 +247,9 @@ impl Engine {
         if let Some(outcome) = written.row.as_deref_mut().filter(|_| may_be_reviewed) {
             import::note_reviews(&self.store.read()?, &row.space, id, &ops, outcome)?;
         }
+        if let Some(outcome) = written.row.as_deref_mut() {
+            import::leave_what_is_not_written(&ops, outcome);
+        }
         check_writers(&schema, edit.role(), &ops)?;
         written.changes = write_ops(turn, id, &row, document, &schema, &derived, base, &ops)?;
         Ok(written)

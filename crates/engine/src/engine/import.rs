@@ -137,6 +137,16 @@ pub(super) fn note_reviews(
     Ok(())
 }
 
+/// What a row did not write, or adds to a review, is not written over.
+pub(super) fn leave_what_is_not_written(ops: &[Op], outcome: &mut RowOutcome) {
+    let written: Vec<String> =
+        ops.iter().flat_map(Op::places).map(|path| path.to_string()).collect();
+    outcome.written_over.retain(|name| {
+        let place = Path::from([name.as_str()]).to_string();
+        written.contains(&place) && !outcome.under_review.contains(&place)
+    });
+}
+
 /// A cell as it is remembered.
 fn text_of(cell: &Cell) -> String {
     match cell {

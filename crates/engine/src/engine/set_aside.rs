@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use automerge::{Automerge, Change};
 use rejoin_core::schema::Schema;
-use rejoin_core::{ChangeHash, DocumentId, heads_hash};
+use rejoin_core::{ChangeHash, DocumentId, ShortHash, Undo, heads_hash};
 use tracing::warn;
 
 use super::loaded::fenced;
@@ -49,16 +49,23 @@ impl Engine {
         let is_gone = kept.is_empty();
         let mut again = Again::new(*id, kept.iter().chain(&aside).map(|(_, change)| change));
         let mut authored = Vec::new();
+        let mut lost = BTreeSet::new();
         for (hash, change) in &aside {
             // A change that only builds on a refused one may be made anew again and again: each
             // time, at least one change less is left to be refused.
             let may_be = anew && !self.authored_anew.contains(hash);
             let allowed = !is_gone && (may_be || !refused.contains(hash));
+            // What took back only changes that are lost has nothing left to take back, and would count
+            // down what was never counted up.
+            let is_moot = allowed && takes_back_only(change, &lost);
             let had = authored.len();
-            let made =
-                allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);
-            if !allowed {
+            let made = is_moot
+                || allowed && self.make_anew(id, &mut again, &mut rebuilt, change, &mut authored);
+            if !allowed || is_moot {
                 again.lose(change);
+            }
+            if !made || is_moot {
+                lost.insert(hash.short());
             }
             let row = SetAsideRow {
                 space: before.space.clone(),
@@ -219,6 +226,14 @@ fn rebuilt(
     });
     let rebuilt = rebuilt.map_err(|reason| EngineError::Unreadable { document: *id, reason })?;
     Ok(LoadedDocument::new(rebuilt, row.snapshot_bytes + row.tail_bytes))
+}
+
+/// Whether a change is an undo, and every change that it names is one of these.
+fn takes_back_only(change: &Change, lost: &BTreeSet<ShortHash>) -> bool {
+    let undo = change.message().and_then(|it| Undo::from_message(it));
+    undo.is_some_and(|undo| {
+        !undo.undoes.is_empty() && undo.undoes.iter().all(|hash| lost.contains(hash))
+    })
 }
 
 type Parted = (Vec<(ChangeHash, Change)>, Vec<(ChangeHash, Change)>);

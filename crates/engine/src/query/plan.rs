@@ -102,7 +102,7 @@ impl Ready {
         txn: &ReadTxn,
         schema: &Schema,
     ) -> Result<Self, StoreError> {
-        let (Plan::Index { field, then: None, range, order: None, .. }, [sort], Some(limit)) =
+        let (Plan::Index { field, then, range, order: None, .. }, [sort], Some(limit)) =
             (&plan, &query.sort[..], query.limit)
         else {
             return Ok(plan.into());
@@ -110,7 +110,7 @@ impl Ready {
         if !is_indexed(schema, &sort.field) {
             return Ok(plan.into());
         }
-        let among = numbers(query, txn, field, range)?;
+        let among = numbers(query, txn, &index_name(field, then.as_ref()), range)?;
         let looked_up = among.len() as u64;
         let wanted = u64::try_from(limit).unwrap_or(u64::MAX).min(looked_up);
         let all = txn.digest(&query.space, &query.collection)?.documents;
@@ -134,8 +134,8 @@ impl Ready {
 }
 
 impl Plan {
-    /// The index that helps most, if any does: one of two fields in which both are looked up, or one in
-    /// which a value is looked up, or else one in which the documents stand in the order of the query, or
+    /// The index that helps most, if any does: one of two fields in which both help, or one in which a
+    /// value is looked up, or else one in which the documents stand in the order of the query, or
     /// else one in which a part is looked up.
     fn by_index(query: &Query, schema: &Schema) -> Option<Self> {
         let judge = Judge { query, schema };
@@ -173,7 +173,7 @@ impl Plan {
     }
 
     /// An index in which documents of a value that is asked for stand by another field that is asked
-    /// about or sorted by: best if it is both, and of a few the order tells more.
+    /// about or sorted by: best if it is both, and where few documents are wanted the order tells more.
     fn by_two_fields(query: &Query, schema: &Schema) -> Option<Self> {
         let judge = Judge { query, schema };
         let about = |field: &Path| query.filters.iter().find(|(asked, _)| asked == field);
@@ -187,10 +187,18 @@ impl Plan {
                     _ => None,
                 };
                 let second = about(then).map(|(_, condition)| judge.range(then, condition));
+                let is_alone = !query.filters.iter().any(|(other, condition)| {
+                    other != field
+                        && matches!(condition, Condition::Is(_))
+                        && is_indexed(schema, other)
+                });
                 let worth = match (order.is_some(), second.is_some()) {
-                    (false, false) => continue,
                     (true, true) => 2,
-                    (is_in_order, _) => u8::from(is_in_order == query.limit.is_some()),
+                    // Few documents may have another value that is asked for, and the order would not
+                    // meet them soon.
+                    (true, false) if is_alone && query.limit.is_some() => 1,
+                    (_, true) => 0,
+                    (_, false) => continue,
                 };
                 let all = (Bound::Unbounded, Bound::Unbounded);
                 let range = both(&value, second.unwrap_or(all));
@@ -342,12 +350,12 @@ fn is_indexed(schema: &Schema, field: &Path) -> bool {
 fn numbers(
     query: &Query,
     txn: &ReadTxn,
-    field: &Path,
+    index: &str,
     range: &KeyRange,
 ) -> Result<Vec<u64>, StoreError> {
     let mut numbers = Vec::new();
     let (space, collection) = (&query.space, &query.collection);
-    txn.each_indexed(space, collection, &field.to_string(), range, false, |_, number| {
+    txn.each_indexed(space, collection, index, range, false, |_, number| {
         numbers.push(number);
         Ok(true)
     })?;

@@ -205,40 +205,46 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Forgets unfinished snapshots and long changes of a relay until the others and that of `id` come
-    /// to no more than `max` bytes. The relay sends the forgotten ones again.
+    /// Forgets unfinished snapshots and long changes of a relay, the largest first, until all come to no
+    /// more than `max` bytes; that of `id` in `space` last. Whoever wants them begins anew.
     ///
     /// # Errors
     /// As [`StoreError`].
-    pub fn shed_begun(&self, relay: &str, id: &DocumentId, max: u64) -> Result<(), StoreError> {
-        let mut others = Vec::new();
+    pub fn shed_begun(
+        &self,
+        relay: &str,
+        space: &SpaceName,
+        id: &DocumentId,
+        max: u64,
+    ) -> Result<(), StoreError> {
+        let mut begun = Vec::new();
         let mut sum = 0;
         {
             let table = self.txn.open_table(BEGUN).map_err(unavailable)?;
             for row in table.range((relay, "", [0; 16])..).map_err(unavailable)? {
                 let (key, row) = row.map_err(unavailable)?;
-                let (of, space, document) = key.value();
+                let (of, of_space, document) = key.value();
                 if of != relay {
                     break;
                 }
                 let row: BegunRow = decode(row.value())?;
                 let bytes = row.piece.map_or(0, |piece| piece.bytes);
                 sum += bytes;
-                if document != id.0 && bytes > 0 {
-                    others.push((bytes, space.to_owned(), DocumentId(document), row));
+                if bytes > 0 {
+                    let is_other = of_space != space.as_str() || document != id.0;
+                    begun.push(((is_other, bytes), of_space.to_owned(), document, row));
                 }
             }
         }
-        others.sort_unstable_by_key(|(bytes, ..)| *bytes);
+        begun.sort_unstable_by_key(|(order, ..)| *order);
         while sum > max
-            && let Some((bytes, space, document, row)) = others.pop()
+            && let Some(((_, bytes), space, document, row)) = begun.pop()
         {
             sum -= bytes;
-            self.remove_pieces(relay, &document)?;
+            self.remove_pieces(relay, &DocumentId(document))?;
             let mut table = self.txn.open_table(BEGUN).map_err(unavailable)?;
             let row = encode(&BegunRow { piece: None, ..row });
-            let key = (relay, space.as_str(), document.0);
-            table.insert(key, row.as_slice()).map_err(unavailable)?;
+            table.insert((relay, space.as_str(), document), row.as_slice()).map_err(unavailable)?;
         }
         Ok(())
     }

@@ -16,11 +16,12 @@ use super::tables::{INDEX, INDEXED, STALE, VALUES};
 use super::values::decode_value;
 use super::{DocumentRow, ReadTxn, StoreError, ValueRow, WriteTxn, unavailable};
 
-/// Which values of an indexed field, as [`order_key`](rejoin_core::order::order_key) has them.
+/// Which keys of an index: values as [`order_key`](rejoin_core::order::order_key) has them, or of an index of
+/// two fields both values, the first with an end.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl ReadTxn {
-    /// Calls `each` with the document's number, in the order of the field's values and then of the
+    /// Calls `each` with the document's number, in the order of the index' keys and then of the
     /// documents' ids, or from the end, until it returns `false`. Documents that are deleted are left out,
     /// and those without the field have the value of nothing.
     ///

@@ -152,7 +152,8 @@ impl WriteTxn {
             let rows = table.len().map_err(unavailable)?;
             let first = table.first().map_err(unavailable)?.map_or(step, |(key, _)| key.value().0);
             // Numbers are given one after the other, so there are no more steps than numbers.
-            let last_surplus = match step - first >= steps_max + steps_max / DROPPED_PART {
+            let most = steps_max.saturating_add(steps_max / DROPPED_PART);
+            let last_surplus = match first < step && step - first >= most {
                 true => step - steps_max,
                 false if rows > edits_max && first < step => first,
                 false => return Ok(step),

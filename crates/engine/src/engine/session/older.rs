@@ -44,13 +44,15 @@ impl Engine {
             Some(_) => turn.txn.begun_row(&relay, &received.space, &document)?,
             None => BegunRow::default(),
         };
+        // The last piece of something of which the first ones are not here.
+        let mut is_broken = false;
         if let Some(piece) = piece {
             turn.dirty = true;
             match stage_piece(&turn.txn, &relay, &document, &mut begun, &piece)? {
                 Some(whole) if piece.kind == PieceOf::Snapshot => received.snapshot = Some(whole),
                 Some(whole) => received.changes.insert(0, whole),
-                None =>
-                {
+                None => {
+                    is_broken = more == Some(false);
                     #[cfg(feature = "mutants")]
                     if self.options.mutant == Some(crate::engine::Mutant::ForgottenPiece) {
                         turn.txn.remove_pieces(&relay, &document)?;
@@ -68,12 +70,15 @@ impl Engine {
             Some(true) => {
                 turn.txn.put_begun(&relay, &space, &document, Some(&begun))?;
                 if begun.piece.is_some() {
-                    turn.txn.shed_begun(&relay, &document, BEGUN_BYTES_MAX)?;
+                    turn.txn.shed_begun(&relay, &space, &document, BEGUN_BYTES_MAX)?;
                 }
             }
             Some(false) => {
                 turn.txn.put_begun(&relay, &space, &document, None)?;
                 self.stage_answered(turn, number, &document)?;
+                if is_broken {
+                    self.want_again(turn, number, &document)?;
+                }
             }
             None => return self.want_what_left_the_list(turn, number, &document),
         }
@@ -87,7 +92,7 @@ impl Engine {
         number: u32,
         received: Received,
     ) -> Result<(), EngineError> {
-        let (document, space) = (received.document, received.space.clone());
+        let document = received.document;
         let error = match self.stage_received(turn, received) {
             Ok(()) => return Ok(()),
             Err(ReceiveError::Engine(error @ EngineError::Store(_))) => return Err(error),
@@ -99,17 +104,34 @@ impl Engine {
         let Some(session) = &mut self.session else { return Ok(()) };
         session.spaces[number as usize].equal = false;
         let lacks = matches!(error, ReceiveError::Refused { source: Refusal::Missing(_), .. });
-        let times = session.lacking.entry(document).or_default();
-        *times += 1;
-        if lacks && *times <= MISSING_MAX {
-            // It builds on changes that are still to come of a document that was held in part.
-            turn.txn.mark_wanted(&session.relay, &space, &document, true)?;
-            turn.dirty = true;
-            return self.go_on(turn, number);
+        // It builds on changes that are still to come of a document that was held in part.
+        if lacks && self.want_again(turn, number, &document)? {
+            return Ok(());
         }
         warn!(doc = %document, error = &error as &dyn std::error::Error, "not taken");
         self.status.trouble = Some(error.to_string());
         Ok(())
+    }
+
+    /// Wants a document of which something did not come, a few times in a session. Returns whether it
+    /// does.
+    fn want_again(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        document: &DocumentId,
+    ) -> Result<bool, EngineError> {
+        let Some(session) = &mut self.session else { return Ok(false) };
+        let times = session.lacking.entry(*document).or_default();
+        *times += 1;
+        if *times > MISSING_MAX {
+            return Ok(false);
+        }
+        let space = &session.spaces[number as usize].name;
+        turn.txn.mark_wanted(&session.relay, space, document, true)?;
+        turn.dirty = true;
+        self.go_on(turn, number)?;
+        Ok(true)
     }
 
     /// Somebody wrote to a document while lists are compared. Its last change is now beyond the

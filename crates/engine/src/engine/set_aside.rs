@@ -230,7 +230,7 @@ fn rebuilt(
 
 /// Whether a change is an undo, and every change that it names is one of these.
 fn takes_back_only(change: &Change, lost: &BTreeSet<ShortHash>) -> bool {
-    let undo = change.message().and_then(|it| Undo::from_message(it));
+    let undo = change.message().and_then(Undo::from_message);
     undo.is_some_and(|undo| {
         !undo.undoes.is_empty() && undo.undoes.iter().all(|hash| lost.contains(hash))
     })

@@ -189,7 +189,7 @@ fn shells_and_manuals_know_the_commands() {
     let desk = Desk::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = desk.rejoin.ok(["completions", shell]);
-        assert!(script.contains("reviews") && script.contains("--dry-run"), "{shell}");
+        assert!(script.contains("reviews") && script.contains("dry-run"), "{shell}");
     }
     desk.rejoin.ok(["man", "pages"]);
     for page in ["rejoin.1", "rejoin-sync.1", "rejoin-adapters-lint.1"] {

@@ -74,7 +74,7 @@ fn a_recorded_document_comes_in_about_the_bytes_of_its_save() {
 fn a_made_up_document_comes_in_about_the_bytes_of_its_save() {
     let mut author = AutoCommit::new();
     let text = author.put_object(ROOT, "text", ObjType::Text).unwrap();
-    for transaction in traces::made(1, 4_000, 4).transactions {
+    for transaction in traces::made(1, 2_000, 4).transactions {
         for (at, delete, insert) in transaction.patches {
             author.splice_text(&text, at, delete as isize, &insert).unwrap();
         }
@@ -87,6 +87,8 @@ fn comes_in_about_the_bytes_of_its_save(document: &Automerge) {
     let save = document.save().len() as u64;
     let mut meeting = Meeting::new(9);
     let id = push_document(&mut meeting, document);
+    // A document that somebody may still be writing is folded later.
+    meeting.wait(5_000);
     meeting.compact();
     let late = meeting.join(EngineOptions::default());
     meeting.connect(late);

@@ -197,7 +197,11 @@ async fn an_order_by_an_index_is_the_order_of_a_look_at_all() {
         let technician = random.value("technician");
         let query =
             jobs.query::<Job>().filter("technician", technician).limit(1 + seed as usize % 9);
-        if seed % 2 == 0 { query.sort("starts_at") } else { query.sort_falling("starts_at") }
+        if seed.is_multiple_of(2) {
+            query.sort("starts_at")
+        } else {
+            query.sort_falling("starts_at")
+        }
     };
     let mut wanted = BTreeMap::new();
     for seed in 0..240 {

@@ -127,8 +127,7 @@ pub struct EngineOptions {
     pub value_bytes_eager_max: usize,
     /// Messages handled in one commit at most. The default is 512.
     pub events_per_turn_max: usize,
-    /// Steps that can be [taken back](Engine::undo), at least; one in sixteen more may be. The default is
-    /// 1,000; with 0, none is kept.
+    /// Steps that can be [taken back](Engine::undo), or a few more. The default is 1,000; 0 keeps none.
     pub undo_steps_max: u64,
     /// A deliberate fault, for the simulation to catch.
     #[cfg(feature = "mutants")]

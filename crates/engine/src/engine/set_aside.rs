@@ -67,22 +67,16 @@ impl Engine {
             if !made || is_moot {
                 lost.insert(hash.short());
             }
+            let reason = match refused.contains(hash) {
+                true => reason.to_owned(),
+                false => format!("it builds on a change that was refused: {reason}"),
+            };
             let row = SetAsideRow {
-                space: before.space.clone(),
-                collection: before.collection.clone(),
-                document: *id,
-                key: before.key.clone(),
-                hash: *hash,
-                chunk: change.raw_bytes().to_vec().into(),
-                reason: match refused.contains(hash) {
-                    true => reason.to_owned(),
-                    false => format!("it builds on a change that was refused: {reason}"),
-                },
                 authored_anew: made,
                 time_s: turn.unix_s,
                 anew: authored.get(had).map(|change| ChangeHash(change.hash().0)),
                 fields: fields.remove(hash).unwrap_or_default(),
-                acknowledged: false,
+                ..row_of(id, &before, change, reason)
             };
             turn.txn.push_set_aside(&row)?;
             self.status.set_aside += u64::from(row.is_open());
@@ -210,6 +204,24 @@ impl Engine {
         self.settle(turn, id, Some(&before), row, &mut rebuilt, Origin::Local)?;
         self.loaded.put(turn.now, *id, rebuilt);
         Ok(())
+    }
+}
+
+/// A change of a document as it is set aside for good.
+fn row_of(id: &DocumentId, document: &DocumentRow, change: &Change, reason: String) -> SetAsideRow {
+    SetAsideRow {
+        space: document.space.clone(),
+        collection: document.collection.clone(),
+        document: *id,
+        key: document.key.clone(),
+        hash: ChangeHash(change.hash().0),
+        chunk: change.raw_bytes().to_vec().into(),
+        reason,
+        authored_anew: false,
+        time_s: 0,
+        anew: None,
+        fields: Vec::new(),
+        acknowledged: false,
     }
 }
 

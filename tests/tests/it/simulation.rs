@@ -66,6 +66,14 @@ fn half_of_an_undo_may_be_refused() {
     worlds(4_291_313_072, 1);
 }
 
+/// A device whose file went back to an older copy takes back once more what it had taken back before, and
+/// a counter is counted down twice.
+#[test]
+#[ignore = "not mended yet: an undo does not look whether a change that it does not remember took the same back"]
+fn what_was_taken_back_before_a_restore_is_not_taken_back_again() {
+    worlds(521_984_132, 1);
+}
+
 #[test]
 fn the_same_seed_is_the_same_world() {
     for seed in [3, 11] {

@@ -19,7 +19,10 @@ impl Replica {
     /// nobody; edits by others are passed over. The file remembers the last 1,000 steps of all, also when
     /// it is opened again.
     ///
-    /// An undo is an ordinary edit: it syncs, and it leaves the work of others, as [`Undone`] tells.
+    /// An undo is an ordinary edit: it syncs, and it leaves the work of others, as [`Undone`] tells. A file
+    /// that went back to an older copy does not take back again what it took back before
+    /// ([`KeptWhy::Done`]), once it has heard of that from a relay. Until then it does not know, and a
+    /// counter goes down twice.
     ///
     /// ```
     /// # use rejoin::Replica;

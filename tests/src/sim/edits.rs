@@ -71,6 +71,7 @@ impl World {
             author_lost: false,
             set_aside: false,
             undone: false,
+            is_back: false,
             torn: false,
         };
         self.note(format_args!("replica {at} asks for edit {id}: {:?} {target:?}", entry.effect));

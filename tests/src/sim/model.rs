@@ -77,8 +77,10 @@ pub struct Entry {
     pub set_aside: bool,
     /// Somebody took it back, perhaps to do it again, or was about to.
     pub undone: bool,
-    /// A relay refused some of what took it back. Then its mark and its effect may be parted: they are
-    /// not in one change any more.
+    /// Whether it was taken back last, and not done again.
+    pub is_back: bool,
+    /// A relay refused some of what took it back, or it was taken back twice by a device whose file went
+    /// back between. Then its mark and its effect may be parted: they are not in one change any more.
     pub torn: bool,
 }
 
@@ -139,9 +141,11 @@ impl Ledger {
     }
 
     /// Somebody takes an edit back, or does it again.
-    pub fn undo(&mut self, id: EditId) {
+    pub fn undo(&mut self, id: EditId, is_back: bool) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.undone = true;
+            entry.torn |= entry.is_back == is_back;
+            entry.is_back = is_back;
         }
     }
 

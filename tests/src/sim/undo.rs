@@ -34,7 +34,7 @@ impl World {
             Err(error) => return self.not_undone(at, &error),
         };
         for id in marks_of(&planned) {
-            self.ledger.undo(id);
+            self.ledger.undo(id, way == Way::Undo);
         }
         let Some(process) = self.replicas[at].open_process() else { return Ok(()) };
         match process.engine.undo(local, unix_s, None, way) {

@@ -590,3 +590,27 @@ async fn who_hears_that_something_was_taken_back_sees_it_in_the_status() {
         assert_eq!(replica.status().waiting, before + 1);
     }
 }
+
+#[tokio::test]
+async fn what_was_taken_back_is_not_taken_back_again_by_a_restored_file() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "used": { "$counter": 5 } })).await;
+    job(&meeting.desk).add("used", 3).await.unwrap();
+    meeting.meet().await;
+    let (file, copy) = (meeting.folder.path().join("desk"), meeting.folder.path().join("copy"));
+    meeting.desk.close().await;
+    std::fs::copy(&file, &copy).unwrap();
+    let desk = Replica::open(&file).await.unwrap();
+    desk.undo().await.unwrap();
+    let meeting = Meeting { desk, ..meeting };
+    meeting.meet().await;
+    assert_eq!(meeting.both().await["used"], 5);
+    meeting.desk.close().await;
+    std::fs::copy(&copy, &file).unwrap();
+    let desk = Replica::open(&file).await.unwrap();
+    let meeting = Meeting { desk, ..meeting };
+    meeting.meet().await;
+    assert_eq!(why_kept(&meeting.desk).await, [KeptWhy::Done]);
+    meeting.meet().await;
+    assert_eq!(meeting.both().await["used"], 5);
+}

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::containers::Made;
 use super::register::{Last, Write};
 use super::{Known, Lineage};
-use crate::ShortHash;
+use crate::{ChangeHash, ShortHash};
 
 impl Lineage {
     /// Notes the review that a change says it settles by its write of a field.
@@ -133,6 +133,11 @@ impl Lineage {
         undone
     }
 
+    /// Whether somebody took this change back who made it, and did not make it again.
+    pub fn is_undone(&self, change: &ChangeHash) -> bool {
+        self.by_hash.get(change).is_some_and(|change| self.undone().contains(change))
+    }
+
     /// Whether two changes are of one user, whatever the role and the device; of nobody in particular,
     /// if neither names one.
     pub(super) fn is_same_user(&self, one: u32, other: u32) -> bool {
@@ -155,7 +160,7 @@ impl Lineage {
         let mut from = [0; 32];
         from[..hash.0.len()].copy_from_slice(&hash.0);
         let ancestors = self.ancestors(by);
-        let named = self.by_hash.range(crate::ChangeHash(from)..);
+        let named = self.by_hash.range(ChangeHash(from)..);
         let mut named = named.take_while(|(found, _)| found.short() == *hash).map(|(_, at)| *at);
         named.find(|at| {
             let known = &self.changes[*at as usize];

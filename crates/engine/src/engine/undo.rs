@@ -153,8 +153,9 @@ impl Engine {
             // transaction.
             Err(error) => return not_written(id, error),
         };
-        let Some(Opened { mut document, schema, value, mut new, mut kept, write }) = opened else {
-            return Ok(Taken::kept(id, KeptWhy::Lost));
+        let Opened { mut document, schema, value, mut new, mut kept, write } = match opened {
+            Ok(opened) => opened,
+            Err(why) => return Ok(Taken::kept(id, why)),
         };
         let time_s = turn.unix_s;
         let (mut row, mut written, mut outbox) = (before.clone(), Vec::new(), None);
@@ -194,15 +195,15 @@ impl Engine {
         Ok(Taken { kept, document: Some(undone) })
     }
 
-    /// Loads a document and writes into it what takes an edit back, except decisions. `None` if the edit
-    /// is not in the document.
+    /// Loads a document and writes into it what takes an edit back, except decisions; or says why it
+    /// stays.
     fn plan_back(
         &mut self,
         turn: &Turn,
         edit: &StepEditRow,
         before: &DocumentRow,
         author: Option<&Identity>,
-    ) -> Result<Option<Opened>, EditError> {
+    ) -> Result<Result<Opened, KeptWhy>, EditError> {
         let id = &edit.document;
         let mut document = self.load(&turn.txn, id, before)?;
         if !document.has_room() {
@@ -212,9 +213,15 @@ impl Engine {
         let changes = changes_now(turn, id, &document, &edit.changes)?;
         if changes.is_empty() && !edit.created {
             self.loaded.put(turn.now, *id, document);
-            return Ok(None);
+            return Ok(Err(KeptWhy::Lost));
         }
         let schema = self.schema(&turn.txn, before)?;
+        let lineage = document.lineage(id, &schema)?;
+        let is_undone = |change: &Change| lineage.is_undone(&ChangeHash(change.hash().0));
+        if changes.iter().any(is_undone) {
+            self.loaded.put(turn.now, *id, document);
+            return Ok(Err(KeptWhy::Done));
+        }
         let derived = derive(id, &mut before.clone(), &mut document, &schema, true)?;
         let (value, is_deleted) =
             (derived.value(&document, &schema), derived.is_deleted(&document));
@@ -227,7 +234,7 @@ impl Engine {
         for change in &new {
             rejoin_core::change::parse(change.raw_bytes()).map_err(EditError::TooLarge)?;
         }
-        Ok(Some(Opened { document, schema, value, new, kept, write }))
+        Ok(Ok(Opened { document, schema, value, new, kept, write }))
     }
 
     /// Keeps an edit, so that it can be taken back.

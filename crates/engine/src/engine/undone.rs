@@ -121,6 +121,9 @@ pub enum KeptWhy {
     Removed,
     /// The edit is not in the document: a relay refused it, or the document is gone.
     Lost,
+    /// It was taken back, or made again, already. The replica does not remember that if its file went
+    /// back to an older copy.
+    Done,
     /// The question that was decided is not open any more.
     NotOpen,
     /// The document could not be written, for this reason.
@@ -138,6 +141,7 @@ impl fmt::Display for KeptWhy {
             Self::NotAllowed => f.write_str("your role may not write it any more"),
             Self::Removed => f.write_str("it was deleted since"),
             Self::Lost => f.write_str("the edit is not in the document any more"),
+            Self::Done => f.write_str("that was done already"),
             Self::NotOpen => f.write_str("the question is not open any more"),
             Self::Failed(reason) => f.write_str(reason),
         }

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod store;
 
 mod relay;
@@ -30,7 +31,7 @@ mod relay;
 pub use relay::Mutant;
 pub use relay::{
     Breach, Close, CompactionPolicy, ConnectionId, Counters, Notice, Outgoing, RefusedCounters,
-    Relay, RelayOptions, Upload, UploadId,
+    Relay, RelayOptions, Upload, UploadId, Visitor,
 };
 pub use store::{StoreError, TailPolicy};
 
@@ -41,4 +42,4 @@ pub use compaction::{
 };
 
 mod serve;
-pub use serve::{Config, ServeError, serve};
+pub use serve::{BackupPolicy, Config, ServeError, serve};

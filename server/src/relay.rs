@@ -5,6 +5,7 @@ mod bounds;
 mod breaches;
 mod connections;
 mod counters;
+mod devices;
 mod folding;
 mod intake;
 mod mending;
@@ -32,6 +33,7 @@ pub use automerge_repo::{Upload, UploadId};
 pub use breaches::{Breach, Notice};
 pub use connections::Close;
 pub use counters::{Counters, RefusedCounters};
+pub use devices::Visitor;
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
 pub use options::{CompactionPolicy, RelayOptions};
@@ -41,6 +43,7 @@ use crate::store::{ChangeStore, StoreError};
 use automerge_repo::Peers;
 use breaches::Breaches;
 use connections::{Connections, Shared};
+use devices::Departures;
 use folding::Folding;
 use intake::Intake;
 #[cfg(feature = "mutants")]
@@ -85,6 +88,7 @@ pub struct Relay {
     uploaded: VecDeque<(DeviceId, ChangeHash)>,
     speakers: Speakers,
     scrubbing: Scrubbing,
+    departures: Departures,
 }
 
 /// The result of changes that were sent, to be told after the commit.
@@ -162,6 +166,7 @@ impl Relay {
             uploaded: VecDeque::new(),
             speakers: Speakers::default(),
             scrubbing: Scrubbing::default(),
+            departures: Departures::default(),
         })
     }
 
@@ -210,7 +215,8 @@ impl Relay {
         let session = self.timers.first().map(|(at, _)| *at);
         let others =
             [self.shared.fold_timeout(), self.mending_timeout(), self.shared.breaches.timeout()];
-        session.into_iter().chain(others.into_iter().flatten()).min()
+        let others = others.into_iter().chain([self.departures_timeout()]);
+        session.into_iter().chain(others.flatten()).min()
     }
 
     /// Checks that the disk still takes writes, by a small one.
@@ -300,7 +306,8 @@ impl Relay {
         }
         self.work_peers(unix_ms)?;
         self.shared.stage_folded()?;
-        self.commit_and_tell(unix_ms)
+        self.commit_and_tell(unix_ms)?;
+        self.note_departures(now, unix_ms)
     }
 
     fn poll_event(&mut self, connection: ConnectionId) -> Option<RelayEvent> {
@@ -342,9 +349,13 @@ impl Relay {
                 uploaded = uploaded.max(self.uploaded_bytes(&wanted.name, &hello.device, hash)?);
             }
         }
+        self.note_arrival(now, unix_ms, hello)?;
         let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
         replica.session.handle_opened(now, self.shared.store.relay(), unix_ms, opened, uploaded);
         replica.device = hello.device;
+        replica.app = hello.app.clone();
+        replica.identity = hello.identity.clone().map(Vec::from);
+        replica.waiting = hello.waiting.unwrap_or_default();
         replica.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();
         for (number, wanted) in hello.spaces.iter().enumerate() {
             let listeners = self.listeners.entry(wanted.name.clone()).or_default();
@@ -383,12 +394,20 @@ impl Relay {
                 if let (Some(hash), Ok(StoreOutcome::Kept)) = (hash, &outcome) {
                     self.note_uploaded(id, hash);
                 }
+                self.note_kept(id, &positions);
                 (positions, outcome.ok())
             }
         };
         let author = Author::Replica { connection: id, space, n, bytes, outcome };
         self.shared.answers.push(Answer { author, name, document, positions });
         Ok(())
+    }
+
+    /// Counts changes that a replica brought.
+    fn note_kept(&mut self, id: ConnectionId, positions: &Option<RangeInclusive<u64>>) {
+        if let (Some(replica), Some(positions)) = (self.connections.replica_mut(id), positions) {
+            replica.changes_kept += 1 + positions.end() - positions.start();
+        }
     }
 
     /// Notes changes that can never be kept. Honest replicas meet this at most once, after a change

@@ -4,6 +4,9 @@
 //! connection is a task that moves bytes. They talk through bounded channels, and frames are
 //! pulled: a connection says when it can take more, so a slow one costs the engine only its entry.
 
+mod addresses;
+mod admin;
+mod backups;
 mod command;
 mod compactor;
 mod config;
@@ -16,6 +19,11 @@ mod file;
 mod heard;
 mod http;
 mod link;
+mod metrics;
+mod monitor;
+#[cfg(unix)]
+mod operator;
+mod rate;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -25,17 +33,21 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::field::display;
 
-pub use config::Config;
+pub use config::{BackupPolicy, Config};
 
 use crate::store::StoreError;
+use database::STORE_FILE;
 use engine::EngineThread;
 use http::Shared;
+use monitor::Monitor;
 
 /// Serves replicas at `/sync`, peers of automerge-repo at `/automerge` and `/automerge/SPACE`, and
 /// health at `/healthz` until `shutdown` resolves, then says goodbye
@@ -53,8 +65,18 @@ pub async fn serve(
     if !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback { address });
     }
+    let monitor = match config.monitor {
+        None => None,
+        Some(address) if !address.ip().is_loopback() => {
+            return Err(ServeError::NotLoopback { address });
+        }
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|source| ServeError::Monitor { address, source })?)
+        }
+    };
     let engine = EngineThread::start(&config).await?;
-    run(config, engine, listener, shutdown).await
+    run(config, engine, listener, monitor, shutdown).await
 }
 
 /// Serves with an engine that runs.
@@ -62,12 +84,35 @@ async fn run(
     config: Config,
     engine: EngineThread,
     listener: TcpListener,
+    monitor: Option<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let (data, cache_bytes) = (config.data.display(), config.cache_bytes);
     tracing::info!(%address, %data, cache_bytes, "relay started");
     let (phase, phases) = watch::channel(Phase::Serving);
+    let monitored = monitor.map(|listener| {
+        let (engine, meters) = (engine.handle(), Arc::clone(&engine.meters));
+        let (phases, file) = (phases.clone(), config.data.join(STORE_FILE));
+        let address = listener.local_addr().map(display);
+        tracing::info!(address = address.ok(), "metrics are told");
+        tokio::spawn(monitor::serve(listener, Monitor { engine, meters, phases, file }))
+    });
+    let backed_up = config.backup.folder.clone().map(|folder| {
+        let (meters, policy) = (Arc::clone(&engine.meters), config.backup.clone());
+        tokio::spawn(backups::run(engine.handle(), meters, policy, folder))
+    });
+    #[cfg(unix)]
+    let operated = match operator::bind(&config.data) {
+        Ok(socket) => {
+            Some(tokio::spawn(operator::serve(socket, engine.handle(), config.data.clone())))
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "no socket for `rejoin admin`; the relay serves without it");
+            None
+        }
+    };
     let (shared, mut drained) = Shared::new(&config, engine.handle(), phases);
     tokio::select! {
         () = http::accept(listener, shared) => {}
@@ -82,6 +127,13 @@ async fn run(
     }
     phase.send_replace(Phase::Cut);
     engine.stop().await;
+    monitored.into_iter().chain(backed_up).for_each(|task| task.abort());
+    #[cfg(unix)]
+    if let Some(operated) = operated {
+        operated.abort();
+        // The next process replaces one that is left behind.
+        let _ = std::fs::remove_file(crate::admin::socket(&config.data));
+    }
     tracing::info!("relay stopped");
     Ok(())
 }
@@ -114,6 +166,14 @@ pub enum ServeError {
     /// The listener does not tell its address.
     #[error("the listener has no address")]
     Listener(#[source] io::Error),
+    /// The address of metrics cannot be listened on.
+    #[error("cannot listen on {address} for metrics; choose another address with monitor.listen")]
+    Monitor {
+        /// The address.
+        address: SocketAddr,
+        /// The reason why not.
+        source: io::Error,
+    },
     /// The folder cannot be made, or not be written to.
     #[error("cannot write to {}; give the relay a folder of its own that it may write to", path.display())]
     Folder {

@@ -8,9 +8,11 @@
 //! Inside, spaces, collections and documents go by numbers that are given in the order of arrival;
 //! see `tables` for why.
 
+pub mod backup;
 mod batch;
 mod cache;
 mod damage;
+mod devices;
 mod error;
 mod fold;
 mod guard;
@@ -34,12 +36,13 @@ use rejoin_core::change::Place;
 use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 
 pub(crate) use damage::Orphaned;
+pub use devices::{DeviceMark, DeviceRow};
 pub use error::StoreError;
 pub use fold::{FoldError, FoldInput, TailPolicy};
 pub(crate) use fold::{Folded, Tail};
 pub(crate) use guard::unpanicked;
 pub(crate) use mend::Mended;
-pub use pages::{Latest, LogChunk, LogEntry, LogPage};
+pub use pages::{Latest, LogChunk, LogEntry, LogPage, Size};
 pub use reads::{CollectionContent, SpaceState};
 pub use salvage::{Lost, SalvageError, Salvaged, salvage};
 pub(crate) use scrub::Scrub;
@@ -47,6 +50,7 @@ pub(crate) use scrub::Scrub;
 use batch::Batch;
 use cache::GraphCache;
 use damage::Damage;
+use devices::Devices;
 use index::Recent;
 use open::Numbers;
 use spaces::Spaces;
@@ -77,6 +81,7 @@ pub struct ChangeStore {
     cache: GraphCache,
     spaces: Spaces,
     uploads: Uploads,
+    devices: Devices,
     batch: Batch,
     verified: Verified,
     damage: Damage,
@@ -137,6 +142,25 @@ impl ChangeStore {
         probed
     }
 
+    /// Moves what is in the file together, so that it becomes shorter. It takes seconds for each
+    /// gigabyte, and nothing else is done meanwhile.
+    ///
+    /// # Errors
+    /// A backup reads the store; or the database cannot be written, and is to be opened again.
+    pub fn shrink(&mut self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        match self.database.compact() {
+            Ok(_) => Ok(()),
+            Err(redb::CompactionError::Storage(error)) => {
+                self.fail();
+                Err(error.into())
+            }
+            Err(_) => Err(StoreError::Busy),
+        }
+    }
+
     /// The id of the relay that this store belongs to.
     pub fn relay(&self) -> RelayId {
         self.relay
@@ -164,6 +188,7 @@ impl ChangeStore {
         self.cache.clear();
         self.spaces.clear();
         self.uploads = Uploads::default();
+        self.devices = Devices::default();
         self.batch = Batch::default();
     }
 

@@ -134,6 +134,7 @@ pub fn push_document(meeting: &mut Meeting, document: &Automerge) -> DocumentId 
         spaces: vec![start],
         pushes: 0,
         upload: None,
+        waiting: 0,
     };
     let mut session = ReplicaSession::new(0, opening);
     let mut changes = document.get_changes(&[]).into_iter().peekable();

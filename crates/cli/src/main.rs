@@ -10,7 +10,9 @@
 
 mod acting;
 mod adapters;
+mod admin;
 mod audit;
+mod backup;
 mod beside;
 mod blame;
 mod caller;
@@ -62,7 +64,9 @@ use rejoin::undo::Way;
 
 use crate::acting::Acting;
 use crate::adapters::AdaptersArguments;
+use crate::admin::AdminArguments;
 use crate::audit::AuditArguments;
+use crate::backup::BackupArguments;
 use crate::beside::{Asked, GuestCommand};
 use crate::blame::BlameArguments;
 use crate::doctor::DoctorArguments;
@@ -113,6 +117,10 @@ enum Command {
     Demo,
     /// Run a relay, where replicas meet
     Relay(RelayArguments),
+    /// Look after a relay that runs: devices, spaces, connections, damage
+    Admin(AdminArguments),
+    /// Back up a relay, look at a backup, or restore a relay from one
+    Backup(BackupArguments),
     /// Carry documents to other systems, and look after what is on its way
     Adapters(AdaptersArguments),
     /// Sync the replica with a relay
@@ -270,6 +278,8 @@ impl Cli {
             Command::Import(arguments) => return import::run(place, arguments, output).await,
             Command::Schema(command) => return schema::run(place, command, output).await,
             Command::Doctor(arguments) => return doctor::run(place, arguments, output),
+            Command::Admin(arguments) => return admin::run(arguments, output),
+            Command::Backup(arguments) => return backup::run(arguments, output),
             Command::Adapters(of) => return adapters::run(of, place, output).await,
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,
             Command::Completions(arguments) => {
@@ -312,6 +322,8 @@ impl Command {
             self,
             Self::Demo
                 | Self::Relay(_)
+                | Self::Admin(_)
+                | Self::Backup(_)
                 | Self::Adapters(_)
                 | Self::Schema(SchemaCommand::Lint(_))
                 // It needs the file for itself, in the state in which other processes leave it.
@@ -339,6 +351,7 @@ impl Command {
             Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,
+            Self::Admin(_) | Self::Backup(_) => false,
             Self::Completions(_) | Self::Man(_) => false,
             Self::Export(_) | Self::List(_) | Self::Get(_) | Self::Watch(_) => false,
             Self::Reviews(_) | Self::Review(_) | Self::History(_) | Self::Blame(_) => false,

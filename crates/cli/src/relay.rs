@@ -1,45 +1,60 @@
 //! `rejoin relay`, and the worker that it starts to fold documents.
 
+mod settings;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use rejoin::{CollectionName, SpaceName};
-use rejoin_relay::{
-    Config, WORKER_ADDRESS_BYTES_MAX, WorkerProcess, compact_worker_process, serve,
-};
-use serde_json::json;
+use rejoin_relay::{WORKER_ADDRESS_BYTES_MAX, WorkerProcess, compact_worker_process, serve};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
 
 use crate::adapters::{self, Opened};
 use crate::output::Output;
-use crate::place::DEFAULT_SPACE;
 use crate::signals::stopped;
 use crate::units::bytes;
+use settings::Settings;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Options go before the file. `rejoin relay --defaults` prints a file with every setting and what it is \
+for.
+
 With --adapters, `rejoin adapters --config FILE ...` looks after them as it does after those of \
 `rejoin adapters run`. What goes wrong with them is logged and tried again; the relay goes on.")]
 pub(crate) struct RelayArguments {
+    /// Read settings from this file, usually relay.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Say whether the settings are right, and what is in effect, and end
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print a file with every setting, its default and what it is for, and end
+    #[arg(long, exclusive = true)]
+    pub(crate) defaults: bool,
     /// Where to listen, on a loopback address; port 0 takes a free one, and the first line printed
-    /// says which
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4455")]
-    pub(crate) listen: SocketAddr,
+    /// says which [default: 127.0.0.1:4455]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
     /// The folder it stores everything in, made if there is none
     #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
+    /// Where to tell metrics, health and readiness over HTTP, on a loopback address
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) monitor: Option<SocketAddr>,
     /// The space of automerge-repo's clients that connect to /automerge; /automerge/NAME is for
-    /// others
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_SPACE)]
-    pub(crate) automerge_space: SpaceName,
-    /// The collection of documents that automerge-repo's clients make
-    #[arg(long, value_name = "NAME", default_value = "documents")]
-    pub(crate) automerge_collection: CollectionName,
+    /// others [default: main]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) automerge_space: Option<SpaceName>,
+    /// The collection of documents that automerge-repo's clients make [default: documents]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) automerge_collection: Option<CollectionName>,
     /// Drop ephemeral messages of automerge-repo's clients that name another author than themselves
     #[arg(long)]
     pub(crate) check_ephemeral_sender: bool,
@@ -52,18 +67,22 @@ pub(crate) struct RelayArguments {
 }
 
 pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()> {
+    if arguments.defaults {
+        return output.result(&json!({ "relay.toml": settings::defaults() }), settings::defaults);
+    }
+    let mut settings = in_effect(arguments)?;
+    if arguments.check {
+        return tell(&mut settings, output);
+    }
     let adapters = arguments.adapters.as_deref().map(|path| Opened::read(path, output));
     let adapters = adapters.transpose()?;
-    let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with --listen", arguments.listen)
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
     let address = listener.local_addr()?;
-    let mut config = Config::new(&arguments.data);
+    let mut config = settings.config;
+    config.data = folder(settings.data)?;
     config.compaction_worker = Some(worker()?);
-    config.cache_bytes = arguments.cache.unwrap_or(config.cache_bytes);
-    config.automerge_space = arguments.automerge_space.clone();
-    config.options.automerge_collection = arguments.automerge_collection.clone();
-    config.options.checks_ephemeral_sender = arguments.check_ephemeral_sender;
     // The relay polls this for the first time when it serves.
     let shutdown = async move {
         announce(address, output);
@@ -73,6 +92,57 @@ pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()
         }
     };
     Ok(serve(config, listener, shutdown).await?)
+}
+
+/// The settings of the file, and of the options, which go before it.
+fn in_effect(arguments: &RelayArguments) -> Result<Settings> {
+    let mut settings = match &arguments.config {
+        Some(path) => read(path)?,
+        None => Settings::new(),
+    };
+    let RelayArguments { listen, data, monitor, cache, .. } = arguments;
+    settings.listen = listen.unwrap_or(settings.listen);
+    settings.data = data.clone().or(settings.data);
+    let config = &mut settings.config;
+    config.monitor = monitor.or(config.monitor);
+    config.cache_bytes = cache.unwrap_or(config.cache_bytes);
+    if let Some(space) = &arguments.automerge_space {
+        config.automerge_space = space.clone();
+    }
+    if let Some(collection) = &arguments.automerge_collection {
+        config.options.automerge_collection = collection.clone();
+    }
+    config.options.checks_ephemeral_sender |= arguments.check_ephemeral_sender;
+    Ok(settings)
+}
+
+fn read(path: &Path) -> Result<Settings> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    settings::read(&text).with_context(|| format!("{} is not right", path.display()))
+}
+
+fn folder(data: Option<PathBuf>) -> Result<PathBuf> {
+    data.context("name the relay's folder with --data DIR, or `data` in its file")
+}
+
+/// Says what is in effect.
+fn tell(settings: &mut Settings, output: Output) -> Result<()> {
+    folder(settings.data.clone())?;
+    for address in [Some(settings.listen), settings.config.monitor].into_iter().flatten() {
+        if !address.ip().is_loopback() {
+            bail!("{address} can be reached from other machines; write a loopback address");
+        }
+    }
+    let values = settings.values();
+    let json: Map<String, Value> = values
+        .iter()
+        .map(|(path, value)| Ok((path.clone(), serde_json::to_value(value)?)))
+        .collect::<Result<_>>()?;
+    output.result(&json!({ "settings": json }), || {
+        let lines = values.iter().map(|(path, value)| format!("{path} = {value}"));
+        format!("nothing is wrong; in effect:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    })
 }
 
 /// Runs adapters until a signal asks the process to end, and waits until they have ended: the relay

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use minicbor::bytes::ByteVec;
 use rejoin_core::limits::{PIECE_BYTES, WANT_DOCUMENTS_MAX};
 use rejoin_core::session::{
-    HANDSHAKE_MS_MAX, Located, LogPage, Opened, Read, ReadAnswer, RelayEvent, RelaySession,
-    SessionError, StoreOutcome, Transmit,
+    HANDSHAKE_MS_MAX, Located, LogPage, Opened, Opening, Read, ReadAnswer, RelayEvent,
+    RelaySession, ReplicaSession, SessionError, SpaceStart, StoreOutcome, Transmit,
 };
 use rejoin_core::wire::*;
 use rejoin_core::{ChangeHash, DeviceId, Epoch, RelayId, ShortHash, SpaceName, limits};
@@ -32,6 +32,8 @@ fn hello(pushes: u32, begun: Vec<Begun>) -> Frame {
         app: None,
         identity: None,
         upload: None,
+        short: None,
+        waiting: None,
     })
 }
 
@@ -172,6 +174,76 @@ fn what_is_new_comes_in_the_order_of_the_log_and_every_page_counts() {
     assert_eq!(marks.len(), 200_000 / 16_000 + 1, "{marks:?}");
     assert_eq!(marks.last(), Some(&(200, true)));
     assert!(marks[..marks.len() - 1].iter().all(|(_, digests)| !digests));
+}
+
+/// The frames of changes for a replica that lacks three documents,
+/// and live edits of others, and the bytes that they take.
+fn frames_of_changes(short: Option<bool>) -> (Vec<Changes>, usize) {
+    let mut space = Space::default();
+    for n in 0..30 {
+        space.write(document(n % 3 + n / 20 * 3), 20);
+    }
+    let mut session = RelaySession::new(0);
+    let Frame::Hello(hello) = hello(0, Vec::new()) else { panic!("a Hello") };
+    session.handle_frame(Frame::Hello(Hello { short, ..hello })).unwrap();
+    let beginning = bare(Start::Beginning, 20, 20, Backfill::of(0, 20));
+    let mut line = Line::default();
+    session.handle_opened(0, RelayId([3; 16]), 0, vec![beginning], 0);
+    session.handle_committed(0, 21..=30, false);
+    line.take_all(&mut session, &space, 0);
+    let changes = line.frames.into_iter().filter_map(|frame| match frame {
+        Frame::Changes(changes) => Some(changes),
+        _ => None,
+    });
+    let changes: Vec<_> = changes.collect();
+    let bytes = changes.iter().map(|it| Frame::Changes(it.clone()).encode().len()).sum();
+    (changes, bytes)
+}
+
+#[test]
+fn a_short_frame_says_what_a_long_one_says() {
+    let (long, long_bytes) = frames_of_changes(None);
+    let (short, short_bytes) = frames_of_changes(Some(true));
+    assert!(long.len() > 4 && long.iter().all(|it| it.collection.is_some() && it.step.is_none()));
+    assert!(short.iter().any(|it| it.position.is_some()), "older documents come backwards");
+    assert!(short.iter().any(|it| it.step.is_some()));
+    assert!(short[1..].iter().all(|it| it.collection.is_none()));
+    assert!(short_bytes + 6 * (long.len() - 1) <= long_bytes, "{short_bytes} of {long_bytes}");
+
+    let received = |frames: &[Changes]| {
+        let (cursor, begun) = (None, Vec::new());
+        let space = SpaceStart { name: main_space(), cursor, holds: false, begun };
+        let device = DeviceId([2; 16]);
+        let (token, app, identity, upload) = (None, None, None, None);
+        let (spaces, pushes, waiting) = (vec![space], 0, 0);
+        let opening = Opening { device, token, app, identity, spaces, pushes, upload, waiting };
+        let mut replica = ReplicaSession::new(0, opening);
+        let granted = SpaceGranted {
+            epoch: EPOCH,
+            start: Start::Beginning,
+            access: Access::Write,
+            position: 20,
+            backfill: Backfill::of(0, 20),
+            documents: 3,
+        };
+        let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
+        let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20, uploaded: 0 };
+        replica.handle_frame(Frame::Welcome(welcome)).unwrap();
+        for frame in frames {
+            replica.handle_frame(Frame::Changes(frame.clone()))?;
+        }
+        Ok::<_, SessionError>(std::iter::from_fn(move || replica.poll_event()).collect::<Vec<_>>())
+    };
+    assert_eq!(received(&short).unwrap(), received(&long).unwrap());
+
+    // Without the frame before them, or beyond all positions, they mean nothing.
+    let lost = |frames: &[Changes]| {
+        assert!(matches!(received(frames), Err(SessionError::Unexpected { .. })), "{frames:?}");
+    };
+    lost(&short[1..]);
+    let (collection, position, step) = (long[0].collection.clone(), None, Some(1));
+    lost(&[Changes { collection, position, step, ..short[0].clone() }]);
+    lost(&[short[0].clone(), Changes { step: Some(u64::MAX), position: None, ..short[1].clone() }]);
 }
 
 #[test]

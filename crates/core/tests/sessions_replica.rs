@@ -37,6 +37,7 @@ fn opening(spaces: Vec<SpaceStart>) -> Opening {
         spaces,
         pushes: 0,
         upload: None,
+        waiting: 0,
     }
 }
 
@@ -68,7 +69,8 @@ fn piece(kind: PieceOf, offset: u64, total: u64, bytes: usize) -> Frame {
     let piece = Some(Piece { kind, position: 9, offset, total, bytes });
     let (space, document, collection) = (0, document(1), jobs());
     let (changes, position, more) = (Vec::new(), Some(9), Some(true));
-    Frame::Changes(Changes { space, document, collection, piece, changes, position, more })
+    let (collection, step) = (Some(collection), None);
+    Frame::Changes(Changes { space, document, collection, piece, changes, position, more, step })
 }
 
 #[test]

@@ -51,6 +51,8 @@ fn hello() -> Hello {
         app: Some("crew 1".to_owned()),
         identity: Some(ByteVec::from(vec![8])),
         upload: Some(ChangeHash([0xc0; 32])),
+        short: None,
+        waiting: None,
     }
 }
 
@@ -65,6 +67,8 @@ fn first_hello() -> Hello {
         app: None,
         identity: None,
         upload: None,
+        short: None,
+        waiting: None,
     }
 }
 
@@ -111,11 +115,12 @@ fn changes() -> Changes {
     Changes {
         space: 0,
         document: document(),
-        collection: jobs(),
+        collection: Some(jobs()),
         piece: None,
         changes: chunks(),
         position: Some(300),
         more: None,
+        step: None,
     }
 }
 
@@ -148,6 +153,7 @@ fn frames() -> Vec<(Frame, &'static str)> {
     let digest = SetDigest::from_bytes([0xf0; 32]);
     let digests = vec![CollectionDigest { collection: jobs(), digest, documents: 1000 }];
     let part = Changes { piece: Some(piece()), changes: Vec::new(), more: Some(true), ..changes() };
+    let short = Changes { collection: None, position: None, step: Some(10), ..changes() };
     let push_piece = Push { changes: Vec::new(), piece: Some(change_piece()), ..push() };
     let symbols = Some(ByteVec::from(vec![7, 8]));
     let bye = Bye { code: ByeCode::Version, message: "done".to_owned(), retry_after_ms: 500 };
@@ -155,6 +161,10 @@ fn frames() -> Vec<(Frame, &'static str)> {
     vec![
         (Frame::Hello(hello()), HELLO),
         (Frame::Hello(first_hello()), FIRST_HELLO),
+        (
+            Frame::Hello(Hello { short: Some(true), waiting: Some(12), ..first_hello() }),
+            SHORT_HELLO,
+        ),
         (Frame::Welcome(welcome()), WELCOME),
         (Frame::Push(push()), PUSH),
         (Frame::Push(push_piece), PUSH_PIECE),
@@ -162,6 +172,7 @@ fn frames() -> Vec<(Frame, &'static str)> {
         (Frame::Refused(refused()), REFUSED),
         (Frame::Changes(changes()), CHANGES),
         (Frame::Changes(part), CHANGES_PIECE),
+        (Frame::Changes(short), CHANGES_SHORT),
         (
             Frame::Checkpoint(Checkpoint {
                 space: 0,
@@ -206,6 +217,8 @@ const HELLO: &str = "8200a70041090150a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a00281a400646
     d0d0d0d0d0d0d0d00119012a02a300010119012b0219400003020466637265772031054108065820 \
     c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0";
 const FIRST_HELLO: &str = "8200a30150a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a00281a200646d61696e02f40300";
+const SHORT_HELLO: &str =
+    "8200a50150a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a00281a200646d61696e02f4030007f5080c";
 const WELCOME: &str = "8201a50050b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b00181a60050e0e0e0e0e0e0e0e0e0e0e0e0e0e0 \
     e0e0010202020319012d04a200070119012c051903e8021b000001807ceabc00031a001000000419 \
     4000";
@@ -219,6 +232,7 @@ const CHANGES: &str =
     "8205a500000150d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d002646a6f6273048242010241030519012c";
 const CHANGES_PIECE: &str = "8205a700000150d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d002646a6f627303a500000119012c020003 \
     0804440505050504800519012c06f5";
+const CHANGES_SHORT: &str = "8205a400000150d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d004824201024103070a";
 const DIGESTS: &str = "8206a300000119012d028183646a6f62735820f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0 \
     f0f0f0f0f0f0f0f0f0f0f01903e8";
 const CHECKPOINT: &str = "8206a300000119012d03a200070119012c";

@@ -163,11 +163,12 @@ fn pieces(kind: PieceOf, whole: &[u8]) -> Vec<Frame> {
         Frame::Changes(Changes {
             space: 0,
             document: DocumentId::from_random([3; 16]),
-            collection: jobs(),
+            collection: Some(jobs()),
             piece: Some(Piece { kind, position: 5, offset, total, bytes }),
             changes: Vec::new(),
             position: Some(5),
             more: Some(n + 1 < count),
+            step: None,
         })
     };
     whole.chunks(PIECE_BYTES).enumerate().map(piece).collect()

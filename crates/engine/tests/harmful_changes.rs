@@ -85,8 +85,9 @@ fn send(engine: &mut Engine, changes: &[Change]) {
 }
 
 fn frame(changes: Vec<minicbor::bytes::ByteVec>, piece: Option<Piece>) -> Changes {
-    let (space, collection, position) = (0, jobs(), Some(5));
-    Changes { space, document: document(), collection, piece, changes, position, more: None }
+    let (space, document, collection) = (0, document(), Some(jobs()));
+    let (position, more, step) = (Some(5), None, None);
+    Changes { space, document, collection, piece, changes, position, more, step }
 }
 
 fn edit(engine: &mut Engine, value: u64) -> Result<(), EditError> {

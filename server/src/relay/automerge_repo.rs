@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::breaches::{Breach, Who, shown};
 use super::connections::{Close, Closing, Connection, Shared};
 use super::sessions::chain;
-use super::{ConnectionId, DocumentKey, Relay};
+use super::{ConnectionId, DocumentKey, Relay, Visitor};
 use ephemeral::{EphemeralQueue, Heard};
 use outgoing::Broadcasts;
 use remote_heads::RemoteHeadsTable;
@@ -216,6 +216,11 @@ impl Peer {
     pub(super) fn who(&self) -> Who {
         let peer = self.joined.as_ref().map(|joined| shown(&joined.name));
         Who { device: None, peer }
+    }
+
+    pub(super) fn visitor(&self) -> Visitor {
+        let spaces = vec![self.space.clone()];
+        Visitor { peer: self.who().peer, spaces, unread_bytes: self.bytes(), ..Visitor::default() }
     }
 
     /// Bytes that it is charged for.

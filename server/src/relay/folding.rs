@@ -21,6 +21,8 @@ pub(super) struct Folding {
     look_at: Option<u64>,
     under_way: Option<(DocumentKey, Folded)>,
     done: Option<(Folded, Vec<u8>)>,
+    /// Documents that an operator wants folded, however little there is to fold.
+    forced: BTreeSet<DocumentKey>,
     /// Tried in vain; left alone until the relay is opened again.
     given_up: BTreeSet<DocumentKey>,
 }
@@ -30,6 +32,38 @@ impl Relay {
     /// [`handle_compacted`](Self::handle_compacted). Call it after a turn.
     pub fn poll_compaction(&mut self) -> Option<FoldInput> {
         self.shared.next_to_fold()
+    }
+
+    /// Queues all documents, or those of one space, that have changes beside their snapshot worth
+    /// folding, and returns how many.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn fold_all(&mut self, only: Option<&SpaceName>) -> Result<u64, StoreError> {
+        let spaces = self.shared.store.spaces()?;
+        let mut queued = 0;
+        for space in spaces.iter().filter(|space| only.is_none_or(|only| only == *space)) {
+            let mut from = u64::MAX;
+            loop {
+                let page = self.shared.store.latest_page(space, from, 0, PAGE_DOCUMENTS)?;
+                let Some(last) = page.last() else { break };
+                from = last.position - 1;
+                for latest in page {
+                    let size = match self.shared.store.size(latest.number) {
+                        Ok(size) => size,
+                        Err(error) if error.is_confined() => continue,
+                        Err(error) => return Err(error),
+                    };
+                    let key = (space.clone(), latest.document);
+                    if size.tail_bytes >= FOLDED_BYTES_MIN && !self.shared.is_left_alone(&key) {
+                        self.shared.folding.forced.insert(key.clone());
+                        self.shared.folding.waiting.insert(key);
+                        queued += 1;
+                    }
+                }
+            }
+        }
+        Ok(queued)
     }
 
     /// The worker is done with the document it was given. The next turn puts the snapshot in place.
@@ -51,7 +85,9 @@ impl Shared {
             }
             match self.store.fold_input(&key.0, &key.1) {
                 // It may have been folded while it waited.
-                Ok(Some(input)) if policy.is_due(&input.tail(), false) => {
+                Ok(Some(input))
+                    if self.folding.forced.remove(&key) || policy.is_due(&input.tail(), false) =>
+                {
                     self.folding.under_way = Some((key, input.folded()));
                     return Some(input);
                 }
@@ -190,6 +226,12 @@ fn check(folded: &Folded, compacted: Compacted) -> Result<Vec<u8>, CompactionErr
         Err(CompactionError::Differs { found: changes, expected: folded.changes })
     }
 }
+
+/// Bytes of changes for which folding a document is worth its while.
+const FOLDED_BYTES_MIN: u64 = 4 << 10;
+
+/// Documents that are looked at at once.
+const PAGE_DOCUMENTS: usize = 256;
 
 /// Documents remembered as not to be tried again.
 const GIVEN_UP_MAX: usize = 10_000;

@@ -29,6 +29,8 @@ pub(super) struct Intake<'a> {
     /// The positions of the new changes. They are of one document, so they follow each other.
     pub(super) positions: Option<RangeInclusive<u64>>,
     pub(super) refused: Refused,
+    /// Something was refused because the space is full.
+    pub(super) is_over_quota: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -58,6 +60,7 @@ impl<'a> Intake<'a> {
             refuse: shared.refuse.as_mut(),
             positions: None,
             refused: Refused::default(),
+            is_over_quota: false,
         })
     }
 
@@ -99,7 +102,7 @@ impl<'a> Intake<'a> {
                 Ok(())
             }
             Ok(Admission::New) => match bounds::check(change, graph, self.heads_added) {
-                Ok(()) => self.stage(change.into(), chunk),
+                Ok(()) => self.stage_within_quota(change, chunk),
                 Err(out_of_bounds) => {
                     let (class, reason) = (out_of_bounds.class(), out_of_bounds.to_string());
                     self.refused.add(change.hash(), Verdict { class, reason });
@@ -123,6 +126,17 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// Keeps a new change unless its space is full. What the space holds already is no question of
+    /// its quota.
+    fn stage_within_quota(&mut self, change: &Change, chunk: &[u8]) -> Result<(), StoreError> {
+        if let Some(reason) = over_quota(self.options, self.store, &self.place)? {
+            self.is_over_quota = true;
+            self.refused.add(change.hash(), Verdict { class: RefusedClass::Later, reason });
+            return Ok(());
+        }
+        self.stage(change.into(), chunk)
+    }
+
     fn stage(&mut self, entry: GraphEntry, chunk: &[u8]) -> Result<(), StoreError> {
         let position = self.store.stage(&self.place, entry, chunk.to_vec())?;
         let first = self.positions.as_ref().map_or(position, |positions| *positions.start());
@@ -140,10 +154,37 @@ fn refusal_of_all(
     if options.access != Access::Write {
         return Ok(Some(never("this space may be read, but not written to".to_owned())));
     }
+    let Place { collection, space, document } = place;
     let known = store.known(place)?;
-    Ok(known.filter(|known| !known.is_at_home).map(|_| {
-        let Place { collection, space, document } = place;
-        never(format!("{document} does not belong to {collection} of space {space}"))
+    Ok(known
+        .filter(|known| !known.is_at_home)
+        .map(|_| never(format!("{document} does not belong to {collection} of space {space}"))))
+}
+
+/// The reason why a space takes nothing new, if it has reached its quota.
+fn over_quota(
+    options: &RelayOptions,
+    store: &mut ChangeStore,
+    place: &Place<'_>,
+) -> Result<Option<String>, StoreError> {
+    let space = place.space;
+    if let Some(max) = options.space_documents_max
+        && store.known(place)?.is_none()
+        && store.documents_of(space)? >= max
+    {
+        let reason = format!(
+            "space {space} has {max} documents, as many as limits.space_documents of the relay \
+             allows; new ones wait until there is room"
+        );
+        return Ok(Some(reason));
+    }
+    let Some(max) = options.space_bytes_max else { return Ok(None) };
+    let bytes = store.space_bytes(space)?;
+    Ok((bytes >= max).then(|| {
+        format!(
+            "space {space} has {bytes} bytes, as many as limits.space_size of the relay allows; \
+             edits wait until there is room"
+        )
     }))
 }
 

@@ -26,6 +26,10 @@ pub struct RelayOptions {
     /// Bytes that wait until replicas read, of all sessions together. The one for which most waits
     /// is closed.
     pub unread_bytes_max: usize,
+    /// Documents that one space may have; new ones beyond are refused until there is room.
+    pub space_documents_max: Option<u64>,
+    /// Bytes that the changes of one space may have; those beyond are refused until there is room.
+    pub space_bytes_max: Option<u64>,
     /// Milliseconds a replica is asked to wait before it pushes again what could not be taken now.
     pub retry_after_ms: u32,
     /// The access of everyone to every space, as long as no tokens are checked.
@@ -79,6 +83,8 @@ impl Default for RelayOptions {
             repair_bytes_max: 64 << 20,
             peer_bytes_max: 80 << 20,
             unread_bytes_max: 64 << 20,
+            space_documents_max: None,
+            space_bytes_max: None,
             retry_after_ms: 1000,
             access: Access::Write,
             automerge_collection: CollectionName::new("documents")

@@ -47,7 +47,7 @@ pub(super) fn check_push(push: &Push, mut intake: Intake<'_>) -> Result<Checked,
 }
 
 fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
-    let Intake { options, store, counters, place, positions, refused, .. } = intake;
+    let Intake { options, store, counters, place, positions, refused, is_over_quota, .. } = intake;
     counters.pushes += 1;
     let Some(class) = refused.class() else {
         return Ok(Checked { positions, outcome: Ok(StoreOutcome::Kept) });
@@ -58,6 +58,8 @@ fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
         _ => Vec::new(),
     };
     let retry_after_ms = match class {
+        // An operator has to make room first.
+        RefusedClass::Later if is_over_quota => FULL_RETRY_MS,
         RefusedClass::Later => options.retry_after_ms,
         _ => 0,
     };
@@ -75,6 +77,9 @@ fn hash_of_refused(chunk: &[u8]) -> Option<ChangeHash> {
     let hash: [u8; 32] = Sha256::digest(hashed).into();
     (is_change && header[4..] == hash[..4]).then_some(ChangeHash(hash))
 }
+
+/// Milliseconds that a replica waits before it pushes to a full space again.
+const FULL_RETRY_MS: u32 = 60_000;
 
 /// The bytes that every Automerge chunk begins with.
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];

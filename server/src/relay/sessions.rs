@@ -25,6 +25,15 @@ pub(super) struct Replica {
     pub(super) spaces: Vec<SpaceName>,
     /// The replica's id.
     pub(super) device: DeviceId,
+    /// The program, the author bytes of the person, and the number of edits that waited, as its
+    /// Hello said.
+    pub(super) app: Option<String>,
+    pub(super) identity: Option<Vec<u8>>,
+    pub(super) waiting: u64,
+    /// Changes that it brought and that are kept.
+    pub(super) changes_kept: u64,
+    /// How far it had come in each space when its session ended.
+    ended_at: Option<Vec<(u64, Option<Backfill>)>>,
     /// Bytes of its pushes that are not answered.
     pub(super) push_bytes: usize,
     /// Heads that it added to documents that have many.
@@ -50,6 +59,11 @@ impl Replica {
         Who { device, peer: None }
     }
 
+    /// The marks of each space that it was told last.
+    pub(super) fn marks(&self) -> Vec<(u64, Option<Backfill>)> {
+        self.ended_at.clone().unwrap_or_else(|| self.session.marks().collect())
+    }
+
     pub(super) fn close(&mut self, shared: &mut Shared, bye: Bye, after_answers: bool) {
         if self.closing.is_some() {
             return;
@@ -58,6 +72,7 @@ impl Replica {
         let close = Close { code: bye.code, message: bye.message.clone() };
         let last = Some(Frame::Bye(bye).encode());
         self.closing = Some(Closing { close, last, after_answers });
+        self.ended_at = Some(self.session.marks().collect());
         self.session.handle_ending(after_answers);
         shared.unread_bytes -= std::mem::take(&mut self.unread_bytes);
         shared.ready.insert(self.id);
@@ -72,6 +87,11 @@ impl Relay {
             session: RelaySession::new(now),
             spaces: Vec::new(),
             device: DeviceId([0; 16]),
+            app: None,
+            identity: None,
+            waiting: 0,
+            changes_kept: 0,
+            ended_at: None,
             push_bytes: 0,
             heads_added: 0,
             unread_bytes: 0,
@@ -87,8 +107,12 @@ impl Relay {
         self.connections.insert(id, connection);
         self.shared.breaches.pass_time(now);
         if is_full {
-            let message = "the relay has as many sessions as it may; come back later";
-            self.close(id, ByeCode::Unavailable, message);
+            let max = self.shared.options.sessions_max;
+            let message = format!(
+                "the relay has {max} connections, as many as limits.connections allows; come back \
+                 later"
+            );
+            self.close(id, ByeCode::Unavailable, &message);
         }
     }
 
@@ -129,6 +153,7 @@ impl Relay {
 
     fn forget_replica(&mut self, replica: &Replica) {
         let id = replica.id;
+        self.note_departure(replica);
         if let Some(at) = replica.timer {
             self.timers.remove(&(at, id));
         }
@@ -272,7 +297,8 @@ impl Relay {
             let Some(most) = most.filter(|replica| replica.unread_bytes > 0) else { return };
             let (id, bytes) = (most.id, self.shared.unread_bytes);
             tracing::warn!(conn = id.0, bytes, "too much waits for replicas");
-            let message = "too much waits for replicas that do not read; come back later";
+            let message = "more waits for replicas that do not read than limits.unread allows; \
+                           come back later";
             self.close(id, ByeCode::Unavailable, message);
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use rejoin_core::SpaceName;
@@ -11,9 +12,13 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 
+use super::metrics::Look;
 use super::room::{Account, Charge};
+use crate::admin::{Answer, Ask};
 use crate::compaction::{Compacted, CompactionError};
 use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
+use crate::store::StoreError;
+use crate::store::backup::Moment;
 
 /// A command to the engine's thread.
 #[derive(Debug)]
@@ -36,6 +41,12 @@ pub(super) enum Command {
     TakenApart(UploadId, Result<Vec<Vec<u8>>, CompactionError>),
     /// Say how things stand, if the disk still takes writes.
     Health { answer: oneshot::Sender<Health> },
+    /// Give the store as it is committed now.
+    Moment { answer: oneshot::Sender<Result<Moment, StoreError>> },
+    /// Answer an operator.
+    Admin { ask: Ask, answer: oneshot::Sender<Result<Answer, String>> },
+    /// Say how much there is of everything.
+    Look { answer: oneshot::Sender<Look> },
     /// Say goodbye to everyone.
     Goodbye,
     /// End, even if connections are left.
@@ -46,7 +57,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) enum Deed {
     /// It sent a binary message. The charge counts its bytes until the turn is over.
-    Message { bytes: Bytes, charge: Charge },
+    Message { bytes: Bytes, charge: Charge, at: Instant },
     /// It broke a rule of WebSockets or of ours about them.
     Violation(Violation),
     /// It is gone.

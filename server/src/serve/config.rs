@@ -1,5 +1,6 @@
 //! The options of a serving relay.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,13 @@ pub struct Config {
     /// 32 KiB of each. When they are used up, connections that send more are not read from until a
     /// turn is over. The longest message of automerge-repo, 64 MiB, always fits.
     pub inbound_bytes_max: usize,
+    /// Connections at once from one address.
+    pub connections_per_address: usize,
+    /// Messages a second that one connection may send on the average; it is read more slowly when
+    /// it sends more.
+    pub messages_per_second: Option<u64>,
+    /// The same of the bytes of messages.
+    pub bytes_per_second: Option<u64>,
     /// Bytes given to a connection at once. It takes the next when these are written.
     pub batch_bytes: usize,
     /// The time that a connection may take to ask for its upgrade.
@@ -39,6 +47,24 @@ pub struct Config {
     pub drain_limit: Duration,
     /// The worker that folds documents into snapshots; without it none are folded.
     pub compaction_worker: Option<WorkerProcess>,
+    /// The address at which metrics and the relay's state are told over HTTP.
+    pub monitor: Option<SocketAddr>,
+    /// Incremental backups.
+    pub backup: BackupPolicy,
+}
+
+/// Incremental backups: whole ones from time to time, and what was stored since in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupPolicy {
+    /// The folder that they are written to; none are made without it.
+    pub folder: Option<PathBuf>,
+    /// The time between two of them.
+    pub every: Duration,
+    /// The time after which a whole one is made again.
+    pub full_every: Duration,
+    /// The time that they are kept.
+    pub keep: Duration,
 }
 
 impl Config {
@@ -49,6 +75,9 @@ impl Config {
             options: RelayOptions::default(),
             cache_bytes: 16 << 20,
             inbound_bytes_max: 68 << 20,
+            connections_per_address: 10_000,
+            messages_per_second: None,
+            bytes_per_second: None,
             batch_bytes: 256 << 10,
             handshake_limit: Duration::from_secs(10),
             write_limit: Duration::from_secs(10),
@@ -58,6 +87,15 @@ impl Config {
                 .expect("it is short and has no control character"),
             drain_limit: Duration::from_secs(5),
             compaction_worker: None,
+            monitor: None,
+            backup: BackupPolicy::default(),
         }
+    }
+}
+
+impl Default for BackupPolicy {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_hours(24);
+        Self { folder: None, every: Duration::from_mins(1), full_every: DAY, keep: 30 * DAY }
     }
 }

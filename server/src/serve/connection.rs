@@ -26,6 +26,7 @@ use super::Phase;
 use super::command::{Batch, Command, Deed, Protocol, Violation};
 use super::engine::EngineHandle;
 use super::heard::Heard;
+use super::rate::Rate;
 use super::room::Account;
 use crate::relay::{Close, ConnectionId};
 
@@ -38,6 +39,8 @@ pub(super) struct Pump {
     pub(super) engine: EngineHandle,
     pub(super) write_limit: Duration,
     pub(super) ping_interval: Duration,
+    /// Messages and bytes a second of one connection.
+    pub(super) pace: (Option<u64>, Option<u64>),
     pub(super) phases: watch::Receiver<Phase>,
 }
 
@@ -91,11 +94,17 @@ impl Pump {
         account: &Arc<Account>,
         stream: &mut SplitStream<WebSocket>,
     ) {
+        let mut rate = Rate::new(self.pace.0, self.pace.1);
         while let Some(message) = stream.next().await {
             let violation = match message {
                 Ok(Message::Binary(bytes)) => {
-                    let deed = Deed::Message { bytes, charge: account.charge() };
+                    let wait = rate.take(bytes.len());
+                    let at = std::time::Instant::now();
+                    let deed = Deed::Message { bytes, charge: account.charge(), at };
                     self.engine.tell(Command::Did { id, deed }).await;
+                    if !wait.is_zero() {
+                        sleep(wait).await;
+                    }
                     continue;
                 }
                 Ok(Message::Ping(said) | Message::Pong(said)) => {

@@ -31,7 +31,7 @@ impl DataFolder {
     pub(super) fn open(&mut self, options: RelayOptions) -> Result<Relay, ServeError> {
         let folder = |source| ServeError::Folder { path: self.path.clone(), source };
         fs::create_dir_all(&self.path).map_err(folder)?;
-        let path = self.path.join("relay.redb");
+        let path = self.path.join(STORE_FILE);
         if !path.exists() {
             self.make(&path)?;
         }
@@ -126,3 +126,6 @@ fn is_corrupt(error: &DatabaseError) -> bool {
         _ => false,
     }
 }
+
+/// The name of the store in the relay's folder.
+pub(super) const STORE_FILE: &str = "relay.redb";

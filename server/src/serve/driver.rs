@@ -3,10 +3,12 @@
 
 use std::future::pending;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rejoin_core::SpaceName;
 use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::wire::{Bye, ByeCode, Frame};
 use tokio::sync::mpsc::Receiver;
@@ -15,14 +17,16 @@ use tokio::time::sleep_until;
 use tracing::field::display;
 
 use super::ServeError;
+use super::admin;
 use super::command::{Batch, Command, Deed, Health, Protocol};
 use super::compactor::Compactor;
 use super::fair::FairQueue;
 use super::file::Written;
 use super::link::Links;
+use super::metrics::{Look, Meters};
 use super::room::Charge;
 use crate::compaction::CompactionError;
-use crate::relay::{Close, ConnectionId, Counters, Notice, Relay};
+use crate::relay::{Close, ConnectionId, Counters, Notice, Relay, Visitor};
 use crate::store::{StoreError, unpanicked};
 
 /// Opens the relay's store.
@@ -47,10 +51,17 @@ pub(super) struct Driver {
     /// The time of the last commit.
     committed: Instant,
     batch_bytes: usize,
-    written: Written,
+    told_by: Told,
     /// The time at which the log was last told how much was stored.
     told: Instant,
     stage: Stage,
+}
+
+/// What is counted for the operator.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) written: Written,
+    pub(super) meters: Arc<Meters>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +84,7 @@ impl Driver {
         relay: Relay,
         compactor: Option<Compactor>,
         batch_bytes: usize,
-        written: Written,
+        told_by: Told,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -89,7 +100,7 @@ impl Driver {
             started: now,
             committed: now,
             batch_bytes,
-            written,
+            told_by,
             told: now,
             stage: Stage::Serving,
         }
@@ -109,7 +120,10 @@ impl Driver {
             self.transmit();
             self.fold_next();
             self.tell_notices();
-            drop(charges);
+            for (charge, at) in charges {
+                self.told_by.meters.handled(at.elapsed());
+                drop(charge);
+            }
             if self.told.elapsed() > TOLD_EVERY {
                 self.tell_stored();
             }
@@ -122,13 +136,37 @@ impl Driver {
         self.told = Instant::now();
         let Some(relay) = &self.relay else { return };
         let Counters { changes_kept, bytes_kept, commits, .. } = *relay.totals();
-        let written = self.written.load(Ordering::Relaxed);
+        let written = self.told_by.written.load(Ordering::Relaxed);
         tracing::info!(
             changes = changes_kept,
             bytes = bytes_kept,
             commits,
             written,
             "stored so far"
+        );
+    }
+
+    /// Puts into the log who has gone, from where, and how long and for how much they were here.
+    fn tell_session(&self, id: ConnectionId) {
+        let Some(link) = self.links.get(id) else { return };
+        let visitor = self.relay.as_ref().and_then(|relay| relay.visitor(id)).unwrap_or_default();
+        let Visitor { device, peer, user, app, spaces, changes, .. } = visitor;
+        let spaces: Vec<_> = spaces.iter().map(SpaceName::as_str).collect();
+        tracing::info!(
+            conn = id.0,
+            remote = %link.remote,
+            device = device.map(display),
+            peer,
+            user,
+            app,
+            spaces = spaces.join(" "),
+            seconds = link.since.elapsed().as_secs(),
+            changes,
+            messages_in = link.came.messages,
+            bytes_in = link.came.bytes,
+            messages_out = link.went.messages,
+            bytes_out = link.went.bytes,
+            "session ended"
         );
     }
 
@@ -157,7 +195,7 @@ impl Driver {
 
     /// Handles deeds of connections, for a part of a turn. The memory that is charged for messages
     /// may be free again when the turn is over.
-    fn handle_some(&mut self) -> Vec<Charge> {
+    fn handle_some(&mut self) -> Vec<(Charge, Instant)> {
         let begun = Instant::now();
         let (mut now, mut charges) = (begun, Vec::new());
         while now - begun < TURN_HANDLES_FOR
@@ -170,16 +208,20 @@ impl Driver {
         charges
     }
 
-    fn handle_deed(&mut self, id: ConnectionId, deed: Deed) -> Option<Charge> {
+    fn handle_deed(&mut self, id: ConnectionId, deed: Deed) -> Option<(Charge, Instant)> {
         match deed {
-            Deed::Message { bytes, charge } => {
+            Deed::Message { bytes, charge, at } => {
+                if let Some(link) = self.links.get_mut(id) {
+                    link.came.add(1, bytes.len());
+                }
                 self.with_relay(|relay| relay.handle_message(id, bytes));
-                return Some(charge);
+                return Some((charge, at));
             }
             Deed::Violation(violation) => {
                 self.with_relay(|relay| relay.handle_violation(id, &violation));
             }
             Deed::Disconnected => {
+                self.tell_session(id);
                 self.with_relay(|relay| relay.handle_disconnected(id));
                 self.tell_notices();
                 self.links.remove(id);
@@ -216,6 +258,19 @@ impl Driver {
                 self.with_relay(|relay| relay.handle_taken_apart(id, result));
             }
             Command::Health { answer } => self.answer_health(answer),
+            Command::Moment { answer } => {
+                // Without a store the sender is dropped, which tells that there is none.
+                if let Some(relay) = &self.relay {
+                    _ = answer.send(unpanicked(|| relay.store().moment()));
+                }
+            }
+            Command::Admin { ask, answer } => {
+                if let Some(relay) = &mut self.relay {
+                    _ = answer.send(admin::answer(relay, &self.links, &ask));
+                }
+            }
+            // Whoever asked may have gone meanwhile.
+            Command::Look { answer } => _ = answer.send(self.look()),
             Command::Goodbye => self.leave(),
             Command::Stop => self.stage = Stage::Stopped,
         }
@@ -266,6 +321,18 @@ impl Driver {
         let _ = answer.send(Health { sessions });
     }
 
+    fn look(&self) -> Look {
+        let (behind, behind_most) = self.relay.as_ref().map_or((0, 0), Relay::behind);
+        Look {
+            counters: self.relay.as_ref().map(Relay::counters),
+            connections: self.links.len(),
+            behind_most,
+            behind,
+            store_bytes: 0,
+            written_bytes: self.told_by.written.load(Ordering::Relaxed),
+        }
+    }
+
     fn turn(&mut self) {
         let now = self.now();
         let Some(relay) = &mut self.relay else { return self.reopen() };
@@ -286,6 +353,8 @@ impl Driver {
             span.record("changes", after.changes_kept - before.changes_kept);
             span.record("commit_ms", begun.elapsed().as_secs_f64() * 1000.0);
             span.in_scope(|| tracing::debug!("turn committed"));
+            let changes = after.changes_kept - before.changes_kept;
+            self.told_by.meters.committed(changes, begun.elapsed());
         }
         if let Err(error) = turned {
             self.fail(&error);
@@ -397,6 +466,9 @@ impl Driver {
         self.tell_stored();
         let now = self.now();
         let Some(mut relay) = self.relay.take() else { return };
+        if let Err(error) = unpanicked(|| relay.note_everybody(unix_ms())) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "devices not noted");
+        }
         relay.stop(code, message, |_| retry_after_ms());
         tell_notices(&mut relay, &self.links);
         for id in self.links.ids() {
@@ -464,7 +536,7 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
 }

@@ -14,10 +14,14 @@ use tokio::time::timeout;
 use super::command::{Command, Health};
 use super::compactor::Compactor;
 use super::database::DataFolder;
-use super::driver::{Driver, OpenStore};
+use super::driver::{Driver, OpenStore, Told};
 use super::file::Written;
+use super::metrics::{Look, Meters};
 use super::room::{Account, Room};
 use super::{Config, ServeError};
+use crate::admin::{Answer, Ask};
+use crate::store::StoreError;
+use crate::store::backup::Moment;
 
 /// The handle by which connections reach the engine.
 #[derive(Debug, Clone)]
@@ -38,6 +42,30 @@ impl EngineHandle {
         self.room.account()
     }
 
+    /// The store as it is committed now; `None` while there is none.
+    pub(super) async fn moment(&self) -> Option<Result<Moment, StoreError>> {
+        let (answer, moment) = oneshot::channel();
+        self.tell(Command::Moment { answer }).await;
+        moment.await.ok()
+    }
+
+    /// Asks what an operator wants to know or to be done.
+    pub(super) async fn ask(&self, ask: Ask) -> Result<Answer, String> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Admin { ask, answer }).await;
+        answered.await.unwrap_or_else(|_| Err("the store is not open; look at the log".to_owned()))
+    }
+
+    /// The figures of now; `None` if the engine does not answer.
+    pub(super) async fn look(&self) -> Option<Look> {
+        let (answer, look) = oneshot::channel();
+        let asked = async {
+            self.tell(Command::Look { answer }).await;
+            look.await.ok()
+        };
+        timeout(HEALTH_LIMIT, asked).await.ok().flatten()
+    }
+
     /// The present state; `None` if the engine does not answer or its store does not commit.
     pub(super) async fn health(&self) -> Option<Health> {
         let (answer, health) = oneshot::channel();
@@ -53,6 +81,7 @@ impl EngineHandle {
 #[derive(Debug)]
 pub(super) struct EngineThread {
     handle: EngineHandle,
+    pub(super) meters: Arc<Meters>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -82,10 +111,12 @@ impl EngineThread {
         let worker = config.compaction_worker.clone();
         let compactor = worker.map(|worker| Compactor::start(worker, commands.downgrade()));
         let compactor = compactor.transpose().map_err(ServeError::Thread)?;
-        let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes, written);
+        let meters = Arc::new(Meters::new());
+        let told = Told { written, meters: Arc::clone(&meters) };
+        let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes, told);
         let thread = driver.spawn().map_err(ServeError::Thread)?;
         let room = Room::new(config.inbound_bytes_max.max(REPO_FRAME_BYTES_MAX));
-        Ok(Self { handle: EngineHandle { commands, room }, thread })
+        Ok(Self { handle: EngineHandle { commands, room }, meters, thread })
     }
 
     pub(super) fn handle(&self) -> EngineHandle {

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 
+use super::addresses::Addresses;
 use super::command::Protocol;
 use super::connection::Pump;
 use super::connection::say_old_bye;
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     handshake_limit: Duration,
     peer_ping_interval: Duration,
     automerge_space: SpaceName,
+    addresses: Addresses,
+    per_address: usize,
     /// It lives as long as a connection does. Nothing is sent through it.
     alive: mpsc::Sender<()>,
 }
@@ -60,6 +63,7 @@ impl Shared {
             engine,
             write_limit: config.write_limit,
             ping_interval: config.ping_interval,
+            pace: (config.messages_per_second, config.bytes_per_second),
             phases,
         };
         let sockets = config.options.sessions_max.saturating_add(SPARE_SOCKETS);
@@ -70,6 +74,8 @@ impl Shared {
             handshake_limit: config.handshake_limit,
             peer_ping_interval: config.peer_ping_interval,
             automerge_space: config.automerge_space.clone(),
+            addresses: Addresses::default(),
+            per_address: config.connections_per_address,
             alive,
         };
         (shared, drained)
@@ -181,6 +187,14 @@ fn upgrade(
             drop(accepted);
         });
     }
+    let (address, max) = (accepted.remote.ip(), shared.per_address);
+    let Some(counted) = shared.addresses.count(address, max) else {
+        let text = format!(
+            "{address} has {max} connections, as many as limits.connections_per_address allows; \
+             come back later"
+        );
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
     let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
     let Shared { mut pump, alive, peer_ping_interval, .. } = shared;
     if protocol != Protocol::Rejoin {
@@ -188,7 +202,7 @@ fn upgrade(
     }
     upgrade.respond(pump.engine.account(), move |socket| async move {
         pump.run(id, protocol, accepted.remote, socket).await;
-        drop((accepted, alive));
+        drop((accepted, counted, alive));
     })
 }
 

@@ -27,6 +27,10 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) remote: SocketAddr,
+    pub(super) since: Instant,
+    /// Messages and bytes that came from it, and that were given to it.
+    pub(super) came: Traffic,
+    pub(super) went: Traffic,
     frames: Sender<Batch>,
     account: Arc<Account>,
     /// There was something for it while it was not writable.
@@ -38,6 +42,20 @@ pub(super) struct Link {
     /// Bytes it is given at once: as many as its line takes in a short time, so that new frames
     /// need not wait long behind old ones.
     pub(super) batch_bytes: usize,
+}
+
+/// An amount of messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Traffic {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Traffic {
+    pub(super) fn add(&mut self, messages: usize, bytes: usize) {
+        self.messages += messages as u64;
+        self.bytes += bytes as u64;
+    }
 }
 
 /// A batch that is being written.
@@ -61,7 +79,19 @@ impl Links {
         account: Arc<Account>,
     ) {
         let (is_waiting, given, last, batch_bytes) = (false, None, None, PIECE_BYTES);
-        let link = Link { remote, frames, account, is_waiting, given, last, batch_bytes };
+        let (since, came, went) = (Instant::now(), Traffic::default(), Traffic::default());
+        let link = Link {
+            remote,
+            since,
+            came,
+            went,
+            frames,
+            account,
+            is_waiting,
+            given,
+            last,
+            batch_bytes,
+        };
         self.by_id.insert(id, link);
     }
 
@@ -104,6 +134,7 @@ impl Links {
         let bytes = batch.frames.iter().map(Vec::len).sum();
         let written = Arc::clone(&batch.written);
         link.given = Some(Given { at: Instant::now(), bytes, written });
+        link.went.add(batch.frames.len(), bytes);
         // The channel has room for one batch and is empty, for the connection said that it is
         // writable. If the connection is gone meanwhile, it will say that, too.
         let _ = link.frames.try_send(batch);

@@ -92,6 +92,7 @@ impl Replica {
             spaces: vec![start],
             pushes: 0,
             upload: None,
+            waiting: 0,
         };
         let session = ReplicaSession::new(0, opening);
         Self { socket, session }
@@ -134,7 +135,7 @@ async fn a_full_disk_sends_everyone_away_until_there_is_room() {
     let address = listener.local_addr().unwrap();
     let handle = engine.handle();
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = tokio::spawn(run(config, engine, listener, async {
+    let served = tokio::spawn(run(config, engine, listener, None, async {
         let _ = stopped.await;
     }));
 

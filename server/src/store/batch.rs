@@ -78,10 +78,13 @@ impl ChangeStore {
             self.cache.remove(document);
         }
         let rank = inserted.map_err(|source| StoreError::Graph { document, source })?;
+        let bytes = chunk.len() as u64;
         self.push(document, position, rank, chunk)?;
         self.batch.documents.entry(document).or_insert(Before { known });
         self.batch.spaces.entry(place.space.clone()).or_insert(position);
-        self.cached_or_new_space(place.space)?.row.position = position;
+        let row = &mut self.cached_or_new_space(place.space)?.row;
+        row.position = position;
+        row.bytes = row.bytes.map(|before| before + bytes);
         Ok(position)
     }
 

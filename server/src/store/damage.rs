@@ -90,6 +90,24 @@ impl ChangeStore {
             || self.damage.unsound.contains(space)
     }
 
+    /// The numbers of documents that cannot be mended.
+    pub fn unmendable(&self) -> Vec<u64> {
+        self.damage.hopeless.iter().copied().collect()
+    }
+
+    /// Documents of which changes are held back until a lost one comes again, and how many.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn held_back(&self) -> Result<Vec<(DocumentId, u64)>, StoreError> {
+        let mut held: BTreeMap<DocumentId, u64> = BTreeMap::new();
+        for entry in self.database.begin_read()?.open_table(ORPHANS)?.iter()? {
+            let (key, _) = entry?;
+            *held.entry(DocumentId(*key.value().1)).or_default() += 1;
+        }
+        Ok(held.into_iter().collect())
+    }
+
     /// This document cannot be mended: it is left as it is, and its space is never told to be
     /// whole.
     pub(super) fn give_up(&mut self, number: u64, space: Option<SpaceName>) {

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// Something failed before, and the state in memory may differ from the disk.
     #[error("the relay's database failed before; reopen it")]
     Failed,
+    /// A backup reads the store.
+    #[error("a backup is being made; shrink the store when it is done")]
+    Busy,
     /// The file is of a version after this one.
     #[error(
         "the relay's file has format {found}, and this program reads formats up to {known}; run the \

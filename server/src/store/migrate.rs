@@ -95,7 +95,7 @@ fn take_space(
 ) -> Result<(), StoreError> {
     let before::SpaceRow { epoch, position, hour } = *row;
     let space = numbers.spaces;
-    let row = SpaceRow { number: space, epoch, position, hour };
+    let row = SpaceRow { number: space, epoch, position, hour, bytes: None };
     transaction.open_table(SPACES)?.insert(name, encode(&row).as_slice())?;
     let mut hours = transaction.open_table(HOURS)?;
     for entry in transaction.open_table(before::HOURS)?.range((name, 0)..=(name, u64::MAX))? {

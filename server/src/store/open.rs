@@ -9,12 +9,13 @@ use rejoin_core::RelayId;
 use super::batch::Batch;
 use super::cache::GraphCache;
 use super::damage::Damage;
+use super::devices::Devices;
 use super::index::Recent;
 use super::migrate;
 use super::spaces::Spaces;
 use super::tables::{
-    CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX, LATEST, LOG,
-    NUMBERS, ORPHANS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
+    CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX,
+    LATEST, LOG, NUMBERS, ORPHANS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
 use super::verify::Verified;
@@ -86,6 +87,7 @@ impl ChangeStore {
             cache: GraphCache::new(graph_bytes_max),
             spaces: Spaces::default(),
             uploads,
+            devices: Devices::default(),
             batch: Batch::default(),
             verified: Verified::default(),
             damage,
@@ -153,5 +155,6 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(UPLOADS)?;
     transaction.open_table(UPLOAD_PARTS)?;
     transaction.open_table(ORPHANS)?;
+    transaction.open_table(DEVICES)?;
     Ok(())
 }

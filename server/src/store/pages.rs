@@ -9,8 +9,8 @@ use rejoin_core::{CollectionName, DocumentId, ShortHash, SpaceName};
 use super::guard::confined;
 use super::reads::{Rows, above, chunk_of, first_after, own_row};
 use super::tables::{
-    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, FIRST, LATEST, LOG, LatestRow,
-    POSITIONS_END,
+    CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, LATEST, LOG,
+    LatestRow, OWN_ROW, POSITIONS_END,
 };
 use super::{ChangeStore, StoreError};
 
@@ -73,6 +73,17 @@ pub struct Latest {
     pub collection: CollectionName,
     /// Over all of its heads, as a repair compares them.
     pub heads: ShortHash,
+}
+
+/// The size of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Its changes.
+    pub changes: u64,
+    /// Bytes of the changes that no snapshot covers.
+    pub tail_bytes: u64,
+    /// Bytes of its snapshot; 0 if there is none.
+    pub snapshot_bytes: u64,
 }
 
 impl ChangeStore {
@@ -266,6 +277,54 @@ impl ChangeStore {
             documents += DigestRow::decode(entry?.1.value()).documents;
         }
         Ok(documents)
+    }
+
+    /// The size of a document.
+    ///
+    /// # Errors
+    /// The document is damaged, or the database cannot be read.
+    pub fn size(&self, number: u64) -> Result<Size, StoreError> {
+        let documents = self.database.begin_read()?.open_table(DOCUMENTS)?;
+        let row = confined(number, || own_row(&documents, number))?;
+        let snapshot_bytes = row.snapshot.map_or(0, |snapshot| snapshot.bytes);
+        Ok(Size { changes: row.changes, tail_bytes: row.tail_bytes, snapshot_bytes })
+    }
+
+    /// Bytes of the changes of a space as they came, staged ones included. In a file of before that
+    /// nobody has asked of, they are counted now, which takes some microseconds for each change;
+    /// those that were folded count as their snapshots.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn space_bytes(&mut self, space: &SpaceName) -> Result<u64, StoreError> {
+        let Some(row) = self.cached_space(space)?.map(|cached| cached.row.clone()) else {
+            return Ok(0);
+        };
+        if let Some(bytes) = row.bytes {
+            return Ok(bytes);
+        }
+        let transaction = self.database.begin_read()?;
+        let (latest, documents) =
+            (transaction.open_table(LATEST)?, transaction.open_table(DOCUMENTS)?);
+        let staged = self.batch.changes.iter().filter(|change| change.space == row.number);
+        let mut bytes = staged.map(|change| change.chunk.len() as u64).sum();
+        for entry in latest.range((row.number, 0)..=(row.number, u64::MAX))? {
+            let number = LatestRow::decode(entry?.1.value()).number;
+            for row in documents.range((number, 0)..=(number, OWN_ROW))? {
+                let (key, row) = row?;
+                bytes += match key.value().1 {
+                    OWN_ROW => {
+                        let row = DocumentRow::decode(number, row.value())?;
+                        row.snapshot.map_or(0, |snapshot| snapshot.bytes)
+                    }
+                    _ => ChangeRow::decode(number, row.value())?.chunk.len(),
+                };
+            }
+        }
+        if let Some(cached) = self.spaces.get_mut(space) {
+            cached.row.bytes = Some(bytes);
+        }
+        Ok(bytes)
     }
 }
 

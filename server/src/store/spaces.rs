@@ -51,7 +51,8 @@ impl Spaces {
 
 impl CachedSpace {
     fn new(number: u32, epoch: [u8; 16]) -> Self {
-        let row = SpaceRow { number, epoch: Epoch(epoch), position: 0, hour: 0 };
+        let bytes = Some(0);
+        let row = SpaceRow { number, epoch: Epoch(epoch), position: 0, hour: 0, bytes };
         Self { row, names: Vec::new(), numbers: BTreeMap::new(), stored: 0 }
     }
 

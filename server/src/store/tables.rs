@@ -124,6 +124,11 @@ pub(super) const UPLOAD_PARTS: TableDefinition<'_, UploadPart, &[u8]> =
 pub(super) const ORPHANS: TableDefinition<'_, OrphanKey, &[u8]> =
     TableDefinition::new("held-back-2");
 
+/// Table: devices that were here
+/// Key:   `&[u8; 16]` # device id
+/// Value: `&[u8]`     # [`DeviceRow`](super::DeviceRow), CBOR
+pub(super) const DEVICES: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("devices-2");
+
 type OrphanKey = (u32, &'static [u8; 16], u64);
 
 type UploadPart = (&'static [u8; 16], &'static [u8; 32], u64);
@@ -162,6 +167,9 @@ pub(super) struct SpaceRow {
     /// The last hour in [`HOURS`].
     #[n(3)]
     pub(super) hour: u64,
+    /// Bytes of its changes as they came; not known in a file of before until somebody asks.
+    #[n(4)]
+    pub(super) bytes: Option<u64>,
 }
 
 /// One document.

@@ -38,6 +38,7 @@ impl ChangeStore {
             fold::write_swap(&transaction, swap, unix_ms, &mut self.cache)?;
         }
         self.uploads.write(&transaction, &batch.uploads, unix_ms)?;
+        self.devices.write(&transaction)?;
         for (space, document, position) in &batch.taken_back {
             transaction.open_table(ORPHANS)?.remove((*space, &document.0, *position))?;
         }

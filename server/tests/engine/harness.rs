@@ -201,8 +201,9 @@ impl World {
         let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
         let cursor = spaces[0].cursor;
-        let opening =
-            Opening { device, token: None, app: None, identity: None, spaces, pushes: 0, upload };
+        let (token, app, identity) = (None, None, None);
+        let (pushes, waiting) = (0, 0);
+        let opening = Opening { device, token, app, identity, spaces, pushes, upload, waiting };
         Peer {
             id,
             session: ReplicaSession::new(self.now, opening),

@@ -2,6 +2,7 @@
 
 mod automerge_repo;
 mod automerge_repo_faults;
+mod backups;
 mod bounds;
 mod breaches;
 mod catch_up;

@@ -158,6 +158,8 @@ fn hello(secrets: &Secrets) -> Frame {
         identity: None,
         pushes: 0,
         upload: Some(secrets.upload.0),
+        short: None,
+        waiting: None,
     })
 }
 

@@ -45,6 +45,7 @@ impl Replica {
             spaces: vec![start],
             pushes: 0,
             upload: None,
+            waiting: 0,
         };
         let session = ReplicaSession::new(0, opening);
         let edits = AutoCommit::new().with_actor(ActorId::from([actor; 16]));

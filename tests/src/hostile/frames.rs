@@ -34,8 +34,10 @@ pub(super) fn hello(spaces: impl IntoIterator<Item = SpaceName>) -> Vec<u8> {
     let wanted = |name| SpaceWanted { name, cursor: None, holds: true, begun: None };
     let spaces = spaces.into_iter().map(wanted).collect();
     let (device, pushes) = (DeviceId(rand::random()), 0);
-    let (token, app, identity, upload) = (None, None, None, None);
-    Frame::Hello(Hello { token, device, spaces, pushes, app, identity, upload }).encode()
+    let (token, app, identity) = (None, None, None);
+    let (upload, short, waiting) = (None, None, None);
+    let hello = Hello { token, device, spaces, pushes, app, identity, upload, short, waiting };
+    Frame::Hello(hello).encode()
 }
 
 pub(super) fn push(space: u32, n: u64, document: DocumentId, changes: &[Vec<u8>]) -> Vec<u8> {

@@ -181,10 +181,10 @@ impl Device {
         piece: Option<Piece>,
         changes: Vec<minicbor::bytes::ByteVec>,
     ) {
-        let (collection, document) = (collection(document), id(document));
-        let (space, position) = (0, None);
+        let (collection, document) = (Some(collection(document)), id(document));
+        let (space, position, step) = (0, None, None);
         let more = piece.is_some().then_some(false);
-        let changes = Changes { space, document, collection, piece, changes, position, more };
+        let changes = Changes { space, document, collection, piece, changes, position, more, step };
         self.hand(&Frame::Changes(changes));
     }
 

@@ -43,6 +43,7 @@ mod pushing;
 mod refused;
 mod relay_adapters;
 mod relay_migration;
+mod relay_operator;
 mod replica_migration;
 mod returning;
 mod reviews;

@@ -105,7 +105,7 @@ fn a_device_that_was_away_pays_for_what_changed() {
     a_week(&mut meeting, desk, van);
     let cost = come_back(&mut meeting, van);
     assert_eq!(cost.round_trips, 1);
-    assert!(cost.overhead <= 4 * 1024, "{} bytes", cost.overhead);
+    assert!(cost.overhead <= 2_600, "{} bytes", cost.overhead);
 
     meeting.disconnect(van);
     let cost = come_back(&mut meeting, van);

@@ -182,11 +182,12 @@ fn a_text_that_is_of_another_value_than_it_says_is_seen_by_nobody() {
     let changes = Changes {
         space: 0,
         document: id(),
-        collection: CollectionName::new("jobs").unwrap(),
+        collection: Some(CollectionName::new("jobs").unwrap()),
         piece: None,
         changes: vec![forged.encode().into()],
         position: None,
         more: None,
+        step: None,
     };
     meeting.replicas[0].handle_message(&Frame::Changes(changes).encode()).unwrap();
     meeting.replicas[0].turn(1, 1, Vec::new()).unwrap();

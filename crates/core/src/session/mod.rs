@@ -13,6 +13,7 @@
 
 mod relay;
 mod replica;
+mod short;
 
 pub use relay::{
     BackfillPage, Batch, Large, Located, LogPage, Opened, Part, Read, ReadAnswer, RelayEvent,

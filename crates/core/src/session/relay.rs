@@ -11,6 +11,7 @@ use minicbor::bytes::ByteVec;
 pub use ask::{BackfillPage, Batch, Large, Located, LogPage, Part, Read, ReadAnswer};
 use reader::Reader;
 
+use super::short::Before;
 use super::{HANDSHAKE_MS_MAX, SessionError};
 use crate::limits;
 use crate::wire::{
@@ -41,6 +42,8 @@ pub struct RelaySession {
     acked: u64,
     /// Pushes announced by the Hello that are not answered yet; the first digest waits for them.
     announced: u64,
+    /// The last frame of changes, if the replica remembers it, too.
+    before: Option<Before>,
     /// Documents of which the replica has a part, by space.
     begun: Vec<Vec<Begun>>,
     presences: BTreeMap<(u32, DocumentId, PeerId), Presence>,
@@ -132,6 +135,7 @@ impl RelaySession {
             answered: 0,
             acked: 0,
             announced: 0,
+            before: None,
             begun: Vec::new(),
             presences: BTreeMap::new(),
             presence_bytes: 0,
@@ -148,6 +152,7 @@ impl RelaySession {
             (State::AwaitingHello, Frame::Hello(hello)) => {
                 self.state = State::Opening;
                 self.announced = u64::from(hello.pushes);
+                self.before = hello.short.unwrap_or_default().then(Before::default);
                 let begun =
                     hello.spaces.iter().map(|space| space.begun.clone().unwrap_or_default());
                 self.begun = begun.collect();
@@ -339,7 +344,14 @@ impl RelaySession {
         let patient = now < self.opened_at + ANNOUNCED_MS_MAX;
         let settled = self.answered >= self.announced || !patient;
         let mut readers = self.readers.iter_mut().enumerate();
-        readers.find_map(|(space, reader)| reader.poll(now, space as u32, settled))
+        let mut next =
+            readers.find_map(|(space, reader)| reader.poll(now, space as u32, settled))?;
+        if let (Some(before), Transmit::Frame(Frame::Changes(changes))) =
+            (&mut self.before, &mut next)
+        {
+            before.shorten(changes);
+        }
+        Some(next)
     }
 
     /// The time at which [`poll_transmit`](Self::poll_transmit) and
@@ -395,6 +407,18 @@ impl RelaySession {
     pub fn unread_bytes(&self) -> usize {
         let readers = self.readers.iter().map(Reader::unread_bytes);
         self.control_bytes + self.presence_bytes + readers.sum::<usize>()
+    }
+
+    /// The marks of each space that the replica was told last: the position up to which it has
+    /// everything, and the older documents that it lacks.
+    pub fn marks(&self) -> impl Iterator<Item = (u64, Option<Backfill>)> {
+        self.readers.iter().map(Reader::told)
+    }
+
+    /// Changes that the replica was not sent yet, of all spaces together; older documents that are
+    /// still to come count with their changes.
+    pub fn behind(&self) -> u64 {
+        self.readers.iter().map(Reader::behind).sum()
     }
 
     /// Whether there is something for [`poll_event`](Self::poll_event).

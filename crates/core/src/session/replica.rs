@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use minicbor::bytes::ByteVec;
 
+use super::short::Before;
 use super::{HANDSHAKE_MS_MAX, SessionError};
 use crate::limits;
 use crate::repair::{RepairDecoder, RepairItem};
@@ -31,6 +32,7 @@ pub struct ReplicaSession {
     in_flight: BTreeMap<u64, Pushed>,
     bytes_in_flight: usize,
     upload: Option<ChangeHash>,
+    before: Before,
 }
 
 /// The words of a replica about itself when it begins a session.
@@ -51,6 +53,8 @@ pub struct Opening {
     pub pushes: u32,
     /// The long change that it pushes next.
     pub upload: Option<ChangeHash>,
+    /// Edits that wait for a relay.
+    pub waiting: u64,
 }
 
 /// The state of a replica in one space when a session begins.
@@ -225,7 +229,7 @@ struct Pushed {
 impl ReplicaSession {
     /// A session over a connection that was just opened.
     pub fn new(now: u64, opening: Opening) -> Self {
-        let Opening { device, token, app, identity, spaces, pushes, upload } = opening;
+        let Opening { device, token, app, identity, spaces, pushes, upload, waiting } = opening;
         let open = spaces.iter().map(|_| Space {
             epoch: None,
             trusted: false,
@@ -241,7 +245,8 @@ impl ReplicaSession {
         });
         let (token, identity) = (token.map(ByteVec::from), identity.map(ByteVec::from));
         let spaces = spaces.collect();
-        let hello = Hello { token, device, spaces, pushes, app, identity, upload };
+        let (short, waiting) = (Some(true), Some(waiting).filter(|waiting| *waiting > 0));
+        let hello = Hello { token, device, spaces, pushes, app, identity, upload, short, waiting };
         Self {
             opened_at: now,
             welcomed: false,
@@ -252,6 +257,7 @@ impl ReplicaSession {
             in_flight: BTreeMap::new(),
             bytes_in_flight: 0,
             upload,
+            before: Before::default(),
         }
     }
 
@@ -516,9 +522,10 @@ impl ReplicaSession {
         Ok(())
     }
 
-    fn handle_changes(&mut self, changes: Changes) -> Result<(), SessionError> {
+    fn handle_changes(&mut self, mut changes: Changes) -> Result<(), SessionError> {
         self.space(changes.space)?;
-        let Changes { space, document, collection, piece, changes, position, more } = changes;
+        let collection = self.before.restore(&mut changes)?;
+        let Changes { space, document, piece, changes, position, more, .. } = changes;
         let piece = piece.filter(|piece| piece.kind != PieceOf::Unknown);
         if let Some(Piece { offset, total, bytes, .. }) = &piece {
             let end = offset.saturating_add(bytes.len() as u64);

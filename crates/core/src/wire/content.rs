@@ -96,9 +96,10 @@ pub struct Changes {
     /// The document.
     #[n(1)]
     pub document: DocumentId,
-    /// The document's collection.
+    /// The document's collection; absent if it is the one of the frame of changes before, to a
+    /// replica that is [`short`](super::Hello::short).
     #[n(2)]
-    pub collection: CollectionName,
+    pub collection: Option<CollectionName>,
     /// A piece of a snapshot or of a long change. Pieces come in order; other documents, and live
     /// edits of this one, may come between them.
     #[n(3)]
@@ -113,6 +114,10 @@ pub struct Changes {
     /// For a document that is sent by itself: whether more of it follows.
     #[n(6)]
     pub more: Option<bool>,
+    /// In place of a position, to a replica that is [`short`](super::Hello::short): how far beyond
+    /// the last position that a frame of changes of this space told.
+    #[n(7)]
+    pub step: Option<u64>,
 }
 
 /// A piece of an Automerge document chunk, or of a long change.

@@ -35,6 +35,12 @@ pub struct Hello {
     /// relay answers how many bytes of it have come.
     #[n(6)]
     pub upload: Option<ChangeHash>,
+    /// Whether the relay may leave out of [`Changes`](super::Changes) what the one before it told.
+    #[n(7)]
+    pub short: Option<bool>,
+    /// Edits that wait at the replica for a relay, for the relay's operator.
+    #[n(8)]
+    pub waiting: Option<u64>,
 }
 
 /// One space in a [`Hello`].

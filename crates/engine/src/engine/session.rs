@@ -47,6 +47,8 @@ pub(super) struct Session {
     ask_at: Option<u64>,
     /// The long change that comes first in the outbox, and how much of it the relay holds.
     upload: Option<(ChangeHash, u64)>,
+    /// Whether the relay takes nothing new at present, for a reason that an operator has to end.
+    is_full: bool,
     /// Bytes received in all before this session.
     bytes_before: u64,
     closing: Option<Closing>,
@@ -129,6 +131,7 @@ impl Engine {
             spaces: starts,
             pushes,
             upload,
+            waiting: view.outbox_len()?,
         };
         let protocol = ReplicaSession::new(now, opening);
         self.session = Some(Session {
@@ -146,6 +149,7 @@ impl Engine {
             lacking: BTreeMap::new(),
             ask_at: None,
             upload: None,
+            is_full: false,
             bytes_before: self.counters.bytes_received,
             closing: None,
         });
@@ -383,12 +387,15 @@ impl Engine {
     }
 
     pub(super) fn recount_link(&mut self, unix_s: Option<i64>) {
-        let Some(session) = &self.session else { return };
+        let Some(session) = &mut self.session else { return };
         if !session.protocol.is_welcomed() {
             return;
         }
         let equal = session.spaces.iter().all(|space| space.equal && space.is_whole());
         if equal && !session.is_pushing() && session.events.is_empty() && self.status.waiting == 0 {
+            if std::mem::take(&mut session.is_full) {
+                self.status.trouble = None;
+            }
             self.status.link = Link::Safe;
             self.status.safe_at_s = unix_s.or(self.status.safe_at_s);
         } else {

@@ -40,12 +40,10 @@ pub(super) fn transact(
 /// for one by operations, and so takes an actor whose last change has none for one whose changes are
 /// all among those before `heads`. The next change has to build on its actor's previous one.
 fn apart(doc: &Automerge, heads: &[ChangeHash]) -> Option<ActorId> {
-    let (last, _) = last_of(doc, doc.get_actor())?;
-    let is_empty =
-        doc.get_change_meta_by_hash(&last).is_some_and(|change| change.max_op < change.start_op);
-    if !is_empty || doc.get_changes_meta(heads).iter().all(|after| after.hash != last) {
-        return None;
-    }
+    // Only changes after `heads` are looked at: a document may have any number before them.
+    let after = doc.get_changes_meta(heads);
+    let own = after.iter().filter(|change| *change.actor == *doc.get_actor());
+    own.max_by_key(|change| change.seq).filter(|last| last.max_op < last.start_op)?;
     let own = doc.get_actor().to_bytes();
     let other = |number: u16| ActorId::from([own, &number.to_be_bytes()[..]].concat());
     (0..).map(other).find(|actor| last_of(doc, actor).is_none())

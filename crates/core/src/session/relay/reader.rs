@@ -320,6 +320,17 @@ impl Reader {
         Transmit::Frame(self.tell(now, space, None))
     }
 
+    /// Positions of which nothing was sent.
+    pub(super) fn behind(&self) -> u64 {
+        let older = self.backfill.map_or(0, |backfill| backfill.through - backfill.after);
+        self.position.saturating_sub(self.sent) + older
+    }
+
+    /// The marks told last.
+    pub(super) fn told(&self) -> (u64, Option<Backfill>) {
+        self.told
+    }
+
     pub(super) fn is_untold(&self) -> bool {
         self.told != (self.sent, self.backfill)
     }
@@ -437,8 +448,8 @@ impl Transfer {
                 let bytes = ByteVec::from(bytes);
                 let piece = Some(Piece { kind, position, offset, total, bytes });
                 let (position, more) = (Some(position), Some(next.is_some()));
-                let changes = Vec::new();
-                (Changes { space, document, collection, piece, changes, position, more }, next)
+                let frame = changes_frame(space, document, collection, Vec::new(), more);
+                (Changes { piece, position, ..frame }, next)
             }
         }
     }
@@ -453,7 +464,8 @@ fn changes_frame(
 ) -> Changes {
     let position = changes.last().map(|(at, _)| *at);
     let changes = changes.into_iter().map(|(_, chunk)| ByteVec::from(chunk)).collect();
-    Changes { space, document, collection, piece: None, changes, position, more }
+    let (collection, piece, step) = (Some(collection), None, None);
+    Changes { space, document, collection, piece, changes, position, more, step }
 }
 
 /// Bytes of a frame, about.

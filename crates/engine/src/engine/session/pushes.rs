@@ -126,6 +126,10 @@ impl Engine {
                 session.upload = None;
                 let wait = u64::from(refused.retry_after_ms).max(RETRY_MS_MIN);
                 session.again.push((turn.now + wait, keys));
+                if wait >= FULL_MS_MIN {
+                    session.is_full = true;
+                    self.status.trouble = Some(refused.reason);
+                }
             }
             RefusedClass::Never | RefusedClass::ActorReused => {
                 warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
@@ -455,6 +459,9 @@ const BATCH_CHANGES_MAX: u64 = 1024;
 
 /// Times in a session that a document's missing dependencies are pushed at once.
 const MISSING_MAX: u32 = 3;
+
+/// Milliseconds of a wait that is more than a moment: the relay's operator has to make room.
+const FULL_MS_MIN: u64 = 60_000;
 
 /// Milliseconds to wait before changes are pushed again if pushing them at once did not settle it.
 const RETRY_MISSING_MS: u64 = 1_000;

@@ -1,0 +1,201 @@
+//! Answers an operator from the engine and the connections.
+
+use rejoin_core::{CollectionName, DeviceId, Identity, SpaceName};
+
+use super::link::Links;
+use crate::admin::{
+    Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, QuarantinedAnswer,
+    SpaceAnswer,
+};
+use crate::relay::{ConnectionId, Relay};
+use crate::store::{DeviceRow, StoreError};
+
+/// The answer to a question that needs nothing but the engine.
+///
+/// # Errors
+/// In words for the operator.
+pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answer, String> {
+    let told = |error: StoreError| error.to_string();
+    match ask {
+        Ask::Spaces => spaces(relay, links).map(Answer::Spaces).map_err(told),
+        Ask::Documents { space, collection, before, limit } => {
+            let space = SpaceName::new(space.as_str()).map_err(|error| error.to_string())?;
+            let collection = collection.as_deref().map(CollectionName::new).transpose();
+            let collection = collection.map_err(|error| error.to_string())?;
+            let found = documents(relay, &space, collection.as_ref(), *before, *limit);
+            found.map(Answer::Documents).map_err(told)
+        }
+        Ask::Connections => Ok(Answer::Connections(connections(relay, links))),
+        Ask::Devices => devices(relay, links).map(Answer::Devices).map_err(told),
+        Ask::Quarantined => quarantined(relay).map(Answer::Quarantined).map_err(told),
+        Ask::Kick { connection, device } => {
+            Ok(Answer::Done(kick(relay, links, *connection, device.as_deref())))
+        }
+        Ask::Fold { space } => {
+            let only = space.as_deref().map(SpaceName::new).transpose();
+            let only = only.map_err(|error| error.to_string())?;
+            relay.fold_all(only.as_ref()).map(Answer::Done).map_err(told)
+        }
+        Ask::Shrink => relay.store_mut().shrink().map(|()| Answer::Done(0)).map_err(told),
+        Ask::Backup => Err("a backup is not made here".to_owned()),
+    }
+}
+
+fn spaces(relay: &mut Relay, links: &Links) -> Result<Vec<SpaceAnswer>, StoreError> {
+    let followed: Vec<_> = links
+        .ids()
+        .into_iter()
+        .filter_map(|id| relay.visitor(id))
+        .flat_map(|visitor| visitor.spaces)
+        .collect();
+    let store = relay.store_mut();
+    let mut spaces = Vec::new();
+    for space in store.spaces()? {
+        let contents = store.contents(&space)?.into_iter();
+        spaces.push(SpaceAnswer {
+            documents: store.documents_of(&space)?,
+            changes: store.space(&space)?.position,
+            bytes: store.space_bytes(&space)?,
+            collections: contents
+                .map(|it| (it.collection.as_str().to_owned(), it.documents))
+                .collect(),
+            connections: followed.iter().filter(|followed| **followed == space).count(),
+            space: space.as_str().to_owned(),
+        });
+    }
+    Ok(spaces)
+}
+
+fn documents(
+    relay: &mut Relay,
+    space: &SpaceName,
+    collection: Option<&CollectionName>,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<DocumentAnswer>, StoreError> {
+    let store = relay.store_mut();
+    let limit = limit.min(DOCUMENTS_MAX);
+    let mut from = before.map_or(u64::MAX, |before| before.saturating_sub(1));
+    let (mut found, mut looked) = (Vec::new(), 0);
+    while found.len() < limit && looked < LOOKED_MAX {
+        let page = store.latest_page(space, from, 0, PAGE_DOCUMENTS)?;
+        let Some(last) = page.last() else { break };
+        from = last.position - 1;
+        looked += page.len();
+        for latest in page {
+            if found.len() >= limit || collection.is_some_and(|it| *it != latest.collection) {
+                continue;
+            }
+            let size = store.size(latest.number)?;
+            found.push(DocumentAnswer {
+                document: latest.document.to_string(),
+                collection: latest.collection.as_str().to_owned(),
+                changes: size.changes,
+                bytes: size.tail_bytes,
+                snapshot_bytes: size.snapshot_bytes,
+                position: latest.position,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn connections(relay: &Relay, links: &Links) -> Vec<ConnectionAnswer> {
+    let of = |id: ConnectionId| {
+        let (link, visitor) = (links.get(id)?, relay.visitor(id)?);
+        Some(ConnectionAnswer {
+            connection: id.0,
+            remote: link.remote.to_string(),
+            seconds: link.since.elapsed().as_secs(),
+            device: visitor.device.map(|device| device.to_string()),
+            peer: visitor.peer,
+            user: visitor.user,
+            app: visitor.app,
+            spaces: visitor.spaces.iter().map(|space| space.as_str().to_owned()).collect(),
+            changes: visitor.changes,
+            behind: visitor.behind,
+            unread_bytes: visitor.unread_bytes,
+            messages_in: link.came.messages,
+            bytes_in: link.came.bytes,
+            messages_out: link.went.messages,
+            bytes_out: link.went.bytes,
+        })
+    };
+    links.ids().into_iter().filter_map(of).collect()
+}
+
+fn devices(relay: &mut Relay, links: &Links) -> Result<Vec<DeviceAnswer>, StoreError> {
+    let here: Vec<_> =
+        links.ids().into_iter().filter_map(|id| Some((relay.visitor(id)?.device?, id))).collect();
+    let mut devices = Vec::new();
+    for (device, row) in relay.store().devices()? {
+        let connection = here.iter().find(|(other, _)| *other == device).map(|(_, id)| *id);
+        // What was sent since it came is known of a connected device.
+        let row = connection.and_then(|id| relay.mark_of(id, &row)).unwrap_or(row);
+        devices.push(device_answer(relay, device, row, connection.is_some())?);
+    }
+    Ok(devices)
+}
+
+fn device_answer(
+    relay: &Relay,
+    device: DeviceId,
+    row: DeviceRow,
+    connected: bool,
+) -> Result<DeviceAnswer, StoreError> {
+    let mut spaces = Vec::new();
+    for mark in &row.marks {
+        let Ok(space) = SpaceName::new(mark.space.as_str()) else { continue };
+        spaces.push(DeviceSpace {
+            space: mark.space.clone(),
+            position: mark.position,
+            of: relay.store().space(&space)?.position,
+            older: mark.backfill.map_or(0, |backfill| backfill.through - backfill.after),
+            sent: mark.is_sent,
+        });
+    }
+    let identity = row.identity.as_deref().map(Identity::from_author);
+    Ok(DeviceAnswer {
+        device: device.to_string(),
+        user: identity.as_ref().map(|identity| identity.user.clone()),
+        name: identity.and_then(|identity| identity.device),
+        app: row.app,
+        first_ms: row.first_ms,
+        seen_ms: row.seen_ms,
+        connected,
+        waited_on_arrival: row.waiting,
+        spaces,
+    })
+}
+
+fn quarantined(relay: &Relay) -> Result<QuarantinedAnswer, StoreError> {
+    let held_back = relay.store().held_back()?.into_iter();
+    Ok(QuarantinedAnswer {
+        unmendable: relay.store().unmendable(),
+        held_back: held_back.map(|(document, count)| (document.to_string(), count)).collect(),
+    })
+}
+
+fn kick(relay: &mut Relay, links: &Links, connection: Option<u64>, device: Option<&str>) -> u64 {
+    let mut kicked = 0;
+    for id in links.ids() {
+        let Some(visitor) = relay.visitor(id) else { continue };
+        let its_device = visitor.device.map(|device| device.to_string());
+        let is_meant =
+            connection == Some(id.0) || device.is_some() && its_device.as_deref() == device;
+        if is_meant {
+            relay.kick(id);
+            kicked += 1;
+        }
+    }
+    kicked
+}
+
+/// Documents in one answer.
+const DOCUMENTS_MAX: usize = 1000;
+
+/// Documents that are looked at for one answer: others wait meanwhile.
+const LOOKED_MAX: usize = 100_000;
+
+/// Documents that are read at once.
+const PAGE_DOCUMENTS: usize = 256;

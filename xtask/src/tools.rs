@@ -17,6 +17,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("pg_ctlcluster", "postgresql"),
     ("python3", "python3"),
+    ("promtool", "prometheus"),
     ("rabbitmq-server", "rabbitmq-server"),
 ];
 

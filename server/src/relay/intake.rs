@@ -170,7 +170,7 @@ fn over_quota(
     let space = place.space;
     if let Some(max) = options.space_documents_max
         && store.known(place)?.is_none()
-        && store.documents_of(space)? >= max
+        && store.documents_with_staged(space)? >= max
     {
         let reason = format!(
             "space {space} has {max} documents, as many as limits.space_documents of the relay \

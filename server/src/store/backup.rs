@@ -41,13 +41,13 @@ pub struct Moment {
 #[cbor(map)]
 pub struct Header {
     /// The relay that it is of.
-    #[n(0)]
+    #[cbor(n(0), with = "minicbor::bytes")]
     pub relay: [u8; 16],
     /// The backup's own number, drawn at random.
-    #[n(1)]
+    #[cbor(n(1), with = "minicbor::bytes")]
     pub id: [u8; 16],
     /// The backup that it follows; `None` for a whole one.
-    #[n(2)]
+    #[cbor(n(2), with = "minicbor::bytes")]
     pub follows: Option<[u8; 16]>,
     /// The time at which it was made, in milliseconds since 1970.
     #[n(3)]
@@ -56,7 +56,7 @@ pub struct Header {
     #[n(4)]
     pub spaces: Vec<SpaceMark>,
     /// The lifetime of the store.
-    #[n(5)]
+    #[cbor(n(5), with = "minicbor::bytes")]
     pub epoch: [u8; 16],
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Batch {
     pub(super) documents: BTreeMap<u64, Before>,
     /// The spaces written to, each with the first position taken.
     pub(super) spaces: BTreeMap<SpaceName, u64>,
+    /// The number of new documents in each space, by the space's number.
+    pub(super) new_documents: BTreeMap<u32, u64>,
     pub(super) swaps: Vec<Swap>,
     pub(super) uploads: UploadWrites,
     /// Changes that were orphans and are not any more: space, document, and the position they had.
@@ -80,7 +82,13 @@ impl ChangeStore {
         let rank = inserted.map_err(|source| StoreError::Graph { document, source })?;
         let bytes = chunk.len() as u64;
         self.push(document, position, rank, chunk)?;
-        self.batch.documents.entry(document).or_insert(Before { known });
+        if !self.batch.holds(document) {
+            self.batch.documents.insert(document, Before { known });
+            if known.is_none() {
+                let space = self.cached_or_new_space(place.space)?.row.number;
+                *self.batch.new_documents.entry(space).or_default() += 1;
+            }
+        }
         self.batch.spaces.entry(place.space.clone()).or_insert(position);
         let row = &mut self.cached_or_new_space(place.space)?.row;
         row.position = position;

@@ -279,6 +279,16 @@ impl ChangeStore {
         Ok(documents)
     }
 
+    /// The number of documents of a space, staged ones included.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn documents_with_staged(&mut self, space: &SpaceName) -> Result<u64, StoreError> {
+        let number = self.space_number(space)?;
+        let staged = number.and_then(|number| self.batch.new_documents.get(&number).copied());
+        Ok(self.documents_of(space)? + staged.unwrap_or_default())
+    }
+
     /// The size of a document.
     ///
     /// # Errors

@@ -130,7 +130,7 @@ fn settings_are_checked_before_they_count() {
 fn metrics_and_the_log_tell_who_was_here_and_how_much_came() {
     let address = free_address();
     let mut operated = Operated::start(&format!("[monitor]\nlisten = \"{address}\"\n"));
-    operated.rejoin("--replica a.redb whoami --set ana --device van");
+    operated.rejoin("--replica a.redb whoami --user ana --device van");
     operated.set("a.redb", "1", "booked");
     operated.sync("a.redb");
     let line = operated.logged(&["session ended", "user=\"ana\"", "spaces=\"main\""]);
@@ -154,7 +154,7 @@ fn metrics_and_the_log_tell_who_was_here_and_how_much_came() {
 #[test]
 fn an_operator_sees_devices_spaces_and_connections() {
     let operated = Operated::start("");
-    operated.rejoin("--replica a.redb whoami --set ana --device van");
+    operated.rejoin("--replica a.redb whoami --user ana --device van");
     for key in ["1", "2", "3"] {
         operated.set("a.redb", key, "booked");
     }
@@ -229,14 +229,9 @@ fn a_full_space_lets_edits_wait_and_says_why() {
         operated.set("a.redb", key, "booked");
     }
     let command = format!("--replica a.redb sync {}", operated.url);
-    let mut command = operated.rejoin.command(command.split(' '));
-    command.stderr(Stdio::piped());
-    let mut child = command.stdout(Stdio::null()).spawn().expect("rejoin starts");
-    let stderr = child.stderr.take().expect("a pipe");
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
-    let told = lines.find_map(|line| line.ok().filter(|line| line.contains("space_documents")));
-    child.kill().expect("a process of ours");
-    child.wait().expect("it ends");
+    let mut syncing = Running::start(operated.rejoin.command(command.split(' ')));
+    let told = std::iter::from_fn(|| syncing.line()).find(|line| line.contains("space_documents"));
+    drop(syncing);
     let told = told.expect("the reason");
     assert!(told.contains("space main has 2 documents"), "{told}");
     assert_eq!(operated.json("--replica a.redb status")["waiting"], 1);
@@ -315,11 +310,16 @@ fn a_backup_of_a_relay_that_is_written_to_is_of_one_moment() {
     // A replica that has more brings it back.
     let (all, fresh) = (sync("a.redb"), sync("fresh.redb"));
     assert_eq!(all, fresh);
-    assert_eq!(rejoin.json("--replica fresh.redb list jobs".split(' '))["total"], 60);
+    let listed = rejoin.json("--replica fresh.redb list jobs".split(' '));
+    assert_eq!(listed.as_array().map(Vec::len), Some(60));
     // Through a pipe, and of a relay that does not run.
     drop(relay);
-    let piped = rejoin.run("backup --data relay -".split(' ').map(str::to_owned));
-    assert_eq!(piped.code, 0, "{}", piped.stderr);
+    let mut command = rejoin.command("backup --data relay -".split(' '));
+    let piped = std::fs::File::create(folder.path().join("piped.backup")).expect("a file");
+    let status = command.stdout(Stdio::from(piped)).status().expect("rejoin runs");
+    assert!(status.success());
+    let verified = rejoin.json("backup verify piped.backup".split(' '));
+    assert_eq!(verified["documents"], 60);
 }
 
 #[test]

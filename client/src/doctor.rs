@@ -1,11 +1,15 @@
 //! Looks a replica's file over, repairs what can be repaired, and reports the rest.
 
+mod bundle;
+
 use std::fmt;
 use std::path::Path;
 
 use redb::Database;
 use rejoin_core::{DocumentId, SpaceName};
 use serde::Serialize;
+
+pub use bundle::{Bundle, BundleMark, BundleSpace, bundle};
 
 use crate::driver::random_bytes;
 use crate::file::{OpenError, open_database, unpanicked};

@@ -342,7 +342,9 @@ impl Relay {
         hello: &Hello,
     ) -> Result<(), StoreError> {
         let wanted = hello.spaces.iter();
-        let opened = wanted.map(|wanted| self.opened(wanted)).collect::<Result<_, _>>()?;
+        let is_short = hello.short.unwrap_or_default();
+        let opened = wanted.map(|wanted| self.opened(wanted, is_short));
+        let opened = opened.collect::<Result<_, _>>()?;
         let mut uploaded = 0;
         if let Some(hash) = &hello.upload {
             for wanted in &hello.spaces {

@@ -18,4 +18,5 @@ pub mod replay;
 pub mod requests;
 pub mod services;
 pub mod sim;
+pub mod soak;
 pub mod traces;

@@ -1,5 +1,5 @@
 //! The words developers and CI share: `cargo xtask check`, `test`, `docs`, `dist`, `sim`, `fuzz`,
-//! `siege` and `bench`.
+//! `siege`, `soak` and `bench`.
 
 mod dist;
 mod docs;
@@ -47,6 +47,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Hostile peers against a relay, and what honest ones notice of them
     Siege(siege::Options),
+    /// A relay that is killed, stopped, backed up and restored for hours, and whether anything is lost
+    Soak(Soak),
     /// Benchmarks, all of them or those whose name contains NAME; `scale` only when it is named
     Bench(Bench),
 }
@@ -63,6 +65,16 @@ struct Test {
     /// Only what takes a few minutes: the tests of core, engine and client, without servers and browsers
     #[arg(long)]
     quick: bool,
+}
+
+#[derive(Args)]
+struct Soak {
+    /// How long
+    #[arg(long, value_name = "N", default_value = "1")]
+    hours: String,
+    /// Decides what happens when
+    #[arg(long, value_name = "S", default_value = "1")]
+    seed: String,
 }
 
 #[derive(Args)]
@@ -107,6 +119,7 @@ fn main() -> Result<ExitCode> {
         Task::Sim(options) => sim(&options),
         Task::Fuzz(options) => Ok(fuzz(&options)),
         Task::Siege(options) => Ok(siege(&options)),
+        Task::Soak(options) => Ok(soak(&options)),
         Task::Bench(Bench { name, peers }) if peers.peers => Ok(bench_peers(&name, &peers)),
         Task::Bench(Bench { name, .. }) => match name.split_first() {
             Some((scale, sizes)) if scale == "scale" => Ok(bench_scale(sizes)),
@@ -121,6 +134,15 @@ fn fuzz(options: &fuzz::Options) -> ExitCode {
         for target in options.targets() {
             steps.run(target.name(), || options.attempt(target));
         }
+    }
+    steps.finish()
+}
+
+fn soak(Soak { hours, seed }: &Soak) -> ExitCode {
+    let mut steps = Steps::of("soak");
+    let run = ["run", "--release", "--package", "rejoin-tests", "--bin", "soak", "--"];
+    if steps.run("build", || cargo(&["build", "--release", "--package", "rejoin-cli"])) {
+        steps.run("soak", || cargo(&[&run[..], &["--hours", hours, "--seed", seed]].concat()));
     }
     steps.finish()
 }

@@ -5,7 +5,7 @@ mod salvage;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use rejoin::doctor::{self, Report};
 use serde_json::Value;
@@ -27,6 +27,10 @@ pub(crate) struct DoctorArguments {
     /// fresh one. The damaged one is only read
     #[arg(long, num_args = 2, value_names = ["FROM", "TO"], conflicts_with = "repair")]
     pub(crate) salvage: Option<Vec<PathBuf>>,
+    /// Write what somebody who helps has to know into a file of JSON: numbers, times, the names of
+    /// collections and the relay's address, but no contents, no keys and no names of people
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repair", "salvage"])]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 pub(crate) fn run(
@@ -46,6 +50,16 @@ pub(crate) fn run(
             false => error,
         }
     })?;
+    if let Some(to) = &arguments.bundle {
+        let bundle = doctor::bundle(file, &report)?;
+        let text = serde_json::to_string_pretty(&bundle)?;
+        std::fs::write(to, text + "\n")
+            .with_context(|| format!("{} cannot be written", to.display()))?;
+        output.result(&bundle, || {
+            format!("{} has what is to be known; read it before you send it", to.display())
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut json = serde_json::to_value(&report)?;
     json["sound"] = Value::from(report.is_sound());
     output.result(&json, || examined(&report))?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::clock::clock;
 use crate::identity::{author_json, person, whole};
+use crate::layout::{width, wrap};
 use crate::local::Local;
 use crate::output::{Output, count};
 use crate::place::PlaceArguments;
@@ -118,6 +119,7 @@ impl Found {
         let unfit = unfit::summary(&self.unfit);
         lines.extend(unfit.map(|unfit| format!("unfit       {unfit}")));
         lines.extend(self.refusals());
+        let lines: Vec<_> = lines.iter().map(|line| fit(line)).collect();
         lines.join("\n")
     }
 
@@ -170,3 +172,14 @@ impl Found {
         lines
     }
 }
+
+/// A line in as many lines as the terminal needs, below its label.
+fn fit(line: &str) -> String {
+    let (label, text) = line.split_at(LABEL_COLUMNS);
+    let room = width().saturating_sub(LABEL_COLUMNS);
+    let indent = format!("\n{}", " ".repeat(LABEL_COLUMNS));
+    format!("{label}{}", wrap(text, room).join(&indent))
+}
+
+/// Columns of the label before each line.
+const LABEL_COLUMNS: usize = 12;

@@ -9,10 +9,12 @@ use minicbor::bytes::ByteVec;
 use rejoin_core::limits::{PIECE_BYTES, WANT_DOCUMENTS_MAX};
 use rejoin_core::session::{
     HANDSHAKE_MS_MAX, Located, LogPage, Opened, Opening, Read, ReadAnswer, RelayEvent,
-    RelaySession, ReplicaSession, SessionError, SpaceStart, StoreOutcome, Transmit,
+    RelaySession, ReplicaEvent, ReplicaSession, SessionError, SpaceStart, StoreOutcome, Transmit,
 };
 use rejoin_core::wire::*;
-use rejoin_core::{ChangeHash, DeviceId, Epoch, RelayId, ShortHash, SpaceName, limits};
+use rejoin_core::{
+    ChangeHash, CollectionName, DeviceId, Epoch, RelayId, ShortHash, SpaceName, limits,
+};
 use session_support::{Line, Space, document, jobs};
 
 const EPOCH: Epoch = Epoch([1; 16]);
@@ -53,6 +55,7 @@ fn bare(start: Start, position: u64, sent: u64, backfill: Option<Backfill>) -> O
         backfill,
         first: Vec::new(),
         documents: 0,
+        usual: None,
     }
 }
 
@@ -176,19 +179,16 @@ fn what_is_new_comes_in_the_order_of_the_log_and_every_page_counts() {
     assert!(marks[..marks.len() - 1].iter().all(|(_, digests)| !digests));
 }
 
-/// The frames of changes for a replica that lacks three documents,
-/// and live edits of others, and the bytes that they take.
-fn frames_of_changes(short: Option<bool>) -> (Vec<Changes>, usize) {
+/// The frames of changes for a replica that lacks three documents, and live edits of others, and the
+/// bytes that they take.
+fn frames_of_changes(usual: Option<CollectionName>) -> (Vec<Changes>, usize) {
     let mut space = Space::default();
     for n in 0..30 {
         space.write(document(n % 3 + n / 20 * 3), 20);
     }
-    let mut session = RelaySession::new(0);
-    let Frame::Hello(hello) = hello(0, Vec::new()) else { panic!("a Hello") };
-    session.handle_frame(Frame::Hello(Hello { short, ..hello })).unwrap();
     let beginning = bare(Start::Beginning, 20, 20, Backfill::of(0, 20));
+    let mut session = opened_with(0, Vec::new(), Opened { usual, ..beginning });
     let mut line = Line::default();
-    session.handle_opened(0, RelayId([3; 16]), 0, vec![beginning], 0);
     session.handle_committed(0, 21..=30, false);
     line.take_all(&mut session, &space, 0);
     let changes = line.frames.into_iter().filter_map(|frame| match frame {
@@ -200,50 +200,67 @@ fn frames_of_changes(short: Option<bool>) -> (Vec<Changes>, usize) {
     (changes, bytes)
 }
 
+/// What a replica makes of frames after a Welcome that names this collection.
+fn received(
+    usual: Option<CollectionName>,
+    frames: &[Changes],
+) -> Result<Vec<ReplicaEvent>, SessionError> {
+    let (cursor, begun) = (None, Vec::new());
+    let space = SpaceStart { name: main_space(), cursor, holds: false, begun };
+    let device = DeviceId([2; 16]);
+    let (token, app, identity, upload) = (None, None, None, None);
+    let (spaces, pushes, waiting) = (vec![space], 0, 0);
+    let opening = Opening { device, token, app, identity, spaces, pushes, upload, waiting };
+    let mut replica = ReplicaSession::new(0, opening);
+    let granted = SpaceGranted {
+        epoch: EPOCH,
+        start: Start::Beginning,
+        access: Access::Write,
+        position: 20,
+        backfill: Backfill::of(0, 20),
+        documents: 3,
+        usual,
+    };
+    let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
+    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20, uploaded: 0 };
+    replica.handle_frame(Frame::Welcome(welcome))?;
+    for frame in frames {
+        replica.handle_frame(Frame::Changes(frame.clone()))?;
+    }
+    Ok(std::iter::from_fn(|| replica.poll_event()).collect())
+}
+
 #[test]
 fn a_short_frame_says_what_a_long_one_says() {
     let (long, long_bytes) = frames_of_changes(None);
-    let (short, short_bytes) = frames_of_changes(Some(true));
-    assert!(long.len() > 4 && long.iter().all(|it| it.collection.is_some() && it.step.is_none()));
+    let (short, short_bytes) = frames_of_changes(Some(jobs()));
+    assert!(long.len() > 4);
+    assert!(long.iter().all(|it| it.collection.is_some() && it.step.is_none()));
     assert!(short.iter().any(|it| it.position.is_some()), "older documents come backwards");
     assert!(short.iter().any(|it| it.step.is_some()));
-    assert!(short[1..].iter().all(|it| it.collection.is_none()));
-    assert!(short_bytes + 6 * (long.len() - 1) <= long_bytes, "{short_bytes} of {long_bytes}");
+    assert!(short.iter().all(|it| it.collection.is_none()));
+    assert!(short_bytes + 6 * long.len() <= long_bytes, "{short_bytes} of {long_bytes}");
+    let told = received(None, &long).unwrap();
+    let usual = Some(jobs());
+    let mut again = received(usual.clone(), &short).unwrap();
+    assert_eq!(again, told);
+    // In any order each says the same.
+    let mut turned = short.clone();
+    turned.reverse();
+    let mut backwards = received(usual.clone(), &turned).unwrap();
+    again.remove(0);
+    backwards.remove(0);
+    backwards.reverse();
+    assert_eq!(backwards, again);
 
-    let received = |frames: &[Changes]| {
-        let (cursor, begun) = (None, Vec::new());
-        let space = SpaceStart { name: main_space(), cursor, holds: false, begun };
-        let device = DeviceId([2; 16]);
-        let (token, app, identity, upload) = (None, None, None, None);
-        let (spaces, pushes, waiting) = (vec![space], 0, 0);
-        let opening = Opening { device, token, app, identity, spaces, pushes, upload, waiting };
-        let mut replica = ReplicaSession::new(0, opening);
-        let granted = SpaceGranted {
-            epoch: EPOCH,
-            start: Start::Beginning,
-            access: Access::Write,
-            position: 20,
-            backfill: Backfill::of(0, 20),
-            documents: 3,
-        };
-        let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
-        let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20, uploaded: 0 };
-        replica.handle_frame(Frame::Welcome(welcome)).unwrap();
-        for frame in frames {
-            replica.handle_frame(Frame::Changes(frame.clone()))?;
-        }
-        Ok::<_, SessionError>(std::iter::from_fn(move || replica.poll_event()).collect::<Vec<_>>())
+    // Where the Welcome named no collection, or beyond all positions, they mean nothing.
+    let lost = |usual, frame: Changes| {
+        let frames = [frame];
+        assert!(matches!(received(usual, &frames), Err(SessionError::Unexpected { .. })));
     };
-    assert_eq!(received(&short).unwrap(), received(&long).unwrap());
-
-    // Without the frame before them, or beyond all positions, they mean nothing.
-    let lost = |frames: &[Changes]| {
-        assert!(matches!(received(frames), Err(SessionError::Unexpected { .. })), "{frames:?}");
-    };
-    lost(&short[1..]);
-    let (collection, position, step) = (long[0].collection.clone(), None, Some(1));
-    lost(&[Changes { collection, position, step, ..short[0].clone() }]);
-    lost(&[short[0].clone(), Changes { step: Some(u64::MAX), position: None, ..short[1].clone() }]);
+    lost(None, short[0].clone());
+    lost(None, Changes { collection: Some(jobs()), step: Some(1), ..short[0].clone() });
+    lost(usual, Changes { step: Some(u64::MAX), position: None, ..short[0].clone() });
 }
 
 #[test]

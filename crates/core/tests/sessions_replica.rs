@@ -52,6 +52,7 @@ fn welcomed(start_from: Start) -> ReplicaSession {
         position: 5,
         backfill: Backfill::of(0, 5),
         documents: 3,
+        usual: None,
     };
     let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
     let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20, uploaded: 77 };

@@ -80,6 +80,7 @@ fn welcome() -> Welcome {
         position: 301,
         backfill: backfill(),
         documents: 1000,
+        usual: None,
     };
     Welcome {
         relay: RelayId([0xb0; 16]),
@@ -154,6 +155,8 @@ fn frames() -> Vec<(Frame, &'static str)> {
     let digests = vec![CollectionDigest { collection: jobs(), digest, documents: 1000 }];
     let part = Changes { piece: Some(piece()), changes: Vec::new(), more: Some(true), ..changes() };
     let short = Changes { collection: None, position: None, step: Some(10), ..changes() };
+    let mut short_welcome = welcome();
+    short_welcome.spaces[0].usual = Some(jobs());
     let push_piece = Push { changes: Vec::new(), piece: Some(change_piece()), ..push() };
     let symbols = Some(ByteVec::from(vec![7, 8]));
     let bye = Bye { code: ByeCode::Version, message: "done".to_owned(), retry_after_ms: 500 };
@@ -166,6 +169,7 @@ fn frames() -> Vec<(Frame, &'static str)> {
             SHORT_HELLO,
         ),
         (Frame::Welcome(welcome()), WELCOME),
+        (Frame::Welcome(short_welcome), SHORT_WELCOME),
         (Frame::Push(push()), PUSH),
         (Frame::Push(push_piece), PUSH_PIECE),
         (Frame::Ack(Ack { n: 1 }), "8203a10001"),
@@ -222,6 +226,9 @@ const SHORT_HELLO: &str =
 const WELCOME: &str = "8201a50050b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b00181a60050e0e0e0e0e0e0e0e0e0e0e0e0e0e0 \
     e0e0010202020319012d04a200070119012c051903e8021b000001807ceabc00031a001000000419 \
     4000";
+const SHORT_WELCOME: &str = "8201a50050b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b00181a70050e0e0e0e0e0e0e0e0e0e0e0e0e0e0 \
+    e0e0010202020319012d04a200070119012c051903e806646a6f6273021b000001807ceabc00031a00100000 \
+    04194000";
 const PUSH: &str = "8202a5000001010250d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d003646a6f627304824201024103";
 const PUSH_PIECE: &str = "8202a6000001010250d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d003646a6f6273048005a4005820c0c0 \
     c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c001194000021940040344 \

@@ -68,7 +68,8 @@ fn tell(engine: &mut Engine, frames: impl IntoIterator<Item = Frame>) {
 
 fn welcome(start: Start, position: u64, backfill: Option<Backfill>, uploaded: u64) -> Frame {
     let access = Access::Write;
-    let space = SpaceGranted { epoch: EPOCH, start, access, position, backfill, documents: 1 };
+    let (epoch, documents, usual) = (EPOCH, 1, None);
+    let space = SpaceGranted { epoch, start, access, position, backfill, documents, usual };
     Frame::Welcome(Welcome {
         relay: RelayId([9; 16]),
         spaces: vec![space],

@@ -59,7 +59,8 @@ fn connect(engine: &mut Engine) {
     engine.handle_connected(0, "ws://relay.example", None).unwrap();
     let (access, start, backfill) = (Access::Write, Start::Beginning, None);
     let epoch = Epoch([7; 16]);
-    let space = SpaceGranted { epoch, start, access, position: 0, backfill, documents: 0 };
+    let (position, documents, usual) = (0, 0, None);
+    let space = SpaceGranted { epoch, start, access, position, backfill, documents, usual };
     let welcome = Welcome {
         relay: RelayId([9; 16]),
         spaces: vec![space],

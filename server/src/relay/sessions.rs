@@ -217,7 +217,11 @@ impl Relay {
     ///
     /// A replica that was away for long gets the changes it missed like older documents: the newest
     /// first, and after changes that are written meanwhile.
-    pub(super) fn opened(&mut self, wanted: &SpaceWanted) -> Result<Opened, StoreError> {
+    pub(super) fn opened(
+        &mut self,
+        wanted: &SpaceWanted,
+        is_short: bool,
+    ) -> Result<Opened, StoreError> {
         let SpaceState { epoch, position } = self.shared.store.space(&wanted.name)?;
         let access = self.shared.options.access;
         let cursor = wanted.cursor.filter(|it| it.epoch == epoch && it.position <= position);
@@ -238,7 +242,12 @@ impl Relay {
             }
             _ => (Vec::new(), self.shared.store.documents_of(&wanted.name)?),
         };
-        Ok(Opened { epoch, access, start, position, sent, backfill, first, documents })
+        let usual = match access {
+            Access::None => None,
+            _ if is_short => self.shared.store.usual_collection(&wanted.name)?,
+            _ => None,
+        };
+        Ok(Opened { epoch, access, start, position, sent, backfill, first, documents, usual })
     }
 
     fn handle_frame(&mut self, id: ConnectionId, frame: Frame) {

@@ -279,6 +279,29 @@ impl ChangeStore {
         Ok(documents)
     }
 
+    /// The collection that most documents of a space are in, as far as the first ones go: a space
+    /// with thousands of collections has no usual one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn usual_collection(
+        &mut self,
+        space: &SpaceName,
+    ) -> Result<Option<CollectionName>, StoreError> {
+        let table = self.database.begin_read()?.open_table(DIGESTS)?;
+        let Some(cached) = self.cached_space(space)? else { return Ok(None) };
+        let number = cached.row.number;
+        let mut most = (0, None);
+        for entry in table.range((number, 0)..=(number, u32::MAX))?.take(USUAL_LOOKED_MAX) {
+            let (key, row) = entry?;
+            let documents = DigestRow::decode(row.value()).documents;
+            if documents > most.0 {
+                most = (documents, cached.name(key.value().1).cloned());
+            }
+        }
+        Ok(most.1)
+    }
+
     /// The number of documents of a space, staged ones included.
     ///
     /// # Errors
@@ -337,6 +360,9 @@ impl ChangeStore {
         Ok(bytes)
     }
 }
+
+/// Collections among which the usual one is looked for.
+const USUAL_LOOKED_MAX: usize = 64;
 
 /// Changes as a page has them.
 struct Chunks {

@@ -104,6 +104,7 @@ impl Device {
             position: 0,
             backfill: None,
             documents: 0,
+            usual: None,
         };
         self.hand(&Frame::Welcome(Welcome {
             relay: RelayId([1; 16]),

@@ -173,3 +173,23 @@ fn who_sets_a_field_of_a_deleted_document_is_told_that_it_is_back() {
     let told = desk.text("set jobs 1 phone=2");
     assert!(told.starts_with("jobs 1: brought back, and set;"), "{told}");
 }
+
+#[test]
+fn a_bundle_for_who_helps_has_no_contents_no_keys_and_no_people() {
+    let desk = Desk::new();
+    let relay = RelayProcess::start(desk.folder.path().join("relay"));
+    desk.text("whoami --user CANARY-user --device CANARY-device");
+    desk.text("set jobs CANARY-key status=CANARY-value");
+    desk.text(&format!("sync {} --once", relay.url()));
+    desk.text("set jobs CANARY-other CANARY-field=2");
+    desk.text("doctor --bundle bundle.json");
+    let text = std::fs::read_to_string(desk.folder.path().join("bundle.json")).expect("a file");
+    assert!(!text.contains("CANARY"), "{text}");
+    let bundle: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(bundle["waiting"], 1, "{text}");
+    assert_eq!(bundle["spaces"][0]["collections"]["jobs"], 2);
+    assert_eq!(bundle["spaces"][0]["relays"][0]["position"], 2);
+    assert_eq!(bundle["findings"].as_array().map(Vec::len), Some(0));
+    let said = desk.refused("doctor --bundle nowhere/bundle.json");
+    assert!(said.contains("cannot be written"), "{said}");
+}

@@ -54,6 +54,7 @@ mod sink_icalendar;
 mod sink_postgres;
 mod sink_server_sent_events;
 mod sink_webhook;
+mod soak;
 mod texts;
 mod traces;
 mod undo;

@@ -151,6 +151,56 @@ fn metrics_and_the_log_tell_who_was_here_and_how_much_came() {
     assert_eq!(operated.relay.as_mut().and_then(Running::terminate), Some(0));
 }
 
+/// The folder with what Prometheus and Grafana read.
+fn monitoring() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/monitoring")
+}
+
+fn promtool(arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("promtool");
+    command.args(arguments).current_dir(monitoring());
+    command
+}
+
+#[test]
+fn prometheus_reads_the_metrics_and_the_rules_and_knows_what_they_name() {
+    for arguments in [
+        &["test", "rules", "alerts.test.yml"][..],
+        &["check", "rules", "alerts.yml"],
+        &["check", "config", "prometheus.yml"],
+    ] {
+        let ended = promtool(arguments).output().expect("promtool starts");
+        assert!(
+            ended.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&ended.stdout)
+        );
+    }
+    let address = free_address();
+    let operated = Operated::start(&format!("[monitor]\nlisten = \"{address}\"\n"));
+    operated.set("a.redb", "1", "booked");
+    operated.sync("a.redb");
+    let (_, page) = get(&address, "/metrics");
+    // What rules and dashboard name is there, by its name or by that of a histogram.
+    let read = |name: &str| std::fs::read_to_string(monitoring().join(name)).expect("a file");
+    let named = read("alerts.yml") + &read("dashboard.json");
+    let names: std::collections::BTreeSet<_> = named
+        .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
+        .filter(|word| word.starts_with("rejoin_relay_"))
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let is_there = page.lines().any(|line| line.starts_with(name));
+        assert!(is_there, "{name} is not told");
+    }
+    let rules = read("alerts.yml");
+    let docs = std::fs::read_to_string(monitoring().join("../../docs/operating.md"));
+    let docs = docs.expect("a page");
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(docs.contains(&format!("| {alert} |")), "{alert} is not explained");
+    }
+}
+
 #[test]
 fn an_operator_sees_devices_spaces_and_connections() {
     let operated = Operated::start("");

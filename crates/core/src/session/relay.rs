@@ -11,14 +11,14 @@ use minicbor::bytes::ByteVec;
 pub use ask::{BackfillPage, Batch, Large, Located, LogPage, Part, Read, ReadAnswer};
 use reader::Reader;
 
-use super::short::Before;
+use super::short::Usual;
 use super::{HANDSHAKE_MS_MAX, SessionError};
 use crate::limits;
 use crate::wire::{
     Access, Ack, Backfill, Begun, Frame, Hello, Listing, Presence, Push, Refused, RefusedClass,
     Repair, SpaceGranted, Start, Want, Welcome, reason,
 };
-use crate::{ChangeHash, DocumentId, Epoch, PeerId, RelayId, ShortHash};
+use crate::{ChangeHash, CollectionName, DocumentId, Epoch, PeerId, RelayId, ShortHash};
 
 /// One replica's session, as the relay sees it.
 ///
@@ -42,8 +42,8 @@ pub struct RelaySession {
     acked: u64,
     /// Pushes announced by the Hello that are not answered yet; the first digest waits for them.
     announced: u64,
-    /// The last frame of changes, if the replica remembers it, too.
-    before: Option<Before>,
+    /// What the Welcome told of each space, and frames leave out.
+    usual: Vec<Usual>,
     /// Documents of which the replica has a part, by space.
     begun: Vec<Vec<Begun>>,
     presences: BTreeMap<(u32, DocumentId, PeerId), Presence>,
@@ -91,6 +91,9 @@ pub struct Opened {
     pub first: Vec<DocumentId>,
     /// Documents that the space has.
     pub documents: u64,
+    /// The collection that frames of changes leave out; `None` where the replica did not say that
+    /// they may.
+    pub usual: Option<CollectionName>,
 }
 
 /// The outcome of a push, after the commit.
@@ -135,7 +138,7 @@ impl RelaySession {
             answered: 0,
             acked: 0,
             announced: 0,
-            before: None,
+            usual: Vec::new(),
             begun: Vec::new(),
             presences: BTreeMap::new(),
             presence_bytes: 0,
@@ -152,7 +155,6 @@ impl RelaySession {
             (State::AwaitingHello, Frame::Hello(hello)) => {
                 self.state = State::Opening;
                 self.announced = u64::from(hello.pushes);
-                self.before = hello.short.unwrap_or_default().then(Before::default);
                 let begun =
                     hello.spaces.iter().map(|space| space.begun.clone().unwrap_or_default());
                 self.begun = begun.collect();
@@ -212,8 +214,10 @@ impl RelaySession {
                 position: space.sent,
                 backfill: space.backfill,
                 documents: space.documents,
+                usual: space.usual.clone(),
             })
-            .collect();
+            .collect::<Vec<_>>();
+        self.usual = granted.iter().map(Usual::of).collect();
         self.control.push_back(Frame::Welcome(Welcome {
             relay,
             spaces: granted,
@@ -346,10 +350,10 @@ impl RelaySession {
         let mut readers = self.readers.iter_mut().enumerate();
         let mut next =
             readers.find_map(|(space, reader)| reader.poll(now, space as u32, settled))?;
-        if let (Some(before), Transmit::Frame(Frame::Changes(changes))) =
-            (&mut self.before, &mut next)
+        if let Transmit::Frame(Frame::Changes(changes)) = &mut next
+            && let Some(usual) = self.usual.get(changes.space as usize)
         {
-            before.shorten(changes);
+            usual.shorten(changes);
         }
         Some(next)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use minicbor::bytes::ByteVec;
 
-use super::short::Before;
+use super::short::Usual;
 use super::{HANDSHAKE_MS_MAX, SessionError};
 use crate::limits;
 use crate::repair::{RepairDecoder, RepairItem};
@@ -32,7 +32,6 @@ pub struct ReplicaSession {
     in_flight: BTreeMap<u64, Pushed>,
     bytes_in_flight: usize,
     upload: Option<ChangeHash>,
-    before: Before,
 }
 
 /// The words of a replica about itself when it begins a session.
@@ -202,6 +201,8 @@ struct Space {
     epoch: Option<Epoch>,
     trusted: bool,
     access: Access,
+    /// What frames of changes leave out.
+    usual: Usual,
     repair: Option<Repairing>,
 }
 
@@ -234,6 +235,7 @@ impl ReplicaSession {
             epoch: None,
             trusted: false,
             access: Access::Write,
+            usual: Usual::default(),
             repair: None,
         });
         let spaces_open = open.collect();
@@ -257,7 +259,6 @@ impl ReplicaSession {
             in_flight: BTreeMap::new(),
             bytes_in_flight: 0,
             upload,
-            before: Before::default(),
         }
     }
 
@@ -488,6 +489,7 @@ impl ReplicaSession {
             space.epoch = Some(granted.epoch);
             space.access = granted.access;
             space.trusted = granted.start != Start::Now;
+            space.usual = Usual::of(granted);
         }
         self.welcomed = true;
         let spaces = welcome.spaces.iter().map(|space| Granted {
@@ -523,8 +525,7 @@ impl ReplicaSession {
     }
 
     fn handle_changes(&mut self, mut changes: Changes) -> Result<(), SessionError> {
-        self.space(changes.space)?;
-        let collection = self.before.restore(&mut changes)?;
+        let collection = self.space(changes.space)?.usual.restore(&mut changes)?;
         let Changes { space, document, piece, changes, position, more, .. } = changes;
         let piece = piece.filter(|piece| piece.kind != PieceOf::Unknown);
         if let Some(Piece { offset, total, bytes, .. }) = &piece {

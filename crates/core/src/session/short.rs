@@ -1,61 +1,50 @@
-//! Frames of changes that leave out what the one before them told.
+//! Frames of changes that leave out what the Welcome told.
 //!
-//! A device that was away for a week pays for each document that changed. In most of these frames
-//! the collection is that of the frame before, and the position a little beyond its position.
+//! A device that was away for a week pays for each document that changed. Most of these are of one
+//! collection, and their positions are a little beyond the one at which the session began. Both are
+//! told once, in the Welcome, and not by the frame before: a frame means the same whatever became of
+//! others.
 
 use super::SessionError;
 use crate::CollectionName;
-use crate::wire::Changes;
+use crate::wire::{Changes, SpaceGranted};
 
-/// The last frame of changes, as both ends of a session remember it.
-#[derive(Debug, Default)]
-pub(super) struct Before(Option<Told>);
-
-#[derive(Debug)]
-struct Told {
-    space: u32,
-    collection: CollectionName,
-    /// The last position told; 0 if none was.
+/// What the Welcome told of a space.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Usual {
+    /// The collection of a frame that names none.
+    collection: Option<CollectionName>,
+    /// The position that steps are counted from.
     position: u64,
 }
 
-impl Before {
-    /// Leaves out of a frame what the one before it told.
-    pub(super) fn shorten(&mut self, changes: &mut Changes) {
-        let Some(collection) = changes.collection.clone() else { return };
-        let before = self.0.take().filter(|told| told.space == changes.space);
-        let position = before.as_ref().map_or(0, |told| told.position);
-        let told = changes.position.unwrap_or(position);
-        if let Some(before) = before {
-            changes.collection.take_if(|it| *it == before.collection);
-            if told > position {
-                changes.position = None;
-                changes.step = Some(told - position);
-            }
+impl Usual {
+    pub(super) fn of(granted: &SpaceGranted) -> Self {
+        Self { collection: granted.usual.clone(), position: granted.position }
+    }
+
+    /// Leaves out of a frame what the Welcome told.
+    pub(super) fn shorten(&self, changes: &mut Changes) {
+        if self.collection.is_none() {
+            return;
         }
-        self.0 = Some(Told { space: changes.space, collection, position: told });
+        changes.collection.take_if(|it| Some(&*it) == self.collection.as_ref());
+        if let Some(position) = changes.position.take_if(|it| *it > self.position) {
+            changes.step = Some(position - self.position);
+        }
     }
 
     /// Puts back what was left out of a frame, and returns its collection.
     ///
     /// # Errors
-    /// No frame before it told what this one leaves out.
-    pub(super) fn restore(
-        &mut self,
-        changes: &mut Changes,
-    ) -> Result<CollectionName, SessionError> {
+    /// The Welcome did not tell what the frame leaves out.
+    pub(super) fn restore(&self, changes: &mut Changes) -> Result<CollectionName, SessionError> {
         const LOST: SessionError =
-            SessionError::Unexpected { frame: "Changes", when: "without what they follow" };
-        let before = self.0.take().filter(|told| told.space == changes.space);
+            SessionError::Unexpected { frame: "Changes", when: "without a collection or position" };
         if let Some(step) = changes.step.take() {
-            let position = before.as_ref().and_then(|told| told.position.checked_add(step));
+            let position = self.collection.as_ref().and(self.position.checked_add(step));
             changes.position = Some(position.ok_or(LOST)?);
         }
-        let last = before.as_ref().map_or(0, |told| told.position);
-        let position = changes.position.unwrap_or(last);
-        let named = changes.collection.take().or_else(|| before.map(|told| told.collection));
-        let collection = named.ok_or(LOST)?;
-        self.0 = Some(Told { space: changes.space, collection: collection.clone(), position });
-        Ok(collection)
+        changes.collection.take().or_else(|| self.collection.clone()).ok_or(LOST)
     }
 }

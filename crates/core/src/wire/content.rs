@@ -96,8 +96,7 @@ pub struct Changes {
     /// The document.
     #[n(1)]
     pub document: DocumentId,
-    /// The document's collection; absent if it is the one of the frame of changes before, to a
-    /// replica that is [`short`](super::Hello::short).
+    /// The document's collection; absent if it is the [usual](super::SpaceGranted::usual) one.
     #[n(2)]
     pub collection: Option<CollectionName>,
     /// A piece of a snapshot or of a long change. Pieces come in order; other documents, and live
@@ -114,8 +113,8 @@ pub struct Changes {
     /// For a document that is sent by itself: whether more of it follows.
     #[n(6)]
     pub more: Option<bool>,
-    /// In place of a position, to a replica that is [`short`](super::Hello::short): how far beyond
-    /// the last position that a frame of changes of this space told.
+    /// In place of a position, if there is a [usual](super::SpaceGranted::usual) collection: how far
+    /// beyond the [position](super::SpaceGranted::position) at which the session began.
     #[n(7)]
     pub step: Option<u64>,
 }

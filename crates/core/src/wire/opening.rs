@@ -4,7 +4,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::{Access, PieceOf, Start};
-use crate::{ChangeHash, DeviceId, DocumentId, Epoch, RelayId, SpaceName};
+use crate::{ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, RelayId, SpaceName};
 
 /// First frame of a replica.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -35,7 +35,7 @@ pub struct Hello {
     /// relay answers how many bytes of it have come.
     #[n(6)]
     pub upload: Option<ChangeHash>,
-    /// Whether the relay may leave out of [`Changes`](super::Changes) what the one before it told.
+    /// Whether the relay may leave out of [`Changes`](super::Changes) what its [`Welcome`] told.
     #[n(7)]
     pub short: Option<bool>,
     /// Edits that wait at the replica for a relay, for the relay's operator.
@@ -180,4 +180,8 @@ pub struct SpaceGranted {
     /// Documents that the space has and the replica may read.
     #[n(5)]
     pub documents: u64,
+    /// The collection that most documents are in, for a replica that is [`short`](Hello::short):
+    /// frames of changes leave it out.
+    #[n(6)]
+    pub usual: Option<CollectionName>,
 }

@@ -27,6 +27,21 @@ macro_rules! reads {
                 row.map(|row| decode(row.value())).transpose()
             }
 
+            /// The marks of every space at every relay, with the relay's address and the space.
+            ///
+            /// # Errors
+            /// As [`StoreError`].
+            pub fn cursors(&self) -> Result<Vec<(String, String, CursorRow)>, StoreError> {
+                let table = self.txn.open_table(CURSORS).map_err(unavailable)?;
+                let mut cursors = Vec::new();
+                for row in table.iter().map_err(unavailable)? {
+                    let (key, row) = row.map_err(unavailable)?;
+                    let (relay, space) = key.value();
+                    cursors.push((relay.to_owned(), space.to_owned(), decode(row.value())?));
+                }
+                Ok(cursors)
+            }
+
             /// The marks to begin a session with. Positions belong to a relay's store and not to
             /// its address, so the marks of another address count, too, if nothing that began there
             /// is unfinished: the relay finds out from the epoch whether they are of its store.

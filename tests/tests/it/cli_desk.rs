@@ -185,7 +185,7 @@ fn a_bundle_for_who_helps_has_no_contents_no_keys_and_no_people() {
     desk.text("doctor --bundle bundle.json");
     let text = std::fs::read_to_string(desk.folder.path().join("bundle.json")).expect("a file");
     assert!(!text.contains("CANARY"), "{text}");
-    let bundle: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let bundle: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(bundle["waiting"], 1, "{text}");
     assert_eq!(bundle["spaces"][0]["collections"]["jobs"], 2);
     assert_eq!(bundle["spaces"][0]["relays"][0]["position"], 2);

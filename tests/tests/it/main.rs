@@ -37,6 +37,7 @@ mod end_to_end;
 mod examples;
 mod fresh;
 mod live;
+mod many_clients;
 mod merge;
 mod processes_kill;
 mod pushing;

@@ -42,7 +42,7 @@ impl Usual {
         const LOST: SessionError =
             SessionError::Unexpected { frame: "Changes", when: "without a collection or position" };
         if let Some(step) = changes.step.take() {
-            let position = self.collection.as_ref().and(self.position.checked_add(step));
+            let position = self.collection.as_ref().and_then(|_| self.position.checked_add(step));
             changes.position = Some(position.ok_or(LOST)?);
         }
         changes.collection.take().or_else(|| self.collection.clone()).ok_or(LOST)

@@ -83,12 +83,13 @@ pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()
     let mut config = settings.config;
     config.data = folder(settings.data)?;
     config.compaction_worker = Some(worker()?);
+    let stopped = stopped();
     // The relay polls this for the first time when it serves.
     let shutdown = async move {
         announce(address, output);
         match adapters {
-            Some(adapters) => stopped_with(adapters, address, output).await,
-            None => stopped().await,
+            Some(adapters) => stopped_with(adapters, address, stopped, output).await,
+            None => stopped.await,
         }
     };
     Ok(serve(config, listener, shutdown).await?)
@@ -147,12 +148,17 @@ fn tell(settings: &mut Settings, output: Output) -> Result<()> {
 
 /// Runs adapters until a signal asks the process to end, and waits until they have ended: the relay
 /// takes their last edits before it ends itself.
-async fn stopped_with(adapters: Opened, relay: SocketAddr, output: Output) {
+async fn stopped_with(
+    adapters: Opened,
+    relay: SocketAddr,
+    stopped: impl Future<Output = ()>,
+    output: Output,
+) {
     let (stop, stopping) = watch::channel(false);
     let relay = format!("ws://{relay}");
     let running =
         tokio::spawn(async move { adapters::beside(&adapters, &relay, stopping, output).await });
-    stopped().await;
+    stopped.await;
     stop.send_replace(true);
     if let Err(panic) = running.await {
         error!(%panic, "the adapters broke off");

@@ -79,8 +79,9 @@ pub struct Entry {
     pub undone: bool,
     /// Whether it was taken back last, and not done again.
     pub is_back: bool,
-    /// A relay refused some of what took it back, or it was taken back twice by a device whose file went
-    /// back between. Then its mark and its effect may be parted: they are not in one change any more.
+    /// A relay refused some of what took it back, also for a while before the device was lost, or it was
+    /// taken back twice by a device whose file went back between. Then its mark and its effect may be
+    /// parted: they are not in one change any more.
     pub torn: bool,
 }
 
@@ -211,6 +212,7 @@ impl Ledger {
         for (id, entry) in torn {
             expected.tear(id, entry);
         }
+        expected.torn.extend(self.brought_back(document));
         for id in &marks {
             let Some(entry) = self.entries.get(id) else {
                 return Some(format!("mark {id} was never made"));
@@ -224,6 +226,24 @@ impl Ledger {
             }
         }
         expected.wrong(value, asked)
+    }
+}
+
+impl Ledger {
+    /// Items that two people removed and one of them brought back. It comes back as another item, and
+    /// whoever removed the first one without knowing did not remove that.
+    fn brought_back(&self, document: &DocumentId) -> impl Iterator<Item = EditId> {
+        let here = self.iter().filter(|(_, entry)| entry.document == Some(*document));
+        let removals = here.filter_map(|(_, entry)| match entry.effect {
+            Effect::RemoveItem(item) => Some((item, entry.undone)),
+            _ => None,
+        });
+        let removals: Vec<_> = removals.collect();
+        let times = removals.clone();
+        removals.into_iter().filter_map(move |(item, undone)| {
+            let removed = times.iter().filter(|(other, _)| *other == item).count();
+            (undone && removed > 1).then_some(item)
+        })
     }
 }
 

@@ -195,6 +195,8 @@ impl World {
     /// The store of a replica holds only these of its edits any more.
     fn lose_work(&mut self, at: usize, held: &BTreeSet<u64>) {
         for (id, entry) in self.ledger.of_replica(at) {
+            // A relay may have taken a part of an undo and asked to wait with the rest.
+            entry.torn |= entry.undone;
             if !held.contains(&id) {
                 entry.author_lost = true;
                 self.replicas[at].waiting.remove(&id);

@@ -21,7 +21,7 @@ const CLIENTS: usize = 2_000;
 const MEMORY_MAX: u64 = 512 << 20;
 
 /// Dials until it is in, tells so, and stays until the connection breaks; and again.
-async fn client(url: String, number: usize, told: mpsc::UnboundedSender<usize>) {
+async fn client(url: String, number: usize, told: mpsc::Sender<usize>) {
     loop {
         // The port is nobody's while the relay is down.
         if session(&url, number, &told).await.is_none() {
@@ -30,7 +30,7 @@ async fn client(url: String, number: usize, told: mpsc::UnboundedSender<usize>) 
     }
 }
 
-async fn session(url: &str, number: usize, told: &mpsc::UnboundedSender<usize>) -> Option<()> {
+async fn session(url: &str, number: usize, told: &mpsc::Sender<usize>) -> Option<()> {
     let mut request = url.into_client_request().expect("an address");
     request.headers_mut().insert("sec-websocket-protocol", PROTOCOL.parse().expect("a header"));
     let (mut socket, _) = connect_async(request).await.ok()?;
@@ -53,14 +53,14 @@ async fn session(url: &str, number: usize, told: &mpsc::UnboundedSender<usize>) 
         if let Message::Binary(bytes) = message
             && let Ok(Some(Frame::Welcome(_))) = Frame::decode(&bytes)
         {
-            told.send(number).ok()?;
+            told.send(number).await.ok()?;
         }
     }
     Some(())
 }
 
 /// Waits until every client is in.
-async fn all_in(told: &mut mpsc::UnboundedReceiver<usize>) {
+async fn all_in(told: &mut mpsc::Receiver<usize>) {
     let mut waiting = vec![true; CLIENTS];
     let mut left = CLIENTS;
     while left > 0 {
@@ -81,7 +81,7 @@ async fn two_thousand_clients_come_back_at_once_and_hurt_nobody() {
     rlimit::increase_nofile_limit(16_384).expect("sockets for all");
     let folder = tempfile::tempdir().expect("a folder");
     let mut relay = RelayProcess::start(folder.path().join("relay"));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::channel(CLIENTS);
     let url = format!("{}/sync", relay.url());
     let clients =
         (0..CLIENTS).map(|number| tokio::spawn(client(url.clone(), number, tell.clone())));

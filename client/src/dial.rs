@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use rejoin_core::limits;
 use rejoin_core::wire::PROTOCOL;
+use rejoin_core::{limits, printable};
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -170,6 +170,11 @@ async fn dial(relay: &RelayAddress) -> Result<Connection, String> {
 fn trouble(relay: &RelayAddress, error: &WsError) -> String {
     match error {
         WsError::Io(io) => format!("{relay} cannot be reached: {io}"),
+        WsError::Http(answer) if answer.status().as_u16() == 503 => {
+            let said = answer.body().as_deref().unwrap_or_default();
+            let said = String::from_utf8_lossy(&said[..said.len().min(limits::REASON_BYTES_MAX)]);
+            format!("{relay} answered {}: {}", answer.status(), printable(said.trim()))
+        }
         WsError::Http(answer) => format!(
             "{relay} answered {}; is it a rejoin relay that speaks {PROTOCOL}?",
             answer.status()

@@ -126,7 +126,6 @@ async fn run(
         tracing::warn!("sessions did not end in time and are cut");
     }
     phase.send_replace(Phase::Cut);
-    engine.stop().await;
     monitored.into_iter().chain(backed_up).for_each(|task| task.abort());
     #[cfg(unix)]
     if let Some(operated) = operated {
@@ -134,6 +133,8 @@ async fn run(
         // The next process replaces one that is left behind.
         let _ = std::fs::remove_file(crate::admin::socket(&config.data));
     }
+    // The store is locked until now, so no other relay has put its socket there.
+    engine.stop().await;
     tracing::info!("relay stopped");
     Ok(())
 }

@@ -36,7 +36,16 @@ pub(crate) fn pack() -> Result<()> {
     }
     let copies = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
     let copies = copies.map(|file| (root().join(file), folder.join(file)));
-    let examples = ["adapters.toml", "schema.toml"]
+    let examples = [
+        "adapters.toml",
+        "schema.toml",
+        "relay.default.toml",
+        "monitoring/alerts.yml",
+        "monitoring/dashboard.json",
+        "monitoring/prometheus.yml",
+        "systemd/rejoin-relay.service",
+    ];
+    let examples = examples
         .map(|file| (root().join("examples").join(file), folder.join("examples").join(file)));
     let program_there = folder.join("bin/rejoin");
     let all = copies.into_iter().chain(examples).chain([(program, program_there.clone())]);

@@ -17,6 +17,7 @@ use crate::backup;
 use crate::clock::clock_of_ms;
 use crate::layout::{Table, width};
 use crate::output::{Output, count};
+use crate::place::PlaceArguments;
 use crate::units::shown_bytes;
 
 #[derive(Debug, Args)]
@@ -41,11 +42,8 @@ enum AdminCommand {
     },
     /// List the spaces, with what they hold
     Spaces,
-    /// List the documents of a space, the one changed last first
+    /// List the documents of the space (--space), the one changed last first
     Documents {
-        /// The space
-        #[arg(long, value_name = "NAME", default_value = "main")]
-        of: String,
         /// Only those of this collection
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
@@ -67,9 +65,9 @@ enum AdminCommand {
     },
     /// Fold all histories that have something to fold, or make the file shorter
     Compact {
-        /// Only those of this space
+        /// Only those of this space, and not of all
         #[arg(long, value_name = "NAME", conflicts_with = "file")]
-        of: Option<String>,
+        only: Option<String>,
         /// Close the gaps in the relay's file; everybody waits some seconds for each gigabyte
         #[arg(long)]
         file: bool,
@@ -82,7 +80,11 @@ enum AdminCommand {
     },
 }
 
-pub(crate) fn run(arguments: &AdminArguments, output: Output) -> Result<ExitCode> {
+pub(crate) fn run(
+    place: &PlaceArguments,
+    arguments: &AdminArguments,
+    output: Output,
+) -> Result<ExitCode> {
     let AdminArguments { data, command } = arguments;
     match command {
         AdminCommand::Devices => {
@@ -94,8 +96,8 @@ pub(crate) fn run(arguments: &AdminArguments, output: Output) -> Result<ExitCode
             let Answer::Spaces(spaces) = admin::ask(data, &Ask::Spaces)? else { bail!(OTHER) };
             output.result(&json!({ "spaces": spaces }), || spaces_table(&spaces))?;
         }
-        AdminCommand::Documents { of, collection, before, limit } => {
-            let (space, collection) = (of.clone(), collection.clone());
+        AdminCommand::Documents { collection, before, limit } => {
+            let (space, collection) = (place.space.clone(), collection.clone());
             let ask = Ask::Documents { space, collection, before: *before, limit: *limit };
             let Answer::Documents(documents) = admin::ask(data, &ask)? else { bail!(OTHER) };
             output.result(&json!({ "documents": documents }), || documents_table(&documents))?;
@@ -111,7 +113,7 @@ pub(crate) fn run(arguments: &AdminArguments, output: Output) -> Result<ExitCode
             output.result(&damage, || quarantined(&damage))?;
         }
         AdminCommand::Kick { who } => kick(data, who, output)?,
-        AdminCommand::Compact { of, file } => compact(data, of.clone(), *file, output)?,
+        AdminCommand::Compact { only, file } => compact(data, only.clone(), *file, output)?,
         AdminCommand::Backup { to } => return backup::take(data, to, output),
     }
     Ok(ExitCode::SUCCESS)
@@ -134,7 +136,7 @@ fn connections(data: &Path) -> Result<Vec<ConnectionAnswer>> {
 fn kick(data: &Path, who: &str, output: Output) -> Result<()> {
     let (connection, device) = match who.parse() {
         Ok(connection) => (Some(connection), None),
-        Err(_) => (None, Some(who.to_owned())),
+        Err(_) => (None, Some(whole_id(data, who)?)),
     };
     let Answer::Done(kicked) = admin::ask(data, &Ask::Kick { connection, device })? else {
         bail!(OTHER)
@@ -143,6 +145,22 @@ fn kick(data: &Path, who: &str, output: Output) -> Result<()> {
         bail!("{who} is not connected; `rejoin admin connections` lists those that are");
     }
     output.result(&json!({ "ended": kicked }), || format!("{} ended", count(kicked, "connection")))
+}
+
+/// The id of the connected device that begins like this.
+fn whole_id(data: &Path, begin: &str) -> Result<String> {
+    let mut found: Vec<_> = connections(data)?.into_iter().filter_map(|it| it.device).collect();
+    found.retain(|id| !begin.is_empty() && id.starts_with(begin));
+    found.sort();
+    found.dedup();
+    match found.as_slice() {
+        [id] => Ok(id.clone()),
+        [] => bail!(
+            "no device whose id begins with {begin:?} is connected; `rejoin admin connections` lists \
+             those that are"
+        ),
+        _ => bail!("several ids begin with {begin}; write more of it"),
+    }
 }
 
 fn compact(data: &Path, space: Option<String>, file: bool, output: Output) -> Result<()> {
@@ -184,7 +202,7 @@ fn devices_table(devices: &[DeviceAnswer]) -> crate::output::Text {
             device.device.clone(),
             user_of(device),
             seen,
-            none_or(behind),
+            if device.spaces.is_empty() { "?".to_owned() } else { none_or(behind) },
             none_or(device.waited_on_arrival),
             device.app.clone().unwrap_or_default(),
         ]);
@@ -279,7 +297,7 @@ fn quarantined(damage: &QuarantinedAnswer) -> String {
         lines.push(format!("{document}: {changes} held back until a lost one comes again"));
     }
     if lines.is_empty() {
-        lines.push("nothing is damaged".to_owned());
+        lines.push("nothing is held back, and nothing is beyond mending".to_owned());
     }
     lines.join("\n")
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin_relay::admin::{self, AskError};
-use rejoin_relay::store::backup::{self, Chain, Restored, Verified};
+use rejoin_relay::store::backup::{self, Chain, Found, Restored, Verified};
 use serde_json::{Value, json};
 
 use crate::clock::{Since, clock_of_ms, now_ms, rfc3339, since};
@@ -62,8 +62,8 @@ struct RestoreArguments {
     /// The folder of the new relay, made if there is none; there must be no store in it
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// From a folder: leave out what was backed up after this time, as `2026-11-30T08:00:00Z` or
-    /// `2h` ago
+    /// From a folder: leave out what was backed up after this time, as `'2026-11-30 08:00'` or `2h`
+    /// ago
     #[arg(long, value_name = "TIME", value_parser = since)]
     until: Option<Since>,
 }
@@ -92,7 +92,7 @@ pub(crate) fn take(data: &Path, to: &Path, output: Output) -> Result<ExitCode> {
     name.push(".unfinished");
     let unfinished = PathBuf::from(name);
     let cannot = || format!("{} cannot be written", unfinished.display());
-    let file = File::create(&unfinished).with_context(cannot)?;
+    let file = private(&unfinished).with_context(cannot)?;
     let bar = bar(output);
     let written = write(data, &file, &mut |bytes| bar.set_position(bytes))
         .and_then(|()| Ok(backup::check(&unfinished)?));
@@ -127,6 +127,15 @@ pub(crate) fn take(data: &Path, to: &Path, output: Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes a file that only its owner can read: a backup has everything.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 /// Writes a backup: from the relay that runs, or from its file.
 fn write(data: &Path, to: impl Write, progress: &mut dyn FnMut(u64)) -> Result<()> {
     let mut to = Some(to);
@@ -157,7 +166,7 @@ impl<W: Write> Write for Once<'_, W> {
 }
 
 fn verify(arguments: &VerifyArguments, output: Output) -> Result<ExitCode> {
-    let chain = chain(&arguments.from, None)?;
+    let (chain, loose) = chain(&arguments.from, None)?;
     let scratch = match &arguments.scratch {
         Some(folder) => tempfile::tempdir_in(folder),
         None => tempfile::tempdir(),
@@ -169,7 +178,8 @@ fn verify(arguments: &VerifyArguments, output: Output) -> Result<ExitCode> {
         bar.set_position(bytes);
     });
     bar.finish_and_clear();
-    let Verified { restored, findings, .. } = verified?;
+    let Verified { restored, mut findings, .. } = verified?;
+    findings.extend(unused(&loose));
     let mut json = restored_json(&restored);
     json["findings"] = Value::from(findings.clone());
     output.result(&json, || {
@@ -185,7 +195,7 @@ fn verify(arguments: &VerifyArguments, output: Output) -> Result<ExitCode> {
 
 fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
     let RestoreArguments { from, data, until } = arguments;
-    let chain = chain(from, until.as_ref())?;
+    let (chain, loose) = chain(from, until.as_ref())?;
     fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
     let (whole, more) = chain.parts();
     let bar = bar(output);
@@ -195,6 +205,7 @@ fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
         });
     bar.finish_and_clear();
     let restored = restored?;
+    restored.partly.iter().cloned().chain(unused(&loose)).for_each(|text| output.note(&text));
     output.result(&restored_json(&restored), || {
         format!(
             "{}\nEverything that the relay had then is there. What came after is there again when \
@@ -208,25 +219,44 @@ fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
 }
 
 /// The backups that a path names.
-fn chain(from: &Path, until: Option<&Since>) -> Result<Chain> {
+///
+/// Beside them those of a folder that are of no use: something that they follow is missing.
+fn chain(from: &Path, until: Option<&Since>) -> Result<(Chain, Vec<PathBuf>)> {
     if !from.is_dir() {
         if until.is_some() {
             bail!("--until chooses from a folder of backups, and this is one backup");
         }
-        return Ok(backup::alone(from)?);
+        return Ok((backup::alone(from)?, Vec::new()));
     }
-    let chains = backup::chains(from)?;
+    let Found { chains, loose } = backup::chains(from)?;
+    if let Some(chain) = chains.iter().find(|chain| chain.last().relay != chains[0].last().relay) {
+        bail!(
+            "{} has backups of several relays, as {} of another; name a folder with those of one",
+            from.display(),
+            chain.files[0].display()
+        );
+    }
     let last = match until {
         None => chains.into_iter().next_back(),
-        Some(Since(until_ms)) => {
-            let until_ms = u64::try_from(*until_ms).unwrap_or_default();
+        Some(Since(until_s)) => {
+            let until_ms = u64::try_from(*until_s).unwrap_or_default().saturating_mul(1000);
             chains.into_iter().rev().find_map(|chain| chain.until(until_ms))
         }
     };
-    last.with_context(|| match until {
+    let last = last.with_context(|| match until {
         None => format!("there is no whole backup in {}", from.display()),
         Some(_) => format!("there is no whole backup in {} from before that time", from.display()),
-    })
+    })?;
+    Ok((last, loose))
+}
+
+/// Backups of no use, in words.
+fn unused(loose: &[PathBuf]) -> Option<String> {
+    let first = loose.first()?;
+    let (number, first) = (count(loose.len() as u64, "backup"), first.display());
+    Some(format!(
+        "{number} in the folder left out, as {first}: one before is missing, or it cannot be read"
+    ))
 }
 
 fn restored_json(restored: &Restored) -> Value {
@@ -235,6 +265,7 @@ fn restored_json(restored: &Restored) -> Value {
         "changes": restored.changes,
         "at": rfc3339(restored.header.unix_ms as i64 / 1000),
         "incremental": restored.followed,
+        "partly": restored.partly,
     })
 }
 

@@ -68,7 +68,8 @@ pub(crate) struct RelayArguments {
 
 pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()> {
     if arguments.defaults {
-        return output.result(&json!({ "relay.toml": settings::defaults() }), settings::defaults);
+        let file = settings::defaults();
+        return output.result(&json!({ "relay.toml": file }), || file.trim_end().to_owned());
     }
     let mut settings = in_effect(arguments)?;
     if arguments.check {
@@ -130,10 +131,19 @@ fn folder(data: Option<PathBuf>) -> Result<PathBuf> {
 /// Says what is in effect.
 fn tell(settings: &mut Settings, output: Output) -> Result<()> {
     folder(settings.data.clone())?;
-    for address in [Some(settings.listen), settings.config.monitor].into_iter().flatten() {
-        if !address.ip().is_loopback() {
-            bail!("{address} can be reached from other machines; write a loopback address");
+    let addresses =
+        [("listen", Some(settings.listen)), ("monitor.listen", settings.config.monitor)];
+    for (name, address) in addresses {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+            bail!("{name}: {address} can be reached from other machines; write a loopback address");
         }
+    }
+    if settings.config.monitor == Some(settings.listen) && settings.listen.port() != 0 {
+        bail!("listen and monitor.listen are the same address; metrics need one of their own");
+    }
+    let backup = &settings.config.backup;
+    if backup.folder.is_some() && backup.full_every < backup.every {
+        bail!("backup.full_every is shorter than backup.every, which lies between two backups");
     }
     let values = settings.values();
     let json: Map<String, Value> = values

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{Answer, Ask, Reply};
@@ -15,6 +16,12 @@ pub enum AskError {
     /// No relay runs there.
     #[error("no relay runs in {}; start it, or name the folder of one that runs with --data", path.display())]
     NotRunning {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The socket's path is longer than the system takes.
+    #[error("the path of {} is too long for a socket; give the relay a folder with a shorter one, or ask with a relative path", path.display())]
+    LongPath {
         /// The folder.
         path: PathBuf,
     },
@@ -33,6 +40,12 @@ pub enum AskError {
     /// The answer makes no sense.
     #[error("a relay of another version answers; start it again with this one")]
     AnotherVersion,
+    /// The relay ended while it sent a backup.
+    #[error("the backup broke off after {bytes} bytes: the relay ended; take another one")]
+    CutShort {
+        /// The bytes that came.
+        bytes: u64,
+    },
     /// What came could not be written.
     #[error("the backup cannot be written")]
     Write(#[source] io::Error),
@@ -46,9 +59,8 @@ pub fn ask(data: &Path, ask: &Ask) -> Result<Answer, AskError> {
     Ok(begin(data, ask)?.0)
 }
 
-/// Writes a whole backup of the relay that runs in this folder. The bytes are to be checked
-/// afterwards: a relay that ends meanwhile leaves them without an end. `progress` is told the bytes
-/// that came.
+/// Writes a whole backup of the relay that runs in this folder. `progress` is told the bytes that
+/// came.
 ///
 /// # Errors
 /// As [`AskError`].
@@ -62,18 +74,27 @@ pub fn back_up(
         return Err(AskError::AnotherVersion);
     }
     let (mut block, mut sum) = (vec![0; BLOCK_BYTES], 0);
+    // The last bytes are the checksum of those before.
+    let (mut hash, mut last) = (Sha256::new(), Vec::new());
     loop {
         match bytes.read(&mut block).map_err(AskError::Silent)? {
             0 => break,
             read => {
                 to.write_all(&block[..read]).map_err(AskError::Write)?;
+                last.extend_from_slice(&block[..read]);
+                let hashed = last.len().saturating_sub(CHECKSUM_BYTES);
+                hash.update(&last[..hashed]);
+                last.drain(..hashed);
                 sum += read as u64;
                 progress(sum);
             }
         }
     }
     to.flush().map_err(AskError::Write)?;
-    Ok(sum)
+    match hash.finalize().as_slice() == last.as_slice() {
+        true => Ok(sum),
+        false => Err(AskError::CutShort { bytes: sum }),
+    }
 }
 
 #[cfg(unix)]
@@ -82,6 +103,7 @@ fn begin(data: &Path, ask: &Ask) -> Result<(Answer, impl Read), AskError> {
     let path = || data.to_owned();
     let stream = UnixStream::connect(super::socket(data)).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => AskError::Forbidden { path: path() },
+        io::ErrorKind::InvalidInput => AskError::LongPath { path: path() },
         _ => AskError::NotRunning { path: path() },
     })?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(AskError::Silent)?;
@@ -108,6 +130,9 @@ fn begin(data: &Path, _: &Ask) -> Result<(Answer, io::Empty), AskError> {
 
 /// The time that a relay may take for an answer: shrinking a large file takes minutes.
 const PATIENCE: Duration = Duration::from_mins(30);
+
+/// Bytes of the checksum at the end of a backup.
+const CHECKSUM_BYTES: usize = 32;
 
 /// Bytes of a backup that are read at once.
 const BLOCK_BYTES: usize = 256 << 10;

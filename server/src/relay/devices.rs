@@ -1,14 +1,14 @@
 //! Who is here and who was: for the log, for the operator, and for the question why a device is
 //! behind.
 
-use rejoin_core::wire::{Backfill, ByeCode, Hello};
+use rejoin_core::wire::{Backfill, ByeCode, Cursor, Hello};
 use rejoin_core::{DeviceId, Identity, SpaceName};
 
 use super::breaches::shown;
 use super::connections::Connection;
 use super::sessions::Replica;
 use super::{ConnectionId, Relay};
-use crate::store::{DeviceMark, DeviceRow, StoreError};
+use crate::store::{DeviceMark, DeviceRow, SpaceState, StoreError};
 
 /// The other end of a connection, as an operator knows it. All texts may be shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,9 +79,13 @@ impl Relay {
     ) -> Result<(), StoreError> {
         let mut marks = Vec::new();
         for wanted in &hello.spaces {
-            let epoch = self.shared.store.space(&wanted.name)?.epoch;
-            let cursor = wanted.cursor.filter(|cursor| cursor.epoch == epoch);
-            let Some(cursor) = cursor else { continue };
+            let SpaceState { epoch, position } = self.shared.store.space(&wanted.name)?;
+            // A mark of another store, or one that nobody was told, says nothing here.
+            let is_true = |cursor: &Cursor| {
+                let is_range = cursor.backfill.is_none_or(|it| it.after < it.through);
+                cursor.epoch == epoch && cursor.position <= position && is_range
+            };
+            let Some(cursor) = wanted.cursor.filter(is_true) else { continue };
             marks.push(mark(&wanted.name, cursor.position, cursor.backfill, false));
         }
         let row = DeviceRow {
@@ -99,7 +103,11 @@ impl Relay {
 
     /// Remembers how far a replica has come that goes, until the next turn notes it.
     pub(super) fn note_departure(&mut self, replica: &Replica) {
-        self.departures.rows.extend(replica.departure());
+        // A device that came back before its old connection was found dead is here.
+        let is_here = self.connections.replicas().any(|it| it.device == replica.device);
+        if !is_here {
+            self.departures.rows.extend(replica.departure());
+        }
     }
 
     /// Notes those who have gone, and commits what is noted if nothing else did for a while.
@@ -155,11 +163,9 @@ impl Replica {
     fn departure(&self) -> Option<(DeviceId, DeviceRow)> {
         let device = self.who().device?;
         let marks = self.marks();
-        let marks = self
-            .spaces
-            .iter()
-            .zip(marks)
-            .map(|(space, (position, backfill))| mark(space, position, backfill, true));
+        let marks = self.spaces.iter().zip(marks).filter_map(|(space, told)| {
+            told.map(|(position, backfill)| mark(space, position, backfill, true))
+        });
         let row = DeviceRow {
             first_ms: u64::MAX,
             seen_ms: 0,

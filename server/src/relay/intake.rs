@@ -119,6 +119,15 @@ impl<'a> Intake<'a> {
                 let deps = known_deps.copied().collect();
                 self.stage(GraphEntry { deps, ..GraphEntry::from(change) }, chunk)
             }
+            // What it builds on may wait because the space is full, and so does it.
+            Err(refusal @ Refusal::Missing(_)) => {
+                let full = over_quota(self.options, self.store, &self.place)?;
+                self.is_over_quota |= full.is_some();
+                let later = |reason| Verdict { class: RefusedClass::Later, reason };
+                let verdict = full.map_or_else(|| Verdict::of(&refusal), later);
+                self.refused.add(change.hash(), verdict);
+                Ok(())
+            }
             Err(refusal) => {
                 self.refused.add(change.hash(), Verdict::of(&refusal));
                 Ok(())
@@ -170,11 +179,12 @@ fn over_quota(
     let space = place.space;
     if let Some(max) = options.space_documents_max
         && store.known(place)?.is_none()
-        && store.documents_with_staged(space)? >= max
+        && let documents = store.documents_with_staged(space)?
+        && documents >= max
     {
         let reason = format!(
-            "space {space} has {max} documents, as many as limits.space_documents of the relay \
-             allows; new ones wait until there is room"
+            "space {space} has {documents} documents, and limits.space_documents of the relay allows \
+             {max}; new ones wait until there is room"
         );
         return Ok(Some(reason));
     }
@@ -182,8 +192,8 @@ fn over_quota(
     let bytes = store.space_bytes(space)?;
     Ok((bytes >= max).then(|| {
         format!(
-            "space {space} has {bytes} bytes, as many as limits.space_size of the relay allows; \
-             edits wait until there is room"
+            "space {space} has {bytes} bytes, and limits.space_size of the relay allows {max}; edits \
+             wait until there is room"
         )
     }))
 }

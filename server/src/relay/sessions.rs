@@ -16,6 +16,9 @@ use super::connections::{Close, Closing, Connection, Shared};
 use super::{ConnectionId, Relay};
 use crate::store::{SpaceState, StoreError};
 
+/// The marks of a space that a replica was told last, if it had any to begin with.
+type Told = Option<(u64, Option<Backfill>)>;
+
 /// A replica's connection and its session.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -33,7 +36,7 @@ pub(super) struct Replica {
     /// Changes that it brought and that are kept.
     pub(super) changes_kept: u64,
     /// How far it had come in each space when its session ended.
-    ended_at: Option<Vec<(u64, Option<Backfill>)>>,
+    ended_at: Option<Vec<Told>>,
     /// Bytes of its pushes that are not answered.
     pub(super) push_bytes: usize,
     /// Heads that it added to documents that have many.
@@ -60,7 +63,7 @@ impl Replica {
     }
 
     /// The marks of each space that it was told last.
-    pub(super) fn marks(&self) -> Vec<(u64, Option<Backfill>)> {
+    pub(super) fn marks(&self) -> Vec<Told> {
         self.ended_at.clone().unwrap_or_else(|| self.session.marks().collect())
     }
 

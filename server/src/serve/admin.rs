@@ -1,5 +1,7 @@
 //! Answers an operator from the engine and the connections.
 
+use std::collections::BTreeMap;
+
 use rejoin_core::{CollectionName, DeviceId, Identity, SpaceName};
 
 use super::link::Links;
@@ -86,7 +88,14 @@ fn documents(
             if found.len() >= limit || collection.is_some_and(|it| *it != latest.collection) {
                 continue;
             }
-            let size = store.size(latest.number)?;
+            let size = match store.size(latest.number) {
+                Ok(size) => size,
+                Err(error) if error.is_confined() => {
+                    store.suspect(&error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             found.push(DocumentAnswer {
                 document: latest.document.to_string(),
                 collection: latest.collection.as_str().to_owned(),
@@ -125,11 +134,12 @@ fn connections(relay: &Relay, links: &Links) -> Vec<ConnectionAnswer> {
 }
 
 fn devices(relay: &mut Relay, links: &Links) -> Result<Vec<DeviceAnswer>, StoreError> {
-    let here: Vec<_> =
+    // Of several connections of a device the latest counts: others are dead, and not found so yet.
+    let here: BTreeMap<DeviceId, ConnectionId> =
         links.ids().into_iter().filter_map(|id| Some((relay.visitor(id)?.device?, id))).collect();
     let mut devices = Vec::new();
     for (device, row) in relay.store().devices()? {
-        let connection = here.iter().find(|(other, _)| *other == device).map(|(_, id)| *id);
+        let connection = here.get(&device).copied();
         // What was sent since it came is known of a connected device.
         let row = connection.and_then(|id| relay.mark_of(id, &row)).unwrap_or(row);
         devices.push(device_answer(relay, device, row, connection.is_some())?);
@@ -150,7 +160,7 @@ fn device_answer(
             space: mark.space.clone(),
             position: mark.position,
             of: relay.store().space(&space)?.position,
-            older: mark.backfill.map_or(0, |backfill| backfill.through - backfill.after),
+            older: mark.backfill.map_or(0, |it| it.through.saturating_sub(it.after)),
             sent: mark.is_sent,
         });
     }

@@ -21,6 +21,11 @@ pub(super) async fn run(
     policy: BackupPolicy,
     folder: PathBuf,
 ) {
+    // Made once: a folder that is gone later may be a disk that is not there.
+    if let Err(error) = std::fs::create_dir_all(&folder) {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(error, folder = %folder.display(), "the folder of backups cannot be made");
+    }
     let mut ticks = interval(policy.every.max(EVERY_MIN));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut chain = None;
@@ -46,6 +51,8 @@ pub(super) async fn run(
 struct Going {
     whole_ms: u64,
     last: Header,
+    /// The files that it has, of which none may be gone.
+    files: Vec<PathBuf>,
 }
 
 async fn back_up(
@@ -64,18 +71,31 @@ async fn back_up(
             None => found(&folder, &moment)?,
         };
         let full_ms = policy.full_every.as_millis() as u64;
-        let chain = chain.filter(|chain| unix_ms.saturating_sub(chain.whole_ms) < full_ms);
+        let chain = chain.filter(|chain| {
+            let is_whole = chain.files.iter().all(|file| file.exists());
+            if !is_whole {
+                tracing::warn!(folder = %folder.display(), "a backup is gone; another chain begins");
+            }
+            is_whole && unix_ms.saturating_sub(chain.whole_ms) < full_ms
+        });
         let before = chain.as_ref().map(|chain| &chain.last);
-        let header = write_into(&folder, &moment, before, rand::random(), unix_ms)?;
-        Ok(match (chain, header) {
-            (Some(chain), Some(last)) => Going { last, ..chain },
+        let written = write_into(&folder, &moment, before, rand::random(), unix_ms)?;
+        Ok(match (chain, written) {
+            (Some(mut chain), Some((last, file))) => {
+                chain.files.push(file);
+                Going { last, ..chain }
+            }
             (Some(chain), None) => chain,
-            (None, header) => {
-                let last = header.expect("a whole backup is written in any case");
+            (None, written) => {
+                let (last, file) = written.expect("a whole backup is written in any case");
                 tracing::info!(folder = %folder.display(), "a whole backup was made");
                 let keep_ms = policy.keep.as_millis() as u64;
-                prune(&folder, unix_ms.saturating_sub(keep_ms))?;
-                Going { whole_ms: unix_ms, last }
+                let before_ms = unix_ms.saturating_sub(keep_ms);
+                if let Err(error) = prune(&folder, &last.relay, before_ms) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "old backups were not removed");
+                }
+                Going { whole_ms: unix_ms, last, files: vec![file] }
             }
         })
     });
@@ -87,12 +107,14 @@ fn found(folder: &Path, moment: &Moment) -> Result<Option<Going>, BackupError> {
     if !folder.exists() {
         return Ok(None);
     }
-    let Some(chain) = chains(folder)?.pop() else { return Ok(None) };
-    let last = chain.last().clone();
-    if !moment.continues(&last)? {
-        return Ok(None);
+    for chain in chains(folder)?.chains.into_iter().rev() {
+        let last = chain.last().clone();
+        if moment.continues(&last)? {
+            let whole_ms = chain.headers[0].unix_ms;
+            return Ok(Some(Going { whole_ms, last, files: chain.files }));
+        }
     }
-    Ok(Some(Going { whole_ms: chain.headers[0].unix_ms, last }))
+    Ok(None)
 }
 
 /// The least time between two backups.

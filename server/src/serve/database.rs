@@ -70,6 +70,13 @@ impl DataFolder {
         }
         let made = Database::create(&unfinished);
         drop(made.map_err(|error| self.explain(unfinished.clone(), error))?);
+        // It has everything, and is nobody's but the relay's.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let private = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(&unfinished, private).map_err(folder)?;
+        }
         fs::rename(&unfinished, path).map_err(folder)?;
         sync_folder(&self.path).map_err(folder)
     }

@@ -265,8 +265,10 @@ impl Driver {
                 }
             }
             Command::Admin { ask, answer } => {
-                if let Some(relay) = &mut self.relay {
-                    _ = answer.send(admin::answer(relay, &self.links, &ask));
+                let Some(relay) = &mut self.relay else { return };
+                match unpanicked(|| Ok(admin::answer(relay, &self.links, &ask))) {
+                    Ok(answered) => _ = answer.send(answered),
+                    Err(error) => self.fail(&error),
                 }
             }
             // Whoever asked may have gone meanwhile.
@@ -475,6 +477,17 @@ impl Driver {
             let last = unpanicked(|| Ok(relay.poll_transmit(now, id, usize::MAX)));
             let frames = last.unwrap_or_default();
             self.links.end(id, Batch { frames, close: relay.poll_close(id), ..Batch::default() });
+        }
+        // A database whose pages are damaged may panic when it is closed, too.
+        let closed = unpanicked(move || {
+            drop(relay);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the store did not close in order"
+            );
         }
     }
 

@@ -50,7 +50,7 @@ impl Meters {
         let commit = Histogram::new(seconds());
         registry.register_with_unit(
             "commit",
-            "Time that a commit took, until it was on the disk",
+            "Time that a turn with a commit took, until it was on the disk",
             Unit::Seconds,
             commit.clone(),
         );

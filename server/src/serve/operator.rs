@@ -114,7 +114,9 @@ async fn back_up(
         write_whole(&moment, rand::random(), unix_ms, Blocks(sender), &mut |_| {})
     });
     while let Some(block) = blocks.recv().await {
-        writer.write_all(&block).await?;
+        // A reader that stands still keeps the store from using its free pages again.
+        let written = timeout(READER_PATIENCE, writer.write_all(&block)).await;
+        written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     }
     match written.await {
         Ok(Ok(_)) => writer.flush().await,
@@ -153,6 +155,9 @@ const ASK_BYTES_MAX: u64 = 64 << 10;
 
 /// The time that a question may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time that the reader of a backup may take for a block.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Blocks of a backup that wait for their reader.
 const BLOCKS_MAX: usize = 8;

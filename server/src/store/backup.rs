@@ -22,7 +22,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use rejoin_core::{DocumentId, SpaceName};
 use thiserror::Error;
 
-pub use folder::{Chain, alone, chains, prune, write_into};
+pub use folder::{Chain, Found, alone, chains, prune, write_into};
 pub use more::write_more;
 pub use restore::{Restored, restore};
 pub use verify::{Verified, verify};
@@ -90,6 +90,14 @@ pub enum BackupError {
     /// The backup cannot be read.
     #[error("the backup cannot be read")]
     Read(#[source] io::Error),
+    /// One of several backups.
+    #[error("{} is not as it was written; what was backed up before it is restored with --until", path.display())]
+    Bad {
+        /// The backup.
+        path: PathBuf,
+        /// The fault.
+        source: Box<Self>,
+    },
     /// The bytes are no backup of a relay.
     #[error("this is no backup of a relay")]
     NoBackup,

@@ -74,6 +74,8 @@ impl ChangeStore {
                 .collect();
             row.marks.extend(missing);
             row.marks.truncate(MARKS_MAX);
+        } else {
+            row.first_ms = row.seen_ms;
         }
         self.devices.waiting.insert(device, row);
         Ok(())

@@ -31,8 +31,8 @@ pub enum StoreError {
     /// Something failed before, and the state in memory may differ from the disk.
     #[error("the relay's database failed before; reopen it")]
     Failed,
-    /// A backup reads the store.
-    #[error("a backup is being made; shrink the store when it is done")]
+    /// A backup or the folding of a document reads the store.
+    #[error("a backup or a fold reads the store at this moment; try again when it is done")]
     Busy,
     /// The file is of a version after this one.
     #[error(

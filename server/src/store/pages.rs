@@ -341,24 +341,37 @@ impl ChangeStore {
             (transaction.open_table(LATEST)?, transaction.open_table(DOCUMENTS)?);
         let staged = self.batch.changes.iter().filter(|change| change.space == row.number);
         let mut bytes = staged.map(|change| change.chunk.len() as u64).sum();
+        let mut damage = Vec::new();
         for entry in latest.range((row.number, 0)..=(row.number, u64::MAX))? {
             let number = LatestRow::decode(entry?.1.value()).number;
-            for row in documents.range((number, 0)..=(number, OWN_ROW))? {
-                let (key, row) = row?;
-                bytes += match key.value().1 {
-                    OWN_ROW => {
-                        let row = DocumentRow::decode(number, row.value())?;
-                        row.snapshot.map_or(0, |snapshot| snapshot.bytes)
-                    }
-                    _ => ChangeRow::decode(number, row.value())?.chunk.len(),
-                };
+            match confined(number, || stored_bytes(&documents, number)) {
+                Ok(stored) => bytes += stored,
+                Err(error) if error.is_confined() => damage.push(error),
+                Err(error) => return Err(error),
             }
         }
+        damage.iter().for_each(|error| self.suspect(error));
         if let Some(cached) = self.spaces.get_mut(space) {
             cached.row.bytes = Some(bytes);
         }
         Ok(bytes)
     }
+}
+
+/// Bytes of a document's changes and snapshot.
+fn stored_bytes(documents: &Rows, number: u64) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for row in documents.range((number, 0)..=(number, OWN_ROW))? {
+        let (key, row) = row?;
+        bytes += match key.value().1 {
+            OWN_ROW => {
+                let row = DocumentRow::decode(number, row.value())?;
+                row.snapshot.map_or(0, |snapshot| snapshot.bytes)
+            }
+            _ => ChangeRow::decode(number, row.value())?.chunk.len(),
+        };
+    }
+    Ok(bytes)
 }
 
 /// Collections among which the usual one is looked for.

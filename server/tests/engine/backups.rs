@@ -194,9 +194,11 @@ fn a_folder_has_chains_and_forgets_those_that_are_old() {
         // A whole one after every third.
         let before = last.as_ref().filter(|_| n % 3 != 0);
         let unix_ms = 1_800_000_000_000 + u64::from(n) * 60_000;
-        last = write_into(folder.path(), &moment, before, [n + 1; 16], unix_ms).unwrap();
+        let written = write_into(folder.path(), &moment, before, [n + 1; 16], unix_ms).unwrap();
+        last = written.map(|(header, _)| header);
     }
-    let found = chains(folder.path()).unwrap();
+    let relay = last.as_ref().unwrap().relay;
+    let found = chains(folder.path()).unwrap().chains;
     assert_eq!(found.iter().map(|chain| chain.files.len()).collect::<Vec<_>>(), [3, 3]);
     assert!(found.iter().flat_map(|chain| &chain.files).all(|file| check(file).is_ok()));
     let until = found[0].clone().until(1_800_000_000_000 + 60_000).unwrap();
@@ -204,12 +206,18 @@ fn a_folder_has_chains_and_forgets_those_that_are_old() {
     assert!(found[1].clone().until(1_800_000_000_000).is_none());
     // A file that is no backup is none of its business.
     fs::write(folder.path().join("notes.backup"), "by hand").unwrap();
-    prune(folder.path(), 1_800_000_000_000 + 3 * 60_000).unwrap();
-    assert_eq!(chains(folder.path()).unwrap().len(), 2, "the next one began just then");
-    prune(folder.path(), u64::MAX).unwrap();
-    let left: Vec<_> = chains(folder.path()).unwrap();
-    assert_eq!(left.len(), 1, "the last one stays");
+    prune(folder.path(), &relay, 1_800_000_000_000 + 3 * 60_000).unwrap();
+    assert_eq!(chains(folder.path()).unwrap().chains.len(), 2, "the next one began just then");
+    prune(folder.path(), &relay, u64::MAX).unwrap();
+    let left = chains(folder.path()).unwrap();
+    assert_eq!(left.chains.len(), 1, "the last one stays");
+    assert_eq!(left.loose.len(), 1, "a text is no backup");
+    prune(folder.path(), &[0; 16], u64::MAX).unwrap();
+    assert_eq!(chains(folder.path()).unwrap(), left, "another relay's are left alone");
+    fs::remove_file(&left.chains[0].files[1]).unwrap();
+    let gap = chains(folder.path()).unwrap();
+    assert_eq!((gap.chains[0].files.len(), gap.loose.len()), (1, 2), "what follows a gap is told");
     let names: Vec<PathBuf> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), 3, "{names:?}");
 }

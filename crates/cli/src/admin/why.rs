@@ -45,8 +45,12 @@ fn sentences(device: &DeviceAnswer, connection: Option<&ConnectionAnswer>) -> Ve
     }
     if device.spaces.is_empty() {
         said.push(match connection {
-            Some(_) => "It has only just come, and holds nothing yet.".to_owned(),
-            None => "It never took anything whole.".to_owned(),
+            Some(_) => {
+                "How far it has come is not known yet: it holds nothing, or documents without a \
+                        mark of this store, which it compares."
+                    .to_owned()
+            }
+            None => "How far it has come is not known.".to_owned(),
         });
     }
     said.extend(device.spaces.iter().map(|space| of_space(space, connection)));

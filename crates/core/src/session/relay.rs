@@ -414,8 +414,9 @@ impl RelaySession {
     }
 
     /// The marks of each space that the replica was told last: the position up to which it has
-    /// everything, and the older documents that it lacks.
-    pub fn marks(&self) -> impl Iterator<Item = (u64, Option<Backfill>)> {
+    /// everything, and the older documents that it lacks. `None` for a replica that began without a
+    /// mark of this store, and compares what it has.
+    pub fn marks(&self) -> impl Iterator<Item = Option<(u64, Option<Backfill>)>> {
         self.readers.iter().map(Reader::told)
     }
 

@@ -1,8 +1,10 @@
 //! A folder of backups: whole ones, and after each the incremental ones that follow it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rejoin_core::time::Zone;
 
@@ -53,37 +55,55 @@ pub fn alone(file: &Path) -> Result<Chain, BackupError> {
     }
 }
 
-/// The chains in a folder, the oldest first. Files that are no backups are passed over.
+/// The backups in a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The chains, the oldest first.
+    pub chains: Vec<Chain>,
+    /// Files named like backups that belong to no chain: what they follow is missing, or they cannot
+    /// be read.
+    pub loose: Vec<PathBuf>,
+}
+
+/// The backups in a folder.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn chains(folder: &Path) -> Result<Vec<Chain>, BackupError> {
+pub fn chains(folder: &Path) -> Result<Found, BackupError> {
     let cannot = |source| BackupError::Open { path: folder.to_owned(), source };
-    let mut backups = Vec::new();
+    let (mut backups, mut loose) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(cannot)? {
         let path = entry.map_err(cannot)?.path();
-        if path.extension().is_some_and(|extension| extension == EXTENSION)
-            && let Ok(reader) = open(&path).and_then(Reader::begin)
-        {
-            backups.push((path, reader.header));
+        if path.extension().is_none_or(|extension| extension != EXTENSION) {
+            continue;
+        }
+        match open(&path).and_then(Reader::begin) {
+            Ok(reader) => backups.push((path, reader.header)),
+            Err(_) => loose.push(path),
         }
     }
     backups.sort_by_key(|(_, header)| header.unix_ms);
-    let (wholes, mut rest): (Vec<_>, Vec<_>) =
+    let (wholes, rest): (Vec<_>, Vec<_>) =
         backups.into_iter().partition(|(_, header)| header.follows.is_none());
+    let mut following: BTreeMap<[u8; 16], Vec<(PathBuf, Header)>> = BTreeMap::new();
+    for (path, header) in rest {
+        following.entry(header.follows.unwrap_or_default()).or_default().push((path, header));
+    }
     let chain = |(path, header): (PathBuf, Header)| {
         let (mut files, mut headers) = (vec![path], vec![header]);
-        while let Some(at) = rest
-            .iter()
-            .position(|(_, header)| header.follows == headers.last().map(|last: &Header| last.id))
+        // Of two that follow the same one, as after a backup that could not be read, the later.
+        while let Some((path, header)) =
+            headers.last().and_then(|last| following.get_mut(&last.id)).and_then(Vec::pop)
         {
-            let (path, header) = rest.remove(at);
             files.push(path);
             headers.push(header);
         }
         Chain { files, headers }
     };
-    Ok(wholes.into_iter().map(chain).collect())
+    let chains = wholes.into_iter().map(chain).collect();
+    loose.extend(following.into_values().flatten().map(|(path, _)| path));
+    loose.sort();
+    Ok(Found { chains, loose })
 }
 
 /// Writes the next backup of a moment into a folder: one that follows `before`, or a whole one.
@@ -97,16 +117,16 @@ pub fn write_into(
     before: Option<&Header>,
     id: [u8; 16],
     unix_ms: u64,
-) -> Result<Option<Header>, BackupError> {
+) -> Result<Option<(Header, PathBuf)>, BackupError> {
     let kind = if before.is_some() { "more" } else { "whole" };
     let path = folder.join(format!("{}-{kind}.{EXTENSION}", stamp(unix_ms)));
-    // One that a killed process left is written over.
-    let unfinished = folder.join("unfinished.part");
-    let create = || File::create(&unfinished);
+    // Another relay may write into the same folder, so the name is this backup's own.
+    let name: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let unfinished = folder.join(format!("{name}.{UNFINISHED}"));
+    let create = || private(&unfinished);
     let written = match before {
         Some(before) => write_more(moment, before, id, unix_ms, create)?,
         None => {
-            fs::create_dir_all(folder).map_err(BackupError::Write)?;
             let file = create().map_err(BackupError::Write)?;
             let header = write_whole(moment, id, unix_ms, &file, &mut |_| {})?;
             Some((header, file))
@@ -119,24 +139,47 @@ pub fn write_into(
         sync_folder(&path)
     };
     keep().map_err(BackupError::Write)?;
-    Ok(Some(header))
+    Ok(Some((header, path)))
 }
 
-/// Removes the chains that are no longer to be kept: those that ended, by the beginning of the next
-/// one, before this time. The last chain stays.
+/// Makes a file that only its owner can read: a backup has everything.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Removes the chains of a relay that are no longer to be kept: those that ended, by the beginning of
+/// the next one, before this time. The last chain stays, and so do those of other relays. Backups that
+/// a killed process left unfinished go, too.
 ///
 /// # Errors
 /// The folder cannot be read, or a file not be removed.
-pub fn prune(folder: &Path, before_ms: u64) -> Result<(), BackupError> {
-    let chains = chains(folder)?;
+pub fn prune(folder: &Path, relay: &[u8; 16], before_ms: u64) -> Result<(), BackupError> {
+    let mut chains = chains(folder)?.chains;
+    chains.retain(|chain| chain.last().relay == *relay);
+    let remove = |path: &Path| {
+        fs::remove_file(path)
+            .map_err(|source| BackupError::Folder { path: path.to_owned(), source })
+    };
     for pair in chains.windows(2) {
         if pair[1].headers[0].unix_ms >= before_ms {
             break;
         }
         // The whole one goes last: without it those that follow it are worth nothing.
-        for path in pair[0].files.iter().rev() {
-            fs::remove_file(path)
-                .map_err(|source| BackupError::Folder { path: path.clone(), source })?;
+        pair[0].files.iter().rev().try_for_each(|path| remove(path))?;
+    }
+    let cannot = |source| BackupError::Open { path: folder.to_owned(), source };
+    for entry in fs::read_dir(folder).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        let is_old = || {
+            let modified = path.metadata().and_then(|it| it.modified()).ok();
+            modified.and_then(|it| it.elapsed().ok()).is_some_and(|age| age > UNFINISHED_AFTER)
+        };
+        if path.extension().is_some_and(|it| it == UNFINISHED) && is_old() {
+            remove(&path)?;
         }
     }
     Ok(())
@@ -150,6 +193,12 @@ fn stamp(unix_ms: u64) -> String {
         None => format!("{unix_ms}"),
     }
 }
+
+/// The end of the names of backups that are being written.
+const UNFINISHED: &str = "part";
+
+/// The time after which nobody writes such a file any more.
+const UNFINISHED_AFTER: Duration = Duration::from_hours(24);
 
 /// The end of the names of backups.
 const EXTENSION: &str = "backup";

@@ -10,10 +10,12 @@ use rejoin_core::{CollectionName, DocumentId, SpaceName};
 use super::stream::{CHANGE, SNAPSHOT, Writer};
 use super::{BackupError, Header, Moment};
 use crate::store::StoreError;
+use crate::store::guard::confined;
 use crate::store::reads::{Rows, own_row};
 use crate::store::tables::{
     CHUNKS, COLLECTIONS, ChangeRow, Chunk, DOCUMENTS, LOG, SNAPSHOTS, SPACES, SpaceRow, encode,
 };
+use crate::store::verify::check_snapshot;
 
 /// A change, or a snapshot of a document of which changes were folded meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -92,19 +94,23 @@ fn write_space<W: Write>(
         let ((_, position), (number, collection)) = (key.value(), value.value());
         let name = names.iter().find(|(of, _)| *of == collection).map(|(_, name)| name);
         let Some(collection) = name.cloned() else { continue };
-        match chunk(&tables, number, position) {
+        match confined(number, || chunk(&tables, number, position)) {
             Ok(Found::Change(document, chunk)) => {
                 let (space, chunk) = (space.clone(), chunk.into());
                 writer.frame(CHANGE, &encode(&Piece { space, collection, document, chunk }))?;
             }
-            Ok(Found::Folded(document, bytes)) => {
-                if whole.insert(number) {
-                    let chunk = snapshot(&tables, number, bytes)?.into();
-                    let space = space.clone();
-                    writer
-                        .frame(SNAPSHOT, &encode(&Piece { space, collection, document, chunk }))?;
+            Ok(Found::Folded(document, bytes)) if whole.insert(number) => {
+                match confined(number, || snapshot(&tables, number, bytes)) {
+                    Ok(chunk) => {
+                        let (space, chunk) = (space.clone(), chunk.into());
+                        let piece = Piece { space, collection, document, chunk };
+                        writer.frame(SNAPSHOT, &encode(&piece))?;
+                    }
+                    Err(error) if error.is_confined() => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
+            Ok(Found::Folded(..)) => {}
             // What is damaged here is damaged in the relay, too, and is told there.
             Err(error) if error.is_confined() => {}
             Err(error) => return Err(error.into()),
@@ -124,11 +130,15 @@ fn chunk(tables: &Tables, number: u64, position: u64) -> Result<Found, StoreErro
     let own = own_row(&tables.documents, number)?;
     let row = tables.documents.get((number, position))?.ok_or_else(|| absent("change"))?;
     let row = ChangeRow::decode(number, row.value())?;
+    let sound = |chunk: &[u8]| match row.is_of(chunk) {
+        true => Ok(Found::Change(own.id, chunk.to_vec())),
+        false => Err(StoreError::Damaged { document: number, what: "change" }),
+    };
     Ok(match row.chunk {
-        Chunk::Inline(chunk) => Found::Change(own.id, chunk.to_vec()),
+        Chunk::Inline(chunk) => sound(chunk)?,
         Chunk::Apart(_) => {
             let chunk = tables.chunks.get((number, position))?.ok_or_else(|| absent("chunk"))?;
-            Found::Change(own.id, chunk.value().to_vec())
+            sound(chunk.value())?
         }
         Chunk::Folded => {
             let snapshot = own.snapshot.ok_or_else(|| absent("snapshot"))?;
@@ -138,7 +148,8 @@ fn chunk(tables: &Tables, number: u64, position: u64) -> Result<Found, StoreErro
 }
 
 fn snapshot(tables: &Tables, number: u64, bytes: u64) -> Result<Vec<u8>, StoreError> {
-    let mut snapshot = Vec::with_capacity(bytes as usize);
+    check_snapshot(&tables.snapshots, number, bytes)?;
+    let mut snapshot = Vec::new();
     for part in tables.snapshots.range((number, 0)..=(number, u64::MAX))? {
         snapshot.extend_from_slice(part?.1.value());
     }

@@ -26,6 +26,9 @@ pub struct Restored {
     pub documents: u64,
     /// Changes of all spaces, as their positions count them.
     pub changes: u64,
+    /// Documents of which something in an incremental backup could not be taken in, as after damage
+    /// of the relay's file, and the reason. Replicas that have it bring it back.
+    pub partly: Vec<String>,
 }
 
 /// Restores a store into the file `to`, which must not exist, from a whole backup and incremental
@@ -46,7 +49,10 @@ pub fn restore(
         return Err(BackupError::Exists { path: to.to_owned() });
     }
     for backup in [whole].into_iter().chain(more.iter().map(PathBuf::as_path)) {
-        check(open(backup)?)?;
+        check(open(backup)?).map_err(|error| BackupError::Bad {
+            path: backup.to_owned(),
+            source: Box::new(error),
+        })?;
     }
     let unfinished = to.with_extension("redb.restoring");
     let folder = |source| BackupError::Folder { path: unfinished.clone(), source };
@@ -85,6 +91,7 @@ fn make(
     rows::read(&mut reader, &database, progress)?;
     begin_lifetime(&database, random())?;
     let mut header = reader.header;
+    let mut partly = Vec::new();
     let mut store = ChangeStore::open(database, GRAPH_BYTES_MAX, &mut *random)?;
     for path in more {
         let mut reader = Reader::begin(open(path)?)?;
@@ -92,7 +99,14 @@ fn make(
             return Err(BackupError::Gap { path: path.clone() });
         }
         while let Some((kind, content)) = reader.next()? {
-            take(&mut store, kind, &content, reader.header.unix_ms)?;
+            match take(&mut store, kind, &content, reader.header.unix_ms) {
+                Err(error) if is_of_one_document(&error) => {
+                    if partly.len() < PARTLY_MAX {
+                        partly.push(error.to_string());
+                    }
+                }
+                taken => taken?,
+            }
         }
         store.commit(reader.header.unix_ms)?;
         header = reader.header;
@@ -102,7 +116,16 @@ fn make(
         documents += store.documents_of(&space)?;
         changes += store.space(&space)?.position;
     }
-    Ok(Restored { header, followed: more.len(), documents, changes })
+    Ok(Restored { header, followed: more.len(), documents, changes, partly })
+}
+
+/// Whether only one document is concerned.
+fn is_of_one_document(error: &BackupError) -> bool {
+    match error {
+        BackupError::Refused { .. } => true,
+        BackupError::Store(error) => error.is_confined(),
+        _ => false,
+    }
 }
 
 /// Takes in one piece of an incremental backup.
@@ -116,8 +139,11 @@ fn take(
         minicbor::decode(content).map_err(|_| BackupError::Nonsense { place: "a change" })?;
     let chunks = match kind {
         CHANGE => vec![piece.chunk.to_vec()],
-        SNAPSHOT => take_apart_in_process(&piece.chunk)
-            .map_err(|_| BackupError::Nonsense { place: "a snapshot" })?,
+        SNAPSHOT => take_apart_in_process(&piece.chunk).map_err(|error| BackupError::Refused {
+            space: piece.space.clone(),
+            document: piece.document,
+            reason: error.to_string(),
+        })?,
         _ => return Err(BackupError::Nonsense { place: "a frame of another kind of backup" }),
     };
     let place =
@@ -199,3 +225,6 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
 
 /// Bytes of change graphs in memory.
 const GRAPH_BYTES_MAX: usize = 64 << 20;
+
+/// Documents that are named as taken in partly.
+const PARTLY_MAX: usize = 1000;

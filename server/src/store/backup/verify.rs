@@ -39,7 +39,9 @@ pub fn verify(
     let looked = look(&file);
     // It was only made to be looked at.
     let _ = std::fs::remove_file(&file);
-    Ok(Verified { restored, findings: looked? })
+    let mut findings = restored.partly.clone();
+    findings.extend(looked?);
+    Ok(Verified { restored, findings })
 }
 
 fn look(file: &Path) -> Result<Vec<String>, BackupError> {

@@ -49,14 +49,20 @@ impl Place<'_> {
         match self {
             Self::Address(address) => *address = parsed(value, ADDRESS)?,
             Self::MaybeAddress(address) => *address = Some(parsed(value, ADDRESS)?),
-            Self::Folder(folder) => *folder = Some(PathBuf::from(text(value)?)),
+            Self::Folder(folder) => match text(value)? {
+                "" => return Err("name a folder".to_owned()),
+                path => *folder = Some(PathBuf::from(path)),
+            },
             Self::Size(bytes) => *bytes = at_least_one(units::bytes(text(value)?)?)?,
             Self::MaybeSize(bytes) => {
                 *bytes = Some(at_least_one(units::bytes(text(value)?)?)? as u64);
             }
             Self::Count(count) => *count = at_least_one(number(value)?)?,
             Self::MaybeCount(count) => *count = Some(at_least_one(number(value)?)? as u64),
-            Self::Time(time) => *time = units::duration(text(value)?)?,
+            Self::Time(time) => match units::duration(text(value)?)? {
+                short if short < SHORTEST => return Err("write at least 1s".to_owned()),
+                long => *time = long,
+            },
             Self::Flag(flag) => *flag = value.as_bool().ok_or("write true or false")?,
             Self::Space(space) => {
                 *space = SpaceName::new(text(value)?).map_err(|error| error.to_string())?;
@@ -75,7 +81,9 @@ fn whole(count: u64) -> Value {
 }
 
 fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, String> {
-    value.as_str().ok_or_else(|| "write a text between quotes".to_owned())
+    value
+        .as_str()
+        .ok_or_else(|| "write a text between quotes, a size or time with its unit".to_owned())
 }
 
 fn number(value: &DeValue<'_>) -> Result<usize, String> {
@@ -97,5 +105,8 @@ fn at_least_one(limit: usize) -> Result<usize, String> {
         limit => Ok(limit),
     }
 }
+
+/// No setting is meant for less, and a limit of nothing would stop the relay.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 const ADDRESS: &str = "write an address and a port, as \"127.0.0.1:4455\"";

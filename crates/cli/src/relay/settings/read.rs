@@ -68,6 +68,9 @@ fn take(
                     faults.push((at, format!("there is no table [{name}]{meant}")));
                 }
             },
+            (None, _) if table.is_empty() && is_table(name) => {
+                faults.push((at, format!("`{name}` is a table; write [{name}]")));
+            }
             (None, _) => faults.push((at, unknown(table, name))),
         }
     }

@@ -10,7 +10,7 @@ use super::{CHECKPOINT_MS, Opened, Transmit};
 use crate::limits;
 use crate::wire::{
     Access, Backfill, Begun, BegunPiece, Changes, Checkpoint, CollectionDigest, Frame, Listed,
-    Nothing, Piece, PieceOf, Want, Wanted,
+    Nothing, Piece, PieceOf, Start, Want, Wanted,
 };
 use crate::{CollectionName, DocumentId};
 
@@ -26,6 +26,8 @@ pub(super) struct Reader {
     backfill: Option<Backfill>,
     /// Positions after `sent` that the replica itself pushed, and need not be sent.
     own: BTreeSet<u64>,
+    /// Whether the replica holds documents of which nobody knows how far they go.
+    is_unknown: bool,
     /// Documents that were sent by themselves, and so are further than the log.
     ahead: BTreeMap<DocumentId, u64>,
     /// Documents of which the replica had a part.
@@ -81,6 +83,7 @@ impl Reader {
             sent: opened.sent,
             backfill: opened.backfill,
             own: BTreeSet::new(),
+            is_unknown: opened.start == Start::Now,
             ahead: BTreeMap::new(),
             begun: begun.into_iter().map(|begun| (begun.document, begun)).collect(),
             log: None,
@@ -322,13 +325,13 @@ impl Reader {
 
     /// Positions of which nothing was sent.
     pub(super) fn behind(&self) -> u64 {
-        let older = self.backfill.map_or(0, |backfill| backfill.through - backfill.after);
+        let older = self.backfill.map_or(0, |it| it.through.saturating_sub(it.after));
         self.position.saturating_sub(self.sent) + older
     }
 
-    /// The marks told last.
-    pub(super) fn told(&self) -> (u64, Option<Backfill>) {
-        self.told
+    /// The marks told last; `None` if the replica had no mark to begin with and compares what it has.
+    pub(super) fn told(&self) -> Option<(u64, Option<Backfill>)> {
+        (!self.is_unknown).then_some(self.told)
     }
 
     pub(super) fn is_untold(&self) -> bool {

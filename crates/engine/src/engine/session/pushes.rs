@@ -108,6 +108,10 @@ impl Engine {
         refusal.refused = true;
         let keys = std::mem::take(&mut refusal.keys);
         match refused.class {
+            // A relay that is full lacks what waits here, and is not given it over and over.
+            RefusedClass::Missing if session.is_full => {
+                session.again.push((turn.now + FULL_MS_MIN, keys));
+            }
             RefusedClass::Missing => {
                 debug!(doc = %document, "relay lacks dependencies");
                 let times = session.missing.entry(document).or_default();

@@ -13,10 +13,9 @@ use rejoin_core::ChangeHash;
 use thiserror::Error;
 
 pub use process::WorkerProcess;
-pub(crate) use worker::take_apart_in_process;
 pub use worker::{
     WORKER_ADDRESS_BYTES_MAX, WorkerError, compact_in_process, compact_worker,
-    compact_worker_process,
+    compact_worker_process, take_apart_in_process,
 };
 
 use crate::store::FoldError;

@@ -38,7 +38,7 @@ pub use store::{StoreError, TailPolicy};
 mod compaction;
 pub use compaction::{
     Compacted, CompactionError, WORKER_ADDRESS_BYTES_MAX, WorkerError, WorkerProcess,
-    compact_in_process, compact_worker, compact_worker_process,
+    compact_in_process, compact_worker, compact_worker_process, take_apart_in_process,
 };
 
 mod serve;

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin_relay::admin::{self, AskError};
 use rejoin_relay::store::backup::{self, Chain, Found, Restored, Verified};
+use rejoin_relay::take_apart_in_process;
 use serde_json::{Value, json};
 
 use crate::clock::{Since, clock_of_ms, now_ms, rfc3339, since};
@@ -174,9 +175,10 @@ fn verify(arguments: &VerifyArguments, output: Output) -> Result<ExitCode> {
     let scratch = scratch.context("no room can be had for the look; name a folder by --scratch")?;
     let bar = bar(output);
     let (whole, more) = chain.parts();
-    let verified = backup::verify(whole, more, scratch.path(), rand::random, &mut |bytes| {
-        bar.set_position(bytes);
-    });
+    let verified =
+        backup::verify(whole, more, scratch.path(), &take_apart, rand::random, &mut |bytes| {
+            bar.set_position(bytes);
+        });
     bar.finish_and_clear();
     let Verified { restored, mut findings, .. } = verified?;
     findings.extend(unused(&loose));
@@ -199,10 +201,16 @@ fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
     fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
     let (whole, more) = chain.parts();
     let bar = bar(output);
-    let restored =
-        backup::restore(whole, more, &data.join(STORE_FILE), rand::random, &mut |bytes| {
+    let restored = backup::restore(
+        whole,
+        more,
+        &data.join(STORE_FILE),
+        &take_apart,
+        rand::random,
+        &mut |bytes| {
             bar.set_position(bytes);
-        });
+        },
+    );
     bar.finish_and_clear();
     let restored = restored?;
     restored.partly.iter().cloned().chain(unused(&loose)).for_each(|text| output.note(&text));
@@ -216,6 +224,10 @@ fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
         )
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn take_apart(snapshot: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    take_apart_in_process(snapshot).map_err(|error| error.to_string())
 }
 
 /// The backups that a path names.

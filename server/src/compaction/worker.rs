@@ -211,7 +211,10 @@ fn take_apart(document: &[u8]) -> Result<Vec<Vec<u8>>, WorkerError> {
 }
 
 /// Takes a snapshot that a relay made apart in this process, which serves nobody meanwhile.
-pub(crate) fn take_apart_in_process(document: &[u8]) -> Result<Vec<Vec<u8>>, WorkerError> {
+///
+/// # Errors
+/// Automerge does not take it.
+pub fn take_apart_in_process(document: &[u8]) -> Result<Vec<Vec<u8>>, WorkerError> {
     check_snapshot(document)?;
     let document = Automerge::load(document).map_err(refused)?;
     let changes = document.get_changes(&[]);

@@ -36,6 +36,10 @@ pub struct Moment {
     pub(super) transaction: ReadTransaction,
 }
 
+/// Makes changes of a snapshot, or says why it cannot: only Automerge can, and the store does not know
+/// it.
+pub type TakeApart<'a> = &'a dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, String>;
+
 /// What a backup says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

@@ -7,7 +7,9 @@ use rejoin_core::SetDigest;
 use rejoin_relay::store::backup::{
     BackupError, Header, check, restore, verify, write_more, write_whole,
 };
-use rejoin_relay::{CompactionPolicy, Relay, RelayOptions, TailPolicy, compact_in_process};
+use rejoin_relay::{
+    CompactionPolicy, Relay, RelayOptions, TailPolicy, compact_in_process, take_apart_in_process,
+};
 
 use crate::harness::{Author, World, document, noise, space};
 
@@ -38,6 +40,10 @@ fn more(world: &World, before: &Header, id: u8, to: &Path) -> Option<Header> {
     let moment = world.relay.store().moment().unwrap();
     let written = write_more(&moment, before, [id; 16], 2000, || fs::File::create(to));
     written.unwrap().map(|(header, _)| header)
+}
+
+fn apart(snapshot: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    take_apart_in_process(snapshot).map_err(|error| error.to_string())
 }
 
 fn digests(relay: &mut Relay) -> Vec<(SetDigest, u64)> {
@@ -91,18 +97,20 @@ fn what_is_restored_is_what_was_there_and_another_lifetime() {
 
     let epoch = world.relay.store().space(&space()).unwrap().epoch;
     let parts = [path("2"), path("3")];
-    let restored = restore(&path("1"), &parts, &path("new"), || [7; 16], &mut |_| {}).unwrap();
+    let restored =
+        restore(&path("1"), &parts, &path("new"), &apart, || [7; 16], &mut |_| {}).unwrap();
     assert_eq!((restored.followed, restored.documents), (2, 6));
     assert_eq!(restored.header, third);
     let mut relay = reopened(&path("new"));
     assert_eq!(digests(&mut relay), digests(&mut world.relay));
     assert_ne!(relay.store().space(&space()).unwrap().epoch, epoch);
-    let verified = verify(&path("1"), &parts, folder.path(), || [7; 16], &mut |_| {}).unwrap();
+    let verified =
+        verify(&path("1"), &parts, folder.path(), &apart, || [7; 16], &mut |_| {}).unwrap();
     assert_eq!(verified.findings, Vec::<String>::new());
     assert!(!path("verified.redb").exists());
 
     // A replica with a mark of the old store compares, and brings what the backup lacks.
-    let alone = restore(&path("1"), &[], &path("old"), || [8; 16], &mut |_| {}).unwrap();
+    let alone = restore(&path("1"), &[], &path("old"), &apart, || [8; 16], &mut |_| {}).unwrap();
     assert_eq!(alone.documents, 5);
     let mut world_again = World::of(reopened(&path("old")));
     assert_eq!(bob.cursor.map(|cursor| cursor.epoch), Some(epoch));
@@ -127,7 +135,10 @@ fn a_backup_that_is_not_as_it_was_written_is_refused() {
         let bad = path("bad");
         fs::write(&bad, bytes).unwrap();
         let error = check(&bad).expect_err(what);
-        assert!(restore(&bad, &[], &path("new"), || [7; 16], &mut |_| {}).is_err(), "{what}");
+        assert!(
+            restore(&bad, &[], &path("new"), &apart, || [7; 16], &mut |_| {}).is_err(),
+            "{what}"
+        );
         let left = |name: &str| path(name).exists();
         assert!(!left("new") && !left("new.redb.restoring"), "{what} leaves nothing");
         error
@@ -167,14 +178,14 @@ fn a_gap_between_backups_is_told() {
         let before = headers.last().unwrap();
         headers.push(more(&world, before, n, &path(&n.to_string())).unwrap());
     }
-    let gap = restore(&path("1"), &[path("3")], &path("new"), || [7; 16], &mut |_| {});
+    let gap = restore(&path("1"), &[path("3")], &path("new"), &apart, || [7; 16], &mut |_| {});
     assert!(matches!(gap, Err(BackupError::Gap { .. })), "{gap:?}");
-    let headless = restore(&path("2"), &[], &path("new"), || [7; 16], &mut |_| {});
+    let headless = restore(&path("2"), &[], &path("new"), &apart, || [7; 16], &mut |_| {});
     assert!(matches!(headless, Err(BackupError::Gap { .. })), "{headless:?}");
     assert!(!path("new").exists());
     let there = path("there");
     fs::write(&there, b"a store").unwrap();
-    let kept = restore(&path("1"), &[], &there, || [7; 16], &mut |_| {});
+    let kept = restore(&path("1"), &[], &there, &apart, || [7; 16], &mut |_| {});
     assert!(matches!(kept, Err(BackupError::Exists { .. })));
     assert_eq!(fs::read(&there).unwrap(), b"a store");
 }

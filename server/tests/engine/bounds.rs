@@ -7,7 +7,9 @@ use automerge::{ActorId, Change, ExpandedChange, ObjType, ROOT};
 use rejoin_core::limits::{
     DEPTH_MAX, HEADS_ADDED_MAX, HEADS_EASY_MAX, OP_COUNTER_JUMP_MAX, OP_START_MAX, TIME_S_MAX,
 };
+use rejoin_core::session::ReplicaEvent;
 use rejoin_core::wire::RefusedClass;
+use rejoin_relay::RelayOptions;
 
 use crate::harness::{Author, World, document, hash};
 
@@ -117,4 +119,26 @@ fn one_connection_adds_few_heads_to_a_document_that_has_many() {
     world.drive(&mut [&mut flood, &mut honest]);
     assert!(honest.refused().is_empty());
     assert_eq!(flood.refused().len(), 1, "there is room again");
+}
+
+#[test]
+fn what_builds_on_what_waits_in_a_full_space_waits_too() {
+    let mut options = RelayOptions::default();
+    options.space_bytes_max = Some(10);
+    let mut world = World::with(options);
+    let mut alice = world.connect(None, false);
+    let mut author = Author::new(1);
+    alice.push(1, document(1), author.puts(1));
+    world.drive(&mut [&mut alice]);
+    assert_eq!(alice.acked(), [1], "the space was empty");
+    for ticket in 2..=4 {
+        alice.push(ticket, document(1), author.puts(1));
+        world.drive(&mut [&mut alice]);
+    }
+    let classes = alice.events.iter().filter_map(|event| match event {
+        ReplicaEvent::Refused { refused, .. } => Some((refused.class, refused.retry_after_ms)),
+        _ => None,
+    });
+    let classes: Vec<_> = classes.collect();
+    assert_eq!(classes, [(RefusedClass::Later, 60_000); 3], "it is not asked for what it lacks");
 }

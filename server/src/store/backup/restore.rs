@@ -9,8 +9,7 @@ use rejoin_core::{ChangeGraph, Epoch, GraphEntry};
 
 use super::more::Piece;
 use super::stream::{CHANGE, Reader, SNAPSHOT, check};
-use super::{BackupError, Header, rows};
-use crate::compaction::take_apart_in_process;
+use super::{BackupError, Header, TakeApart, rows};
 use crate::store::tables::{IDENTITY, SPACES, SpaceRow, encode};
 use crate::store::{ChangeStore, StoreError};
 
@@ -33,7 +32,8 @@ pub struct Restored {
 
 /// Restores a store into the file `to`, which must not exist, from a whole backup and incremental
 /// ones in their order. The new store is another lifetime: replicas compare what they have with it,
-/// and bring back what it lacks.
+/// and bring back what it lacks. `take_apart` makes changes of a snapshot, as
+/// [`take_apart_in_process`](crate::take_apart_in_process) does.
 ///
 /// # Errors
 /// A backup is damaged or does not follow the one before, or the file cannot be written. Nothing is
@@ -42,6 +42,7 @@ pub fn restore(
     whole: &Path,
     more: &[PathBuf],
     to: &Path,
+    take_apart: TakeApart<'_>,
     mut random: impl FnMut() -> [u8; 16],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Restored, BackupError> {
@@ -60,7 +61,7 @@ pub fn restore(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(folder(error)),
         _ => {}
     }
-    let made = make(whole, more, &unfinished, &mut random, progress);
+    let made = make(whole, more, &unfinished, take_apart, &mut random, progress);
     let kept = made.and_then(|restored| {
         fs::rename(&unfinished, to).map_err(folder)?;
         sync_folder(to).map_err(folder)?;
@@ -77,6 +78,7 @@ fn make(
     whole: &Path,
     more: &[PathBuf],
     to: &Path,
+    take_apart: TakeApart<'_>,
     random: &mut impl FnMut() -> [u8; 16],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Restored, BackupError> {
@@ -99,7 +101,7 @@ fn make(
             return Err(BackupError::Gap { path: path.clone() });
         }
         while let Some((kind, content)) = reader.next()? {
-            match take(&mut store, kind, &content, reader.header.unix_ms) {
+            match take(&mut store, kind, &content, take_apart, reader.header.unix_ms) {
                 Err(error) if is_of_one_document(&error) => {
                     if partly.len() < PARTLY_MAX {
                         partly.push(error.to_string());
@@ -133,16 +135,17 @@ fn take(
     store: &mut ChangeStore,
     kind: u8,
     content: &[u8],
+    take_apart: TakeApart<'_>,
     unix_ms: u64,
 ) -> Result<(), BackupError> {
     let piece: Piece =
         minicbor::decode(content).map_err(|_| BackupError::Nonsense { place: "a change" })?;
     let chunks = match kind {
         CHANGE => vec![piece.chunk.to_vec()],
-        SNAPSHOT => take_apart_in_process(&piece.chunk).map_err(|error| BackupError::Refused {
+        SNAPSHOT => take_apart(&piece.chunk).map_err(|reason| BackupError::Refused {
             space: piece.space.clone(),
             document: piece.document,
-            reason: error.to_string(),
+            reason,
         })?,
         _ => return Err(BackupError::Nonsense { place: "a frame of another kind of backup" }),
     };

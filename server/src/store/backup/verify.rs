@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase};
 use rejoin_core::SetDigest;
 
-use super::{BackupError, Restored, restore};
+use super::{BackupError, Restored, TakeApart, restore};
 use crate::store::tables::{DIGESTS, DigestRow, LATEST, LatestRow};
 use crate::store::{ChangeStore, Scrub, StoreError};
 
@@ -31,11 +31,12 @@ pub fn verify(
     whole: &Path,
     more: &[PathBuf],
     scratch: &Path,
+    take_apart: TakeApart<'_>,
     random: impl FnMut() -> [u8; 16],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verified, BackupError> {
     let file = scratch.join("verified.redb");
-    let restored = restore(whole, more, &file, random, progress)?;
+    let restored = restore(whole, more, &file, take_apart, random, progress)?;
     let looked = look(&file);
     // It was only made to be looked at.
     let _ = std::fs::remove_file(&file);

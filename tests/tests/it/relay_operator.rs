@@ -286,6 +286,15 @@ fn a_full_space_lets_edits_wait_and_says_why() {
     assert!(told.contains("space main has 2 documents"), "{told}");
     assert_eq!(operated.json("--replica a.redb status")["waiting"], 1);
     assert_eq!(operated.json("admin --data relay spaces")["spaces"][0]["documents"], 2);
+    // A device that has something of its own gets what others wrote all the same.
+    operated.set("c.redb", "9", "booked");
+    let command = format!("--replica c.redb sync {}", operated.url);
+    let syncing = Running::start(operated.rejoin.command(command.split(' ')));
+    until("what others wrote", || {
+        let listed = operated.json("--replica c.redb list jobs");
+        (listed.as_array().map(Vec::len) == Some(3)).then_some(())
+    });
+    drop(syncing);
     // What is there already can be edited.
     operated.sync("b.redb");
     operated.set("b.redb", "1", "done");

@@ -62,8 +62,11 @@ impl Engine {
         let told = digests.is_some();
         let is_older_here = space.cursor.is_none_or(|row| row.is_whole()) && space.wanting == 0;
         let comparable = digests.filter(|_| quiet && is_older_here);
+        // What a full relay does not take must not keep back what others wrote: it is looked for once,
+        // although the two differ in any case.
+        let is_stuck = session.is_full && space.repairs == 0;
         let compared = match comparable {
-            Some(theirs) if turn.txn.outbox(0, 1)?.is_empty() => {
+            Some(theirs) if is_stuck || turn.txn.outbox(0, 1)?.is_empty() => {
                 Some((same_digests(&turn.txn, &space.name, &theirs)?, theirs))
             }
             _ => None,

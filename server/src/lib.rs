@@ -42,4 +42,4 @@ pub use compaction::{
 };
 
 mod serve;
-pub use serve::{BackupPolicy, Config, ServeError, serve};
+pub use serve::{BackupPolicy, Config, STORE_FILE, ServeError, serve};

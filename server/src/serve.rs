@@ -42,9 +42,9 @@ use tokio::time::timeout;
 use tracing::field::display;
 
 pub use config::{BackupPolicy, Config};
+pub use database::STORE_FILE;
 
 use crate::store::StoreError;
-use database::STORE_FILE;
 use engine::EngineThread;
 use http::Shared;
 use monitor::Monitor;

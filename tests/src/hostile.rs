@@ -16,4 +16,5 @@ mod siege;
 
 pub use attacks::Attack;
 pub use honest::Latencies;
+pub use process::peak;
 pub use siege::{Outcome, Plan, Scale, besiege};

@@ -5,11 +5,11 @@
 //! edit: nothing acknowledged may be lost, and no invariant broken. Then nothing breaks any more:
 //! everybody must agree soon, hold exactly what the edits come to, and fall silent.
 //!
-//! - [`world`]: the event loop and the two phases; [`faults`], what a seed draws; [`nemesis`], what
+//! - [`world`]: the event loop and the two phases; [`faults`], what a seed draws; `nemesis`, what
 //!   carries it out;
 //! - [`disk`] and [`net`], which fail; [`replica`] and [`relay`], the machines and what drives the
 //!   engines on them;
-//! - [`edits`] and [`undo`], what people do; [`model`], what must come of it; [`checkers`], the promises.
+//! - `edits` and `undo`, what people do; [`model`], what must come of it; `checkers`, the promises.
 
 pub mod agenda;
 mod checkers;

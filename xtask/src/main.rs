@@ -165,6 +165,10 @@ fn check(options: &Check) -> ExitCode {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     });
     steps.run("lints of fuzz targets", fuzz::lint);
+    steps.run("rustdoc", || {
+        let denied = "build.rustdocflags=[\"-Dwarnings\"]";
+        cargo(&["doc", "--workspace", "--no-deps", "--config", denied])
+    });
     match wasm::compiler() {
         Some(compiler) => _ = steps.run("engine in WebAssembly", || wasm::check(&compiler)),
         None => steps.skip("engine in WebAssembly", wasm::MISSING),

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin_relay::admin::{self, AskError};
 use rejoin_relay::store::backup::{self, Chain, Found, Restored, Verified};
-use rejoin_relay::take_apart_in_process;
+use rejoin_relay::{STORE_FILE, take_apart_in_process};
 use serde_json::{Value, json};
 
 use crate::clock::{Since, clock_of_ms, now_ms, rfc3339, since};
@@ -307,6 +307,3 @@ fn bar(output: Output) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
-
-/// The name of the store in a relay's folder.
-const STORE_FILE: &str = "relay.redb";

@@ -1,7 +1,7 @@
 //! `rejoin`: a relay, and a replica at the command line.
 //!
 //! Every command is a file, and so is every group of related ones: it declares its arguments, carries
-//! itself out, and prints through [`Output`](output::Output), as text for people or as JSON for
+//! itself out, and prints through [`Output`], as text for people or as JSON for
 //! programs. This file reads the command line and hands it to its command; commands stand on modules
 //! that several of them share, and these know no command. A replica is opened in [`local`]; a command
 //! about a replica that another process has open is carried out by that process, see [`beside`]. The

@@ -134,5 +134,5 @@ fn is_corrupt(error: &DatabaseError) -> bool {
     }
 }
 
-/// The name of the store in the relay's folder.
-pub(super) const STORE_FILE: &str = "relay.redb";
+/// The name of the store in a relay's folder.
+pub const STORE_FILE: &str = "relay.redb";

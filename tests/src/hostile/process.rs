@@ -18,7 +18,7 @@ pub(super) fn forget_peak(process: u32) {
 }
 
 /// The highest resident memory of a process, in bytes; nothing where there is no /proc.
-pub(super) fn peak(process: u32) -> Option<u64> {
+pub fn peak(process: u32) -> Option<u64> {
     field(process, "VmHWM:")
 }
 

@@ -1,12 +1,12 @@
 //! Two thousand clients that come back at once.
 
-use std::fs;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use rejoin::{Replica, SpaceName};
 use rejoin_core::DeviceId;
 use rejoin_core::wire::{Frame, Hello, PROTOCOL, SpaceWanted};
+use rejoin_tests::hostile::peak;
 use rejoin_tests::processes::RelayProcess;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -69,13 +69,6 @@ async fn all_in(told: &mut mpsc::Receiver<usize>) {
     }
 }
 
-fn peak(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
-    let number = line.trim().strip_suffix(" kB").expect("a number").parse::<u64>();
-    number.expect("a number") * 1024
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_clients_come_back_at_once_and_hurt_nobody() {
     rlimit::increase_nofile_limit(16_384).expect("sockets for all");
@@ -117,7 +110,7 @@ async fn two_thousand_clients_come_back_at_once_and_hurt_nobody() {
         begun.elapsed()
     };
     let (took, back) = tokio::join!(edits, back);
-    let peak = peak(relay.id());
+    let peak = peak(relay.id()).expect("there is /proc");
     println!(
         "{CLIENTS} are back after {:.1} s; edits of another meanwhile: median {:?}, 99 % {:?}; the \
          relay came to {} MiB",

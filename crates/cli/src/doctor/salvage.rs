@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin::salvage::{self, DamagedFile, Salvaged};
-use rejoin_relay::store;
+use rejoin_relay::{STORE_FILE, store};
 use serde_json::{Value, json};
 
 use crate::output::{Output, count};
@@ -65,7 +65,7 @@ pub(crate) fn run(from: &Path, to: &Path, output: Output) -> Result<ExitCode> {
 
 /// The path of the damaged file, which in a relay's folder has a name of its own.
 fn file_of(from: &Path) -> Result<PathBuf> {
-    let file = if from.is_dir() { from.join(RELAY_FILE) } else { from.to_owned() };
+    let file = if from.is_dir() { from.join(STORE_FILE) } else { from.to_owned() };
     if !file.exists() {
         bail!("there is no file at {}", file.display());
     }
@@ -78,7 +78,7 @@ fn target(from: &Path, to: &Path) -> Result<PathBuf> {
         return Ok(to.to_owned());
     }
     std::fs::create_dir_all(to).with_context(|| format!("{} cannot be made", to.display()))?;
-    Ok(to.join(RELAY_FILE))
+    Ok(to.join(STORE_FILE))
 }
 
 /// The outcome of a salvage, for programs and for people.
@@ -148,9 +148,6 @@ fn of_relay(salvaged: &store::Salvaged) -> Told {
     });
     Told { json, lines, is_everything: salvaged.is_everything() }
 }
-
-/// The name of the file in a relay's folder.
-const RELAY_FILE: &str = "relay.redb";
 
 /// A salvage that takes longer shows a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -46,8 +46,15 @@ pub enum Ask {
     Connections,
     /// The devices that were ever here, the one seen last first.
     Devices,
-    /// Documents that are damaged, and changes that wait for lost ones.
+    /// Documents that are damaged, and what was lost and not brought back.
     Quarantined,
+    /// Give up what a document lost to damage: nobody will bring it back.
+    AcceptLoss {
+        /// The space.
+        space: String,
+        /// The document's id.
+        document: String,
+    },
     /// End connections: the one of this number, or those of this device.
     Kick {
         /// A connection's number.
@@ -201,4 +208,23 @@ pub struct QuarantinedAnswer {
     pub unmendable: Vec<u64>,
     /// Documents of which changes are held back until a lost one comes again, with their number.
     pub held_back: Vec<(String, u64)>,
+    /// Documents of which changes were lost, and no replica has brought them back.
+    #[serde(default)]
+    pub lost: Vec<LossAnswer>,
+}
+
+/// A document that lost changes to damage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossAnswer {
+    /// The space.
+    pub space: String,
+    /// The document's id.
+    pub document: String,
+    /// The lost changes of which something tells.
+    pub changes: u64,
+    /// Whether there were more of which nothing does.
+    pub more: bool,
+    /// The time at which the relay found the damage, in milliseconds since 1970; `None` if a salvage
+    /// did.
+    pub found_ms: Option<u64>,
 }

@@ -236,6 +236,7 @@ impl Relay {
             peer_bytes: self.shared.peers.bytes(),
             sessions: self.connections.len(),
             queued: self.connections.queued() + self.shared.peers.queued(),
+            documents_lost: self.shared.store.losses_len(),
             ..self.shared.counters
         }
     }
@@ -282,7 +283,7 @@ impl Relay {
             return Err(StoreError::Failed);
         }
         self.scrub(now, unix_ms)?;
-        self.mend()?;
+        self.mend(unix_ms)?;
         let eventful = std::mem::take(&mut self.eventful);
         // A connection that is alone has the whole turn; of many each has a share, and goes on in
         // the next one.

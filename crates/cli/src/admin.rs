@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use rejoin_relay::admin::{
-    self, Answer, Ask, ConnectionAnswer, DeviceAnswer, DocumentAnswer, QuarantinedAnswer,
-    SpaceAnswer,
+    self, Answer, Ask, ConnectionAnswer, DeviceAnswer, DocumentAnswer, LossAnswer,
+    QuarantinedAnswer, SpaceAnswer,
 };
 use serde_json::json;
 
@@ -56,8 +56,13 @@ enum AdminCommand {
     },
     /// List the connections of now
     Connections,
-    /// List damage that is not mended: documents that cannot be, and changes that are held back
+    /// List damage that is not mended: documents that cannot be, and changes that are lost
     Quarantined,
+    /// Give up what a document of the space (--space) lost to damage, as nobody will bring it back
+    AcceptLoss {
+        /// The document's id, as `quarantined` has it
+        document: String,
+    },
     /// End a connection, or those of a device; a replica comes back after a moment
     Kick {
         /// The connection's number, or the device's id
@@ -112,6 +117,9 @@ pub(crate) fn run(
             let Answer::Quarantined(damage) = answer else { bail!(OTHER) };
             output.result(&damage, || quarantined(&damage))?;
         }
+        AdminCommand::AcceptLoss { document } => {
+            accept_loss(data, &place.space, document, output)?;
+        }
         AdminCommand::Kick { who } => kick(data, who, output)?,
         AdminCommand::Compact { only, file } => compact(data, only.clone(), *file, output)?,
         AdminCommand::Backup { to } => return backup::take(data, to, output),
@@ -145,6 +153,20 @@ fn kick(data: &Path, who: &str, output: Output) -> Result<()> {
         bail!("{who} is not connected; `rejoin admin connections` lists those that are");
     }
     output.result(&json!({ "ended": kicked }), || format!("{} ended", count(kicked, "connection")))
+}
+
+fn accept_loss(data: &Path, space: &str, document: &str, output: Output) -> Result<()> {
+    let ask = Ask::AcceptLoss { space: space.to_owned(), document: document.to_owned() };
+    let Answer::Done(accepted) = admin::ask(data, &ask)? else { bail!(OTHER) };
+    if accepted == 0 {
+        bail!(
+            "the relay knows of nothing that {document} of {space} lost; `rejoin admin quarantined` \
+             lists what is lost, with its space"
+        );
+    }
+    output.result(&json!({ "accepted": document }), || {
+        format!("{document}: what it lost is given up; should a device bring it, it is taken in")
+    })
 }
 
 /// The id of the connected device that begins like this.
@@ -292,12 +314,26 @@ fn quarantined(damage: &QuarantinedAnswer) -> String {
              doctor --salvage` on its folder"
         ));
     }
+    for loss in &damage.lost {
+        let LossAnswer { space, document, changes, more, found_ms } = loss;
+        let lost = match (*changes, *more) {
+            (0, _) => "changes".to_owned(),
+            (changes, false) => count(changes, "change"),
+            (changes, true) => format!("{} and more", count(changes, "change")),
+        };
+        let since = found_ms.map(|at| format!(", found at {}", clock_of_ms(at as i64)));
+        lines.push(format!(
+            "{document} of {space} lost {lost}{}: let a device connect that had everything, or give \
+             them up with `rejoin admin --space {space} accept-loss {document}`",
+            since.unwrap_or_default()
+        ));
+    }
     for (document, changes) in &damage.held_back {
         let changes = count(*changes, "change");
         lines.push(format!("{document}: {changes} held back until a lost one comes again"));
     }
     if lines.is_empty() {
-        lines.push("nothing is held back, and nothing is beyond mending".to_owned());
+        lines.push("nothing is lost, and nothing is beyond mending".to_owned());
     }
     lines.join("\n")
 }

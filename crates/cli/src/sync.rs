@@ -17,7 +17,7 @@ use crate::local::Local;
 use crate::output::{Output, count};
 use crate::place::PlaceArguments;
 use crate::refused;
-use crate::sync_status::{StatusLine, status_json};
+use crate::sync_status::{StatusLine, lost_text, status_json};
 use crate::units::duration;
 
 #[derive(Debug, Args)]
@@ -128,6 +128,10 @@ impl Shown {
         let is_news = told.is_none_or(|told| told.trouble != status.trouble);
         if let Some(trouble) = status.trouble.as_ref().filter(|_| is_news) {
             self.bar.suspend(|| self.output.note(&format!("{}; trying again", one_line(trouble))));
+        }
+        let lost = told.map_or(0, |told| told.lost);
+        if status.lost > 0 && status.lost != lost {
+            self.bar.suspend(|| self.output.note(&lost_text(status.lost)));
         }
         let text = match &status.progress {
             Some(progress) => {

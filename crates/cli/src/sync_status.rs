@@ -15,6 +15,7 @@ pub(crate) struct StatusLine {
     link: Link,
     waiting: u64,
     set_aside: u64,
+    lost: u64,
     /// How many documents are here and how many there will be, in steps of a hundredth, while older
     /// ones still come.
     here: Option<(u64, u64)>,
@@ -23,12 +24,12 @@ pub(crate) struct StatusLine {
 
 impl StatusLine {
     pub(crate) fn of(status: &Status) -> Self {
-        let Status { link, waiting, set_aside, trouble, progress, .. } = status.clone();
+        let Status { link, waiting, set_aside, lost, trouble, progress, .. } = status.clone();
         let here = progress.map(|progress| {
             let step = (progress.of / 100).max(1);
             (progress.documents / step * step, progress.of)
         });
-        Self { link, waiting, set_aside, here, trouble }
+        Self { link, waiting, set_aside, lost, here, trouble }
     }
 }
 
@@ -44,11 +45,22 @@ impl fmt::Display for StatusLine {
         if self.set_aside > 0 {
             write!(f, ", {} set aside", count(self.set_aside, "edit"))?;
         }
+        if self.lost > 0 {
+            write!(f, "; {}", lost_text(self.lost))?;
+        }
         match &self.trouble {
             Some(trouble) => write!(f, "; {}", one_line(trouble)),
             None => Ok(()),
         }
     }
+}
+
+/// What the relay lost, and who can bring it back.
+pub(crate) fn lost_text(documents: u64) -> String {
+    format!(
+        "the relay lost changes of {} to damage, and waits for a device that has them",
+        count(documents, "document")
+    )
 }
 
 pub(crate) fn status_json(status: &Status) -> Value {
@@ -58,6 +70,7 @@ pub(crate) fn status_json(status: &Status) -> Value {
         "edited_at_s": status.edited_at_s,
         "safe_at_s": status.safe_at_s,
         "set_aside": status.set_aside,
+        "lost": status.lost,
         "is_partial": status.is_partial,
         "behind": status.behind,
         "progress": status.progress.map(|progress| json!({

@@ -137,7 +137,7 @@ fn the_first_digest_waits_for_the_announced_pushes() {
     assert_eq!(frame(&mut session, 0), Some(Frame::Ack(Ack { n: 1 })));
     let asked = read(&mut session, 0).unwrap();
     assert_eq!(asked, Read::Digests { space: 0 });
-    let told = session.handle_read(0, asked, ReadAnswer::Digests(Vec::new()));
+    let told = session.handle_read(0, asked, ReadAnswer::Digests { digests: Vec::new(), lost: 0 });
     let Some(Frame::Checkpoint(checkpoint)) = told else { panic!("a checkpoint") };
     assert_eq!((checkpoint.position, checkpoint.digests), (1, Some(Vec::new())));
     assert_eq!(checkpoint.backfill, None);
@@ -284,7 +284,7 @@ fn what_a_replica_pushed_is_not_sent_back_to_it() {
     assert_eq!(session.queued(), 0);
     let asked = read(&mut session, 1_000).unwrap();
     assert_eq!(asked, Read::Digests { space: 0 });
-    session.handle_read(1_000, asked, ReadAnswer::Digests(Vec::new()));
+    session.handle_read(1_000, asked, ReadAnswer::Digests { digests: Vec::new(), lost: 0 });
 }
 
 #[test]
@@ -520,7 +520,11 @@ fn documents_that_are_needed_first_go_before_the_backfill() {
 fn a_listing_is_read_from_the_store_and_an_offer_answered_once() {
     let mut session = opened(0, 300);
     assert!(matches!(read(&mut session, 0), Some(Read::Digests { .. })));
-    session.handle_read(0, Read::Digests { space: 0 }, ReadAnswer::Digests(Vec::new()));
+    session.handle_read(
+        0,
+        Read::Digests { space: 0 },
+        ReadAnswer::Digests { digests: Vec::new(), lost: 0 },
+    );
     let listed = |n| Listed { document: document(n), heads: ShortHash([n; 8]) };
 
     let backfill = Backfill::of(0, 300);
@@ -556,7 +560,11 @@ fn a_listing_is_read_from_the_store_and_an_offer_answered_once() {
         assert_eq!(got, wanted, "the last of them says that these are all");
         // The digest comes after what was compared.
         assert!(matches!(read(&mut session, 0), Some(Read::Digests { .. })));
-        session.handle_read(0, Read::Digests { space: 0 }, ReadAnswer::Digests(Vec::new()));
+        session.handle_read(
+            0,
+            Read::Digests { space: 0 },
+            ReadAnswer::Digests { digests: Vec::new(), lost: 0 },
+        );
     }
 }
 

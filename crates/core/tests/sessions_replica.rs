@@ -144,7 +144,7 @@ fn a_cursor_is_not_trusted_until_digests_were_equal() {
     let cursor = Cursor { epoch: EPOCH, position: 5, backfill: Backfill::of(1, 3) };
     let checkpoint = || {
         let (digests, backfill) = (Some(Vec::new()), cursor.backfill);
-        Frame::Checkpoint(Checkpoint { space: 0, position: 5, digests, backfill })
+        Frame::Checkpoint(Checkpoint { space: 0, position: 5, digests, backfill, lost: None })
     };
     let trusts = |session: &mut ReplicaSession| {
         session.handle_frame(checkpoint()).unwrap();

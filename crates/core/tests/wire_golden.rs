@@ -17,6 +17,14 @@ fn document() -> DocumentId {
     DocumentId([0xd0; 16])
 }
 
+fn checkpoint(
+    digests: Option<Vec<CollectionDigest>>,
+    backfill: Option<Backfill>,
+    lost: Option<u64>,
+) -> Frame {
+    Frame::Checkpoint(Checkpoint { space: 0, position: 301, digests, backfill, lost })
+}
+
 fn jobs() -> CollectionName {
     CollectionName::new("jobs").unwrap()
 }
@@ -177,24 +185,9 @@ fn frames() -> Vec<(Frame, &'static str)> {
         (Frame::Changes(changes()), CHANGES),
         (Frame::Changes(part), CHANGES_PIECE),
         (Frame::Changes(short), CHANGES_SHORT),
-        (
-            Frame::Checkpoint(Checkpoint {
-                space: 0,
-                position: 301,
-                digests: Some(digests),
-                backfill: None,
-            }),
-            DIGESTS,
-        ),
-        (
-            Frame::Checkpoint(Checkpoint {
-                space: 0,
-                position: 301,
-                digests: None,
-                backfill: backfill(),
-            }),
-            CHECKPOINT,
-        ),
+        (checkpoint(Some(digests.clone()), None, None), DIGESTS),
+        (checkpoint(Some(digests), None, Some(2)), DIGESTS_LOST),
+        (checkpoint(None, backfill(), None), CHECKPOINT),
         (Frame::Repair(Repair { space: 0, from: 0, count: 32, symbols }), REPAIR),
         (Frame::Repair(Repair { space: 0, from: 32, count: 32, symbols: None }), REPAIR_QUESTION),
         (Frame::Want(want()), WANT),
@@ -242,6 +235,8 @@ const CHANGES_PIECE: &str = "8205a700000150d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d002646
 const CHANGES_SHORT: &str = "8205a400000150d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d004824201024103070a";
 const DIGESTS: &str = "8206a300000119012d028183646a6f62735820f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0 \
     f0f0f0f0f0f0f0f0f0f0f01903e8";
+const DIGESTS_LOST: &str = "8206a400000119012d028183646a6f62735820f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0 \
+    f0f0f0f0f0f0f0f0f0f0f01903e80402";
 const CHECKPOINT: &str = "8206a300000119012d03a200070119012c";
 const REPAIR: &str = "8207a40000010002182003420708";
 const REPAIR_QUESTION: &str = "8207a30000011820021820";

@@ -19,6 +19,10 @@ pub struct Status {
     pub is_partial: bool,
     /// The progress of those documents, while they come.
     pub progress: Option<Progress>,
+    /// Documents of which the relay lost changes to damage, and no device has brought them back yet,
+    /// in the spaces of this session. Until that is done [`Link::Safe`] is not said, although the
+    /// relay holds everything that this device does.
+    pub lost: u64,
     /// Documents that are still to be derived anew because their schema changed. Until then lists
     /// and reviews tell their state by the schema before.
     pub behind: u64,
@@ -64,6 +68,7 @@ impl Status {
             set_aside: 0,
             is_partial: false,
             progress: None,
+            lost: 0,
             behind: 0,
             trouble: None,
             answers: 0,

@@ -14,7 +14,7 @@ use rejoin_core::wire::{
 };
 use rejoin_core::{CollectionName, DocumentId, Epoch, RelayId, SpaceName};
 use rejoin_engine::store::{CursorRow, Store};
-use rejoin_engine::{Content, Edit, Engine, EngineOptions, Op, Target};
+use rejoin_engine::{Content, Edit, Engine, EngineOptions, Link, Op, Target};
 
 const RELAY: &str = "ws://relay.example";
 
@@ -142,7 +142,7 @@ fn a_file_of_the_version_before_opens_and_keeps_its_cursor() {
     assert_eq!((space.cursor, space.holds, &space.begun), (Some(cursor), true, &None));
     // It goes on from there, and is as short as it was.
     let digests = None;
-    let told = Checkpoint { space: 0, position: 42, digests, backfill: None };
+    let told = Checkpoint { space: 0, position: 42, digests, backfill: None, lost: None };
     tell(&mut engine, [welcome(Start::Cursor, 41, None, 0), Frame::Checkpoint(told)]);
     engine.flush(0).unwrap();
     engine.handle_disconnected();
@@ -207,7 +207,7 @@ fn pieces_survive_a_reopen() {
         assert_eq!(space.begun, Some(vec![begun]));
         tell(&mut engine, [welcome(Start::Cursor, 5, backfill, 0)]);
         tell(&mut engine, rest.to_vec());
-        let done = Checkpoint { space: 0, position: 5, digests: None, backfill: None };
+        let done = Checkpoint { space: 0, position: 5, digests: None, backfill: None, lost: None };
         tell(&mut engine, [Frame::Checkpoint(done)]);
         let view = engine.store().read().unwrap();
         let value = view.value(&document).unwrap().unwrap();
@@ -238,6 +238,27 @@ fn parts_of_another_store_are_forgotten() {
     tell(&mut engine, [welcome(Start::Beginning, 5, backfill, 0)]);
     engine.handle_disconnected();
     assert_eq!(connect(&mut engine).spaces[0].begun, None);
+}
+
+/// The relay holds what the replica does, but says that damage took something from it.
+#[test]
+fn a_replica_is_not_safe_beside_a_relay_that_lost_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = engine(&folder.path().join("a.redb"));
+    connect(&mut engine);
+    let told = |lost| {
+        let digests = Some(Vec::new());
+        Frame::Checkpoint(Checkpoint { space: 0, position: 5, digests, backfill: None, lost })
+    };
+    tell(&mut engine, [welcome(Start::Beginning, 5, None, 0), told(Some(2))]);
+    assert_eq!((engine.status().link, engine.status().lost), (Link::Syncing, 2));
+    assert_eq!(engine.status().safe_at_s, None);
+    tell(&mut engine, [told(None)]);
+    assert_eq!((engine.status().link, engine.status().lost), (Link::Safe, 0));
+    tell(&mut engine, [told(Some(1))]);
+    assert_eq!((engine.status().link, engine.status().lost), (Link::Syncing, 1));
+    engine.handle_disconnected();
+    assert_eq!((engine.status().link, engine.status().lost), (Link::Offline, 0));
 }
 
 fn pushes(frames: &[Frame]) -> Vec<&Push> {

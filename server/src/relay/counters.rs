@@ -43,6 +43,8 @@ pub struct Counters {
     pub documents_damaged: u64,
     /// Changes that were lost with them, until a replica pushes them again.
     pub changes_damaged: u64,
+    /// Documents of which changes are lost now, because no replica has brought them back.
+    pub documents_lost: usize,
     /// Documents that were looked at for damage, beside those that somebody reads.
     pub documents_scrubbed: u64,
     /// Sessions now.

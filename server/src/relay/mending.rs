@@ -26,9 +26,9 @@ pub(super) struct Scrubbing {
 impl Relay {
     /// Takes the rows that cannot be read out of damaged documents, before anything else is told of
     /// them.
-    pub(super) fn mend(&mut self) -> Result<(), StoreError> {
+    pub(super) fn mend(&mut self, unix_ms: u64) -> Result<(), StoreError> {
         while let Some((number, why)) = self.shared.store.take_suspect() {
-            match self.shared.store.mend(number) {
+            match self.shared.store.mend(number, unix_ms) {
                 Ok(None) => {}
                 Ok(Some(mended)) => {
                     self.shared.counters.documents_damaged += 1;
@@ -90,7 +90,26 @@ impl Relay {
                 positions,
             });
         }
+        for document in self.shared.store.stage_brought_back() {
+            tracing::info!(doc = %document, "what a damaged document had lost was brought back");
+        }
         Ok(())
+    }
+
+    /// An operator gives up what a document lost. `false` if it is not known to have lost anything.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn accept_loss(
+        &mut self,
+        space: &SpaceName,
+        document: DocumentId,
+    ) -> Result<bool, StoreError> {
+        let is_accepted = self.shared.store.accept_loss(space, document)?;
+        if is_accepted {
+            self.tell_digests();
+        }
+        Ok(is_accepted)
     }
 
     /// Goes on with the look over the store, if it is time.

@@ -126,7 +126,10 @@ impl Relay {
             }
             Read::Symbols { space, from, count } => return self.symbols(id, *space, *from, *count),
             Read::Digests { .. } if self.shared.store.is_unsound(&name) => ReadAnswer::Withheld,
-            Read::Digests { .. } => ReadAnswer::Digests(self.shared.store.digests(&name)?),
+            Read::Digests { .. } => ReadAnswer::Digests {
+                digests: self.shared.store.digests(&name)?,
+                lost: self.shared.store.documents_lost(&name)?,
+            },
             Read::Listing { backfill, .. } => {
                 let (documents, left) = listing(&mut self.shared.store, &name, *backfill)?;
                 ReadAnswer::Listing(documents, left)

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use rejoin_core::{CollectionName, DeviceId, Identity, SpaceName};
+use rejoin_core::{CollectionName, DeviceId, DocumentId, Identity, SpaceName};
 
 use super::link::Links;
 use crate::admin::{
-    Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, QuarantinedAnswer,
-    SpaceAnswer,
+    Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, LossAnswer,
+    QuarantinedAnswer, SpaceAnswer,
 };
 use crate::relay::{ConnectionId, Relay};
-use crate::store::{DeviceRow, StoreError};
+use crate::store::{DeviceRow, Loss, StoreError};
 
 /// The answer to a question that needs nothing but the engine.
 ///
@@ -30,6 +30,12 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         Ask::Connections => Ok(Answer::Connections(connections(relay, links))),
         Ask::Devices => devices(relay, links).map(Answer::Devices).map_err(told),
         Ask::Quarantined => quarantined(relay).map(Answer::Quarantined).map_err(told),
+        Ask::AcceptLoss { space, document } => {
+            let space = SpaceName::new(space.as_str()).map_err(|error| error.to_string())?;
+            let id: DocumentId = document.parse().map_err(|_| format!("{document} is no id"))?;
+            let is_accepted = relay.accept_loss(&space, id).map_err(told)?;
+            Ok(Answer::Done(u64::from(is_accepted)))
+        }
         Ask::Kick { connection, device } => {
             Ok(Answer::Done(kick(relay, links, *connection, device.as_deref())))
         }
@@ -183,7 +189,14 @@ fn quarantined(relay: &Relay) -> Result<QuarantinedAnswer, StoreError> {
     Ok(QuarantinedAnswer {
         unmendable: relay.store().unmendable(),
         held_back: held_back.map(|(document, count)| (document.to_string(), count)).collect(),
+        lost: relay.store().losses()?.into_iter().map(loss).collect(),
     })
+}
+
+fn loss(loss: Loss) -> LossAnswer {
+    let Loss { space, document, changes, more, found_ms } = loss;
+    let (space, document) = (space.to_string(), document.to_string());
+    LossAnswer { space, document, changes, more, found_ms }
 }
 
 fn kick(relay: &mut Relay, links: &Links, connection: Option<u64>, device: Option<&str>) -> u64 {

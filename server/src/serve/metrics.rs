@@ -137,6 +137,11 @@ impl Meters {
                 "Memory that automerge-repo's peers take",
                 counters.peer_bytes as u64,
             );
+            gauge(
+                "documents_lost",
+                "Documents of which damage took changes that no replica has brought back",
+                counters.documents_lost as u64,
+            );
             gauge("graph_bytes", "Memory of change graphs", counters.graph_bytes as u64);
         }
         let mut count = |name: &str, help: &str, value: u64| {

@@ -28,6 +28,8 @@ pub(super) struct Batch {
     pub(super) uploads: UploadWrites,
     /// Changes that were orphans and are not any more: space, document, and the position they had.
     pub(super) taken_back: Vec<(u32, DocumentId, u64)>,
+    /// Documents that have again what they had lost: (space, document).
+    pub(super) brought_back: Vec<(u32, DocumentId)>,
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
+use super::losses::{self, Losses};
 use super::tables::ORPHANS;
 use super::{ChangeStore, StoreError};
 
@@ -21,6 +22,8 @@ pub(super) struct Damage {
     is_unsound_somewhere: bool,
     /// Documents that have orphans, by the number of their space.
     pub(super) orphans: BTreeSet<(u32, DocumentId)>,
+    /// What was lost and not brought back.
+    pub(super) losses: Losses,
 }
 
 /// The orphans of a document: changes that build on a lost one, each with the position it had.
@@ -32,7 +35,7 @@ pub(crate) struct Orphaned {
 }
 
 impl Damage {
-    /// Reads which documents have orphans.
+    /// Reads which documents have orphans, and which lost something.
     pub(super) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
         let mut orphans = BTreeSet::new();
         for entry in transaction.open_table(ORPHANS)?.iter()? {
@@ -40,7 +43,8 @@ impl Damage {
             let (space, document, _) = key.value();
             orphans.insert((space, DocumentId(*document)));
         }
-        Ok(Self { orphans, ..Self::default() })
+        let losses = losses::read(transaction)?;
+        Ok(Self { orphans, losses, ..Self::default() })
     }
 }
 

@@ -8,12 +8,13 @@
 mod assess;
 
 use redb::{Durability, ReadableDatabase, ReadableTable, WriteTransaction};
-use rejoin_core::{DocumentId, HeadsHash, SpaceName};
+use rejoin_core::{DocumentId, HeadsHash, ShortHash, SpaceName};
 
 use assess::Assessed;
 pub(super) use assess::{Row, Stored};
 
 use super::guard::confined;
+use super::losses::{self, LossRow};
 use super::reads::{Rows, own_row};
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, INDEX, LATEST,
@@ -42,6 +43,11 @@ pub(super) struct Identity {
     counted: Option<HeadsHash>,
     /// The place of its row in [`LATEST`].
     latest: Option<u64>,
+    /// The heads by its own row, and by the row of its last change. They are the same, unless one
+    /// of those rows is damaged.
+    former: [Option<ShortHash>; 2],
+    /// The number of its changes, if its own row says it.
+    changes: u64,
 }
 
 impl Identity {
@@ -52,7 +58,38 @@ impl Identity {
         id: DocumentId,
         collection: u32,
     ) -> Self {
-        Self { space, space_number, id, collection, counted: None, latest: None }
+        let (former, changes) = ([None, None], 0);
+        Self { space, space_number, id, collection, counted: None, latest: None, former, changes }
+    }
+
+    /// What its own row and the row of its last change say of it.
+    pub(super) fn was(mut self, own: Option<&DocumentRow>, latest: Option<&LatestRow>) -> Self {
+        self.former = [own.map(|own| own.heads.short()), latest.map(|latest| latest.heads)];
+        self.changes = own.map_or(0, |own| own.changes);
+        self
+    }
+
+    /// What the document lost, if it lost anything.
+    pub(super) fn loss(&self, assessed: &Assessed<'_>, found_ms: Option<u64>) -> Option<LossRow> {
+        let heads = assessed.graph.heads_hash().short();
+        if self.former.contains(&Some(heads)) {
+            return None;
+        }
+        let here = (assessed.kept.len() + assessed.orphans.len()) as u64;
+        let lost = assessed.lost.max(self.changes.saturating_sub(here));
+        let is_named = !assessed.named.is_empty() && assessed.named.len() as u64 >= lost;
+        let state = match self.former {
+            [Some(own), Some(latest)] if own == latest => Some(own),
+            // One of them is damaged too. Heads that never were would never be there again, so they are
+            // taken only where nothing else tells of a loss, and a salvage, which tells itself what it
+            // could not save, does not take them.
+            _ if found_ms.is_none() || !assessed.named.is_empty() => None,
+            [own, latest] => latest.or(own),
+        };
+        let state = state.filter(|_| !is_named);
+        let is_known = state.is_some() || !assessed.named.is_empty();
+        let row = || LossRow::new(assessed.named.clone(), state, assessed.kept.len(), found_ms);
+        is_known.then(row)
     }
 }
 
@@ -63,7 +100,7 @@ impl ChangeStore {
     /// # Errors
     /// The database cannot be read or written, or the rows that are left do not say which
     /// document it is.
-    pub(crate) fn mend(&mut self, number: u64) -> Result<Option<Mended>, StoreError> {
+    pub(crate) fn mend(&mut self, number: u64, unix_ms: u64) -> Result<Option<Mended>, StoreError> {
         match self.check(number) {
             Ok(()) => return Ok(None),
             Err(error) if error.is_confined() => {}
@@ -94,16 +131,27 @@ impl ChangeStore {
         };
         let assessed = stored.assess(number);
         let heads = assessed.graph.heads_hash();
-        if identity.counted.is_none() && self.is_counted_as(&identity, number, &heads)? {
+        let [own, latest] = identity.former;
+        if latest == Some(heads.short()) {
             identity.counted = Some(heads);
+        } else if own != latest {
+            // One of the two rows is damaged, and nothing says which.
+            identity.counted = None;
         }
-        let written = self.write_mended(number, &identity, &stored, &assessed);
+        let loss = identity.loss(&assessed, Some(unix_ms));
+        let written = self.write_mended(number, &identity, &stored, &assessed, loss);
         let Identity { space, id, space_number, .. } = identity;
-        if let Err(error) = written {
-            if error.is_confined() {
-                self.give_up(number, Some(space));
+        let loss = match written {
+            Ok(loss) => loss,
+            Err(error) => {
+                if error.is_confined() {
+                    self.give_up(number, Some(space));
+                }
+                return Err(error);
             }
-            return Err(error);
+        };
+        if let Some(loss) = loss {
+            self.damage.losses.insert((space_number, id), loss);
         }
         self.cache.remove(number);
         self.verified.forget(number);
@@ -141,42 +189,22 @@ impl ChangeStore {
                     found.or_else(|| stored.filter(|it| it.number == number).map(|it| (last, it)));
             }
             let at = found.map(|(last, _)| last);
+            let latest = found.map(|(_, latest)| latest);
             let identity = match (row, found) {
                 (Some(row), _) if row.space == space.number => Identity {
-                    space: name,
-                    space_number: space.number,
-                    id: row.id,
-                    collection: row.collection,
                     counted: Some(row.heads),
                     latest: at,
+                    ..Identity::new(name, space.number, row.id, row.collection)
                 },
-                (None, Some((_, latest))) => Identity {
-                    space: name,
-                    space_number: space.number,
-                    id: latest.document,
-                    collection: latest.collection,
-                    counted: None,
+                (None, Some((_, it))) => Identity {
                     latest: at,
+                    ..Identity::new(name, space.number, it.document, it.collection)
                 },
                 _ => continue,
             };
-            return Ok(Some(identity));
+            return Ok(Some(identity.was(row, latest.as_ref())));
         }
         Ok(None)
-    }
-
-    /// Whether the row of its last change says that the document is counted in at these heads.
-    fn is_counted_as(
-        &self,
-        identity: &Identity,
-        number: u64,
-        heads: &HeadsHash,
-    ) -> Result<bool, StoreError> {
-        let Some(at) = identity.latest else { return Ok(false) };
-        let latest = self.database.begin_read()?.open_table(LATEST)?;
-        let stored = latest.get((identity.space_number, at))?;
-        let stored = stored.map(|stored| LatestRow::decode(stored.value()));
-        Ok(stored.is_some_and(|it| it.number == number && it.heads == heads.short()))
     }
 
     fn write_mended(
@@ -185,7 +213,8 @@ impl ChangeStore {
         identity: &Identity,
         stored: &Stored,
         assessed: &Assessed<'_>,
-    ) -> Result<(), StoreError> {
+        loss: Option<LossRow>,
+    ) -> Result<Option<LossRow>, StoreError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         let row = document_row(identity, assessed);
@@ -203,8 +232,11 @@ impl ChangeStore {
             None => forget(&transaction, number, identity)?,
         }
         count(&transaction, identity, row.as_ref())?;
+        let Identity { space_number, id, .. } = identity;
+        let loss = loss.map(|loss| losses::write(&transaction, *space_number, id, loss));
+        let loss = loss.transpose()?;
         transaction.commit()?;
-        Ok(())
+        Ok(loss)
     }
 }
 

@@ -15,7 +15,7 @@ use super::migrate;
 use super::spaces::Spaces;
 use super::tables::{
     CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX,
-    LATEST, LOG, NUMBERS, ORPHANS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
+    LATEST, LOG, LOSSES, NUMBERS, ORPHANS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
 use super::verify::Verified;
@@ -155,6 +155,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(UPLOADS)?;
     transaction.open_table(UPLOAD_PARTS)?;
     transaction.open_table(ORPHANS)?;
+    transaction.open_table(LOSSES)?;
     transaction.open_table(DEVICES)?;
     Ok(())
 }

@@ -14,12 +14,13 @@ use rejoin_core::{CollectionName, DocumentId, Epoch, SpaceName};
 use thiserror::Error;
 
 use super::StoreError;
+use super::losses;
 use super::mend::{Identity, Row, Stored, document_row, write_changes};
 use super::open::create_tables;
 use super::tables::{
     CHUNKS, COLLECTIONS, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, FIRST_COLLECTION,
-    FORMAT, HOURS, IDENTITY, INDEX, LATEST, LatestRow, NUMBERS, ORPHANS, OWN_ROW, POSITIONS_END,
-    SNAPSHOTS, SPACES, SpaceRow, encode,
+    FORMAT, HOURS, IDENTITY, INDEX, LATEST, LOSSES, LatestRow, NUMBERS, ORPHANS, OWN_ROW,
+    POSITIONS_END, SNAPSHOTS, SPACES, SpaceRow, encode,
 };
 use super::verify::is_snapshot;
 
@@ -202,7 +203,7 @@ impl<'a> Salvage<'a> {
             self.take(&transaction, number)?;
             progress(number, self.last_number);
         }
-        self.copy_orphans(&transaction)?;
+        self.copy_losses(&transaction)?;
         self.write_spaces(&transaction, epoch)?;
         let mut numbers = transaction.open_table(NUMBERS)?;
         numbers.insert("documents", self.last_number)?;
@@ -241,7 +242,8 @@ impl<'a> Salvage<'a> {
             self.salvaged.lost.push(id);
             return Ok(());
         };
-        let identity = Identity::new(space.name.clone(), space.row.number, id, collection);
+        let identity = Identity::new(space.name.clone(), space.row.number, id, collection)
+            .was(own.as_ref(), latest.as_ref().map(|(_, row)| row));
         let parts = walk(
             || Ok(self.from.open_table(SNAPSHOTS)?.range((number, 0)..=(number, u64::MAX))?),
             |(_, offset), part| (offset, part.to_vec()),
@@ -255,16 +257,16 @@ impl<'a> Salvage<'a> {
         let had = own.as_ref().map_or(0, |own| own.changes);
         let lost = assessed.lost.max(had.saturating_sub(changes));
         write_changes(to, number, &identity, &stored, &assessed)?;
+        if let Some(loss) = identity.loss(&assessed, None) {
+            losses::write(to, space.row.number, &id, loss)?;
+        }
         let Some(row) = document_row(&identity, &assessed) else {
             self.salvaged.lost.push(id);
             return Ok(());
         };
         stored.write_apart(to, number, &assessed)?;
         if assessed.snapshot.is_some() {
-            let mut table = to.open_table(SNAPSHOTS)?;
-            for (offset, part) in &parts.rows {
-                table.insert((number, *offset), part.as_slice())?;
-            }
+            write_parts(to, number, &parts.rows)?;
         }
         to.open_table(DOCUMENTS)?.insert((number, OWN_ROW), encode(&row).as_slice())?;
         to.open_table(LATEST)?.insert((row.space, row.last), &row.latest(number).encode())?;
@@ -304,8 +306,16 @@ impl<'a> Salvage<'a> {
         Rows { rows: rows.collect(), is_all: walked.is_all }
     }
 
-    /// Takes over the orphans of changes that were lost before.
-    fn copy_orphans(&self, to: &WriteTransaction) -> Result<(), StoreError> {
+    /// Takes over what is known of changes that were lost before, and their orphans.
+    fn copy_losses(&self, to: &WriteTransaction) -> Result<(), StoreError> {
+        let walked = walk(
+            || Ok(self.from.open_table(LOSSES)?.range::<(u32, &[u8; 16])>(..)?),
+            |(space, id), row| ((space, *id), row.to_vec()),
+        );
+        let mut table = to.open_table(LOSSES)?;
+        for ((space, id), row) in &walked.rows {
+            table.insert((*space, id), row.as_slice())?;
+        }
         let walked = walk(
             || Ok(self.from.open_table(ORPHANS)?.range::<(u32, &[u8; 16], u64)>(..)?),
             |(space, id, position), chunk| ((space, *id, position), chunk.to_vec()),
@@ -342,6 +352,19 @@ impl<'a> Salvage<'a> {
         }
         Ok(())
     }
+}
+
+/// Writes the parts of a snapshot, each with where it begins.
+fn write_parts(
+    to: &WriteTransaction,
+    number: u64,
+    parts: &BTreeMap<u64, Vec<u8>>,
+) -> Result<(), StoreError> {
+    let mut table = to.open_table(SNAPSHOTS)?;
+    for (offset, part) in parts {
+        table.insert((number, *offset), part.as_slice())?;
+    }
+    Ok(())
 }
 
 /// The rows of changes of one document, and whether these are all.

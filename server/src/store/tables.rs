@@ -124,6 +124,12 @@ pub(super) const UPLOAD_PARTS: TableDefinition<'_, UploadPart, &[u8]> =
 pub(super) const ORPHANS: TableDefinition<'_, OrphanKey, &[u8]> =
     TableDefinition::new("held-back-2");
 
+/// Table: documents of which changes were lost to damage and not brought back
+/// Key:   `(u32, &[u8; 16])` # (space, document id)
+/// Value: `&[u8]`            # [`LossRow`](super::losses::LossRow), CBOR
+pub(super) const LOSSES: TableDefinition<'_, (u32, &[u8; 16]), &[u8]> =
+    TableDefinition::new("lost-2");
+
 /// Table: devices that were here
 /// Key:   `&[u8; 16]` # device id
 /// Value: `&[u8]`     # [`DeviceRow`](super::DeviceRow), CBOR

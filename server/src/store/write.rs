@@ -11,7 +11,8 @@ use super::cache::GraphCache;
 use super::fold;
 use super::tables::{
     CHUNKS, COLLECTIONS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST,
-    FIRST_COLLECTION, HOURS, INLINE_BYTES_MAX, LATEST, LOG, ORPHANS, OWN_ROW, SPACES, encode,
+    FIRST_COLLECTION, HOURS, INLINE_BYTES_MAX, LATEST, LOG, LOSSES, ORPHANS, OWN_ROW, SPACES,
+    encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -41,6 +42,9 @@ impl ChangeStore {
         self.devices.write(&transaction)?;
         for (space, document, position) in &batch.taken_back {
             transaction.open_table(ORPHANS)?.remove((*space, &document.0, *position))?;
+        }
+        for (space, document) in &batch.brought_back {
+            transaction.open_table(LOSSES)?.remove((*space, &document.0))?;
         }
         transaction.commit()?;
         Ok(())

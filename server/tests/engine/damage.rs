@@ -126,6 +126,19 @@ fn a_damaged_change_is_not_sent_and_not_claimed_until_it_was_pushed_again() {
     assert_eq!(heads(&mut world, 0), [hash(&all[0])]);
     let counters = world.relay.counters();
     assert_eq!((counters.documents_damaged, counters.changes_damaged), (1, 1));
+    // What he holds is all that the relay has, and not all that there is. It knows that when it is
+    // started anew, too.
+    bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((bob.agrees(), bob.lost), (true, 1));
+    world.reopen(RelayOptions::default());
+    bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((bob.agrees(), bob.lost), (true, 1));
+    // Something else that is new makes up for nothing.
+    bob.push(1, document(1), authors[1].puts(1));
+    world.drive(&mut [&mut bob]);
+    assert_eq!(bob.lost, 1);
 
     // Who holds it offers it, as any repair does: only the lost one has to come.
     let mut alice = world.connect(None, true);
@@ -134,7 +147,7 @@ fn a_damaged_change_is_not_sent_and_not_claimed_until_it_was_pushed_again() {
     assert_eq!(alice.acked(), [1]);
     assert!(alice.refused().is_empty());
     assert_eq!(heads(&mut world, 0), [hash(&all[2])], "what was held back is in again");
-    assert!(!bob.agrees(), "he passed over the first change, and is told that he lacks something");
+    assert_eq!(bob.lost, 0);
     let mut carol = world.connect(None, false);
     world.drive(&mut [&mut carol]);
     assert!(carol.agrees());
@@ -154,7 +167,7 @@ fn a_document_whose_first_change_is_damaged_is_a_new_one() {
     let mut bob = world.connect(None, false);
     world.drive(&mut [&mut bob]);
     assert_eq!(bob.documents.len(), 1);
-    assert!(bob.agrees());
+    assert_eq!((bob.agrees(), bob.lost), (true, 1));
     world.reopen(RelayOptions::default());
     let mut alice = world.connect(None, true);
     // Somebody who has the first change only brings back what others wrote on it.
@@ -165,7 +178,65 @@ fn a_document_whose_first_change_is_damaged_is_a_new_one() {
     let mut carol = world.connect(None, false);
     world.drive(&mut [&mut carol]);
     assert_eq!(carol.documents.len(), 2);
-    assert!(carol.agrees());
+    assert_eq!((carol.agrees(), carol.lost), (true, 0));
+}
+
+/// The last change of a document is gone with its whole row: nothing names it.
+fn without_the_last() -> (World, Vec<Vec<u8>>) {
+    let (mut world, mut authors) = two_documents();
+    let all = authors[0].doc.get_changes(&[]).iter().map(|it| it.raw_bytes().to_vec()).collect();
+    damage_row(&mut world, DOCUMENTS, (FIRST, 3), |row| *row = vec![0xff]);
+    let mut bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((bob.agrees(), bob.lost), (true, 1));
+    (world, all)
+}
+
+#[test]
+fn a_change_that_nothing_names_is_known_by_the_heads_it_made() {
+    let (mut world, all) = without_the_last();
+    let losses = world.relay.store().losses().unwrap();
+    assert_eq!((losses.len(), losses[0].changes, losses[0].more), (1, 0, true));
+    // Another change beside it is not it.
+    let mut author = Author::new(9);
+    author.doc = automerge::AutoCommit::load(&all[..2].concat()).unwrap();
+    author.doc.set_actor(automerge::ActorId::from([9; 16]));
+    let mut alice = world.connect(None, true);
+    alice.push(1, document(0), author.puts(1));
+    world.drive(&mut [&mut alice]);
+    assert_eq!((alice.acked(), alice.lost), (vec![1], 1));
+    world.reopen(RelayOptions::default());
+    alice = world.connect(None, true);
+    alice.push(1, document(0), vec![all[2].clone()]);
+    world.drive(&mut [&mut alice]);
+    let mut carol = world.connect(None, false);
+    world.drive(&mut [&mut carol]);
+    assert_eq!((carol.agrees(), carol.lost), (true, 0));
+}
+
+#[test]
+fn a_loss_ends_when_the_document_is_as_it_was_or_when_an_operator_gives_it_up() {
+    let (mut world, all) = without_the_last();
+    let mut alice = world.connect(None, true);
+    alice.push(1, document(0), vec![all[2].clone()]);
+    world.drive(&mut [&mut alice]);
+    let mut carol = world.connect(None, false);
+    world.drive(&mut [&mut carol]);
+    assert_eq!((carol.agrees(), carol.lost), (true, 0));
+
+    let (mut world, _) = without_the_last();
+    let mut bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert!(!world.relay.accept_loss(&space(), document(1)).unwrap(), "it lost nothing");
+    assert!(world.relay.accept_loss(&space(), document(0)).unwrap());
+    world.drive(&mut [&mut bob]);
+    assert_eq!((bob.agrees(), bob.lost), (true, 0));
+    world.reopen(RelayOptions::default());
+    bob = world.connect(None, false);
+    world.drive(&mut [&mut bob]);
+    assert_eq!((bob.agrees(), bob.lost), (true, 0));
 }
 
 #[test]

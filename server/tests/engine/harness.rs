@@ -99,6 +99,8 @@ pub(crate) struct Peer {
     pub(crate) frames: Vec<Frame>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) digests: Option<Vec<CollectionDigest>>,
+    /// Documents that the relay lost changes of, by the last checkpoint.
+    pub(crate) lost: u64,
     pub(crate) close: Option<Close>,
 }
 
@@ -213,6 +215,7 @@ impl World {
             frames: Vec::new(),
             cursor,
             digests: None,
+            lost: 0,
             close: None,
         }
     }
@@ -330,9 +333,10 @@ impl Peer {
             ReplicaEvent::Welcomed { spaces, .. } if spaces[0].start == Start::Beginning => {
                 self.cursor = Some(spaces[0].cursor);
             }
-            ReplicaEvent::Checkpoint { cursor, digests, .. } => {
+            ReplicaEvent::Checkpoint { cursor, digests, lost, .. } => {
                 self.cursor = Some(*cursor);
                 self.digests = digests.clone();
+                self.lost = *lost;
             }
             _ => {}
         }

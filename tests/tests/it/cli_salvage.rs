@@ -86,8 +86,12 @@ fn a_relay_whose_disk_rots_names_the_document_and_is_mended_by_who_holds_it() {
 
     let (mut relay, url) = company.relay("relay");
     let url = url.expect("the relay listens");
-    company.sync("desk.redb", &url);
+    // It gets what is sound, and is told that something is lost.
+    let sync = format!("--replica desk.redb sync {url} --once --timeout 3s");
+    let said = company.rejoin.refused(sync.split(' '));
+    assert!(said.contains("the relay lost changes of 1 document to damage"), "{said}");
     assert_ne!(company.digest("desk.redb"), company.digest("van.redb"));
+    assert_eq!(company.jobs("desk.redb").len(), 5);
     let document = company.rejoin.json("--replica van.redb list jobs".split(' '));
     let document = document.as_array().expect("jobs").iter().find(|job| job["key"] == "3");
     let id = document.expect("the job")["id"].as_str().expect("an id").to_owned();

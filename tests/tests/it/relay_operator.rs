@@ -265,7 +265,7 @@ fn an_operator_sees_devices_spaces_and_connections() {
     });
     assert!(syncing.lives());
     let told = operated.rejoin("admin --data relay quarantined");
-    assert_eq!(told, "nothing is held back, and nothing is beyond mending\n");
+    assert_eq!(told, "nothing is lost, and nothing is beyond mending\n");
     operated.rejoin("admin --data relay compact");
     operated.rejoin("admin --data relay compact --file");
     let said = operated.rejoin.refused("admin --data elsewhere spaces".split(' '));

@@ -305,8 +305,8 @@ impl RelaySession {
             (Read::Digests { space }, answer) => {
                 reader.digest_due = false;
                 match answer {
-                    ReadAnswer::Digests(digests) => {
-                        return Some(reader.tell(now, space, Some(digests)));
+                    ReadAnswer::Digests { digests, lost } => {
+                        return Some(reader.tell(now, space, Some((digests, lost))));
                     }
                     // The marks are true, but nothing is said of changes before the session.
                     ReadAnswer::Withheld if reader.is_untold() => {

@@ -140,6 +140,9 @@ pub enum ReplicaEvent {
         trusted: bool,
         /// The relay's digests at the cursor.
         digests: Option<Vec<CollectionDigest>>,
+        /// Documents of which the relay lost changes to damage that nobody has brought back yet,
+        /// said with digests.
+        lost: u64,
     },
     /// The repair found the documents that differ: push those that are missing there, and
     /// [`want`](ReplicaSession::want) the rest.
@@ -550,14 +553,15 @@ impl ReplicaSession {
     }
 
     fn handle_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SessionError> {
-        let Checkpoint { space: number, position, digests, backfill } = checkpoint;
+        let Checkpoint { space: number, position, digests, backfill, lost } = checkpoint;
         let space = self.space(number)?;
         let Some(epoch) = space.epoch else {
             return Err(SessionError::Unexpected { frame: "Checkpoint", when: "before Welcome" });
         };
         let trusted = space.trusted;
         let cursor = Cursor { epoch, position, backfill };
-        self.events.push_back(ReplicaEvent::Checkpoint { space: number, cursor, trusted, digests });
+        let (space, lost) = (number, lost.unwrap_or(0));
+        self.events.push_back(ReplicaEvent::Checkpoint { space, cursor, trusted, digests, lost });
         Ok(())
     }
 

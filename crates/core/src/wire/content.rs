@@ -156,6 +156,10 @@ pub struct Checkpoint {
     /// The older documents that are still to come.
     #[n(3)]
     pub backfill: Option<Backfill>,
+    /// Documents of which the relay lost changes to damage that nobody has brought back, with
+    /// digests; `None` for none. Who holds all that the relay holds does not hold everything then.
+    #[n(4)]
+    pub lost: Option<u64>,
 }
 
 /// Digest of one collection's documents.

@@ -68,7 +68,7 @@ impl Space {
                 let from = self.of(*document, held + 1).first().copied();
                 ReadAnswer::Located(Located { from, wanted: None })
             }
-            Read::Digests { .. } => ReadAnswer::Digests(Vec::new()),
+            Read::Digests { .. } => ReadAnswer::Digests { digests: Vec::new(), lost: 0 },
             other => panic!("{other:?}"),
         }
     }

@@ -72,6 +72,8 @@ struct SpaceSession {
     listed_to: Option<CursorRow>,
     /// Digests were equal at the last checkpoint that had any.
     equal: bool,
+    /// Documents of which the relay had lost changes at that checkpoint.
+    lost: u64,
     /// The latest digests could not be compared, because something was under way.
     passed_over: bool,
     /// Repairs begun in this session.
@@ -168,6 +170,7 @@ impl Engine {
             }
         }
         self.session = None;
+        self.status.lost = 0;
         self.status.link = Link::Offline;
     }
 
@@ -300,7 +303,9 @@ impl Engine {
                     Arrival { space, document, collection, piece, changes, position, more };
                 self.stage_arrival(turn, arrival)?;
             }
-            ReplicaEvent::Checkpoint { space, cursor, trusted, digests } => {
+            ReplicaEvent::Checkpoint { space, cursor, trusted, digests, lost } => {
+                let digests = digests.map(|digests| (digests, lost));
+                self.stage_held(turn, space, cursor.position)?;
                 self.stage_checkpoint(turn, space, cursor, trusted, digests)?;
             }
             ReplicaEvent::Difference(difference) => self.handle_difference(turn, difference)?,
@@ -392,6 +397,8 @@ impl Engine {
             return;
         }
         let equal = session.spaces.iter().all(|space| space.equal && space.is_whole());
+        self.status.lost = session.spaces.iter().map(|space| space.lost).sum();
+        let equal = equal && self.status.lost == 0;
         if equal && !session.is_pushing() && session.events.is_empty() && self.status.waiting == 0 {
             if std::mem::take(&mut session.is_full) {
                 self.status.trouble = None;
@@ -456,6 +463,7 @@ impl SpaceSession {
             documents: 0,
             listed_to: None,
             equal: false,
+            lost: 0,
             passed_over: false,
             repairs: 0,
             writable: true,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::WriteTransaction;
 use rejoin_core::change;
-use rejoin_core::{ChangeGraph, GraphEntry};
+use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry};
 
 use super::super::StoreError;
 use super::super::reads::Rows;
@@ -35,6 +35,8 @@ pub(in crate::store) struct Assessed<'a> {
     pub(in crate::store) orphans: Vec<(u64, &'a [u8])>,
     /// The number of changes that are lost.
     pub(in crate::store) lost: u64,
+    /// Those of which something tells.
+    pub(in crate::store) named: BTreeSet<ChangeHash>,
     lost_at: Vec<u64>,
     pub(in crate::store) snapshot: Option<SnapshotRow>,
     /// The snapshot has a change of which no row tells.
@@ -151,6 +153,7 @@ impl Stored {
                 told = None;
             }
             let is_covered = stored.position <= covers;
+            let hash = entry.as_ref().map(|entry| entry.hash);
             let chunk = stored.chunk(row);
             let change = chunk.bytes().and_then(|bytes| change::parse(bytes).ok());
             let change = change.map(|change| GraphEntry::from(&change));
@@ -160,9 +163,10 @@ impl Stored {
                 (None, Some(entry)) if is_covered => {
                     assessed.take(stored.position, entry, Bytes::InSnapshot, is_covered);
                 }
-                _ => assessed.lose(stored.position, is_covered),
+                _ => assessed.lose(stored.position, hash, is_covered),
             }
         }
+        assessed.name_missing();
         assessed.fold();
         assessed
     }
@@ -203,6 +207,7 @@ impl<'a> Assessed<'a> {
             kept: Vec::new(),
             orphans: Vec::new(),
             lost: 0,
+            named: BTreeSet::new(),
             lost_at: Vec::new(),
             snapshot,
             contradicts: false,
@@ -215,7 +220,18 @@ impl<'a> Assessed<'a> {
         self.lost_at.iter().copied().chain(orphans)
     }
 
+    /// What an orphan builds on, and nobody has, was lost.
+    fn name_missing(&mut self) {
+        let orphans = self.orphans.iter().filter_map(|(_, bytes)| change::parse(bytes).ok());
+        let orphans = Vec::from_iter(orphans.map(|change| GraphEntry::from(&change)));
+        let here: BTreeSet<ChangeHash> = orphans.iter().map(|orphan| orphan.hash).collect();
+        let needed = orphans.iter().flat_map(|orphan| &orphan.deps).copied();
+        let is_missing = |hash: &ChangeHash| !here.contains(hash) && !self.graph.contains(hash);
+        self.named.extend(needed.filter(is_missing));
+    }
+
     fn take(&mut self, position: u64, entry: GraphEntry, bytes: Bytes<'a>, is_covered: bool) {
+        let hash = entry.hash;
         match (self.graph.insert(entry), bytes.bytes()) {
             (Ok(_), _) => {
                 let chunk = match bytes {
@@ -230,11 +246,12 @@ impl<'a> Assessed<'a> {
                 self.orphans.push((position, bytes));
                 self.contradicts |= is_covered;
             }
-            (Err(_), None) => self.lose(position, is_covered),
+            (Err(_), None) => self.lose(position, Some(hash), is_covered),
         }
     }
 
-    fn lose(&mut self, position: u64, is_covered: bool) {
+    fn lose(&mut self, position: u64, hash: Option<ChangeHash>, is_covered: bool) {
+        self.named.extend(hash);
         self.lost += 1;
         self.lost_at.push(position);
         self.contradicts |= is_covered;

@@ -109,7 +109,12 @@ pub enum ReadAnswer {
     /// To [`Read::Symbols`].
     Symbols(Vec<u8>),
     /// To [`Read::Digests`].
-    Digests(Vec<CollectionDigest>),
+    Digests {
+        /// Of each collection.
+        digests: Vec<CollectionDigest>,
+        /// Documents of which changes were lost to damage and not brought back.
+        lost: u64,
+    },
     /// To [`Read::Listing`]: the documents, and the positions that are left.
     Listing(Vec<Listed>, Option<Backfill>),
     /// To [`Read::Compare`].

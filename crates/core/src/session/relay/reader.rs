@@ -307,13 +307,15 @@ impl Reader {
         &mut self,
         now: u64,
         space: u32,
-        digests: Option<Vec<CollectionDigest>>,
+        digests: Option<(Vec<CollectionDigest>, u64)>,
     ) -> Frame {
         self.told = (self.sent, self.backfill);
         self.told_at = now;
         self.untold_bytes = 0;
         let (position, backfill) = self.told;
-        Frame::Checkpoint(Checkpoint { space, position, digests, backfill })
+        let (digests, lost) = digests.unzip();
+        let lost = lost.filter(|lost| *lost > 0);
+        Frame::Checkpoint(Checkpoint { space, position, digests, backfill, lost })
     }
 
     fn checkpoint(&mut self, now: u64, space: u32, settled: bool) -> Transmit {

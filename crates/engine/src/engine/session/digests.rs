@@ -15,7 +15,7 @@ use crate::store::{StoreError, WriteTxn};
 impl Engine {
     /// Notes the position of this checkpoint for bookings made here that the relay has acknowledged
     /// since the last one: it holds them by now.
-    fn stage_held(
+    pub(super) fn stage_held(
         &mut self,
         turn: &mut Turn,
         number: u32,
@@ -41,9 +41,8 @@ impl Engine {
         number: u32,
         cursor: Cursor,
         trusted: bool,
-        digests: Option<Vec<CollectionDigest>>,
+        digests: Option<(Vec<CollectionDigest>, u64)>,
     ) -> Result<(), EngineError> {
-        self.stage_held(turn, number, cursor.position)?;
         let Some(session) = &mut self.session else { return Ok(()) };
         let quiet = !session.is_pushing();
         let Some(space) = session.spaces.get_mut(number as usize) else { return Ok(()) };
@@ -59,7 +58,9 @@ impl Engine {
             turn.dirty |= row.backfill != space.stored.and_then(|stored| stored.backfill);
             space.cursor = Some(row);
         }
+        let (digests, lost) = digests.unzip();
         let told = digests.is_some();
+        space.lost = lost.unwrap_or(space.lost);
         let is_older_here = space.cursor.is_none_or(|row| row.is_whole()) && space.wanting == 0;
         let comparable = digests.filter(|_| quiet && is_older_here);
         // What a full relay does not take must not keep back what others wrote: it is looked for once,
@@ -87,8 +88,7 @@ impl Engine {
             }
             Some((false, theirs)) => {
                 space.equal = false;
-                let wanted = space.repairs < REPAIRS_PER_SESSION_MAX;
-                if !wanted {
+                if space.repairs >= REPAIRS_PER_SESSION_MAX {
                     let name = &space.name;
                     self.status.trouble = Some(format!(
                         "{name} still differs from the relay's after {REPAIRS_PER_SESSION_MAX} repairs; \

@@ -393,7 +393,9 @@ impl Expected {
             id.is_some_and(|id: EditId| self.undone.contains(&id))
         };
         let known = status.is_none_or(|status| self.scalars.contains(status) || is_undone(status));
-        let open = asked.fields.contains(&format!("FieldConflict {STATUS}"));
+        // Where a late rule lets nobody write it, people are asked about all of it in another way.
+        let kinds = ["FieldConflict", "RefusedWrite"];
+        let open = kinds.iter().any(|kind| asked.fields.contains(&format!("{kind} {STATUS}")));
         let absent = status.is_none() && !self.scalars.is_empty() && !open;
         (!known || absent).then(|| format!("status is {status:?}, of {:?}", self.scalars))
     }

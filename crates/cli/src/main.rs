@@ -18,6 +18,7 @@ mod blame;
 mod caller;
 mod change;
 mod clock;
+mod confirm;
 mod csv_marks;
 mod demo;
 mod digest;

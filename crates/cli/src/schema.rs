@@ -1,7 +1,7 @@
 //! `rejoin schema`: reads how the fields of collections merge from a file, and writes it to the
 //! space, and back.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,7 +16,8 @@ use rejoin::schema::{
 use rejoin::sync::EngineOptions;
 use serde_json::{Map, Value, json};
 
-use crate::caller::{Input, Terminal};
+use crate::caller::Input;
+use crate::confirm::confirmed;
 use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::{Output, count};
@@ -231,16 +232,13 @@ fn ask(steps: &[Step], output: Output) -> Result<()> {
     let touched: Vec<_> =
         touched.map(|step| format!("{}: {}", step.collection, told(step))).collect();
     let touched = touched.join("; ");
-    if output.is_json() || !Terminal::current().is_typed {
-        bail!("{touched}. Nothing was applied; `rejoin schema diff` shows it, --yes applies it");
+    match confirmed(&format!("{}\nApply it?", to_text(steps)), output)? {
+        Some(true) => Ok(()),
+        Some(false) => bail!("nothing was applied"),
+        None => {
+            bail!("{touched}. Nothing was applied; `rejoin schema diff` shows it, --yes applies it")
+        }
     }
-    output.note(&format!("{}\nApply it? [y/N]", to_text(steps)));
-    let mut answer = String::new();
-    BufReader::new(Input::open(Path::new("-"))?.bytes).read_line(&mut answer)?;
-    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        bail!("nothing was applied");
-    }
-    Ok(())
 }
 
 /// The differences that a file makes for one collection.

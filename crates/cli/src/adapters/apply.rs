@@ -1,14 +1,12 @@
 //! `rejoin adapters apply`: what a person is asked before rows go.
 
-use std::io::BufRead;
-
 use anyhow::{Context, Result, bail};
 use rejoin_adapters::control::ControlError;
 use rejoin_adapters::run::answer::{Answer, Outlook, Plan, Status};
 use rejoin_adapters::run::{Ask, OperateError};
 
 use super::{Opened, asked, busy, compare};
-use crate::caller::Terminal;
+use crate::confirm::confirmed;
 use crate::output::{Output, count};
 
 /// Asks whether rows shall be removed at a target, if the mappings that a plan is asked for remove any.
@@ -31,15 +29,14 @@ pub(super) async fn confirm(opened: &Opened, plan: &Ask, output: Output) -> Resu
         return Ok(());
     }
     let removed = removed.join("; ");
-    if output.is_json() || !Terminal::current().is_typed {
-        bail!("{removed}. Nothing was applied; `rejoin adapters plan` shows it, --yes applies it");
-    }
-    output.note(&format!("{removed}\nApply it? [y/N]"));
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => bail!("nothing was applied"),
+    match confirmed(&format!("{removed}\nApply it?"), output)? {
+        Some(true) => Ok(()),
+        Some(false) => bail!("nothing was applied"),
+        None => {
+            bail!(
+                "{removed}. Nothing was applied; `rejoin adapters plan` shows it, --yes applies it"
+            )
+        }
     }
 }
 

@@ -45,6 +45,13 @@ fn removals_made_anew_take_the_items_they_were_meant_for() {
     }
 }
 
+/// Edits of a document that take several pushes were settled by the last one, although a relay had
+/// asked to wait with a change in one before.
+#[test]
+fn what_is_refused_in_one_of_several_pushes_is_pushed_again() {
+    worlds(1_320_700_853, 1);
+}
+
 /// A relay that went back to an older copy refused the same edits for ever: it was given what they
 /// build on three times, while it refused everything, and then never again.
 #[test]

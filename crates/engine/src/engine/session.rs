@@ -531,7 +531,7 @@ impl Session {
         let Push { keys, space, document, collection, content } = push;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.tickets.insert(ticket, Ticket { keys, refused: false });
+        self.tickets.insert(ticket, Ticket { document, keys, refused: false });
         match content {
             Content::Changes(changes) => {
                 self.protocol.push(ticket, space, document, collection, changes);

@@ -11,8 +11,9 @@ use crate::engine::{Engine, EngineError, Turn, to_automerge};
 use crate::store::{OutboxRow, ReadTxn, StoreError};
 
 /// The origin of a push in flight.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ticket {
+    pub(super) document: DocumentId,
     /// Keys in the outbox; none for a repair.
     pub(super) keys: Vec<u64>,
     /// A part of it was refused, and the refusal decides about the keys.
@@ -106,7 +107,7 @@ impl Engine {
         let Some(session) = &mut self.session else { return Ok(()) };
         let Some(refusal) = session.tickets.get_mut(&ticket) else { return Ok(()) };
         refusal.refused = true;
-        let keys = std::mem::take(&mut refusal.keys);
+        let keys = session.take_keys(ticket, &document);
         match refused.class {
             // A relay that is full lacks what waits here, and is not given it over and over.
             RefusedClass::Missing if session.is_full => {
@@ -253,6 +254,21 @@ impl Engine {
 }
 
 impl Session {
+    /// Takes the keys of a push, and of all after it of its document: those of a batch go with its last
+    /// push, and the acknowledgement of that one must not settle what was refused in another.
+    fn take_keys(&mut self, ticket: u64, document: &DocumentId) -> Vec<u64> {
+        let mut keys = Vec::new();
+        for (_, ticket) in self.tickets.range_mut(ticket..) {
+            if ticket.document == *document {
+                keys.append(&mut ticket.keys);
+            }
+        }
+        for push in self.pushes.iter_mut().filter(|push| push.document == *document) {
+            keys.append(&mut push.keys);
+        }
+        keys
+    }
+
     /// Makes pushes of a batch. Its keys go with the last one.
     fn push_all(&mut self, space: u32, collection: CollectionName, batch: Batch) {
         let Batch { document, mut keys, changes } = batch;

@@ -20,7 +20,8 @@
 //! - The deletion of a list item closes all values its author knew: nobody can bring it back.
 //! - A write that takes back earlier ones ([`Undo`]) closes those that it names, and no other. If
 //!   it takes back a decision, it is no value itself: the question is open again, with the values
-//!   that the decision closed and that nothing else closes.
+//!   that the decision closed and that nothing else closes. If the decision deleted a list item, an
+//!   operation beside it lets Automerge show the item again.
 //!
 //! A write that nothing closes is open. One open value is the field's value. Of several open values
 //! the rule may choose one; if it does not, they are a conflict, and the field keeps the value it
@@ -81,8 +82,8 @@ use register::{Register, Write};
 /// 1: before there was a number. 2: containers made at one key are asked about; values without the
 /// right are seen; people may correct themselves in an order. 3: fields are indexed. 4: changes can
 /// be taken back, and decisions reopened; an index may be of two fields. 5: candidates stand in the
-/// order of their age.
-pub const DERIVATION: u32 = 5;
+/// order of their age. 6: an item comes back with the decision that deleted it.
+pub const DERIVATION: u32 = 6;
 
 /// The writes of one document.
 #[derive(Debug, Clone)]
@@ -349,12 +350,20 @@ impl Lineage {
             return;
         }
         ops.into_iter().for_each(|op| self.add_op(index, op, &mut written));
+        let reopens = self.reopened_by(index);
+        let (is_restored, mut restored) = (|at| reopens.is_some_and(|it| it.writes_in(at)), None);
         for (register, written) in written {
             let (op, value, takes) = self.read_written(register, index, written);
+            if is_restored(register) {
+                restored = value.map(|value| (op, value));
+                continue;
+            }
             self.write(register, index, op, value, takes);
             self.note_settled(register, index);
         }
-        self.reopen(index);
+        if let Some(reopens) = reopens {
+            self.reopen(index, reopens, restored);
+        }
     }
 
     /// Decides everything anew by another schema.
@@ -368,7 +377,10 @@ impl Lineage {
             self.registers[at].forget();
             for Write { change, op, value, takes, reopens, .. } in writes {
                 match reopens {
-                    Some(decision) => self.write_reopening(at as u32, change, decision),
+                    Some(decision) => {
+                        let restored = value.map(|value| (op, value));
+                        self.write_reopening(at as u32, change, decision, restored);
+                    }
                     None => self.write(at as u32, change, op, value, takes),
                 }
             }

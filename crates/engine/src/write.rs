@@ -47,7 +47,9 @@ use gather::gather;
 use plan::Plan;
 use rejoin_core::{DocumentId, Path};
 pub(crate) use set::may_convert;
-pub(crate) use undo::{Back, Backwards, Where, delete_item, is_map, message, say, write_back};
+pub(crate) use undo::{
+    Back, Backwards, Where, delete_item, is_map, message, say, say_with_item, write_back,
+};
 
 /// Writes `ops` into `doc` as one edit, and returns every new change in the order to apply them.
 /// Empty if nothing changes.

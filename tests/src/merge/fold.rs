@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin::history::Step;
 use rejoin::review::Question;
-use rejoin::{ChangeHash, DocumentId, ReviewId};
+use rejoin::{DocumentId, ReviewId};
 use rejoin_core::schema::{Rule, Schema};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::history::{Change, History, OpId, Place, Said, Set, Slot, Write};
+use super::history::{Change, History, OpId, Place, Said, Set, Slot, Write, hex};
 use super::rules::{Candidate, agreed, furthest, place as place_in};
 
 /// The writes of one document, judged by a schema.
@@ -530,9 +530,4 @@ fn is_of_same_user(one: &Change, other: &Change) -> bool {
 fn removals(history: &History, place: &Place, of: &BTreeSet<usize>) -> BTreeSet<usize> {
     let says_so = |at: &usize| history.writes(place)[*at].value == Some(Value::Bool(true));
     of.iter().copied().filter(says_so).collect()
-}
-
-/// The first eight bytes of a hash, as settlements name changes.
-pub fn hex(hash: &ChangeHash) -> String {
-    hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,8 +6,7 @@ use automerge::{Author, Automerge, ObjId, ObjType, Prop, ReadDoc, ScalarValue, V
 use rejoin::Identity;
 use serde_json::json;
 
-use super::fold::hex;
-use super::history::{History, Set};
+use super::history::{History, Set, hex};
 use crate::sim::random::Random;
 
 /// The program and what it knows of the job.

@@ -289,7 +289,11 @@ impl History {
             let row = Row { change, id: id.clone(), plain: plain.clone(), puts, takes, count };
             self.rows.entry(place.clone()).or_default().push(row);
         }
-        if is_write && !is_discard && !self.changes[change].reserved {
+        if is_write
+            && !is_discard
+            && !self.changes[change].reserved
+            && !self.reopens(change, &place)
+        {
             let is_deletion = plain.is_none();
             let value = plain.or_else(|| self.left_over(change, &place));
             self.left_over += u64::from(is_deletion && value.is_some());
@@ -299,6 +303,21 @@ impl History {
                 _ => writes.push(Write { change, op: id, value }),
             }
         }
+    }
+
+    /// Whether a change takes a decision back that wrote here: what it writes here itself only lets
+    /// Automerge show the item again that was deleted.
+    fn reopens(&self, change: usize, place: &Place) -> bool {
+        let Some(undoes) = &self.changes[change].undoes else { return false };
+        let is_reopened = |write: &Write| {
+            let decision = &self.changes[write.change];
+            let said = decision.said.as_ref().map(|said| said.review);
+            undoes.undoes.len() == 1
+                && undoes.undoes.contains(&hex(&decision.hash))
+                && self.changes[change].ancestors.contains(&write.change)
+                && undoes.reopens.is_some_and(|review| said == Some(review))
+        };
+        self.writes(place).iter().any(is_reopened)
     }
 
     fn is_merging(&self, place: &Place, op: &OpId) -> bool {
@@ -608,4 +627,9 @@ pub fn json_of(scalar: &ScalarValue) -> Value {
         ScalarValue::Counter(count) => json!(i64::from(count)),
         _ => Value::Null,
     }
+}
+
+/// The first eight bytes of a hash, as settlements name changes.
+pub fn hex(hash: &ChangeHash) -> String {
+    hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

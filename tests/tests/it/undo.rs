@@ -528,6 +528,44 @@ async fn lists_in_lists_come_back_in_their_order() {
 }
 
 #[tokio::test]
+async fn an_item_comes_back_with_the_decision_that_deleted_it() {
+    let meeting = Meeting::new().await;
+    put(&meeting.desk, json!({ "tags": ["gas", "urgent", "key"] })).await;
+    meeting.meet().await;
+    let path = rejoin::Path::from(["tags"]).join(1);
+    let heads = job(&meeting.desk).read().await.unwrap().unwrap().heads;
+    let remove = Op::RemoveAt { path: "tags".into(), index: 1 };
+    job(&meeting.desk).apply_at(Some(heads), vec![remove]).await.unwrap();
+    job(&meeting.van).set(path, "late").await.unwrap();
+    meeting.meet().await;
+    let [review] = open(&meeting.desk).await.try_into().unwrap();
+    assert_eq!(meeting.both().await, json!({ "tags": ["gas", "urgent", "key"] }));
+    let removal = review.candidates.iter().find(|it| it.value.is_none()).unwrap();
+    let take = Decision::Take(removal.change);
+    main(&meeting.desk).reviews().settle(&review.id, take, None).await.unwrap();
+    meeting.meet().await;
+    assert_eq!(meeting.both().await, json!({ "tags": ["gas", "key"] }));
+
+    meeting.desk.undo().await.unwrap();
+    meeting.meet().await;
+    let [again] = open(&meeting.van).await.try_into().unwrap();
+    assert_eq!((again.id, &again.candidates), (review.id, &review.candidates));
+    assert_eq!(meeting.both().await, json!({ "tags": ["gas", "urgent", "key"] }));
+
+    meeting.desk.redo().await.unwrap();
+    meeting.meet().await;
+    assert!(open(&meeting.van).await.is_empty());
+    assert_eq!(meeting.both().await, json!({ "tags": ["gas", "key"] }));
+    meeting.desk.undo().await.unwrap();
+    meeting.meet().await;
+    let take =
+        Decision::Take(again.candidates.iter().find(|it| it.value.is_some()).unwrap().change);
+    main(&meeting.van).reviews().settle(&again.id, take, None).await.unwrap();
+    meeting.meet().await;
+    assert_eq!(meeting.both().await, json!({ "tags": ["gas", "late", "key"] }));
+}
+
+#[tokio::test]
 async fn a_decision_made_again_leaves_what_came_since() {
     let meeting = Meeting::new().await;
     put(&meeting.desk, json!({ "phone": "1" })).await;

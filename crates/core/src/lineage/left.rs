@@ -50,12 +50,28 @@ impl Lineage {
     /// The value Automerge shows where a change takes these operations' values away.
     fn left(&self, register: u32, change: u32, takes: &[OpId]) -> Option<&Value> {
         let ancestors = self.ancestors(change);
-        let is_known = |write: &u32| {
-            let change = self.registers[register as usize].writes[*write as usize].change;
+        let is_known = |change: u32| {
             let change = &self.changes[change as usize];
             ancestors.get(change.chain) >= change.place
         };
+        self.shown_value(register, is_known, takes)
+    }
+
+    /// Whether Automerge shows a plain value in a field.
+    pub(super) fn shows_value(&self, register: u32) -> bool {
+        self.shown_value(register, |_| true, &[]).is_some()
+    }
+
+    /// The value Automerge shows in a field where some changes are known, and where these operations'
+    /// values are taken away besides.
+    fn shown_value(
+        &self,
+        register: u32,
+        is_known: impl Fn(u32) -> bool,
+        takes: &[OpId],
+    ) -> Option<&Value> {
         let writes = &self.registers[register as usize].writes;
+        let is_known = |write: &u32| is_known(writes[*write as usize].change);
         let known: Vec<u32> = (0..writes.len() as u32).filter(is_known).collect();
         let is_taken = |put: u32| {
             let op = &writes[put as usize].op;
@@ -68,7 +84,7 @@ impl Lineage {
         };
         let put = known.iter().copied().filter(|put| {
             let put = &writes[*put as usize];
-            put.value.is_some() && put.takes.is_none()
+            put.value.is_some() && (put.takes.is_none() || put.reopens.is_some())
         });
         let left = put.filter(|put| !is_taken(*put)).map(|put| &writes[put as usize]);
         left.max_by_key(|put| (put.op.0, &self.actor_ids[put.op.1 as usize]))?.value.as_ref()

@@ -67,7 +67,8 @@ pub(super) struct Write {
     /// The place in an order at which others left the field before its author took it over. That
     /// author may go back as far as this.
     pub(super) floor: Place,
-    /// The change whose decision here it takes back. Then it is no value itself.
+    /// The change whose decision here it takes back. Then it is no value itself, and `value` is what it
+    /// lets Automerge show.
     pub(super) reopens: Option<u32>,
 }
 

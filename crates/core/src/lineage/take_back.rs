@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::containers::{Holds, Made};
+use super::register::Write;
 use super::{Candidate, FieldPath, Key, Lineage, Reading, Standing};
 use crate::change::ObjectId;
 use crate::schema::Schema;
@@ -33,6 +34,8 @@ pub enum TakenBack {
         decision: ChangeHash,
         /// The review.
         review: ReviewId,
+        /// The list item that the decision deleted, and the value that it showed before.
+        deleted: Option<(Box<Standing>, Value)>,
     },
     /// The taking back of a decision is taken back: the same is decided again.
     Decide {
@@ -174,7 +177,18 @@ impl TakingBack<'_> {
     fn reopening(&self, at: u32, decision: u32) -> Option<TakenBack> {
         let known = &self.lineage.changes[decision as usize];
         let review = known.settlement()?.review;
-        Some(TakenBack::Reopen { place: self.lineage.place(at), decision: known.hash, review })
+        let register = &self.lineage.registers[at as usize];
+        let mut writes = register.writes.iter();
+        let write = writes.find(|write| write.change == decision && write.reopens.is_none());
+        let is_deletion =
+            |write: &&Write| matches!(register.key, Key::Item(_)) && write.value.is_none();
+        let shown = write.filter(is_deletion).and_then(|deletion| {
+            let last = self.last_of(at, deletion.closes.iter().copied())?;
+            register.writes[last as usize].value.clone()
+        });
+        let deleted = shown.map(|value| (Box::new(self.lineage.standing(at)), value));
+        let place = self.lineage.place(at);
+        Some(TakenBack::Reopen { place, decision: known.hash, review, deleted })
     }
 
     fn deciding(&self, at: u32, decision: u32) -> TakenBack {

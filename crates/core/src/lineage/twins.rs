@@ -34,6 +34,8 @@ impl Lineage {
             if let (Key::Item(_), true) = (&register.key, is_set[container])
                 && let (Some(set), Some(value)) =
                     (self.containers[container].made_by, self.value_of(at, reading))
+                // A decision that was taken back may have deleted the item for good.
+                && (!register.has_reopened || self.shows_value(at))
             {
                 sets.entry(set).or_default().entry(value.to_string()).or_default().push(at);
             }

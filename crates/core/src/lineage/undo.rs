@@ -3,10 +3,29 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::containers::Made;
 use super::register::{Last, Write};
-use super::{Known, Lineage};
+use super::{Known, Lineage, OpId};
 use crate::{ChangeHash, ShortHash};
+
+/// A decision that a change takes back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reopens {
+    register: u32,
+    decision: u32,
+    /// Whether the decision was a write.
+    is_write: bool,
+}
+
+impl Reopens {
+    /// Whether a write of that change in a field is no value of its own, and only there so that
+    /// Automerge shows something.
+    pub(super) fn writes_in(&self, register: u32) -> bool {
+        self.is_write && self.register == register
+    }
+}
 
 impl Lineage {
     /// Notes the review that a change says it settles by its write of a field.
@@ -18,21 +37,35 @@ impl Lineage {
         }
     }
 
-    /// Takes back the decisions that a change says are to be open again.
-    pub(super) fn reopen(&mut self, change: u32) {
-        let Some(undo) = self.changes[change as usize].undo() else { return };
-        let Some(review) = undo.reopens else { return };
+    /// The decision that a change says is to be open again.
+    pub(super) fn reopened_by(&self, change: u32) -> Option<Reopens> {
+        let undo = self.changes[change as usize].undo()?;
+        let review = undo.reopens?;
         // One decision: that is what this program writes, and more of them would make a small change
         // cost much.
-        let [decision] = undo.undoes.as_slice() else { return };
-        let Some(decision) = self.named(decision, change) else { return };
+        let [decision] = undo.undoes.as_slice() else { return None };
+        let decision = self.named(decision, change)?;
         let settlement = self.changes[decision as usize].settlement();
         if settlement.is_none_or(|settlement| settlement.review != review) {
-            return;
+            return None;
         }
-        let Some(register) = self.settled_in.get(&decision).copied() else { return };
+        let register = *self.settled_in.get(&decision)?;
+        let mut writes = self.registers[register as usize].writes.iter();
+        let is_write = writes.any(|write| write.change == decision && write.reopens.is_none());
+        Some(Reopens { register, decision, is_write })
+    }
+
+    /// Takes that decision back. `restored` is the value by which the change lets Automerge show the
+    /// list item again that the decision deleted; what the item reads as, the open values say.
+    pub(super) fn reopen(
+        &mut self,
+        change: u32,
+        reopens: Reopens,
+        restored: Option<(OpId, Value)>,
+    ) {
+        let Reopens { register, decision, .. } = reopens;
         self.reopen_containers(register, change, decision);
-        self.write_reopening(register, change, decision);
+        self.write_reopening(register, change, decision, restored);
     }
 
     fn reopen_containers(&mut self, at: u32, change: u32, decision: u32) {
@@ -47,7 +80,13 @@ impl Lineage {
 
     /// Takes a change that takes back a decision about a field. Without the right to the field it
     /// takes nothing back.
-    pub(super) fn write_reopening(&mut self, at: u32, change: u32, decision: u32) {
+    pub(super) fn write_reopening(
+        &mut self,
+        at: u32,
+        change: u32,
+        decision: u32,
+        restored: Option<(OpId, Value)>,
+    ) {
         let refused = self.is_refused(at, change);
         let of_it = |write: &&Write| write.change == decision && write.reopens.is_none();
         let writes = &self.registers[at as usize].writes;
@@ -55,7 +94,9 @@ impl Lineage {
         let was_reopened = self.registers[at as usize].is_reopened(decision);
         // Nothing takes its values away, in Automerge either.
         let takes = Some(Vec::new().into());
-        let write = Write { takes, refused, reopens: Some(decision), ..Write::new(change, (0, 0)) };
+        let (op, value) = restored.map_or(((0, 0), None), |(op, value)| (op, Some(value)));
+        let write =
+            Write { value, takes, refused, reopens: Some(decision), ..Write::new(change, op) };
         let before = self.ancestors(change);
         let Known { chain, place, .. } = self.changes[change as usize];
         let register = &mut self.registers[at as usize];

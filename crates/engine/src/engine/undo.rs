@@ -25,7 +25,8 @@ use super::{Edit, EditError, Engine, EngineError, LoadedDocument, Origin, Turn, 
 use crate::reserved::SCHEMAS;
 use crate::store::{DocumentRow, StepEditRow, StepRow};
 use crate::write::{
-    Back, Backwards, Where, WriteOptions, delete_item, is_map, message, say, write_back,
+    Back, Backwards, Where, WriteOptions, delete_item, is_map, message, say, say_with_item,
+    write_back,
 };
 
 impl Engine {
@@ -344,10 +345,18 @@ struct Writes {
     backwards: Option<Backwards>,
     fields: Vec<Back>,
     items: Vec<(Standing, ObjectId)>,
-    reopen: Vec<(ChangeHash, ReviewId)>,
+    reopen: Vec<Reopen>,
     decide: Vec<(Settlement, Option<Value>)>,
     /// Lists in which items come back as new ones.
     renewed: Vec<String>,
+}
+
+/// A decision to take back.
+struct Reopen {
+    decision: ChangeHash,
+    review: ReviewId,
+    /// The list item that it deleted, and the value that it showed before.
+    deleted: Option<(Box<Standing>, Value)>,
 }
 
 #[derive(Default)]
@@ -370,8 +379,8 @@ impl Planned {
                 Some(marked) if is_map(doc, &made) => self.add(doc, lineage, *marked),
                 _ => self.write.items.push((*field, made)),
             },
-            TakenBack::Reopen { decision, review, .. } => {
-                self.write.reopen.push((decision, review));
+            TakenBack::Reopen { decision, review, deleted, .. } => {
+                self.write.reopen.push(Reopen { decision, review, deleted });
             }
             TakenBack::Decide { decision, value, .. } => {
                 let settlement = lineage.settlement(&decision).cloned();
@@ -469,10 +478,14 @@ impl Taking<'_> {
         for (field, made) in &writes.items {
             written.extend(delete_item(doc, field, made, time_s, &plain)?);
         }
-        for (decision, review) in &writes.reopen {
+        for Reopen { decision, review, deleted } in &writes.reopen {
             let (undoes, closes) = (vec![decision.short()], Vec::new());
             let undo = Undo { undoes, closes, reopens: Some(*review) };
-            written.extend(say(doc, time_s, &undo.to_message().unwrap_or_default())?);
+            let message = undo.to_message().unwrap_or_default();
+            written.extend(match deleted {
+                Some((item, value)) => say_with_item(doc, item, value, time_s, &message)?,
+                None => say(doc, time_s, &message)?,
+            });
         }
         if written.is_empty() || !writes.reopen.is_empty() {
             return Ok(written);

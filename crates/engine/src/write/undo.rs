@@ -165,6 +165,29 @@ pub(crate) fn say(
     Ok(changes)
 }
 
+/// The same by a change that lets Automerge show a list item again, if it was deleted.
+///
+/// # Errors
+/// As [`write_back`].
+pub(crate) fn say_with_item(
+    doc: &mut Automerge,
+    item: &Standing,
+    value: &Value,
+    time_s: i64,
+    message: &str,
+) -> Result<Vec<Change>, WriteError> {
+    let Some(Step::Item { counter, actor }) = item.place.0.last() else {
+        return say(doc, time_s, message);
+    };
+    if index(doc, &object(&item.object), item, None).is_some() {
+        return say(doc, time_s, message);
+    }
+    let (mut changes, _) = gather(doc, None, time_s)?;
+    let value = to_scalar(value);
+    changes.extend(restore(doc, &item.object, (*counter, actor), value, time_s, message)?);
+    Ok(changes)
+}
+
 /// A text or a list, or a counter in a map or list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Where {

@@ -8,6 +8,7 @@ mod adapters_standing;
 mod adapters_troubles;
 mod automerge_repo_node;
 mod automerge_repo_samod;
+mod backup_under_load;
 mod bad_line;
 mod bad_line_processes;
 mod cli_adapters;

@@ -18,6 +18,7 @@
 
 mod query;
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::PathBuf;
 
@@ -315,6 +316,14 @@ impl Space {
     /// As there.
     pub fn documents(&self) -> Result<Vec<Listed>, StoreError> {
         self.0.documents()
+    }
+
+    /// As [`crate::Space::erased`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn erased(&self) -> Result<BTreeSet<DocumentId>, StoreError> {
+        self.0.erased()
     }
 
     /// As [`crate::Space::digest`].

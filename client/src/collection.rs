@@ -9,7 +9,7 @@ use crate::document::Document;
 use crate::query::Query;
 use crate::replica::{Replica, Space};
 use crate::saved::Edited;
-use rejoin_engine::store::ValueRow;
+use rejoin_engine::store::{ReadTxn, StoreError, ValueRow};
 use rejoin_engine::{Content, Edit, EditError, EditOutcome, ReadError, Row, Target, Watcher};
 
 /// A named kind of document in a space.
@@ -74,12 +74,18 @@ impl Collection {
         &self.name
     }
 
-    /// The document with this natural key, whether or not it exists yet.
+    /// The document with this natural key, whether or not it exists yet. After an operator erased one,
+    /// that is another one.
     ///
     /// # Errors
     /// The key is empty, too long or holds a control character.
     pub fn document(&self, key: &str) -> Result<Document, NameError> {
-        let id = DocumentId::derive(&self.space, &self.name, &Genesis::first(key)?);
+        let keyed = |view: &ReadTxn| view.keyed(&self.space, &self.name, key);
+        let id = match self.replica.read::<_, StoreError>(keyed) {
+            Ok(keyed) => keyed?.1,
+            // While the file cannot be read nobody knows better.
+            Err(_) => DocumentId::derive(&self.space, &self.name, &Genesis::first(key)?),
+        };
         Ok(self.document_by_id(id))
     }
 

@@ -401,6 +401,22 @@ impl Space {
         Ok(documents)
     }
 
+    /// The documents of the space that an operator erased.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn erased(&self) -> Result<BTreeSet<DocumentId>, StoreError> {
+        let mut erased = BTreeSet::new();
+        self.replica.read(|view| {
+            view.each_erased(|document, row| {
+                if row.space == self.name {
+                    erased.insert(document);
+                }
+            })
+        })?;
+        Ok(erased)
+    }
+
     /// The digest of all documents of the space, deleted ones included: equal on two replicas
     /// exactly when their documents are.
     ///

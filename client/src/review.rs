@@ -84,7 +84,7 @@ impl Reviews {
 
     /// The note that dismissed a review, with its author.
     async fn dismissed_by(&self, review: &Review) -> Result<Option<Candidate>, ReadError> {
-        let note = review.note_document()?;
+        let note = self.replica.read(|txn| review.note_document(txn))?;
         let blames = self.replica.ask(move |engine, now| engine.blame(now, &note)).await??;
         let is_it = |blame: &Blame| blame.path == Some(Path::from([DISMISSED]));
         let writes = blames.into_iter().find(is_it).map(|blame| blame.writes).unwrap_or_default();

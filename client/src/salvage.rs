@@ -157,6 +157,7 @@ impl<'a> Salvage<'a> {
         let (first, others): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(is_waiting);
         let mut txn = store.write()?;
         self.remains.copy_identity(&txn)?;
+        self.remains.copy_erased(&txn)?;
         for (done, number) in (1..).zip(first.into_iter().chain(others)) {
             self.take(&txn, number, names.get(&number))?;
             progress(done, all);

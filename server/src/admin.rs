@@ -48,6 +48,13 @@ pub enum Ask {
     Devices,
     /// Documents that are damaged, and what was lost and not brought back.
     Quarantined,
+    /// Erase documents for good, here and at every replica that comes.
+    Erase {
+        /// The space.
+        space: String,
+        /// Each document's id, or its collection and key with a slash between.
+        documents: Vec<String>,
+    },
     /// Give up what a document lost to damage: nobody will bring it back.
     AcceptLoss {
         /// The space.
@@ -88,6 +95,8 @@ pub enum Answer {
     Devices(Vec<DeviceAnswer>),
     /// Damage.
     Quarantined(QuarantinedAnswer),
+    /// Documents were erased.
+    Erased(ErasedAnswers),
     /// So many connections end, documents are folded, or bytes were freed.
     Done(u64),
     /// The bytes of a backup follow.
@@ -101,7 +110,7 @@ pub struct SpaceAnswer {
     pub space: String,
     /// Its documents.
     pub documents: u64,
-    /// Changes that it ever took.
+    /// Changes that it ever took, those of erased documents too, and each erasure counts as one.
     pub changes: u64,
     /// Their bytes as they came.
     pub bytes: u64,
@@ -124,6 +133,9 @@ pub struct DocumentAnswer {
     pub bytes: u64,
     /// Bytes of its snapshot.
     pub snapshot_bytes: u64,
+    /// The time at which an operator erased it, in milliseconds since 1970.
+    #[serde(default)]
+    pub erased_ms: Option<u64>,
     /// The position of its last change in the space.
     pub position: u64,
 }
@@ -211,6 +223,27 @@ pub struct QuarantinedAnswer {
     /// Documents of which changes were lost, and no replica has brought them back.
     #[serde(default)]
     pub lost: Vec<LossAnswer>,
+}
+
+/// A document that was to be erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedAnswer {
+    /// As it was named.
+    pub document: String,
+    /// The changes that there were.
+    pub changes: u64,
+    /// Why it was not erased, or not now.
+    pub trouble: Option<String>,
+}
+
+/// The answer to an order to erase documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedAnswers {
+    /// Each document.
+    pub documents: Vec<ErasedAnswer>,
+    /// The reason why bytes of them are still in free pages of the file; `None` if none are. The relay
+    /// tries again by itself.
+    pub left: Option<String>,
 }
 
 /// A document that lost changes to damage.

@@ -30,8 +30,8 @@ mod relay;
 #[cfg(feature = "mutants")]
 pub use relay::Mutant;
 pub use relay::{
-    Breach, Close, CompactionPolicy, ConnectionId, Counters, Notice, Outgoing, RefusedCounters,
-    Relay, RelayOptions, Upload, UploadId, Visitor,
+    Breach, Close, CompactionPolicy, ConnectionId, Counters, Erased, Notice, Outgoing,
+    RefusedCounters, Relay, RelayOptions, Upload, UploadId, Visitor,
 };
 pub use store::{StoreError, TailPolicy};
 

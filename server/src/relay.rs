@@ -6,6 +6,7 @@ mod breaches;
 mod connections;
 mod counters;
 mod devices;
+mod erasing;
 mod folding;
 mod intake;
 mod mending;
@@ -34,6 +35,7 @@ pub use breaches::{Breach, Notice};
 pub use connections::Close;
 pub use counters::{Counters, RefusedCounters};
 pub use devices::Visitor;
+pub use erasing::Erased;
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
 pub use options::{CompactionPolicy, RelayOptions};
@@ -45,9 +47,9 @@ use breaches::Breaches;
 use connections::{Connections, Shared};
 use devices::Departures;
 use folding::Folding;
-use intake::Intake;
 #[cfg(feature = "mutants")]
 use intake::Refuse;
+use intake::{ERASED, Intake};
 use mending::Scrubbing;
 use presence::Speakers;
 use pushes::{Checked, check_push};
@@ -88,6 +90,8 @@ pub struct Relay {
     uploaded: VecDeque<(DeviceId, ChangeHash)>,
     speakers: Speakers,
     scrubbing: Scrubbing,
+    /// The time at which pages are written over that an order to erase left, as it was cut short.
+    overwrite_at: Option<u64>,
     departures: Departures,
 }
 
@@ -166,6 +170,7 @@ impl Relay {
             uploaded: VecDeque::new(),
             speakers: Speakers::default(),
             scrubbing: Scrubbing::default(),
+            overwrite_at: None,
             departures: Departures::default(),
         })
     }
@@ -215,7 +220,8 @@ impl Relay {
         let session = self.timers.first().map(|(at, _)| *at);
         let others =
             [self.shared.fold_timeout(), self.mending_timeout(), self.shared.breaches.timeout()];
-        let others = others.into_iter().chain([self.departures_timeout()]);
+        let others =
+            others.into_iter().chain([self.departures_timeout(), self.overwrite_timeout()]);
         session.into_iter().chain(others.flatten()).min()
     }
 
@@ -283,6 +289,7 @@ impl Relay {
             return Err(StoreError::Failed);
         }
         self.scrub(now, unix_ms)?;
+        self.overwrite_late(now)?;
         self.mend(unix_ms)?;
         let eventful = std::mem::take(&mut self.eventful);
         // A connection that is alone has the whole turn; of many each has a share, and goes on in
@@ -374,7 +381,7 @@ impl Relay {
         let (n, space, document) = (push.n, push.space, push.document);
         let hash = push.piece.as_ref().map(|piece| kept_as(&name, &piece.hash));
         let pieced = match push.piece.take() {
-            Some(piece) => self.take_piece(id, &name, piece)?,
+            Some(piece) => self.take_piece(id, &name, &document, piece)?,
             None => Pieced::Nothing,
         };
         let (positions, outcome) = match pieced {
@@ -416,7 +423,10 @@ impl Relay {
     /// Notes changes that can never be kept. Honest replicas meet this at most once, after a change
     /// of the rules.
     fn note_refused(&mut self, id: ConnectionId, document: &DocumentId, outcome: &StoreOutcome) {
-        if let StoreOutcome::Refused { class: RefusedClass::Never, hashes, reason, .. } = outcome {
+        if let StoreOutcome::Refused { class: RefusedClass::Never, hashes, reason, .. } = outcome
+            // Whoever was away could not know of that.
+            && reason != ERASED
+        {
             let what = || format!("a change of {document}: {reason}");
             self.breach(id, Breach::Change, hashes.len() as u64, what);
         }
@@ -442,11 +452,22 @@ impl Relay {
         &mut self,
         id: ConnectionId,
         space: &SpaceName,
+        document: &DocumentId,
         piece: ChangePiece,
     ) -> Result<Pieced, StoreError> {
         let Some(replica) = self.connections.replica(id) else { return Ok(Pieced::Kept) };
         let device = replica.device;
         let ChangePiece { hash: change, offset, total, bytes } = piece;
+        // Nothing of it is to be in the file, not for a moment either.
+        if self.shared.store.is_erased(space, document).is_ok_and(|is_erased| is_erased) {
+            return Ok(Pieced::Refused(StoreOutcome::Refused {
+                class: RefusedClass::Never,
+                hashes: vec![change],
+                heads: Vec::new(),
+                retry_after_ms: 0,
+                reason: ERASED.to_owned(),
+            }));
+        }
         let hash = kept_as(space, &change);
         if self.uploaded.contains(&(device, hash)) {
             return Ok(Pieced::Kept);

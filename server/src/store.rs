@@ -13,6 +13,7 @@ mod batch;
 mod cache;
 mod damage;
 mod devices;
+mod erase;
 mod error;
 mod fold;
 mod guard;
@@ -32,12 +33,15 @@ mod uploads;
 mod verify;
 mod write;
 
+use std::sync::Arc;
+
 use redb::{Database, Durability};
 use rejoin_core::change::Place;
 use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 
 pub(crate) use damage::Orphaned;
 pub use devices::{DeviceMark, DeviceRow};
+pub use erase::Erasure;
 pub use error::StoreError;
 pub use fold::{FoldError, FoldInput, TailPolicy};
 pub(crate) use fold::{Folded, Tail};
@@ -56,6 +60,7 @@ use devices::Devices;
 use index::Recent;
 use open::Numbers;
 use spaces::Spaces;
+pub(crate) use tables::FIRST_COLLECTION;
 use tables::IDENTITY;
 use uploads::Uploads;
 use verify::Verified;
@@ -89,13 +94,22 @@ pub struct ChangeStore {
     damage: Damage,
     graphs_loaded: u64,
     failed: bool,
+    /// Whether pages of the file may still hold something that was erased.
+    is_overwrite_due: bool,
+    /// Cloned for everybody who reads the store for longer than a call.
+    reader: Reader,
 }
+
+/// Somebody who may see pages of the file that are not in use any more.
+type Reader = Arc<()>;
 
 /// A known document, as admission sees it.
 #[derive(Debug)]
 pub struct Known<'a> {
     /// Whether it belongs to the collection asked for.
     pub is_at_home: bool,
+    /// Whether an operator erased it: then it has no changes, and takes none.
+    pub is_erased: bool,
     /// Its changes, those staged included.
     pub graph: &'a ChangeGraph,
 }
@@ -109,6 +123,7 @@ impl ChangeStore {
         let collection = self.cached_space(place.space)?.and_then(|it| it.number(place.collection));
         Ok(self.load(place.space, place.document)?.map(|cached| Known {
             is_at_home: Some(cached.row.collection) == collection,
+            is_erased: cached.row.erased_ms.is_some(),
             graph: &cached.graph,
         }))
     }
@@ -161,6 +176,11 @@ impl ChangeStore {
             }
             Err(_) => Err(StoreError::Busy),
         }
+    }
+
+    /// Whether a backup, or the folding of a document, reads the store at this moment.
+    pub(crate) fn is_read_elsewhere(&self) -> bool {
+        Arc::strong_count(&self.reader) > 1
     }
 
     /// The id of the relay that this store belongs to.

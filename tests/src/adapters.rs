@@ -268,6 +268,7 @@ impl World {
             document: document(job),
             heads: vec![ChangeHash(Sha256::digest(format!("{job} {changes}")).into())],
             schema: Vec::new(),
+            about: Vec::new(),
             by_heads: true,
             rows: rows.collect(),
         }

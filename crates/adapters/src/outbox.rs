@@ -15,6 +15,7 @@
 mod attempts;
 mod dead;
 mod enqueue;
+mod erased;
 mod failing;
 mod look;
 mod pace;
@@ -47,8 +48,8 @@ pub use standing::{RowState, Standing};
 use crate::mapping::{Deletes, Mode, OnPoison, Retry};
 use pace::Pace;
 use tables::{
-    CHECKPOINTS, DEAD_NEXT, DISCARDED, DUE, ENDPOINT, MISFITS, OUTBOX, RECORDS, SHADOWS, WANTS,
-    WHEN,
+    CHECKPOINTS, DEAD_NEXT, DISCARDED, DUE, ENDPOINT, ERASING, MISFITS, OUTBOX, RECORDS, SHADOWS,
+    WANTS, WHEN,
 };
 
 /// What an outbox has to know of its mapping.
@@ -142,6 +143,7 @@ impl Outbox {
             txn.open_table(MISFITS)?;
             txn.open_table(WANTS)?;
             txn.open_table(DISCARDED)?;
+            txn.open_table(ERASING)?;
             let table = txn.open_table(ENDPOINT)?;
             let row = table.get(())?;
             row.map(|row| decode(row.value())).transpose()?.unwrap_or_default()
@@ -274,6 +276,7 @@ impl Outbox {
             let (key, row) = row?;
             let shadow: Shadow = decode(row.value())?;
             let Some(deleted_ms) = shadow.deleted_ms else { continue };
+            let kept = if shadow.erased { 0 } else { kept };
             let is_over = deleted_ms.saturating_add(kept) <= now_ms;
             if shadow.wanted.is_none() && shadow.held.is_none() && is_over {
                 let (document, name, record) = key.value();

@@ -26,6 +26,7 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub(crate) struct Adapter {
     lag: Arc<Mutex<Lag>>,
     /// Held from reading documents to enqueuing them, or something older could come last.
     projecting: Arc<tokio::sync::Mutex<()>>,
+    /// Whether rows of erased documents are still at the target, or what was in them here.
+    erasing: Arc<AtomicBool>,
     /// What the last comparison with the target found.
     reconciled: Arc<Mutex<Option<answer::Report>>>,
 }
@@ -241,6 +244,9 @@ impl Adapter {
         let sink = sink::check(mapping)
             .and_then(|()| sink::open(&mapping.sink, folder))
             .map_err(|source| RunError::Sink { adapter: adapter(), source })?;
+        let erasing = outbox
+            .is_erasing()
+            .map_err(|source| RunError::Outbox { adapter: adapter(), source })?;
         Ok(Self {
             name: name.to_owned(),
             mapping: Arc::new(mapping.clone()),
@@ -252,6 +258,7 @@ impl Adapter {
             again: Arc::default(),
             lag: Arc::default(),
             projecting: Arc::default(),
+            erasing: Arc::new(AtomicBool::new(erasing)),
             reconciled: Arc::default(),
         })
     }

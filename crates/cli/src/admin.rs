@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use rejoin_relay::admin::{
-    self, Answer, Ask, ConnectionAnswer, DeviceAnswer, DocumentAnswer, LossAnswer,
-    QuarantinedAnswer, SpaceAnswer,
+    self, Answer, Ask, ConnectionAnswer, DeviceAnswer, DocumentAnswer, ErasedAnswer, ErasedAnswers,
+    LossAnswer, QuarantinedAnswer, SpaceAnswer,
 };
 use serde_json::json;
 
 use crate::backup;
 use crate::clock::clock_of_ms;
+use crate::confirm::confirmed;
 use crate::layout::{Table, width};
 use crate::output::{Output, count};
 use crate::place::PlaceArguments;
@@ -58,6 +59,19 @@ enum AdminCommand {
     Connections,
     /// List damage that is not mended: documents that cannot be, and changes that are lost
     Quarantined,
+    /// Erase documents of the space (--space) for good, here and at every replica that comes
+    #[command(after_help = "\
+Nothing of it is left in the relay's file or in a replica's, and its rows leave the targets of adapters. A \
+device that was away and edited it keeps that edit aside. Backups of before still have it, and so has \
+whatever took it out of Rejoin.")]
+    Erase {
+        /// Each document's id, or COLLECTION/KEY
+        #[arg(required = true, value_name = "DOCUMENT")]
+        documents: Vec<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give up what a document of the space (--space) lost to damage, as nobody will bring it back
     AcceptLoss {
         /// The document's id, as `quarantined` has it
@@ -117,6 +131,9 @@ pub(crate) fn run(
             let Answer::Quarantined(damage) = answer else { bail!(OTHER) };
             output.result(&damage, || quarantined(&damage))?;
         }
+        AdminCommand::Erase { documents, yes } => {
+            erase(data, &place.space, documents, *yes, output)?;
+        }
         AdminCommand::AcceptLoss { document } => {
             accept_loss(data, &place.space, document, output)?;
         }
@@ -153,6 +170,43 @@ fn kick(data: &Path, who: &str, output: Output) -> Result<()> {
         bail!("{who} is not connected; `rejoin admin connections` lists those that are");
     }
     output.result(&json!({ "ended": kicked }), || format!("{} ended", count(kicked, "connection")))
+}
+
+fn erase(data: &Path, space: &str, documents: &[String], yes: bool, output: Output) -> Result<()> {
+    let question = format!("Erase {} of {space} for good, everywhere?", documents.join(", "));
+    if !yes {
+        match confirmed(&question, output)? {
+            Some(true) => {}
+            Some(false) => bail!("nothing was erased"),
+            None => bail!("nothing was erased; --yes says that you mean it"),
+        }
+    }
+    let ask = Ask::Erase { space: space.to_owned(), documents: documents.to_owned() };
+    let Answer::Erased(erased) = admin::ask(data, &ask)? else { bail!(OTHER) };
+    let ErasedAnswers { documents, left } = &erased;
+    let troubles = documents.iter().filter(|it| it.trouble.is_some()).count();
+    output.result(&erased, || {
+        let line = |it: &ErasedAnswer| match &it.trouble {
+            Some(trouble) => format!("{}: {trouble}", it.document),
+            None => format!("{} is erased, with {}", it.document, count(it.changes, "change")),
+        };
+        let mut lines: Vec<_> = documents.iter().map(line).collect();
+        if troubles < documents.len() {
+            lines.push("Replicas that are connected are told now, and others when they come".into());
+        }
+        if let Some(left) = left {
+            lines.push(format!(
+                "Their bytes are in free pages of the relay's file until it has written over those, which \
+                 it tries again by itself: {left}"
+            ));
+        }
+        lines.join("\n")
+    })?;
+    match (troubles, documents.len()) {
+        (0, _) => Ok(()),
+        (some, all) if some < all => bail!("{some} of {all} documents were not erased"),
+        _ => bail!("nothing was erased"),
+    }
 }
 
 fn accept_loss(data: &Path, space: &str, document: &str, output: Output) -> Result<()> {
@@ -268,15 +322,17 @@ fn documents_table(documents: &[DocumentAnswer]) -> crate::output::Text {
     if documents.is_empty() {
         return "there are none".into();
     }
-    let headings = ["document", "collection", "changes", "to fold", "snapshot", "position"];
+    let headings = ["document", "collection", "changes", "size", "pos."];
     let mut table = Table::new(headings).keeping(1);
     for document in documents {
         table.row([
             document.document.clone(),
             document.collection.clone(),
             document.changes.to_string(),
-            shown_bytes(document.bytes),
-            shown_bytes(document.snapshot_bytes),
+            match document.erased_ms {
+                Some(_) => "erased".to_owned(),
+                None => shown_bytes(document.bytes + document.snapshot_bytes),
+            },
             document.position.to_string(),
         ]);
     }

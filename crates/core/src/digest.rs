@@ -15,6 +15,9 @@ use crate::{ChangeHash, DocumentId, ShortHash};
 pub struct HeadsHash(#[cbor(with = "minicbor::bytes")] pub [u8; 32]);
 
 impl HeadsHash {
+    /// What an erased document counts with, which has no heads. No set of heads has this hash.
+    pub const ERASED: Self = Self([0xff; 32]);
+
     /// The first 8 bytes, enough to notice that one known document differs.
     pub fn short(&self) -> ShortHash {
         ChangeHash(self.0).short()

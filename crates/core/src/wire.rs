@@ -20,8 +20,8 @@ use thiserror::Error;
 
 pub use codes::{Access, ByeCode, PieceOf, RefusedClass, Start};
 pub use content::{
-    Ack, Bye, ChangePiece, Changes, Checkpoint, CollectionDigest, Listed, Listing, Nothing, Offer,
-    Piece, Presence, Push, Refused, Renew, Repair, Want, Wanted,
+    Ack, Bye, ChangePiece, Changes, Checkpoint, CollectionDigest, Erased, Listed, Listing, Nothing,
+    Offer, Piece, Presence, Push, Refused, Renew, Repair, Want, Wanted,
 };
 pub use opening::{Backfill, Begun, BegunPiece, Cursor, Hello, SpaceGranted, SpaceWanted, Welcome};
 
@@ -126,6 +126,8 @@ frames! {
     13 Offer,
     /// The relay has no more of a document that was wanted.
     14 Nothing,
+    /// A document that was erased.
+    17 Erased,
 }
 
 impl Frame {
@@ -190,7 +192,7 @@ impl Frame {
             Self::Changes(changes) => {
                 within("changes", changes.changes.len(), limits::FRAME_CHANGES_MAX)
             }
-            Self::Checkpoint(_) | Self::Nothing(_) => Ok(()),
+            Self::Checkpoint(_) | Self::Nothing(_) | Self::Erased(_) => Ok(()),
             Self::Repair(repair) => {
                 within("symbols", repair.count as usize, limits::REPAIR_SYMBOLS_MAX as usize)
             }

@@ -14,6 +14,7 @@ mod edit;
 mod error;
 mod foresee;
 mod history;
+mod idle;
 mod import;
 mod invariants;
 mod lineage;
@@ -103,6 +104,9 @@ pub struct Engine {
     may_redo: bool,
     /// Everything loaded was forgotten.
     is_lost: bool,
+    /// The time at which pages of the file are to be written over that may still hold something that
+    /// was erased.
+    overwrite_at: Option<u64>,
     /// Messages that a mutant sent before its commit.
     #[cfg(feature = "mutants")]
     early: Vec<Vec<u8>>,
@@ -230,6 +234,7 @@ impl Engine {
         options: EngineOptions,
         random: impl FnMut() -> [u8; 16] + Send + 'static,
     ) -> Result<Self, EngineError> {
+        let overwrite_at = store.read()?.is_overwrite_due()?.then_some(0);
         let mut engine = Self {
             store,
             options,
@@ -253,6 +258,7 @@ impl Engine {
             batches: BTreeMap::new(),
             may_redo: true,
             is_lost: false,
+            overwrite_at,
             #[cfg(feature = "mutants")]
             early: Vec::new(),
         };
@@ -478,30 +484,6 @@ impl Engine {
         self.refresh(now, &stale)
     }
 
-    /// Unloads documents that nobody uses. Call now and then.
-    ///
-    /// # Errors
-    /// As [`turn`](Self::turn).
-    pub fn handle_idle(&mut self, now: u64) -> Result<(), EngineError> {
-        let expired = self.presences.expire(now);
-        for (space, document) in expired {
-            if let Some(row) = self.store.read()?.document(&document)? {
-                self.watchers.presence(&space, &row.collection, document);
-            }
-        }
-        self.unload(now, now.saturating_sub(self.options.idle_ms))
-    }
-
-    /// Writes the state that is only in memory: values that are behind, and cursors.
-    ///
-    /// # Errors
-    /// As [`turn`](Self::turn).
-    pub fn flush(&mut self, now: u64) -> Result<(), EngineError> {
-        let stale = self.store.read()?.stale()?;
-        self.refresh(now, &stale)?;
-        self.flush_cursors()
-    }
-
     fn try_turn(
         &mut self,
         now: u64,
@@ -605,46 +587,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    fn unload(&mut self, now: u64, idle_since: u64) -> Result<(), EngineError> {
-        let options = &self.options;
-        let surplus =
-            self.loaded.surplus(options.documents_loaded_max, options.loaded_bytes_max, idle_since);
-        if surplus.is_empty() {
-            return Ok(());
-        }
-        self.refresh(now, &surplus)?;
-        surplus.iter().for_each(|id| drop(self.loaded.take(id)));
-        Ok(())
-    }
-
-    /// Takes documents beyond the limits out of memory while a transaction is under way, which holds all
-    /// that was written in them.
-    fn drop_surplus(&mut self) {
-        // Those of one turn are soon needed again.
-        if self.loaded.len() <= 4 * self.options.documents_loaded_max {
-            return;
-        }
-        let (count_max, bytes_max) =
-            (self.options.documents_loaded_max, self.options.loaded_bytes_max);
-        for id in self.loaded.surplus(count_max, bytes_max, 0) {
-            drop(self.loaded.take(&id));
-        }
-    }
-
-    /// Unloads documents beyond the limits that need no writing, so that a document can be looked
-    /// at while the disk is full.
-    fn unload_looked_at(&mut self, stored: &ReadTxn) -> Result<(), EngineError> {
-        let options = &self.options;
-        let surplus =
-            self.loaded.surplus(options.documents_loaded_max, options.loaded_bytes_max, 0);
-        for id in surplus {
-            if !stored.is_stale(&id)? {
-                drop(self.loaded.take(&id));
-            }
-        }
-        Ok(())
     }
 
     /// Takes a document out of memory, or reads it from the transaction under way.

@@ -6,7 +6,7 @@ mod json;
 use std::collections::BTreeMap;
 
 use rejoin_core::lineage::Candidate;
-use rejoin_core::{CollectionName, DocumentId, Genesis, ReviewId, SpaceName};
+use rejoin_core::{CollectionName, DocumentId, ReviewId, SpaceName};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Content, Decision, Edit, EditError, ReadError, SettleError, Target};
@@ -107,7 +107,7 @@ impl Review {
             row => row,
         };
         let Some(row) = row else { return Ok(None) };
-        let note = txn.value(&note_of(space, id)?)?.filter(|note| !note.deleted);
+        let note = txn.value(&note_of(txn, space, id)?)?.filter(|note| !note.deleted);
         let note =
             note.and_then(|note| serde_json::from_slice(&note.json).ok()).unwrap_or_default();
         Self::of_row(txn, space, *id, row, &note).map(Some)
@@ -121,9 +121,9 @@ impl Review {
     /// The document in which people note things about the review.
     ///
     /// # Errors
-    /// None is known: the text of every id can be a key.
-    pub fn note_document(&self) -> Result<DocumentId, ReadError> {
-        note_of(&self.space, &self.id)
+    /// The file could not be read.
+    pub fn note_document(&self, txn: &ReadTxn) -> Result<DocumentId, ReadError> {
+        note_of(txn, &self.space, &self.id)
     }
 
     /// The edit that decides the review.
@@ -233,9 +233,9 @@ pub(crate) fn is_double_booked(
 }
 
 /// The document of people's notes about a review.
-fn note_of(space: &SpaceName, id: &ReviewId) -> Result<DocumentId, ReadError> {
-    let key = Genesis::first(id.to_string())?;
-    Ok(DocumentId::derive(space, &CollectionName::new(REVIEWS)?, &key))
+fn note_of(txn: &ReadTxn, space: &SpaceName, id: &ReviewId) -> Result<DocumentId, ReadError> {
+    let (_, document) = txn.keyed(space, &CollectionName::new(REVIEWS)?, &id.to_string())??;
+    Ok(document)
 }
 
 /// The document that the relay held first. One that is not there yet comes after any that is.

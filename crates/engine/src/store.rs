@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod derivation;
+mod erased;
 mod error;
 mod identity;
 mod imported;
@@ -14,6 +15,7 @@ mod invariants;
 mod migrate;
 mod misfits;
 mod numbers;
+mod removal;
 mod reviews;
 mod rows;
 mod salvage;
@@ -23,8 +25,7 @@ mod tables;
 mod undo;
 mod values;
 
-use std::collections::BTreeMap;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableMultimapTable, ReadableTable,
@@ -33,6 +34,8 @@ use redb::{
 use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName};
 
 use derivation::mark_derived_otherwise;
+pub use erased::ErasedRow;
+use erased::overwrite;
 pub use error::StoreError;
 use error::unavailable;
 pub(crate) use imported::ImportedRow;
@@ -59,6 +62,8 @@ pub struct Store {
     /// `None` while the file is being opened again after a failed commit.
     database: RwLock<Option<Database>>,
     device: DeviceId,
+    /// Cloned for every view: who has an older one may see pages that are free otherwise.
+    view: Arc<()>,
 }
 
 impl Store {
@@ -78,7 +83,7 @@ impl Store {
         }
         let device = prepare(&database, fresh)?;
         mark_derived_otherwise(&database)?;
-        Ok(Self { database: RwLock::new(Some(database)), device })
+        Ok(Self { database: RwLock::new(Some(database)), device, view: Arc::default() })
     }
 
     /// The id of this replica.
@@ -93,7 +98,8 @@ impl Store {
     pub fn read(&self) -> Result<ReadTxn, StoreError> {
         let database = self.database();
         let database = database.as_ref().ok_or(StoreError::Reopening)?;
-        Ok(ReadTxn { txn: database.begin_read().map_err(unavailable)? })
+        let txn = database.begin_read().map_err(unavailable)?;
+        Ok(ReadTxn { txn, _view: self.view.clone() })
     }
 
     /// A transaction that [`WriteTxn::commit`] makes durable and dropping undoes.
@@ -106,6 +112,22 @@ impl Store {
         let mut txn = database.begin_write().map_err(unavailable)?;
         txn.set_durability(Durability::Immediate).map_err(unavailable)?;
         Ok(WriteTxn { txn, numbers: Numbers::default() })
+    }
+
+    /// Writes over what is left in the file of documents that were erased; whoever wants a view waits
+    /// meanwhile. Returns whether that was done: not while somebody has a view.
+    ///
+    /// # Errors
+    /// The file is being opened again, or could not be written.
+    pub(crate) fn overwrite(&self) -> Result<bool, StoreError> {
+        // Nobody gets a view meanwhile.
+        let mut database = self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if Arc::strong_count(&self.view) > 1 {
+            return Ok(false);
+        }
+        let database = database.as_mut().ok_or(StoreError::Reopening)?;
+        overwrite(database).map_err(unavailable)?;
+        Ok(true)
     }
 
     /// Closes the file after a failed commit, so that it can be opened again.
@@ -452,6 +474,7 @@ macro_rules! reads {
 /// A view of one commit.
 pub struct ReadTxn {
     txn: redb::ReadTransaction,
+    _view: Arc<()>,
 }
 
 /// A transaction under way.
@@ -494,45 +517,6 @@ impl WriteTxn {
         let mut table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
         table.insert(number, chunk).map_err(unavailable)?;
         Ok(())
-    }
-
-    /// Removes the snapshot of a document.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn remove_snapshot(&self, id: &DocumentId) -> Result<(), StoreError> {
-        let Some(number) = self.number(id)? else { return Ok(()) };
-        let mut table = self.txn.open_table(SNAPSHOTS).map_err(unavailable)?;
-        table.remove(number).map_err(unavailable)?;
-        Ok(())
-    }
-
-    /// Removes everything about a document but its digest.
-    ///
-    /// # Errors
-    /// As [`StoreError`].
-    pub fn remove_document(&self, id: &DocumentId, row: &DocumentRow) -> Result<(), StoreError> {
-        for key in self.waiting(id)? {
-            self.remove_outbox(key)?;
-        }
-        self.remove_changes(id, 0..row.next, |_| false)?;
-        self.remove_snapshot(id)?;
-        self.mark_stale(id, false)?;
-        self.clear_document_invariants(id, row)?;
-        self.put_reviews(&row.space, id, &BTreeMap::new())?;
-        self.put_held(id, None)?;
-        self.put_misfits(id, &[])?;
-        self.put_indexed(id, row, &BTreeMap::new())?;
-        let mut quarantine = self.txn.open_table(QUARANTINE).map_err(unavailable)?;
-        let all = (id.0, [0; 32])..=(id.0, [0xff; 32]);
-        quarantine.retain_in(all, |_, _| false).map_err(unavailable)?;
-        let Some(number) = self.number(id)? else { return Ok(()) };
-        let mut values = self.txn.open_table(VALUES).map_err(unavailable)?;
-        let key = (row.space.as_str(), row.collection.as_str(), number);
-        values.remove(key).map_err(unavailable)?;
-        let mut documents = self.txn.open_table(DOCUMENTS).map_err(unavailable)?;
-        documents.remove(number).map_err(unavailable)?;
-        self.forget_number(id)
     }
 
     /// Writes a change at its place.

@@ -165,10 +165,17 @@ fn refusal_of_all(
     }
     let Place { collection, space, document } = place;
     let known = store.known(place)?;
+    if known.as_ref().is_some_and(|known| known.is_erased) {
+        return Ok(Some(never(ERASED.to_owned())));
+    }
     Ok(known
         .filter(|known| !known.is_at_home)
         .map(|_| never(format!("{document} does not belong to {collection} of space {space}"))))
 }
+
+/// The reason why nothing is taken of a document that an operator erased.
+pub(super) const ERASED: &str =
+    "the document was erased by an operator; what has its key from now on is another one";
 
 /// The reason why a space takes nothing new, if it has reached its quota.
 fn over_quota(

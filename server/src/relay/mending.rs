@@ -164,15 +164,21 @@ impl Relay {
             why,
             "a document is damaged; replicas that hold what is lost are asked for it"
         );
-        self.forget_ranks(space, document);
+        let message = "a document was damaged at the relay and is mended; dial again";
+        self.forget_document(space, document, message);
     }
 
-    /// The graph is another one now, so all that count by its ranks begin anew.
-    fn forget_ranks(&mut self, space: &SpaceName, document: &DocumentId) {
+    /// The graph is another one now, so all that count by its ranks begin anew. Peers of
+    /// automerge-repo that follow the document are told why.
+    pub(super) fn forget_document(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+        message: &str,
+    ) {
         let key = (space.clone(), *document);
         self.shared.forget_folding(&key);
         for id in self.shared.peers.forget_broadcast(&key) {
-            let message = "a document was damaged at the relay and is mended; dial again";
             self.close(id, ByeCode::Unavailable, message);
         }
     }

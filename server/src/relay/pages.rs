@@ -3,12 +3,13 @@
 use rejoin_core::limits::{FRAME_CHANGES_MAX, MARK_BYTES, PIECE_BYTES};
 use rejoin_core::session::{BackfillPage, Batch, Large, LogPage, Part};
 use rejoin_core::wire::{Backfill, Listed, Wanted};
-use rejoin_core::{DocumentId, SpaceName};
+use rejoin_core::{DocumentId, HeadsHash, SpaceName};
 
 use crate::store::{ChangeStore, Latest, LogChunk, LogEntry, StoreError};
 
 /// Changes in the order they came, up to one whose document goes by itself: because the replica
-/// lacks older changes of it, or because the change is long or was folded away.
+/// lacks older changes of it, or because the change is long, was folded away, or is the erasure of the
+/// document.
 pub(super) fn log_page(
     store: &mut ChangeStore,
     space: &SpaceName,
@@ -37,7 +38,7 @@ pub(super) fn log_page(
                 continue;
             }
             (Some(from), _) => from,
-            (None, LogChunk::Folded | LogChunk::Long { .. }) => position,
+            (None, LogChunk::Folded | LogChunk::Long { .. } | LogChunk::Erased) => position,
         };
         made.through = position - 1;
         made.large = Some(Large { document, from, position });
@@ -157,8 +158,10 @@ pub(super) fn compare(
 ) -> Result<Vec<Wanted>, StoreError> {
     let mut wanted = Vec::new();
     for Listed { document, heads } in documents {
-        let here = match store.document(space, document) {
-            Ok(here) => here.map(|(_, graph)| graph.heads_hash().short()),
+        let here = match store.known_heads(space, document) {
+            // What the replica still has of it is to go there, and not to come here.
+            Ok(Some(here)) if here == HeadsHash::ERASED => continue,
+            Ok(here) => here.map(|here| here.short()),
             // The digests tell of it when it is mended.
             Err(error) if error.is_confined() => {
                 store.suspect(&error);

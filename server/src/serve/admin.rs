@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use rejoin_core::{CollectionName, DeviceId, DocumentId, Identity, SpaceName};
+use rejoin_core::{CollectionName, DeviceId, DocumentId, Genesis, Identity, SpaceName};
 
+use super::driver::unix_ms;
 use super::link::Links;
 use crate::admin::{
-    Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, LossAnswer,
-    QuarantinedAnswer, SpaceAnswer,
+    Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, ErasedAnswer,
+    ErasedAnswers, LossAnswer, QuarantinedAnswer, SpaceAnswer,
 };
-use crate::relay::{ConnectionId, Relay};
+use crate::relay::{ConnectionId, Erased, Relay};
 use crate::store::{DeviceRow, Loss, StoreError};
 
 /// The answer to a question that needs nothing but the engine.
@@ -30,9 +31,15 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         Ask::Connections => Ok(Answer::Connections(connections(relay, links))),
         Ask::Devices => devices(relay, links).map(Answer::Devices).map_err(told),
         Ask::Quarantined => quarantined(relay).map(Answer::Quarantined).map_err(told),
+        Ask::Erase { space, documents } => {
+            let erased = documents.iter().map(|document| erase(relay, space, document));
+            let documents = erased.collect();
+            // Also of orders before, which a crash may have cut short.
+            let left = relay.overwrite().err().map(told);
+            Ok(Answer::Erased(ErasedAnswers { documents, left }))
+        }
         Ask::AcceptLoss { space, document } => {
-            let space = SpaceName::new(space.as_str()).map_err(|error| error.to_string())?;
-            let id: DocumentId = document.parse().map_err(|_| format!("{document} is no id"))?;
+            let (space, id) = named(relay, space, document)?;
             let is_accepted = relay.accept_loss(&space, id).map_err(told)?;
             Ok(Answer::Done(u64::from(is_accepted)))
         }
@@ -46,6 +53,55 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         }
         Ask::Shrink => relay.store_mut().shrink().map(|()| Answer::Done(0)).map_err(told),
         Ask::Backup => Err("a backup is not made here".to_owned()),
+    }
+}
+
+fn erase(relay: &mut Relay, space: &str, document: &str) -> ErasedAnswer {
+    let erased = named(relay, space, document).and_then(|(space, id)| {
+        match relay.erase(&space, &id, unix_ms()).map_err(|error| error.to_string())? {
+            Erased::Now(erasure) => Ok(erasure.changes),
+            Erased::Schema => Err("a schema is not erased; `rejoin schema apply` replaces it".into()),
+            Erased::Before => Err("it was erased before".into()),
+            Erased::Unknown => Err(format!(
+                "space {space} has no such document; `rejoin admin --space {space} documents` lists \
+                 those that it has"
+            )),
+        }
+    });
+    let (changes, trouble) = match erased {
+        Ok(changes) => (changes, None),
+        Err(trouble) => (0, Some(trouble)),
+    };
+    ErasedAnswer { document: document.to_owned(), changes, trouble }
+}
+
+/// A document as an operator names it: by its id, or by its collection and key.
+fn named(
+    relay: &mut Relay,
+    space: &str,
+    document: &str,
+) -> Result<(SpaceName, DocumentId), String> {
+    let space = SpaceName::new(space).map_err(|error| error.to_string())?;
+    if let Ok(id) = document.parse() {
+        return Ok((space, id));
+    }
+    let neither = || format!("{document:?} is neither a document's id nor COLLECTION/KEY");
+    let (collection, key) = document.split_once('/').ok_or_else(neither)?;
+    let collection = CollectionName::new(collection).map_err(|error| error.to_string())?;
+    let mut genesis = Genesis::first(key).map_err(|error| error.to_string())?;
+    let store = relay.store_mut();
+    loop {
+        let id = DocumentId::derive(&space, &collection, &genesis);
+        genesis.incarnation += 1;
+        let next = DocumentId::derive(&space, &collection, &genesis);
+        // The key was erased before, and may have been given again.
+        let is_given_again = store
+            .is_erased(&space, &id)
+            .and_then(|is_erased| Ok(is_erased && store.known_heads(&space, &next)?.is_some()))
+            .map_err(|error| error.to_string())?;
+        if !is_given_again {
+            return Ok((space, id));
+        }
     }
 }
 
@@ -108,6 +164,7 @@ fn documents(
                 changes: size.changes,
                 bytes: size.tail_bytes,
                 snapshot_bytes: size.snapshot_bytes,
+                erased_ms: size.erased_ms,
                 position: latest.position,
             });
         }

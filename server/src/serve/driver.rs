@@ -436,8 +436,9 @@ impl Driver {
             return;
         }
         match (self.open)() {
-            Ok(relay) => {
+            Ok(mut relay) => {
                 tracing::info!("store reopened");
+                relay.hold_overwrite(self.now());
                 self.relay = Some(relay);
                 self.committed = Instant::now();
                 self.reopening.delay = REOPEN_DELAY_MIN;

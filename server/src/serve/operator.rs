@@ -72,7 +72,10 @@ async fn answer(stream: UnixStream, engine: &EngineHandle, data: &Path) -> io::R
             return write_line(&mut writer, &Reply::Error(text)).await;
         }
     };
-    if !matches!(ask, Ask::Connections | Ask::Spaces | Ask::Documents { .. } | Ask::Devices) {
+    // The relay tells what is erased, and not by its key.
+    let is_quiet = matches!(ask, Ask::Connections | Ask::Spaces | Ask::Devices)
+        || matches!(ask, Ask::Documents { .. } | Ask::Erase { .. });
+    if !is_quiet {
         tracing::info!(?ask, "the operator asks");
     }
     match ask {

@@ -28,12 +28,13 @@ pub use restore::{Restored, restore};
 pub use verify::{Verified, verify};
 
 use super::tables::{SPACES, SpaceRow};
-use super::{ChangeStore, StoreError};
+use super::{ChangeStore, Reader, StoreError};
 use stream::Writer;
 
 /// A moment of a store, to be backed up while the store goes on.
 pub struct Moment {
     pub(super) transaction: ReadTransaction,
+    _reader: Reader,
 }
 
 /// Makes changes of a snapshot, or says why it cannot: only Automerge can, and the store does not know
@@ -183,7 +184,7 @@ impl ChangeStore {
     /// # Errors
     /// The database cannot be read.
     pub fn moment(&self) -> Result<Moment, StoreError> {
-        Ok(Moment { transaction: self.database.begin_read()? })
+        Ok(Moment { transaction: self.database.begin_read()?, _reader: self.reader.clone() })
     }
 }
 

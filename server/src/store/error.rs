@@ -129,7 +129,7 @@ impl StoreError {
         Self::Corrupt(Box::new(redb::Error::Corrupted(reason.to_owned())))
     }
 
-    fn of_redb(error: redb::Error) -> Self {
+    pub(super) fn of_redb(error: redb::Error) -> Self {
         match error {
             redb::Error::Corrupted(_) => Self::Corrupt(Box::new(error)),
             error => Self::Database(Box::new(error)),

@@ -12,7 +12,7 @@ use super::tables::{
     SNAPSHOT_PART_BYTES, SNAPSHOTS, SnapshotRow, encode,
 };
 use super::write::HOUR_MS;
-use super::{ChangeStore, StoreError};
+use super::{ChangeStore, Reader, StoreError};
 
 /// The limits of age and size for changes that stay beside the snapshot that covers them, so that a
 /// reader who was away gets those and not everything.
@@ -32,6 +32,7 @@ pub struct FoldInput {
     row: DocumentRow,
     heads: Vec<ChangeHash>,
     transaction: ReadTransaction,
+    _reader: Reader,
 }
 
 /// A verified snapshot that waits for the next commit.
@@ -68,7 +69,7 @@ impl ChangeStore {
         let Some(cached) = self.load(space, document)? else { return Ok(None) };
         let (number, row, heads) = (cached.number, cached.row.clone(), cached.graph.heads());
         let transaction = self.database.begin_read()?;
-        Ok(Some(FoldInput { number, row, heads, transaction }))
+        Ok(Some(FoldInput { number, row, heads, transaction, _reader: self.reader.clone() }))
     }
 
     /// Takes a snapshot into the next commit. It was verified to have just the changes of `input`.

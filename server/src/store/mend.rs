@@ -13,12 +13,14 @@ use rejoin_core::{DocumentId, HeadsHash, ShortHash, SpaceName};
 use assess::Assessed;
 pub(super) use assess::{Row, Stored};
 
+use super::erase::{self, is_erased};
 use super::guard::confined;
 use super::losses::{self, LossRow};
 use super::reads::{Rows, own_row};
 use super::tables::{
     CHUNKS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST, INDEX, LATEST,
-    LOG, LatestRow, ORPHANS, OWN_ROW, POSITIONS_END, RECENT, SNAPSHOTS, SPACES, SpaceRow, encode,
+    LATEST_BYTES, LOG, LatestRow, ORPHANS, OWN_ROW, POSITIONS_END, RECENT, SNAPSHOTS, SPACES,
+    SpaceRow, encode,
 };
 use super::{ChangeStore, StoreError};
 
@@ -63,10 +65,37 @@ impl Identity {
     }
 
     /// What its own row and the row of its last change say of it.
-    pub(super) fn was(mut self, own: Option<&DocumentRow>, latest: Option<&LatestRow>) -> Self {
-        self.former = [own.map(|own| own.heads.short()), latest.map(|latest| latest.heads)];
+    pub(super) fn was(
+        mut self,
+        own: Option<&DocumentRow>,
+        latest: Option<(u64, &LatestRow)>,
+    ) -> Self {
+        self.latest = latest.map(|(at, _)| at);
+        self.former = [own.map(|own| own.heads.short()), latest.map(|(_, latest)| latest.heads)];
         self.changes = own.map_or(0, |own| own.changes);
         self
+    }
+
+    /// The row of a document that was erased, made anew. Its own row says so, or it is gone and the row
+    /// of its last change says so while there is no change: that row has no checksum, and damage
+    /// must not erase anything.
+    pub(super) fn erased(
+        &self,
+        own: Option<&DocumentRow>,
+        has_changes: bool,
+        unix_ms: u64,
+    ) -> Option<DocumentRow> {
+        let says_so = match own {
+            Some(own) => own.erased_ms.is_some(),
+            None => !has_changes && self.former.iter().flatten().any(is_erased),
+        };
+        if !says_so {
+            return None;
+        }
+        let position = own.map(|own| own.last).or(self.latest)?;
+        let erased_ms = own.and_then(|own| own.erased_ms).unwrap_or(unix_ms);
+        let Self { space_number, id, collection, .. } = *self;
+        Some(DocumentRow::erased(space_number, id, collection, position, erased_ms))
     }
 
     /// What the document lost, if it lost anything.
@@ -129,6 +158,11 @@ impl ChangeStore {
             self.give_up(number, None);
             return Err(StoreError::Absent { document: number, what: "name" });
         };
+        if let Some(row) = identity.erased(row.as_ref(), stored.last().is_some(), unix_ms) {
+            self.write_again(number, &row)?;
+            let Identity { space, id: document, .. } = identity;
+            return Ok(Some(Mended { space, document, lost: 0, orphans: 0 }));
+        }
         let assessed = stored.assess(number);
         let heads = assessed.graph.heads_hash();
         let [own, latest] = identity.former;
@@ -166,6 +200,16 @@ impl ChangeStore {
         Ok(Some(Mended { space, document: id, lost: assessed.lost, orphans }))
     }
 
+    /// Writes the rows of an erased document again. It counts as it did.
+    fn write_again(&mut self, number: u64, row: &DocumentRow) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        erase::put(&transaction, number, row)?;
+        transaction.commit()?;
+        self.cache.remove(number);
+        Ok(())
+    }
+
     /// The document's identity, by its own row, or else by the row of its last change.
     fn identify(
         &self,
@@ -188,21 +232,22 @@ impl ChangeStore {
                 found =
                     found.or_else(|| stored.filter(|it| it.number == number).map(|it| (last, it)));
             }
-            let at = found.map(|(last, _)| last);
-            let latest = found.map(|(_, latest)| latest);
+            if row.is_none() && stored.last().is_none() {
+                // Nothing is left but that row, as of a document that was erased, and nothing says
+                // where it is.
+                found = last_of(&latest, space.number, number)?;
+            }
             let identity = match (row, found) {
                 (Some(row), _) if row.space == space.number => Identity {
                     counted: Some(row.heads),
-                    latest: at,
                     ..Identity::new(name, space.number, row.id, row.collection)
                 },
-                (None, Some((_, it))) => Identity {
-                    latest: at,
-                    ..Identity::new(name, space.number, it.document, it.collection)
-                },
+                (None, Some((_, it))) => {
+                    Identity::new(name, space.number, it.document, it.collection)
+                }
                 _ => continue,
             };
-            return Ok(Some(identity.was(row, latest.as_ref())));
+            return Ok(Some(identity.was(row, found.as_ref().map(|(at, it)| (*at, it)))));
         }
         Ok(None)
     }
@@ -238,6 +283,23 @@ impl ChangeStore {
         transaction.commit()?;
         Ok(loss)
     }
+}
+
+/// The row of the last change of a document, and where it is. It looks at all of a space, some
+/// hundred nanoseconds each.
+fn last_of(
+    latest: &impl ReadableTable<(u32, u64), &'static [u8; LATEST_BYTES]>,
+    space: u32,
+    number: u64,
+) -> Result<Option<(u64, LatestRow)>, StoreError> {
+    for entry in latest.range((space, 0)..=(space, u64::MAX))? {
+        let (key, row) = entry?;
+        let row = LatestRow::decode(row.value());
+        if row.number == number {
+            return Ok(Some((key.value().1, row)));
+        }
+    }
+    Ok(None)
 }
 
 /// The document's own row as it is now; `None` if nothing is left of it.
@@ -350,7 +412,7 @@ fn recount(transaction: &WriteTransaction, identity: &Identity) -> Result<Digest
         let row = row.ok_or(StoreError::Absent { document, what: "row" })?;
         let row = DocumentRow::decode(document, row.value())?;
         counts.digest.insert(&row.id, &row.heads);
-        counts.documents += 1;
+        counts.documents += u64::from(row.erased_ms.is_none());
     }
     Ok(counts)
 }

@@ -252,7 +252,8 @@ impl<'t> Documents<'t> {
 
 fn new_row(row: before::DocumentRow, space: u32, id: DocumentId, collection: u32) -> DocumentRow {
     let before::DocumentRow { first, last, changes, heads, tail_bytes, snapshot, .. } = row;
-    DocumentRow { space, id, collection, first, last, changes, heads, tail_bytes, snapshot }
+    let row = DocumentRow::new(space, id, collection, first);
+    DocumentRow { last, changes, heads, tail_bytes, snapshot, ..row }
 }
 
 /// A table keyed by ids, and the one that takes its place.

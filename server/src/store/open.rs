@@ -1,8 +1,8 @@
 //! Opening a store: an empty one, one of this version, or one of the version before.
 
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
-    TableHandle, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableError, TableHandle, WriteTransaction,
 };
 use rejoin_core::RelayId;
 
@@ -15,7 +15,8 @@ use super::migrate;
 use super::spaces::Spaces;
 use super::tables::{
     CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX,
-    LATEST, LOG, LOSSES, NUMBERS, ORPHANS, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS, UPLOADS,
+    LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS,
+    UPLOADS,
 };
 use super::uploads::Uploads;
 use super::verify::Verified;
@@ -76,6 +77,7 @@ impl ChangeStore {
         let recent = Recent::read(&transaction)?;
         let uploads = Uploads::read(&transaction)?;
         let damage = Damage::read(&transaction)?;
+        let is_overwrite_due = !transaction.open_table(OVERWRITE)?.is_empty()?;
         drop(transaction);
         Ok(Self {
             database,
@@ -93,6 +95,8 @@ impl ChangeStore {
             damage,
             graphs_loaded: 0,
             failed: false,
+            is_overwrite_due,
+            reader: Default::default(),
         })
     }
 }
@@ -156,6 +160,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(UPLOAD_PARTS)?;
     transaction.open_table(ORPHANS)?;
     transaction.open_table(LOSSES)?;
+    transaction.open_table(OVERWRITE)?;
     transaction.open_table(DEVICES)?;
     Ok(())
 }

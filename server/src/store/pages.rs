@@ -46,6 +46,8 @@ pub enum LogChunk {
     Inline(Vec<u8>),
     /// In the document's snapshot only.
     Folded,
+    /// There are none: this is where the document was erased.
+    Erased,
     /// More than [`LONG_BYTES`](Self::LONG_BYTES): see [`ChangeStore::chunk_piece`].
     Long {
         /// The number of bytes.
@@ -84,6 +86,8 @@ pub struct Size {
     pub tail_bytes: u64,
     /// Bytes of its snapshot; 0 if there is none.
     pub snapshot_bytes: u64,
+    /// The time at which an operator erased it, in milliseconds since 1970.
+    pub erased_ms: Option<u64>,
 }
 
 impl ChangeStore {
@@ -319,8 +323,9 @@ impl ChangeStore {
     pub fn size(&self, number: u64) -> Result<Size, StoreError> {
         let documents = self.database.begin_read()?.open_table(DOCUMENTS)?;
         let row = confined(number, || own_row(&documents, number))?;
+        let DocumentRow { changes, tail_bytes, erased_ms, .. } = row;
         let snapshot_bytes = row.snapshot.map_or(0, |snapshot| snapshot.bytes);
-        Ok(Size { changes: row.changes, tail_bytes: row.tail_bytes, snapshot_bytes })
+        Ok(Size { changes, tail_bytes, snapshot_bytes, erased_ms })
     }
 
     /// Bytes of the changes of a space as they came, staged ones included. In a file of before that
@@ -394,7 +399,11 @@ impl Chunks {
         room: u64,
     ) -> Result<Option<(DocumentId, LogChunk)>, StoreError> {
         let absent = StoreError::Absent { document: number, what: "change" };
-        let row = self.documents.get((number, position))?.ok_or(absent)?;
+        let Some(row) = self.documents.get((number, position))? else {
+            let own = own_row(&self.documents, number)?;
+            let is_erasure = own.erased_ms.is_some() && own.last == position;
+            return if is_erasure { Ok(Some((own.id, LogChunk::Erased))) } else { Err(absent) };
+        };
         let change = ChangeRow::decode(number, row.value())?;
         let chunk = match change.chunk {
             Chunk::Folded => LogChunk::Folded,

@@ -8,7 +8,7 @@ use rejoin_core::repair::RepairItem;
 use rejoin_core::session::{Located, Part};
 use rejoin_core::wire::{BegunPiece, CollectionDigest, PieceOf};
 use rejoin_core::{
-    ChangeGraph, CollectionName, DocumentId, Epoch, SetDigest, ShortHash, SpaceName,
+    ChangeGraph, CollectionName, DocumentId, Epoch, HeadsHash, SetDigest, ShortHash, SpaceName,
 };
 
 use super::cache::Cached;
@@ -135,6 +135,9 @@ impl ChangeStore {
         let absent = StoreError::Absent { document: number, what: "collection" };
         let name = self.cached_space(space)?.and_then(|space| space.name(row.collection));
         let collection = name.cloned().ok_or(absent)?;
+        if row.erased_ms.is_some() {
+            return Ok(Part::Erased { collection });
+        }
         let offset = |kind, position, total| match here {
             Some(here) if here.kind == kind && here.position == position && here.bytes < total => {
                 here.bytes
@@ -184,6 +187,9 @@ impl ChangeStore {
             let wanted = (!heads.is_empty()).then(Vec::new);
             return Ok(Located { from: None, wanted });
         };
+        if cached.row.erased_ms.is_some() {
+            return Ok(Located { from: Some(cached.row.last), wanted: None });
+        }
         let since = cached.graph.since(heads);
         let first = since.ranks.first().and_then(|rank| cached.positions.get(*rank as usize));
         let wanted = since.unknown.then(|| short_heads(&cached.graph));
@@ -201,6 +207,22 @@ impl ChangeStore {
     ) -> Result<Vec<ShortHash>, StoreError> {
         let cached = self.load(space, document)?;
         Ok(cached.map(|cached| short_heads(&cached.graph)).unwrap_or_default())
+    }
+
+    /// The heads of a document as digests count it, if its space knows it.
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
+    pub fn known_heads(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+    ) -> Result<Option<HeadsHash>, StoreError> {
+        let cached = self.load(space, document)?;
+        Ok(cached.map(|cached| match cached.row.erased_ms {
+            Some(_) => HeadsHash::ERASED,
+            None => cached.graph.heads_hash(),
+        }))
     }
 
     /// The number of changes of a document; 0 if its space does not know it.

@@ -14,6 +14,7 @@ use rejoin_core::{CollectionName, DocumentId, Epoch, SpaceName};
 use thiserror::Error;
 
 use super::StoreError;
+use super::erase;
 use super::losses;
 use super::mend::{Identity, Row, Stored, document_row, write_changes};
 use super::open::create_tables;
@@ -125,7 +126,7 @@ struct Salvage<'a> {
     from: &'a ReadTransaction,
     spaces: BTreeMap<u32, Space>,
     /// Documents by their numbers, as the rows of their last changes name them.
-    latest: BTreeMap<u64, (u32, LatestRow)>,
+    latest: BTreeMap<u64, (u32, u64, LatestRow)>,
     /// The same, as the index does.
     index: BTreeMap<u64, DocumentId>,
     last_number: u64,
@@ -165,7 +166,8 @@ impl<'a> Salvage<'a> {
             || Ok(from.open_table(LATEST)?.range::<(u32, u64)>(..)?),
             |key, row| (key, LatestRow::decode(row)),
         );
-        let latest = walked.rows.into_iter().map(|((space, _), row)| (row.number, (space, row)));
+        let latest = walked.rows.into_iter();
+        let latest = latest.map(|((space, position), row)| (row.number, (space, position, row)));
         let latest: BTreeMap<u64, _> = latest.collect();
         let walked = walk(
             || Ok(from.open_table(INDEX)?.range::<(u32, &[u8; 16])>(..)?),
@@ -217,10 +219,7 @@ impl<'a> Salvage<'a> {
 
     /// Takes one document out.
     fn take(&mut self, to: &WriteTransaction, number: u64) -> Result<(), StoreError> {
-        let own = read(|| {
-            let row = self.from.open_table(DOCUMENTS)?.get((number, OWN_ROW))?;
-            Ok(row.and_then(|row| DocumentRow::decode(number, row.value()).ok()))
-        });
+        let own = self.own(number);
         let (is_readable, own) = (own.is_some(), own.flatten());
         let latest = self.latest.get(&number).copied();
         let rows = self.rows(number);
@@ -235,7 +234,7 @@ impl<'a> Salvage<'a> {
         }
         let named = own.as_ref().map(|own| (own.space, own.id, own.collection));
         let named =
-            named.or_else(|| latest.map(|(space, row)| (space, row.document, row.collection)));
+            named.or_else(|| latest.map(|(space, _, row)| (space, row.document, row.collection)));
         let Some((space, id, collection)) = named else { return Ok(()) };
         let known = self.spaces.get(&space);
         let Some(space) = known.filter(|it| it.collections.contains_key(&collection)) else {
@@ -243,7 +242,10 @@ impl<'a> Salvage<'a> {
             return Ok(());
         };
         let identity = Identity::new(space.name.clone(), space.row.number, id, collection)
-            .was(own.as_ref(), latest.as_ref().map(|(_, row)| row));
+            .was(own.as_ref(), latest.as_ref().map(|(_, position, row)| (*position, row)));
+        if let Some(row) = identity.erased(own.as_ref(), !rows.rows.is_empty(), 0) {
+            return self.take_erased(to, number, &row);
+        }
         let parts = walk(
             || Ok(self.from.open_table(SNAPSHOTS)?.range((number, 0)..=(number, u64::MAX))?),
             |(_, offset), part| (offset, part.to_vec()),
@@ -284,6 +286,30 @@ impl<'a> Salvage<'a> {
         } else {
             self.salvaged.partly.push(Lost { document: id, changes, lost });
         }
+        Ok(())
+    }
+
+    /// The own row of a document, if it is one; `None` if it cannot be read.
+    fn own(&self, number: u64) -> Option<Option<DocumentRow>> {
+        read(|| {
+            let row = self.from.open_table(DOCUMENTS)?.get((number, OWN_ROW))?;
+            Ok(row.and_then(|row| DocumentRow::decode(number, row.value()).ok()))
+        })
+    }
+
+    /// Takes out that a document was erased.
+    fn take_erased(
+        &mut self,
+        to: &WriteTransaction,
+        number: u64,
+        row: &DocumentRow,
+    ) -> Result<(), StoreError> {
+        erase::put(to, number, row)?;
+        to.open_table(INDEX)?.insert((row.space, &row.id.0), number)?;
+        let Some(space) = self.spaces.get_mut(&row.space) else { return Ok(()) };
+        space.row.position = space.row.position.max(row.last);
+        space.digests.entry(row.collection).or_default().digest.insert(&row.id, &row.heads);
+        self.salvaged.whole += 1;
         Ok(())
     }
 

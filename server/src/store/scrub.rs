@@ -216,7 +216,8 @@ impl Scrub {
     /// Checks that the document's own row agrees with its other rows.
     fn check_own(&self, tables: &Tables, row: &DocumentRow) -> Result<(), StoreError> {
         let document = self.number;
-        if row.changes != u64::from(self.rank) || row.last != self.last {
+        let last = if row.erased_ms.is_some() { row.last } else { self.last };
+        if row.changes != u64::from(self.rank) || row.last != last {
             return Err(StoreError::Absent { document, what: "end of the change graph" });
         }
         let latest = tables.latest.get((row.space, row.last))?;

@@ -130,6 +130,11 @@ pub(super) const ORPHANS: TableDefinition<'_, OrphanKey, &[u8]> =
 pub(super) const LOSSES: TableDefinition<'_, (u32, &[u8; 16]), &[u8]> =
     TableDefinition::new("lost-2");
 
+/// Table: documents that were erased, of which something may still be in pages of the file
+/// Key:   `u64` # document
+/// Value: `()`
+pub(super) const OVERWRITE: TableDefinition<'_, u64, ()> = TableDefinition::new("overwrite-2");
+
 /// Table: devices that were here
 /// Key:   `&[u8; 16]` # device id
 /// Value: `&[u8]`     # [`DeviceRow`](super::DeviceRow), CBOR
@@ -143,7 +148,7 @@ type UploadPart = (&'static [u8; 16], &'static [u8; 32], u64);
 pub(super) const FORMAT: u64 = 2;
 
 /// The collection whose documents say how others merge.
-pub(super) const FIRST_COLLECTION: &str = "rejoin.schemas";
+pub(crate) const FIRST_COLLECTION: &str = "rejoin.schemas";
 
 /// Positions are below.
 pub(super) const POSITIONS_END: u64 = 1 << 63;
@@ -207,6 +212,10 @@ pub(super) struct DocumentRow {
     pub(super) tail_bytes: u64,
     #[n(8)]
     pub(super) snapshot: Option<SnapshotRow>,
+    /// The time at which an operator erased it, in milliseconds since 1970. It has no changes then,
+    /// and its first and last positions are that of the erasure.
+    #[n(9)]
+    pub(super) erased_ms: Option<u64>,
 }
 
 /// A document's snapshot.
@@ -231,8 +240,20 @@ impl DocumentRow {
     /// A row of a document without a change yet.
     pub(super) fn new(space: u32, id: DocumentId, collection: u32, first: u64) -> Self {
         let heads = rejoin_core::heads_hash(&[]);
-        let (last, changes, tail_bytes, snapshot) = (0, 0, 0, None);
-        Self { space, id, collection, first, last, changes, heads, tail_bytes, snapshot }
+        let (last, changes, tail_bytes, snapshot, erased_ms) = (0, 0, 0, None, None);
+        Self { space, id, collection, first, last, changes, heads, tail_bytes, snapshot, erased_ms }
+    }
+
+    /// A row of a document that was erased at a position of the log.
+    pub(super) fn erased(
+        space: u32,
+        id: DocumentId,
+        collection: u32,
+        position: u64,
+        erased_ms: u64,
+    ) -> Self {
+        let (heads, erased_ms) = (HeadsHash::ERASED, Some(erased_ms));
+        Self { last: position, heads, erased_ms, ..Self::new(space, id, collection, position) }
     }
 
     /// The number of changes that no snapshot covers.

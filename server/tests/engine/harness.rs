@@ -1,6 +1,6 @@
 //! A relay and its peers, driven until nothing moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ROOT};
@@ -11,7 +11,7 @@ use rejoin_core::wire::{
     RefusedClass, Start,
 };
 use rejoin_core::{
-    ChangeHash, CollectionName, DeviceId, DocumentId, SetDigest, SpaceName, heads_hash,
+    ChangeHash, CollectionName, DeviceId, DocumentId, HeadsHash, SetDigest, SpaceName, heads_hash,
 };
 use rejoin_relay::{Close, ConnectionId, Relay, RelayOptions};
 
@@ -99,6 +99,8 @@ pub(crate) struct Peer {
     pub(crate) frames: Vec<Frame>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) digests: Option<Vec<CollectionDigest>>,
+    /// Documents that it was told are erased.
+    pub(crate) erased: BTreeSet<DocumentId>,
     /// Documents that the relay lost changes of, by the last checkpoint.
     pub(crate) lost: u64,
     pub(crate) close: Option<Close>,
@@ -158,12 +160,12 @@ impl World {
 
     /// The same replica in another session, with everything that came in the one before.
     pub(crate) fn reconnect(&mut self, before: Peer) -> Peer {
-        let Peer { cursor, documents, parts, id, .. } = before;
+        let Peer { cursor, documents, parts, erased, id, .. } = before;
         self.relay.handle_disconnected(id);
         let begun = parts.iter().map(|(document, held)| held.begun(*document)).collect();
         let holds = !documents.is_empty();
         let start = SpaceStart { name: space(), cursor, holds, begun };
-        Peer { documents, parts, ..self.open(start, None) }
+        Peer { documents, parts, erased, ..self.open(start, None) }
     }
 
     /// A session that goes on with the upload of a long change.
@@ -215,6 +217,7 @@ impl World {
             frames: Vec::new(),
             cursor,
             digests: None,
+            erased: BTreeSet::new(),
             lost: 0,
             close: None,
         }
@@ -329,6 +332,11 @@ impl Peer {
                     _ => {}
                 }
             }
+            ReplicaEvent::Erased { document, .. } => {
+                self.documents.remove(document);
+                self.parts.remove(document);
+                self.erased.insert(*document);
+            }
             // What is to come of what is older counts from the beginning.
             ReplicaEvent::Welcomed { spaces, .. } if spaces[0].start == Start::Beginning => {
                 self.cursor = Some(spaces[0].cursor);
@@ -410,6 +418,9 @@ impl Peer {
         let mut digest = SetDigest::EMPTY;
         for item in self.items_with_heads() {
             digest.insert(&item.0, &heads_hash(&item.1));
+        }
+        for document in &self.erased {
+            digest.insert(document, &HeadsHash::ERASED);
         }
         let documents = self.documents.len() as u64;
         self.digests == Some(vec![CollectionDigest { collection: jobs(), digest, documents }])

@@ -9,6 +9,7 @@ mod catch_up;
 mod compaction;
 mod damage;
 mod disk;
+mod erasing;
 mod faults;
 mod harness;
 mod hostile;

@@ -80,6 +80,7 @@ fn every_document_is_what_it_was() {
             let Some(chunk) = chunk else { continue };
             let part = store.part(&space, &id, *position, None, 1).unwrap().unwrap();
             match part {
+                Part::Erased { .. } => panic!("nothing was erased"),
                 Part::Changes { changes, .. } => {
                     assert_eq!(changes, [(*position, chunk.clone())]);
                 }

@@ -289,19 +289,22 @@ impl History {
             let row = Row { change, id: id.clone(), plain: plain.clone(), puts, takes, count };
             self.rows.entry(place.clone()).or_default().push(row);
         }
-        if is_write
-            && !is_discard
-            && !self.changes[change].reserved
-            && !self.reopens(change, &place)
-        {
-            let is_deletion = plain.is_none();
-            let value = plain.or_else(|| self.left_over(change, &place));
-            self.left_over += u64::from(is_deletion && value.is_some());
-            let writes = self.writes.entry(place).or_default();
-            match writes.last_mut() {
-                Some(last) if last.change == change => (last.op, last.value) = (id, value),
-                _ => writes.push(Write { change, op: id, value }),
-            }
+        if is_write && !is_discard && !self.changes[change].reserved {
+            self.add_write(change, id, place, plain);
+        }
+    }
+
+    fn add_write(&mut self, change: usize, op: OpId, place: Place, plain: Option<Value>) {
+        if self.reopens(change, &place) {
+            return;
+        }
+        let is_deletion = plain.is_none();
+        let value = plain.or_else(|| self.left_over(change, &place));
+        self.left_over += u64::from(is_deletion && value.is_some());
+        let writes = self.writes.entry(place).or_default();
+        match writes.last_mut() {
+            Some(last) if last.change == change => (last.op, last.value) = (op, value),
+            _ => writes.push(Write { change, op, value }),
         }
     }
 

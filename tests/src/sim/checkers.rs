@@ -50,6 +50,9 @@ impl World {
                 }
             };
             for (id, row) in held {
+                if self.erased.contains_key(&id) {
+                    continue;
+                }
                 let missing = self.missing_at_relay(&id, &row.space, &row.collection, &row.heads);
                 if let Some(hash) = missing {
                     let wrong = format!(
@@ -164,6 +167,12 @@ impl World {
                 .is_some_and(|id| documents.is_some_and(|documents| documents.contains_key(&id)));
             self.is_for_good(*id, entry) && !there
         });
+        let first = agreed.values().flat_map(|(_, documents)| documents.keys());
+        let back =
+            first.copied().find(|id| self.erased.get(id) == Some(&true) && !self.relay.restored);
+        if let Some(id) = back {
+            return Err(Failed(format!("{id} was erased and is there")));
+        }
         match lost {
             Some((id, entry)) => {
                 Err(Failed(format!("edit {id} and its document are lost: {entry:?}")))
@@ -174,6 +183,10 @@ impl World {
 
     fn check_documents(&mut self, space: &SpaceName, documents: &Documents) -> Check {
         for (id, held) in documents {
+            // Where the relay was restored from a backup of before, some of it is there again.
+            if self.erased.contains_key(id) {
+                continue;
+            }
             let for_good = |edit, entry: &Entry| self.is_for_good(edit, entry);
             if let Some(wrong) = self.ledger.wrong(id, &held.value, &held.asked, for_good) {
                 return Err(Failed(format!("{id}: {wrong}")));
@@ -189,7 +202,8 @@ impl World {
     /// a relay that still has its own acknowledged it.
     fn is_for_good(&self, _: u64, entry: &Entry) -> bool {
         let at_relay = entry.acknowledged && !self.relay.restored && !self.faults.mangle();
-        let is_meant = !entry.set_aside && !entry.undone;
+        let is_erased = entry.document.is_some_and(|document| self.erased.contains_key(&document));
+        let is_meant = !entry.set_aside && !entry.undone && !is_erased;
         entry.fate == Fate::Kept && is_meant && (at_relay || !entry.author_lost)
     }
 

@@ -59,6 +59,8 @@ impl World {
         let author = steps.then(|| Identity { user: "ana".to_owned(), role: None, device: None });
         let create = !matches!(seen.target, Target::Document(_));
         let Seen { space, collection, target, document, .. } = seen;
+        // After an erasure, a key is that of another document.
+        let document = document.filter(|_| !self.erases || !matches!(target, Target::Key(_)));
         let entry = Entry {
             replica: at,
             space: space.clone(),
@@ -113,7 +115,15 @@ impl World {
                 let key = format!("K-{}", self.random.below(3));
                 let genesis = rejoin_core::Genesis::first(key.clone())
                     .map_err(|_| Failed("key".to_owned()))?;
-                let id = DocumentId::derive(&space, &collection, &genesis);
+                let mut id = DocumentId::derive(&space, &collection, &genesis);
+                if self.erases
+                    && let Some(process) = self.replicas[at].open_process()
+                {
+                    // After an erasure, the key is that of another document here.
+                    let view = process.engine.store().read();
+                    let keyed = view.and_then(|view| view.keyed(&space, &collection, &key));
+                    id = keyed.ok().and_then(Result::ok).map_or(id, |(_, id)| id);
+                }
                 (Target::Key(key), id)
             }
             70..95 => {

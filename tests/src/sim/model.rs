@@ -164,6 +164,12 @@ impl Ledger {
         documents.collect::<BTreeSet<_>>().len()
     }
 
+    /// The space of a document that somebody edited.
+    pub fn space_of(&self, document: &DocumentId) -> Option<SpaceName> {
+        let mut entries = self.entries.values();
+        entries.find(|entry| entry.document == Some(*document)).map(|entry| entry.space.clone())
+    }
+
     /// Some document.
     pub fn any_document(&self, random: &mut Random) -> Option<DocumentId> {
         let documents: Vec<_> = self.entries.values().filter_map(|entry| entry.document).collect();

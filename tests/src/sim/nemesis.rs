@@ -23,6 +23,7 @@ enum Kind {
     MoveClock,
     Suspend,
     TakeBackup,
+    Erase,
 }
 
 impl World {
@@ -46,6 +47,7 @@ impl World {
             (Kind::Suspend, faults.suspensions),
             (Kind::TakeBackup, restores),
             (Kind::TakeBackup, restores),
+            (Kind::Erase, self.erases),
         ];
         let on: Vec<_> = kinds.iter().filter(|(_, on)| *on).map(|(kind, _)| *kind).collect();
         let Some(kind) = self.random.pick(&on).copied() else { return Ok(()) };
@@ -63,6 +65,7 @@ impl World {
             Kind::MoveClock => self.move_clock(),
             Kind::Suspend => self.suspend(at),
             Kind::TakeBackup => self.take_backup(),
+            Kind::Erase => return self.erase(),
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use rejoin_core::wire::{ByeCode, RefusedClass};
 use rejoin_core::{DocumentId, limits};
 use rejoin_relay::store::FoldInput;
 use rejoin_relay::{
-    CompactionPolicy, ConnectionId, Relay, RelayOptions, TailPolicy, compact_in_process,
+    CompactionPolicy, ConnectionId, Erased, Relay, RelayOptions, StoreError, TailPolicy,
+    compact_in_process,
 };
 
 use super::agenda::{Event, Node};
@@ -146,6 +147,23 @@ impl World {
             refusal(&faults, salt, &mut random, document, change)
         });
         Ok(relay)
+    }
+
+    /// An operator erases a document, if the relay runs.
+    pub(super) fn erase(&mut self) -> Check {
+        let Some(document) = self.ledger.any_document(&mut self.random) else { return Ok(()) };
+        let Some(space) = self.ledger.space_of(&document) else { return Ok(()) };
+        let unix_ms = self.unix_ms(self.relay.calendar_ms);
+        let Some(process) = &mut self.relay.process else { return Ok(()) };
+        let erased = process.relay.erase(&space, &document, unix_ms);
+        self.note(format_args!("an operator erases {document}: {erased:?}"));
+        match erased {
+            Ok(Erased::Unknown | Erased::Schema) | Err(StoreError::Busy) => {}
+            // Whether a commit that failed is there is not known.
+            result => *self.erased.entry(document).or_default() |= result.is_ok(),
+        }
+        self.agenda.wake(self.now, Node::Relay);
+        self.strike_relay()
     }
 
     /// The relay looks at what has come, makes a turn of it, and answers.

@@ -607,6 +607,9 @@ impl World {
             documents.entry(*document).or_default().insert(*hash);
         }
         for (document, hashes) in documents {
+            if self.erased.contains_key(&document) {
+                continue;
+            }
             match process.engine.value_at(local, &document, None) {
                 Ok(_) | Err(rejoin::ReadError::NotFound) => {}
                 Err(error) => return self.fail_replica(at, &error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Arguments;
 
-use rejoin::{ChangeHash, SpaceName};
+use rejoin::{ChangeHash, DocumentId, SpaceName};
 use rejoin_core::change::parse;
 use rejoin_core::limits;
 use rejoin_core::wire::Frame;
@@ -53,6 +53,11 @@ pub struct World {
     pub(super) undoes: bool,
     /// How often they did.
     pub(super) undone: u64,
+    /// Whether an operator erases documents.
+    pub(super) erases: bool,
+    /// Documents that an operator erased, or was about to, each with whether that is sure. A relay that
+    /// is restored has them again.
+    pub(super) erased: BTreeMap<DocumentId, bool>,
     /// Events so far.
     pub events: u64,
     /// Pushes sent and acknowledged on each connection.
@@ -95,6 +100,8 @@ impl World {
             large_edits: 0,
             undoes: seed % 5 == 2,
             undone: 0,
+            erases: seed % 7 == 4,
+            erased: BTreeMap::new(),
             events: 0,
             pushes: BTreeMap::new(),
         }

@@ -512,3 +512,40 @@ fn without_fields(options: &str, key: &str) -> String {
     let record = format!("[[adapter.board.record]]\nname = 'jobs'\nkey = '{key}'\n");
     format!("collection = 'jobs'\nsink = {sink}\n{options}{record}")
 }
+
+/// What an operator erases at the relay leaves the target although rows are only marked there, and the
+/// files of the adapters.
+#[test]
+fn the_rows_of_an_erased_document_are_deleted_and_nothing_of_it_is_kept() {
+    let company = Company::new();
+    let mut running = company.run();
+    // The target refuses what it has no name for: a dead letter has what was written, too.
+    let canary = "canary-4711";
+    company.set("canary-key", &["status=booked", "phone=canary-4711"]);
+    company.set("other", &["status=booked", "phone=0731"]);
+    company.sync();
+    company.wait("the rows", |company| company.rows().len() == 2);
+    company.set("canary-key", &["status=unheard-of"]);
+    company.sync();
+    company.wait("the dead letter", |company| company.dead_letters().len() == 1);
+
+    company.rejoin.ok(["admin", "--data", "relay", "erase", "jobs/canary-key", "--yes"]);
+    company.wait("the deletion", |company| company.rows()["canary-key"] == Value::Null);
+    let last = company.delivered().pop().expect("the deletion");
+    assert_eq!((&last["op"], &last["record"]), (&json!("delete"), &json!("canary-key")));
+    assert_eq!(company.dead_letters(), Vec::<Value>::new());
+    company.set("other", &["phone=555"]);
+    company.sync();
+    let has = |company: &Company, file: &str, text: &str| {
+        let bytes = std::fs::read(company.folder.path().join(file)).expect("bytes");
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    for text in [canary, "canary-key", "unheard-of"] {
+        company.wait("the end of it in the adapters' files", |company| {
+            !has(company, "adapters/replica.redb", text)
+                && !has(company, "adapters/board.outbox.redb", text)
+        });
+    }
+    company.wait("rest", |company| company.status()["waiting"] == 0);
+    assert_eq!(running.terminate(), Some(0));
+}

@@ -35,6 +35,7 @@ mod damage;
 mod derivation;
 mod docs;
 mod end_to_end;
+mod erase;
 mod examples;
 mod fresh;
 mod live;

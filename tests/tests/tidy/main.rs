@@ -17,10 +17,11 @@ use workspace::{Lock, Metadata, Package, Source, cargo, from_json, root, rust_fi
 /// Which crate may depend on which. What is not written here is not allowed.
 const ARROWS: &[(&str, Allowed)] = &[
     ("rejoin-core", Allowed::Only(&[])),
-    ("rejoin-engine", Allowed::Only(&["rejoin-core"])),
+    ("rejoin-overwrite", Allowed::Only(&[])),
+    ("rejoin-engine", Allowed::Only(&["rejoin-core", "rejoin-overwrite"])),
     ("rejoin", Allowed::Only(&["rejoin-core", "rejoin-engine"])),
-    ("rejoin-relay", Allowed::Only(&["rejoin-core"])),
-    ("rejoin-adapters", Allowed::Only(&["rejoin"])),
+    ("rejoin-relay", Allowed::Only(&["rejoin-core", "rejoin-overwrite"])),
+    ("rejoin-adapters", Allowed::Only(&["rejoin", "rejoin-overwrite"])),
     ("rejoin-board", Allowed::Only(&["rejoin"])),
     ("rejoin-cli", Allowed::Only(&["rejoin", "rejoin-relay", "rejoin-adapters", "rejoin-board"])),
     ("rejoin-tests", Allowed::Any),
@@ -102,6 +103,7 @@ const ENGINE_CRATES: &[&str] = &[
     "rand",
     "rand_core",
     "redb",
+    "rejoin-overwrite",
     "rejoin-engine",
     "rustc-hash",
     "serde_derive",

@@ -90,7 +90,7 @@ const ADAPTER: &[Opt] = &[
         "deletes",
         "`delete` or `mark`",
         "\"delete\"",
-        "what becomes of rows that are gone",
+        "what becomes of rows that are gone; those of erased documents are deleted either way",
     ),
     Opt::optional(
         "ttl",

@@ -244,6 +244,10 @@ impl Outbox {
         txn: &WriteTransaction,
         delivery: &Delivery,
     ) -> Result<bool, OutboxError> {
+        let is_put = matches!(delivery.action, Action::Put(_));
+        if is_put && is_erased(txn, delivery)? {
+            return Ok(true);
+        }
         if self.policy.mode != Mode::State {
             return Ok(false);
         }
@@ -384,6 +388,15 @@ fn begin(endpoint: &mut Endpoint, reach: &str, since_ms: u64, fault: &Fault) {
     trouble.what.clone_from(&fault.what);
 }
 
+/// Whether the document of a delivery was erased while it was under way.
+fn is_erased(txn: &WriteTransaction, delivery: &Delivery) -> Result<bool, OutboxError> {
+    let Delivery { document, record, .. } = delivery;
+    let table = txn.open_table(SHADOWS)?;
+    let row = table.get((&document.0, &*record.name, &*record.key))?;
+    let shadow: Option<Shadow> = row.map(|row| decode(row.value())).transpose()?;
+    Ok(shadow.is_some_and(|shadow| shadow.erased))
+}
+
 /// Notes that the target took a delivery.
 fn taken(txn: &WriteTransaction, now_ms: u64, delivery: &Delivery) -> Result<(), OutboxError> {
     let Delivery { document, record, action, .. } = delivery;
@@ -394,6 +407,8 @@ fn taken(txn: &WriteTransaction, now_ms: u64, delivery: &Delivery) -> Result<(),
     };
     let mut shadow: Shadow = known.unwrap_or_default();
     shadow.held = match action {
+        // What is erased is deleted there next.
+        Action::Put(_) if shadow.erased => Some(RowBytes::default()),
         Action::Put(row) => Some(RowBytes(row.clone())),
         Action::Mark { .. } | Action::Delete => None,
     };

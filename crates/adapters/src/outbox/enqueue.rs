@@ -30,6 +30,8 @@ pub struct Projected {
     pub schema: Vec<ChangeHash>,
     /// Whether the heads stand for the rows: the same heads never become other rows.
     pub by_heads: bool,
+    /// The documents that it is about, if it is a review.
+    pub about: Vec<DocumentId>,
     /// The rows, and what is none.
     pub rows: BTreeMap<Record, Result<Row, Misfit>>,
 }
@@ -38,7 +40,8 @@ impl Projected {
     /// What is carried no more.
     pub(crate) fn gone(document: DocumentId, schema: &[ChangeHash]) -> Self {
         let (heads, schema) = (Vec::new(), schema.to_vec());
-        Self { document, heads, schema, by_heads: false, rows: BTreeMap::new() }
+        let (about, rows) = (Vec::new(), BTreeMap::new());
+        Self { document, heads, schema, by_heads: false, about, rows }
     }
 }
 
@@ -113,18 +116,19 @@ impl Outbox {
         queued: &mut Queued,
     ) -> Result<(), OutboxError> {
         let document = projected.document;
-        let before = txn
-            .open_table(CHECKPOINTS)?
-            .get(&document.0)?
-            .map(|row| decode::<Checkpoint>(row.value()))
-            .transpose()?
-            .unwrap_or_default();
+        let before = checkpoint_of(txn, &document)?.unwrap_or_default();
         let again = before.generation != self.endpoint.generation;
         let mut checkpoint = Checkpoint {
             heads: sorted(&projected.heads),
             schema: sorted(&projected.schema),
             mapping: self.policy.mapping.clone(),
             generation: self.endpoint.generation,
+            erased: before.erased && projected.rows.is_empty(),
+            // A review that is over is still about the same.
+            about: match projected.about.is_empty() {
+                true => before.about,
+                false => projected.about.clone(),
+            },
             ..before
         };
         self.forget_discarded(txn, projected)?;
@@ -141,7 +145,7 @@ impl Outbox {
                 Ok(row) => {
                     txn.open_table(RECORDS)?.insert((&*record.name, &*record.key), &document.0)?;
                     let wanted = Some(RowBytes(row.clone()));
-                    let shadow = Shadow { wanted, deleted_ms: None, ..shadow };
+                    let shadow = Shadow { wanted, deleted_ms: None, erased: false, ..shadow };
                     put_shadow(txn, &document, record, &shadow)?;
                     deliveries.push((record.clone(), Action::Put(row.clone())));
                 }
@@ -155,7 +159,7 @@ impl Outbox {
                 continue;
             }
             let deleted_ms = shadow.deleted_ms.unwrap_or(now_ms);
-            let action = self.gone(deleted_ms);
+            let action = self.gone(deleted_ms, shadow.erased);
             let shadow = Shadow { wanted: None, deleted_ms: Some(deleted_ms), ..shadow };
             put_shadow(txn, &document, &record, &shadow)?;
             deliveries.push((record, action));
@@ -216,8 +220,9 @@ impl Outbox {
     }
 
     /// What a target is to do about a row that is gone.
-    pub(super) fn gone(&self, deleted_ms: u64) -> Action {
+    pub(super) fn gone(&self, deleted_ms: u64, is_erased: bool) -> Action {
         match self.policy.deletes {
+            _ if is_erased => Action::Delete,
             Deletes::Delete => Action::Delete,
             Deletes::Mark { .. } => Action::Mark { deleted_ms },
         }
@@ -372,6 +377,14 @@ pub(super) fn shadows(
         shadows.insert(record, decode(row.value())?);
     }
     Ok(shadows)
+}
+
+fn checkpoint_of(
+    txn: &WriteTransaction,
+    document: &DocumentId,
+) -> Result<Option<Checkpoint>, OutboxError> {
+    let row = txn.open_table(CHECKPOINTS)?.get(&document.0)?.map(|row| decode(row.value()));
+    Ok(row.transpose()?)
 }
 
 /// Whether a delivery about a row waits.

@@ -51,8 +51,10 @@ impl Outbox {
             }
             let action = match shadow {
                 Some(Shadow { wanted: Some(row), .. }) => Action::Put(row.0),
-                Some(Shadow { deleted_ms, .. }) => self.gone(deleted_ms.unwrap_or(now_ms)),
-                None if *document == NO_DOCUMENT => self.gone(now_ms),
+                Some(Shadow { deleted_ms, erased, .. }) => {
+                    self.gone(deleted_ms.unwrap_or(now_ms), erased)
+                }
+                None if *document == NO_DOCUMENT => self.gone(now_ms, false),
                 None => continue,
             };
             if is_waiting(txn, document, record)? {

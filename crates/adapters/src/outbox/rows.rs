@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use rejoin::ChangeHash;
+use rejoin::{ChangeHash, DocumentId};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Delivery, IdempotencyKey, Record, Row, row};
@@ -31,6 +31,14 @@ pub struct Checkpoint {
     /// How often somebody had asked for everything again.
     #[n(5)]
     pub generation: u64,
+    /// The documents that it is about, if it is a review.
+    #[n(6)]
+    #[cbor(default)]
+    pub about: Vec<DocumentId>,
+    /// Whether it, or a document that it is about, was erased, and its rows were told to go.
+    #[n(7)]
+    #[cbor(default)]
+    pub erased: bool,
 }
 
 /// A row as it was enqueued last, and as the target is known to hold it.
@@ -49,6 +57,10 @@ pub struct Shadow {
     /// When it was found gone, in milliseconds since 1970.
     #[n(3)]
     pub deleted_ms: Option<u64>,
+    /// Whether its document was erased: it is deleted at the target, whatever happens to others.
+    #[n(4)]
+    #[cbor(default)]
+    pub erased: bool,
 }
 
 /// A delivery that the target took.
@@ -67,7 +79,7 @@ pub struct Taken {
 }
 
 /// A row, for CBOR.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 #[cbor(transparent)]
 pub struct RowBytes(
     #[n(0)]
@@ -145,7 +157,7 @@ pub struct DeadLetter {
     pub delivery: Option<Delivery>,
     /// The document.
     #[n(1)]
-    pub document: rejoin::DocumentId,
+    pub document: DocumentId,
     /// The row.
     #[n(2)]
     pub record: Record,

@@ -72,6 +72,11 @@ pub(super) const WANTS: TableDefinition<'_, (&str, &str, &[u8; 16]), ()> =
 pub(super) const DISCARDED: TableDefinition<'_, (&[u8; 16], &str, &str), ()> =
     TableDefinition::new("discarded-1");
 
+/// Table: whether pages of the file may still hold something of documents that were erased
+/// Key:   `()`
+/// Value: `()`
+pub(super) const ERASING: TableDefinition<'_, (), ()> = TableDefinition::new("erasing-1");
+
 /// Table: the number of the next dead letter
 /// Key:   `()`
 /// Value: `u64`

@@ -67,6 +67,11 @@ impl Carried {
         })
     }
 
+    /// The documents that an operator erased.
+    pub(crate) fn erased(&self) -> Result<BTreeSet<DocumentId>, ReadError> {
+        Ok(self.space.erased()?)
+    }
+
     pub(crate) fn documents(&self) -> Result<Vec<DocumentId>, ReadError> {
         let listed = self.space.documents()?.into_iter();
         let own = listed.filter(|listed| listed.collection == *self.collection.name());

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rejoin::view::FieldState;
-use rejoin::{Collection, Document, DocumentId, Entry, Path, ReadError, WatchEvent};
+use rejoin::{Collection, Document, DocumentId, Entry, Path, ReadError, WatchEvent, Watcher};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -50,15 +51,18 @@ pub(super) async fn follow(adapter: Adapter, carried: Carried, mut stop: watch::
 /// Follows until something fails, or the replica is closed.
 async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowError> {
     let is_by_document = adapter.mapping.source == Source::Documents;
-    let mut watcher = match adapter.mapping.source {
-        Source::Documents => carried.collection.watch().await?,
-        Source::Reviews => carried.space.reviews().watch().await?,
+    let mut watcher = carried.collection.watch().await?;
+    let mut reviews = match adapter.mapping.source {
+        Source::Documents => None,
+        Source::Reviews => Some(carried.space.reviews().watch().await?),
     };
     let schema = carried.schema()?;
     let mut schema_watcher = schema.watch().await?;
     let (mut dirty, mut all) = (BTreeSet::new(), true);
     // The next time to look, as far as the mapping makes targets wait.
     let mut at = Instant::now();
+    // The next time to look whether rows of erased documents have left the target.
+    let (mut erasing_at, mut erasing_again) = (at, ERASING);
     loop {
         let is_waiting = all || !dirty.is_empty();
         tokio::select! {
@@ -67,8 +71,15 @@ async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowErr
                 Some(WatchEvent::Changed(change)) if is_by_document => {
                     dirty.insert(change.document);
                 }
+                // Of documents that reviews are about it matters whether they are erased.
+                Some(WatchEvent::Changed(change)) if !change.heads.is_empty() => continue,
                 Some(WatchEvent::Changed(_) | WatchEvent::ReadAgain) => all = true,
                 Some(WatchEvent::Presence(_)) => continue,
+            },
+            event = next_of(&mut reviews) => match event {
+                None => return Ok(()),
+                Some(WatchEvent::Presence(_)) => continue,
+                Some(_) => all = true,
             },
             event = schema_watcher.next() => match event {
                 None => return Ok(()),
@@ -76,15 +87,16 @@ async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowErr
             },
             () = adapter.again.notified() => (all, at) = (true, Instant::now()),
             () = sleep_until(at), if is_waiting => {}
+            () = sleep_until(erasing_at), if adapter.erasing.load(Ordering::Relaxed) => {
+                erasing_at = Instant::now() + end_erasing(adapter, &mut erasing_again).await;
+                continue;
+            }
         }
         if Instant::now() < at {
             continue;
         }
         if !adapter.outbox(|outbox| Ok(outbox.is_applied())).await? {
-            error!(
-                "the mapping is not the one that was applied; `rejoin adapters plan` shows what it \
-                 changes, `rejoin adapters apply` makes it so, and nothing is enqueued until then"
-            );
+            error!("{NOT_APPLIED}");
             adapter.again.notified().await;
             (all, at) = (true, Instant::now());
             continue;
@@ -102,9 +114,7 @@ async fn follow_on(adapter: &Adapter, carried: &Carried) -> Result<(), FollowErr
                     WatchEvent::Presence(_) => {}
                 }
             }
-            let rules = carried.rules().await?;
-            let some = std::mem::take(&mut dirty);
-            enqueue(adapter, &carried.collection, &rules, some, false).await?;
+            enqueue_some(adapter, carried, std::mem::take(&mut dirty)).await?;
         }
         at = next(&adapter.mapping.class);
     }
@@ -129,6 +139,8 @@ pub(super) async fn enqueue_all(
     if adapter.mapping.source == Source::Reviews {
         let reviews = reviews::projected(&adapter.mapping, &adapter.salt, carried, &rules).await?;
         reviews.iter().for_each(|review| _ = gone.remove(&review.document));
+        let all = reviews.clone();
+        adapter.outbox(move |outbox| outbox.note_about(&all)).await?;
         let mut new = Vec::new();
         for review in reviews {
             let (asked, plan) = (review.clone(), Outbox::plan);
@@ -141,12 +153,39 @@ pub(super) async fn enqueue_all(
             enqueued += put(adapter, some.to_vec()).await?;
         }
     }
+    let erased = carried.erased()?;
+    gone.retain(|document| !erased.contains(document));
+    enqueued += erase(adapter, erased).await?;
     let gone = carried.gone(gone)?;
     let gone: Vec<_> =
         gone.into_iter().map(|document| Projected::gone(document, &rules.heads)).collect();
     for some in gone.chunks(TOGETHER) {
         enqueued += put(adapter, some.to_vec()).await?;
     }
+    Ok(enqueued)
+}
+
+/// The next event, if there is a watcher.
+async fn next_of(watcher: &mut Option<Watcher>) -> Option<WatchEvent> {
+    match watcher {
+        Some(watcher) => watcher.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Enqueues what became of documents that changed.
+async fn enqueue_some(
+    adapter: &Adapter,
+    carried: &Carried,
+    mut changed: BTreeSet<DocumentId>,
+) -> Result<u64, FollowError> {
+    let rules = carried.rules().await?;
+    let (erased, mut enqueued) = (carried.erased()?, 0);
+    if changed.iter().any(|document| erased.contains(document)) {
+        changed.retain(|document| !erased.contains(document));
+        enqueued += erase(adapter, erased).await?;
+    }
+    enqueued += enqueue(adapter, &carried.collection, &rules, changed, false).await?;
     Ok(enqueued)
 }
 
@@ -194,6 +233,40 @@ async fn enqueue(
         enqueued += put(adapter, together).await?;
     }
     Ok(enqueued)
+}
+
+/// Enqueues the deletion of the rows of erased documents, and of reviews about them. Returns how many
+/// deliveries that are.
+async fn erase(adapter: &Adapter, erased: BTreeSet<DocumentId>) -> Result<u64, FollowError> {
+    if erased.is_empty() {
+        return Ok(0);
+    }
+    let queued = adapter.outbox(move |outbox| outbox.erase(now_ms(), &erased)).await?;
+    if adapter.outbox(|outbox| outbox.is_erasing()).await? {
+        adapter.erasing.store(true, Ordering::Relaxed);
+    }
+    if queued.deliveries > 0 {
+        adapter.due.notify_one();
+    }
+    Ok(queued.deliveries)
+}
+
+/// Writes over what was erased, if it has left the target. Returns how long to wait before looking
+/// again, which is longer each time that it is not done.
+async fn end_erasing(adapter: &Adapter, again: &mut Duration) -> Duration {
+    match adapter.outbox(|outbox| outbox.end_erasing(now_ms())).await {
+        Ok(true) => {
+            adapter.erasing.store(false, Ordering::Relaxed);
+            *again = ERASING;
+        }
+        Ok(false) => *again = (*again * 2).min(ERASING_MAX),
+        Err(fault) => {
+            *again = ERASING_MAX;
+            let error = &fault as &dyn std::error::Error;
+            warn!(error, "what was erased is not written over in the outbox yet");
+        }
+    }
+    *again
 }
 
 /// Waits until more may wait.
@@ -282,11 +355,19 @@ pub(super) async fn projected(
     };
     let rows = project(mapping, &source);
     let (heads, schema) = (entry.heads, rules.heads.clone());
-    Ok(Projected { document: id, heads, schema, by_heads: true, rows })
+    Ok(Projected { document: id, heads, schema, by_heads: true, about: Vec::new(), rows })
 }
 
 /// Documents enqueued in one commit.
 pub(super) const TOGETHER: usize = 64;
+
+/// A mapping that was changed takes no effect by itself.
+const NOT_APPLIED: &str = "the mapping is not the one that was applied; `rejoin adapters plan` shows what \
+    it changes, `rejoin adapters apply` makes it so, and nothing is enqueued until then";
+
+/// How long to wait until rows of erased documents are looked for again that have left the target.
+const ERASING: Duration = Duration::from_secs(1);
+const ERASING_MAX: Duration = Duration::from_mins(1);
 
 /// How long to wait where nothing more may wait.
 const FULL: Duration = Duration::from_secs(1);

@@ -40,5 +40,6 @@ fn one(mapping: &Mapping, salt: &str, review: &Review, rules: &Rules) -> Project
     let rows = project(mapping, &source);
     let changes: BTreeSet<_> = review.candidates.iter().map(|candidate| candidate.change).collect();
     let (heads, schema) = (changes.into_iter().collect(), rules.heads.clone());
-    Projected { document, heads, schema, by_heads: false, rows }
+    let about = review.documents.iter().map(|reviewed| reviewed.document).collect();
+    Projected { document, heads, schema, by_heads: false, about, rows }
 }

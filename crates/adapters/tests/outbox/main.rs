@@ -1,5 +1,6 @@
 //! What an outbox promises, case by case; the simulation has the rest.
 
+mod erasing;
 mod troubles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,7 @@ fn projected(document: u8, change: u8, rows: &[(&str, &str)]) -> Projected {
         document: DocumentId([document; 16]),
         heads: vec![ChangeHash([change; 32])],
         schema: Vec::new(),
+        about: Vec::new(),
         by_heads: true,
         rows: rows.iter().map(row).collect::<BTreeMap<_, _>>(),
     }

@@ -10,8 +10,8 @@ use crate::limits;
 use crate::repair::{RepairDecoder, RepairItem};
 use crate::wire::{
     Access, Backfill, Begun, Bye, ChangePiece, Changes, Checkpoint, CollectionDigest, Cursor,
-    Frame, Hello, Listed, Listing, Nothing, Offer, Piece, PieceOf, Presence, Push, Refused, Repair,
-    SpaceWanted, Start, Want, Wanted, Welcome,
+    Erased, Frame, Hello, Listed, Listing, Nothing, Offer, Piece, PieceOf, Presence, Push, Refused,
+    Repair, SpaceWanted, Start, Want, Wanted, Welcome,
 };
 use crate::{ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, SpaceName};
 
@@ -161,6 +161,15 @@ pub enum ReplicaEvent {
         /// The document.
         document: DocumentId,
     },
+    /// An operator erased a document: nothing of it is to be kept.
+    Erased {
+        /// The space.
+        space: u32,
+        /// The document.
+        document: DocumentId,
+        /// Its collection.
+        collection: CollectionName,
+    },
     /// Documents of the relay: [`want`](ReplicaSession::want) those that are absent here, or have
     /// other heads.
     Listed {
@@ -309,6 +318,11 @@ impl ReplicaSession {
                 self.space(nothing.space)?;
                 let Nothing { space, document } = nothing;
                 self.events.push_back(ReplicaEvent::Nothing { space, document });
+                Ok(())
+            }
+            Frame::Erased(Erased { space, document, collection }) => {
+                self.space(space)?;
+                self.events.push_back(ReplicaEvent::Erased { space, document, collection });
                 Ok(())
             }
             Frame::Presence(presence) => {

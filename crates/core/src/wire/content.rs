@@ -237,6 +237,23 @@ pub struct Nothing {
     pub document: DocumentId,
 }
 
+/// An operator erased a document: the relay has nothing of it any more, and the replica is to keep
+/// nothing of it either. It counts in digests as
+/// [`HeadsHash::ERASED`](crate::HeadsHash::ERASED).
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct Erased {
+    /// Place of the space in the [`Hello`](super::Hello).
+    #[n(0)]
+    pub space: u32,
+    /// The document.
+    #[n(1)]
+    pub document: DocumentId,
+    /// The collection that it was in.
+    #[n(2)]
+    pub collection: CollectionName,
+}
+
 /// One document of a [`Listing`] or an [`Offer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]

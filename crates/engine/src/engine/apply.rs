@@ -65,6 +65,9 @@ impl Engine {
     ) -> Result<(), ReceiveError> {
         let id = received.document;
         let before = turn.txn.document(&id)?;
+        if before.is_none() {
+            self.stage_not_erased(turn, &id).map_err(EngineError::from)?;
+        }
         if let Some(row) = &before
             && (row.space != received.space || row.collection != received.collection)
         {

@@ -135,16 +135,18 @@ impl Engine {
         mut edit: Edit,
     ) -> Result<EditOutcome, EditError> {
         edit.author = edit.author.or_else(|| self.identity.clone());
-        let genesis = match &edit.target {
-            Target::Key(key) => Some(Genesis::first(key.clone())?),
-            _ => None,
-        };
-        let id = match (&edit.target, &genesis) {
-            (Target::Document(id), _) => *id,
-            (_, Some(genesis)) => DocumentId::derive(&edit.space, &edit.collection, genesis),
-            _ => DocumentId::from_random((self.random)()),
+        let (id, genesis) = match &edit.target {
+            Target::Document(id) => (*id, None),
+            Target::Key(key) => {
+                let (genesis, id) = turn.txn.keyed(&edit.space, &edit.collection, key)??;
+                (id, Some(genesis))
+            }
+            Target::New => (DocumentId::from_random((self.random)()), None),
         };
         let before = turn.txn.document(&id)?;
+        if before.is_none() && turn.txn.erased(&id)?.is_some() {
+            return Err(EditError::Erased { document: id });
+        }
         let (mut document, mut changes, row) = match &before {
             Some(row) => (self.load(&turn.txn, &id, row)?, Vec::new(), row.clone()),
             None if edit.create => new_document(&id, &edit, genesis.as_ref())?,

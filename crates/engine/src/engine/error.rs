@@ -100,6 +100,12 @@ pub enum EditError {
     /// There is no document to edit.
     #[error("there is no such document; create it first")]
     NotFound,
+    /// The document was erased.
+    #[error("document {document} was erased by an operator; make a new one")]
+    Erased {
+        /// The document.
+        document: DocumentId,
+    },
     /// The document is another one than it was taken for.
     #[error("the document is in collection {collection} of space {space}; import it there")]
     Elsewhere {

@@ -2,6 +2,7 @@
 //! comes back into the next commit.
 
 mod digests;
+mod erased;
 mod older;
 mod pushes;
 
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rejoin_core::session::{
     Granted, Opening, ReplicaEvent, ReplicaSession, SessionError, SpaceStart,
 };
-use rejoin_core::wire::{Access, Bye, ByeCode, Frame, FrameError, Presence, Start, Wanted};
+use rejoin_core::wire::{Access, Bye, ByeCode, Frame, FrameError, Presence, Start};
 use rejoin_core::{ChangeHash, DocumentId, PeerId, SpaceName, limits};
 use thiserror::Error;
 use tracing::{debug, warn};
@@ -310,6 +311,9 @@ impl Engine {
             }
             ReplicaEvent::Difference(difference) => self.handle_difference(turn, difference)?,
             ReplicaEvent::RepairGaveUp { space } => self.begin_listing(turn, space)?,
+            ReplicaEvent::Erased { space, document, collection } => {
+                self.stage_erased(turn, space, document, collection)?;
+            }
             ReplicaEvent::Nothing { space, document } => {
                 self.stage_answered(turn, space, &document)?;
             }
@@ -317,16 +321,7 @@ impl Engine {
                 self.stage_listed(turn, space, &documents, left)?;
             }
             ReplicaEvent::Wanted { space, documents, answers } => {
-                let owed = documents.into_iter().map(|Wanted { document, heads }| Owed {
-                    space,
-                    document,
-                    heads,
-                    keys: Vec::new(),
-                });
-                session.owed.extend(owed);
-                if let Some((_, answered)) = &mut session.spaces[space as usize].offering {
-                    *answered |= answers;
-                }
+                self.stage_wanted(turn, space, documents, answers)?;
             }
             ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
             ReplicaEvent::Bye(bye) => {

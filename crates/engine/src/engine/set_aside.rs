@@ -13,10 +13,20 @@ use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, ShortHash, Undo, heads_hash};
 use tracing::warn;
 
+use super::derive::reviews_collection;
 use super::loaded::fenced;
 use super::{Effect, Engine, EngineError, LoadedDocument, Origin, Turn};
 use crate::store::{DocumentRow, SetAsideRow};
 use crate::write::{Again, Written};
+
+/// Who lets a document go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// This device: all of it was refused.
+    Here,
+    /// The relay, where an operator erased it.
+    ByRelay,
+}
 
 impl Engine {
     /// Sets `refused` aside, with the changes that build on them. With `anew`, the refused edits
@@ -83,7 +93,7 @@ impl Engine {
         }
         self.status.answers += 1;
         if is_gone {
-            self.remove_document(turn, id, &before)?;
+            self.remove_document(turn, id, &before, Removed::Here)?;
             return Ok(true);
         }
         self.authored_anew.extend(authored.iter().map(|change| ChangeHash(change.hash().0)));
@@ -92,18 +102,69 @@ impl Engine {
         Ok(true)
     }
 
-    /// Removes a document of which nothing is left, as if it had never been.
-    fn remove_document(
+    /// Sets all of these changes aside for good, whether or not the document can be read: it is about
+    /// to be removed.
+    pub(super) fn stage_all_aside(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        row: &DocumentRow,
+        chunks: &[Vec<u8>],
+        reason: &str,
+    ) -> Result<(), EngineError> {
+        let changes: Vec<Change> =
+            chunks.iter().filter_map(|chunk| Change::from_bytes(chunk.clone()).ok()).collect();
+        let mut fields = match self.load(&turn.txn, id, row) {
+            Ok(mut document) => {
+                let schema = self.schema(&turn.txn, row)?;
+                let hash = |change: &Change| ChangeHash(change.hash().0);
+                let changes: Vec<_> =
+                    changes.into_iter().map(|change| (hash(&change), change)).collect();
+                fields_of(id, &mut document, &schema, &changes)
+            }
+            Err(EngineError::Unreadable { .. }) => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        for chunk in chunks {
+            // The bytes are kept in any case; one that is damaged has no name.
+            let hash = rejoin_core::change::hash_of(chunk).unwrap_or(ChangeHash([0; 32]));
+            let aside = SetAsideRow {
+                space: row.space.clone(),
+                collection: row.collection.clone(),
+                document: *id,
+                key: row.key.clone(),
+                hash,
+                chunk: chunk.clone().into(),
+                reason: reason.to_owned(),
+                authored_anew: false,
+                time_s: turn.unix_s,
+                anew: None,
+                fields: fields.remove(&hash).unwrap_or_default(),
+                acknowledged: false,
+            };
+            turn.txn.push_set_aside(&aside)?;
+            self.status.set_aside += 1;
+        }
+        if !chunks.is_empty() {
+            self.status.answers += 1;
+        }
+        Ok(())
+    }
+
+    /// Removes a document of which nothing is left, or nothing is to be, from everything but what was
+    /// set aside.
+    pub(super) fn remove_document(
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
         before: &DocumentRow,
+        removed: Removed,
     ) -> Result<(), EngineError> {
         let mut digest = turn.txn.digest(&before.space, &before.collection)?;
         digest.digest.remove(id, &heads_hash(&before.heads));
         digest.documents = digest.documents.saturating_sub(1);
         turn.txn.put_digest(&before.space, &before.collection, &digest)?;
-        turn.txn.remove_document(id, before)?;
+        let has_reviews = turn.txn.remove_document(id, before)?;
         turn.dirty = true;
         let (space, collection) = (before.space.clone(), before.collection.clone());
         let change = crate::watch::DocumentChanged {
@@ -112,10 +173,14 @@ impl Engine {
             fields: BTreeSet::new(),
             before: before.heads.clone(),
             heads: Vec::new(),
-            local: true,
-            remote: false,
+            local: removed == Removed::Here,
+            remote: removed == Removed::ByRelay,
             deleted: true,
         };
+        if has_reviews {
+            let (space, change) = (space.clone(), change.clone());
+            turn.effects.push(Effect::Changed { space, collection: reviews_collection(), change });
+        }
         turn.effects.push(Effect::Changed { space, collection, change });
         Ok(())
     }

@@ -321,6 +321,28 @@ impl WriteTxn {
         Ok(put)
     }
 
+    /// Removes the reviews that an edit ended and that name a document.
+    pub(crate) fn remove_resolved(
+        &self,
+        space: &SpaceName,
+        id: &DocumentId,
+    ) -> Result<(), StoreError> {
+        let mut table = self.txn.open_table(RESOLVED).map_err(unavailable)?;
+        let mut about = Vec::new();
+        let all = (space.as_str(), [0; 16])..=(space.as_str(), [u8::MAX; 16]);
+        for row in table.range(all).map_err(unavailable)? {
+            let (key, row) = row.map_err(unavailable)?;
+            let row: ReviewRow = decode(row.value())?;
+            if row.documents.iter().any(|named| named.document == *id) {
+                about.push(key.value().1);
+            }
+        }
+        for review in about {
+            table.remove((space.as_str(), review)).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
     /// Keeps a review that an edit ended.
     pub(crate) fn put_resolved(
         &self,

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{Key, Range, ReadTransaction, Value};
 use rejoin_core::remains::{self, Walked};
-use rejoin_core::{ChangeHash, DocumentId};
+use rejoin_core::{ChangeHash, DocumentId, HeadsHash};
 use thiserror::Error;
 
+use super::erased::ERASED;
 use super::rows::decode;
 use super::tables::{CHANGES, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS};
 use super::{
-    DocumentRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteTxn, unavailable,
+    DocumentRow, ErasedRow, OutboxRow, QuarantineRow, SetAsideRow, StoreError, WriteTxn,
+    unavailable,
 };
 
 /// The readable remains of a file.
@@ -129,6 +131,26 @@ impl<'a> Remains<'a> {
         let lost = walked.rows.values().filter(|row| row.is_none()).count() as u64;
         let lost = lost + u64::from(!walked.is_all);
         (walked.rows.into_values().flatten().collect(), lost)
+    }
+
+    /// Takes over which documents were erased, with their part in the digests.
+    ///
+    /// # Errors
+    /// The new file could not be written.
+    pub fn copy_erased(&self, to: &WriteTxn) -> Result<(), StoreError> {
+        let walked = walk(
+            || Ok(self.txn.open_table(ERASED)?.range::<[u8; 16]>(..)?),
+            |id, row| (id, decode::<ErasedRow>(row).ok()),
+        );
+        for (id, row) in walked.rows {
+            let Some(row) = row else { continue };
+            let id = DocumentId(id);
+            let mut digest = to.digest(&row.space, &row.collection)?;
+            digest.digest.insert(&id, &HeadsHash::ERASED);
+            to.put_digest(&row.space, &row.collection, &digest)?;
+            to.put_erased(&id, Some(&row))?;
+        }
+        Ok(())
     }
 
     /// Takes over the identity that edits on this device.

@@ -6,6 +6,7 @@ use redb::{
 };
 use rejoin_core::DeviceId;
 
+use super::erased::ERASED;
 use super::migrate::{is_before, migrate};
 use super::misfits::MISFITS;
 use super::reviews::{RESOLVED, REVIEWED, REVIEWS};
@@ -200,6 +201,7 @@ macro_rules! open_all {
             $txn.open_table(INDEXED)?;
             $txn.open_table(IMPORTED)?;
             $txn.open_table(STEPS)?;
+            $txn.open_table(ERASED)?;
             $txn.open_table(META)?;
             Ok(())
         })()

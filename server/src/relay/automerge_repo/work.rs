@@ -177,8 +177,7 @@ impl Peer {
             }
         };
         let mut bytes = data.len() + MESSAGE_BYTES;
-        if shared.options.access == Access::None {
-            // As if it did not exist: a peer without access does not learn that it does.
+        if self.is_hidden(shared, document)? {
             self.finish_unavailable(shared, document, bytes);
             return Ok(None);
         }
@@ -205,6 +204,13 @@ impl Peer {
         }
     }
 
+    /// Whether a document is as if it did not exist. A peer without access does not learn that it
+    /// does, and the protocol has no word for one that was erased.
+    fn is_hidden(&self, shared: &mut Shared, document: DocumentId) -> Result<bool, StoreError> {
+        Ok(shared.options.access == Access::None
+            || shared.store.is_erased(&self.space, &document)?)
+    }
+
     /// Takes as many of a message's changes as are due in this turn; after the last ones its heads
     /// and needs count.
     fn take_changes(
@@ -214,7 +220,7 @@ impl Peer {
         share: &mut usize,
     ) -> Result<Option<Incoming>, StoreError> {
         let document = incoming.document;
-        if shared.options.access == Access::None {
+        if self.is_hidden(shared, document)? {
             self.finish_unavailable(shared, document, incoming.bytes);
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use rejoin_core::{CollectionName, DocumentId, SpaceName};
 
-use super::stream::{CHANGE, SNAPSHOT, Writer};
+use super::stream::{CHANGE, ERASED, SNAPSHOT, Writer};
 use super::{BackupError, Header, Moment};
 use crate::store::StoreError;
 use crate::store::guard::confined;
@@ -17,7 +17,8 @@ use crate::store::tables::{
 };
 use crate::store::verify::check_snapshot;
 
-/// A change, or a snapshot of a document of which changes were folded meanwhile.
+/// A change, or a snapshot of a document of which changes were folded meanwhile, or nothing of one that
+/// was erased.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Piece {
@@ -111,6 +112,10 @@ fn write_space<W: Write>(
                 }
             }
             Ok(Found::Folded(..)) => {}
+            Ok(Found::Erased(document)) => {
+                let (space, chunk) = (space.clone(), Vec::new().into());
+                writer.frame(ERASED, &encode(&Piece { space, collection, document, chunk }))?;
+            }
             // What is damaged here is damaged in the relay, too, and is told there.
             Err(error) if error.is_confined() => {}
             Err(error) => return Err(error.into()),
@@ -123,12 +128,16 @@ enum Found {
     Change(DocumentId, Vec<u8>),
     /// It is in a snapshot of so many bytes.
     Folded(DocumentId, u64),
+    Erased(DocumentId),
 }
 
 fn chunk(tables: &Tables, number: u64, position: u64) -> Result<Found, StoreError> {
     let absent = |what| StoreError::Absent { document: number, what };
     let own = own_row(&tables.documents, number)?;
-    let row = tables.documents.get((number, position))?.ok_or_else(|| absent("change"))?;
+    let Some(row) = tables.documents.get((number, position))? else {
+        let is_erasure = own.erased_ms.is_some() && own.last == position;
+        return if is_erasure { Ok(Found::Erased(own.id)) } else { Err(absent("change")) };
+    };
     let row = ChangeRow::decode(number, row.value())?;
     let sound = |chunk: &[u8]| match row.is_of(chunk) {
         true => Ok(Found::Change(own.id, chunk.to_vec())),

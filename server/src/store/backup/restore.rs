@@ -8,7 +8,7 @@ use rejoin_core::change::{self, Admission, Place};
 use rejoin_core::{ChangeGraph, Epoch, GraphEntry};
 
 use super::more::Piece;
-use super::stream::{CHANGE, Reader, SNAPSHOT, check};
+use super::stream::{CHANGE, ERASED, Reader, SNAPSHOT, check};
 use super::{BackupError, Header, TakeApart, rows};
 use crate::store::tables::{IDENTITY, SPACES, SpaceRow, encode};
 use crate::store::{ChangeStore, StoreError};
@@ -113,6 +113,8 @@ fn make(
         store.commit(reader.header.unix_ms)?;
         header = reader.header;
     }
+    // What an increment erased was written by one before it.
+    store.overwrite()?;
     let (mut documents, mut changes) = (0, 0);
     for space in store.spaces()? {
         documents += store.documents_of(&space)?;
@@ -140,7 +142,14 @@ fn take(
 ) -> Result<(), BackupError> {
     let piece: Piece =
         minicbor::decode(content).map_err(|_| BackupError::Nonsense { place: "a change" })?;
+    let place =
+        Place { space: &piece.space, collection: &piece.collection, document: &piece.document };
     let chunks = match kind {
+        ERASED => {
+            store.commit(unix_ms)?;
+            store.erase(&place, unix_ms)?;
+            return Ok(());
+        }
         CHANGE => vec![piece.chunk.to_vec()],
         SNAPSHOT => take_apart(&piece.chunk).map_err(|reason| BackupError::Refused {
             space: piece.space.clone(),
@@ -149,8 +158,6 @@ fn take(
         })?,
         _ => return Err(BackupError::Nonsense { place: "a frame of another kind of backup" }),
     };
-    let place =
-        Place { space: &piece.space, collection: &piece.collection, document: &piece.document };
     let refused = |reason: String| BackupError::Refused {
         space: piece.space.clone(),
         document: piece.document,

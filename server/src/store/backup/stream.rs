@@ -27,6 +27,8 @@ pub(super) const ROWS: u8 = b'r';
 pub(super) const CHANGE: u8 = b'c';
 /// A document's snapshot, CBOR.
 pub(super) const SNAPSHOT: u8 = b's';
+/// A document that was erased, CBOR: no change of it is left.
+pub(super) const ERASED: u8 = b'x';
 const END: u8 = b'e';
 
 /// Writes a backup.
@@ -151,7 +153,7 @@ pub(super) fn check(from: impl Read) -> Result<(), BackupError> {
     loop {
         let kind = take(&mut from, 1)?;
         match kind[0] {
-            HEADER | TABLE | ROWS | CHANGE | SNAPSHOT => {}
+            HEADER | TABLE | ROWS | CHANGE | SNAPSHOT | ERASED => {}
             END => break,
             _ => return Err(BackupError::Altered),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase};
-use rejoin_core::SetDigest;
+use rejoin_core::{HeadsHash, SetDigest};
 
 use super::{BackupError, Restored, TakeApart, restore};
 use crate::store::tables::{DIGESTS, DigestRow, LATEST, LatestRow};
@@ -73,8 +73,8 @@ fn check_digests(store: &mut ChangeStore, findings: &mut Vec<String>) -> Result<
             after = *last;
             for (_, row) in page {
                 let document = row.document;
-                let heads = match store.document(&space, &document) {
-                    Ok(Some((_, graph))) => graph.heads_hash(),
+                let heads = match store.known_heads(&space, &document) {
+                    Ok(Some(heads)) => heads,
                     Ok(None) => {
                         findings.push(format!("{document} of space {space} is not there"));
                         continue;
@@ -91,7 +91,7 @@ fn check_digests(store: &mut ChangeStore, findings: &mut Vec<String>) -> Result<
                 let empty = DigestRow { digest: SetDigest::default(), documents: 0 };
                 let digest = digests.entry(row.collection).or_insert(empty);
                 digest.digest.insert(&document, &heads);
-                digest.documents += 1;
+                digest.documents += u64::from(heads != HeadsHash::ERASED);
                 store.is_batch_full();
             }
         }

@@ -183,6 +183,11 @@ pub enum Part {
         /// The first position not included, if there is more.
         next: Option<u64>,
     },
+    /// Nothing: an operator erased it.
+    Erased {
+        /// The document's collection.
+        collection: CollectionName,
+    },
     /// A piece of the snapshot or of a long change.
     Piece {
         /// The document's collection.

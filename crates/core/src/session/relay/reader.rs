@@ -9,8 +9,8 @@ use super::ask::{BackfillPage, Batch, Large, Located, LogPage, Part, Read};
 use super::{CHECKPOINT_MS, Opened, Transmit};
 use crate::limits;
 use crate::wire::{
-    Access, Backfill, Begun, BegunPiece, Changes, Checkpoint, CollectionDigest, Frame, Listed,
-    Nothing, Piece, PieceOf, Start, Want, Wanted,
+    Access, Backfill, Begun, BegunPiece, Changes, Checkpoint, CollectionDigest, Erased, Frame,
+    Listed, Nothing, Piece, PieceOf, Start, Want, Wanted,
 };
 use crate::{CollectionName, DocumentId};
 
@@ -293,7 +293,12 @@ impl Reader {
         let Some(part) = part else { return self.finish(way, &transfer) };
         let (frame, next) = transfer.frame(space, part, &self.own);
         self.untold_bytes += payload(&frame);
-        self.frames.push_back(Frame::Changes(frame));
+        let is_erased = matches!(frame, Frame::Erased(_));
+        self.frames.push_back(frame);
+        if is_erased && way == Way::Want {
+            // A replica of before passes the erasure over, and waits for an answer that it knows.
+            self.frames.push_back(Frame::Nothing(Nothing { space, document }));
+        }
         match next {
             Some(next) => {
                 transfer.from = next;
@@ -404,9 +409,9 @@ impl Reader {
         if changes.is_empty() {
             return;
         }
-        let frame = changes_frame(space, document, collection, changes, None);
+        let frame = Frame::Changes(changes_frame(space, document, collection, changes, None));
         self.untold_bytes += payload(&frame);
-        self.frames.push_back(Frame::Changes(frame));
+        self.frames.push_back(frame);
     }
 }
 
@@ -421,9 +426,12 @@ impl Transfer {
     }
 
     /// The frame with a part, and from where the rest begins.
-    fn frame(&mut self, space: u32, part: Part, own: &BTreeSet<u64>) -> (Changes, Option<u64>) {
+    fn frame(&mut self, space: u32, part: Part, own: &BTreeSet<u64>) -> (Frame, Option<u64>) {
         let document = self.document;
-        match part {
+        let (frame, next) = match part {
+            Part::Erased { collection } => {
+                return (Frame::Erased(Erased { space, document, collection }), None);
+            }
             Part::Piece { collection, kind: PieceOf::Change, position, next, .. }
                 if own.contains(&position) =>
             {
@@ -456,7 +464,8 @@ impl Transfer {
                 let frame = changes_frame(space, document, collection, Vec::new(), more);
                 (Changes { piece, position, ..frame }, next)
             }
-        }
+        };
+        (Frame::Changes(frame), next)
     }
 }
 
@@ -474,7 +483,8 @@ fn changes_frame(
 }
 
 /// Bytes of a frame, about.
-fn payload(frame: &Changes) -> usize {
+fn payload(frame: &Frame) -> usize {
+    let Frame::Changes(frame) = frame else { return FRAME_COST_BYTES };
     let piece = frame.piece.as_ref().map_or(0, |piece| piece.bytes.len());
     FRAME_COST_BYTES + piece + frame.changes.iter().map(|chunk| chunk.len()).sum::<usize>()
 }

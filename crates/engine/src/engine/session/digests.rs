@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::Difference;
 use rejoin_core::wire::{CollectionDigest, Cursor};
-use rejoin_core::{CollectionName, SetDigest, SpaceName, heads_hash};
+use rejoin_core::{CollectionName, HeadsHash, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
 use super::pushes::Owed;
@@ -194,7 +194,17 @@ impl Engine {
             turn.txn.mark_wanted(&session.relay, &name, document, true)?;
         }
         turn.dirty = true;
-        session.owed.extend(missing_there.into_iter().map(|document| Owed {
+        let mut theirs = Vec::with_capacity(missing_there.len());
+        for document in missing_there {
+            // The relay never had it, and so knows of no erasure.
+            if turn.txn.document(&document)?.is_none() {
+                self.stage_not_erased(turn, &document)?;
+            } else {
+                theirs.push(document);
+            }
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.owed.extend(theirs.into_iter().map(|document| Owed {
             space,
             document,
             heads: Vec::new(),
@@ -255,6 +265,11 @@ fn repair_items(txn: &WriteTxn, space: &SpaceName) -> Result<Vec<RepairItem>, St
             items.push(RepairItem { document, heads: heads_hash(&row.heads).short() });
         }
     })?;
+    txn.each_erased(|document, row| {
+        if row.space == *space {
+            items.push(RepairItem { document, heads: HeadsHash::ERASED.short() });
+        }
+    })?;
     Ok(items)
 }
 
@@ -266,6 +281,12 @@ pub fn recount_digests(txn: &WriteTxn, space: &SpaceName) -> Result<bool, StoreE
             let (digest, documents) = sums.entry(row.collection).or_default();
             digest.insert(&document, &heads_hash(&row.heads));
             *documents += 1;
+        }
+    })?;
+    txn.each_erased(|document, row| {
+        if row.space == *space {
+            let (digest, _) = sums.entry(row.collection).or_default();
+            digest.insert(&document, &HeadsHash::ERASED);
         }
     })?;
     let stored = txn.digests(space)?;

@@ -7,7 +7,7 @@
 use rejoin_core::change::Refusal;
 use rejoin_core::limits::BEGUN_BYTES_MAX;
 use rejoin_core::wire::{Backfill, BegunPiece, Listed, Piece, PieceOf, Wanted};
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, heads_hash};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, HeadsHash, heads_hash};
 use tracing::{info, warn};
 
 use super::Session;
@@ -200,9 +200,12 @@ impl Engine {
         let Some(session) = &mut self.session else { return Ok(()) };
         let space = &mut session.spaces[number as usize];
         for Listed { document, heads } in documents {
-            let row = turn.txn.document(document)?;
-            let here = row.filter(|row| row.space == space.name);
-            if here.is_none_or(|row| heads_hash(&row.heads).short() != *heads) {
+            let row = turn.txn.document(document)?.filter(|row| row.space == space.name);
+            let here = match row {
+                Some(row) => Some(heads_hash(&row.heads)),
+                None => turn.txn.erased(document)?.map(|_| HeadsHash::ERASED),
+            };
+            if here.is_none_or(|here| here.short() != *heads) {
                 turn.txn.mark_wanted(&session.relay, &space.name, document, true)?;
             }
         }
@@ -267,6 +270,16 @@ impl Engine {
                 }
                 offer.len() < OFFERED_AT_ONCE
             })?;
+            // A relay that does not know of an erasure wants the document, and so says that.
+            let of_documents = offer.len();
+            turn.txn.each_erased_after(&after, |document, row| {
+                if row.space == space.name {
+                    offer.push(Listed { document, heads: HeadsHash::ERASED.short() });
+                }
+                offer.len() < of_documents + OFFERED_AT_ONCE
+            })?;
+            offer.sort_unstable_by_key(|listed| listed.document);
+            offer.truncate(OFFERED_AT_ONCE);
             space.offering = offer.last().map(|last| (last.document, false));
             if offer.is_empty() {
                 cursor.offered = None;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rejoin_core::wire::{ChangePiece, Refused, RefusedClass};
+use rejoin_core::wire::{ChangePiece, Refused, RefusedClass, Wanted};
 use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, limits};
 use tracing::{debug, warn};
 
@@ -178,6 +178,30 @@ impl Engine {
         let Some(batch) = session.pushed.next(&view)? else { return Ok(false) };
         push_batch(session, &view, batch)?;
         Ok(true)
+    }
+
+    /// The relay lacks something of these documents.
+    pub(super) fn stage_wanted(
+        &mut self,
+        turn: &mut Turn,
+        space: u32,
+        documents: Vec<Wanted>,
+        answers: bool,
+    ) -> Result<(), EngineError> {
+        for Wanted { document, heads } in documents {
+            if turn.txn.document(&document)?.is_none() {
+                // It was erased by the word of another relay, or of this one as it was before.
+                self.stage_not_erased(turn, &document)?;
+                continue;
+            }
+            let Some(session) = &mut self.session else { return Ok(()) };
+            session.owed.push_back(Owed { space, document, heads, keys: Vec::new() });
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        if let Some((_, answered)) = &mut session.spaces[space as usize].offering {
+            *answered |= answers;
+        }
+        Ok(())
     }
 
     /// Pushes the changes of a document that the relay lacks, in as many pushes as it takes.

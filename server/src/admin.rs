@@ -54,6 +54,9 @@ pub enum Ask {
         space: String,
         /// Each document's id, or its collection and key with a slash between.
         documents: Vec<String>,
+        /// The heads that each has to have, in the same order; empty if that does not matter.
+        #[serde(default)]
+        heads: Vec<Vec<String>>,
     },
     /// Give up what a document lost to damage: nobody will bring it back.
     AcceptLoss {
@@ -118,6 +121,9 @@ pub struct SpaceAnswer {
     pub collections: Vec<(String, u64)>,
     /// Connections that follow it.
     pub connections: usize,
+    /// The reason why it takes no new documents, or nothing at all; `None` if it has room.
+    #[serde(default)]
+    pub full: Option<String>,
 }
 
 /// A document.

@@ -49,7 +49,7 @@ use devices::Departures;
 use folding::Folding;
 #[cfg(feature = "mutants")]
 use intake::Refuse;
-use intake::{ERASED, Intake};
+use intake::{ERASED, Intake, full};
 use mending::Scrubbing;
 use presence::Speakers;
 use pushes::{Checked, check_push};
@@ -250,6 +250,15 @@ impl Relay {
     /// The counts of the relay, without a look at every session.
     pub(crate) fn totals(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// The reason why a space takes no new documents, or nothing at all; `None` if it has room.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn space_full(&mut self, space: &SpaceName) -> Result<Option<String>, StoreError> {
+        let Shared { options, store, .. } = &mut self.shared;
+        full(options, store, space)
     }
 
     /// The store, for an operator's questions.

@@ -1,5 +1,6 @@
 //! `rejoin admin`: asks a relay that runs, over the socket in its folder.
 
+mod erase;
 mod why;
 
 use std::path::{Path, PathBuf};
@@ -8,16 +9,16 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use rejoin_relay::admin::{
-    self, Answer, Ask, ConnectionAnswer, DeviceAnswer, DocumentAnswer, ErasedAnswer, ErasedAnswers,
-    LossAnswer, QuarantinedAnswer, SpaceAnswer,
+    self, Answer, Ask, ConnectionAnswer, DeviceAnswer, DocumentAnswer, LossAnswer,
+    QuarantinedAnswer, SpaceAnswer,
 };
 use serde_json::json;
 
+use self::erase::EraseArguments;
 use crate::backup;
 use crate::clock::clock_of_ms;
-use crate::confirm::confirmed;
 use crate::layout::{Table, width};
-use crate::output::{Output, count};
+use crate::output::{Output, Text, count};
 use crate::place::PlaceArguments;
 use crate::units::shown_bytes;
 
@@ -64,14 +65,7 @@ enum AdminCommand {
 Nothing of it is left in the relay's file or in a replica's, and its rows leave the targets of adapters. A \
 device that was away and edited it keeps that edit aside. Backups of before still have it, and so has \
 whatever took it out of Rejoin.")]
-    Erase {
-        /// Each document's id, or COLLECTION/KEY
-        #[arg(required = true, value_name = "DOCUMENT")]
-        documents: Vec<String>,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
+    Erase(EraseArguments),
     /// Give up what a document of the space (--space) lost to damage, as nobody will bring it back
     AcceptLoss {
         /// The document's id, as `quarantined` has it
@@ -99,7 +93,7 @@ whatever took it out of Rejoin.")]
     },
 }
 
-pub(crate) fn run(
+pub(crate) async fn run(
     place: &PlaceArguments,
     arguments: &AdminArguments,
     output: Output,
@@ -112,7 +106,7 @@ pub(crate) fn run(
         }
         AdminCommand::Why { device } => why::run(data, device, output)?,
         AdminCommand::Spaces => {
-            let Answer::Spaces(spaces) = admin::ask(data, &Ask::Spaces)? else { bail!(OTHER) };
+            let spaces = spaces(data)?;
             output.result(&json!({ "spaces": spaces }), || spaces_table(&spaces))?;
         }
         AdminCommand::Documents { collection, before, limit } => {
@@ -131,9 +125,7 @@ pub(crate) fn run(
             let Answer::Quarantined(damage) = answer else { bail!(OTHER) };
             output.result(&damage, || quarantined(&damage))?;
         }
-        AdminCommand::Erase { documents, yes } => {
-            erase(data, &place.space, documents, *yes, output)?;
-        }
+        AdminCommand::Erase(arguments) => erase::run(place, data, arguments, output).await?,
         AdminCommand::AcceptLoss { document } => {
             accept_loss(data, &place.space, document, output)?;
         }
@@ -147,6 +139,13 @@ pub(crate) fn run(
 fn devices(data: &Path) -> Result<Vec<DeviceAnswer>> {
     match admin::ask(data, &Ask::Devices)? {
         Answer::Devices(devices) => Ok(devices),
+        _ => bail!(OTHER),
+    }
+}
+
+fn spaces(data: &Path) -> Result<Vec<SpaceAnswer>> {
+    match admin::ask(data, &Ask::Spaces)? {
+        Answer::Spaces(spaces) => Ok(spaces),
         _ => bail!(OTHER),
     }
 }
@@ -170,43 +169,6 @@ fn kick(data: &Path, who: &str, output: Output) -> Result<()> {
         bail!("{who} is not connected; `rejoin admin connections` lists those that are");
     }
     output.result(&json!({ "ended": kicked }), || format!("{} ended", count(kicked, "connection")))
-}
-
-fn erase(data: &Path, space: &str, documents: &[String], yes: bool, output: Output) -> Result<()> {
-    let question = format!("Erase {} of {space} for good, everywhere?", documents.join(", "));
-    if !yes {
-        match confirmed(&question, output)? {
-            Some(true) => {}
-            Some(false) => bail!("nothing was erased"),
-            None => bail!("nothing was erased; --yes says that you mean it"),
-        }
-    }
-    let ask = Ask::Erase { space: space.to_owned(), documents: documents.to_owned() };
-    let Answer::Erased(erased) = admin::ask(data, &ask)? else { bail!(OTHER) };
-    let ErasedAnswers { documents, left } = &erased;
-    let troubles = documents.iter().filter(|it| it.trouble.is_some()).count();
-    output.result(&erased, || {
-        let line = |it: &ErasedAnswer| match &it.trouble {
-            Some(trouble) => format!("{}: {trouble}", it.document),
-            None => format!("{} is erased, with {}", it.document, count(it.changes, "change")),
-        };
-        let mut lines: Vec<_> = documents.iter().map(line).collect();
-        if troubles < documents.len() {
-            lines.push("Replicas that are connected are told now, and others when they come".into());
-        }
-        if let Some(left) = left {
-            lines.push(format!(
-                "Their bytes are in free pages of the relay's file until it has written over those, which \
-                 it tries again by itself: {left}"
-            ));
-        }
-        lines.join("\n")
-    })?;
-    match (troubles, documents.len()) {
-        (0, _) => Ok(()),
-        (some, all) if some < all => bail!("{some} of {all} documents were not erased"),
-        _ => bail!("nothing was erased"),
-    }
 }
 
 fn accept_loss(data: &Path, space: &str, document: &str, output: Output) -> Result<()> {
@@ -257,7 +219,7 @@ fn are(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
-fn devices_table(devices: &[DeviceAnswer]) -> crate::output::Text {
+fn devices_table(devices: &[DeviceAnswer]) -> Text {
     if devices.is_empty() {
         return "no device was ever here".into();
     }
@@ -298,7 +260,7 @@ fn none_or(number: u64) -> String {
     if number == 0 { "-".to_owned() } else { number.to_string() }
 }
 
-fn spaces_table(spaces: &[SpaceAnswer]) -> crate::output::Text {
+fn spaces_table(spaces: &[SpaceAnswer]) -> Text {
     if spaces.is_empty() {
         return "no space holds anything".into();
     }
@@ -315,10 +277,11 @@ fn spaces_table(spaces: &[SpaceAnswer]) -> crate::output::Text {
             collections.collect::<Vec<_>>().join(", "),
         ]);
     }
-    table.fit(width())
+    let full = spaces.iter().filter_map(|space| space.full.as_deref()).map(Text::from);
+    Text::lines([table.fit(width())].into_iter().chain(full))
 }
 
-fn documents_table(documents: &[DocumentAnswer]) -> crate::output::Text {
+fn documents_table(documents: &[DocumentAnswer]) -> Text {
     if documents.is_empty() {
         return "there are none".into();
     }
@@ -339,7 +302,7 @@ fn documents_table(documents: &[DocumentAnswer]) -> crate::output::Text {
     table.fit(width())
 }
 
-fn connections_table(connections: &[ConnectionAnswer]) -> crate::output::Text {
+fn connections_table(connections: &[ConnectionAnswer]) -> Text {
     if connections.is_empty() {
         return "nobody is connected".into();
     }

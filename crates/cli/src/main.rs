@@ -279,7 +279,7 @@ impl Cli {
             Command::Import(arguments) => return import::run(place, arguments, output).await,
             Command::Schema(command) => return schema::run(place, command, output).await,
             Command::Doctor(arguments) => return doctor::run(place, arguments, output),
-            Command::Admin(arguments) => return admin::run(place, arguments, output),
+            Command::Admin(arguments) => return admin::run(place, arguments, output).await,
             Command::Backup(arguments) => return backup::run(arguments, output),
             Command::Adapters(of) => return adapters::run(of, place, output).await,
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,

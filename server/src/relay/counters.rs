@@ -16,6 +16,8 @@ pub struct Counters {
     pub changes_known: u64,
     /// Changes refused, by the way in which the replica can react.
     pub refused: RefusedCounters,
+    /// Those of them that wait because their space is full.
+    pub refused_full: u64,
     /// Group commits.
     pub commits: u64,
     /// Frames received.

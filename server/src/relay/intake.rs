@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 #[cfg(feature = "mutants")]
-use rejoin_core::DocumentId;
 use rejoin_core::change::{self, Admission, Change, Place, Refusal};
 use rejoin_core::wire::{Access, RefusedClass};
-use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry};
+use rejoin_core::{ChangeGraph, ChangeHash, DocumentId, GraphEntry, SpaceName};
 
 use super::connections::Shared;
 use super::{Counters, RelayOptions, bounds};
@@ -177,24 +176,53 @@ fn refusal_of_all(
 pub(super) const ERASED: &str =
     "the document was erased by an operator; what has its key from now on is another one";
 
-/// The reason why a space takes nothing new, if it has reached its quota.
+/// The reason why a change of a document waits, if its space has reached its quota.
 fn over_quota(
     options: &RelayOptions,
     store: &mut ChangeStore,
     place: &Place<'_>,
 ) -> Result<Option<String>, StoreError> {
-    let space = place.space;
-    if let Some(max) = options.space_documents_max
+    if options.space_documents_max.is_some()
         && store.known(place)?.is_none()
-        && let documents = store.documents_with_staged(space)?
-        && documents >= max
+        && let Some(reason) = full_of_documents(options, store, place.space)?
     {
-        let reason = format!(
-            "space {space} has {documents} documents, and limits.space_documents of the relay allows \
-             {max}; new ones wait until there is room"
-        );
         return Ok(Some(reason));
     }
+    full_of_bytes(options, store, place.space)
+}
+
+/// The reason why a space takes no new documents, or nothing at all.
+pub(super) fn full(
+    options: &RelayOptions,
+    store: &mut ChangeStore,
+    space: &SpaceName,
+) -> Result<Option<String>, StoreError> {
+    match full_of_bytes(options, store, space)? {
+        None => full_of_documents(options, store, space),
+        reason => Ok(reason),
+    }
+}
+
+fn full_of_documents(
+    options: &RelayOptions,
+    store: &mut ChangeStore,
+    space: &SpaceName,
+) -> Result<Option<String>, StoreError> {
+    let Some(max) = options.space_documents_max else { return Ok(None) };
+    let documents = store.documents_with_staged(space)?;
+    Ok((documents >= max).then(|| {
+        format!(
+            "space {space} has {documents} documents, and limits.space_documents of the relay allows \
+             {max}; new ones wait until there is room"
+        )
+    }))
+}
+
+fn full_of_bytes(
+    options: &RelayOptions,
+    store: &mut ChangeStore,
+    space: &SpaceName,
+) -> Result<Option<String>, StoreError> {
     let Some(max) = options.space_bytes_max else { return Ok(None) };
     let bytes = store.space_bytes(space)?;
     Ok((bytes >= max).then(|| {

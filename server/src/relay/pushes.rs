@@ -53,6 +53,9 @@ fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
         return Ok(Checked { positions, outcome: Ok(StoreOutcome::Kept) });
     };
     refused.classes.values().for_each(|class| counters.refused.count(*class));
+    if is_over_quota {
+        counters.refused_full += refused.classes.len() as u64;
+    }
     let heads = match class {
         RefusedClass::Missing => store.short_heads(place.space, place.document)?,
         _ => Vec::new(),

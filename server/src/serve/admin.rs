@@ -1,6 +1,6 @@
 //! Answers an operator from the engine and the connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rejoin_core::{CollectionName, DeviceId, DocumentId, Genesis, Identity, SpaceName};
 
@@ -31,8 +31,10 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         Ask::Connections => Ok(Answer::Connections(connections(relay, links))),
         Ask::Devices => devices(relay, links).map(Answer::Devices).map_err(told),
         Ask::Quarantined => quarantined(relay).map(Answer::Quarantined).map_err(told),
-        Ask::Erase { space, documents } => {
-            let erased = documents.iter().map(|document| erase(relay, space, document));
+        Ask::Erase { space, documents, heads } => {
+            let heads = heads.iter().map(Some).chain(std::iter::repeat(None));
+            let erased = documents.iter().zip(heads);
+            let erased = erased.map(|(document, heads)| erase(relay, space, document, heads));
             let documents = erased.collect();
             // Also of orders before, which a crash may have cut short.
             let left = relay.overwrite().err().map(told);
@@ -56,8 +58,21 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
     }
 }
 
-fn erase(relay: &mut Relay, space: &str, document: &str) -> ErasedAnswer {
+fn erase(
+    relay: &mut Relay,
+    space: &str,
+    document: &str,
+    heads: Option<&Vec<String>>,
+) -> ErasedAnswer {
     let erased = named(relay, space, document).and_then(|(space, id)| {
+        if let Some(heads) = heads {
+            let here = relay.store_mut().document(&space, &id).map_err(|it| it.to_string())?;
+            let here = here.map(|(_, graph)| graph.heads()).unwrap_or_default();
+            let here: BTreeSet<_> = here.iter().map(ToString::to_string).collect();
+            if here != heads.iter().cloned().collect() {
+                return Err("the replica knows it otherwise; sync that first".into());
+            }
+        }
         match relay.erase(&space, &id, unix_ms()).map_err(|error| error.to_string())? {
             Erased::Now(erasure) => Ok(erasure.changes),
             Erased::Schema => Err("a schema is not erased; `rejoin schema apply` replaces it".into()),
@@ -112,9 +127,10 @@ fn spaces(relay: &mut Relay, links: &Links) -> Result<Vec<SpaceAnswer>, StoreErr
         .filter_map(|id| relay.visitor(id))
         .flat_map(|visitor| visitor.spaces)
         .collect();
-    let store = relay.store_mut();
     let mut spaces = Vec::new();
-    for space in store.spaces()? {
+    for space in relay.store_mut().spaces()? {
+        let full = relay.space_full(&space)?;
+        let store = relay.store_mut();
         let contents = store.contents(&space)?.into_iter();
         spaces.push(SpaceAnswer {
             documents: store.documents_of(&space)?,
@@ -124,6 +140,7 @@ fn spaces(relay: &mut Relay, links: &Links) -> Result<Vec<SpaceAnswer>, StoreErr
                 .map(|it| (it.collection.as_str().to_owned(), it.documents))
                 .collect(),
             connections: followed.iter().filter(|followed| **followed == space).count(),
+            full,
             space: space.as_str().to_owned(),
         });
     }

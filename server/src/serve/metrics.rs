@@ -165,6 +165,7 @@ fn counted(count: &mut impl FnMut(&str, &str, u64), counters: &Counters) {
     let RefusedCounters { missing, later, never, actor_reused } = counters.refused;
     count("refused_missing", "Changes that build on something unknown", missing);
     count("refused_later", "Changes that could not be taken just then", later);
+    count("refused_full", "Changes that wait because their space is full", counters.refused_full);
     count("refused_never", "Changes that can never be taken", never);
     count("refused_actor_reused", "Changes whose place is taken", actor_reused);
     count("commits", "Commits", counters.commits);

@@ -166,3 +166,36 @@ fn a_relay_that_knows_nothing_of_erasures_has_the_last_word() {
     company.at("b.redb", &format!("sync {} --once", other.url()));
     assert_eq!(company.digest("a.redb"), company.digest("b.redb"));
 }
+
+#[test]
+fn what_was_deleted_long_ago_is_erased_unless_somebody_wrote_since() {
+    let company = Company::new();
+    for key in ["gone", "back", "there"] {
+        company.at("a.redb", &format!("set jobs {key} status=booked"));
+    }
+    company.at("a.redb", "delete jobs gone");
+    company.at("a.redb", "delete jobs back");
+    company.sync("a.redb");
+    company.sync("b.redb");
+    let erase = |more: &str| {
+        let command = format!("--replica a.redb admin --data relay erase --deleted jobs {more}");
+        company.rejoin.run(command.split(' '))
+    };
+    let young = erase("--yes");
+    assert_eq!(young.code, 0, "{}", young.stderr);
+    assert!(young.stdout.contains("nothing was deleted more than 90d ago"), "{}", young.stdout);
+
+    // Nobody told this replica that one of them is back.
+    company.at("b.redb", "restore jobs back");
+    company.sync("b.redb");
+    // Both are that old at some time.
+    let mut asked = std::iter::repeat_with(|| erase("--older-than 1s").stderr);
+    let both = "nothing was erased; --yes says that you mean it: 2 documents of jobs that were deleted \
+                more than 1s ago";
+    assert!(asked.any(|said| said.contains(both)));
+    let erased = erase("--older-than 1s --yes");
+    assert!(erased.stderr.contains("1 of 2 documents were not erased"), "{}", erased.stderr);
+    assert!(erased.stdout.contains("sync that first"), "{}", erased.stdout);
+    assert!(company.sync("a.redb").contains("both hold everything (2 documents)"));
+    assert!(company.at("a.redb", "get jobs back").contains("booked"));
+}

@@ -286,6 +286,12 @@ fn a_full_space_lets_edits_wait_and_says_why() {
     assert!(told.contains("space main has 2 documents"), "{told}");
     assert_eq!(operated.json("--replica a.redb status")["waiting"], 1);
     assert_eq!(operated.json("admin --data relay spaces")["spaces"][0]["documents"], 2);
+    let spaces = operated.rejoin("admin --data relay spaces");
+    assert!(spaces.contains("limits.space_documents of the relay allows 2"), "{spaces}");
+    let devices = operated.json("admin --data relay devices");
+    let device = devices["devices"][0]["device"].as_str().expect("an id");
+    let why = operated.rejoin(&format!("admin --data relay why {device}"));
+    assert!(why.contains("some may have to wait: space main has 2 documents"), "{why}");
     // A device that has something of its own gets what others wrote all the same.
     operated.set("c.redb", "9", "booked");
     let command = format!("--replica c.redb sync {}", operated.url);

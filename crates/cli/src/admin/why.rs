@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use rejoin_relay::admin::{ConnectionAnswer, DeviceAnswer, DeviceSpace};
+use rejoin_relay::admin::{ConnectionAnswer, DeviceAnswer, DeviceSpace, SpaceAnswer};
 use serde_json::json;
 
-use super::{connections, devices, user_of};
+use super::{connections, devices, spaces, user_of};
 use crate::clock::clock_of_ms;
 use crate::output::{Output, count};
 use crate::units::shown_bytes;
@@ -24,7 +24,13 @@ pub(super) fn run(data: &Path, wanted: &str, output: Output) -> Result<()> {
     };
     let connection =
         connections(data)?.into_iter().find(|it| it.device.as_ref() == Some(&device.device));
-    let why = sentences(device, connection.as_ref());
+    let mut why = sentences(device, connection.as_ref());
+    // Of a device that never came far nobody knows the spaces.
+    let is_its = |space: &SpaceAnswer| {
+        device.spaces.is_empty() || device.spaces.iter().any(|it| it.space == space.space)
+    };
+    let full = spaces(data)?.into_iter().filter(is_its).filter_map(|space| space.full);
+    why.extend(full.map(|full| format!("Of its edits some may have to wait: {full}.")));
     output.result(&json!({ "device": device, "connection": connection, "why": why }), || {
         why.join(" ")
     })

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 #[cfg(feature = "mutants")]
+use rejoin_core::DocumentId;
 use rejoin_core::change::{self, Admission, Change, Place, Refusal};
 use rejoin_core::wire::{Access, RefusedClass};
-use rejoin_core::{ChangeGraph, ChangeHash, DocumentId, GraphEntry, SpaceName};
+use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry, SpaceName};
 
 use super::connections::Shared;
 use super::{Counters, RelayOptions, bounds};

@@ -318,6 +318,14 @@ impl Space {
         self.0.documents()
     }
 
+    /// As [`crate::Space::is_erased`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_erased(&self, document: &DocumentId) -> Result<bool, StoreError> {
+        self.0.is_erased(document)
+    }
+
     /// As [`crate::Space::erased`].
     ///
     /// # Errors

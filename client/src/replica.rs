@@ -401,6 +401,15 @@ impl Space {
         Ok(documents)
     }
 
+    /// Whether an operator erased a document of the space.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn is_erased(&self, document: &DocumentId) -> Result<bool, StoreError> {
+        let row = self.replica.read(|view| view.erased(document))?;
+        Ok(row.is_some_and(|row| row.space == self.name))
+    }
+
     /// The documents of the space that an operator erased.
     ///
     /// # Errors

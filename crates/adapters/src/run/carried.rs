@@ -67,6 +67,11 @@ impl Carried {
         })
     }
 
+    /// Whether an operator erased a document.
+    pub(crate) fn is_erased(&self, document: &DocumentId) -> Result<bool, ReadError> {
+        Ok(self.space.is_erased(document)?)
+    }
+
     /// The documents that an operator erased.
     pub(crate) fn erased(&self) -> Result<BTreeSet<DocumentId>, ReadError> {
         Ok(self.space.erased()?)

@@ -180,11 +180,14 @@ async fn enqueue_some(
     mut changed: BTreeSet<DocumentId>,
 ) -> Result<u64, FollowError> {
     let rules = carried.rules().await?;
-    let (erased, mut enqueued) = (carried.erased()?, 0);
-    if changed.iter().any(|document| erased.contains(document)) {
-        changed.retain(|document| !erased.contains(document));
-        enqueued += erase(adapter, erased).await?;
+    let mut erased = BTreeSet::new();
+    for document in &changed {
+        if carried.is_erased(document)? {
+            erased.insert(*document);
+        }
     }
+    changed.retain(|document| !erased.contains(document));
+    let mut enqueued = erase(adapter, erased).await?;
     enqueued += enqueue(adapter, &carried.collection, &rules, changed, false).await?;
     Ok(enqueued)
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::Difference;
-use rejoin_core::wire::{CollectionDigest, Cursor};
+use rejoin_core::wire::{CollectionDigest, Cursor, Wanted};
 use rejoin_core::{CollectionName, HeadsHash, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
-use super::pushes::Owed;
 use crate::engine::{Engine, EngineError, Turn};
 use crate::store::{StoreError, WriteTxn};
 
@@ -194,22 +193,9 @@ impl Engine {
             turn.txn.mark_wanted(&session.relay, &name, document, true)?;
         }
         turn.dirty = true;
-        let mut theirs = Vec::with_capacity(missing_there.len());
-        for document in missing_there {
-            // The relay never had it, and so knows of no erasure.
-            if turn.txn.document(&document)?.is_none() {
-                self.stage_not_erased(turn, &document)?;
-            } else {
-                theirs.push(document);
-            }
-        }
-        let Some(session) = &mut self.session else { return Ok(()) };
-        session.owed.extend(theirs.into_iter().map(|document| Owed {
-            space,
-            document,
-            heads: Vec::new(),
-            keys: Vec::new(),
-        }));
+        let theirs = missing_there.into_iter();
+        let theirs = theirs.map(|document| Wanted { document, heads: Vec::new() });
+        self.stage_wanted(turn, space, theirs.collect(), false)?;
         self.go_on(turn, space)
     }
 

@@ -39,8 +39,8 @@ use crate::sync::{Counters, DeviceId, EngineOptions, SetAside, Unsent};
 use crate::undo::Batch;
 use crate::view::{Listed, Misfit, Unfit, View};
 use crate::{
-    ConnectError, Decision, Entry, Identity, Op, OpenError, Path, Review, ReviewId, SaveError,
-    Status, WatchEvent,
+    ConnectError, Decision, Entry, Identity, Op, OpenError, Path, Relay, Review, ReviewId,
+    SaveError, Status, WatchEvent,
 };
 pub use query::{LiveQuery, Query};
 use rejoin_engine::store::StoreError;
@@ -205,7 +205,7 @@ impl Replica {
     ///
     /// # Errors
     /// As there.
-    pub fn connect(&self, relay: &str, spaces: &[&Space]) -> Result<(), ConnectError> {
+    pub fn connect(&self, relay: impl Into<Relay>, spaces: &[&Space]) -> Result<(), ConnectError> {
         let spaces: Vec<_> = spaces.iter().map(|space| &space.0).collect();
         block_on(self.0.connect(relay, &spaces))
     }

@@ -11,11 +11,13 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use crate::applying::Applying;
-use crate::dial::{self, Backoff, Connection, Incoming, RelayAddress};
+use crate::dial::{self, Backoff, Connection, DialError, Dialled, Incoming, Target};
 use crate::file::{OpenError, open_database, unpanicked};
+use crate::relay::renew_in_ms;
+use rejoin_core::wire::ByeCode;
 use rejoin_engine::store::{Store, StoreError};
 use rejoin_engine::{
-    Counters, Edit, EditError, EditOutcome, Engine, EngineError, EngineOptions, Status,
+    Closing, Counters, Edit, EditError, EditOutcome, Engine, EngineError, EngineOptions, Status,
 };
 
 /// Something to be answered from the engine, at the time given in milliseconds.
@@ -29,7 +31,7 @@ pub(crate) enum Command {
     Edit(Box<Edit>, oneshot::Sender<Result<EditOutcome, EditError>>),
     Edits(Vec<Edit>, oneshot::Sender<Vec<Result<EditOutcome, EditError>>>),
     Ask(Question),
-    Connect(RelayAddress),
+    Connect(Box<Target>),
     Disconnect,
     Close(oneshot::Sender<()>),
 }
@@ -77,7 +79,12 @@ struct Driver {
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     started: Instant,
-    relay: Option<RelayAddress>,
+    relay: Option<Box<Target>>,
+    /// The token to sign in with; `None` if one has to be fetched.
+    token: Option<String>,
+    /// When another one is to be fetched for the session that is open.
+    renew_at: Option<u64>,
+    fetching: Option<oneshot::Receiver<Result<String, String>>>,
     phase: ConnectionPhase,
     backoff: Backoff,
     /// The counts from before the connection was made.
@@ -101,14 +108,15 @@ enum ConnectionPhase {
     Idle,
     /// Waiting to dial.
     Waiting(u64),
-    Dialling(oneshot::Receiver<Result<Connection, String>>),
+    Dialling(oneshot::Receiver<Result<Dialled, DialError>>),
     Connected(Connection),
 }
 
 /// The event that woke the loop.
 enum Woken {
     Command(Option<Command>),
-    Dialled(Result<Connection, String>),
+    Dialled(Result<Dialled, DialError>),
+    Fetched(Result<String, String>),
     Incoming(Option<Incoming>),
     Writable,
     Time,
@@ -133,6 +141,9 @@ impl Driver {
             status,
             started: Instant::now(),
             relay: None,
+            token: None,
+            renew_at: None,
+            fetching: None,
             phase: ConnectionPhase::Idle,
             backoff: Backoff::default(),
             before: Counters::default(),
@@ -172,11 +183,15 @@ impl Driver {
             if let Err(error) = fenced(|| self.turn()) {
                 self.fail(&error);
             }
-            if let Some(trouble) = self.ended.take() {
+            // The relay's last word may have ended the session already, and counts then.
+            if let Some(trouble) = self.ended.take()
+                && matches!(self.phase, ConnectionPhase::Connected(_))
+            {
                 let closing = self.engine.poll_close().cloned();
-                let (wait_ms, said) = closing
-                    .map_or((0, trouble), |closing| (closing.retry_after_ms, closing.reason));
-                self.redial(wait_ms, said);
+                match closing {
+                    Some(closing) => self.leave(closing),
+                    None => self.redial(0, trouble),
+                }
             }
             self.publish();
             if let Some(done) = closing {
@@ -197,6 +212,7 @@ impl Driver {
         tokio::select! {
             command = self.commands.recv() => Woken::Command(command),
             woken = wait_phase(phase, blocked) => woken,
+            fetched = wait_token(&mut self.fetching) => Woken::Fetched(fetched),
             () = sleep_until(deadline.into()) => Woken::Time,
         }
     }
@@ -212,7 +228,7 @@ impl Driver {
         };
         // One turn takes only so many messages.
         let more = (self.engine.has_messages() || self.engine.is_behind()).then_some(0);
-        [Some(self.idle_at), engine, dial, self.reopen_at, more]
+        [Some(self.idle_at), engine, dial, self.reopen_at, self.renew_at, more]
             .into_iter()
             .flatten()
             .min()
@@ -241,6 +257,7 @@ impl Driver {
                 }
             }
             Woken::Dialled(dialled) => self.handle_dialled(dialled)?,
+            Woken::Fetched(fetched) => self.handle_fetched(fetched),
             Woken::Incoming(incoming) => self.handle_incoming(incoming),
             Woken::Writable | Woken::Time => {}
         }
@@ -262,6 +279,7 @@ impl Driver {
             Command::Connect(relay) => {
                 self.hang_up("another relay is wanted");
                 self.relay = Some(relay);
+                self.forget_token();
                 self.backoff = Backoff::default();
                 self.phase = ConnectionPhase::Waiting(self.now());
                 self.engine.set_dialling(true, None);
@@ -270,6 +288,7 @@ impl Driver {
             Command::Disconnect => {
                 self.hang_up("disconnected");
                 self.relay = None;
+                self.forget_token();
                 self.phase = ConnectionPhase::Idle;
                 self.engine.set_dialling(false, None);
             }
@@ -278,18 +297,73 @@ impl Driver {
         None
     }
 
-    fn handle_dialled(&mut self, dialled: Result<Connection, String>) -> Result<(), EngineError> {
+    fn handle_dialled(&mut self, dialled: Result<Dialled, DialError>) -> Result<(), EngineError> {
         match dialled {
-            Ok(connection) => {
-                let relay = self.relay.as_ref().map(|relay| relay.to_string()).unwrap_or_default();
+            Ok(Dialled { connection, token }) => {
+                let relay = self.relay.as_ref().map(|relay| relay.address.to_string());
+                let relay = relay.unwrap_or_default();
                 info!(relay, "connected");
                 self.before = self.engine.counters();
-                self.engine.handle_connected(self.now(), &relay, None)?;
+                let bytes = token.clone().map(String::into_bytes);
+                self.engine.handle_connected(self.now(), &relay, bytes)?;
                 self.phase = ConnectionPhase::Connected(connection);
+                self.token = token;
+                self.plan_renewal();
             }
-            Err(trouble) => self.redial(0, trouble),
+            Err(DialError::Unreached(trouble)) => self.redial(0, trouble),
+            Err(DialError::NoToken(trouble)) => self.wait_for_sign_in(trouble),
         }
         Ok(())
+    }
+
+    /// Plans to fetch another token before this one ends.
+    fn plan_renewal(&mut self) {
+        let is_fetched = self.relay.as_ref().is_some_and(|relay| relay.credentials.is_fetched());
+        let left = self.token.as_deref().filter(|_| is_fetched).and_then(renew_in_ms);
+        self.renew_at = left.map(|left| self.now() + left.max(RENEWAL_MS_MIN));
+    }
+
+    /// A token for the open session was fetched, or not. Without one the session goes on until the
+    /// relay ends it.
+    fn handle_fetched(&mut self, fetched: Result<String, String>) {
+        self.fetching = None;
+        match fetched {
+            Ok(token) => {
+                self.engine.renew(token.clone().into_bytes());
+                self.token = Some(token);
+                self.plan_renewal();
+            }
+            Err(trouble) => {
+                debug!(trouble, "no fresh token");
+                self.renew_at = Some(self.now() + RENEWAL_AGAIN_MS);
+            }
+        }
+    }
+
+    fn forget_token(&mut self) {
+        (self.token, self.renew_at, self.fetching) = (None, None, None);
+    }
+
+    /// The session is over, by the word of one side.
+    fn leave(&mut self, closing: Closing) {
+        match closing.code {
+            ByeCode::SignIn => self.wait_for_sign_in(closing.reason),
+            _ => self.redial(closing.retry_after_ms, closing.reason),
+        }
+    }
+
+    /// There is no token that counts. Another one is asked for after a while, and everything that
+    /// waits goes on waiting.
+    fn wait_for_sign_in(&mut self, reason: String) {
+        debug!(reason, "signed out");
+        self.forget_token();
+        self.engine.handle_disconnected();
+        self.engine.set_signed_out(reason);
+        let wait = self.backoff.next_sign_in_ms();
+        self.phase = match self.relay {
+            Some(_) => ConnectionPhase::Waiting(self.now() + wait),
+            None => ConnectionPhase::Idle,
+        };
     }
 
     fn handle_incoming(&mut self, incoming: Option<Incoming>) {
@@ -338,8 +412,21 @@ impl Driver {
         if let (ConnectionPhase::Waiting(at), Some(relay)) = (&self.phase, &self.relay)
             && *at <= now
         {
-            self.phase = ConnectionPhase::Dialling(dial::start(relay.clone()));
-            self.engine.set_dialling(true, self.engine.status().trouble.clone());
+            let (relay, token) = (Target::clone(relay), self.token.clone());
+            self.phase = ConnectionPhase::Dialling(dial::start(relay, token));
+            self.engine.go_on_dialling();
+        }
+        if self.renew_at.is_some_and(|at| at <= now)
+            && let Some(relay) = &self.relay
+        {
+            self.renew_at = None;
+            // A token that is not used is not fetched; the next session fetches one.
+            match self.phase {
+                ConnectionPhase::Connected(_) => {
+                    self.fetching = Some(dial::fetch_token(relay.credentials.clone()));
+                }
+                _ => self.token = None,
+            }
         }
         Ok(())
     }
@@ -391,7 +478,7 @@ impl Driver {
         if let Some(closing) = self.engine.poll_close().cloned()
             && !connection.is_full()
         {
-            self.redial(closing.retry_after_ms, closing.reason);
+            self.leave(closing);
         }
         Ok(())
     }
@@ -493,11 +580,20 @@ impl Driver {
     }
 }
 
+async fn wait_token(
+    fetching: &mut Option<oneshot::Receiver<Result<String, String>>>,
+) -> Result<String, String> {
+    match fetching {
+        None => std::future::pending().await,
+        Some(fetched) => fetched.await.unwrap_or_else(|_| Err("it was given up".to_owned())),
+    }
+}
+
 async fn wait_phase(phase: &mut ConnectionPhase, blocked: bool) -> Woken {
     match phase {
         ConnectionPhase::Idle | ConnectionPhase::Waiting(_) => std::future::pending().await,
         ConnectionPhase::Dialling(dialled) => {
-            let gone = Err("dialling was given up".to_owned());
+            let gone = Err(DialError::Unreached("dialling was given up".to_owned()));
             Woken::Dialled(dialled.await.unwrap_or(gone))
         }
         ConnectionPhase::Connected(connection) if blocked => connection.incoming_or_room().await,
@@ -565,6 +661,10 @@ const MESSAGES_PER_TURN: usize = 256;
 
 /// Milliseconds between two looks for unused documents.
 const IDLE_CHECK_MS: u64 = 5_000;
+
+/// Milliseconds between two renewals of a token at least, and after one that failed.
+const RENEWAL_MS_MIN: u64 = 1_000;
+const RENEWAL_AGAIN_MS: u64 = 10_000;
 
 /// Milliseconds to wait before the file is opened again.
 const REOPEN_MS: u64 = 500;

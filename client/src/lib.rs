@@ -211,16 +211,19 @@ mod document;
 mod driver;
 pub mod file;
 pub mod query;
+mod relay;
 mod replica;
 pub mod review;
 pub mod salvage;
 mod saved;
 pub mod schema;
+mod tls;
 pub mod undo;
 mod unfit;
 mod unsent;
 
 pub use collection::{Collection, Entry};
+pub use dial::ConnectError;
 pub use document::Document;
 pub use file::OpenError;
 pub use query::{Condition, Difference, Item, LiveQuery, Query};
@@ -231,7 +234,8 @@ pub use rejoin_engine::{
     Bytes, Counter, Decision, DocumentChanged, EditError, EditOutcome, Link, Op, ReadError, Review,
     SettleError, Status, Text, Timestamp, UndoError, WatchEvent, Watcher,
 };
-pub use replica::{ConnectError, Replica, Space};
+pub use relay::{Credentials, Relay};
+pub use replica::{Replica, Space};
 pub use review::Reviews;
 pub use saved::{Edited, SaveError};
 pub use undo::Batch;

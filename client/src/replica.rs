@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rejoin_core::{
     CollectionName, DeviceId, DocumentId, Identity, NameError, SetDigest, SpaceName,
 };
-use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::collection::Collection;
-use crate::dial::{AddressError, RelayAddress};
+use crate::dial::{ConnectError, Target};
 use crate::driver::{self, Answer, Command};
 use crate::file::{OpenError, unpanicked};
+use crate::relay::Relay;
 use crate::review::Reviews;
 use crate::saved::Edited;
 use rejoin_engine::store::{ReadTxn, Store, StoreError, space_digest};
@@ -167,17 +167,22 @@ impl Replica {
 
     /// Dials a relay, now and for ever: after every loss again, with exponential delays and full
     /// jitter. A replica has one relay at a time: this one takes the place of the one before, whose
-    /// session ends. Returns at once; from here on [`status`](Self::status) tells the state of this
+    /// session ends. `relay` is its address, or a [`Relay`] with what it takes to sign in. Returns at
+    /// once; from here on [`status`](Self::status) tells the state of this
     /// connection, and no more of a session before. `spaces` are synced besides those that have
     /// documents.
     ///
     /// # Errors
-    /// The address is not one, or the replica is closed.
-    pub async fn connect(&self, relay: &str, spaces: &[&Space]) -> Result<(), ConnectError> {
-        let relay: RelayAddress = relay.parse()?;
+    /// The address is not one, its roots cannot be read, or the replica is closed.
+    pub async fn connect(
+        &self,
+        relay: impl Into<Relay>,
+        spaces: &[&Space],
+    ) -> Result<(), ConnectError> {
+        let relay = Target::of(relay.into())?;
         let names: Vec<_> = spaces.iter().map(|space| space.name.clone()).collect();
         self.ask(move |engine, _| names.iter().for_each(|name| engine.want_space(name))).await?;
-        self.send(Command::Connect(relay)).await?;
+        self.send(Command::Connect(relay.into())).await?;
         // Commands are handled in the order in which they come.
         Ok(self.ask(|_, _| ()).await?)
     }
@@ -445,18 +450,6 @@ pub struct Listed {
     pub document: DocumentId,
     /// Its natural key, if it has one.
     pub key: Option<String>,
-}
-
-/// A relay cannot be dialled.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// Not an address.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// The replica was closed.
-    #[error("the replica is closed; open it again")]
-    Closed,
 }
 
 /// The replica was closed, and with it the thread that answers.

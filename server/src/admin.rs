@@ -9,6 +9,31 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{AskError, ask, back_up};
 
+/// What can be shut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RevokedKind {
+    /// A user, with the tokens that they have.
+    User,
+    /// A device.
+    Device,
+    /// One token.
+    Token,
+}
+
+/// Somebody who is shut out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RevokedAnswer {
+    /// What is shut out.
+    pub kind: RevokedKind,
+    /// Its name or id.
+    pub name: String,
+    /// Since when, in seconds since 1970.
+    pub since_s: u64,
+}
+
 /// What is written back: an answer, or why there is none.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +97,17 @@ pub enum Ask {
         /// A device's id.
         device: Option<String>,
     },
+    /// Shut somebody out, or let them in again.
+    Revoke {
+        /// `user`, `device` or `token`.
+        kind: RevokedKind,
+        /// The user's name, or the id of the device or token.
+        name: String,
+        /// Let them in again.
+        lift: bool,
+    },
+    /// Everybody who is shut out.
+    Revoked,
     /// Fold the histories of all documents that have something to fold.
     Fold {
         /// Only those of this space.
@@ -88,6 +124,8 @@ pub enum Ask {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Answer {
+    /// Everybody who is shut out.
+    Revoked(Vec<RevokedAnswer>),
     /// The spaces.
     Spaces(Vec<SpaceAnswer>),
     /// A page of documents.

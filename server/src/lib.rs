@@ -6,6 +6,7 @@
 //!   change graph, which is all that is needed to check and to send them.
 //! - [`Relay`]: the engine without sockets, threads or a clock. It takes all messages that came,
 //!   commits once, and only then lets sessions answer and forward.
+//! - [`access`]: who may come in, and what each may do there.
 //! - [`compact_worker`]: folds changes into snapshots, and takes uploaded documents apart, in a
 //!   process of its own: the only place where bytes from outside meet Automerge.
 //! - [`serve()`]: one thread around the engine, and a task for each WebSocket.
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod admin;
 pub mod store;
 
@@ -31,7 +33,7 @@ mod relay;
 pub use relay::Mutant;
 pub use relay::{
     Breach, Close, CompactionPolicy, ConnectionId, Counters, Erased, Notice, Outgoing,
-    RefusedCounters, Relay, RelayOptions, Upload, UploadId, Visitor,
+    RefusedCounters, Relay, RelayOptions, SignIn, Upload, UploadId, Visitor,
 };
 pub use store::{StoreError, TailPolicy};
 
@@ -42,4 +44,7 @@ pub use compaction::{
 };
 
 mod serve;
-pub use serve::{BackupPolicy, Config, STORE_FILE, ServeError, serve};
+pub use serve::{
+    BackupPolicy, Config, DoorsError, Limits, STORE_FILE, ServeError, TlsError, TlsFiles, check,
+    check_access, serve,
+};

@@ -6,6 +6,7 @@ mod breaches;
 mod connections;
 mod counters;
 mod devices;
+mod entry;
 mod erasing;
 mod folding;
 mod intake;
@@ -27,7 +28,7 @@ use rejoin_core::change::Change;
 use rejoin_core::change::Place;
 use rejoin_core::session::{RelayEvent, StoreOutcome};
 use rejoin_core::wire::{ChangePiece, Hello, Push, RefusedClass};
-use rejoin_core::{ChangeHash, DeviceId, DocumentId, SpaceName};
+use rejoin_core::{ChangeHash, CollectionName, DeviceId, DocumentId, SpaceName};
 use sha2::{Digest, Sha256};
 
 pub use automerge_repo::{Upload, UploadId};
@@ -35,6 +36,7 @@ pub use breaches::{Breach, Notice};
 pub use connections::Close;
 pub use counters::{Counters, RefusedCounters};
 pub use devices::Visitor;
+pub use entry::SignIn;
 pub use erasing::Erased;
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
@@ -46,14 +48,16 @@ use automerge_repo::Peers;
 use breaches::Breaches;
 use connections::{Connections, Shared};
 use devices::Departures;
+use entry::{Doors, proved};
 use folding::Folding;
 #[cfg(feature = "mutants")]
 use intake::Refuse;
-use intake::{ERASED, Intake, full};
+use intake::{ERASED, Intake, Right, Verdict, Writer, full};
 use mending::Scrubbing;
 use presence::Speakers;
-use pushes::{Checked, check_push};
+use pushes::{Checked, FOREIGN_RETRY_MS, check_push};
 use repairs::Repairs;
+use sessions::Replica;
 
 /// One connection, as the driver numbers it. A number is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +97,7 @@ pub struct Relay {
     /// The time at which pages are written over that an order to erase left, as it was cut short.
     overwrite_at: Option<u64>,
     departures: Departures,
+    doors: Doors,
 }
 
 /// The result of changes that were sent, to be told after the commit.
@@ -172,6 +177,7 @@ impl Relay {
             scrubbing: Scrubbing::default(),
             overwrite_at: None,
             departures: Departures::default(),
+            doors: Doors::default(),
         })
     }
 
@@ -222,6 +228,7 @@ impl Relay {
             [self.shared.fold_timeout(), self.mending_timeout(), self.shared.breaches.timeout()];
         let others =
             others.into_iter().chain([self.departures_timeout(), self.overwrite_timeout()]);
+        let others = others.chain([self.expiry_timeout()]);
         session.into_iter().chain(others.flatten()).min()
     }
 
@@ -243,6 +250,7 @@ impl Relay {
             sessions: self.connections.len(),
             queued: self.connections.queued() + self.shared.peers.queued(),
             documents_lost: self.shared.store.losses_len(),
+            overwrite_due: self.shared.store.is_overwrite_due(),
             ..self.shared.counters
         }
     }
@@ -259,6 +267,13 @@ impl Relay {
     pub fn space_full(&mut self, space: &SpaceName) -> Result<Option<String>, StoreError> {
         let Shared { options, store, .. } = &mut self.shared;
         full(options, store, space)
+    }
+
+    /// From now on a space may have so many documents, and so many bytes of changes. Replicas that
+    /// wait for room push again by themselves.
+    pub fn handle_quotas(&mut self, documents_max: Option<u64>, bytes_max: Option<u64>) {
+        self.shared.options.space_documents_max = documents_max;
+        self.shared.options.space_bytes_max = bytes_max;
     }
 
     /// The store, for an operator's questions.
@@ -297,6 +312,7 @@ impl Relay {
         if self.shared.store.is_failed() {
             return Err(StoreError::Failed);
         }
+        self.expire(now, unix_ms);
         self.scrub(now, unix_ms)?;
         self.overwrite_late(now)?;
         self.mend(unix_ms)?;
@@ -305,6 +321,7 @@ impl Relay {
         // the next one.
         let share = (TURN_WORK_BYTES / eventful.len().max(1)).max(SHARE_BYTES_MIN);
         for connection in eventful {
+            self.admit(now, unix_ms, connection)?;
             let mut spent = 0;
             while spent < share
                 && let Some(event) = self.poll_event(connection)
@@ -317,7 +334,7 @@ impl Relay {
             }
             // Events of a connection that is being closed do not count any more.
             let replica = self.connections.replica(connection);
-            if replica.is_some_and(|it| it.closing.is_none() && it.session.has_events()) {
+            if replica.is_some_and(|it| it.is_heard() && it.session.has_events()) {
                 self.eventful.insert(connection);
             }
         }
@@ -329,7 +346,7 @@ impl Relay {
 
     fn poll_event(&mut self, connection: ConnectionId) -> Option<RelayEvent> {
         let replica = self.connections.replica_mut(connection)?;
-        if replica.closing.is_some() { None } else { replica.session.poll_event() }
+        if replica.is_heard() { replica.session.poll_event() } else { None }
     }
 
     fn handle_event(
@@ -340,14 +357,16 @@ impl Relay {
         event: RelayEvent,
     ) -> Result<(), StoreError> {
         match event {
-            RelayEvent::Hello(hello) => self.open_session(now, unix_ms, connection, &hello),
+            RelayEvent::Hello(hello) => self.welcome(now, unix_ms, connection, hello.into()),
             RelayEvent::Push(mut push) => self.take_push(connection, &mut push),
             RelayEvent::Presence(presence) => {
                 self.forward_presence(connection, presence, unix_ms);
                 Ok(())
             }
-            // Tokens are not checked yet, so a fresh one changes nothing.
-            RelayEvent::Renew(_) => Ok(()),
+            RelayEvent::Renew(token) => {
+                self.renew(connection, token);
+                Ok(())
+            }
         }
     }
 
@@ -360,7 +379,10 @@ impl Relay {
     ) -> Result<(), StoreError> {
         let wanted = hello.spaces.iter();
         let is_short = hello.short.unwrap_or_default();
-        let opened = wanted.map(|wanted| self.opened(wanted, is_short));
+        let Some(replica) = self.connections.replica(id) else { return Ok(()) };
+        let rights = replica.rights.clone().into_iter();
+        let opened =
+            wanted.zip(rights).map(|(wanted, rights)| self.opened(wanted, is_short, &rights));
         let opened = opened.collect::<Result<_, _>>()?;
         let mut uploaded = 0;
         if let Some(hash) = &hello.upload {
@@ -370,10 +392,13 @@ impl Relay {
         }
         self.note_arrival(now, unix_ms, hello)?;
         let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
-        replica.session.handle_opened(now, self.shared.store.relay(), unix_ms, opened, uploaded);
+        let (relay, identity) = (self.shared.store.relay(), replica.principal.as_ref().map(proved));
+        replica.session.handle_opened(now, relay, unix_ms, opened, uploaded, identity);
         replica.device = hello.device;
         replica.app = hello.app.clone();
-        replica.identity = hello.identity.clone().map(Vec::from);
+        // Who proves who they are need not claim it.
+        let proved = replica.principal.as_ref().map(proved);
+        replica.identity = proved.or_else(|| hello.identity.clone().map(Vec::from));
         replica.waiting = hello.waiting.unwrap_or_default();
         replica.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();
         for (number, wanted) in hello.spaces.iter().enumerate() {
@@ -389,7 +414,13 @@ impl Relay {
         let bytes = sessions::push_bytes(push);
         let (n, space, document) = (push.n, push.space, push.document);
         let hash = push.piece.as_ref().map(|piece| kept_as(&name, &piece.hash));
+        let right = self.right(id, space, &push.collection);
+        let principal = self.connections.replica(id).and_then(|it| it.principal.as_ref());
+        let refusal = right.refusal(principal);
         let pieced = match push.piece.take() {
+            Some(piece) if let Some(refusal) = refusal => {
+                Pieced::Refused(forbidden(piece.hash, refusal))
+            }
             Some(piece) => self.take_piece(id, &name, &document, piece)?,
             None => Pieced::Nothing,
         };
@@ -403,8 +434,9 @@ impl Relay {
                 let place =
                     Place { space: &name, collection: &push.collection, document: &document };
                 let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
-                let added = &mut replica.heads_added;
-                let intake = Intake::new(&mut self.shared, place, added)?;
+                let Replica { heads_added, principal, .. } = replica;
+                let writer = Writer { right, principal: principal.as_ref(), binds: true };
+                let intake = Intake::new(&mut self.shared, place, heads_added, writer)?;
                 let Checked { positions, outcome } = check_push(push, intake)?;
                 match &outcome {
                     Err(no_change) => self.close_for_protocol(id, no_change),
@@ -420,6 +452,11 @@ impl Relay {
         let author = Author::Replica { connection: id, space, n, bytes, outcome };
         self.shared.answers.push(Answer { author, name, document, positions });
         Ok(())
+    }
+
+    /// What a replica may do with a collection of its space of this number.
+    fn right(&self, id: ConnectionId, space: u32, collection: &CollectionName) -> Right {
+        self.rights_of(id, space).map_or(Right::None, |rights| Right::of(&rights, collection))
     }
 
     /// Counts changes that a replica brought.
@@ -512,11 +549,12 @@ impl Relay {
     /// The one place from which sessions learn which changes were stored.
     fn commit_and_tell(&mut self, unix_ms: u64) -> Result<(), StoreError> {
         if !self.shared.store.is_batch_empty() {
-            self.take_back()?;
+            let taken_back = self.take_back()?;
             let bytes = self.shared.store.batch_bytes() as u64;
             self.shared.counters.changes_kept += self.commit(unix_ms)? as u64;
             self.shared.counters.bytes_kept += bytes;
             self.shared.counters.commits += 1;
+            taken_back.log();
         }
         for answer in std::mem::take(&mut self.shared.answers) {
             self.tell(answer);
@@ -598,3 +636,9 @@ const CHANGE_COST_BYTES: usize = 512;
 
 /// Long changes that are remembered as pushed.
 const UPLOADED_MAX: usize = 256;
+
+/// The answer to a long change for a collection that its author may not write to.
+fn forbidden(hash: ChangeHash, Verdict { class, reason }: Verdict) -> StoreOutcome {
+    let (hashes, heads, retry_after_ms) = (vec![hash], Vec::new(), FOREIGN_RETRY_MS);
+    StoreOutcome::Refused { class, hashes, heads, retry_after_ms, reason }
+}

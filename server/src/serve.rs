@@ -7,17 +7,21 @@
 mod addresses;
 mod admin;
 mod backups;
+mod callers;
 mod command;
 mod compactor;
 mod config;
 mod connection;
 mod database;
+mod doors;
 mod driver;
 mod engine;
 mod fair;
 mod file;
 mod heard;
 mod http;
+mod jwks;
+mod limits;
 mod link;
 mod metrics;
 mod monitor;
@@ -27,6 +31,9 @@ mod rate;
 mod room;
 #[cfg(test)]
 mod tests;
+mod ticket_office;
+mod tickets;
+mod tls;
 mod upgrade;
 
 use std::future::Future;
@@ -35,19 +42,27 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::field::display;
 
 pub use config::{BackupPolicy, Config};
 pub use database::STORE_FILE;
+pub use doors::{DoorsError, check as check_access};
+pub use limits::Limits;
+pub use tls::{TlsError, TlsFiles};
 
 use crate::store::StoreError;
+use doors::Entrance;
 use engine::EngineThread;
 use http::Shared;
 use monitor::Monitor;
+use ticket_office::TicketOffice;
+use tickets::Tickets;
 
 /// Serves replicas at `/sync`, peers of automerge-repo at `/automerge` and `/automerge/SPACE`, and
 /// health at `/healthz` until `shutdown` resolves, then says goodbye
@@ -62,9 +77,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
-    if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback { address });
-    }
+    check_exposure(&config, address)?;
+    let stamps = config.tls.as_ref().map(tls::stamps);
+    let tls = config.tls.as_ref().map(tls::read).transpose()?;
+    let read = config.access.as_deref().map(doors::Read::of).transpose()?;
     let monitor = match config.monitor {
         None => None,
         Some(address) if !address.ip().is_loopback() => {
@@ -75,19 +91,88 @@ pub async fn serve(
             Some(bound.map_err(|source| ServeError::Monitor { address, source })?)
         }
     };
-    let engine = EngineThread::start(&config).await?;
+    let jwks = read.as_ref().and_then(|read| read.jwks(&config.data));
+    let (unknown, asked) = mpsc::channel(1);
+    let doors = read.as_ref().map(|read| read.doors(jwks.as_ref()));
+    let entrance = Entrance { doors: doors.clone(), unknown: unknown.clone() };
+    let engine = EngineThread::start(&config, entrance).await?;
+    let mut followed = JoinSet::new();
+    let mut office = TicketOffice::default();
+    if let (Some(read), Some(doors)) = (read, doors) {
+        let (told, doors) = watch::channel(doors);
+        let tickets = Tickets::open(&config.data);
+        let folder = |source| ServeError::Folder { path: config.data.clone(), source };
+        office = TicketOffice::open(tickets.map_err(folder)?, doors, unknown);
+        let (data, engine) = (config.data.clone(), engine.handle());
+        followed.spawn(doors::follow(read, jwks, data, engine, told, asked));
+    }
+    let tls = match (tls, config.tls.clone(), stamps) {
+        (Some(config), Some(files), Some(stamps)) => {
+            let (fresh, config) = watch::channel(config);
+            followed.spawn(tls::follow(files, stamps, fresh));
+            Some(config)
+        }
+        _ => None,
+    };
+    // What is followed ends with the set.
+    let listener = Listener { socket: listener, tls, office };
     run(config, engine, listener, monitor, shutdown).await
+}
+
+/// Where connections come in.
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    /// `None` without TLS.
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    office: TicketOffice,
+}
+
+/// Says what would keep a relay from serving with this configuration at an address, without a look at
+/// its folder.
+///
+/// # Errors
+/// It would not serve.
+pub fn check(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+    check_exposure(config, address)?;
+    config.tls.as_ref().map(tls::read).transpose()?;
+    config.access.as_deref().map(doors::Read::of).transpose()?;
+    Ok(())
+}
+
+/// Whether the relay may be reached from where it listens: from other machines only if it can tell
+/// who they are and nobody on the way can read or change what it says, or somebody asked for less by
+/// its name.
+fn check_exposure(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+    if config.open {
+        tracing::warn!(
+            %address,
+            "OPEN: whoever reaches this relay may read and write everything, as --open wants"
+        );
+        return Ok(());
+    }
+    if !config.behind_proxy.is_empty() && config.hosts.is_empty() {
+        return Err(ServeError::NoHosts);
+    }
+    let is_behind_proxy = !config.behind_proxy.is_empty();
+    let is_private = config.tls.is_some() || is_behind_proxy;
+    // Whoever reaches the proxy reaches the relay, wherever that listens.
+    let is_for_itself = address.ip().is_loopback() && !is_behind_proxy;
+    match is_for_itself || (is_private && config.access.is_some()) {
+        true => Ok(()),
+        false => Err(ServeError::Exposed { address }),
+    }
 }
 
 /// Serves with an engine that runs.
 async fn run(
     config: Config,
     engine: EngineThread,
-    listener: TcpListener,
+    listener: Listener,
     monitor: Option<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let address = listener.socket.local_addr().map_err(ServeError::Listener)?;
     let (data, cache_bytes) = (config.data.display(), config.cache_bytes);
     tracing::info!(%address, %data, cache_bytes, "relay started");
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -102,6 +187,8 @@ async fn run(
         let (meters, policy) = (Arc::clone(&engine.meters), config.backup.clone());
         tokio::spawn(backups::run(engine.handle(), meters, policy, folder))
     });
+    let limits = config.limits.clone().unwrap_or_else(|| watch::channel(Limits::of(&config)).1);
+    let limited = tokio::spawn(limits::follow(limits.clone(), engine.handle()));
     #[cfg(unix)]
     let operated = match operator::bind(&config.data) {
         Ok(socket) => {
@@ -113,9 +200,10 @@ async fn run(
             None
         }
     };
-    let (shared, mut drained) = Shared::new(&config, engine.handle(), phases);
+    let (shared, mut drained) =
+        Shared::new(&config, engine.handle(), limits, (listener.tls, listener.office), phases);
     tokio::select! {
-        () = http::accept(listener, shared) => {}
+        () = http::accept(listener.socket, shared) => {}
         () = engine.died() => return Err(ServeError::Engine),
         () = shutdown => {}
     }
@@ -126,7 +214,7 @@ async fn run(
         tracing::warn!("sessions did not end in time and are cut");
     }
     phase.send_replace(Phase::Cut);
-    monitored.into_iter().chain(backed_up).for_each(|task| task.abort());
+    monitored.into_iter().chain(backed_up).chain([limited]).for_each(|task| task.abort());
     #[cfg(unix)]
     if let Some(operated) = operated {
         operated.abort();
@@ -153,17 +241,36 @@ enum Phase {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The relay does not check yet who connects.
+    /// Other machines would reach a relay that cannot tell who they are, or that anybody on the way
+    /// could listen to.
     #[error(
-        "{address} can be reached from other machines, and the relay cannot yet tell who may do \
-         what; listen on 127.0.0.1 or [::1]. Another machine comes in through a tunnel: with \
-         `ssh -N -L 4455:127.0.0.1:{} HOST` on that one, its relay is ws://127.0.0.1:4455",
-        address.port()
+        "{address} can be reached from other machines. Say who may do what with --access \
+         access.toml, and give the relay a certificate with --tls-certificate and --tls-key, or \
+         name the network of the proxy that has one with --behind-proxy. Without these, listen on \
+         127.0.0.1 or [::1]; --open lets everybody do everything"
     )]
+    Exposed {
+        /// The address that was to be listened on.
+        address: SocketAddr,
+    },
+    /// Metrics would be told to other machines.
+    #[error("{address} can be reached from other machines; tell metrics on 127.0.0.1 or [::1]")]
     NotLoopback {
         /// The address that was to be listened on.
         address: SocketAddr,
     },
+    /// A proxy passes on names that the relay does not know as its own.
+    #[error(
+        "behind a proxy the relay has to know its names, so that no page of another site gets in; \
+         name them with --host"
+    )]
+    NoHosts,
+    /// The rules of access are not right.
+    #[error("nobody would get in as it is meant")]
+    Access(#[from] DoorsError),
+    /// The certificate is not right.
+    #[error("the relay cannot speak TLS")]
+    Tls(#[from] TlsError),
     /// The listener does not tell its address.
     #[error("the listener has no address")]
     Listener(#[source] io::Error),

@@ -8,6 +8,7 @@
 //! Inside, spaces, collections and documents go by numbers that are given in the order of arrival;
 //! see `tables` for why.
 
+mod authors;
 pub mod backup;
 mod batch;
 mod cache;
@@ -25,6 +26,7 @@ mod open;
 mod pages;
 mod parcel;
 mod reads;
+mod revoked;
 mod salvage;
 mod scrub;
 mod spaces;
@@ -50,6 +52,7 @@ pub use losses::Loss;
 pub(crate) use mend::Mended;
 pub use pages::{Latest, LogChunk, LogEntry, LogPage, Size};
 pub use reads::{CollectionContent, SpaceState};
+pub use revoked::Revoked;
 pub use salvage::{Lost, SalvageError, Salvaged, salvage};
 pub(crate) use scrub::Scrub;
 
@@ -59,6 +62,7 @@ use damage::Damage;
 use devices::Devices;
 use index::Recent;
 use open::Numbers;
+use revoked::RevokedTable;
 use spaces::Spaces;
 pub(crate) use tables::FIRST_COLLECTION;
 use tables::IDENTITY;
@@ -92,6 +96,7 @@ pub struct ChangeStore {
     batch: Batch,
     verified: Verified,
     damage: Damage,
+    revoked: RevokedTable,
     graphs_loaded: u64,
     failed: bool,
     /// Whether pages of the file may still hold something that was erased.

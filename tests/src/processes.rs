@@ -173,6 +173,7 @@ pub struct RelayProcess {
     running: Running,
     data: PathBuf,
     address: String,
+    more: Vec<String>,
 }
 
 impl RelayProcess {
@@ -181,30 +182,37 @@ impl RelayProcess {
         Self::start_at(data.as_ref(), "127.0.0.1:0")
     }
 
+    /// The same, with more arguments. Files that they name are in the folder of its data.
+    pub fn start_as(data: impl AsRef<Path>, more: &[&str]) -> Self {
+        Self::start_with(data.as_ref(), "127.0.0.1:0", more, Stdio::inherit())
+    }
+
     /// The same, with what it logs in the file `relay.log` beside its data: who is attacked logs much.
     pub fn start_logging(data: impl AsRef<Path>) -> Self {
         let data = data.as_ref();
         let log = File::create(data.with_file_name("relay.log")).expect("a folder to write in");
-        Self::start_with(data, "127.0.0.1:0", log.into())
+        Self::start_with(data, "127.0.0.1:0", &[], log.into())
     }
 
     fn start_at(data: &Path, address: &str) -> Self {
-        Self::start_with(data, address, Stdio::inherit())
+        Self::start_with(data, address, &[], Stdio::inherit())
     }
 
-    fn start_with(data: &Path, address: &str, log: Stdio) -> Self {
+    fn start_with(data: &Path, address: &str, more: &[&str], log: Stdio) -> Self {
         let folder = data.parent().expect("a folder in a folder");
         let arguments = ["relay", "--listen", address, "--data"].map(OsStr::new);
         let mut command =
             Rejoin::in_dir(folder).command(arguments.into_iter().chain([data.as_os_str()]));
-        command.stderr(log);
+        command.args(more).stderr(log);
         let mut running = Running::start(command);
         let line = running.line().expect("the relay listens; what it said is above");
         let address = line
-            .strip_prefix("listening on ws://")
+            .strip_prefix("listening on ")
+            .map(|url| url.trim_start_matches("ws://").trim_start_matches("wss://"))
             .and_then(|rest| rest.strip_suffix("/sync"))
             .unwrap_or_else(|| panic!("the relay says something else: {line}"));
-        Self { address: address.to_owned(), running, data: data.to_owned() }
+        let more = more.iter().map(|&it| it.to_owned()).collect();
+        Self { address: address.to_owned(), running, data: data.to_owned(), more }
     }
 
     /// Its address for a replica.
@@ -229,7 +237,8 @@ impl RelayProcess {
 
     /// Starts it again after [`kill9`](Self::kill9): the same folder, the same port.
     pub fn restart(&mut self) {
-        *self = Self::start_at(&self.data, &self.address);
+        let more: Vec<_> = self.more.iter().map(String::as_str).collect();
+        *self = Self::start_with(&self.data, &self.address, &more, Stdio::inherit());
     }
 
     /// The same folder at another port, where those who know the old one do not come.
@@ -290,10 +299,21 @@ impl Running {
     /// Sends SIGTERM, as an operator would, and waits for the end.
     #[cfg(unix)]
     pub fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("there is kill");
-        assert!(sent.success(), "process {id} was gone already");
+        self.signal("-TERM");
         self.child.wait().expect("a process ends").code()
+    }
+
+    /// Sends SIGHUP, as one who has changed the process's settings would.
+    #[cfg(unix)]
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().expect("there is kill");
+        assert!(sent.success(), "process {id} was gone already");
     }
 }
 

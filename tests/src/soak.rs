@@ -25,17 +25,20 @@ pub struct Soak {
     pub devices: usize,
     /// Backups that were taken by hand and found sound.
     pub backups: usize,
+    /// How often settings were read again, right ones and wrong ones.
+    pub reloads: usize,
     /// How often an operator looked, or had the store compacted.
     pub looks: usize,
 }
 
 impl fmt::Display for Soak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { edits, kept, kills, stops, disks, devices, backups, looks } = self;
+        let Self { edits, kept, kills, stops, disks, devices, backups, reloads, looks } = self;
         write!(
             f,
             "{edits} edits, {kept} kept to the end; {kills} kills, {stops} stops, {disks} disks \
-             lost, {devices} devices lost, {backups} backups by hand, {looks} looks"
+             lost, {devices} devices lost, {backups} backups by hand, {reloads} reloads, \
+             {looks} looks"
         )
     }
 }
@@ -90,15 +93,20 @@ pub fn soak(folder: &Path, time: Duration, seed: u64) -> Soak {
 impl World<'_> {
     fn start(&mut self) {
         self.relay = None;
-        let settings = "listen = \"127.0.0.1:0\"\ndata = \"relay\"\n\
-                        [backup]\nfolder = \"kept\"\nevery = \"1s\"\nfull_every = \"20s\"\n\
-                        keep = \"30s\"\n";
-        std::fs::write(self.folder.join("relay.toml"), settings).expect("a file");
+        self.write_settings("");
         let mut relay = Running::start(self.rejoin.command(["relay", "--config", "relay.toml"]));
         let line = relay.line().expect("the relay listens");
         let url = line.strip_prefix("listening on ").expect("an address");
         self.url = url.trim_end_matches("/sync").to_owned();
         self.relay = Some(relay);
+    }
+
+    fn write_settings(&self, limits: &str) {
+        let settings = format!(
+            "listen = \"127.0.0.1:0\"\ndata = \"relay\"\n[backup]\nfolder = \"kept\"\n\
+             every = \"1s\"\nfull_every = \"20s\"\nkeep = \"30s\"\n[limits]\n{limits}"
+        );
+        std::fs::write(self.folder.join("relay.toml"), settings).expect("a file");
     }
 
     fn new_device(&mut self) {
@@ -125,7 +133,8 @@ impl World<'_> {
             }
             91..93 => self.lose_disk(),
             93..94 => self.lose_device(device),
-            94..97 => self.back_up(),
+            94..96 => self.back_up(),
+            96..98 => self.reload(random),
             _ => self.look(random),
         }
     }
@@ -173,6 +182,20 @@ impl World<'_> {
         self.rejoin.ok(["backup", "verify", &file]);
         std::fs::remove_file(self.folder.join(file)).expect("the backup");
         self.soak.backups += 1;
+    }
+
+    /// The operator has other settings read, or some that are wrong.
+    fn reload(&mut self, random: &mut ChaCha8Rng) {
+        self.write_settings(match random.random_range(0..4) {
+            0 => "messages_per_second = 500\n",
+            1 => "bytes_per_second = \"1MiB\"\nspace_size = \"1GiB\"\n",
+            2 => "graphs = \"8MiB\"\n",
+            _ => "space_size = 12\nno such thing",
+        });
+        let relay = self.relay.as_mut().expect("it runs");
+        relay.hang_up();
+        assert!(relay.lives());
+        self.soak.reloads += 1;
     }
 
     fn look(&mut self, random: &mut ChaCha8Rng) {

@@ -13,6 +13,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("make", "make"),
     ("nats-server", "nats-server"),
+    ("openssl", "openssl"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("pg_ctlcluster", "postgresql"),

@@ -67,8 +67,13 @@ pub struct Config {
 pub struct ReplicaConfig {
     /// The folder with its file and the outboxes.
     pub data: PathBuf,
-    /// The relay's address, `ws://HOST:PORT`; a relay that runs the adapters itself needs none.
+    /// The relay's address, `wss://HOST` or `ws://127.0.0.1:PORT`; a relay that runs the adapters
+    /// itself needs none.
     pub relay: Option<String>,
+    /// The token to sign in with there.
+    pub token: Option<SecretRef>,
+    /// A certificate that the relay is trusted by, in PEM, beside those of the system.
+    pub ca: Option<PathBuf>,
     /// The space.
     pub space: SpaceName,
     /// Where metrics are served over HTTP while adapters run, `ADDRESS:PORT`.
@@ -153,7 +158,7 @@ fn unread(error: &toml::de::Error, at: usize, table: &str) -> (usize, String) {
 }
 
 fn of_replica(form: ReplicaForm, faults: &mut Faults) -> Option<ReplicaConfig> {
-    let ReplicaForm { data, relay, space, metrics } = form;
+    let ReplicaForm { data, relay, token, ca, space, metrics } = form;
     let space_at = space.span().start;
     if let Some(relay) = &relay {
         let at = relay.span().start;
@@ -161,19 +166,19 @@ fn of_replica(form: ReplicaForm, faults: &mut Faults) -> Option<ReplicaConfig> {
     }
     let space = SpaceName::new(space.into_inner());
     let space = space.map_err(|error| faults.push((space_at, error.to_string()))).ok()?;
-    Some(ReplicaConfig { data, relay: relay.map(Spanned::into_inner), space, metrics })
+    let relay = relay.map(Spanned::into_inner);
+    Some(ReplicaConfig { data, relay, token, ca, space, metrics })
 }
 
 /// Why nothing can connect to such a relay.
 fn relay_fault(relay: &str) -> Option<String> {
     let url = Url::parse(relay).ok();
     match url.as_ref().map(Url::scheme) {
-        Some("ws") if url.as_ref().is_some_and(Url::has_host) => None,
-        Some("wss") => Some(format!(
-            "{relay} asks for TLS, which there is not yet; forward a port of this machine with \
-             `ssh -N -L 4455:127.0.0.1:4455 HOST`, and write ws://127.0.0.1:4455"
+        Some("ws" | "wss") if url.as_ref().is_some_and(Url::has_host) => None,
+        _ => Some(format!(
+            "{relay:?} is not the address of a relay; write wss://HOST, or ws://127.0.0.1:PORT for one \
+             on this machine"
         )),
-        _ => Some(format!("{relay:?} is not the address of a relay; write ws://HOST:PORT")),
     }
 }
 
@@ -480,6 +485,8 @@ fn version(form: &AdapterForm) -> String {
 struct ReplicaForm {
     data: PathBuf,
     relay: Option<Spanned<String>>,
+    token: Option<SecretRef>,
+    ca: Option<PathBuf>,
     space: Spanned<String>,
     metrics: Option<SocketAddr>,
 }

@@ -1,6 +1,7 @@
 //! Secrets, which stand in configurations by reference only.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -50,6 +51,11 @@ impl SecretRef {
 }
 
 impl SecretRef {
+    /// The file that it is in, if it is in one.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.0.strip_prefix("file:").map(PathBuf::from)
+    }
+
     /// Whether it stays as it was when the process began, whatever somebody changes.
     pub fn is_fixed(&self) -> bool {
         self.0.starts_with("env:")

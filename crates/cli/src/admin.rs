@@ -1,6 +1,7 @@
 //! `rejoin admin`: asks a relay that runs, over the socket in its folder.
 
 mod erase;
+mod revoke;
 mod why;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use rejoin_relay::admin::{
 use serde_json::json;
 
 use self::erase::EraseArguments;
+use self::revoke::RevokeArguments;
 use crate::backup;
 use crate::clock::clock_of_ms;
 use crate::layout::{Table, width};
@@ -76,6 +78,13 @@ whatever took it out of Rejoin.")]
         /// The connection's number, or the device's id
         who: String,
     },
+    /// Shut out a user, a device or a token; their sessions end, and what they wrote waits with them
+    #[command(after_help = "\
+A user is shut out with the tokens that were made until now: have the login give no new ones. Edits that \
+wait at a device stay there, and come when it is let in again with --lift.")]
+    Revoke(RevokeArguments),
+    /// List who is shut out
+    Revoked,
     /// Fold all histories that have something to fold, or make the file shorter
     Compact {
         /// Only those of this space, and not of all
@@ -130,6 +139,8 @@ pub(crate) async fn run(
             accept_loss(data, &place.space, document, output)?;
         }
         AdminCommand::Kick { who } => kick(data, who, output)?,
+        AdminCommand::Revoke(arguments) => revoke::revoke(data, arguments, output)?,
+        AdminCommand::Revoked => revoke::list(data, output)?,
         AdminCommand::Compact { only, file } => compact(data, only.clone(), *file, output)?,
         AdminCommand::Backup { to } => return backup::take(data, to, output),
     }

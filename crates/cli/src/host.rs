@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 use rejoin::{Replica, Space, SpaceName};
 use tokio::sync::Mutex;
 
+use crate::sign_in::SignInArguments;
+
 /// An open replica, which commands share.
 pub(crate) struct Host {
     pub(crate) replica: Replica,
@@ -28,7 +30,12 @@ impl Host {
 
     /// Connects to a relay. Every command that called this calls [`disconnect`](Self::disconnect) at
     /// its end.
-    pub(crate) async fn connect(&self, relay: &str, space: &Space) -> Result<()> {
+    pub(crate) async fn connect(
+        &self,
+        relay: &str,
+        sign_in: &SignInArguments,
+        space: &Space,
+    ) -> Result<()> {
         let mut link = self.link.lock().await;
         if let Some(other) = link.relay.as_ref().filter(|other| *other != relay) {
             let process = std::process::id();
@@ -38,7 +45,7 @@ impl Host {
             );
         }
         if link.relay.is_none() || !link.spaces.contains(space.name()) {
-            self.replica.connect(relay, &[space]).await?;
+            self.replica.connect(sign_in.relay(relay)?, &[space]).await?;
             link.relay = Some(relay.to_owned());
             link.spaces.insert(space.name().clone());
         }

@@ -12,6 +12,7 @@ use crate::caller::{guest, sees_motion};
 use crate::host::Host;
 use crate::output::{Output, count};
 use crate::place::{DocumentArguments, PlaceArguments, must_exist};
+use crate::sign_in::SignInArguments;
 
 /// An open replica, and the space that the command is about.
 ///
@@ -86,8 +87,8 @@ impl Local {
     }
 
     /// Syncs the space with a relay until this is closed.
-    pub(crate) async fn connect(&mut self, relay: &str) -> Result<()> {
-        self.host.connect(relay, &self.space).await?;
+    pub(crate) async fn connect(&mut self, relay: &str, sign_in: &SignInArguments) -> Result<()> {
+        self.host.connect(relay, sign_in, &self.space).await?;
         self.is_connected = true;
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! The texts that are written to standard error while a command runs: the log, and the texts of
 //! panics.
 
+#[cfg(feature = "opentelemetry")]
+mod spans;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 
@@ -8,14 +11,18 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::layout::one_line;
 use crate::output;
+#[cfg(feature = "opentelemetry")]
+use spans::Spans;
 
 /// Logs the events that `RUST_LOG` chooses, or else the option -v, which was given `verbose` times.
 /// Without either only errors are logged, and for a command that serves others also the events that
-/// its operator has to know of.
-pub(crate) fn to_stderr(serves: bool, verbose: u8) {
+/// its operator has to know of. What is returned has to live as long as something is logged.
+pub(crate) fn to_stderr(serves: bool, verbose: u8) -> Log {
     let asked = match (serves, verbose) {
         (true, 0) => "info",
         (false, 0) => "error",
@@ -28,14 +35,44 @@ pub(crate) fn to_stderr(serves: bool, verbose: u8) {
         let off = format!("{client}=off").parse().expect("a name and a level are a directive");
         filter = filter.add_directive(off);
     }
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(PrintableFields)
-        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(console::colors_enabled_stderr())
         // If standard error is closed, the log would complain of that on standard error, and panic.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    let log = tracing_subscriber::registry().with(filter).with(lines);
+    #[cfg(not(feature = "opentelemetry"))]
+    log.init();
+    #[cfg(feature = "opentelemetry")]
+    let spans = match Spans::of_environment().filter(|_| serves) {
+        None => {
+            log.init();
+            None
+        }
+        Some(Ok(spans)) => {
+            log.with(spans.layer()).init();
+            Some(spans)
+        }
+        Some(Err(error)) => {
+            log.init();
+            tracing::error!(
+                error,
+                "no spans are sent to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names"
+            );
+            None
+        }
+    };
+    Log {
+        #[cfg(feature = "opentelemetry")]
+        _spans: spans,
+    }
+}
+
+/// What a log keeps until its end.
+pub(crate) struct Log {
+    #[cfg(feature = "opentelemetry")]
+    _spans: Option<Spans>,
 }
 
 /// The fields of an event or span in one line of printable characters. They may hold texts of relays,

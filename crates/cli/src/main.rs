@@ -8,6 +8,7 @@
 //! log goes to standard error by way of [`log`], which makes text from outside harmless to a terminal
 //! just as `Output` does.
 
+mod access;
 mod acting;
 mod adapters;
 mod admin;
@@ -42,10 +43,12 @@ mod reviews;
 mod schema;
 mod shell;
 mod short;
+mod sign_in;
 mod signals;
 mod status;
 mod sync;
 mod sync_status;
+mod token;
 mod undo;
 mod unfit;
 mod units;
@@ -63,6 +66,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use rejoin::undo::Way;
 
+use crate::access::AccessCommand;
 use crate::acting::Acting;
 use crate::adapters::AdaptersArguments;
 use crate::admin::AdminArguments;
@@ -86,6 +90,7 @@ use crate::schema::SchemaCommand;
 use crate::shell::{CompletionsArguments, ManArguments};
 use crate::status::StatusArguments;
 use crate::sync::SyncArguments;
+use crate::token::TokenCommand;
 use crate::undo::UndoArguments;
 use crate::watch::WatchArguments;
 use crate::whoami::WhoamiArguments;
@@ -120,6 +125,12 @@ enum Command {
     Relay(RelayArguments),
     /// Look after a relay that runs: devices, spaces, connections, damage
     Admin(AdminArguments),
+    /// Make keys and tokens for those who sign in at a relay, and look at them
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Look at what the rules of a relay allow, and to whom
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Back up a relay, look at a backup, or restore a relay from one
     Backup(BackupArguments),
     /// Carry documents to other systems, and look after what is on its way
@@ -232,7 +243,10 @@ fn run(cli: &Cli, output: Output) -> Result<ExitCode> {
         // This has to happen before any other thread takes address space from the worker's limit.
         return relay::compact().map(|()| ExitCode::SUCCESS);
     }
-    log::to_stderr(matches!(cli.command, Command::Relay(_) | Command::Adapters(_)), cli.verbose);
+    let _log = log::to_stderr(
+        matches!(cli.command, Command::Relay(_) | Command::Adapters(_)),
+        cli.verbose,
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -281,6 +295,8 @@ impl Cli {
             Command::Doctor(arguments) => return doctor::run(place, arguments, output),
             Command::Admin(arguments) => return admin::run(place, arguments, output).await,
             Command::Backup(arguments) => return backup::run(arguments, output),
+            Command::Token(command) => token::run(command, output),
+            Command::Access(command) => access::run(place, command, output),
             Command::Adapters(of) => return adapters::run(of, place, output).await,
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,
             Command::Completions(arguments) => {
@@ -325,6 +341,8 @@ impl Command {
                 | Self::Relay(_)
                 | Self::Admin(_)
                 | Self::Backup(_)
+                | Self::Token(_)
+                | Self::Access(_)
                 | Self::Adapters(_)
                 | Self::Schema(SchemaCommand::Lint(_))
                 // It needs the file for itself, in the state in which other processes leave it.
@@ -352,7 +370,7 @@ impl Command {
             Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,
-            Self::Admin(_) | Self::Backup(_) => false,
+            Self::Admin(_) | Self::Backup(_) | Self::Token(_) | Self::Access(_) => false,
             Self::Completions(_) | Self::Man(_) => false,
             Self::Export(_) | Self::List(_) | Self::Get(_) | Self::Watch(_) => false,
             Self::Reviews(_) | Self::Review(_) | Self::History(_) | Self::Blame(_) => false,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar};
 use rejoin::sync::Progress;
@@ -17,6 +17,7 @@ use crate::local::Local;
 use crate::output::{Output, count};
 use crate::place::PlaceArguments;
 use crate::refused;
+use crate::sign_in::SignInArguments;
 use crate::sync_status::{StatusLine, lost_text, status_json};
 use crate::units::duration;
 
@@ -27,7 +28,7 @@ With --once, ends with 0 as soon as relay and replica both hold everything durab
 the reason if that takes longer than the timeout, or if the relay refused something for good, now or \
 before, and nobody said with `rejoin status --acknowledge` that they know.")]
 pub(crate) struct SyncArguments {
-    /// The relay, as ws://HOST:PORT; behind an SSH tunnel, as ws://127.0.0.1:PORT
+    /// The relay, as wss://HOST, or as ws://127.0.0.1:PORT for one on this machine
     pub(crate) url: String,
     /// End when both sides hold everything
     #[arg(long)]
@@ -35,6 +36,8 @@ pub(crate) struct SyncArguments {
     /// How long --once may take: 30s, 500ms, 2m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) sign_in: SignInArguments,
 }
 
 pub(crate) async fn run(
@@ -43,7 +46,7 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<()> {
     let mut local = Local::open_or_create(place).await?;
-    local.connect(&arguments.url).await?;
+    local.connect(&arguments.url, &arguments.sign_in).await?;
     let synced = if arguments.once {
         once(&local, arguments.timeout, output).await
     } else {
@@ -70,6 +73,8 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
             if status.link == Link::Safe {
                 return anyhow::Ok(status);
             }
+            // Waiting brings no other token.
+            ensure!(status.link != Link::SignedOut, "{}", StatusLine::of(&status));
             shown.show(&status, told.as_ref());
             told = Some(status);
         }

@@ -1,6 +1,9 @@
 //! Sizes and times as they are typed: a number with a unit behind it.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// Reads a size: `64MiB`, in bytes.
 pub(crate) fn bytes(text: &str) -> Result<usize, String> {
@@ -9,6 +12,13 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     let (_, shift) = SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
     let bytes = number.checked_mul(1 << *shift).and_then(|bytes| usize::try_from(bytes).ok());
     bytes.ok_or_else(wrong)
+}
+
+/// A network, as `10.0.0.0/8`, or one address.
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    let wrong = |_| format!("{text:?} is no network; write it as 10.0.0.0/8, or as one address");
+    text.parse::<IpNet>().or_else(|_| one()).map_err(wrong)
 }
 
 /// Reads a length of time: `30s`, `500ms`, `2m`, `12h` or `30d`.

@@ -11,6 +11,7 @@ use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::Output;
 use crate::place::PlaceArguments;
+use crate::sign_in::SignInArguments;
 use crate::sync_status::{StatusLine, status_json};
 use crate::values::field;
 
@@ -24,6 +25,8 @@ pub(crate) struct WatchArguments {
     /// Sync with this relay meanwhile
     #[arg(long, value_name = "URL")]
     pub(crate) connect: Option<String>,
+    #[command(flatten)]
+    pub(crate) sign_in: SignInArguments,
 }
 
 pub(crate) async fn run(
@@ -39,7 +42,7 @@ pub(crate) async fn run(
     let collection = local.space.collection(&arguments.collection)?;
     let watcher = collection.watch().await?;
     match &arguments.connect {
-        Some(url) => local.connect(url).await?,
+        Some(url) => local.connect(url, &arguments.sign_in).await?,
         None if local.is_connected().await => {}
         None => output.note("not connected: only edits made here will come; give --connect URL"),
     }

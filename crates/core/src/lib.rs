@@ -26,6 +26,7 @@
 
 pub mod automerge_repo;
 pub mod change;
+mod collections;
 mod digest;
 mod graph;
 mod history;
@@ -48,6 +49,7 @@ pub mod time;
 mod undo;
 pub mod wire;
 
+pub use collections::Collections;
 pub use digest::{HeadsHash, SetDigest, heads_hash};
 pub use graph::{ChangeGraph, GraphEntry, GraphError, RankSet, Since};
 pub use history::{History, KnownChange, LastChange};

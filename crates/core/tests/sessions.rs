@@ -13,7 +13,7 @@ use rejoin_core::session::{
 };
 use rejoin_core::wire::*;
 use rejoin_core::{
-    ChangeHash, CollectionName, DeviceId, Epoch, RelayId, ShortHash, SpaceName, limits,
+    ChangeHash, CollectionName, Collections, DeviceId, Epoch, RelayId, ShortHash, SpaceName, limits,
 };
 use session_support::{Line, Space, document, jobs};
 
@@ -55,6 +55,9 @@ fn bare(start: Start, position: u64, sent: u64, backfill: Option<Backfill>) -> O
         backfill,
         first: Vec::new(),
         documents: 0,
+        read: Collections::All,
+        write: Collections::All,
+        scope: None,
         usual: None,
     }
 }
@@ -64,7 +67,7 @@ fn opened_with(pushes: u32, begun: Vec<Begun>, space: Opened) -> RelaySession {
     let mut session = RelaySession::new(0);
     session.handle_frame(hello(pushes, begun)).unwrap();
     assert!(matches!(session.poll_event(), Some(RelayEvent::Hello(_))));
-    session.handle_opened(0, RelayId([3; 16]), 0, vec![space], 0);
+    session.handle_opened(0, RelayId([3; 16]), 0, vec![space], 0, None);
     assert!(matches!(frame(&mut session, 0), Some(Frame::Welcome(_))));
     session
 }
@@ -220,9 +223,13 @@ fn received(
         backfill: Backfill::of(0, 20),
         documents: 3,
         usual,
+        read: None,
+        write: None,
+        scope: None,
     };
     let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
-    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20, uploaded: 0 };
+    let (frame_bytes_max, identity) = (1 << 20, None);
+    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max, uploaded: 0, identity };
     replica.handle_frame(Frame::Welcome(welcome))?;
     for frame in frames {
         replica.handle_frame(Frame::Changes(frame.clone()))?;

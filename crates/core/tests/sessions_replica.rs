@@ -53,14 +53,18 @@ fn welcomed(start_from: Start) -> ReplicaSession {
         backfill: Backfill::of(0, 5),
         documents: 3,
         usual: None,
+        read: None,
+        write: None,
+        scope: None,
     };
     let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
-    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max: 1 << 20, uploaded: 77 };
+    let (frame_bytes_max, identity) = (1 << 20, None);
+    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max, uploaded: 77, identity };
     session.handle_frame(Frame::Welcome(welcome)).unwrap();
     let Some(ReplicaEvent::Welcomed { spaces, uploaded, .. }) = session.poll_event() else {
         panic!("a welcome")
     };
-    let cursor = Cursor { epoch: EPOCH, position: 5, backfill: Backfill::of(0, 5) };
+    let cursor = Cursor { epoch: EPOCH, position: 5, backfill: Backfill::of(0, 5), scope: None };
     assert_eq!((spaces[0].cursor, spaces[0].documents, uploaded), (cursor, 3, 77));
     session
 }
@@ -78,7 +82,8 @@ fn piece(kind: PieceOf, offset: u64, total: u64, bytes: usize) -> Frame {
 fn a_hello_says_what_has_begun() {
     let piece = BegunPiece { kind: PieceOf::Snapshot, position: 9, bytes: 100 };
     let begun = vec![Begun { document: document(1), through: 0, piece: Some(piece) }];
-    let cursor = Some(Cursor { epoch: EPOCH, position: 9, backfill: Backfill::of(0, 9) });
+    let cursor =
+        Some(Cursor { epoch: EPOCH, position: 9, backfill: Backfill::of(0, 9), scope: None });
     let cut = SpaceStart { cursor, begun: begun.clone(), ..start(true) };
     let upload = Some(ChangeHash([5; 32]));
     let opening = Opening { upload, pushes: 1, ..opening(vec![cut, start(false)]) };
@@ -141,7 +146,7 @@ fn an_acknowledgement_answers_every_push_up_to_it() {
 
 #[test]
 fn a_cursor_is_not_trusted_until_digests_were_equal() {
-    let cursor = Cursor { epoch: EPOCH, position: 5, backfill: Backfill::of(1, 3) };
+    let cursor = Cursor { epoch: EPOCH, position: 5, backfill: Backfill::of(1, 3), scope: None };
     let checkpoint = || {
         let (digests, backfill) = (Some(Vec::new()), cursor.backfill);
         Frame::Checkpoint(Checkpoint { space: 0, position: 5, digests, backfill, lost: None })

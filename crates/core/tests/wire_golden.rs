@@ -42,7 +42,8 @@ fn backfill() -> Option<Backfill> {
 }
 
 fn hello() -> Hello {
-    let cursor = Cursor { epoch: Epoch([0xe0; 16]), position: 301, backfill: backfill() };
+    let cursor =
+        Cursor { epoch: Epoch([0xe0; 16]), position: 301, backfill: backfill(), scope: None };
     let piece = BegunPiece { kind: PieceOf::Change, position: 299, bytes: 16_384 };
     let begun = Begun { document: document(), through: 298, piece: Some(piece) };
     let wanted = SpaceWanted {
@@ -89,6 +90,9 @@ fn welcome() -> Welcome {
         backfill: backfill(),
         documents: 1000,
         usual: None,
+        read: None,
+        write: None,
+        scope: None,
     };
     Welcome {
         relay: RelayId([0xb0; 16]),
@@ -96,6 +100,7 @@ fn welcome() -> Welcome {
         time_ms: 1_651_363_200_000,
         frame_bytes_max: 1 << 20,
         uploaded: 16_384,
+        identity: None,
     }
 }
 

@@ -411,6 +411,27 @@ impl Engine {
         self.status.trouble = trouble;
     }
 
+    /// The attempt to connect goes on, for the reason that the last one failed.
+    pub fn go_on_dialling(&mut self) {
+        if self.session.is_none() && self.status.link != Link::SignedOut {
+            self.status.link = Link::Connecting;
+        }
+    }
+
+    /// There is no token with which a relay lets this replica in, for this reason. Everything that
+    /// waits goes on waiting.
+    pub fn set_signed_out(&mut self, reason: String) {
+        self.status.link = Link::SignedOut;
+        self.status.trouble = Some(reason);
+    }
+
+    /// Gives the relay a fresh token on the open connection.
+    pub fn renew(&mut self, token: Vec<u8>) {
+        if let Some(session) = &mut self.session {
+            session.renew(token);
+        }
+    }
+
     /// The counts so far.
     pub fn counters(&self) -> Counters {
         self.counters

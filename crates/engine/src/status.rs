@@ -28,6 +28,9 @@ pub struct Status {
     pub behind: u64,
     /// The reason why the last attempt to connect failed, for a person.
     pub trouble: Option<String>,
+    /// The user as whom the relay of this session knows the replica by its token; `None` where it takes
+    /// no tokens.
+    pub signed_in: Option<String>,
     /// A count that rises with every answer about edits that waited. A task that waits for one
     /// looks again.
     pub answers: u64,
@@ -49,6 +52,9 @@ pub struct Progress {
 pub enum Link {
     /// No relay is being dialled.
     Offline,
+    /// The relay lets nobody in without a token, and there is none that counts. Edits wait, and it is
+    /// dialled again with the next token.
+    SignedOut,
     /// A relay is being dialled, or will be again shortly.
     Connecting,
     /// Connected; changes are on their way.
@@ -71,6 +77,7 @@ impl Status {
             lost: 0,
             behind: 0,
             trouble: None,
+            signed_in: None,
             answers: 0,
         }
     }
@@ -80,6 +87,7 @@ impl std::fmt::Display for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Offline => "offline",
+            Self::SignedOut => "signed out",
             Self::Connecting => "connecting",
             Self::Syncing => "syncing",
             Self::Safe => "safe",

@@ -69,13 +69,26 @@ fn tell(engine: &mut Engine, frames: impl IntoIterator<Item = Frame>) {
 fn welcome(start: Start, position: u64, backfill: Option<Backfill>, uploaded: u64) -> Frame {
     let access = Access::Write;
     let (epoch, documents, usual) = (EPOCH, 1, None);
-    let space = SpaceGranted { epoch, start, access, position, backfill, documents, usual };
+    let (read, write, scope) = (None, None, None);
+    let space = SpaceGranted {
+        epoch,
+        start,
+        access,
+        position,
+        backfill,
+        documents,
+        usual,
+        read,
+        write,
+        scope,
+    };
     Frame::Welcome(Welcome {
         relay: RelayId([9; 16]),
         spaces: vec![space],
         time_ms: 0,
         frame_bytes_max: 1 << 20,
         uploaded,
+        identity: None,
     })
 }
 
@@ -131,7 +144,7 @@ fn a_file_of_the_version_before_opens_and_keeps_its_cursor() {
     drop(database);
 
     let mut engine = engine(&path);
-    let cursor = Cursor { epoch: EPOCH, position: 41, backfill: None };
+    let cursor = Cursor { epoch: EPOCH, position: 41, backfill: None, scope: None };
     let view = engine.store().read().unwrap();
     assert_eq!(view.cursor(RELAY, &main_space()).unwrap(), Some(CursorRow::from(cursor)));
     let value = view.value(&made.document).unwrap().unwrap();
@@ -201,7 +214,7 @@ fn pieces_survive_a_reopen() {
         let mut engine = engine(&path);
         let hello = connect(&mut engine);
         let space = &hello.spaces[0];
-        assert_eq!(space.cursor, Some(Cursor { epoch: EPOCH, position: 5, backfill }));
+        assert_eq!(space.cursor, Some(Cursor { epoch: EPOCH, position: 5, backfill, scope: None }));
         let piece = BegunPiece { kind, position: 5, bytes: 2 * PIECE_BYTES as u64 };
         let begun = Begun { document, through: 0, piece: Some(piece) };
         assert_eq!(space.begun, Some(vec![begun]));
@@ -216,7 +229,10 @@ fn pieces_survive_a_reopen() {
         drop(view);
         engine.handle_disconnected();
         let space = &connect(&mut engine).spaces[0];
-        assert_eq!(space.cursor, Some(Cursor { epoch: EPOCH, position: 5, backfill: None }));
+        assert_eq!(
+            space.cursor,
+            Some(Cursor { epoch: EPOCH, position: 5, backfill: None, scope: None })
+        );
         assert_eq!(space.begun, None);
     }
 }

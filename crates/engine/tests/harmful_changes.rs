@@ -60,13 +60,26 @@ fn connect(engine: &mut Engine) {
     let (access, start, backfill) = (Access::Write, Start::Beginning, None);
     let epoch = Epoch([7; 16]);
     let (position, documents, usual) = (0, 0, None);
-    let space = SpaceGranted { epoch, start, access, position, backfill, documents, usual };
+    let (read, write, scope) = (None, None, None);
+    let space = SpaceGranted {
+        epoch,
+        start,
+        access,
+        position,
+        backfill,
+        documents,
+        usual,
+        read,
+        write,
+        scope,
+    };
     let welcome = Welcome {
         relay: RelayId([9; 16]),
         spaces: vec![space],
         time_ms: 0,
         frame_bytes_max: 1 << 20,
         uploaded: 0,
+        identity: None,
     };
     while engine.poll_transmit(0).unwrap().is_some() {}
     tell(engine, Frame::Welcome(welcome));

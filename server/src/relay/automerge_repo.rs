@@ -26,6 +26,7 @@ use super::breaches::{Breach, Who, shown};
 use super::connections::{Close, Closing, Connection, Shared};
 use super::sessions::chain;
 use super::{ConnectionId, DocumentKey, Relay, Visitor};
+use crate::access::{Principal, Rights};
 use ephemeral::{EphemeralQueue, Heard};
 use outgoing::Broadcasts;
 use remote_heads::RemoteHeadsTable;
@@ -64,6 +65,9 @@ pub(super) struct Peers {
 pub(super) struct Peer {
     id: ConnectionId,
     space: SpaceName,
+    /// Who it is, by its ticket.
+    pub(super) principal: Option<Principal>,
+    pub(super) rights: Arc<Rights>,
     opened_at: u64,
     /// `None` until it joined.
     joined: Option<Joined>,
@@ -109,6 +113,8 @@ struct Talk {
     orphans: Orphans,
     /// It is to be told that there is no such document.
     is_unavailable: bool,
+    /// A message about it was taken, so it may be told of what others do there.
+    is_open: bool,
     /// The bytes that the connection was last charged for it.
     bytes: usize,
 }
@@ -184,10 +190,18 @@ impl Shared {
 }
 
 impl Peer {
-    fn new(now: u64, id: ConnectionId, space: SpaceName) -> Self {
+    fn new(
+        now: u64,
+        id: ConnectionId,
+        space: SpaceName,
+        principal: Option<Principal>,
+        rights: Arc<Rights>,
+    ) -> Self {
         Self {
             id,
             space,
+            principal,
+            rights,
             opened_at: now,
             joined: None,
             talks: BTreeMap::new(),
@@ -219,8 +233,13 @@ impl Peer {
     }
 
     pub(super) fn visitor(&self) -> Visitor {
-        let spaces = vec![self.space.clone()];
-        Visitor { peer: self.who().peer, spaces, unread_bytes: self.bytes(), ..Visitor::default() }
+        Visitor {
+            peer: self.who().peer,
+            user: self.principal.as_ref().map(|principal| shown(&principal.user)),
+            spaces: vec![self.space.clone()],
+            unread_bytes: self.bytes(),
+            ..Visitor::default()
+        }
     }
 
     /// Bytes that it is charged for.
@@ -241,6 +260,18 @@ impl Peer {
 
     fn name(&self) -> &str {
         self.joined.as_ref().map_or("", |joined| &joined.name)
+    }
+
+    /// The space that its documents are in.
+    pub(super) fn space(&self) -> &SpaceName {
+        &self.space
+    }
+
+    /// Whether it may be told what others do in a document, and they what it does: not before it is
+    /// known that it may read it, where that is not everybody.
+    fn is_in(&self, document: &DocumentId) -> bool {
+        let is_open = || self.talks.get(document).is_some_and(|talk| talk.is_open);
+        self.principal.is_none() || is_open()
     }
 
     fn key(&self, document: DocumentId) -> DocumentKey {
@@ -336,9 +367,20 @@ impl Peer {
 
 impl Relay {
     /// A connection was accepted that speaks automerge-repo's protocol about documents of `space`.
-    pub fn handle_peer_connected(&mut self, now: u64, id: ConnectionId, space: SpaceName) {
-        self.accept(now, id, Connection::Peer(Peer::new(now, id, space).into()));
+    /// `principal` is who it proved to be, where that is asked of it.
+    pub fn handle_peer_connected(
+        &mut self,
+        now: u64,
+        id: ConnectionId,
+        space: SpaceName,
+        principal: Option<Principal>,
+    ) {
+        let rights = self.rights(principal.as_ref(), &space);
+        let principal_here = principal.clone();
+        let peer = Peer::new(now, id, space, principal, rights);
+        self.accept(now, id, Connection::Peer(peer.into()));
         self.timers.insert((now + HANDSHAKE_MS_MAX, id));
+        self.admit_peer(id, principal_here);
     }
 
     pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &Bytes) {
@@ -355,6 +397,7 @@ impl Relay {
     pub(super) fn forget_peer(&mut self, mut peer: Peer) {
         peer.drop_work(&mut self.shared);
         self.timers.remove(&(peer.opened_at + HANDSHAKE_MS_MAX, peer.id));
+        self.leave_doors(peer.id, peer.principal.as_ref());
         let peers = &mut self.shared.peers;
         if let Some(joined) = &peer.joined {
             let key = (peer.space.clone(), joined.name.clone());

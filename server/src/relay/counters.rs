@@ -47,6 +47,9 @@ pub struct Counters {
     pub changes_damaged: u64,
     /// Documents of which changes are lost now, because no replica has brought them back.
     pub documents_lost: usize,
+    /// Whether bytes of an erased document may still be in the file, as writing over them failed or is
+    /// still to come.
+    pub overwrite_due: bool,
     /// Documents that were looked at for damage, beside those that somebody reads.
     pub documents_scrubbed: u64,
     /// Sessions now.

@@ -37,7 +37,8 @@ impl Relay {
             return Err(StoreError::Busy);
         }
         // No change is looked at: what is damaged can be erased, too.
-        let Some(collection) = self.shared.store.collection_of(space, document, unix_ms)? else {
+        let Some(collection) = self.shared.store.collection_to_erase(space, document, unix_ms)?
+        else {
             return Ok(Erased::Unknown);
         };
         if collection.as_str() == FIRST_COLLECTION {

@@ -6,12 +6,65 @@ use std::ops::RangeInclusive;
 #[cfg(feature = "mutants")]
 use rejoin_core::DocumentId;
 use rejoin_core::change::{self, Admission, Change, Place, Refusal};
-use rejoin_core::wire::{Access, RefusedClass};
-use rejoin_core::{ChangeGraph, ChangeHash, GraphEntry, SpaceName};
+use rejoin_core::wire::RefusedClass;
+use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, GraphEntry, Identity, SpaceName};
 
+use super::breaches::shown;
 use super::connections::Shared;
 use super::{Counters, RelayOptions, bounds};
+use crate::access::{Principal, Rights};
 use crate::store::{ChangeStore, StoreError};
+
+/// What somebody may do with a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    /// Nothing in the whole space.
+    None,
+    /// At most read it.
+    Read,
+    Write,
+}
+
+impl Right {
+    pub(super) fn of(rights: &Rights, collection: &CollectionName) -> Self {
+        match (rights.read.is_empty(), rights.write.contains(collection)) {
+            (true, _) => Self::None,
+            (false, false) => Self::Read,
+            (false, true) => Self::Write,
+        }
+    }
+
+    /// The reason why nothing is taken. Where rules and tokens say so it may be a mistake of these, or
+    /// what somebody else wrote who was signed in on the same device: so it waits, and is not refused
+    /// for good.
+    pub(super) fn refusal(self, principal: Option<&Principal>) -> Option<Verdict> {
+        let reason = match self {
+            Self::Write => return None,
+            Self::Read => READ_ONLY,
+            Self::None => "this space is not open to who is signed in here",
+        };
+        Some(match principal {
+            Some(_) => Verdict::waits(reason),
+            None => Verdict::never(&reason),
+        })
+    }
+}
+
+/// Who brings changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writer<'a> {
+    /// What they may do with the document's collection.
+    pub(super) right: Right,
+    /// Who they proved to be, where the authors of what they bring have to be theirs.
+    pub(super) principal: Option<&'a Principal>,
+    /// Whether what they bring proves that. Apps of automerge-repo bring what others wrote, too.
+    pub(super) binds: bool,
+}
+
+impl Writer<'_> {
+    /// The relay itself.
+    pub(super) const SELF: Self = Self { right: Right::Write, principal: None, binds: false };
+}
 
 /// Checks the changes of one document one by one, against everything committed and staged before,
 /// and stages those that are kept. Nothing of it may be told before the commit.
@@ -22,6 +75,9 @@ pub(super) struct Intake<'a> {
     pub(super) place: Place<'a>,
     /// Heads that the connection added to documents that have many.
     heads_added: &'a mut u32,
+    /// Who brings the changes, where the authors of these have to be theirs.
+    principal: Option<&'a Principal>,
+    binds: bool,
     /// The reason why not even a sound change is kept.
     of_all: Option<Verdict>,
     #[cfg(feature = "mutants")]
@@ -31,6 +87,8 @@ pub(super) struct Intake<'a> {
     pub(super) refused: Refused,
     /// Something was refused because the space is full.
     pub(super) is_over_quota: bool,
+    /// Something waits because somebody else wrote it, or may not write here at all.
+    pub(super) is_foreign: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -38,9 +96,10 @@ impl<'a> Intake<'a> {
         shared: &'a mut Shared,
         place: Place<'a>,
         heads_added: &'a mut u32,
+        writer: Writer<'a>,
     ) -> Result<Self, StoreError> {
         let Shared { options, store, counters, .. } = shared;
-        let of_all = match refusal_of_all(options, store, &place) {
+        let of_all = match refusal_of_all(store, &place, writer) {
             Ok(verdict) => verdict,
             Err(error) if error.is_confined() => {
                 store.suspect(&error);
@@ -55,12 +114,15 @@ impl<'a> Intake<'a> {
             counters,
             place,
             heads_added,
+            principal: writer.principal,
+            binds: writer.binds,
             of_all,
             #[cfg(feature = "mutants")]
             refuse: shared.refuse.as_mut(),
             positions: None,
             refused: Refused::default(),
             is_over_quota: false,
+            is_foreign: writer.right != Right::Write,
         })
     }
 
@@ -77,17 +139,10 @@ impl<'a> Intake<'a> {
             return Ok(());
         }
         if let Some(verdict) = self.refused.of_a_dep(change) {
-            match (verdict.class, bounds::check_alone(change)) {
-                (RefusedClass::Never, Ok(())) => {
-                    self.refused.add_dependant(change.hash(), verdict);
-                }
-                (RefusedClass::Never, Err(out_of_bounds)) => {
-                    self.refused.add(change.hash(), Verdict::never(&out_of_bounds));
-                }
-                _ => self.refused.add(change.hash(), verdict),
-            }
+            self.refuse_dependant(change, verdict);
             return Ok(());
         }
+        let author = self.check_author(change)?;
         let nothing = ChangeGraph::new();
         let known = self.store.known(&self.place)?;
         let graph = known.map_or(&nothing, |known| known.graph);
@@ -101,8 +156,15 @@ impl<'a> Intake<'a> {
                 self.refused.add(change.hash(), Verdict { class, reason });
                 Ok(())
             }
+            Ok(Admission::New) if let Some(verdict) = author => {
+                self.refused.add(change.hash(), verdict);
+                Ok(())
+            }
             Ok(Admission::New) => match bounds::check(change, graph, self.heads_added) {
-                Ok(()) => self.stage_within_quota(change, chunk),
+                Ok(()) => {
+                    self.stage_within_quota(change, chunk)?;
+                    self.bind_author(change)
+                }
                 Err(out_of_bounds) => {
                     let (class, reason) = (out_of_bounds.class(), out_of_bounds.to_string());
                     self.refused.add(change.hash(), Verdict { class, reason });
@@ -135,6 +197,66 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// Refuses a change that builds on one that is refused.
+    fn refuse_dependant(&mut self, change: &Change, verdict: Verdict) {
+        match (verdict.class, bounds::check_alone(change)) {
+            (RefusedClass::Never, Ok(())) => self.refused.add_dependant(change.hash(), verdict),
+            (RefusedClass::Never, Err(out_of_bounds)) => {
+                self.refused.add(change.hash(), Verdict::never(&out_of_bounds));
+            }
+            _ => self.refused.add(change.hash(), verdict),
+        }
+    }
+
+    /// Whether a change is by whom brings it; the reason why it is not kept if not. Births are of
+    /// everybody, and who claims nobody claims nobody's place.
+    fn check_author(&mut self, change: &Change) -> Result<Option<Verdict>, StoreError> {
+        let Some(principal) = self.principal else { return Ok(None) };
+        if change.is_genesis() || change.is_birth() {
+            return Ok(None);
+        }
+        let Place { space, document, .. } = self.place;
+        // What damage took from here is known by its hash, and anybody may bring it back.
+        if self.store.has_lost(space, document, &change.hash())? {
+            return Ok(None);
+        }
+        let author = match change.seq() {
+            1 => change.author().map(<[u8]>::to_vec),
+            _ => match self.store.author_of(space, document, change.actor())? {
+                Some(author) => Some(author).filter(|author| !author.is_empty()),
+                // It began before there were tokens, or in a backup. Its author was never proved.
+                None => None,
+            },
+        };
+        let Some(author) = author else { return Ok(None) };
+        let Identity { user, role, .. } = Identity::from_author(&author);
+        if user != principal.user {
+            // Who carries it may be honest: it waits for its author.
+            self.is_foreign = true;
+            let (author, carrier) = (shown(&user), shown(&principal.user));
+            let reason = format!("a change by {author} is not taken from {carrier}");
+            return Ok(Some(Verdict { class: RefusedClass::Later, reason }));
+        }
+        match role.filter(|role| !principal.roles.contains(role)) {
+            None => Ok(None),
+            Some(role) => {
+                let reason = format!("{} has not the role {}", shown(&user), shown(&role));
+                Ok(Some(Verdict { class: RefusedClass::Never, reason }))
+            }
+        }
+    }
+
+    /// Notes whose actor it is, once its first change is staged.
+    fn bind_author(&mut self, change: &Change) -> Result<(), StoreError> {
+        let is_reserved = change.is_genesis() || change.is_birth();
+        let is_staged = !self.refused.classes.contains_key(&change.hash());
+        if self.principal.is_none() || !self.binds || change.seq() != 1 || is_reserved || !is_staged
+        {
+            return Ok(());
+        }
+        self.store.stage_author(&self.place, change.actor(), change.author().unwrap_or_default())
+    }
+
     /// Keeps a new change unless its space is full. What the space holds already is no question of
     /// its quota.
     fn stage_within_quota(&mut self, change: &Change, chunk: &[u8]) -> Result<(), StoreError> {
@@ -155,13 +277,13 @@ impl<'a> Intake<'a> {
 }
 
 fn refusal_of_all(
-    options: &RelayOptions,
     store: &mut ChangeStore,
     place: &Place<'_>,
+    writer: Writer<'_>,
 ) -> Result<Option<Verdict>, StoreError> {
     let never = |reason: String| Verdict { class: RefusedClass::Never, reason };
-    if options.access != Access::Write {
-        return Ok(Some(never("this space may be read, but not written to".to_owned())));
+    if let Some(refusal) = writer.right.refusal(writer.principal) {
+        return Ok(Some(refusal));
     }
     let Place { collection, space, document } = place;
     let known = store.known(place)?;
@@ -172,6 +294,9 @@ fn refusal_of_all(
         .filter(|known| !known.is_at_home)
         .map(|_| never(format!("{document} does not belong to {collection} of space {space}"))))
 }
+
+/// The reason why nothing is taken of somebody in a collection that they may at most read.
+const READ_ONLY: &str = "this may be read, but not written to, by who is signed in here";
 
 /// The reason why nothing is taken of a document that an operator erased.
 pub(super) const ERASED: &str =
@@ -237,11 +362,15 @@ fn full_of_bytes(
 /// The reason why one change is not kept.
 #[derive(Debug, Clone)]
 pub(super) struct Verdict {
-    class: RefusedClass,
-    reason: String,
+    pub(super) class: RefusedClass,
+    pub(super) reason: String,
 }
 
 impl Verdict {
+    fn waits(reason: &str) -> Self {
+        Self { class: RefusedClass::Later, reason: reason.to_owned() }
+    }
+
     pub(super) fn never(why: &impl ToString) -> Self {
         Self { class: RefusedClass::Never, reason: why.to_string() }
     }

@@ -9,7 +9,7 @@ use rejoin_core::wire::ByeCode;
 use rejoin_core::{DocumentId, SpaceName};
 
 use super::connections::Shared;
-use super::intake::Intake;
+use super::intake::{Intake, Writer};
 use super::{Answer, Author, Relay};
 use crate::store::{Mended, Orphaned, Scrub, StoreError};
 
@@ -21,6 +21,26 @@ pub(super) struct Scrubbing {
     due: Option<u64>,
     /// The time at which this pass over the store began.
     began: u64,
+}
+
+/// Documents that a commit mends.
+#[derive(Debug, Default)]
+pub(super) struct TakenBack {
+    /// All changes that were held back are in these again.
+    whole: Vec<(SpaceName, DocumentId)>,
+    /// A replica brought all that these had lost.
+    brought_back: Vec<DocumentId>,
+}
+
+impl TakenBack {
+    pub(super) fn log(&self) {
+        for (space, document) in &self.whole {
+            tracing::info!(%space, doc = %document, "a damaged document is whole again");
+        }
+        for document in &self.brought_back {
+            tracing::info!(doc = %document, "what a damaged document had lost was brought back");
+        }
+    }
 }
 
 impl Relay {
@@ -54,12 +74,14 @@ impl Relay {
         Ok(())
     }
 
-    /// Takes in again the orphans of the documents that this commit writes to.
-    pub(super) fn take_back(&mut self) -> Result<(), StoreError> {
+    /// Takes in again the orphans of the documents that this commit writes to. What is returned is to
+    /// be logged when the commit is on the disk.
+    pub(super) fn take_back(&mut self) -> Result<TakenBack, StoreError> {
+        let mut whole = Vec::new();
         for Orphaned { space, collection, document, changes } in self.shared.store.orphans()? {
             let place = Place { space: &space, collection: &collection, document: &document };
             let mut heads_added = 0;
-            let mut intake = Intake::new(&mut self.shared, place, &mut heads_added)?;
+            let mut intake = Intake::new(&mut self.shared, place, &mut heads_added, Writer::SELF)?;
             #[cfg(feature = "mutants")]
             {
                 intake = intake.without_refusals();
@@ -81,7 +103,7 @@ impl Relay {
             let is_all = taken.len() == changes.len();
             self.shared.store.stage_taken_back(&space, document, &taken, is_all);
             if is_all {
-                tracing::info!(%space, doc = %document, "a damaged document is whole again");
+                whole.push((space.clone(), document));
             }
             self.shared.answers.push(Answer {
                 author: Author::Peer,
@@ -90,10 +112,7 @@ impl Relay {
                 positions,
             });
         }
-        for document in self.shared.store.stage_brought_back() {
-            tracing::info!(doc = %document, "what a damaged document had lost was brought back");
-        }
-        Ok(())
+        Ok(TakenBack { whole, brought_back: self.shared.store.stage_brought_back() })
     }
 
     /// An operator gives up what a document lost. `false` if it is not known to have lost anything.

@@ -2,8 +2,8 @@
 
 use rejoin_core::limits::{FRAME_CHANGES_MAX, MARK_BYTES, PIECE_BYTES};
 use rejoin_core::session::{BackfillPage, Batch, Large, LogPage, Part};
-use rejoin_core::wire::{Backfill, Listed, Wanted};
-use rejoin_core::{DocumentId, HeadsHash, SpaceName};
+use rejoin_core::wire::{Backfill, CollectionDigest, Listed, Wanted};
+use rejoin_core::{Collections, DocumentId, HeadsHash, SpaceName};
 
 use crate::store::{ChangeStore, Latest, LogChunk, LogEntry, StoreError};
 
@@ -16,11 +16,15 @@ pub(super) fn log_page(
     after: u64,
     through: u64,
     backfill: Option<Backfill>,
+    may_read: &Collections,
 ) -> Result<LogPage, StoreError> {
     let page = store.log_page(space, after, through, 2 * MARK_BYTES, FRAME_CHANGES_MAX)?;
     let mut made = LogPage { batches: Vec::new(), through: page.through, large: None };
     for entry in page.entries {
         let LogEntry { position, document, number, collection, chunk } = entry;
+        if !may_read.contains(&collection) {
+            continue;
+        }
         let lacks = match backfill {
             Some(backfill) => lacked_from(store, number, position, backfill)?,
             None => None,
@@ -68,6 +72,7 @@ pub(super) fn backfill_page(
     space: &SpaceName,
     backfill: Backfill,
     begun: &[DocumentId],
+    may_read: &Collections,
 ) -> Result<BackfillPage, StoreError> {
     let mut page = BackfillPage { batches: Vec::new(), left: Some(backfill), large: None };
     let mut room = PIECE_BYTES;
@@ -76,7 +81,12 @@ pub(super) fn backfill_page(
         if documents.is_empty() {
             page.left = None;
         }
+        let looked = documents.len();
         for latest in documents {
+            if !may_read.contains(&latest.collection) {
+                page.left = Backfill::of(left.after, latest.position - 1);
+                continue;
+            }
             let from = match latest.first {
                 first if first > left.after => first,
                 _ => store.first_after(latest.number, left.after)?.unwrap_or(latest.position),
@@ -98,6 +108,11 @@ pub(super) fn backfill_page(
             if room == 0 {
                 return Ok(page);
             }
+        }
+        // A reader who may read little of much is not served in one go.
+        room = room.saturating_sub(looked * LOOK_COST_BYTES);
+        if room == 0 {
+            return Ok(page);
         }
     }
     Ok(page)
@@ -138,6 +153,7 @@ pub(super) fn listing(
     store: &mut ChangeStore,
     space: &SpaceName,
     backfill: Backfill,
+    may_read: &Collections,
 ) -> Result<(Vec<Listed>, Option<Backfill>), StoreError> {
     let Backfill { after, through } = backfill;
     let page = store.latest_page(space, through, after, LISTED_AT_ONCE)?;
@@ -145,7 +161,8 @@ pub(super) fn listing(
         Some(last) if page.len() == LISTED_AT_ONCE => Backfill::of(after, last.position - 1),
         _ => None,
     };
-    let listed = page.iter().map(|it| Listed { document: it.document, heads: it.heads });
+    let readable = page.iter().filter(|it| may_read.contains(&it.collection));
+    let listed = readable.map(|it| Listed { document: it.document, heads: it.heads });
     Ok((listed.collect(), left))
 }
 
@@ -155,9 +172,18 @@ pub(super) fn compare(
     store: &mut ChangeStore,
     space: &SpaceName,
     documents: &[Listed],
+    may_read: &Collections,
 ) -> Result<Vec<Wanted>, StoreError> {
     let mut wanted = Vec::new();
     for Listed { document, heads } in documents {
+        if *may_read != Collections::All
+            && let Ok(Some(collection)) = store.collection_of(space, document)
+            && !may_read.contains(&collection)
+        {
+            // It looks like one that is not here.
+            wanted.push(Wanted { document: *document, heads: Vec::new() });
+            continue;
+        }
         let here = match store.known_heads(space, document) {
             // What the replica still has of it is to go there, and not to come here.
             Ok(Some(here)) if here == HeadsHash::ERASED => continue,
@@ -177,11 +203,25 @@ pub(super) fn compare(
     Ok(wanted)
 }
 
+/// The digests of the collections that a replica may read.
+pub(super) fn digests(
+    store: &mut ChangeStore,
+    space: &SpaceName,
+    may_read: &Collections,
+) -> Result<Vec<CollectionDigest>, StoreError> {
+    let mut digests = store.digests(space)?;
+    digests.retain(|digest| may_read.contains(&digest.collection));
+    Ok(digests)
+}
+
 /// Documents that are looked up at once.
 const DOCUMENTS_AT_ONCE: usize = 128;
 
 /// Documents in one listing: 12 KiB.
 const LISTED_AT_ONCE: usize = 512;
+
+/// The cost of looking whether a document is to be in a page.
+const LOOK_COST_BYTES: usize = 4;
 
 /// The cost of a document in a page beside its changes.
 const DOCUMENT_COST_BYTES: usize = 48;

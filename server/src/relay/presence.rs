@@ -64,6 +64,14 @@ impl Relay {
         unix_ms: u64,
     ) {
         let Some(name) = self.space_of(from, presence.space) else { return };
+        // Nobody tells of a document that they may not read.
+        let rights = self.rights_of(from, presence.space);
+        let is_hidden = rights.is_none_or(|rights| {
+            self.is_hidden(&name, &presence.document, &rights.read).unwrap_or(true)
+        });
+        if is_hidden {
+            return;
+        }
         let peer = (name.clone(), presence.peer);
         if !self.may_speak_for(from, &peer) {
             let what = || format!("presence of {}, for whom another connection speaks", peer.1);
@@ -84,6 +92,11 @@ impl Relay {
     ) {
         let listeners = self.listeners.get(name).cloned().unwrap_or_default();
         for (id, space) in listeners.into_iter().filter(|(id, _)| Some(*id) != from) {
+            let Some(rights) = self.rights_of(id, space) else { continue };
+            // Nobody is told of a document that they may not read; what cannot be read is hidden.
+            if self.is_hidden(name, &presence.document, &rights.read).unwrap_or(true) {
+                continue;
+            }
             let Some(replica) = self.connections.replica_mut(id) else { continue };
             if replica.closing.is_some() {
                 continue;

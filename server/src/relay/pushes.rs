@@ -47,7 +47,8 @@ pub(super) fn check_push(push: &Push, mut intake: Intake<'_>) -> Result<Checked,
 }
 
 fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
-    let Intake { options, store, counters, place, positions, refused, is_over_quota, .. } = intake;
+    let Intake { options, store, counters, place, positions, refused, .. } = intake;
+    let (is_over_quota, is_foreign) = (intake.is_over_quota, intake.is_foreign);
     counters.pushes += 1;
     let Some(class) = refused.class() else {
         return Ok(Checked { positions, outcome: Ok(StoreOutcome::Kept) });
@@ -63,6 +64,8 @@ fn answer(intake: Intake<'_>) -> Result<Checked, StoreError> {
     let retry_after_ms = match class {
         // An operator has to make room first.
         RefusedClass::Later if is_over_quota => FULL_RETRY_MS,
+        // Somebody else has to sign in there, or the rules to change.
+        RefusedClass::Later if is_foreign => FOREIGN_RETRY_MS,
         RefusedClass::Later => options.retry_after_ms,
         _ => 0,
     };
@@ -80,6 +83,10 @@ fn hash_of_refused(chunk: &[u8]) -> Option<ChangeHash> {
     let hash: [u8; 32] = Sha256::digest(hashed).into();
     (is_change && header[4..] == hash[..4]).then_some(ChangeHash(hash))
 }
+
+/// Milliseconds that a replica waits before it pushes again what is not to come from who is signed in.
+/// It is less than for a full space, by which a replica knows one.
+pub(super) const FOREIGN_RETRY_MS: u32 = 30_000;
 
 /// Milliseconds that a replica waits before it pushes to a full space again.
 const FULL_RETRY_MS: u32 = 60_000;

@@ -1,6 +1,7 @@
 //! Replicas' sessions: their connections come, talk and go.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rejoin_core::limits::{FRAME_BYTES_MAX, PUSH_BYTES_IN_FLIGHT_MAX, SESSION_UNREAD_BYTES_MAX};
@@ -8,13 +9,15 @@ use rejoin_core::session::{Opened, RelaySession, SessionError};
 use rejoin_core::wire::{
     Access, Backfill, Bye, ByeCode, Cursor, Frame, Presence, Push, SpaceWanted, Start, reason,
 };
-use rejoin_core::{DeviceId, SpaceName, limits};
+use rejoin_core::{CollectionName, Collections, DeviceId, Epoch, SpaceName, limits};
 use thiserror::Error;
 
 use super::breaches::Who;
 use super::connections::{Close, Closing, Connection, Shared};
+use super::entry::{Entry, scope};
 use super::{ConnectionId, Relay};
-use crate::store::{SpaceState, StoreError};
+use crate::access::{Principal, Rights};
+use crate::store::{FIRST_COLLECTION, SpaceState, StoreError};
 
 /// The marks of a space that a replica was told last, if it had any to begin with.
 type Told = Option<(u64, Option<Backfill>)>;
@@ -45,6 +48,11 @@ pub(super) struct Replica {
     unread_bytes: usize,
     timer: Option<u64>,
     pub(super) closing: Option<Closing>,
+    pub(super) entry: Entry,
+    /// Who it is, by its token.
+    pub(super) principal: Option<Principal>,
+    /// Its rights in each of its spaces.
+    pub(super) rights: Vec<Arc<Rights>>,
 }
 
 /// A replica went over a limit that only the relay knows of.
@@ -60,6 +68,12 @@ impl Replica {
     pub(super) fn who(&self) -> Who {
         let device = Some(self.device).filter(|device| device.0 != [0; 16]);
         Who { device, peer: None }
+    }
+
+    /// Whether what it sent is handled: not while its token is looked at, nor when it is being closed.
+    pub(super) fn is_heard(&self) -> bool {
+        let is_asked = matches!(self.entry, Entry::Asked(_) | Entry::Admitted(_));
+        self.closing.is_none() && !is_asked
     }
 
     /// The marks of each space that it was told last.
@@ -100,6 +114,9 @@ impl Relay {
             unread_bytes: 0,
             timer: None,
             closing: None,
+            entry: Entry::default(),
+            principal: None,
+            rights: Vec::new(),
         };
         self.accept(now, id, Connection::Replica(replica.into()));
         self.set_timer(now, id);
@@ -157,6 +174,7 @@ impl Relay {
     fn forget_replica(&mut self, replica: &Replica) {
         let id = replica.id;
         self.note_departure(replica);
+        self.leave_doors(id, replica.principal.as_ref());
         if let Some(at) = replica.timer {
             self.timers.remove(&(at, id));
         }
@@ -224,10 +242,23 @@ impl Relay {
         &mut self,
         wanted: &SpaceWanted,
         is_short: bool,
+        rights: &Rights,
     ) -> Result<Opened, StoreError> {
-        let SpaceState { epoch, position } = self.shared.store.space(&wanted.name)?;
-        let access = self.shared.options.access;
-        let cursor = wanted.cursor.filter(|it| it.epoch == epoch && it.position <= position);
+        let Rights { read, write } = rights.clone();
+        let SpaceState { epoch, position } = match read.is_empty() {
+            // Whether there is such a space is not told.
+            true => SpaceState { epoch: Epoch([0; 16]), position: 0 },
+            false => self.shared.store.space(&wanted.name)?,
+        };
+        let access = match (read.is_empty(), write.is_empty()) {
+            (true, _) => Access::None,
+            (false, true) => Access::Read,
+            (false, false) => Access::Write,
+        };
+        let scope = scope(&read);
+        let is_of_here =
+            |it: &Cursor| it.epoch == epoch && it.position <= position && it.scope == scope;
+        let cursor = wanted.cursor.filter(is_of_here);
         let (start, sent, backfill) = match cursor {
             Some(Cursor { position: sent, backfill: None, .. }) if position - sent > MISSED_MAX => {
                 (Start::Cursor, position, Backfill::of(sent, position))
@@ -241,16 +272,44 @@ impl Relay {
             (_, Start::Beginning) => {
                 let first = self.shared.store.first_documents(&wanted.name)?;
                 let first = first.into_iter().map(|(_, document)| document).collect();
-                (first, self.shared.store.documents_of(&wanted.name)?)
+                let is_first =
+                    |it: &str| CollectionName::new(it).is_ok_and(|it| read.contains(&it));
+                let first = if is_first(FIRST_COLLECTION) { first } else { Vec::new() };
+                (first, self.documents_in(&wanted.name, &read)?)
             }
-            _ => (Vec::new(), self.shared.store.documents_of(&wanted.name)?),
+            _ => (Vec::new(), self.documents_in(&wanted.name, &read)?),
         };
         let usual = match access {
             Access::None => None,
-            _ if is_short => self.shared.store.usual_collection(&wanted.name)?,
+            _ if is_short => {
+                let usual = self.shared.store.usual_collection(&wanted.name)?;
+                usual.filter(|usual| read.contains(usual))
+            }
             _ => None,
         };
-        Ok(Opened { epoch, access, start, position, sent, backfill, first, documents, usual })
+        Ok(Opened {
+            epoch,
+            access,
+            start,
+            position,
+            sent,
+            backfill,
+            first,
+            documents,
+            read,
+            write,
+            scope,
+            usual,
+        })
+    }
+
+    /// The number of documents in some collections of a space.
+    fn documents_in(&mut self, space: &SpaceName, read: &Collections) -> Result<u64, StoreError> {
+        if *read == Collections::All {
+            return self.shared.store.documents_of(space);
+        }
+        let contents = self.shared.store.contents(space)?.into_iter();
+        Ok(contents.filter(|it| read.contains(&it.collection)).map(|it| it.documents).sum())
     }
 
     fn handle_frame(&mut self, id: ConnectionId, frame: Frame) {

@@ -1,12 +1,16 @@
 //! The frames that a connection is sent next.
 
+use std::sync::Arc;
+
 use rejoin_core::limits::PIECE_BYTES;
-use rejoin_core::session::{Read, ReadAnswer, RelaySession, Transmit};
+use rejoin_core::session::{Located, Read, ReadAnswer, RelaySession, Transmit};
 use rejoin_core::wire::{ByeCode, Frame};
+use rejoin_core::{Collections, DocumentId, SpaceName};
 
 use super::connections::{Closing, Connection};
-use super::pages::{backfill_page, compare, listing, log_page};
+use super::pages::{backfill_page, compare, digests, listing, log_page};
 use super::{ConnectionId, Relay};
+use crate::access::Rights;
 use crate::store::StoreError;
 
 /// Frames for one connection, encoded.
@@ -101,6 +105,8 @@ impl Relay {
     /// `None` when the session is to be closed instead.
     fn answer(&mut self, id: ConnectionId, read: &Read) -> Result<Option<ReadAnswer>, StoreError> {
         let Some(name) = self.space_of(id, read.space()) else { return Ok(None) };
+        let Some(rights) = self.rights_of(id, read.space()) else { return Ok(None) };
+        let may_read = &rights.read;
         let answer = match read {
             Read::Log { after, through, backfill, .. } => ReadAnswer::Log(log_page(
                 &mut self.shared.store,
@@ -108,13 +114,18 @@ impl Relay {
                 *after,
                 *through,
                 *backfill,
+                may_read,
             )?),
             Read::Backfill { backfill, begun, .. } => ReadAnswer::Backfill(backfill_page(
                 &mut self.shared.store,
                 &name,
                 *backfill,
                 begun,
+                may_read,
             )?),
+            Read::Document { document, .. } if self.is_hidden(&name, document, may_read)? => {
+                ReadAnswer::Document(None)
+            }
             Read::Document { document, from, piece, .. } => {
                 let part = self.shared.store.part(&name, document, *from, *piece, PIECE_BYTES)?;
                 ReadAnswer::Document(part)
@@ -122,20 +133,26 @@ impl Relay {
             Read::Locate { space, document, heads } => {
                 // A replica that wants certain documents is done with its repair.
                 self.repairs.end(&(id, *space));
-                ReadAnswer::Located(self.shared.store.locate(&name, document, heads)?)
+                let located = match self.is_hidden(&name, document, may_read)? {
+                    // As of one that is not here.
+                    true => Located { from: None, wanted: (!heads.is_empty()).then(Vec::new) },
+                    false => self.shared.store.locate(&name, document, heads)?,
+                };
+                ReadAnswer::Located(located)
             }
             Read::Symbols { space, from, count } => return self.symbols(id, *space, *from, *count),
             Read::Digests { .. } if self.shared.store.is_unsound(&name) => ReadAnswer::Withheld,
             Read::Digests { .. } => ReadAnswer::Digests {
-                digests: self.shared.store.digests(&name)?,
-                lost: self.shared.store.documents_lost(&name)?,
+                digests: digests(&mut self.shared.store, &name, may_read)?,
+                lost: self.lost(&name, may_read)?,
             },
             Read::Listing { backfill, .. } => {
-                let (documents, left) = listing(&mut self.shared.store, &name, *backfill)?;
+                let (documents, left) =
+                    listing(&mut self.shared.store, &name, *backfill, may_read)?;
                 ReadAnswer::Listing(documents, left)
             }
             Read::Compare { documents, .. } => {
-                ReadAnswer::Compared(compare(&mut self.shared.store, &name, documents)?)
+                ReadAnswer::Compared(compare(&mut self.shared.store, &name, documents, may_read)?)
             }
         };
         Ok(Some(answer))
@@ -150,7 +167,9 @@ impl Relay {
     ) -> Result<Option<ReadAnswer>, StoreError> {
         if from == 0 {
             let Some(name) = self.space_of(id, space) else { return Ok(None) };
-            self.repairs.begin((id, space), self.shared.store.repair_items(&name)?);
+            let Some(rights) = self.rights_of(id, space) else { return Ok(None) };
+            let items = self.shared.store.repair_items(&name, &rights.read)?;
+            self.repairs.begin((id, space), items);
         }
         match self.repairs.symbols((id, space), from, count) {
             Some(Ok(symbols)) => Ok(Some(ReadAnswer::Symbols(symbols))),
@@ -164,6 +183,38 @@ impl Relay {
                 Ok(None)
             }
         }
+    }
+
+    /// The rights of a replica in its space of this number.
+    pub(super) fn rights_of(&self, id: ConnectionId, space: u32) -> Option<Arc<Rights>> {
+        self.connections.replica(id)?.rights.get(space as usize).cloned()
+    }
+
+    /// The number of documents that a replica may read and that lost changes.
+    fn lost(&mut self, space: &SpaceName, may_read: &Collections) -> Result<u64, StoreError> {
+        let all = self.shared.store.documents_lost(space)?;
+        if all == 0 || *may_read == Collections::All {
+            return Ok(all);
+        }
+        let mut lost = 0;
+        for loss in self.shared.store.losses()?.iter().filter(|loss| loss.space == *space) {
+            lost += u64::from(!self.is_hidden(space, &loss.document, may_read)?);
+        }
+        Ok(lost)
+    }
+
+    /// Whether a document is to look as if it were not there.
+    pub(super) fn is_hidden(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+        may_read: &Collections,
+    ) -> Result<bool, StoreError> {
+        if *may_read == Collections::All {
+            return Ok(false);
+        }
+        let collection = self.shared.store.collection_of(space, document)?;
+        Ok(collection.is_none_or(|collection| !may_read.contains(&collection)))
     }
 
     /// One damaged document is passed over, and no digest is told until it is mended: no replica is

@@ -8,10 +8,10 @@ use super::driver::unix_ms;
 use super::link::Links;
 use crate::admin::{
     Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, ErasedAnswer,
-    ErasedAnswers, LossAnswer, QuarantinedAnswer, SpaceAnswer,
+    ErasedAnswers, LossAnswer, QuarantinedAnswer, RevokedAnswer, RevokedKind, SpaceAnswer,
 };
 use crate::relay::{ConnectionId, Erased, Relay};
-use crate::store::{DeviceRow, Loss, StoreError};
+use crate::store::{DeviceRow, Loss, Revoked, StoreError};
 
 /// The answer to a question that needs nothing but the engine.
 ///
@@ -48,6 +48,17 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         Ask::Kick { connection, device } => {
             Ok(Answer::Done(kick(relay, links, *connection, device.as_deref())))
         }
+        Ask::Revoke { kind, name, lift } => {
+            let name = name.clone();
+            let what = match kind {
+                RevokedKind::User => Revoked::User(name),
+                RevokedKind::Device => Revoked::Device(name),
+                RevokedKind::Token => Revoked::Token(name),
+            };
+            let since_s = (!lift).then(|| unix_ms() / 1000);
+            relay.revoke(&what, since_s).map(|()| Answer::Done(1)).map_err(told)
+        }
+        Ask::Revoked => Ok(Answer::Revoked(revoked(relay))),
         Ask::Fold { space } => {
             let only = space.as_deref().map(SpaceName::new).transpose();
             let only = only.map_err(|error| error.to_string())?;
@@ -56,6 +67,18 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         Ask::Shrink => relay.store_mut().shrink().map(|()| Answer::Done(0)).map_err(told),
         Ask::Backup => Err("a backup is not made here".to_owned()),
     }
+}
+
+fn revoked(relay: &Relay) -> Vec<RevokedAnswer> {
+    let revoked = relay.store().revoked().map(|(what, since_s)| {
+        let (kind, name) = match what {
+            Revoked::User(name) => (RevokedKind::User, name),
+            Revoked::Device(id) => (RevokedKind::Device, id),
+            Revoked::Token(id) => (RevokedKind::Token, id),
+        };
+        RevokedAnswer { kind, name, since_s }
+    });
+    revoked.collect()
 }
 
 fn erase(

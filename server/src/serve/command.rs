@@ -12,8 +12,11 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 
+use super::doors::Doors;
+use super::limits::Limits;
 use super::metrics::Look;
 use super::room::{Account, Charge};
+use crate::access::Principal;
 use crate::admin::{Answer, Ask};
 use crate::compaction::{Compacted, CompactionError};
 use crate::relay::{Close, ConnectionId, Outgoing, UploadId};
@@ -27,6 +30,8 @@ pub(super) enum Command {
     Connected {
         id: ConnectionId,
         protocol: Protocol,
+        /// Who it is, if it had to prove that already.
+        principal: Option<Principal>,
         remote: SocketAddr,
         frames: Sender<Batch>,
         account: Arc<Account>,
@@ -45,6 +50,10 @@ pub(super) enum Command {
     Moment { answer: oneshot::Sender<Result<Moment, StoreError>> },
     /// Answer an operator.
     Admin { ask: Ask, answer: oneshot::Sender<Result<Answer, String>> },
+    /// Go on with these rules and keys.
+    Doors(Doors),
+    /// Go on with other limits.
+    Limits(Limits),
     /// Say how much there is of everything.
     Look { answer: oneshot::Sender<Look> },
     /// Say goodbye to everyone.

@@ -4,8 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rejoin_core::SpaceName;
+use tokio::sync::watch;
 
+use super::limits::Limits;
+use super::tls::TlsFiles;
 use crate::compaction::WorkerProcess;
 use crate::relay::RelayOptions;
 
@@ -51,6 +55,22 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Incremental backups.
     pub backup: BackupPolicy,
+    /// The file that says who may come in, and what each may do there. Without it everybody may, and
+    /// so the relay serves this machine only.
+    pub access: Option<PathBuf>,
+    /// The certificate by which the relay speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// The networks of a proxy that ends TLS before the relay: nobody else is served.
+    pub behind_proxy: Vec<IpNet>,
+    /// The names of the relay; one that is called by another name does not answer. Names of this machine
+    /// always count.
+    pub hosts: Vec<String>,
+    /// The hosts of sites whose pages may connect, beside those of the relay's own names.
+    pub origins: Vec<String>,
+    /// Lets everybody do everything from anywhere, without a word of who they are.
+    pub open: bool,
+    /// Tells of limits that change while the relay serves; without it they stay.
+    pub limits: Option<watch::Receiver<Limits>>,
 }
 
 /// Incremental backups: whole ones from time to time, and what was stored since in between.
@@ -89,6 +109,13 @@ impl Config {
             compaction_worker: None,
             monitor: None,
             backup: BackupPolicy::default(),
+            access: None,
+            tls: None,
+            behind_proxy: Vec::new(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            open: false,
+            limits: None,
         }
     }
 }

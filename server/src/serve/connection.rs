@@ -28,6 +28,7 @@ use super::engine::EngineHandle;
 use super::heard::Heard;
 use super::rate::Rate;
 use super::room::Account;
+use crate::access::Principal;
 use crate::relay::{Close, ConnectionId};
 
 /// A WebSocket of ours.
@@ -49,18 +50,18 @@ impl Pump {
     pub(super) async fn run(
         self,
         id: ConnectionId,
-        protocol: Protocol,
+        (protocol, principal): (Protocol, Option<Principal>),
         remote: SocketAddr,
         socket: WebSocket,
     ) {
         let span = tracing::info_span!("connection", conn = id.0, %remote);
-        self.pump(id, protocol, remote, socket).instrument(span).await;
+        self.pump(id, (protocol, principal), remote, socket).instrument(span).await;
     }
 
     async fn pump(
         &self,
         id: ConnectionId,
-        protocol: Protocol,
+        (protocol, principal): (Protocol, Option<Principal>),
         remote: SocketAddr,
         socket: WebSocket,
     ) {
@@ -68,7 +69,9 @@ impl Pump {
         let (frames, inbox) = mpsc::channel(1);
         let (heard, account) = (socket.get_ref().flag(), socket.get_ref().account());
         let given = Arc::clone(&account);
-        self.engine.tell(Command::Connected { id, protocol, remote, frames, account: given }).await;
+        let connected =
+            Command::Connected { id, protocol, principal, remote, frames, account: given };
+        self.engine.tell(connected).await;
         let (mut sink, mut stream) = socket.split();
         let mut phases = self.phases.clone();
         let write = async {
@@ -233,8 +236,9 @@ fn close_frame(close: &Close) -> CloseFrame {
     let code = match close.code {
         ByeCode::Stopping => 1001,
         ByeCode::Protocol | ByeCode::Version => 1002,
-        ByeCode::Forbidden | ByeCode::Timeout => 1008,
+        ByeCode::Forbidden | ByeCode::SignIn | ByeCode::Timeout => 1008,
         ByeCode::Unavailable => 1013,
+        ByeCode::Rights => 1012,
     };
     CloseFrame { code: code.into(), reason: close_reason(&close.message).into() }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rejoin_core::SpaceName;
 use rejoin_core::limits::PIECE_BYTES;
 use rejoin_core::wire::{Bye, ByeCode, Frame};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 use tracing::field::display;
@@ -20,13 +20,16 @@ use super::ServeError;
 use super::admin;
 use super::command::{Batch, Command, Deed, Health, Protocol};
 use super::compactor::Compactor;
+use super::doors::{Doors, Entrance};
 use super::fair::FairQueue;
 use super::file::Written;
+use super::limits::Limits;
 use super::link::Links;
 use super::metrics::{Look, Meters};
 use super::room::Charge;
+use crate::access::{Principal, TokenError};
 use crate::compaction::CompactionError;
-use crate::relay::{Close, ConnectionId, Counters, Notice, Relay, Visitor};
+use crate::relay::{Close, ConnectionId, Counters, Notice, Relay, SignIn, Visitor};
 use crate::store::{StoreError, unpanicked};
 
 /// Opens the relay's store.
@@ -51,6 +54,14 @@ pub(super) struct Driver {
     /// The time of the last commit.
     committed: Instant,
     batch_bytes: usize,
+    /// `None` while they are those that the store is opened with.
+    limits: Option<Limits>,
+    /// `None` where everybody may come in without a token.
+    doors: Option<Doors>,
+    /// Those whose tokens are signed with a key that is not known yet.
+    waiting: Vec<SignIn>,
+    /// Asks for the keys of the login.
+    unknown: Sender<()>,
     told_by: Told,
     /// The time at which the log was last told how much was stored.
     told: Instant,
@@ -85,9 +96,11 @@ impl Driver {
         compactor: Option<Compactor>,
         batch_bytes: usize,
         told_by: Told,
+        entrance: Entrance,
     ) -> Self {
         let now = Instant::now();
-        Self {
+        let Entrance { doors, unknown } = entrance;
+        let mut driver = Self {
             queue,
             open,
             relay: Some(relay),
@@ -100,10 +113,16 @@ impl Driver {
             started: now,
             committed: now,
             batch_bytes,
+            limits: None,
+            doors,
+            waiting: Vec::new(),
+            unknown,
             told_by,
             told: now,
             stage: Stage::Serving,
-        }
+        };
+        driver.rule();
+        driver
     }
 
     pub(super) fn spawn(self) -> io::Result<thread::JoinHandle<()>> {
@@ -117,6 +136,7 @@ impl Driver {
             self.receive().await;
             let charges = self.handle_some();
             self.turn();
+            self.sign_in();
             self.transmit();
             self.fold_next();
             self.tell_notices();
@@ -227,6 +247,7 @@ impl Driver {
                 self.links.remove(id);
                 self.unhandled.forget(id);
                 self.untold.forget(id);
+                self.waiting.retain(|it| it.connection != id);
             }
         }
         None
@@ -244,9 +265,9 @@ impl Driver {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Connected { id, protocol, remote, frames, account } => {
+            Command::Connected { id, protocol, principal, remote, frames, account } => {
                 self.links.add(id, remote, frames, account);
-                self.connected(id, protocol);
+                self.connected(id, protocol, principal);
             }
             Command::Writable { id } => self.writable(id),
             Command::Did { id, deed } => self.unhandled.push(id, deed),
@@ -271,6 +292,11 @@ impl Driver {
                     Err(error) => self.fail(&error),
                 }
             }
+            Command::Doors(doors) => self.open_doors(doors),
+            Command::Limits(limits) => {
+                self.limits = Some(limits);
+                self.limit();
+            }
             // Whoever asked may have gone meanwhile.
             Command::Look { answer } => _ = answer.send(self.look()),
             Command::Goodbye => self.leave(),
@@ -284,12 +310,12 @@ impl Driver {
         }
     }
 
-    fn connected(&mut self, id: ConnectionId, protocol: Protocol) {
+    fn connected(&mut self, id: ConnectionId, protocol: Protocol, principal: Option<Principal>) {
         let now = self.now();
         match (&mut self.relay, protocol) {
             (Some(relay), Protocol::Rejoin) => relay.handle_connected(now, id),
             (Some(relay), Protocol::AutomergeRepo(space)) => {
-                relay.handle_peer_connected(now, id, space);
+                relay.handle_peer_connected(now, id, space, principal);
             }
             (None, protocol) if self.stage == Stage::Serving => {
                 self.links.end(id, farewell(&protocol, UNAVAILABLE));
@@ -440,6 +466,8 @@ impl Driver {
                 tracing::info!("store reopened");
                 relay.hold_overwrite(self.now());
                 self.relay = Some(relay);
+                self.rule();
+                self.limit();
                 self.committed = Instant::now();
                 self.reopening.delay = REOPEN_DELAY_MIN;
             }
@@ -449,6 +477,51 @@ impl Driver {
                 self.reopening.at = Instant::now() + self.reopening.delay;
                 self.reopening.delay = (self.reopening.delay * 2).min(REOPEN_DELAY_MAX);
             }
+        }
+    }
+
+    /// From now on these rules and keys count, also for those whose tokens wait for a key.
+    fn open_doors(&mut self, doors: Doors) {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.doors = Some(doors);
+        self.rule();
+        for sign_in in waiting {
+            self.look_at(&sign_in, false);
+        }
+    }
+
+    /// Hands the rules to the relay, also to one whose store was opened again.
+    fn rule(&mut self) {
+        if let (Some(relay), Some(doors)) = (&mut self.relay, &self.doors) {
+            relay.handle_rules(Some(Arc::clone(&doors.rules)), doors.is_other_login);
+        }
+    }
+
+    /// Looks at the tokens of those who want to come in.
+    fn sign_in(&mut self) {
+        while let Some(sign_in) = self.relay.as_mut().and_then(Relay::poll_sign_in) {
+            self.look_at(&sign_in, true);
+        }
+    }
+
+    /// Looks at a token. One whose key is not known waits until the login was asked, if it can be.
+    fn look_at(&mut self, sign_in: &SignIn, may_ask: bool) {
+        let (Some(relay), Some(doors)) = (&mut self.relay, &self.doors) else { return };
+        let signed_in = doors.verify(&sign_in.token, unix_ms() / 1000);
+        let is_unknown = matches!(signed_in, Err(TokenError::UnknownKey));
+        if is_unknown && may_ask && doors.may_ask && self.waiting.len() < WAITING_MAX {
+            // Somebody asks already if there is no room.
+            let _ = self.unknown.try_send(());
+            self.waiting.push(sign_in.clone());
+            return;
+        }
+        relay.handle_signed_in(sign_in.connection, signed_in);
+    }
+
+    /// Hands the limits that changed to the relay, also to one whose store was opened again.
+    fn limit(&mut self) {
+        if let (Some(relay), Some(limits)) = (&mut self.relay, &self.limits) {
+            relay.handle_quotas(limits.space_documents_max, limits.space_bytes_max);
         }
     }
 
@@ -583,3 +656,6 @@ const WRITTEN_FAST: Duration = Duration::from_millis(20);
 
 /// A batch that takes so long was too large.
 const WRITTEN_SLOWLY: Duration = Duration::from_millis(200);
+
+/// Connections that may wait for the keys of the login at once.
+const WAITING_MAX: usize = 4096;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::command::{Command, Health};
 use super::compactor::Compactor;
 use super::database::DataFolder;
+use super::doors::Entrance;
 use super::driver::{Driver, OpenStore, Told};
 use super::file::Written;
 use super::metrics::{Look, Meters};
@@ -87,14 +88,14 @@ pub(super) struct EngineThread {
 
 impl EngineThread {
     /// Opens the store in the configured folder and starts the thread.
-    pub(super) async fn start(config: &Config) -> Result<Self, ServeError> {
+    pub(super) async fn start(config: &Config, entrance: Entrance) -> Result<Self, ServeError> {
         let written = Written::default();
         let mut data = DataFolder::new(config.data.clone(), config.cache_bytes, written.clone());
         let mut options = config.options.clone();
         if config.compaction_worker.is_none() {
             options.compaction = None;
         }
-        Self::over(config, Box::new(move || data.open(options.clone())), written).await
+        Self::over(config, Box::new(move || data.open(options.clone())), written, entrance).await
     }
 
     /// Opens a store with `open`, now and whenever it failed, and starts the thread.
@@ -102,6 +103,7 @@ impl EngineThread {
         config: &Config,
         mut open: OpenStore,
         written: Written,
+        entrance: Entrance,
     ) -> Result<Self, ServeError> {
         // May have to repair a database, which takes as long as it is large.
         let opening = spawn_blocking(move || (open(), open)).await;
@@ -113,7 +115,8 @@ impl EngineThread {
         let compactor = compactor.transpose().map_err(ServeError::Thread)?;
         let meters = Arc::new(Meters::new());
         let told = Told { written, meters: Arc::clone(&meters) };
-        let driver = Driver::new(queue, open, opened?, compactor, config.batch_bytes, told);
+        let batch_bytes = config.batch_bytes;
+        let driver = Driver::new(queue, open, opened?, compactor, batch_bytes, told, entrance);
         let thread = driver.spawn().map_err(ServeError::Thread)?;
         let room = Room::new(config.inbound_bytes_max.max(REPO_FRAME_BYTES_MAX));
         Ok(Self { handle: EngineHandle { commands, room }, meters, thread })

@@ -1,5 +1,6 @@
 //! Accepts sockets, answers HTTP, and upgrades to WebSockets.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,24 +8,30 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rejoin_core::SpaceName;
+use rustls::ServerConfig;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::addresses::Addresses;
+use super::callers::Callers;
 use super::command::Protocol;
 use super::connection::Pump;
 use super::connection::say_old_bye;
 use super::engine::EngineHandle;
+use super::limits::Limits;
+use super::ticket_office::{self, TicketOffice};
 use super::upgrade::Upgrade;
 use super::{Config, Phase};
 use crate::relay::ConnectionId;
@@ -39,7 +46,11 @@ pub(super) struct Shared {
     peer_ping_interval: Duration,
     automerge_space: SpaceName,
     addresses: Addresses,
-    per_address: usize,
+    limits: watch::Receiver<Limits>,
+    /// `None` where the relay speaks without TLS.
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) entrance: TicketOffice,
     /// It lives as long as a connection does. Nothing is sent through it.
     alive: mpsc::Sender<()>,
 }
@@ -56,6 +67,8 @@ impl Shared {
     pub(super) fn new(
         config: &Config,
         engine: EngineHandle,
+        limits: watch::Receiver<Limits>,
+        (tls, entrance): (Option<watch::Receiver<Arc<ServerConfig>>>, TicketOffice),
         phases: watch::Receiver<Phase>,
     ) -> (Self, mpsc::Receiver<()>) {
         let (alive, drained) = mpsc::channel(1);
@@ -63,7 +76,7 @@ impl Shared {
             engine,
             write_limit: config.write_limit,
             ping_interval: config.ping_interval,
-            pace: (config.messages_per_second, config.bytes_per_second),
+            pace: (None, None),
             phases,
         };
         let sockets = config.options.sessions_max.saturating_add(SPARE_SOCKETS);
@@ -75,7 +88,10 @@ impl Shared {
             peer_ping_interval: config.peer_ping_interval,
             automerge_space: config.automerge_space.clone(),
             addresses: Addresses::default(),
-            per_address: config.connections_per_address,
+            limits,
+            tls,
+            callers: Arc::new(Callers::of(config)),
+            entrance,
             alive,
         };
         (shared, drained)
@@ -88,6 +104,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
         .route("/sync", get(sync))
         .route("/automerge", get(automerge))
         .route("/automerge/{space}", get(automerge_of))
+        .route("/ticket", post(ticket_office::give).options(ticket_office::may_ask))
         .route("/healthz", get(health))
         .with_state(shared.clone());
     loop {
@@ -95,7 +112,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
             Ok((socket, remote)) => take(socket, remote, &shared, &router),
             Err(error) => {
                 // As a rule the process has no descriptor left; some will be closed.
-                tracing::warn!(error = &error as &dyn std::error::Error, "socket not accepted");
+                tracing::warn!(error = &error as &dyn Error, "socket not accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -104,6 +121,10 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
 
 /// Serves HTTP on a socket, unless there are too many.
 fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router) {
+    if !shared.callers.may_connect(remote) {
+        tracing::warn!(%remote, "socket dropped: it is not from the networks of --behind-proxy");
+        return;
+    }
     let Ok(permit) = Arc::clone(&shared.sockets).try_acquire_owned() else {
         tracing::warn!(%remote, "socket dropped: there are as many as there may be");
         return;
@@ -114,22 +135,41 @@ fn take(socket: TcpStream, remote: SocketAddr, shared: &Shared, router: &Router)
     let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
     let accepted = Accepted { remote, _permit: Arc::new(permit) };
     let service = TowerToHyperService::new(router.clone().layer(Extension(accepted)));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.handshake_limit)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
     let mut phases = shared.pump.phases.clone();
+    let limit = shared.handshake_limit;
+    let acceptor = shared.tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
     tokio::spawn(async move {
+        let served = async {
+            match acceptor {
+                None => serve_http(socket, service, limit).await,
+                Some(acceptor) => match timeout(limit, acceptor.accept(socket)).await {
+                    Ok(Ok(socket)) => serve_http(socket, service, limit).await,
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(late) => Err(late.into()),
+                },
+            }
+        };
         tokio::select! {
             served = served => if let Err(error) = served {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, %remote, "request failed");
+                tracing::debug!(%error, %remote, "request failed");
             },
             _ = phases.wait_for(|phase| *phase != Phase::Serving) => {}
         }
     });
+}
+
+async fn serve_http(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: TowerToHyperService<Router>,
+    limit: Duration,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    Ok(served.await?)
 }
 
 /// Upgrades to a session of a replica.
@@ -170,11 +210,13 @@ fn upgrade(
     mut request: Request,
     protocol: Protocol,
 ) -> Response {
-    if !is_own_origin(request.headers()) {
-        let text = "this relay lets everyone in, and so no page of another site; connect without \
-                    an Origin or from a page on this machine";
+    if let Err(text) = shared.callers.check(request.headers()) {
         return (StatusCode::FORBIDDEN, text).into_response();
     }
+    let principal = match shared.entrance.ticket_of(&protocol, &request) {
+        Ok(principal) => principal,
+        Err(error) => return (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
+    };
     let upgrade = match Upgrade::take(&mut request, &protocol) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal.into_response(),
@@ -187,7 +229,8 @@ fn upgrade(
             drop(accepted);
         });
     }
-    let (address, max) = (accepted.remote.ip(), shared.per_address);
+    let limits = shared.limits.borrow().clone();
+    let (address, max) = (accepted.remote.ip(), limits.connections_per_address);
     let Some(counted) = shared.addresses.count(address, max) else {
         let text = format!(
             "{address} has {max} connections, as many as limits.connections_per_address allows; \
@@ -197,11 +240,12 @@ fn upgrade(
     };
     let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
     let Shared { mut pump, alive, peer_ping_interval, .. } = shared;
+    pump.pace = (limits.messages_per_second, limits.bytes_per_second);
     if protocol != Protocol::Rejoin {
         pump.ping_interval = peer_ping_interval;
     }
     upgrade.respond(pump.engine.account(), move |socket| async move {
-        pump.run(id, protocol, accepted.remote, socket).await;
+        pump.run(id, (protocol, principal), accepted.remote, socket).await;
         drop((accepted, counted, alive));
     })
 }
@@ -220,14 +264,6 @@ async fn health(State(shared): State<Shared>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, json, body.to_string()).into_response()
         }
     }
-}
-
-/// Browsers let any page open a WebSocket to this machine, and say whose page it is.
-fn is_own_origin(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
-    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
-    let host = origin.as_ref().and_then(Uri::host);
-    matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// Sockets beside those of sessions, to ask for health and to be told that the relay is full.

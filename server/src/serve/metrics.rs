@@ -142,6 +142,11 @@ impl Meters {
                 "Documents of which damage took changes that no replica has brought back",
                 counters.documents_lost as u64,
             );
+            gauge(
+                "overwrite_due",
+                "Whether bytes of an erased document may still be in the file",
+                u64::from(counters.overwrite_due),
+            );
             gauge("graph_bytes", "Memory of change graphs", counters.graph_bytes as u64);
         }
         let mut count = |name: &str, help: &str, value: u64| {

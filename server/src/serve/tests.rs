@@ -13,14 +13,16 @@ use rejoin_core::session::{Opening, ReplicaEvent, ReplicaSession, SpaceStart};
 use rejoin_core::wire::{ByeCode, Frame, PROTOCOL};
 use rejoin_core::{CollectionName, DeviceId, DocumentId, SpaceName};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use super::doors::Entrance;
 use super::engine::EngineThread;
 use super::file::Written;
-use super::{Config, ServeError, run};
+use super::ticket_office::TicketOffice;
+use super::{Config, Listener, ServeError, run};
 use crate::relay::{Relay, RelayOptions};
 
 /// A disk in memory that takes no writes while it is full.
@@ -128,13 +130,15 @@ async fn a_full_disk_sends_everyone_away_until_there_is_room() {
     let disk = Disk::default();
     let config = Config::new("memory");
     let opener = disk.clone();
-    let engine = EngineThread::over(&config, Box::new(move || opener.open()), Written::default())
-        .await
-        .unwrap();
+    let open = Box::new(move || opener.open());
+    let (unknown, _asked) = mpsc::channel(1);
+    let entrance = Entrance { doors: None, unknown };
+    let engine = EngineThread::over(&config, open, Written::default(), entrance).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let handle = engine.handle();
     let (stop, stopped) = oneshot::channel::<()>();
+    let listener = Listener { socket: listener, tls: None, office: TicketOffice::default() };
     let served = tokio::spawn(run(config, engine, listener, None, async {
         let _ = stopped.await;
     }));

@@ -6,6 +6,7 @@ use redb::Durability;
 use rejoin_core::change::Place;
 use rejoin_core::{DocumentId, GraphEntry, HeadsHash, SpaceName};
 
+use super::authors::StagedAuthors;
 use super::cache::Cached;
 use super::fold::Swap;
 use super::tables::DocumentRow;
@@ -30,6 +31,8 @@ pub(super) struct Batch {
     pub(super) taken_back: Vec<(u32, DocumentId, u64)>,
     /// Documents that have again what they had lost: (space, document).
     pub(super) brought_back: Vec<(u32, DocumentId)>,
+    /// Who the authors of actors are.
+    pub(super) authors: StagedAuthors,
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use rejoin_core::change::Place;
 use rejoin_core::{CollectionName, DocumentId, HeadsHash, ShortHash, SpaceName};
 use rejoin_overwrite::{overwrite_free, rebuild, rebuild_around};
 
+use super::authors;
 use super::guard::confined;
 use super::reads::own_row;
 use super::tables::{
@@ -156,7 +157,7 @@ impl ChangeStore {
     ///
     /// # Errors
     /// The database cannot be read or written, or the document is damaged and cannot be mended.
-    pub(crate) fn collection_of(
+    pub(crate) fn collection_to_erase(
         &mut self,
         space: &SpaceName,
         document: &DocumentId,
@@ -258,6 +259,7 @@ fn remove(
     number: u64,
     row: &DocumentRow,
 ) -> Result<(), StoreError> {
+    authors::erase(transaction, number)?;
     let DocumentRow { space, id, .. } = row;
     let mut documents = transaction.open_table(DOCUMENTS)?;
     let mut log = transaction.open_table(LOG)?;

@@ -146,6 +146,24 @@ impl ChangeStore {
         Ok(self.damage.losses.range(all).count() as u64)
     }
 
+    /// Whether a change of a document is known to be lost, and not brought back.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) fn has_lost(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+        change: &ChangeHash,
+    ) -> Result<bool, StoreError> {
+        if self.damage.losses.is_empty() {
+            return Ok(false);
+        }
+        let Some(number) = self.space_number(space)? else { return Ok(false) };
+        let loss = self.damage.losses.get(&(number, *document));
+        Ok(loss.is_some_and(|loss| loss.hashes.contains(change)))
+    }
+
     /// The number of documents of which changes were lost and not brought back.
     pub(crate) fn losses_len(&self) -> usize {
         self.damage.losses.len()

@@ -12,11 +12,12 @@ use super::damage::Damage;
 use super::devices::Devices;
 use super::index::Recent;
 use super::migrate;
+use super::revoked::RevokedTable;
 use super::spaces::Spaces;
 use super::tables::{
-    CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY, INDEX,
-    LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, SNAPSHOTS, SPACES, UPLOAD_PARTS,
-    UPLOADS,
+    AUTHORS, CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY,
+    INDEX, LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, REVOKED, SNAPSHOTS, SPACES,
+    UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
 use super::verify::Verified;
@@ -77,6 +78,7 @@ impl ChangeStore {
         let recent = Recent::read(&transaction)?;
         let uploads = Uploads::read(&transaction)?;
         let damage = Damage::read(&transaction)?;
+        let revoked = RevokedTable::read(&transaction)?;
         let is_overwrite_due = !transaction.open_table(OVERWRITE)?.is_empty()?;
         drop(transaction);
         Ok(Self {
@@ -93,6 +95,7 @@ impl ChangeStore {
             batch: Batch::default(),
             verified: Verified::default(),
             damage,
+            revoked,
             graphs_loaded: 0,
             failed: false,
             is_overwrite_due,
@@ -161,6 +164,8 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(ORPHANS)?;
     transaction.open_table(LOSSES)?;
     transaction.open_table(OVERWRITE)?;
+    transaction.open_table(AUTHORS)?;
+    transaction.open_table(REVOKED)?;
     transaction.open_table(DEVICES)?;
     Ok(())
 }

@@ -8,7 +8,8 @@ use rejoin_core::repair::RepairItem;
 use rejoin_core::session::{Located, Part};
 use rejoin_core::wire::{BegunPiece, CollectionDigest, PieceOf};
 use rejoin_core::{
-    ChangeGraph, CollectionName, DocumentId, Epoch, HeadsHash, SetDigest, ShortHash, SpaceName,
+    ChangeGraph, CollectionName, Collections, DocumentId, Epoch, HeadsHash, SetDigest, ShortHash,
+    SpaceName,
 };
 
 use super::cache::Cached;
@@ -52,19 +53,41 @@ impl ChangeStore {
         }))
     }
 
-    /// Every document of a space with the hash of its heads, for a repair.
+    /// Every document of some collections of a space with the hash of its heads, for a repair.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn repair_items(&self, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
+    pub fn repair_items(
+        &mut self,
+        space: &SpaceName,
+        of: &Collections,
+    ) -> Result<Vec<RepairItem>, StoreError> {
         let mut items = Vec::new();
-        let Some(space) = self.stored_space(space)? else { return Ok(items) };
         let latest = self.database.begin_read()?.open_table(LATEST)?;
-        for entry in latest.range(above(space.number, 0))? {
-            let LatestRow { document, heads, .. } = LatestRow::decode(entry?.1.value());
-            items.push(RepairItem { document, heads });
+        let Some(space) = self.cached_space(space)? else { return Ok(items) };
+        for entry in latest.range(above(space.row.number, 0))? {
+            let row = LatestRow::decode(entry?.1.value());
+            let LatestRow { document, heads, collection, .. } = row;
+            let is_among = || space.name(collection).is_some_and(|name| of.contains(name));
+            if *of == Collections::All || is_among() {
+                items.push(RepairItem { document, heads });
+            }
         }
         Ok(items)
+    }
+
+    /// The collection of a document, if its space knows it.
+    ///
+    /// # Errors
+    /// The database cannot be read, or this document is damaged.
+    pub fn collection_of(
+        &mut self,
+        space: &SpaceName,
+        document: &DocumentId,
+    ) -> Result<Option<CollectionName>, StoreError> {
+        let Some(cached) = self.load(space, document)? else { return Ok(None) };
+        let collection = cached.row.collection;
+        Ok(self.cached_space(space)?.and_then(|space| space.name(collection)).cloned())
     }
 
     /// The digests of a space's collections, in the order of their names.

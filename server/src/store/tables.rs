@@ -135,6 +135,17 @@ pub(super) const LOSSES: TableDefinition<'_, (u32, &[u8; 16]), &[u8]> =
 /// Value: `()`
 pub(super) const OVERWRITE: TableDefinition<'_, u64, ()> = TableDefinition::new("overwrite-2");
 
+/// Table: the authors of actors, where the relay knows who brought their first change
+/// Key:   `(u64, &[u8])` # (document, actor)
+/// Value: `&[u8]`        # the author as that change carries it; empty for nobody
+pub(super) const AUTHORS: TableDefinition<'_, (u64, &[u8]), &[u8]> =
+    TableDefinition::new("authors-2");
+
+/// Table: whom an operator shut out
+/// Key:   `&str` # `user:NAME`, `device:ID` or `token:ID`
+/// Value: `u64`  # since when, in seconds since 1970
+pub(super) const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked-2");
+
 /// Table: devices that were here
 /// Key:   `&[u8; 16]` # device id
 /// Value: `&[u8]`     # [`DeviceRow`](super::DeviceRow), CBOR

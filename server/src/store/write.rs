@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
 use rejoin_core::{CollectionName, HeadsHash};
 
+use super::authors;
 use super::batch::{Batch, StagedChange};
 use super::cache::GraphCache;
 use super::fold;
@@ -38,6 +39,7 @@ impl ChangeStore {
         for swap in &batch.swaps {
             fold::write_swap(&transaction, swap, unix_ms, &mut self.cache)?;
         }
+        authors::write(&transaction, &batch.authors)?;
         self.uploads.write(&transaction, &batch.uploads, unix_ms)?;
         self.devices.write(&transaction)?;
         for (space, document, position) in &batch.taken_back {

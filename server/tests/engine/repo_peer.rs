@@ -47,7 +47,7 @@ impl RepoPeer {
 
     pub(crate) fn connect(world: &mut World, space: SpaceName, name: &str) -> Self {
         let id = world.next_connection();
-        world.relay.handle_peer_connected(world.now, id, space);
+        world.relay.handle_peer_connected(world.now, id, space, None);
         Self {
             id,
             name: name.to_owned(),

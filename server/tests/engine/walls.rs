@@ -143,7 +143,7 @@ fn hello(secrets: &Secrets) -> Frame {
     let documents = secrets.documents.iter();
     let begun =
         documents.map(|(document, _)| Begun { document: *document, through: 3, piece: None });
-    let cursor = Cursor { epoch: Epoch([2; 16]), position: 3, backfill: None };
+    let cursor = Cursor { epoch: Epoch([2; 16]), position: 3, backfill: None, scope: None };
     let wanted = SpaceWanted {
         name: evil(),
         cursor: Some(cursor),

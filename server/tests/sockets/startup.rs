@@ -45,5 +45,5 @@ async fn an_address_others_can_reach_is_refused() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let never = std::future::pending();
     let error = serve(Config::new(data.path()), listener, never).await.unwrap_err();
-    assert!(matches!(error, ServeError::NotLoopback { .. }), "{error:?}");
+    assert!(matches!(error, ServeError::Exposed { .. }), "{error:?}");
 }

@@ -7,7 +7,7 @@ use redb::{Database, ReadableDatabase, TableDefinition, TableHandle};
 use rejoin_core::change::Place;
 use rejoin_core::session::Part;
 use rejoin_core::wire::{BegunPiece, PieceOf};
-use rejoin_core::{CollectionName, DocumentId, SetDigest, SpaceName};
+use rejoin_core::{CollectionName, Collections, DocumentId, SetDigest, SpaceName};
 use rejoin_relay::StoreError;
 use rejoin_relay::store::{ChangeStore, LogChunk, LogPage};
 
@@ -239,7 +239,10 @@ fn a_document_that_was_damaged_before_stops_no_other() {
     assert!(page.entries.iter().all(|entry| entry.document != damaged));
     let walked = store.latest_page(&acme, u64::MAX, 0, usize::MAX).unwrap();
     assert_eq!(walked.len(), before.of("acme").count() - 1);
-    assert_eq!(store.repair_items(&acme).unwrap().len(), before.of("acme").count());
+    assert_eq!(
+        store.repair_items(&acme, &Collections::All).unwrap().len(),
+        before.of("acme").count()
+    );
 }
 
 #[test]

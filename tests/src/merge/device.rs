@@ -105,6 +105,9 @@ impl Device {
             backfill: None,
             documents: 0,
             usual: None,
+            read: None,
+            write: None,
+            scope: None,
         };
         self.hand(&Frame::Welcome(Welcome {
             relay: RelayId([1; 16]),
@@ -112,6 +115,7 @@ impl Device {
             time_ms: 0,
             frame_bytes_max: 1 << 20,
             uploaded: 0,
+            identity: None,
         }));
         self.turn(0, Vec::new());
     }

@@ -139,11 +139,11 @@ fn fields_and_addresses_that_nothing_bears_out_are_told_with_the_nearest() {
     let away = HEAD.replace("127.0.0.1:1", "relay.example:4455");
     let away = away.replace("space", "metrics = '0.0.0.0:9464'\nspace");
     let addresses = said(&format!("{away}{}", adapter("jobs")));
-    assert!(addresses.contains("ssh -N -L 4455:127.0.0.1:4455 relay.example"), "{addresses}");
+    assert!(addresses.contains("write wss://relay.example for TLS"), "{addresses}");
     assert!(addresses.contains("127.0.0.1:9464 is for this machine"), "{addresses}");
     let (code, tls) =
         lint(&folder, &rejoin, &format!("{}{}", HEAD.replace("ws:", "wss:"), adapter("jobs")));
-    assert!(code == 1 && tls[0].contains("TLS"), "{tls:?}");
+    assert!(!tls.iter().any(|line| line.contains("TLS")), "{code} {tls:?}");
 }
 
 #[test]

@@ -184,17 +184,20 @@ fn help_breaks_between_words() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_with_what_works() {
+fn a_line_that_is_not_protected_as_asked_is_refused_with_what_works() {
     let company = Company::new();
     let relay = RelayProcess::start(company.folder.path().join("relay"));
     let tls = relay.url().replace("ws://", "wss://");
-    for line in [format!("sync {tls} --once"), format!("watch jobs --connect {tls}")] {
-        let output = company.command(&line).output().expect("rejoin starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("TLS") && said.contains("ssh -N -L"), "{said}");
-    }
+    // A relay without TLS is not talked to as if it had it, nor given a token over an open line.
+    let output = company.command(&format!("sync {tls} --once --timeout 2s")).output();
+    let output = output.expect("rejoin starts");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let away = company.command("sync ws://relay.example --once --token secret").output();
+    let away = away.expect("rejoin starts");
+    let said = String::from_utf8_lossy(&away.stderr);
+    assert!(away.status.code() == Some(1) && said.contains("wss://"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
     let open = "relay --listen 0.0.0.0:0 --data open".split(' ');
     let said = company.rejoin.refused(open);
-    assert!(said.contains("other machines") && said.contains("ssh -N -L"), "{said}");
+    assert!(said.contains("other machines") && said.contains("--access"), "{said}");
 }

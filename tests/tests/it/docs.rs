@@ -84,9 +84,10 @@ impl Play {
 
     /// A text of the page, with the addresses of relay and document that are here.
     fn here(&self, text: &str) -> String {
-        let address = self.relay.as_ref().map(|relay| relay.url().replace("ws://", ""));
-        let text = match address {
-            Some(address) => text.replace("127.0.0.1:4455", &address),
+        let port =
+            self.relay.as_ref().map(|relay| relay.url().rsplit(':').next().map(str::to_owned));
+        let text = match port.flatten() {
+            Some(port) => text.replace(":4455", &format!(":{port}")),
             None => text.to_owned(),
         };
         match &self.app {
@@ -162,11 +163,20 @@ fn play(path: &Path) -> usize {
             ("csv" | "toml" | "json", file) if !file.is_empty() => play.write(file, &part.text),
             ("sh", "background") => {
                 let begin = "rejoin relay --listen 127.0.0.1:4455 --data ";
-                let data = part.text.trim_end().strip_prefix(begin);
-                let data = data.unwrap_or_else(|| panic!("{place}: another relay is shown"));
+                let rest = part.text.trim_end().strip_prefix(begin);
+                let rest = rest.unwrap_or_else(|| panic!("{place}: another relay is shown"));
+                let (data, more) = rest.split_once(' ').unwrap_or((rest, ""));
+                let more: Vec<_> = more.split_whitespace().collect();
                 // The one before, if there was one, is gone.
                 play.relay = None;
-                play.relay = Some(RelayProcess::start(play.folder.path().join(data)));
+                let data = play.folder.path().join(data);
+                play.relay = Some(RelayProcess::start_as(data, &more));
+            }
+            ("sh", "openssl") => {
+                let mut command = std::process::Command::new("sh");
+                command.args(["-c", &part.text]).current_dir(play.folder.path());
+                let output = command.output().expect("a shell");
+                assert!(output.status.success(), "{place}: {output:?}");
             }
             ("js", name) if !name.is_empty() => play.run_app(name, &part.text),
             ("sh", how) => {
@@ -231,6 +241,11 @@ fn the_cookbook_says_what_happens() {
 #[test]
 fn what_operators_type_works() {
     assert!(play(&docs().join("operating.md")) > 15);
+}
+
+#[test]
+fn who_may_come_in_does_and_nobody_else() {
+    assert!(play(&docs().join("signing-in.md")) > 12);
 }
 
 #[test]

@@ -312,6 +312,33 @@ fn a_full_space_lets_edits_wait_and_says_why() {
 }
 
 #[test]
+fn a_quota_is_raised_while_the_relay_serves() {
+    let operated = Operated::start("cache = \"8MiB\"\n[limits]\nspace_documents = 1\n");
+    operated.set("a.redb", "1", "booked");
+    operated.set("a.redb", "2", "booked");
+    let sync = format!("--replica a.redb sync {} --once --timeout 5s", operated.url);
+    operated.rejoin.run(sync.split(' '));
+    assert_eq!(operated.json("--replica a.redb status")["waiting"], 1);
+    let relay = operated.relay.as_ref().expect("it runs");
+    let write = |settings: &str| {
+        let text = format!("listen = \"127.0.0.1:0\"\ndata = \"relay\"\n{settings}");
+        std::fs::write(operated.folder.path().join("relay.toml"), text).expect("a file");
+        relay.hang_up();
+    };
+    write("[limits]\nspace_documents = 2\nspace_document = 3\n");
+    let said = operated.logged(&["the settings stay as they are"]);
+    assert!(said.contains("line 5: there is no setting `space_document`"), "{said}");
+    operated.rejoin.run(sync.split(' '));
+    assert_eq!(operated.json("--replica a.redb status")["waiting"], 1);
+    write("cache = \"9MiB\"\n[limits]\nspace_documents = 2\n");
+    operated.logged(&["the settings were read again"]);
+    let said = operated.logged(&["take effect when the relay is started again"]);
+    assert!(said.contains("cache") && !said.contains("space_documents"), "{said}");
+    operated.rejoin(&sync);
+    assert_eq!(operated.json("--replica a.redb status")["waiting"], 0);
+}
+
+#[test]
 fn one_address_has_so_many_connections() {
     let operated = Operated::start("[limits]\nconnections_per_address = 1\n");
     let command = format!("--replica a.redb sync {}", operated.url);

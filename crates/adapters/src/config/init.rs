@@ -10,7 +10,8 @@ pub fn replica_section() -> String {
         "# Which documents go where. docs/adapters/options.md tells all options.\n[replica]\n"
             .to_owned();
     for option in REPLICA {
-        text += &line(option, option.name == "metrics", option.example);
+        let is_wanted = ["data", "relay", "space"].contains(&option.name);
+        text += &line(option, !is_wanted, option.example);
     }
     text
 }

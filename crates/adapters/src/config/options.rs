@@ -34,7 +34,19 @@ pub(crate) const REPLICA: &[Opt] = &[
         "relay",
         "text",
         "\"ws://127.0.0.1:4455\"",
-        "the relay's address, on this machine; may be left out for `rejoin relay --adapters`",
+        "the relay's address; may be left out for `rejoin relay --adapters`",
+    ),
+    Opt::optional(
+        "token",
+        "secret",
+        "\"file:adapters.token\"",
+        "the token to sign in with at the relay; one in a file is read again before it ends",
+    ),
+    Opt::optional(
+        "ca",
+        "path",
+        "\"relay.pem\"",
+        "a certificate in PEM that the relay is trusted by, beside those of the system",
     ),
     Opt::required("space", "text", "\"main\"", "the space whose documents are followed"),
     Opt::optional(

@@ -8,7 +8,8 @@ use rejoin::DocumentId;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, Span, debug, error, info, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug, error, error_span, info, warn};
 
 use super::Adapter;
 use crate::clock::now_ms;
@@ -94,9 +95,11 @@ async fn start(
     for some in deliveries.chunks(adapter.sink.batch().max(1)) {
         let (adapter, some) = (adapter.clone(), some.to_vec());
         let of = some.iter().map(|delivery| delivery.document).collect();
+        // Whatever is logged carries the adapter's name, also where only errors are wanted.
+        let span =
+            error_span!("delivery", adapter = %adapter.name, rows = some.len(), refused = Empty);
         let handed_over = async move { hand_over(&adapter, some).await };
-        // Whatever it logs carries the adapter's name.
-        let task = under_way.spawn(handed_over.instrument(Span::current()));
+        let task = under_way.spawn(handed_over.instrument(span));
         documents.insert(task.id(), of);
     }
     let wait = next.map_or(IDLE, |next| Duration::from_millis(next.saturating_sub(now_ms())));
@@ -144,6 +147,8 @@ async fn hand_over(adapter: &Adapter, deliveries: Vec<Delivery>) {
         }
     };
     let now = now_ms();
+    let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    Span::current().record("refused", refused);
     count(adapter, now, &deliveries, &outcomes);
     let outcomes: Arc<Vec<_>> = Arc::new(deliveries.into_iter().zip(outcomes).collect());
     let finished = loop {

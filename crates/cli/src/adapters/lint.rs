@@ -144,7 +144,7 @@ fn doubts(
     adapters.iter().flat_map(of).collect()
 }
 
-/// What others could see, or not reach: there is no sign-in yet.
+/// What others could see on the way.
 fn doubts_of_addresses(replica: &ReplicaConfig) -> Vec<String> {
     let host = replica.relay.as_deref().and_then(|relay| relay.strip_prefix("ws://"));
     let host = host.map(|rest| rest.split('/').next().unwrap_or_default());
@@ -155,8 +155,7 @@ fn doubts_of_addresses(replica: &ReplicaConfig) -> Vec<String> {
     };
     let away = host.filter(|host| !is_here(host)).map(|host| {
         format!(
-            "relays listen on loopback addresses only, and {host} is none; forward a port with \
-             `ssh -N -L 4455:127.0.0.1:4455 {host}`, and write ws://127.0.0.1:4455"
+            "everybody on the way to {host} can read and change what is said; write wss://{host} for TLS"
         )
     });
     let metrics = replica.metrics.filter(|address| !address.ip().is_loopback()).map(|address| {

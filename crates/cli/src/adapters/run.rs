@@ -9,6 +9,7 @@ use rejoin::{Replica, Space};
 use rejoin_adapters::config::Config;
 use rejoin_adapters::control;
 use rejoin_adapters::run::{Adapters, RunError, metrics};
+use rejoin_adapters::secret::SecretRef;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use super::{Opened, REPLICA};
 use crate::beside::Holding;
 use crate::host::Host;
 use crate::output::Output;
+use crate::sign_in::SignInArguments;
 use crate::signals::stopped;
 
 pub(super) async fn run(opened: &Opened, output: Output) -> Result<()> {
@@ -141,7 +143,13 @@ impl Ready {
         let replica = Replica::open(data.join(REPLICA)).await?;
         let space = replica.space(config.space.as_str())?;
         let host = Arc::new(Host::new(replica));
-        host.connect(relay, &space).await?;
+        let token = config.token.as_ref();
+        let sign_in = SignInArguments {
+            token: token.filter(|token| token.is_fixed()).map(SecretRef::resolve).transpose()?,
+            token_file: token.and_then(SecretRef::file),
+            ca: config.ca.clone(),
+        };
+        host.connect(relay, &sign_in, &space).await?;
         let names = adapters.names();
         Ok(Self { adapters, host, space, data, metrics, names, relay: relay.to_owned() })
     }

@@ -21,6 +21,8 @@ pub(super) use read::read;
 pub(super) struct Settings {
     pub(super) listen: SocketAddr,
     pub(super) data: Option<PathBuf>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
     pub(super) config: Config,
 }
 
@@ -38,7 +40,8 @@ pub(super) struct Setting {
 impl Settings {
     pub(super) fn new() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 4455));
-        Self { listen, data: None, config: Config::new("") }
+        let (data, certificate, key, config) = (None, None, None, Config::new(""));
+        Self { listen, data, certificate, key, config }
     }
 
     /// The path of every setting with its value as the file has it, in the order of the list. A
@@ -47,6 +50,11 @@ impl Settings {
         let values = SETTINGS.iter().map(|setting| (setting.path(), (setting.at)(self).value()));
         values.filter_map(|(path, value)| Some((path, value?))).collect()
     }
+}
+
+/// Whether a setting counts as soon as the file is read again, and not only at a start.
+pub(super) fn is_read_again(path: &str) -> bool {
+    READ_AGAIN.contains(&path)
 }
 
 impl Setting {
@@ -75,7 +83,11 @@ pub(super) fn defaults() -> String {
             table = setting.table;
             text.push_str(&format!("[{table}]\n"));
         }
-        for line in wrap(setting.meaning, COMMENT_COLUMNS) {
+        let meaning = match READ_AGAIN.contains(&setting.path().as_str()) {
+            true => format!("{} SIGHUP has it read again.", setting.meaning),
+            false => setting.meaning.to_owned(),
+        };
+        for line in wrap(&meaning, COMMENT_COLUMNS) {
             text.push_str(&format!("# {line}\n"));
         }
         match (setting.at)(&mut settings).value() {
@@ -88,6 +100,15 @@ pub(super) fn defaults() -> String {
 
 /// Columns of a comment in the file of defaults.
 const COMMENT_COLUMNS: usize = 90;
+
+/// The settings that are [limits](rejoin_relay::Limits).
+const READ_AGAIN: [&str; 5] = [
+    "limits.connections_per_address",
+    "limits.messages_per_second",
+    "limits.bytes_per_second",
+    "limits.space_documents",
+    "limits.space_size",
+];
 
 /// A setting with a default.
 const fn setting(
@@ -115,8 +136,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "",
         "listen",
-        "The loopback address at which replicas and peers connect. Port 0 takes a free one, and the \
-         first line that the relay prints says which.",
+        "The address at which replicas and peers connect: one that other machines reach takes \
+         `access` and [tls]. Port 0 takes a free one, and the first line that the relay prints says \
+         which.",
         |it| Place::Address(&mut it.listen),
     ),
     unset(
@@ -127,12 +149,56 @@ pub(super) const SETTINGS: &[Setting] = &[
          with --data.",
         |it| Place::Folder(&mut it.data),
     ),
+    unset(
+        "",
+        "access",
+        "\"/etc/rejoin/access.toml\"",
+        "The file that says whose tokens count, and what each role may read and write. It is read \
+         again when it changes. Without it everybody who reaches the relay may do everything.",
+        |it| Place::Folder(&mut it.config.access),
+    ),
+    unset(
+        "",
+        "hosts",
+        "[\"relay.example\"]",
+        "The names of the relay. With them it answers by these only, and by those of this machine.",
+        |it| Place::Names(&mut it.config.hosts),
+    ),
+    unset(
+        "",
+        "origins",
+        "[\"app.example\"]",
+        "The hosts of sites whose pages may connect, beside the relay's own.",
+        |it| Place::Names(&mut it.config.origins),
+    ),
+    unset(
+        "",
+        "behind_proxy",
+        "[\"10.0.0.0/8\"]",
+        "The networks of a proxy that ends TLS: nobody else is served. `hosts` is needed then.",
+        |it| Place::Networks(&mut it.config.behind_proxy),
+    ),
     setting(
         "",
         "cache",
         "Memory for pages of the database. The system keeps further pages by itself in what memory \
          is left.",
         |it| Place::Size(&mut it.config.cache_bytes),
+    ),
+    unset(
+        "tls",
+        "certificate",
+        "\"/etc/rejoin/fullchain.pem\"",
+        "The certificate by which the relay speaks TLS, with those that vouch for it, in PEM. It is \
+         read again when it changes.",
+        |it| Place::Folder(&mut it.certificate),
+    ),
+    unset(
+        "tls",
+        "key",
+        "\"/etc/rejoin/privkey.pem\"",
+        "The private key of the certificate, in PEM.",
+        |it| Place::Folder(&mut it.key),
     ),
     unset(
         "monitor",

@@ -29,7 +29,7 @@ pub struct Change {
     depth: usize,
     time: i64,
     message: Option<String>,
-    has_author: bool,
+    author: Option<Box<[u8]>>,
     /// Set only under the actor prefix of births and conversions.
     made: Option<Made>,
 }
@@ -74,12 +74,12 @@ pub fn parse(chunk: &[u8]) -> Result<Change, GuardError> {
     let message = read_message(&mut reader)?;
     let actors = read_actors(&mut reader, actor)?;
     let layout = Layout::read(&mut reader)?;
-    let has_author = read_author(reader.rest())?;
+    let author = read_author(reader.rest())?;
     let ops = check(&layout, &actors, start_op)?;
     let actor = ActorId(actor.to_vec());
     let made = if is_reserved(&actor) { read_made(&ops, &actors) } else { None };
     let (hash, ops, depth) = (chunk.hash, ops.count, ops.depth);
-    Ok(Change { hash, deps, actor, seq, start_op, ops, depth, time, message, has_author, made })
+    Ok(Change { hash, deps, actor, seq, start_op, ops, depth, time, message, author, made })
 }
 
 /// Whether Automerge can store a time, in seconds since 1970, beside any other such time.
@@ -141,7 +141,12 @@ impl Change {
 
     /// Whether it names an author. Only an actor's first change may.
     pub fn has_author(&self) -> bool {
-        self.has_author
+        self.author.is_some()
+    }
+
+    /// The author that it names, in bytes of any form. It is only a claim.
+    pub fn author(&self) -> Option<&[u8]> {
+        self.author.as_deref()
     }
 
     /// Whether it has the shape of a genesis. One that was admitted is its document's.
@@ -239,9 +244,9 @@ fn read_actors<'a>(reader: &mut Reader<'a>, actor: &'a [u8]) -> Result<Vec<&'a [
 }
 
 /// Reads the bytes after the operations: none, or one author behind its mark and length.
-fn read_author(footer: &[u8]) -> Result<bool, GuardError> {
+fn read_author(footer: &[u8]) -> Result<Option<Box<[u8]>>, GuardError> {
     if footer.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let wrong = GuardError::Author { len: footer.len(), max: AUTHOR_BYTES_MAX };
     let mut reader = Reader::new(footer);
@@ -249,7 +254,7 @@ fn read_author(footer: &[u8]) -> Result<bool, GuardError> {
     let author = reader.prefixed("author");
     match (mark, author) {
         (Ok(AUTHOR_MARK), Ok(author)) if author.len() <= AUTHOR_BYTES_MAX && reader.is_empty() => {
-            Ok(true)
+            Ok(Some(author.into()))
         }
         _ => Err(wrong),
     }

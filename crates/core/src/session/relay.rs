@@ -18,7 +18,9 @@ use crate::wire::{
     Access, Ack, Backfill, Begun, Frame, Hello, Listing, Presence, Push, Refused, RefusedClass,
     Repair, SpaceGranted, Start, Want, Welcome, reason,
 };
-use crate::{ChangeHash, CollectionName, DocumentId, Epoch, PeerId, RelayId, ShortHash};
+use crate::{
+    ChangeHash, CollectionName, Collections, DocumentId, Epoch, PeerId, RelayId, ShortHash,
+};
 
 /// One replica's session, as the relay sees it.
 ///
@@ -91,6 +93,12 @@ pub struct Opened {
     pub first: Vec<DocumentId>,
     /// Documents that the space has.
     pub documents: u64,
+    /// The collections that the replica may read.
+    pub read: Collections,
+    /// The collections that it may write to.
+    pub write: Collections,
+    /// A name for those that it may read; `None` for all.
+    pub scope: Option<u64>,
     /// The collection that frames of changes leave out; `None` where the replica did not say that
     /// they may.
     pub usual: Option<CollectionName>,
@@ -196,7 +204,8 @@ impl RelaySession {
     }
 
     /// The Hello was accepted: one answer for each of its spaces, in order.
-    /// `uploaded` is how many bytes the relay holds of the change the Hello names.
+    /// `uploaded` is how many bytes the relay holds of the change the Hello names, and `identity` is
+    /// who the replica proved to be.
     pub fn handle_opened(
         &mut self,
         now: u64,
@@ -204,6 +213,7 @@ impl RelaySession {
         time_ms: u64,
         spaces: Vec<Opened>,
         uploaded: u64,
+        identity: Option<Vec<u8>>,
     ) {
         let granted = spaces
             .iter()
@@ -215,6 +225,9 @@ impl RelaySession {
                 backfill: space.backfill,
                 documents: space.documents,
                 usual: space.usual.clone(),
+                read: space.read.names(),
+                write: space.write.names(),
+                scope: space.scope,
             })
             .collect::<Vec<_>>();
         self.usual = granted.iter().map(Usual::of).collect();
@@ -224,6 +237,7 @@ impl RelaySession {
             time_ms,
             frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
             uploaded,
+            identity: identity.map(Into::into),
         }));
         let begun =
             std::mem::take(&mut self.begun).into_iter().chain(std::iter::repeat(Vec::new()));

@@ -11,9 +11,9 @@ use crate::repair::{RepairDecoder, RepairItem};
 use crate::wire::{
     Access, Backfill, Begun, Bye, ChangePiece, Changes, Checkpoint, CollectionDigest, Cursor,
     Erased, Frame, Hello, Listed, Listing, Nothing, Offer, Piece, PieceOf, Presence, Push, Refused,
-    Repair, SpaceWanted, Start, Want, Wanted, Welcome,
+    Renew, Repair, SpaceWanted, Start, Want, Wanted, Welcome,
 };
-use crate::{ChangeHash, CollectionName, DeviceId, DocumentId, Epoch, SpaceName};
+use crate::{ChangeHash, CollectionName, Collections, DeviceId, DocumentId, Epoch, SpaceName};
 
 /// One session with a relay, as the replica sees it.
 ///
@@ -80,6 +80,10 @@ pub struct Granted {
     pub cursor: Cursor,
     /// Documents that it has there.
     pub documents: u64,
+    /// The collections that the replica may read.
+    pub read: Collections,
+    /// The collections that it may write to.
+    pub write: Collections,
 }
 
 /// An event for the driver. `space` is the place in the list the session began with.
@@ -93,6 +97,8 @@ pub enum ReplicaEvent {
         spaces: Vec<Granted>,
         /// Bytes that the relay holds of [`Opening::upload`].
         uploaded: u64,
+        /// The identity that [`Opening::token`] proved, in the bytes that changes carry.
+        identity: Option<Vec<u8>>,
     },
     /// The push with this ticket is durable at the relay, or was refused before.
     Acked {
@@ -211,6 +217,7 @@ pub struct Difference {
 #[derive(Debug)]
 struct Space {
     epoch: Option<Epoch>,
+    scope: Option<u64>,
     trusted: bool,
     access: Access,
     /// What frames of changes leave out.
@@ -245,6 +252,7 @@ impl ReplicaSession {
         let Opening { device, token, app, identity, spaces, pushes, upload, waiting } = opening;
         let open = spaces.iter().map(|_| Space {
             epoch: None,
+            scope: None,
             trusted: false,
             access: Access::Write,
             usual: Usual::default(),
@@ -417,6 +425,11 @@ impl ReplicaSession {
         self.outgoing.push_back(Frame::Bye(bye));
     }
 
+    /// Gives the relay a fresh token on the open connection.
+    pub fn renew(&mut self, token: Vec<u8>) {
+        self.outgoing.push_back(Frame::Renew(Renew { token: token.into() }));
+    }
+
     /// The digests of the last checkpoint were those of the replica.
     pub fn handle_equal(&mut self, space: u32) {
         if let Some(space) = self.spaces.get_mut(space as usize) {
@@ -504,6 +517,7 @@ impl ReplicaSession {
         }
         for (space, granted) in self.spaces.iter_mut().zip(&welcome.spaces) {
             space.epoch = Some(granted.epoch);
+            space.scope = granted.scope;
             space.access = granted.access;
             space.trusted = granted.start != Start::Now;
             space.usual = Usual::of(granted);
@@ -516,11 +530,15 @@ impl ReplicaSession {
                 epoch: space.epoch,
                 position: space.position,
                 backfill: space.backfill,
+                scope: space.scope,
             },
             documents: space.documents,
+            read: Collections::of_names(space.read.clone()),
+            write: Collections::of_names(space.write.clone()),
         });
         let (time_ms, spaces, uploaded) = (welcome.time_ms, spaces.collect(), welcome.uploaded);
-        self.events.push_back(ReplicaEvent::Welcomed { time_ms, spaces, uploaded });
+        let identity = welcome.identity.map(Vec::from);
+        self.events.push_back(ReplicaEvent::Welcomed { time_ms, spaces, uploaded, identity });
         Ok(())
     }
 
@@ -572,8 +590,8 @@ impl ReplicaSession {
         let Some(epoch) = space.epoch else {
             return Err(SessionError::Unexpected { frame: "Checkpoint", when: "before Welcome" });
         };
-        let trusted = space.trusted;
-        let cursor = Cursor { epoch, position, backfill };
+        let (trusted, scope) = (space.trusted, space.scope);
+        let cursor = Cursor { epoch, position, backfill, scope };
         let (space, lost) = (number, lost.unwrap_or(0));
         self.events.push_back(ReplicaEvent::Checkpoint { space, cursor, trusted, digests, lost });
         Ok(())

@@ -94,11 +94,17 @@ pub enum ByeCode {
     /// The other side speaks an older protocol, or a later one.
     #[n(5)]
     Version,
+    /// The other side has no token that counts: it may come back with another one.
+    #[n(6)]
+    SignIn,
+    /// The rights of the other side changed: it may come back at once.
+    #[n(7)]
+    Rights,
 }
 
 codes!(
     ByeCode: 0 => Stopping, 1 => Protocol, 2 => Forbidden, 3 => Unavailable, 4 => Timeout,
-        5 => Version;
+        5 => Version, 6 => SignIn, 7 => Rights;
     otherwise Stopping
 );
 

@@ -80,6 +80,10 @@ pub struct Cursor {
     /// The older documents that are still to come.
     #[n(2)]
     pub backfill: Option<Backfill>,
+    /// What the replica might read when it came that far, as the relay [says](SpaceGranted::scope);
+    /// `None` for everything.
+    #[n(3)]
+    pub scope: Option<u64>,
 }
 
 /// Documents whose last change up to a cursor is at one of these positions, and which may lack
@@ -156,6 +160,10 @@ pub struct Welcome {
     /// Bytes of [`Hello::upload`] that the relay holds.
     #[n(4)]
     pub uploaded: u64,
+    /// The identity that the token proved, in the bytes that changes carry; absent where the relay
+    /// takes no tokens. It names no role: a person may have several.
+    #[n(5)]
+    pub identity: Option<ByteVec>,
 }
 
 /// One space in a [`Welcome`].
@@ -184,4 +192,14 @@ pub struct SpaceGranted {
     /// frames of changes leave it out.
     #[n(6)]
     pub usual: Option<CollectionName>,
+    /// The collections that the replica may read; `None` for all.
+    #[n(7)]
+    pub read: Option<Vec<CollectionName>>,
+    /// The collections that it may write to; `None` for all.
+    #[n(8)]
+    pub write: Option<Vec<CollectionName>>,
+    /// A name for what it may read, for its [`Cursor`]: if that is another one when it comes again,
+    /// its marks say nothing of what it might not read before.
+    #[n(9)]
+    pub scope: Option<u64>,
 }

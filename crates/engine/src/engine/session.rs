@@ -12,7 +12,9 @@ use rejoin_core::session::{
     Granted, Opening, ReplicaEvent, ReplicaSession, SessionError, SpaceStart,
 };
 use rejoin_core::wire::{Access, Bye, ByeCode, Frame, FrameError, Presence, Start};
-use rejoin_core::{ChangeHash, DocumentId, PeerId, SpaceName, limits};
+use rejoin_core::{
+    ChangeHash, CollectionName, Collections, DocumentId, Identity, PeerId, SpaceName, limits,
+};
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -50,6 +52,8 @@ pub(super) struct Session {
     upload: Option<(ChangeHash, u64)>,
     /// Whether the relay takes nothing new at present, for a reason that an operator has to end.
     is_full: bool,
+    /// Whether something waits here that is not to come from who is signed in.
+    is_foreign: bool,
     /// Bytes received in all before this session.
     bytes_before: u64,
     closing: Option<Closing>,
@@ -79,8 +83,11 @@ struct SpaceSession {
     passed_over: bool,
     /// Repairs begun in this session.
     repairs: u32,
-    /// Whether the relay takes pushes.
-    writable: bool,
+    /// Whether the relay takes pushes, or says of each why not.
+    is_open: bool,
+    /// The collections that may be read there, and those that may be written to.
+    read: Collections,
+    write: Collections,
 }
 
 /// The reason why the session ends.
@@ -90,6 +97,8 @@ pub struct Closing {
     pub reason: String,
     /// Milliseconds the relay asked to stay away.
     pub retry_after_ms: u64,
+    /// For a machine.
+    pub code: ByeCode,
 }
 
 /// The relay sent something that is not a frame, or not allowed. The connection is to be closed.
@@ -153,11 +162,15 @@ impl Engine {
             ask_at: None,
             upload: None,
             is_full: false,
+            is_foreign: false,
             bytes_before: self.counters.bytes_received,
             closing: None,
         });
-        self.status.link = Link::Connecting;
-        self.status.trouble = None;
+        // Until the relay has said that the token counts, nothing has changed for a person.
+        if self.status.link != Link::SignedOut {
+            self.status.link = Link::Connecting;
+            self.status.trouble = None;
+        }
         Ok(())
     }
 
@@ -172,6 +185,7 @@ impl Engine {
         }
         self.session = None;
         self.status.lost = 0;
+        self.status.signed_in = None;
         self.status.link = Link::Offline;
     }
 
@@ -282,7 +296,8 @@ impl Engine {
             return if due { self.go_on_offering(turn).map(|()| true) } else { Ok(false) };
         };
         match event {
-            ReplicaEvent::Welcomed { spaces, uploaded, .. } => {
+            ReplicaEvent::Welcomed { spaces, uploaded, identity, .. } => {
+                self.status.signed_in = identity.map(|bytes| Identity::from_author(&bytes).user);
                 self.stage_welcomed(turn, &spaces, uploaded)?;
             }
             ReplicaEvent::Acked { ticket } => {
@@ -326,7 +341,8 @@ impl Engine {
             ReplicaEvent::Presence(presence) => self.handle_presence(turn, presence)?,
             ReplicaEvent::Bye(bye) => {
                 let retry_after_ms = u64::from(bye.retry_after_ms);
-                session.closing = Some(Closing { reason: bye.message, retry_after_ms });
+                let (reason, code) = (bye.message, bye.code);
+                session.closing = Some(Closing { reason, retry_after_ms, code });
             }
         }
         Ok(true)
@@ -341,6 +357,9 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let Some(session) = &mut self.session else { return Ok(()) };
         debug!(relay = session.relay, spaces = spaces.len(), "welcomed");
+        if self.status.link == Link::SignedOut {
+            self.status.trouble = None;
+        }
         session.upload = session.first_long().map(|hash| (hash, uploaded));
         if let Some((hash, uploaded)) = session.upload {
             let before =
@@ -350,7 +369,16 @@ impl Engine {
         }
         session.skip_uploaded();
         for (space, granted) in session.spaces.iter_mut().zip(spaces) {
-            space.writable = granted.access == Access::Write;
+            if granted.access == Access::None {
+                let name = &space.name;
+                self.status.trouble = Some(format!(
+                    "the relay gives no access to space {name}; ask whoever looks after it"
+                ));
+            }
+            // What may only be read is refused with its reason, so that it does not wait in silence.
+            space.is_open = granted.access != Access::None;
+            space.read = granted.read.clone();
+            space.write = granted.write.clone();
             space.documents = granted.documents;
             let stored = space.stored;
             space.cursor = match granted.start {
@@ -395,7 +423,9 @@ impl Engine {
         self.status.lost = session.spaces.iter().map(|space| space.lost).sum();
         let equal = equal && self.status.lost == 0;
         if equal && !session.is_pushing() && session.events.is_empty() && self.status.waiting == 0 {
-            if std::mem::take(&mut session.is_full) {
+            let (was_full, was_foreign) = (session.is_full, session.is_foreign);
+            (session.is_full, session.is_foreign) = (false, false);
+            if was_full || was_foreign {
                 self.status.trouble = None;
             }
             self.status.link = Link::Safe;
@@ -461,7 +491,9 @@ impl SpaceSession {
             lost: 0,
             passed_over: false,
             repairs: 0,
-            writable: true,
+            is_open: true,
+            read: Collections::All,
+            write: Collections::All,
         };
         Ok((start, space))
     }
@@ -500,8 +532,27 @@ impl Session {
         self.spaces[space as usize].name.clone()
     }
 
+    /// The collections that may be read in a space.
+    fn may_read(&self, space: u32) -> Collections {
+        self.spaces[space as usize].read.clone()
+    }
+
+    /// Whether the relay takes changes of a collection.
+    fn may_write(&self, space: u32, collection: &CollectionName) -> bool {
+        self.spaces[space as usize].write.contains(collection)
+    }
+
+    /// Gives the relay a fresh token. Before its Welcome it takes only pushes, and has just been given
+    /// one.
+    pub(super) fn renew(&mut self, token: Vec<u8>) {
+        if self.protocol.is_welcomed() {
+            self.protocol.renew(token);
+        }
+    }
+
     fn close(&mut self, reason: &str) {
-        self.closing = Some(Closing { reason: reason.to_owned(), retry_after_ms: 0 });
+        let (reason, code) = (reason.to_owned(), ByeCode::Stopping);
+        self.closing = Some(Closing { reason, retry_after_ms: 0, code });
     }
 
     /// Whether the relay has yet to answer pushes, or to be given any.

@@ -213,18 +213,22 @@ pub struct CursorRow {
     /// done.
     #[n(4)]
     pub offered: Option<DocumentId>,
+    /// What the replica might read there.
+    #[n(5)]
+    pub scope: Option<u64>,
 }
 
 impl CursorRow {
     /// As the relay knows it.
     pub fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.epoch, position: self.position, backfill: self.backfill }
+        let Self { epoch, position, backfill, scope, .. } = *self;
+        Cursor { epoch, position, backfill, scope }
     }
 
     /// The row with other marks of the relay.
     pub(crate) fn at(self, cursor: Cursor) -> Self {
-        let Cursor { epoch, position, backfill } = cursor;
-        Self { epoch, position, backfill, ..self }
+        let Cursor { epoch, position, backfill, scope } = cursor;
+        Self { epoch, position, backfill, scope, ..self }
     }
 
     /// Whether no older document is still to come or to go.
@@ -235,8 +239,8 @@ impl CursorRow {
 
 impl From<Cursor> for CursorRow {
     fn from(cursor: Cursor) -> Self {
-        let Cursor { epoch, position, backfill } = cursor;
-        Self { epoch, position, backfill, listing: None, offered: None }
+        let Cursor { epoch, position, backfill, scope } = cursor;
+        Self { epoch, position, backfill, listing: None, offered: None, scope }
     }
 }
 

@@ -118,6 +118,10 @@ impl Relay {
                 || format!("{bytes} bytes about {document}, {EPHEMERAL_BYTES_MAX} are passed on");
             return peer.breach(shared, Breach::Ephemeral, 1, what);
         }
+        if !peer.is_in(&document) {
+            tracing::debug!(conn = id.0, %document, "ephemeral message of a stranger dropped");
+            return;
+        }
         let is_own = sender == peer.name();
         let is_refused = shared.options.checks_ephemeral_sender && !is_own;
         let joined = shared.peers.names.contains_key(&(space.clone(), sender.to_owned()));
@@ -168,7 +172,7 @@ impl Relay {
         let message = Arc::new(Waiting::of(ephemeral));
         for id in open.iter().filter(|id| Some(**id) != from) {
             let Some(peer) = self.connections.peer_mut(*id) else { continue };
-            if peer.closing.is_some() {
+            if peer.closing.is_some() || !peer.is_in(&ephemeral.document) {
                 continue;
             }
             let before = peer.ephemeral.bytes();

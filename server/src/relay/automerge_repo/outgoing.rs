@@ -140,6 +140,29 @@ impl Peer {
         }
     }
 
+    /// The answer about a document that is as if it did not exist.
+    fn hidden_frame(&mut self, shared: &Shared, document: DocumentId) -> Option<Vec<u8>> {
+        let Self { talks, joined: Some(joined), .. } = self else { return None };
+        let talk = talks.get_mut(&document)?;
+        talk.is_open = false;
+        if !std::mem::take(&mut talk.is_unavailable) {
+            return None;
+        }
+        talk.conversation.set_unavailable();
+        let (sender, target) = (&*shared.repo_name, &*joined.name);
+        Some(RepoFrame::DocUnavailable { sender, target, document }.encode())
+    }
+
+    /// The kind of chunks that the relay takes from this peer for a document.
+    fn takes(&self, shared: &mut Shared, key: &DocumentKey) -> Result<Takes, StoreError> {
+        let collection = shared.store.document(&key.0, &key.1)?.map(|(name, _)| name.clone());
+        let collection = collection.unwrap_or_else(|| shared.options.automerge_collection.clone());
+        Ok(match self.rights.write.contains(&collection) {
+            true => shared.takes(key),
+            false => Takes::Nothing,
+        })
+    }
+
     /// The next frame about a document, if there is anything to say. The document stays dirty while
     /// there is more.
     fn document_frame(
@@ -153,9 +176,13 @@ impl Peer {
             // It is marked again when all of it has come.
             return Ok(None);
         }
+        // A document may have come to be in another collection than the peer asked for.
+        if self.is_hidden(shared, document)? {
+            return Ok(self.hidden_frame(shared, document));
+        }
+        let takes = self.takes(shared, &key)?;
         let Self { talks, joined: Some(joined), .. } = self else { return Ok(None) };
         let Some(talk) = talks.get_mut(&document) else { return Ok(None) };
-        let takes = shared.takes(&key);
         let nothing = ChangeGraph::new();
         let stored = shared.store.document(&key.0, &document)?;
         let graph = stored.map_or(&nothing, |(_, graph)| graph);

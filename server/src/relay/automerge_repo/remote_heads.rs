@@ -111,6 +111,9 @@ impl Peer {
     pub(super) fn heads_frame(&mut self, shared: &Shared) -> Option<Vec<u8>> {
         loop {
             let (document, storage) = self.heads_due.pop_first()?;
+            if !self.is_in(&document) {
+                continue;
+            }
             let key = (self.space.clone(), storage.to_string(), document);
             let Some(known) = shared.peers.remote_heads.heads.get(&key) else { continue };
             let heads = BTreeMap::from([(key.1.as_str(), known.clone())]);
@@ -145,7 +148,7 @@ impl Relay {
     /// A peer passes on heads of others' storages.
     pub(super) fn take_remote_heads(&mut self, id: ConnectionId, remote: &RemoteHeads<'_>) {
         let Some(peer) = self.connections.peer(id) else { return };
-        if !peer.talks.contains_key(&remote.document) {
+        if !peer.talks.contains_key(&remote.document) || !peer.is_in(&remote.document) {
             return;
         }
         let space = peer.space.clone();

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use rejoin_core::automerge_repo::{Chunk, SyncMessage};
 use rejoin_core::change::{self, ChunkKind, Place, chunks};
 use rejoin_core::limits::REPO_CHANGES_MAX;
-use rejoin_core::wire::Access;
-use rejoin_core::{ChangeGraph, ChangeHash, DocumentId};
+use rejoin_core::{ChangeGraph, ChangeHash, Collections, DocumentId};
 
 use super::super::breaches::Breach;
 use super::super::connections::Shared;
-use super::super::intake::Intake;
+use super::super::intake::{Intake, Right, Writer};
 use super::super::{Answer, Author, ConnectionId, Relay};
 use super::{CHUNK_BYTES, MESSAGE_BYTES, Peer, PeerError, Peers};
 use crate::store::StoreError;
@@ -181,6 +180,7 @@ impl Peer {
             self.finish_unavailable(shared, document, bytes);
             return Ok(None);
         }
+        self.open(shared, document);
         let (changes, whole) = match taken_apart(&message, data) {
             Ok(parts) => parts,
             Err(error) => {
@@ -206,9 +206,28 @@ impl Peer {
 
     /// Whether a document is as if it did not exist. A peer without access does not learn that it
     /// does, and the protocol has no word for one that was erased.
-    fn is_hidden(&self, shared: &mut Shared, document: DocumentId) -> Result<bool, StoreError> {
-        Ok(shared.options.access == Access::None
-            || shared.store.is_erased(&self.space, &document)?)
+    pub(super) fn is_hidden(
+        &self,
+        shared: &mut Shared,
+        document: DocumentId,
+    ) -> Result<bool, StoreError> {
+        if self.rights.read.is_empty() || shared.store.is_erased(&self.space, &document)? {
+            return Ok(true);
+        }
+        if self.rights.read == Collections::All {
+            return Ok(false);
+        }
+        let collection = shared.store.collection_of(&self.space, &document)?;
+        let new_ones = &shared.options.automerge_collection;
+        Ok(!self.rights.read.contains(collection.as_ref().unwrap_or(new_ones)))
+    }
+
+    /// From now on it is told what others do in the document.
+    fn open(&mut self, shared: &mut Shared, document: DocumentId) {
+        let Some(talk) = self.talks.get_mut(&document) else { return };
+        if !std::mem::replace(&mut talk.is_open, true) && self.principal.is_some() {
+            self.owe_heads_known(shared, document);
+        }
     }
 
     /// Takes as many of a message's changes as are due in this turn; after the last ones its heads
@@ -305,7 +324,9 @@ impl Peer {
         }
         let ready = talk.orphans.sort(graph, came);
         let place = Place { space: &self.space, collection: &collection, document: &document };
-        let mut intake = Intake::new(shared, place, &mut self.heads_added)?;
+        let right = Right::of(&self.rights, &collection);
+        let writer = Writer { right, principal: self.principal.as_ref(), binds: false };
+        let mut intake = Intake::new(shared, place, &mut self.heads_added, writer)?;
         for (change, chunk) in &ready {
             intake.take(change, chunk)?;
         }

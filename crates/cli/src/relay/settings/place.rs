@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rejoin::{CollectionName, SpaceName};
 use toml::Value;
 use toml::de::DeValue;
@@ -22,6 +23,8 @@ pub(in crate::relay) enum Place<'a> {
     MaybeCount(&'a mut Option<u64>),
     Time(&'a mut Duration),
     Flag(&'a mut bool),
+    Names(&'a mut Vec<String>),
+    Networks(&'a mut Vec<IpNet>),
     Space(&'a mut SpaceName),
     Collection(&'a mut CollectionName),
 }
@@ -39,6 +42,12 @@ impl Place<'_> {
             Self::MaybeCount(count) => whole((**count)?),
             Self::Time(time) => units::exact_duration(**time).into(),
             Self::Flag(flag) => (**flag).into(),
+            Self::Names(names) if names.is_empty() => return None,
+            Self::Names(names) => (**names).clone().into(),
+            Self::Networks(networks) if networks.is_empty() => return None,
+            Self::Networks(networks) => {
+                networks.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+            }
             Self::Space(space) => space.as_str().into(),
             Self::Collection(collection) => collection.as_str().into(),
         })
@@ -50,7 +59,7 @@ impl Place<'_> {
             Self::Address(address) => *address = parsed(value, ADDRESS)?,
             Self::MaybeAddress(address) => *address = Some(parsed(value, ADDRESS)?),
             Self::Folder(folder) => match text(value)? {
-                "" => return Err("name a folder".to_owned()),
+                "" => return Err("name a folder or file".to_owned()),
                 path => *folder = Some(PathBuf::from(path)),
             },
             Self::Size(bytes) => *bytes = at_least_one(units::bytes(text(value)?)?)?,
@@ -64,6 +73,11 @@ impl Place<'_> {
                 long => *time = long,
             },
             Self::Flag(flag) => *flag = value.as_bool().ok_or("write true or false")?,
+            Self::Names(names) => *names = texts(value)?.map(str::to_owned).collect(),
+            Self::Networks(networks) => {
+                let parsed = texts(value)?.map(units::network);
+                *networks = parsed.collect::<Result<_, _>>()?;
+            }
             Self::Space(space) => {
                 *space = SpaceName::new(text(value)?).map_err(|error| error.to_string())?;
             }
@@ -84,6 +98,13 @@ fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, String> {
     value
         .as_str()
         .ok_or_else(|| "write a text between quotes, a size or time with its unit".to_owned())
+}
+
+fn texts<'a>(value: &'a DeValue<'_>) -> Result<impl Iterator<Item = &'a str>, String> {
+    let wrong = || "write texts between brackets, as [\"a\", \"b\"]".to_owned();
+    let values = value.as_array().ok_or_else(wrong)?;
+    let texts: Option<Vec<_>> = values.iter().map(|value| value.get_ref().as_str()).collect();
+    texts.map(Vec::into_iter).ok_or_else(wrong)
 }
 
 fn number(value: &DeValue<'_>) -> Result<usize, String> {

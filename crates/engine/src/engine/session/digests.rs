@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rejoin_core::repair::RepairItem;
 use rejoin_core::session::Difference;
 use rejoin_core::wire::{CollectionDigest, Cursor, Wanted};
-use rejoin_core::{CollectionName, HeadsHash, SetDigest, SpaceName, heads_hash};
+use rejoin_core::{CollectionName, Collections, HeadsHash, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
 use crate::engine::{Engine, EngineError, Turn};
@@ -64,10 +64,10 @@ impl Engine {
         let comparable = digests.filter(|_| quiet && is_older_here);
         // What a full relay does not take must not keep back what others wrote: it is looked for once,
         // although the two differ in any case.
-        let is_stuck = session.is_full && space.repairs == 0;
+        let is_stuck = (session.is_full || session.is_foreign) && space.repairs == 0;
         let compared = match comparable {
             Some(theirs) if is_stuck || turn.txn.outbox(0, 1)?.is_empty() => {
-                Some((same_digests(&turn.txn, &space.name, &theirs)?, theirs))
+                Some((same_digests(&turn.txn, &space.name, &space.read, &theirs)?, theirs))
             }
             _ => None,
         };
@@ -116,7 +116,9 @@ impl Engine {
         let name = session.name(number);
         let ours = turn.txn.digests(&name)?;
         let mut counts: BTreeMap<&CollectionName, (u64, u64)> = BTreeMap::new();
-        ours.iter().for_each(|(collection, row)| {
+        let may_read = session.may_read(number);
+        let ours = ours.iter().filter(|(collection, _)| may_read.contains(collection));
+        ours.for_each(|(collection, row)| {
             counts.entry(collection).or_default().0 = row.documents;
         });
         theirs.iter().for_each(|theirs| {
@@ -134,7 +136,7 @@ impl Engine {
             return self.begin_listing(turn, number);
         }
         info!(space = %name, "digests differ; repairing");
-        let items = repair_items(&turn.txn, &name)?;
+        let items = repair_items(&turn.txn, &name, &may_read)?;
         session.protocol.start_repair(number, items, symbols_max);
         Ok(())
     }
@@ -228,13 +230,15 @@ impl Engine {
 fn same_digests(
     txn: &WriteTxn,
     space: &SpaceName,
+    may_read: &Collections,
     theirs: &[CollectionDigest],
 ) -> Result<bool, StoreError> {
     let ours: BTreeMap<_, _> = txn
         .digests(space)?
         .into_iter()
         .map(|(collection, row)| (collection, row.digest))
-        .filter(|(_, digest)| !digest.is_empty())
+        // What may not be read there any more is compared with nothing.
+        .filter(|(collection, digest)| !digest.is_empty() && may_read.contains(collection))
         .collect();
     let theirs: BTreeMap<_, _> = theirs
         .iter()
@@ -244,15 +248,19 @@ fn same_digests(
     Ok(ours == theirs)
 }
 
-fn repair_items(txn: &WriteTxn, space: &SpaceName) -> Result<Vec<RepairItem>, StoreError> {
+fn repair_items(
+    txn: &WriteTxn,
+    space: &SpaceName,
+    may_read: &Collections,
+) -> Result<Vec<RepairItem>, StoreError> {
     let mut items = Vec::new();
     txn.each_document(|document, row| {
-        if row.space == *space {
+        if row.space == *space && may_read.contains(&row.collection) {
             items.push(RepairItem { document, heads: heads_hash(&row.heads).short() });
         }
     })?;
     txn.each_erased(|document, row| {
-        if row.space == *space {
+        if row.space == *space && may_read.contains(&row.collection) {
             items.push(RepairItem { document, heads: HeadsHash::ERASED.short() });
         }
     })?;

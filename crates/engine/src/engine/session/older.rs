@@ -183,7 +183,7 @@ impl Engine {
         turn.txn.end_repair(&session.relay, &space.name)?;
         // Documents that were written to since the digests differed are to be compared, too.
         let listing = Backfill::of(0, u64::MAX);
-        let offered = space.writable.then_some(DocumentId([0; 16]));
+        let offered = space.is_open.then_some(DocumentId([0; 16]));
         space.cursor = Some(CursorRow { listing, offered, ..cursor });
         turn.dirty = true;
         session.protocol.trust(number);
@@ -265,7 +265,7 @@ impl Engine {
             };
             let mut offer = Vec::new();
             turn.txn.each_document_after(&after, |document, row| {
-                if row.space == space.name {
+                if row.space == space.name && space.write.contains(&row.collection) {
                     offer.push(Listed { document, heads: heads_hash(&row.heads).short() });
                 }
                 offer.len() < OFFERED_AT_ONCE
@@ -273,7 +273,7 @@ impl Engine {
             // A relay that does not know of an erasure wants the document, and so says that.
             let of_documents = offer.len();
             turn.txn.each_erased_after(&after, |document, row| {
-                if row.space == space.name {
+                if row.space == space.name && space.write.contains(&row.collection) {
                     offer.push(Listed { document, heads: HeadsHash::ERASED.short() });
                 }
                 offer.len() < of_documents + OFFERED_AT_ONCE

@@ -133,6 +133,10 @@ impl Engine {
                 session.again.push((turn.now + wait, keys));
                 if wait >= FULL_MS_MIN {
                     session.is_full = true;
+                } else if wait >= FOREIGN_MS_MIN {
+                    session.is_foreign = true;
+                }
+                if session.is_full || session.is_foreign {
                     self.status.trouble = Some(refused.reason);
                 }
             }
@@ -189,12 +193,16 @@ impl Engine {
         answers: bool,
     ) -> Result<(), EngineError> {
         for Wanted { document, heads } in documents {
-            if turn.txn.document(&document)?.is_none() {
+            let Some(row) = turn.txn.document(&document)? else {
                 // It was erased by the word of another relay, or of this one as it was before.
                 self.stage_not_erased(turn, &document)?;
                 continue;
-            }
+            };
             let Some(session) = &mut self.session else { return Ok(()) };
+            // What may only be read there is not what the relay can be given.
+            if !session.may_write(space, &row.collection) {
+                continue;
+            }
             session.owed.push_back(Owed { space, document, heads, keys: Vec::new() });
         }
         let Some(session) = &mut self.session else { return Ok(()) };
@@ -328,7 +336,7 @@ impl Session {
 fn push_batch(session: &mut Session, view: &ReadTxn, batch: Batch) -> Result<(), EngineError> {
     let Some(row) = view.document(&batch.document)? else { return Ok(()) };
     match session.number(&row.space) {
-        Some(space) if session.spaces[space as usize].writable => {
+        Some(space) if session.spaces[space as usize].is_open => {
             session.push_all(space, row.collection, batch);
         }
         Some(_) => {}
@@ -503,6 +511,9 @@ const BATCH_CHANGES_MAX: u64 = 1024;
 
 /// Times in a session that a document's missing dependencies are pushed at once.
 const MISSING_MAX: u32 = 3;
+
+/// Milliseconds to wait by which a relay says that something is not to come from who is signed in.
+const FOREIGN_MS_MIN: u64 = 20_000;
 
 /// Milliseconds of a wait that is more than a moment: the relay's operator has to make room.
 const FULL_MS_MIN: u64 = 60_000;

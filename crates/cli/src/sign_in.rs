@@ -41,6 +41,9 @@ impl SignInArguments {
             });
         }
         let of_environment = || std::env::var("REJOIN_TOKEN").ok().filter(|it| !it.is_empty());
-        self.token.clone().or_else(of_environment).map_or(Credentials::none(), Credentials::token)
+        self.token
+            .clone()
+            .or_else(of_environment)
+            .map_or_else(Credentials::none, Credentials::token)
     }
 }

@@ -112,7 +112,7 @@ impl Read {
         let text = String::from_utf8_lossy(&text);
         let rules = Rules::read(&text)
             .map_err(|source| DoorsError::Rules { path: path.to_owned(), source })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         let (mut keys, mut key_texts) = (Keys::default(), Vec::new());
         for name in &rules.token.keys {
             let path = folder.join(name);

@@ -207,7 +207,7 @@ fn threads_without_async_get_the_same_answers() {
     let jobs = main.collection("jobs").unwrap();
     let refused = jobs.document("1").unwrap().set("parts[0].name", "valve").unwrap();
     let kept = jobs.put("2", json_map(json!({ "status": "booked" }))).unwrap();
-    desk.connect(&relay.url(), &[&main]).unwrap();
+    desk.connect(relay.url(), &[&main]).unwrap();
     kept.saved().unwrap();
     aside(refused.saved());
     let told = aside(desk.saved());

@@ -140,8 +140,9 @@ fn a_ticket_is_for_its_origin_and_ends_with_its_user() {
         assert!(begun.elapsed() < Duration::from_secs(5), "he is still there");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let _ = tom.change(&document, &[set("title", "after all")]);
+    let _ = tom.change(&document, &[set("note", "after all")]);
     let _ = dana.change(&document, &[set("title", "of Dana")]);
     dana.saved(&document);
-    assert_eq!(dana.value(&document)["title"], "of Dana");
+    let value = dana.value(&document);
+    assert_eq!((&value["title"], &value["note"]), (&json!("of Dana"), &Value::Null));
 }

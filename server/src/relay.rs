@@ -41,6 +41,7 @@ pub use erasing::Erased;
 #[cfg(feature = "mutants")]
 pub use options::Mutant;
 pub use options::{CompactionPolicy, RelayOptions};
+pub(crate) use sessions::chain;
 pub use transmit::Outgoing;
 
 use crate::store::{ChangeStore, StoreError};
@@ -48,7 +49,7 @@ use automerge_repo::Peers;
 use breaches::Breaches;
 use connections::{Connections, Shared};
 use devices::Departures;
-use entry::{Doors, proved};
+use entry::{Entries, proved};
 use folding::Folding;
 #[cfg(feature = "mutants")]
 use intake::Refuse;
@@ -97,7 +98,7 @@ pub struct Relay {
     /// The time at which pages are written over that an order to erase left, as it was cut short.
     overwrite_at: Option<u64>,
     departures: Departures,
-    doors: Doors,
+    entries: Entries,
 }
 
 /// The result of changes that were sent, to be told after the commit.
@@ -177,7 +178,7 @@ impl Relay {
             scrubbing: Scrubbing::default(),
             overwrite_at: None,
             departures: Departures::default(),
-            doors: Doors::default(),
+            entries: Entries::default(),
         })
     }
 
@@ -392,12 +393,11 @@ impl Relay {
         }
         self.note_arrival(now, unix_ms, hello)?;
         let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
-        let (relay, identity) = (self.shared.store.relay(), replica.principal.as_ref().map(proved));
-        replica.session.handle_opened(now, relay, unix_ms, opened, uploaded, identity);
+        let (relay, proved) = (self.shared.store.relay(), replica.principal.as_ref().map(proved));
+        replica.session.handle_opened(now, relay, unix_ms, opened, uploaded, proved.clone());
         replica.device = hello.device;
         replica.app = hello.app.clone();
         // Who proves who they are need not claim it.
-        let proved = replica.principal.as_ref().map(proved);
         replica.identity = proved.or_else(|| hello.identity.clone().map(Vec::from));
         replica.waiting = hello.waiting.unwrap_or_default();
         replica.spaces = hello.spaces.iter().map(|wanted| wanted.name.clone()).collect();

@@ -376,11 +376,10 @@ impl Relay {
         principal: Option<Principal>,
     ) {
         let rights = self.rights(principal.as_ref(), &space);
-        let principal_here = principal.clone();
-        let peer = Peer::new(now, id, space, principal, rights);
+        let peer = Peer::new(now, id, space, principal.clone(), rights);
         self.accept(now, id, Connection::Peer(peer.into()));
         self.timers.insert((now + HANDSHAKE_MS_MAX, id));
-        self.admit_peer(id, principal_here);
+        self.admit_peer(id, principal);
     }
 
     pub(super) fn handle_peer_message(&mut self, id: ConnectionId, message: &Bytes) {
@@ -397,7 +396,7 @@ impl Relay {
     pub(super) fn forget_peer(&mut self, mut peer: Peer) {
         peer.drop_work(&mut self.shared);
         self.timers.remove(&(peer.opened_at + HANDSHAKE_MS_MAX, peer.id));
-        self.leave_doors(peer.id, peer.principal.as_ref());
+        self.entries.forget(peer.id, peer.principal.as_ref());
         let peers = &mut self.shared.peers;
         if let Some(joined) = &peer.joined {
             let key = (peer.space.clone(), joined.name.clone());

@@ -26,9 +26,9 @@ pub(super) enum Entry {
     Inside,
 }
 
-/// The rules of the doors, and those who stand in them.
+/// The rules by which connections come in, and what is known of their tokens.
 #[derive(Debug, Default)]
-pub(super) struct Doors {
+pub(super) struct Entries {
     /// `None` where everybody may come in without a token.
     rules: Option<Arc<Rules>>,
     tokens: VecDeque<SignIn>,
@@ -36,13 +36,6 @@ pub(super) struct Doors {
     expiries: BTreeSet<(u64, ConnectionId)>,
     /// The relay's time and the time of the world, in milliseconds, at the last turn.
     clocks: (u64, u64),
-}
-
-/// A token is a secret.
-impl std::fmt::Debug for SignIn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignIn").field("connection", &self.connection).finish_non_exhaustive()
-    }
 }
 
 /// A token to be looked at.
@@ -54,8 +47,16 @@ pub struct SignIn {
     pub token: Vec<u8>,
 }
 
-impl Doors {
-    fn forget(&mut self, id: ConnectionId, principal: Option<&Principal>) {
+/// A token is a secret.
+impl std::fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignIn").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+impl Entries {
+    /// A connection is gone, or has another token.
+    pub(super) fn forget(&mut self, id: ConnectionId, principal: Option<&Principal>) {
         self.tokens.retain(|it| it.connection != id);
         if let Some(principal) = principal {
             self.expiries.remove(&(principal.expires_s, id));
@@ -64,16 +65,13 @@ impl Doors {
 }
 
 impl Relay {
-    /// From now on these rules count; without rules everybody may come in. Sessions whose rights are
+    /// From now on these rules count, and nobody comes in without a token. Sessions whose rights are
     /// others by them are ended, and may come back at once.
     ///
     /// With another login, all are ended that came in by a token of the one before.
-    pub fn handle_rules(&mut self, rules: Option<Arc<Rules>>, is_other_login: bool) {
-        let is_same = match (&self.doors.rules, &rules) {
-            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-            _ => false,
-        };
-        self.doors.rules = rules;
+    pub fn handle_rules(&mut self, rules: Arc<Rules>, is_other_login: bool) {
+        let before = self.entries.rules.replace(Arc::clone(&rules));
+        let is_same = before.is_some_and(|before| Arc::ptr_eq(&before, &rules));
         if is_same && !is_other_login {
             return;
         }
@@ -100,7 +98,7 @@ impl Relay {
 
     /// The next token to be looked at. Answer with [`handle_signed_in`](Self::handle_signed_in).
     pub fn poll_sign_in(&mut self) -> Option<SignIn> {
-        self.doors.tokens.pop_front()
+        self.entries.tokens.pop_front()
     }
 
     /// A token was looked at. A session is opened with the next turn, and one that is open goes on
@@ -125,8 +123,8 @@ impl Relay {
         if rights != replica.rights {
             return self.close(id, ByeCode::Rights, "your rights changed; dial again");
         }
-        self.doors.forget(id, before);
-        self.doors.expiries.insert((principal.expires_s, id));
+        self.entries.forget(id, before);
+        self.entries.expiries.insert((principal.expires_s, id));
         let Some(replica) = self.connections.replica_mut(id) else { return };
         replica.principal = Some(principal);
         if let Entry::Asked(hello) = std::mem::take(&mut replica.entry) {
@@ -134,6 +132,7 @@ impl Relay {
             self.eventful.insert(id);
         } else {
             replica.entry = Entry::Inside;
+            tracing::debug!(conn = id.0, "token renewed");
         }
     }
 
@@ -171,8 +170,8 @@ impl Relay {
             Some(principal) if self.shared.store.is_revoked(&principal, None) => {
                 self.close(id, ByeCode::SignIn, &TokenError::Revoked.to_string());
             }
-            Some(principal) => drop(self.doors.expiries.insert((principal.expires_s, id))),
-            None if self.doors.rules.is_none() => {}
+            Some(principal) => drop(self.entries.expiries.insert((principal.expires_s, id))),
+            None if self.entries.rules.is_none() => {}
             None => self.close(id, ByeCode::SignIn, &TokenError::Missing.to_string()),
         }
     }
@@ -205,7 +204,7 @@ impl Relay {
         id: ConnectionId,
         hello: Box<Hello>,
     ) -> Result<(), StoreError> {
-        if self.doors.rules.is_none() {
+        if self.entries.rules.is_none() {
             return self.let_in(now, unix_ms, id, &hello);
         }
         match hello.token.clone() {
@@ -213,7 +212,7 @@ impl Relay {
             Some(token) => {
                 let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
                 replica.entry = Entry::Asked(hello);
-                self.doors.tokens.push_back(SignIn { connection: id, token: token.into() });
+                self.entries.tokens.push_back(SignIn { connection: id, token: token.into() });
             }
         }
         Ok(())
@@ -221,10 +220,10 @@ impl Relay {
 
     /// A replica gives a fresh token.
     pub(super) fn renew(&mut self, id: ConnectionId, token: Vec<u8>) {
-        if self.doors.rules.is_some() {
+        if self.entries.rules.is_some() {
             // The last one counts.
-            self.doors.tokens.retain(|it| it.connection != id);
-            self.doors.tokens.push_back(SignIn { connection: id, token });
+            self.entries.tokens.retain(|it| it.connection != id);
+            self.entries.tokens.push_back(SignIn { connection: id, token });
         }
     }
 
@@ -263,7 +262,7 @@ impl Relay {
 
     /// The rights of somebody in a space.
     pub(super) fn rights(&self, principal: Option<&Principal>, space: &SpaceName) -> Arc<Rights> {
-        let rights = match (&self.doors.rules, principal) {
+        let rights = match (&self.entries.rules, principal) {
             (None, _) => match self.shared.options.access {
                 Access::None => Rights::none(),
                 Access::Read => Rights { read: Collections::All, write: Collections::none() },
@@ -277,25 +276,20 @@ impl Relay {
 
     /// Ends the sessions whose tokens have expired.
     pub(super) fn expire(&mut self, now: u64, unix_ms: u64) {
-        self.doors.clocks = (now, unix_ms);
-        while let Some((expires_s, id)) = self.doors.expiries.first().copied()
+        self.entries.clocks = (now, unix_ms);
+        while let Some((expires_s, id)) = self.entries.expiries.first().copied()
             && ends_ms(expires_s) <= unix_ms
         {
-            self.doors.expiries.pop_first();
+            self.entries.expiries.pop_first();
             self.close(id, ByeCode::SignIn, &TokenError::Expired.to_string());
         }
     }
 
     /// The time at which the next token ends.
     pub(super) fn expiry_timeout(&self) -> Option<u64> {
-        let (now, unix_ms) = self.doors.clocks;
-        let (expires_s, _) = self.doors.expiries.first()?;
+        let (now, unix_ms) = self.entries.clocks;
+        let (expires_s, _) = self.entries.expiries.first()?;
         Some(now.saturating_add(ends_ms(*expires_s).saturating_sub(unix_ms)))
-    }
-
-    /// A connection is gone.
-    pub(super) fn leave_doors(&mut self, id: ConnectionId, principal: Option<&Principal>) {
-        self.doors.forget(id, principal);
     }
 }
 

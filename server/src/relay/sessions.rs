@@ -174,7 +174,7 @@ impl Relay {
     fn forget_replica(&mut self, replica: &Replica) {
         let id = replica.id;
         self.note_departure(replica);
-        self.leave_doors(id, replica.principal.as_ref());
+        self.entries.forget(id, replica.principal.as_ref());
         if let Some(at) = replica.timer {
             self.timers.remove(&(at, id));
         }
@@ -386,7 +386,7 @@ fn bounded(presence: Presence) -> Presence {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -493,7 +493,7 @@ impl Driver {
     /// Hands the rules to the relay, also to one whose store was opened again.
     fn rule(&mut self) {
         if let (Some(relay), Some(doors)) = (&mut self.relay, &self.doors) {
-            relay.handle_rules(Some(Arc::clone(&doors.rules)), doors.is_other_login);
+            relay.handle_rules(Arc::clone(&doors.rules), doors.is_other_login);
         }
     }
 

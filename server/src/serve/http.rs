@@ -50,7 +50,7 @@ pub(super) struct Shared {
     /// `None` where the relay speaks without TLS.
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     pub(super) callers: Arc<Callers>,
-    pub(super) entrance: TicketOffice,
+    pub(super) office: TicketOffice,
     /// It lives as long as a connection does. Nothing is sent through it.
     alive: mpsc::Sender<()>,
 }
@@ -68,7 +68,7 @@ impl Shared {
         config: &Config,
         engine: EngineHandle,
         limits: watch::Receiver<Limits>,
-        (tls, entrance): (Option<watch::Receiver<Arc<ServerConfig>>>, TicketOffice),
+        (tls, office): (Option<watch::Receiver<Arc<ServerConfig>>>, TicketOffice),
         phases: watch::Receiver<Phase>,
     ) -> (Self, mpsc::Receiver<()>) {
         let (alive, drained) = mpsc::channel(1);
@@ -91,7 +91,7 @@ impl Shared {
             limits,
             tls,
             callers: Arc::new(Callers::of(config)),
-            entrance,
+            office,
             alive,
         };
         (shared, drained)
@@ -213,7 +213,7 @@ fn upgrade(
     if let Err(text) = shared.callers.check(request.headers()) {
         return (StatusCode::FORBIDDEN, text).into_response();
     }
-    let principal = match shared.entrance.ticket_of(&protocol, &request) {
+    let principal = match shared.office.ticket_of(&protocol, &request) {
         Ok(principal) => principal,
         Err(error) => return (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
     };

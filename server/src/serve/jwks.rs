@@ -7,6 +7,7 @@ use reqwest::redirect::Policy;
 use rustls::RootCertStore;
 
 use crate::access::Keys;
+use crate::relay::chain;
 
 /// The key set of a login.
 #[derive(Debug)]
@@ -102,16 +103,6 @@ fn client() -> Result<reqwest::Client, String> {
         .timeout(ANSWER)
         .build()
         .map_err(|error| chain(&error))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The file of the last set, in the relay's folder: the address, and then the set.

@@ -1,7 +1,7 @@
 //! `POST /ticket`: who has a token gets a ticket for an app of automerge-repo.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::command::Protocol;
 use super::doors::Doors;
+use super::driver::unix_ms;
 use super::http::Shared;
 use super::tickets::Tickets;
 use crate::access::{Principal, TokenError};
@@ -57,14 +58,15 @@ impl TicketOffice {
         let ticket = query.split('&').find_map(|part| part.strip_prefix("ticket="));
         let ticket = ticket.ok_or(TokenError::Missing)?;
         let login = Arc::clone(&open.doors.borrow().login);
-        open.tickets.read(ticket, origin(request.headers()), &login, now_s()).map(Some)
+        open.tickets.read(ticket, origin(request.headers()), &login, unix_ms() / 1000).map(Some)
     }
 }
 
 impl Open {
     /// Reads a token. If its key is not known, the login is asked once.
     async fn read(&mut self, token: &str) -> Result<Principal, TokenError> {
-        let read = |doors: &Doors| (doors.verify(token.as_bytes(), now_s()), doors.may_ask);
+        let read =
+            |doors: &Doors| (doors.verify(token.as_bytes(), unix_ms() / 1000), doors.may_ask);
         self.doors.mark_unchanged();
         match read(&self.doors.borrow()) {
             (Err(TokenError::UnknownKey), true) => {}
@@ -84,7 +86,7 @@ pub(super) async fn give(State(shared): State<Shared>, request: Request) -> Resp
         if let Err(text) = shared.callers.check(headers) {
             return (StatusCode::FORBIDDEN, text).into_response();
         }
-        let Some(mut open) = shared.entrance.0.clone() else {
+        let Some(mut open) = shared.office.0.clone() else {
             let text = "this relay lets everybody in, and needs no tickets";
             return (StatusCode::NOT_FOUND, text).into_response();
         };
@@ -138,10 +140,6 @@ fn for_pages(mut answer: Response, shared: &Shared, origin: Option<&str>) -> Res
 
 fn origin(headers: &HeaderMap) -> Option<&str> {
     headers.get(ORIGIN).map(|value| value.to_str().unwrap_or_default())
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The time that the keys of the login may take.

@@ -45,7 +45,8 @@ use crate::{
 pub use query::{LiveQuery, Query};
 use rejoin_engine::store::StoreError;
 use rejoin_engine::{
-    EditError, EditOutcome, Foreseen, HistoryEntry, ReadError, SettleError, UndoError, Undone, Way,
+    EditError, EditOutcome, Foreseen, HistoryEntry, ReadError, SettleError, SignOutError,
+    UndoError, Undone, Way,
 };
 
 /// [`crate::Replica`], blocking.
@@ -236,6 +237,14 @@ impl Replica {
         self.0.identity()
     }
 
+    /// As [`crate::Replica::signed_in`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn signed_in(&self) -> Result<Option<String>, StoreError> {
+        self.0.signed_in()
+    }
+
     /// As [`crate::Replica::acting_as`].
     #[must_use]
     pub fn acting_as(&self, author: Identity) -> Self {
@@ -270,6 +279,7 @@ impl Replica {
         fn redo(&self) -> Result<Undone, UndoError>;
         fn preview_undo(&self, way: Way) -> Result<Undone, UndoError>;
         fn disconnect(&self) -> ();
+        fn sign_out(&self, discard: bool) -> Result<(), SignOutError>;
         fn caught_up(&self) -> Result<(), ReadError>;
         fn saved(&self) -> Result<(), SaveError>;
         fn counters(&self) -> Result<Counters, ReadError>;

@@ -13,11 +13,12 @@ use tracing::{debug, info, warn};
 use crate::applying::Applying;
 use crate::dial::{self, Backoff, Connection, DialError, Dialled, Incoming, Target};
 use crate::file::{OpenError, open_database, unpanicked};
-use crate::relay::renew_in_ms;
+use crate::relay::{renew_in_ms, to_engine};
 use rejoin_core::wire::ByeCode;
 use rejoin_engine::store::{Store, StoreError};
 use rejoin_engine::{
-    Closing, Counters, Edit, EditError, EditOutcome, Engine, EngineError, EngineOptions, Status,
+    Closing, Counters, Edit, EditError, EditOutcome, Engine, EngineError, EngineOptions, Link,
+    Status,
 };
 
 /// Something to be answered from the engine, at the time given in milliseconds.
@@ -304,8 +305,8 @@ impl Driver {
                 let relay = relay.unwrap_or_default();
                 info!(relay, "connected");
                 self.before = self.engine.counters();
-                let bytes = token.clone().map(String::into_bytes);
-                self.engine.handle_connected(self.now(), &relay, bytes)?;
+                let of_engine = token.as_deref().map(to_engine);
+                self.engine.handle_connected(self.now(), &relay, of_engine)?;
                 self.phase = ConnectionPhase::Connected(connection);
                 self.token = token;
                 self.plan_renewal();
@@ -472,7 +473,7 @@ impl Driver {
             let Some(message) = self.engine.poll_transmit(now)? else { break };
             connection.send(message);
         }
-        if self.engine.status().link == rejoin_engine::Link::Safe {
+        if matches!(self.engine.status().link, Link::Safe | Link::Held) {
             self.backoff = Backoff::default();
         }
         if let Some(closing) = self.engine.poll_close().cloned()

@@ -182,7 +182,7 @@
 //! There is a type for each kind of thing that can be done about one: [`OpenError`] (look after the
 //! file), [`ConnectError`] (mend the address), [`ReadError`], [`EditError`] (nothing was written),
 //! [`SettleError`] (look at the review again), [`SaveError`] (a relay will never take an edit),
-//! [`UndoError`]. Each says what to do next.
+//! [`UndoError`], [`SignOutError`] (edits wait). Each says what to do next.
 //!
 //! # What it costs
 //!
@@ -232,7 +232,7 @@ pub use rejoin_core::{
 };
 pub use rejoin_engine::{
     Bytes, Counter, Decision, DocumentChanged, EditError, EditOutcome, Link, Op, ReadError, Review,
-    SettleError, Status, Text, Timestamp, UndoError, WatchEvent, Watcher,
+    SettleError, SignOutError, Status, Text, Timestamp, UndoError, WatchEvent, Watcher,
 };
 pub use relay::{Credentials, Relay};
 pub use replica::{Replica, Space};

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
+use rejoin_engine::Token;
+use sha2::{Digest, Sha256};
 
 /// A relay to dial: its address, and where it needs them a token and roots of trust.
 ///
@@ -154,12 +156,28 @@ impl From<String> for Credentials {
     }
 }
 
+/// The token as the engine takes it.
+pub(crate) fn to_engine(text: &str) -> Token {
+    Token { bytes: text.as_bytes().to_vec(), subject: subject(text) }
+}
+
+/// A name for whom a token is of, as its login names them. Nobody has checked it yet.
+fn subject(token: &str) -> Option<[u8; 32]> {
+    let claims = claims(token)?;
+    let (issuer, subject) = (claims.get("iss")?.as_str()?, claims.get("sub")?.as_str()?);
+    let named = serde_json::json!([issuer, subject]).to_string();
+    Some(Sha256::digest(named.as_bytes()).into())
+}
+
+fn claims(token: &str) -> Option<serde_json::Value> {
+    let claims = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
 /// Milliseconds until a token should be renewed: a tenth of what is left before it expires, and at
 /// most a minute before. `None` if it does not say when it does; the relay will say so then.
 pub(crate) fn renew_in_ms(token: &str) -> Option<u64> {
-    let claims = token.split('.').nth(1)?;
-    let claims = BASE64URL_NOPAD.decode(claims.as_bytes()).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let claims = claims(token)?;
     let expires_s = claims.get("exp")?.as_f64()?;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     let lasts_s = claims.get("iat").and_then(|it| it.as_f64()).map(|made_s| expires_s - made_s);

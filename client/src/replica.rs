@@ -12,14 +12,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::collection::Collection;
 use crate::dial::{ConnectError, Target};
-use crate::driver::{self, Answer, Command};
+use crate::driver::{self, Answer, Command, unix_s};
 use crate::file::{OpenError, unpanicked};
 use crate::relay::Relay;
 use crate::review::Reviews;
 use crate::saved::Edited;
 use rejoin_engine::store::{ReadTxn, Store, StoreError, space_digest};
 use rejoin_engine::{
-    Counters, Edit, EditError, Engine, EngineOptions, ReadError, SettleError, Status, UndoError,
+    Counters, Edit, EditError, Engine, EngineOptions, ReadError, SettleError, SignOutError, Status,
+    UndoError,
 };
 
 /// A durable local copy of spaces, in one file.
@@ -191,6 +192,34 @@ impl Replica {
     pub async fn disconnect(&self) {
         // A closed replica is not connected.
         let _ = self.send(Command::Disconnect).await;
+    }
+
+    /// Signs out: the session ends, no relay is dialled any more, and edits are nobody's until somebody
+    /// signs in with [`connect`](Self::connect). Whoever that is edits as themselves, and sends only
+    /// their own.
+    ///
+    /// It refuses while edits of who is signed in wait for a relay. Those would stay until the same
+    /// person signs in here again. With `discard`, they are set aside for good instead, and the
+    /// documents are as they were without them; if a relay took some and its word of that was lost, these
+    /// come back from there.
+    ///
+    /// # Errors
+    /// Edits wait, and are not to be discarded: nothing has changed then. Or the file could not be read
+    /// or written, or the replica is closed.
+    pub async fn sign_out(&self, discard: bool) -> Result<(), SignOutError> {
+        self.ask(move |engine, now| engine.sign_out(now, unix_s(), discard)).await??;
+        self.disconnect().await;
+        let signed_out = |engine: &mut Engine, _| engine.set_signed_out(SIGNED_OUT.to_owned());
+        Ok(self.ask(signed_out).await?)
+    }
+
+    /// The user as whom a relay last knew the replica by its token, also while there is no connection;
+    /// `None` if nobody is signed in.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn signed_in(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.read(ReadTxn::signed_in)?.map(|row| row.user))
     }
 
     /// The state of the replica towards its relay.
@@ -480,11 +509,20 @@ impl From<Closed> for UndoError {
     }
 }
 
+impl From<Closed> for SignOutError {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
 impl From<Closed> for ConnectError {
     fn from(_: Closed) -> Self {
         Self::Closed
     }
 }
+
+/// The trouble that a status tells of a replica that was signed out here.
+const SIGNED_OUT: &str = "signed out here; sign in to go on";
 
 /// Different warnings that are given while a replica is open; nobody reads more of them.
 const NOTED_MAX: usize = 1000;

@@ -269,13 +269,7 @@ impl<'a> Salvage<'a> {
                 Some(places) if has_all(edit, stored) => {
                     // They may not stand side by side any more.
                     for from in places {
-                        let time_s = edit.time_s;
-                        txn.push_outbox(&OutboxRow {
-                            document: *document,
-                            from,
-                            count: 1,
-                            time_s,
-                        })?;
+                        txn.push_outbox(&OutboxRow { from, count: 1, ..edit.clone() })?;
                     }
                     self.salvaged.edits += 1;
                 }

@@ -25,6 +25,9 @@ pub struct Unsent {
     pub edited_at_s: i64,
     /// Whether the first of them made the document.
     pub created: bool,
+    /// Somebody who is not signed in here, whose edits of the document wait until they are. Later edits
+    /// of it wait with them.
+    pub held_for: Option<String>,
 }
 
 impl Replica {
@@ -40,14 +43,16 @@ impl Replica {
 
 fn unsent(view: &ReadTxn) -> Result<Vec<Unsent>, StoreError> {
     let mut waiting: BTreeMap<DocumentId, Waiting> = BTreeMap::new();
+    let signed_in = view.signed_in()?.map(|row| row.user);
     for (key, row) in view.outbox(0, usize::MAX)? {
-        waiting.entry(row.document).or_default().count(key, &row);
+        waiting.entry(row.document).or_default().count(key, &row, signed_in.as_deref());
     }
     let mut unsent = Vec::with_capacity(waiting.len());
-    for (document, Waiting { edits, edited_at_s, created, last }) in waiting {
+    for (document, Waiting { edits, edited_at_s, created, held_for, last }) in waiting {
         let Some(row) = view.document(&document)? else { continue };
         let (space, collection, key) = (row.space, row.collection, row.key);
-        let of_it = Unsent { space, collection, document, key, edits, edited_at_s, created };
+        let of_it =
+            Unsent { space, collection, document, key, edits, edited_at_s, created, held_for };
         unsent.push((last, of_it));
     }
     unsent.sort_unstable_by_key(|(last, _)| std::cmp::Reverse(*last));
@@ -60,12 +65,17 @@ struct Waiting {
     edits: u64,
     edited_at_s: i64,
     created: bool,
+    held_for: Option<String>,
     /// The key of its latest edit in the outbox, where clocks do not matter.
     last: u64,
 }
 
 impl Waiting {
-    fn count(&mut self, key: u64, row: &OutboxRow) {
+    fn count(&mut self, key: u64, row: &OutboxRow, signed_in: Option<&str>) {
+        let is_other = |user: &&String| signed_in.is_some_and(|signed_in| signed_in != *user);
+        if self.held_for.is_none() {
+            self.held_for = row.user.as_ref().filter(is_other).cloned();
+        }
         self.edits += 1;
         self.edited_at_s = self.edited_at_s.max(row.time_s);
         // The row at the first place has the changes that the document begins with.

@@ -108,6 +108,16 @@ pub enum Ask {
     },
     /// Everybody who is shut out.
     Revoked,
+    /// Take changes from others than their authors for so many seconds from now on; 0 for no more.
+    Carry {
+        /// Seconds.
+        seconds: u64,
+    },
+    /// The changes that were taken from others than their authors.
+    Carried {
+        /// This many at most.
+        limit: usize,
+    },
     /// Fold the histories of all documents that have something to fold.
     Fold {
         /// Only those of this space.
@@ -126,6 +136,8 @@ pub enum Ask {
 pub enum Answer {
     /// Everybody who is shut out.
     Revoked(Vec<RevokedAnswer>),
+    /// Changes that were carried.
+    Carried(CarriedAnswers),
     /// The spaces.
     Spaces(Vec<SpaceAnswer>),
     /// A page of documents.
@@ -142,6 +154,36 @@ pub enum Answer {
     Done(u64),
     /// The bytes of a backup follow.
     Backup,
+}
+
+/// Changes that were taken from others than their authors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CarriedAnswers {
+    /// Until when more are taken, in milliseconds since 1970; `None` if no more are.
+    pub until_ms: Option<u64>,
+    /// How many there are.
+    pub all: u64,
+    /// The latest of them.
+    pub changes: Vec<CarriedAnswer>,
+}
+
+/// A change that was taken from somebody else than its author.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CarriedAnswer {
+    /// The space.
+    pub space: String,
+    /// The document's id.
+    pub document: String,
+    /// The change.
+    pub change: String,
+    /// The user whose name it bears.
+    pub author: String,
+    /// The user who brought it.
+    pub carrier: String,
+    /// The time at which it came, in milliseconds since 1970.
+    pub time_ms: u64,
 }
 
 /// A space.

@@ -3,6 +3,7 @@
 mod automerge_repo;
 mod bounds;
 mod breaches;
+mod carrying;
 mod connections;
 mod counters;
 mod devices;
@@ -47,6 +48,7 @@ pub use transmit::Outgoing;
 use crate::store::{ChangeStore, StoreError};
 use automerge_repo::Peers;
 use breaches::Breaches;
+use carrying::Carrying;
 use connections::{Connections, Shared};
 use devices::Departures;
 use entry::{Entries, proved};
@@ -162,6 +164,7 @@ impl Relay {
             answers: Vec::new(),
             folding: Folding::default(),
             breaches: Breaches::default(),
+            carrying: Carrying::default(),
             peers: Peers::default(),
             #[cfg(feature = "mutants")]
             refuse: None,
@@ -394,7 +397,16 @@ impl Relay {
         self.note_arrival(now, unix_ms, hello)?;
         let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
         let (relay, proved) = (self.shared.store.relay(), replica.principal.as_ref().map(proved));
-        replica.session.handle_opened(now, relay, unix_ms, opened, uploaded, proved.clone());
+        let carries = self.shared.carrying.is_open();
+        replica.session.handle_opened(
+            now,
+            relay,
+            unix_ms,
+            opened,
+            uploaded,
+            proved.clone(),
+            carries,
+        );
         replica.device = hello.device;
         replica.app = hello.app.clone();
         // Who proves who they are need not claim it.

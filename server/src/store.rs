@@ -12,6 +12,7 @@ mod authors;
 pub mod backup;
 mod batch;
 mod cache;
+mod carried;
 mod damage;
 mod devices;
 mod erase;
@@ -41,6 +42,7 @@ use redb::{Database, Durability};
 use rejoin_core::change::Place;
 use rejoin_core::{ChangeGraph, CollectionName, DocumentId, RelayId, SpaceName};
 
+pub use carried::{Carried, CarriedRow};
 pub(crate) use damage::Orphaned;
 pub use devices::{DeviceMark, DeviceRow};
 pub use erase::Erasure;

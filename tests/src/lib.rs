@@ -5,6 +5,7 @@ pub mod fresh;
 pub mod hostile;
 pub mod line;
 pub mod live;
+pub mod login;
 pub mod meeting;
 pub mod merge;
 pub mod migration;

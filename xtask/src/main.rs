@@ -93,6 +93,9 @@ struct Sim {
     /// Play deliveries of an adapter to a target that fails, instead of worlds
     #[arg(long, conflicts_with_all = ["merge", "mutant"])]
     adapters: bool,
+    /// Play devices that several people share, and logins that fail, instead of worlds
+    #[arg(long, conflicts_with_all = ["merge", "adapters", "mutant"])]
+    logins: bool,
     /// How many seeds to run
     #[arg(long, value_name = "N", required_unless_present = "seed")]
     seeds: Option<u64>,
@@ -261,7 +264,8 @@ impl Sim {
     /// The options as the `sim` binary takes them: those given, by the same names.
     fn to_arguments(&self) -> Vec<String> {
         let number = |option: Option<u64>| option.map(|number| number.to_string());
-        let kinds = [("--merge", self.merge), ("--adapters", self.adapters)];
+        let kinds =
+            [("--merge", self.merge), ("--adapters", self.adapters), ("--logins", self.logins)];
         let kinds = kinds.into_iter().filter(|(_, is_it)| *is_it).map(|(name, _)| name.to_owned());
         let others = [
             ("--seeds", number(self.seeds)),

@@ -1,5 +1,6 @@
 //! `rejoin admin`: asks a relay that runs, over the socket in its folder.
 
+mod carried;
 mod erase;
 mod revoke;
 mod why;
@@ -15,6 +16,7 @@ use rejoin_relay::admin::{
 };
 use serde_json::json;
 
+use self::carried::CarriedArguments;
 use self::erase::EraseArguments;
 use self::revoke::RevokeArguments;
 use crate::backup;
@@ -85,6 +87,12 @@ wait at a device stay there, and come when it is let in again with --lift.")]
     Revoke(RevokeArguments),
     /// List who is shut out
     Revoked,
+    /// List changes that were taken from others than their authors, and let that be for a while
+    #[command(after_help = "\
+With tokens, a relay takes a change only from the person whose name it bears. After a restore, what a \
+colleague sent before is still on the devices of others, who may carry it while this is open. Nobody has \
+proved that what they carried is by who it says. A relay that starts again takes none.")]
+    Carried(CarriedArguments),
     /// Fold all histories that have something to fold, or make the file shorter
     Compact {
         /// Only those of this space, and not of all
@@ -141,6 +149,7 @@ pub(crate) async fn run(
         AdminCommand::Kick { who } => kick(data, who, output)?,
         AdminCommand::Revoke(arguments) => revoke::revoke(data, arguments, output)?,
         AdminCommand::Revoked => revoke::list(data, output)?,
+        AdminCommand::Carried(arguments) => carried::run(data, arguments, output)?,
         AdminCommand::Compact { only, file } => compact(data, only.clone(), *file, output)?,
         AdminCommand::Backup { to } => return backup::take(data, to, output),
     }

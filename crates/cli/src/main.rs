@@ -44,6 +44,7 @@ mod schema;
 mod shell;
 mod short;
 mod sign_in;
+mod sign_out;
 mod signals;
 mod status;
 mod sync;
@@ -88,6 +89,7 @@ use crate::relay::RelayArguments;
 use crate::reviews::{AssignArguments, ReviewArguments, ReviewsArguments, SettleArguments};
 use crate::schema::SchemaCommand;
 use crate::shell::{CompletionsArguments, ManArguments};
+use crate::sign_out::SignOutArguments;
 use crate::status::StatusArguments;
 use crate::sync::SyncArguments;
 use crate::token::TokenCommand;
@@ -183,6 +185,8 @@ empty; a document that it made is deleted. With --as, the last edit of that user
     Audit(AuditArguments),
     /// Show or set as whom this replica edits
     Whoami(WhoamiArguments),
+    /// Sign out who is signed in at a relay, if none of their edits wait
+    SignOut(SignOutArguments),
     /// Show what is in the replica and what waits for a relay
     Status(StatusArguments),
     /// Print the digest of the space: equal on two replicas exactly when their documents are
@@ -321,6 +325,7 @@ impl Cli {
             Command::Settle(arguments) => reviews::settle(place, arguments, output).await,
             Command::Assign(arguments) => reviews::assign(place, arguments, output).await,
             Command::Whoami(arguments) => whoami::run(place, arguments, output).await,
+            Command::SignOut(arguments) => sign_out::run(place, arguments, output).await,
             Command::Blame(arguments) => blame::run(place, arguments, output).await,
             Command::History(arguments) => history::run(place, arguments, output).await,
             Command::Status(arguments) => status::run(place, arguments, output).await,
@@ -367,7 +372,8 @@ impl Command {
                 true
             }
             Self::Undo(arguments) | Self::Redo(arguments) => !arguments.dry_run,
-            Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) | Self::Sync(_) => true,
+            Self::Settle(_) | Self::Assign(_) | Self::Whoami(_) => true,
+            Self::SignOut(_) | Self::Sync(_) => true,
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,
             Self::Admin(_) | Self::Backup(_) | Self::Token(_) | Self::Access(_) => false,

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 
 use crate::clock::clock;
 use crate::identity::{author_json, person, whole};
-use crate::layout::{width, wrap};
+use crate::layout::{one_line, width, wrap};
 use crate::local::Local;
 use crate::output::{Output, count};
 use crate::place::PlaceArguments;
-use crate::sync_status::status_json;
+use crate::sync_status::{held_text, status_json};
 use crate::{refused, unfit};
 
 #[derive(Debug, Args)]
@@ -55,6 +55,8 @@ struct Found {
     status: Status,
     device: String,
     identity: Option<Identity>,
+    /// The user whom a relay last knew by a token.
+    signed_in: Option<String>,
     space: SpaceName,
     /// The collections of the space, and how many documents each has.
     collections: Vec<(CollectionName, u64)>,
@@ -81,6 +83,7 @@ impl Found {
             device: local.replica.device().to_string(),
             my_reviews: identity.as_ref().map_or(0, is_mine),
             identity,
+            signed_in: local.replica.signed_in()?,
             space: local.space.name().clone(),
             collections,
             open_reviews: open.len(),
@@ -95,6 +98,7 @@ impl Found {
         json["collections"] = json!(named.collect::<BTreeMap<_, _>>());
         json["device"] = json!(self.device);
         json["acts_as"] = author_json(self.identity.as_ref());
+        json["signed_in"] = json!(self.signed_in);
         json["reviews"] = json!({ "open": self.open_reviews, "mine": self.my_reviews });
         let mut unfit = BTreeMap::<String, u64>::new();
         self.unfit.iter().for_each(|it| *unfit.entry(it.collection.to_string()).or_default() += 1);
@@ -104,13 +108,20 @@ impl Found {
         json
     }
 
+    /// Who is signed in edits as themselves, also where the replica names nobody.
+    fn acts_as(&self) -> String {
+        match (&self.identity, &self.signed_in) {
+            (Some(identity), _) => whole(identity),
+            (None, Some(user)) => one_line(user),
+            (None, None) => person(None),
+        }
+    }
+
     fn to_text(&self) -> String {
-        let identity = self.identity.as_ref();
-        let mut lines = vec![
-            format!("device      {}", self.device),
-            format!("acts as     {}", identity.map_or_else(|| person(None), whole)),
-            format!("space       {}", self.space),
-        ];
+        let mut lines =
+            vec![format!("device      {}", self.device), format!("acts as     {}", self.acts_as())];
+        lines.extend(self.signed_in.iter().map(|user| format!("signed in   {}", one_line(user))));
+        lines.push(format!("space       {}", self.space));
         lines.extend(self.collections.iter().map(|(name, documents)| {
             format!("collection  {name}: {}", count(*documents, "document"))
         }));
@@ -137,6 +148,7 @@ impl Found {
             }
             None => "to send     nothing".to_owned(),
         }];
+        lines.extend(held_text(&self.status.waiting_for).map(|held| format!("            {held}")));
         if is_partial {
             let text = "to come     not all that the relay held is here yet; `rejoin sync` goes on";
             lines.push(text.to_owned());

@@ -18,15 +18,16 @@ use crate::output::{Output, count};
 use crate::place::PlaceArguments;
 use crate::refused;
 use crate::sign_in::SignInArguments;
-use crate::sync_status::{StatusLine, lost_text, status_json};
+use crate::sync_status::{StatusLine, held_text, lost_text, status_json};
 use crate::units::duration;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --once, syncs until Ctrl-C and prints how it stands.
 With --once, ends with 0 as soon as relay and replica both hold everything durably, and with 1 and \
-the reason if that takes longer than the timeout, or if the relay refused something for good, now or \
-before, and nobody said with `rejoin status --acknowledge` that they know.")]
+the reason if that takes longer than the timeout, if edits wait for somebody else to sign in, or if the \
+relay refused something for good, now or before, and nobody said with `rejoin status --acknowledge` that \
+they know.")]
 pub(crate) struct SyncArguments {
     /// The relay, as wss://HOST, or as ws://127.0.0.1:PORT for one on this machine
     pub(crate) url: String,
@@ -67,10 +68,10 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
     let safe = async {
         let mut told = None;
         loop {
-            let changed =
-                |status: &Status| status.link == Link::Safe || Some(status) != told.as_ref();
+            let is_over = |status: &Status| matches!(status.link, Link::Safe | Link::Held);
+            let changed = |status: &Status| is_over(status) || Some(status) != told.as_ref();
             let status = local.replica.status_when(changed).await?;
-            if status.link == Link::Safe {
+            if is_over(&status) {
                 return anyhow::Ok(status);
             }
             // Waiting brings no other token.
@@ -87,6 +88,13 @@ async fn once(local: &Local, limit: Duration, output: Output) -> Result<()> {
         bail!("not in sync after {}: {}", seconds(limit), StatusLine::of(&status));
     };
     let status = status?;
+    if status.link == Link::Held {
+        let held = held_text(&status.waiting_for).unwrap_or_default();
+        bail!(
+            "all has come, and the relay holds every edit but {}, {held}",
+            count(status.waiting, "edit")
+        );
+    }
     let documents: u64 = local.space.collections()?.iter().map(|(_, documents)| documents).sum();
     // Edits that were refused before this command count too: nobody may have looked at the output
     // that told of them.

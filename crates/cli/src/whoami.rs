@@ -6,6 +6,7 @@ use rejoin::Identity;
 use serde_json::{Value, json};
 
 use crate::identity::{person, whole};
+use crate::layout::one_line;
 use crate::local::Local;
 use crate::output::Output;
 use crate::place::PlaceArguments;
@@ -13,7 +14,7 @@ use crate::place::PlaceArguments;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The replica keeps it, and everything edited from then on carries it: history, reviews and blame name \
-people. Until a relay verifies identities, it is a claim.")]
+people. Who signs in at a relay with a token edits as who that token names; otherwise it is a claim.")]
 pub(crate) struct WhoamiArguments {
     /// The user, as people know them
     #[arg(long, value_name = "NAME")]
@@ -55,9 +56,12 @@ pub(crate) async fn run(
     if let Some(identity) = &identity {
         json = identity.to_json();
     }
+    let signed_in = local.replica.signed_in()?;
+    json["signed_in"] = json!(signed_in);
     json["replica"] = Value::from(local.replica.device().to_string());
     output.result(&json, || match &identity {
         Some(identity) => whole(identity),
+        None if let Some(user) = &signed_in => format!("{}, who is signed in", one_line(user)),
         None => "nobody in particular; `rejoin whoami --user NAME` says who edits here".to_owned(),
     })
 }

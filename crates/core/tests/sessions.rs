@@ -228,8 +228,9 @@ fn received(
         scope: None,
     };
     let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
-    let (frame_bytes_max, identity) = (1 << 20, None);
-    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max, uploaded: 0, identity };
+    let (frame_bytes_max, uploaded, identity, carries) = (1 << 20, 0, None, None);
+    let welcome =
+        Welcome { relay, spaces, time_ms: 0, frame_bytes_max, uploaded, identity, carries };
     replica.handle_frame(Frame::Welcome(welcome))?;
     for frame in frames {
         replica.handle_frame(Frame::Changes(frame.clone()))?;

@@ -58,8 +58,9 @@ fn welcomed(start_from: Start) -> ReplicaSession {
         scope: None,
     };
     let (relay, spaces) = (RelayId([3; 16]), vec![granted]);
-    let (frame_bytes_max, identity) = (1 << 20, None);
-    let welcome = Welcome { relay, spaces, time_ms: 0, frame_bytes_max, uploaded: 77, identity };
+    let (frame_bytes_max, uploaded, identity, carries) = (1 << 20, 77, None, None);
+    let welcome =
+        Welcome { relay, spaces, time_ms: 0, frame_bytes_max, uploaded, identity, carries };
     session.handle_frame(Frame::Welcome(welcome)).unwrap();
     let Some(ReplicaEvent::Welcomed { spaces, uploaded, .. }) = session.poll_event() else {
         panic!("a welcome")

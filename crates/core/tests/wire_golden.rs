@@ -101,6 +101,7 @@ fn welcome() -> Welcome {
         frame_bytes_max: 1 << 20,
         uploaded: 16_384,
         identity: None,
+        carries: None,
     }
 }
 

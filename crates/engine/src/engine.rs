@@ -25,6 +25,7 @@ mod schemas;
 mod session;
 mod set_aside;
 mod settle;
+mod sign_in;
 mod stage;
 mod suspects;
 mod undo;
@@ -52,6 +53,7 @@ pub use salvage::{Rebuilt, is_whole, rebuild};
 use session::Session;
 pub use session::recount_digests;
 pub use session::{Closing, MessageError};
+pub use sign_in::{SignOutError, Token};
 use stage::{Origin, Touched};
 pub use stage::{Unsound, check_document};
 use suspects::Notes;
@@ -62,7 +64,7 @@ pub use undone::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, 
 use crate::diff::Op;
 use crate::presence::Presences;
 use crate::status::{Link, Status};
-use crate::store::{DocumentRow, ReadTxn, Store, StoreError, WriteTxn};
+use crate::store::{DocumentRow, ReadTxn, SignedInRow, Store, StoreError, WriteTxn};
 use crate::watch::{DocumentChanged, Filter, Watcher, Watchers};
 
 /// A replica, driven from outside.
@@ -82,6 +84,8 @@ pub struct Engine {
     authored_anew: BTreeSet<ChangeHash>,
     /// The identity as which the replica edits.
     identity: Option<Identity>,
+    /// Who is signed in, also while there is no connection.
+    signed_in: Option<SignedInRow>,
     /// Schemas that were looked up, by space and collection; a collection without a schema has an
     /// empty one.
     schemas: BTreeMap<(SpaceName, CollectionName), Arc<Schema>>,
@@ -248,6 +252,7 @@ impl Engine {
             counters: Counters::default(),
             authored_anew: BTreeSet::new(),
             identity: None,
+            signed_in: None,
             schemas: BTreeMap::new(),
             unknown_fields: BTreeSet::new(),
             newly_held: BTreeSet::new(),
@@ -263,7 +268,7 @@ impl Engine {
             early: Vec::new(),
         };
         let view = engine.store.read()?;
-        engine.identity = view.identity()?;
+        (engine.identity, engine.signed_in) = (view.identity()?, view.signed_in()?);
         // A changed schema left documents behind, of which only some may have been derived anew.
         engine.behind.extend(view.stale()?);
         engine.derives_anew = view.is_derived_otherwise()?;
@@ -293,11 +298,12 @@ impl Engine {
     /// Edits as somebody from now on; the replica keeps it.
     ///
     /// # Errors
-    /// As [`turn`](Self::turn).
-    pub fn act_as(&mut self, identity: Option<Identity>) -> Result<(), EngineError> {
+    /// As [`turn`](Self::turn), or somebody else is signed in.
+    pub fn act_as(&mut self, identity: Option<Identity>) -> Result<(), EditError> {
         if self.store.read()?.identity()? == identity {
             return Ok(());
         }
+        self.author(identity.clone())?;
         let txn = self.store.write()?;
         txn.put_identity(identity.as_ref())?;
         if let Err(error) = txn.commit() {
@@ -387,6 +393,9 @@ impl Engine {
     /// # Errors
     /// The store could not be read.
     pub fn handle_reopened(&mut self) -> Result<(), EngineError> {
+        let view = self.store.read()?;
+        (self.identity, self.signed_in) = (view.identity()?, view.signed_in()?);
+        drop(view);
         self.recount(None)?;
         self.watchers.read_again();
         self.is_lost = false;
@@ -559,11 +568,15 @@ impl Engine {
             };
         }
         self.status.waiting = waiting;
+        if let Some(SignedInRow { user, .. }) = &self.signed_in {
+            self.status.waiting_for = view.waiting_users()?;
+            self.status.waiting_for.remove(user);
+        }
         if waiting == 0 {
             self.status.edited_at_s = None;
         }
         self.status.behind = self.behind.len() as u64;
-        self.recount_link(unix_s);
+        self.recount_link(&view, unix_s)?;
         self.recount_progress(&view)?;
         Ok(())
     }

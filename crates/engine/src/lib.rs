@@ -34,7 +34,7 @@ pub use engine::Mutant;
 pub use engine::{
     Batch, Cell, Closing, Content, Counters, Decision, Edit, EditError, EditOutcome, Engine,
     EngineError, EngineOptions, Foreseen, HistoryEntry, Kind, MessageError, Read, ReadError, Row,
-    RowOutcome, SettleError, Suspects, Target, WriteError,
+    RowOutcome, SettleError, SignOutError, Suspects, Target, Token, WriteError,
 };
 pub use engine::{FieldUndone, Kept, KeptWhy, UndoError, Undone, UndoneDocument, Way};
 pub use query::{Condition, Difference, Found, Live, Look, Plan, Query, ScanReason, Sort};

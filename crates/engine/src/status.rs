@@ -1,5 +1,7 @@
 //! The state of a replica towards its relay.
 
+use std::collections::BTreeMap;
+
 /// The answer to a person's question: is my work safe?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -7,6 +9,9 @@ pub struct Status {
     pub link: Link,
     /// Edits that no relay has acknowledged.
     pub waiting: u64,
+    /// Those of them that wait for other people than who is signed in, by user: a relay takes an edit
+    /// only from whom it is by, so they wait until these sign in on this device.
+    pub waiting_for: BTreeMap<String, u64>,
     /// The time at which a relay last acknowledged everything, in seconds since 1970 by the
     /// device's clock. `None` if none has since the replica was opened.
     pub safe_at_s: Option<i64>,
@@ -59,6 +64,9 @@ pub enum Link {
     Connecting,
     /// Connected; changes are on their way.
     Syncing,
+    /// Connected; the relay holds everything durably but [edits of people who are not signed
+    /// in](Status::waiting_for), and later ones of the same documents; and so do we.
+    Held,
     /// Connected; the relay holds everything durably, and so do we.
     Safe,
 }
@@ -69,6 +77,7 @@ impl Status {
         Self {
             link: Link::Offline,
             waiting: 0,
+            waiting_for: BTreeMap::new(),
             safe_at_s: None,
             edited_at_s: None,
             set_aside: 0,
@@ -90,6 +99,7 @@ impl std::fmt::Display for Link {
             Self::SignedOut => "signed out",
             Self::Connecting => "connecting",
             Self::Syncing => "syncing",
+            Self::Held => "held",
             Self::Safe => "safe",
         })
     }

@@ -21,6 +21,7 @@ mod rows;
 mod salvage;
 mod schema;
 mod set_aside;
+mod signed_in;
 mod tables;
 mod undo;
 mod values;
@@ -49,6 +50,7 @@ pub use rows::{
 };
 use rows::{decode, encode};
 pub use salvage::{Remains, Unreadable};
+pub use signed_in::SignedInRow;
 use tables::{
     CHANGES, DIGESTS, DOCUMENTS, META, NUMBERS, OUTBOX, QUARANTINE, SET_ASIDE, SNAPSHOTS, STALE,
     VALUES, WAITING, prepare,
@@ -600,6 +602,7 @@ impl WriteTxn {
         outbox.insert(key, encode(row).as_slice()).map_err(unavailable)?;
         let mut waiting = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
         waiting.insert(number, key).map_err(unavailable)?;
+        self.count_waiting(row, true)?;
         Ok(key)
     }
 
@@ -611,6 +614,7 @@ impl WriteTxn {
         let mut outbox = self.txn.open_table(OUTBOX).map_err(unavailable)?;
         let Some(row) = outbox.remove(key).map_err(unavailable)? else { return Ok(None) };
         let row: OutboxRow = decode(row.value())?;
+        self.count_waiting(&row, false)?;
         let Some(number) = self.number(&row.document)? else { return Ok(Some(row)) };
         let mut waiting = self.txn.open_multimap_table(WAITING).map_err(unavailable)?;
         waiting.remove(number, key).map_err(unavailable)?;

@@ -89,6 +89,7 @@ fn welcome(start: Start, position: u64, backfill: Option<Backfill>, uploaded: u6
         frame_bytes_max: 1 << 20,
         uploaded,
         identity: None,
+        carries: None,
     })
 }
 

@@ -80,6 +80,7 @@ fn connect(engine: &mut Engine) {
         frame_bytes_max: 1 << 20,
         uploaded: 0,
         identity: None,
+        carries: None,
     };
     while engine.poll_transmit(0).unwrap().is_some() {}
     tell(engine, Frame::Welcome(welcome));

@@ -8,6 +8,7 @@ use rejoin_core::wire::{Bye, ByeCode};
 
 use super::automerge_repo::{Peer, Peers};
 use super::breaches::{Breach, Breaches, Who};
+use super::carrying::Carrying;
 use super::folding::Folding;
 #[cfg(feature = "mutants")]
 use super::intake::Refuse;
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) answers: Vec<Answer>,
     pub(super) folding: Folding,
     pub(super) breaches: Breaches,
+    pub(super) carrying: Carrying,
     pub(super) peers: Peers,
     #[cfg(feature = "mutants")]
     pub(super) refuse: Option<Refuse>,

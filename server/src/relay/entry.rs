@@ -277,6 +277,7 @@ impl Relay {
     /// Ends the sessions whose tokens have expired.
     pub(super) fn expire(&mut self, now: u64, unix_ms: u64) {
         self.entries.clocks = (now, unix_ms);
+        self.end_carrying(unix_ms);
         while let Some((expires_s, id)) = self.entries.expiries.first().copied()
             && ends_ms(expires_s) <= unix_ms
         {

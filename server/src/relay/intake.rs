@@ -10,10 +10,11 @@ use rejoin_core::wire::RefusedClass;
 use rejoin_core::{ChangeGraph, ChangeHash, CollectionName, GraphEntry, Identity, SpaceName};
 
 use super::breaches::shown;
+use super::carrying::Carrying;
 use super::connections::Shared;
 use super::{Counters, RelayOptions, bounds};
 use crate::access::{Principal, Rights};
-use crate::store::{ChangeStore, StoreError};
+use crate::store::{CarriedRow, ChangeStore, StoreError};
 
 /// What somebody may do with a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub(super) struct Intake<'a> {
     /// Who brings the changes, where the authors of these have to be theirs.
     principal: Option<&'a Principal>,
     binds: bool,
+    carrying: &'a Carrying,
     /// The reason why not even a sound change is kept.
     of_all: Option<Verdict>,
     #[cfg(feature = "mutants")]
@@ -98,7 +100,7 @@ impl<'a> Intake<'a> {
         heads_added: &'a mut u32,
         writer: Writer<'a>,
     ) -> Result<Self, StoreError> {
-        let Shared { options, store, counters, .. } = shared;
+        let Shared { options, store, counters, carrying, .. } = shared;
         let of_all = match refusal_of_all(store, &place, writer) {
             Ok(verdict) => verdict,
             Err(error) if error.is_confined() => {
@@ -116,6 +118,7 @@ impl<'a> Intake<'a> {
             heads_added,
             principal: writer.principal,
             binds: writer.binds,
+            carrying,
             of_all,
             #[cfg(feature = "mutants")]
             refuse: shared.refuse.as_mut(),
@@ -220,16 +223,11 @@ impl<'a> Intake<'a> {
         if self.store.has_lost(space, document, &change.hash())? {
             return Ok(None);
         }
-        let author = match change.seq() {
-            1 => change.author().map(<[u8]>::to_vec),
-            _ => match self.store.author_of(space, document, change.actor())? {
-                Some(author) => Some(author).filter(|author| !author.is_empty()),
-                // It began before there were tokens, or in a backup. Its author was never proved.
-                None => None,
-            },
-        };
-        let Some(author) = author else { return Ok(None) };
+        let Some(author) = self.author_of(change)? else { return Ok(None) };
         let Identity { user, role, .. } = Identity::from_author(&author);
+        if user != principal.user && self.carrying.is_open() {
+            return Ok(None);
+        }
         if user != principal.user {
             // Who carries it may be honest: it waits for its author.
             self.is_foreign = true;
@@ -246,15 +244,46 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Notes whose actor it is, once its first change is staged.
+    /// Notes whose actor it is, once its first change is staged, and who carried it. That proves nothing
+    /// of its author; but from now on nobody else goes on where they claim to have begun.
     fn bind_author(&mut self, change: &Change) -> Result<(), StoreError> {
         let is_reserved = change.is_genesis() || change.is_birth();
         let is_staged = !self.refused.classes.contains_key(&change.hash());
-        if self.principal.is_none() || !self.binds || change.seq() != 1 || is_reserved || !is_staged
-        {
+        if self.principal.is_none() || !self.binds || is_reserved || !is_staged {
+            return Ok(());
+        }
+        if let Some(row) = self.carried(change)? {
+            self.store.stage_carried(&self.place, change.hash(), row)?;
+        }
+        if change.seq() != 1 {
             return Ok(());
         }
         self.store.stage_author(&self.place, change.actor(), change.author().unwrap_or_default())
+    }
+
+    /// Who carried a change, if its author is another.
+    fn carried(&mut self, change: &Change) -> Result<Option<CarriedRow>, StoreError> {
+        let Some(principal) = self.principal.filter(|_| self.carrying.is_open()) else {
+            return Ok(None);
+        };
+        let Some(author) = self.author_of(change)? else { return Ok(None) };
+        let author = Identity::from_author(&author).user;
+        let (carrier, time_ms) = (principal.user.clone(), self.carrying.now_ms);
+        Ok((author != carrier).then_some(CarriedRow { author, carrier, time_ms }))
+    }
+
+    /// The author of a change, as its actor's first change names them.
+    fn author_of(&mut self, change: &Change) -> Result<Option<Vec<u8>>, StoreError> {
+        let Place { space, document, .. } = self.place;
+        Ok(match change.seq() {
+            1 => change.author().map(<[u8]>::to_vec),
+            // One that is not known began before there were tokens, or was carried. Its author was never
+            // proved.
+            _ => self
+                .store
+                .author_of(space, document, change.actor())?
+                .filter(|author| !author.is_empty()),
+        })
     }
 
     /// Keeps a new change unless its space is full. What the space holds already is no question of

@@ -7,11 +7,12 @@ use rejoin_core::{CollectionName, DeviceId, DocumentId, Genesis, Identity, Space
 use super::driver::unix_ms;
 use super::link::Links;
 use crate::admin::{
-    Answer, Ask, ConnectionAnswer, DeviceAnswer, DeviceSpace, DocumentAnswer, ErasedAnswer,
-    ErasedAnswers, LossAnswer, QuarantinedAnswer, RevokedAnswer, RevokedKind, SpaceAnswer,
+    Answer, Ask, CarriedAnswer, CarriedAnswers, ConnectionAnswer, DeviceAnswer, DeviceSpace,
+    DocumentAnswer, ErasedAnswer, ErasedAnswers, LossAnswer, QuarantinedAnswer, RevokedAnswer,
+    RevokedKind, SpaceAnswer,
 };
 use crate::relay::{ConnectionId, Erased, Relay};
-use crate::store::{DeviceRow, Loss, Revoked, StoreError};
+use crate::store::{Carried, CarriedRow, DeviceRow, Loss, Revoked, StoreError};
 
 /// The answer to a question that needs nothing but the engine.
 ///
@@ -59,6 +60,12 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
             relay.revoke(&what, since_s).map(|()| Answer::Done(1)).map_err(told)
         }
         Ask::Revoked => Ok(Answer::Revoked(revoked(relay))),
+        Ask::Carry { seconds } => {
+            let until_ms = unix_ms().saturating_add(seconds.saturating_mul(1000));
+            relay.carry_until((*seconds > 0).then_some(until_ms));
+            Ok(Answer::Done(0))
+        }
+        Ask::Carried { limit } => carried(relay, *limit).map(Answer::Carried).map_err(told),
         Ask::Fold { space } => {
             let only = space.as_deref().map(SpaceName::new).transpose();
             let only = only.map_err(|error| error.to_string())?;
@@ -67,6 +74,16 @@ pub(super) fn answer(relay: &mut Relay, links: &Links, ask: &Ask) -> Result<Answ
         Ask::Shrink => relay.store_mut().shrink().map(|()| Answer::Done(0)).map_err(told),
         Ask::Backup => Err("a backup is not made here".to_owned()),
     }
+}
+
+fn carried(relay: &Relay, limit: usize) -> Result<CarriedAnswers, StoreError> {
+    let (changes, all) = relay.store().carried(limit)?;
+    let changes = changes.into_iter().map(|Carried { space, document, hash, row }| {
+        let CarriedRow { author, carrier, time_ms } = row;
+        let (space, document, change) = (space.to_string(), document.to_string(), hash.to_string());
+        CarriedAnswer { space, document, change, author, carrier, time_ms }
+    });
+    Ok(CarriedAnswers { until_ms: relay.carries_until(), all, changes: changes.collect() })
 }
 
 fn revoked(relay: &Relay) -> Vec<RevokedAnswer> {

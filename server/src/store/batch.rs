@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use redb::Durability;
 use rejoin_core::change::Place;
-use rejoin_core::{DocumentId, GraphEntry, HeadsHash, SpaceName};
+use rejoin_core::{ChangeHash, DocumentId, GraphEntry, HeadsHash, SpaceName};
 
 use super::authors::StagedAuthors;
 use super::cache::Cached;
+use super::carried::CarriedRow;
 use super::fold::Swap;
 use super::tables::DocumentRow;
 use super::uploads::UploadWrites;
@@ -33,6 +34,8 @@ pub(super) struct Batch {
     pub(super) brought_back: Vec<(u32, DocumentId)>,
     /// Who the authors of actors are.
     pub(super) authors: StagedAuthors,
+    /// Changes that come from others than their authors: document, change, and who brought it.
+    pub(super) carried: Vec<(u64, ChangeHash, CarriedRow)>,
 }
 
 #[derive(Debug)]

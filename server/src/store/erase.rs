@@ -10,6 +10,7 @@ use rejoin_core::{CollectionName, DocumentId, HeadsHash, ShortHash, SpaceName};
 use rejoin_overwrite::{overwrite_free, rebuild, rebuild_around};
 
 use super::authors;
+use super::carried;
 use super::guard::confined;
 use super::reads::own_row;
 use super::tables::{
@@ -260,6 +261,7 @@ fn remove(
     row: &DocumentRow,
 ) -> Result<(), StoreError> {
     authors::erase(transaction, number)?;
+    carried::erase(transaction, number)?;
     let DocumentRow { space, id, .. } = row;
     let mut documents = transaction.open_table(DOCUMENTS)?;
     let mut log = transaction.open_table(LOG)?;

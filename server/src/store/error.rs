@@ -77,6 +77,9 @@ pub enum StoreError {
     /// The row of a change that comes in parts cannot be read.
     #[error("the row of an upload is damaged; restore the relay from a backup")]
     UploadRow(#[source] minicbor::decode::Error),
+    /// The row of a change that was carried cannot be read.
+    #[error("the row of a carried change is damaged; restore the relay from a backup")]
+    CarriedRow(#[source] minicbor::decode::Error),
     /// A collection of a space is missing.
     #[error("the collections of space {space:?} are damaged; restore the relay from a backup")]
     Collections {

@@ -15,9 +15,9 @@ use super::migrate;
 use super::revoked::RevokedTable;
 use super::spaces::Spaces;
 use super::tables::{
-    AUTHORS, CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS, IDENTITY,
-    INDEX, LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, REVOKED, SNAPSHOTS, SPACES,
-    UPLOAD_PARTS, UPLOADS,
+    AUTHORS, CARRIED, CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, FORMAT, HOURS,
+    IDENTITY, INDEX, LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, REVOKED, SNAPSHOTS,
+    SPACES, UPLOAD_PARTS, UPLOADS,
 };
 use super::uploads::Uploads;
 use super::verify::Verified;
@@ -165,6 +165,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(LOSSES)?;
     transaction.open_table(OVERWRITE)?;
     transaction.open_table(AUTHORS)?;
+    transaction.open_table(CARRIED)?;
     transaction.open_table(REVOKED)?;
     transaction.open_table(DEVICES)?;
     Ok(())

@@ -141,6 +141,12 @@ pub(super) const OVERWRITE: TableDefinition<'_, u64, ()> = TableDefinition::new(
 pub(super) const AUTHORS: TableDefinition<'_, (u64, &[u8]), &[u8]> =
     TableDefinition::new("authors-2");
 
+/// Table: changes that were taken from somebody else than their author
+/// Key:   `(u64, &[u8; 32])` # (document, change hash)
+/// Value: `&[u8]`            # [`CarriedRow`](super::CarriedRow), CBOR
+pub(super) const CARRIED: TableDefinition<'_, (u64, &[u8; 32]), &[u8]> =
+    TableDefinition::new("carried-2");
+
 /// Table: whom an operator shut out
 /// Key:   `&str` # `user:NAME`, `device:ID` or `token:ID`
 /// Value: `u64`  # since when, in seconds since 1970

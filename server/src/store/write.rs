@@ -9,6 +9,7 @@ use rejoin_core::{CollectionName, HeadsHash};
 use super::authors;
 use super::batch::{Batch, StagedChange};
 use super::cache::GraphCache;
+use super::carried;
 use super::fold;
 use super::tables::{
     CHUNKS, COLLECTIONS, ChangeRow, Chunk, DIGESTS, DOCUMENTS, DigestRow, DocumentRow, FIRST,
@@ -40,6 +41,7 @@ impl ChangeStore {
             fold::write_swap(&transaction, swap, unix_ms, &mut self.cache)?;
         }
         authors::write(&transaction, &batch.authors)?;
+        carried::write(&transaction, &batch.carried)?;
         self.uploads.write(&transaction, &batch.uploads, unix_ms)?;
         self.devices.write(&transaction)?;
         for (space, document, position) in &batch.taken_back {

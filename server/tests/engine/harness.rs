@@ -11,8 +11,10 @@ use rejoin_core::wire::{
     RefusedClass, Start,
 };
 use rejoin_core::{
-    ChangeHash, CollectionName, DeviceId, DocumentId, HeadsHash, SetDigest, SpaceName, heads_hash,
+    ChangeHash, CollectionName, DeviceId, DocumentId, HeadsHash, Identity, SetDigest, SpaceName,
+    heads_hash,
 };
+use rejoin_relay::access::Principal;
 use rejoin_relay::{Close, ConnectionId, Relay, RelayOptions};
 
 use crate::disk::Disk;
@@ -42,6 +44,13 @@ pub(crate) struct Author {
 impl Author {
     pub(crate) fn new(actor: u8) -> Self {
         Self { doc: AutoCommit::new().with_actor(ActorId::from([actor; 16])), puts: 0 }
+    }
+
+    /// One whose first change names a person.
+    pub(crate) fn named(actor: u8, identity: &Identity) -> Self {
+        let mut author = Self::new(actor);
+        author.doc.set_author(Some(automerge::Author::from(identity.to_author())));
+        author
     }
 
     /// One of a document that a replica was sent.
@@ -182,18 +191,25 @@ impl World {
             holds: true,
             begun: Vec::new(),
         };
-        self.open_as(DeviceId([1; 16]), names.iter().map(start).collect(), None)
+        self.open_as(DeviceId([1; 16]), names.iter().map(start).collect(), None, None)
     }
 
     /// Another device's replica, with nothing.
     pub(crate) fn connect_device(&mut self, device: u8) -> Peer {
         let (name, cursor, holds, begun) = (space(), None, false, Vec::new());
         let start = SpaceStart { name, cursor, holds, begun };
-        self.open_as(DeviceId([device; 16]), vec![start], None)
+        self.open_as(DeviceId([device; 16]), vec![start], None, None)
+    }
+
+    /// The replica of somebody who signs in with a token, `USER ROLE,ROLE`.
+    pub(crate) fn connect_as(&mut self, device: u8, token: &str) -> Peer {
+        let (name, cursor, holds, begun) = (space(), None, false, Vec::new());
+        let start = SpaceStart { name, cursor, holds, begun };
+        self.open_as(DeviceId([device; 16]), vec![start], None, Some(token.into()))
     }
 
     fn open(&mut self, start: SpaceStart, upload: Option<ChangeHash>) -> Peer {
-        self.open_as(DeviceId([1; 16]), vec![start], upload)
+        self.open_as(DeviceId([1; 16]), vec![start], upload, None)
     }
 
     fn open_as(
@@ -201,11 +217,12 @@ impl World {
         device: DeviceId,
         spaces: Vec<SpaceStart>,
         upload: Option<ChangeHash>,
+        token: Option<Vec<u8>>,
     ) -> Peer {
         let id = self.next_connection();
         self.relay.handle_connected(self.now, id);
         let cursor = spaces[0].cursor;
-        let (token, app, identity) = (None, None, None);
+        let (app, identity) = (None, None);
         let (pushes, waiting) = (0, 0);
         let opening = Opening { device, token, app, identity, spaces, pushes, upload, waiting };
         Peer {
@@ -230,6 +247,20 @@ impl World {
 
     pub(crate) fn turn(&mut self) {
         self.relay.turn(self.now, self.unix_ms).unwrap();
+        while let Some(sign_in) = self.relay.poll_sign_in() {
+            let token = String::from_utf8(sign_in.token).unwrap();
+            let (user, roles) = token.split_once(' ').unwrap();
+            let principal = Principal {
+                user: user.to_owned(),
+                roles: roles.split(',').map(str::to_owned).collect(),
+                device: None,
+                token: None,
+                issued_s: None,
+                expires_s: u64::MAX,
+            };
+            self.relay.handle_signed_in(sign_in.connection, Ok(principal));
+            self.relay.turn(self.now, self.unix_ms).unwrap();
+        }
     }
 
     /// Gives the relay what the peer has to send.

@@ -13,6 +13,7 @@ mod erasing;
 mod faults;
 mod harness;
 mod hostile;
+mod identities;
 mod other_names;
 mod pushes;
 mod repair;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use rejoin_tests::sim::{self, Mutant};
-use rejoin_tests::{adapters, merge};
+use rejoin_tests::{adapters, login, merge};
 
 struct Options {
     start: u64,
@@ -16,6 +16,8 @@ struct Options {
     merge: bool,
     /// Deliveries of one adapter instead of worlds.
     adapters: bool,
+    /// Devices that people share and logins that fail instead of worlds.
+    logins: bool,
     mutant: Option<Mutant>,
 }
 
@@ -24,8 +26,8 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(wrong) => {
             eprintln!(
-                "{wrong}; try `[--merge | --adapters] --seeds N [--start S]`, `--mutant NAME --seeds N`, \
-                 or `[--merge | --adapters] --seed S`"
+                "{wrong}; try `[--merge | --adapters | --logins] --seeds N [--start S]`, `--mutant NAME \
+                 --seeds N`, or `[--merge | --adapters | --logins] --seed S`"
             );
             return ExitCode::from(2);
         }
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let failed = match &options {
         Options { merge: true, .. } => histories(&options),
         Options { adapters: true, .. } => deliveries(&options),
+        Options { logins: true, .. } => logins(&options),
         _ => worlds(&options),
     };
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -63,6 +66,25 @@ fn worlds(options: &Options) -> u64 {
     }
     let (seeds, took) = (options.seeds, began.elapsed().as_secs_f64());
     println!("{seeds} seeds, {edits} edits, {failed} failed, {took:.1} s");
+    failed
+}
+
+/// Plays logins and returns in how many an edit was lost or bore another name.
+fn logins(options: &Options) -> u64 {
+    let (mut failed, mut edits) = (0, 0);
+    for seed in options.start..options.start + options.seeds {
+        match login::run(seed) {
+            Ok(report) => {
+                edits += report.edits;
+                println!("seed {seed}: {report:?}");
+            }
+            Err(broken) => {
+                failed += 1;
+                println!("{broken}");
+            }
+        }
+    }
+    println!("{} seeds, {edits} edits, {failed} failed", options.seeds);
     failed
 }
 
@@ -124,15 +146,23 @@ fn deliveries(options: &Options) -> u64 {
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options =
-            Self { start: 1, seeds: 0, print: false, merge: false, adapters: false, mutant: None };
+        let mut options = Self {
+            start: 1,
+            seeds: 0,
+            print: false,
+            merge: false,
+            adapters: false,
+            logins: false,
+            mutant: None,
+        };
         while let Some(name) = arguments.next() {
             match name.as_str() {
                 "--merge" => options.merge = true,
                 "--adapters" => options.adapters = true,
+                "--logins" => options.logins = true,
                 _ => {}
             }
-            if ["--merge", "--adapters"].contains(&&*name) {
+            if ["--merge", "--adapters", "--logins"].contains(&&*name) {
                 continue;
             }
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;

@@ -116,6 +116,7 @@ impl Device {
             frame_bytes_max: 1 << 20,
             uploaded: 0,
             identity: None,
+            carries: None,
         }));
         self.turn(0, Vec::new());
     }

@@ -41,6 +41,7 @@ mod erase;
 mod examples;
 mod fresh;
 mod live;
+mod login;
 mod many_clients;
 mod merge;
 mod processes_kill;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::change;
 use crate::clock::clock;
 use crate::identity::{author_json, person};
-use crate::layout::{Table, width};
+use crate::layout::{Table, one_line, width};
 use crate::local::Local;
 use crate::output::{Output, Text, count, write_json};
 use crate::place::PlaceArguments;
@@ -46,7 +46,7 @@ pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
         table.row([
             format!("{space}{}", unsent.collection),
             key,
-            waiting.what(unsent),
+            waiting.what(unsent) + &held(unsent),
             clock(unsent.edited_at_s),
             waiting.people(),
         ]);
@@ -59,6 +59,12 @@ pub(crate) async fn run(place: &PlaceArguments, output: Output) -> Result<()> {
     let documents = count(unsent.len(), "document");
     lines.push(format!("{edits} of {documents} to send; `rejoin sync` sends them").into());
     output.line(Text::lines(lines))
+}
+
+/// Whom the edits of a document wait for, if that is not who is signed in.
+fn held(unsent: &Unsent) -> String {
+    let user = unsent.held_for.as_ref();
+    user.map_or_else(String::new, |user| format!(" (waits for {})", one_line(user)))
 }
 
 /// Prints a JSON array with one document a line. One document at a time is in memory.
@@ -145,6 +151,7 @@ impl Waiting {
             "edits": unsent.edits,
             "edited_at_s": unsent.edited_at_s,
             "created": unsent.created,
+            "held_for": unsent.held_for,
             "deleted": self.deleted,
             "fields": self.fields(),
             "changes": Value::from_iter(changes),

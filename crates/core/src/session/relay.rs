@@ -205,7 +205,7 @@ impl RelaySession {
 
     /// The Hello was accepted: one answer for each of its spaces, in order.
     /// `uploaded` is how many bytes the relay holds of the change the Hello names, and `identity` is
-    /// who the replica proved to be.
+    /// who the replica proved to be. With `carries`, what others wrote is taken from them, too.
     pub fn handle_opened(
         &mut self,
         now: u64,
@@ -214,6 +214,7 @@ impl RelaySession {
         spaces: Vec<Opened>,
         uploaded: u64,
         identity: Option<Vec<u8>>,
+        carries: bool,
     ) {
         let granted = spaces
             .iter()
@@ -238,6 +239,7 @@ impl RelaySession {
             frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
             uploaded,
             identity: identity.map(Into::into),
+            carries: carries.then_some(true),
         }));
         let begun =
             std::mem::take(&mut self.begun).into_iter().chain(std::iter::repeat(Vec::new()));

@@ -99,6 +99,8 @@ pub enum ReplicaEvent {
         uploaded: u64,
         /// The identity that [`Opening::token`] proved, in the bytes that changes carry.
         identity: Option<Vec<u8>>,
+        /// Whether the relay takes what other people wrote, too.
+        carries: bool,
     },
     /// The push with this ticket is durable at the relay, or was refused before.
     Acked {
@@ -537,8 +539,9 @@ impl ReplicaSession {
             write: Collections::of_names(space.write.clone()),
         });
         let (time_ms, spaces, uploaded) = (welcome.time_ms, spaces.collect(), welcome.uploaded);
-        let identity = welcome.identity.map(Vec::from);
-        self.events.push_back(ReplicaEvent::Welcomed { time_ms, spaces, uploaded, identity });
+        let (identity, carries) = (welcome.identity.map(Vec::from), welcome.carries == Some(true));
+        let welcomed = ReplicaEvent::Welcomed { time_ms, spaces, uploaded, identity, carries };
+        self.events.push_back(welcomed);
         Ok(())
     }
 

@@ -164,6 +164,10 @@ pub struct Welcome {
     /// takes no tokens. It names no role: a person may have several.
     #[n(5)]
     pub identity: Option<ByteVec>,
+    /// Whether the relay takes from whoever is signed in what other people wrote, for a while: an
+    /// operator said so after a restore.
+    #[n(6)]
+    pub carries: Option<bool>,
 }
 
 /// One space in a [`Welcome`].

@@ -45,8 +45,8 @@ impl Engine {
     ) -> Result<(T, Vec<EditOutcome>), EditError> {
         let batches = self.batches.clone();
         let made = catch_unwind(AssertUnwindSafe(|| {
+            let author = self.author(author)?;
             let turn = Turn::begin(&self.store, now, unix_s)?;
-            let author = author.or_else(|| self.identity.clone());
             let mut batch = Batch { engine: self, turn, author, number, outcomes: Vec::new() };
             let given = edits(&mut batch)?;
             let Batch { engine, turn, outcomes, .. } = batch;

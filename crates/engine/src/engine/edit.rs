@@ -134,7 +134,7 @@ impl Engine {
         turn: &mut Turn,
         mut edit: Edit,
     ) -> Result<EditOutcome, EditError> {
-        edit.author = edit.author.or_else(|| self.identity.clone());
+        edit.author = self.author(edit.author)?;
         let (id, genesis) = match &edit.target {
             Target::Document(id) => (*id, None),
             Target::Key(key) => {
@@ -183,7 +183,9 @@ impl Engine {
         if changes.is_empty() {
             outcome.heads = document.heads();
         } else {
-            let (row, outbox) = self.keep_local(turn, &id, row, &mut document, &mut changes)?;
+            let user = edit.author.as_ref().map(|author| author.user.clone());
+            let (row, outbox) =
+                self.keep_local(turn, &id, row, &mut document, &mut changes, user)?;
             let row = self.settle(turn, &id, before.as_ref(), row, &mut document, Origin::Local)?;
             self.keep_step(turn, &edit, &row, &changes, &outcome)?;
             (outcome.heads, outcome.outbox) = (row.heads, outbox);
@@ -257,7 +259,7 @@ impl Engine {
         Ok(written)
     }
 
-    /// Writes local changes and their place in the outbox.
+    /// Writes local changes of a user and their place in the outbox.
     pub(super) fn keep_local(
         &mut self,
         turn: &mut Turn,
@@ -265,6 +267,7 @@ impl Engine {
         mut row: DocumentRow,
         document: &mut LoadedDocument,
         changes: &mut [Change],
+        user: Option<String>,
     ) -> Result<(DocumentRow, Option<u64>), EditError> {
         let chunks: Vec<_> = changes.iter_mut().map(|change| change.bytes().into_owned()).collect();
         for chunk in &chunks {
@@ -279,7 +282,7 @@ impl Engine {
             document.note(change);
         }
         let count = chunks.len() as u64;
-        let outbox = OutboxRow { document: *id, from, count, time_s: turn.unix_s };
+        let outbox = OutboxRow { document: *id, from, count, time_s: turn.unix_s, user };
         let key = self.push_outbox(turn, &outbox)?;
         #[cfg(feature = "mutants")]
         self.push_before_commit(id, &row, chunks);

@@ -106,6 +106,17 @@ pub enum EditError {
         /// The document.
         document: DocumentId,
     },
+    /// The edit would bear a name that the relay does not take from who is signed in.
+    #[error(
+        "{signed_in} is signed in on this device, and edits by {author} would not be taken from them; \
+         sign out first (`rejoin sign-out`)"
+    )]
+    SignedIn {
+        /// Who is signed in.
+        signed_in: String,
+        /// As whom the edit was to be made.
+        author: String,
+    },
     /// The document is another one than it was taken for.
     #[error("the document is in collection {collection} of space {space}; import it there")]
     Elsewhere {

@@ -3,6 +3,7 @@
 
 mod digests;
 mod erased;
+mod held;
 mod older;
 mod pushes;
 
@@ -18,6 +19,7 @@ use rejoin_core::{
 use thiserror::Error;
 use tracing::{debug, warn};
 
+use super::sign_in::Token;
 use super::{Effect, Engine, EngineError, Turn};
 use crate::status::{Link, Progress};
 use crate::store::{CursorRow, ReadTxn, StoreError};
@@ -30,7 +32,9 @@ use pushes::{Announced, Content, Owed, Push, Pushed, Ticket, announced};
 pub(super) struct Session {
     protocol: ReplicaSession,
     /// The relay's name in the store: its address.
-    relay: String,
+    pub(super) relay: String,
+    /// A name for whom the token is of, if it says so.
+    pub(super) subject: Option<[u8; 32]>,
     spaces: Vec<SpaceSession>,
     events: VecDeque<ReplicaEvent>,
     pushed: Pushed,
@@ -123,7 +127,7 @@ impl Engine {
         &mut self,
         now: u64,
         relay: &str,
-        token: Option<Vec<u8>>,
+        token: Option<Token>,
     ) -> Result<(), EngineError> {
         let view = self.store.read()?;
         let mut names = view.spaces()?;
@@ -134,10 +138,12 @@ impl Engine {
         let begun = names.iter().map(|name| SpaceSession::begin(&view, relay, name));
         let begun: Vec<_> = begun.collect::<Result<_, _>>()?;
         let (starts, spaces): (Vec<SpaceStart>, Vec<_>) = begun.into_iter().unzip();
-        let Announced { pushes, upload } = announced(&view)?;
+        let whose = self.whose_at_first(relay, token.as_ref());
+        let Announced { pushes, upload } = announced(&view, whose.clone())?;
+        let subject = token.as_ref().and_then(|token| token.subject);
         let opening = Opening {
             device: self.store.device(),
-            token,
+            token: token.map(|token| token.bytes),
             app: Some(concat!("rejoin ", env!("CARGO_PKG_VERSION")).to_owned()),
             identity: self.identity.as_ref().map(|identity| identity.to_author()),
             spaces: starts,
@@ -149,9 +155,10 @@ impl Engine {
         self.session = Some(Session {
             protocol,
             relay: relay.to_owned(),
+            subject,
             spaces,
             events: VecDeque::new(),
-            pushed: Pushed::default(),
+            pushed: Pushed::none(whose),
             pushes: VecDeque::new(),
             next_ticket: 1,
             tickets: BTreeMap::new(),
@@ -230,7 +237,15 @@ impl Engine {
                 // A long change waits to hear how much of it the relay has.
                 return Ok(None);
             } else if !self.push_next(now)? {
-                self.plan_asking(now);
+                let is_any_held = !self.status.waiting_for.is_empty();
+                let view = if is_any_held { Some(self.store.read()?) } else { None };
+                let given = view.as_ref().zip(self.session.as_ref());
+                let given = given.map(|(view, session)| session.is_rest_given(view)).transpose()?;
+                self.plan_asking(now, given == Some(true));
+                if let Some(view) = view {
+                    // What was passed over is not told by any event.
+                    self.recount_link(&view, None)?;
+                }
                 return Ok(None);
             }
         }
@@ -296,8 +311,9 @@ impl Engine {
             return if due { self.go_on_offering(turn).map(|()| true) } else { Ok(false) };
         };
         match event {
-            ReplicaEvent::Welcomed { spaces, uploaded, identity, .. } => {
-                self.status.signed_in = identity.map(|bytes| Identity::from_author(&bytes).user);
+            ReplicaEvent::Welcomed { spaces, uploaded, identity, carries, .. } => {
+                let user = identity.map(|bytes| Identity::from_author(&bytes).user);
+                self.stage_signed_in(turn, user, carries)?;
                 self.stage_welcomed(turn, &spaces, uploaded)?;
             }
             ReplicaEvent::Acked { ticket } => {
@@ -414,15 +430,20 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn recount_link(&mut self, unix_s: Option<i64>) {
-        let Some(session) = &mut self.session else { return };
+    pub(super) fn recount_link(
+        &mut self,
+        view: &ReadTxn,
+        unix_s: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let Some(session) = &mut self.session else { return Ok(()) };
         if !session.protocol.is_welcomed() {
-            return;
+            return Ok(());
         }
         let equal = session.spaces.iter().all(|space| space.equal && space.is_whole());
         self.status.lost = session.spaces.iter().map(|space| space.lost).sum();
         let equal = equal && self.status.lost == 0;
-        if equal && !session.is_pushing() && session.events.is_empty() && self.status.waiting == 0 {
+        let is_quiet = equal && !session.is_pushing() && session.events.is_empty();
+        if is_quiet && self.status.waiting == 0 {
             let (was_full, was_foreign) = (session.is_full, session.is_foreign);
             (session.is_full, session.is_foreign) = (false, false);
             if was_full || was_foreign {
@@ -430,9 +451,12 @@ impl Engine {
             }
             self.status.link = Link::Safe;
             self.status.safe_at_s = unix_s.or(self.status.safe_at_s);
+        } else if is_quiet && !self.status.waiting_for.is_empty() && session.is_rest_given(view)? {
+            self.status.link = Link::Held;
         } else {
             self.status.link = Link::Syncing;
         }
+        Ok(())
     }
 
     /// Counts the progress of older documents, while they come.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use automerge::{Automerge, Change};
+use rejoin_core::change::is_reserved_bytes;
 use rejoin_core::schema::Schema;
 use rejoin_core::{ChangeHash, DocumentId, ShortHash, Undo, heads_hash};
 use tracing::warn;
@@ -18,6 +19,17 @@ use super::loaded::fenced;
 use super::{Effect, Engine, EngineError, LoadedDocument, Origin, Turn};
 use crate::store::{DocumentRow, SetAsideRow};
 use crate::write::{Again, Written};
+
+/// The way in which changes were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The relay will never take them.
+    ForGood,
+    /// They are allowed, and only their place in the actor's sequence was taken.
+    Place,
+    /// Whoever made them does not want them any more.
+    Discarded,
+}
 
 /// Who lets a document go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +41,15 @@ pub(super) enum Removed {
 }
 
 impl Engine {
-    /// Sets `refused` aside, with the changes that build on them. With `anew`, the refused edits
-    /// themselves are allowed and only their place in the actor's sequence was taken. Returns
-    /// whether there was anything to set aside.
+    /// Sets `refused` aside, with the changes that build on them. Returns whether there was anything to
+    /// set aside.
     pub(super) fn stage_set_aside(
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
         refused: &[ChangeHash],
         reason: &str,
-        anew: bool,
+        refusal: Refusal,
     ) -> Result<bool, EngineError> {
         let Some(before) = turn.txn.document(id)? else { return Ok(false) };
         let mut document = self.load(&turn.txn, id, &before)?;
@@ -63,7 +74,7 @@ impl Engine {
         for (hash, change) in &aside {
             // A change that only builds on a refused one may be made anew again and again: each
             // time, at least one change less is left to be refused.
-            let may_be = anew && !self.authored_anew.contains(hash);
+            let may_be = refusal == Refusal::Place && !self.authored_anew.contains(hash);
             let allowed = !is_gone && (may_be || !refused.contains(hash));
             // What took back only changes that are lost has nothing left to take back, and would count
             // down what was never counted up.
@@ -83,6 +94,8 @@ impl Engine {
             };
             let row = SetAsideRow {
                 authored_anew: made,
+                // Who discards a change knows of it.
+                acknowledged: refusal == Refusal::Discarded && refused.contains(hash),
                 time_s: turn.unix_s,
                 anew: authored.get(had).map(|change| ChangeHash(change.hash().0)),
                 fields: fields.remove(hash).unwrap_or_default(),
@@ -98,7 +111,9 @@ impl Engine {
         }
         self.authored_anew.extend(authored.iter().map(|change| ChangeHash(change.hash().0)));
         let unsent = self.unsent(turn, id, &before, &kept)?;
-        self.rewrite(turn, id, before, rebuilt, unsent, authored)?;
+        let authored = authored.into_iter().map(|change| (again.user_of(&change), change));
+        let local = unsent.into_iter().chain(authored).collect();
+        self.rewrite(turn, id, before, rebuilt, local)?;
         Ok(true)
     }
 
@@ -215,36 +230,42 @@ impl Engine {
         }
     }
 
-    /// Changes that stay and that the relay does not have yet. They leave the outbox here.
+    /// Changes that stay and that the relay does not have yet, with who made them. They leave the
+    /// outbox here.
     fn unsent(
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
         before: &DocumentRow,
         kept: &[(ChangeHash, Change)],
-    ) -> Result<Vec<Change>, EngineError> {
-        let mut waiting = BTreeSet::new();
+    ) -> Result<Vec<(Option<String>, Change)>, EngineError> {
+        let mut waiting = BTreeMap::new();
         for key in turn.txn.waiting(id)? {
             let Some(edit) = turn.txn.remove_outbox(key)? else { continue };
             for at in edit.from..(edit.from + edit.count).min(before.next) {
                 let chunk = turn.txn.change(id, at)?;
                 let parsed = chunk.and_then(|chunk| rejoin_core::change::parse(&chunk).ok());
-                waiting.extend(parsed.map(|change| change.hash()));
+                waiting.extend(parsed.map(|change| (change.hash(), edit.user.clone())));
             }
         }
-        let unsent = kept.iter().filter(|(hash, _)| waiting.contains(hash));
-        Ok(unsent.map(|(_, change)| change.clone()).collect())
+        let unsent = kept.iter().filter_map(|(hash, change)| {
+            let user = waiting.remove(hash)?;
+            // A genesis or birth names nobody. The relay may have it without the edit that it came with.
+            let is_shared = is_reserved_bytes(change.actor_id().to_bytes());
+            Some((user.filter(|_| !is_shared), change.clone()))
+        });
+        Ok(unsent.collect())
     }
 
-    /// Writes the rebuilt document in the place of the old one.
+    /// Writes the rebuilt document in the place of the old one. `local` are the changes that wait for
+    /// the relay, with who made them.
     fn rewrite(
         &mut self,
         turn: &mut Turn,
         id: &DocumentId,
         before: DocumentRow,
         mut rebuilt: LoadedDocument,
-        unsent: Vec<Change>,
-        authored: Vec<Change>,
+        local: Vec<(Option<String>, Change)>,
     ) -> Result<(), EngineError> {
         turn.txn.remove_changes(id, 0..before.next, |_| false)?;
         let snapshot = rebuilt.doc.save();
@@ -252,9 +273,10 @@ impl Engine {
         let mut row = before.clone();
         row.heads = rebuilt.heads();
         row.snapshot_bytes = snapshot.len() as u64;
-        let mut changes: Vec<_> = unsent.into_iter().chain(authored).collect();
-        if !changes.is_empty() {
-            let kept = self.keep_local(turn, id, row, &mut rebuilt, &mut changes);
+        for of_one in local.chunk_by(|(user, _), (next, _)| user == next) {
+            let user = of_one[0].0.clone();
+            let mut changes: Vec<_> = of_one.iter().map(|(_, change)| change.clone()).collect();
+            let kept = self.keep_local(turn, id, row, &mut rebuilt, &mut changes, user);
             row = kept
                 .map_err(|error| match error {
                     super::EditError::Store(error) => EngineError::Store(error),

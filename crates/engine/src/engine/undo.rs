@@ -110,7 +110,7 @@ impl Engine {
         author: Option<Identity>,
         way: Way,
     ) -> Result<(u64, StepRow, Undone, Vec<StepEditRow>), UndoError> {
-        let author = author.or_else(|| self.identity.clone());
+        let author = self.author(author)?;
         let is_theirs = |row: &StepRow| is_same_person(row.author.as_ref(), author.as_ref());
         let found = match way {
             Way::Undo => turn.txn.last_step(|row| !row.undone && is_theirs(row))?,
@@ -159,9 +159,11 @@ impl Engine {
             Err(why) => return Ok(Taken::kept(id, why)),
         };
         let time_s = turn.unix_s;
+        let user = author.map(|author| author.user.clone());
         let (mut row, mut written, mut outbox) = (before.clone(), Vec::new(), None);
         if !new.is_empty() {
-            (row, outbox) = self.keep_local(turn, id, row, &mut document, &mut new)?;
+            (row, outbox) =
+                self.keep_local(turn, id, row, &mut document, &mut new, user.clone())?;
             written.append(&mut new);
         }
         for (decision, value) in write.decide {
@@ -172,7 +174,7 @@ impl Engine {
                 continue;
             };
             let more;
-            (row, more) = self.keep_local(turn, id, row, &mut document, &mut new)?;
+            (row, more) = self.keep_local(turn, id, row, &mut document, &mut new, user.clone())?;
             outbox = outbox.or(more);
             written.append(&mut new);
         }

@@ -102,6 +102,9 @@ pub struct OutboxRow {
     /// The time, in seconds since 1970 by the device's clock.
     #[n(3)]
     pub time_s: i64,
+    /// The user who made it, if the changes name one. Versions before did not note it.
+    #[n(4)]
+    pub user: Option<String>,
 }
 
 /// Digest of one collection.

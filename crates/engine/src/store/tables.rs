@@ -61,6 +61,12 @@ pub(super) const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 pub(super) const WAITING: MultimapTableDefinition<'_, u64, u64> =
     MultimapTableDefinition::new("waiting-2");
 
+/// Table: edits in the outbox by who made them
+/// Key:   `&str` # user
+/// Value: `u64`  # how many; at least 1
+pub(super) const OUTBOX_USERS: TableDefinition<'_, &str, u64> =
+    TableDefinition::new("outbox-users-1");
+
 /// Table: digests of collections
 /// Key:   `(&str, &str)` # (space, collection)
 /// Value: `&[u8]`        # [`DigestRow`], CBOR
@@ -163,7 +169,7 @@ pub(super) const IMPORTED: TableDefinition<'_, u64, &[u8]> = TableDefinition::ne
 
 /// Table: the file itself
 /// Key:   `&str`  # "device": 16 random bytes; "outbox-next", "documents-next": u64, big-endian;
-///                # "identity": CBOR; "derived", "derived-marked": u32, big-endian
+///                # "identity", "signed-in": CBOR; "derived", "derived-marked": u32, big-endian
 /// Value: `&[u8]`
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta-2");
 
@@ -180,6 +186,7 @@ macro_rules! open_all {
             $txn.open_table(STALE)?;
             $txn.open_table(OUTBOX)?;
             $txn.open_multimap_table(WAITING)?;
+            $txn.open_table(OUTBOX_USERS)?;
             $txn.open_table(DIGESTS)?;
             $txn.open_table(CURSORS)?;
             $txn.open_table(BEGUN)?;

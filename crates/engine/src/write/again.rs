@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use automerge::legacy::{ElementId, Key, ObjectId as Object, Op, OpId, OpType};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
 use rejoin_core::change::{Birth, ContainerKind, Conversion, ObjectId, is_reserved_bytes, parse};
-use rejoin_core::{DocumentId, Settlement, ShortHash, Undo};
+use rejoin_core::{DocumentId, Identity, Settlement, ShortHash, Undo};
 
 /// Writes changes again in a document that lacks some of the changes they built on. Every change
 /// that is not in the document is to be given to [`write`](Self::write) or to [`lose`](Self::lose),
@@ -22,6 +22,8 @@ pub(crate) struct Again {
     document: DocumentId,
     /// The author bytes in the first change of each actor.
     authors: BTreeMap<ActorId, Vec<u8>>,
+    /// The users that those name.
+    users: BTreeMap<ActorId, String>,
     /// The actor that writes in the place of another.
     actors: BTreeMap<ActorId, Successor>,
     /// The operations of the changes that are gone.
@@ -79,12 +81,18 @@ impl Again {
         document: DocumentId,
         history: impl IntoIterator<Item = &'a Change>,
     ) -> Self {
-        let first = history.into_iter().filter(|change| change.seq() == 1);
-        let authors =
-            first.map(|change| (change.actor_id().clone(), change.extra_bytes().to_vec()));
+        let (mut authors, mut users) = (BTreeMap::new(), BTreeMap::new());
+        for change in history.into_iter().filter(|change| change.seq() == 1) {
+            authors.insert(change.actor_id().clone(), change.extra_bytes().to_vec());
+            if let Some(author) = change.author() {
+                let user = Identity::from_author(author.as_bytes()).user;
+                users.insert(change.actor_id().clone(), user);
+            }
+        }
         Self {
             document,
-            authors: authors.collect(),
+            authors,
+            users,
             actors: BTreeMap::new(),
             ops: BTreeMap::new(),
             changes: BTreeMap::new(),
@@ -121,6 +129,12 @@ impl Again {
                 Written::Lost
             }
         }
+    }
+
+    /// The user whose name a change bears that was written here.
+    pub(crate) fn user_of(&self, change: &Change) -> Option<String> {
+        let of = self.actors.iter().find(|(_, successor)| successor.actor == *change.actor_id());
+        self.users.get(of.map_or_else(|| change.actor_id(), |(actor, _)| actor)).cloned()
     }
 
     /// Notes that a change is gone for good.

@@ -10,8 +10,8 @@ use redb::{
 use super::BackupError;
 use super::stream::{ROWS, Reader, TABLE, Writer};
 use crate::store::tables::{
-    AUTHORS, CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, HOURS, IDENTITY, INDEX,
-    LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, REVOKED, SNAPSHOTS, SPACES,
+    AUTHORS, CARRIED, CHUNKS, COLLECTIONS, DEVICES, DIGESTS, DOCUMENTS, FIRST, HOURS, IDENTITY,
+    INDEX, LATEST, LOG, LOSSES, NUMBERS, ORPHANS, OVERWRITE, RECENT, REVOKED, SNAPSHOTS, SPACES,
     UPLOAD_PARTS, UPLOADS,
 };
 use crate::store::{StoreError, unpanicked};
@@ -21,7 +21,7 @@ macro_rules! each_table {
     ($table:ident => $work:expr) => {
         each_table!($table => $work; NUMBERS, IDENTITY, SPACES, COLLECTIONS, INDEX, RECENT,
             DOCUMENTS, CHUNKS, SNAPSHOTS, LOG, LATEST, DIGESTS, FIRST, HOURS, UPLOADS,
-            UPLOAD_PARTS, ORPHANS, LOSSES, OVERWRITE, DEVICES, AUTHORS, REVOKED)
+            UPLOAD_PARTS, ORPHANS, LOSSES, OVERWRITE, DEVICES, AUTHORS, REVOKED, CARRIED)
     };
     ($table:ident => $work:expr; $($name:ident),*) => {
         $({

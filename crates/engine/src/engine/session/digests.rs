@@ -8,6 +8,7 @@ use rejoin_core::wire::{CollectionDigest, Cursor, Wanted};
 use rejoin_core::{CollectionName, Collections, HeadsHash, SetDigest, SpaceName, heads_hash};
 use tracing::{debug, info};
 
+use super::held::Held;
 use crate::engine::{Engine, EngineError, Turn};
 use crate::store::{StoreError, WriteTxn};
 
@@ -42,7 +43,13 @@ impl Engine {
         trusted: bool,
         digests: Option<(Vec<CollectionDigest>, u64)>,
     ) -> Result<(), EngineError> {
+        let held = match &digests {
+            Some(_) => self.held_documents(turn)?,
+            None => Held::new(),
+        };
+        let view = self.store.read()?;
         let Some(session) = &mut self.session else { return Ok(()) };
+        let is_rest_held = !held.is_empty() && session.is_rest_given(&view)?;
         let quiet = !session.is_pushing();
         let Some(space) = session.spaces.get_mut(number as usize) else { return Ok(()) };
         #[cfg(feature = "mutants")]
@@ -65,9 +72,10 @@ impl Engine {
         // What a full relay does not take must not keep back what others wrote: it is looked for once,
         // although the two differ in any case.
         let is_stuck = (session.is_full || session.is_foreign) && space.repairs == 0;
+        let is_compared = is_stuck || is_rest_held || turn.txn.outbox(0, 1)?.is_empty();
         let compared = match comparable {
-            Some(theirs) if is_stuck || turn.txn.outbox(0, 1)?.is_empty() => {
-                Some((same_digests(&turn.txn, &space.name, &space.read, &theirs)?, theirs))
+            Some(theirs) if is_compared => {
+                Some((same_digests(&turn.txn, &space.name, &space.read, &theirs, &held)?, theirs))
             }
             _ => None,
         };
@@ -97,7 +105,7 @@ impl Engine {
                     space.repairs += 1;
                     self.counters.repairs += 1;
                     space.listed_to = Some(cursor.into());
-                    return self.begin_repair(turn, number, &theirs);
+                    return self.begin_repair(turn, number, &theirs, &held);
                 }
             }
             None => {}
@@ -111,6 +119,7 @@ impl Engine {
         turn: &mut Turn,
         number: u32,
         theirs: &[CollectionDigest],
+        held: &Held,
     ) -> Result<(), EngineError> {
         let Some(session) = &mut self.session else { return Ok(()) };
         let name = session.name(number);
@@ -136,7 +145,7 @@ impl Engine {
             return self.begin_listing(turn, number);
         }
         info!(space = %name, "digests differ; repairing");
-        let items = repair_items(&turn.txn, &name, &may_read)?;
+        let items = repair_items(&turn.txn, &name, &may_read, held)?;
         session.protocol.start_repair(number, items, symbols_max);
         Ok(())
     }
@@ -144,8 +153,8 @@ impl Engine {
     /// Plans to ask for digests that were passed over, now that nothing is under way. It is
     /// unnecessary if the relay tells its digests by itself meanwhile, but the relay does not if a
     /// push brought it nothing new.
-    pub(super) fn plan_asking(&mut self, now: u64) {
-        let waiting = self.status.waiting > 0;
+    pub(super) fn plan_asking(&mut self, now: u64, is_rest_held: bool) {
+        let waiting = self.status.waiting > 0 && !is_rest_held;
         let Some(session) = &mut self.session else { return };
         let busy = waiting || session.is_pushing();
         let due = !busy && session.spaces.iter().any(|space| space.passed_over);
@@ -232,14 +241,20 @@ fn same_digests(
     space: &SpaceName,
     may_read: &Collections,
     theirs: &[CollectionDigest],
+    held: &Held,
 ) -> Result<bool, StoreError> {
-    let ours: BTreeMap<_, _> = txn
-        .digests(space)?
-        .into_iter()
-        .map(|(collection, row)| (collection, row.digest))
-        // What may not be read there any more is compared with nothing.
-        .filter(|(collection, digest)| !digest.is_empty() && may_read.contains(collection))
-        .collect();
+    let digests = txn.digests(space)?.into_iter();
+    let mut ours: BTreeMap<_, _> =
+        digests.map(|(collection, row)| (collection, row.digest)).collect();
+    for (id, document) in held.iter().filter(|(_, document)| document.space == *space) {
+        let Some(digest) = ours.get_mut(&document.collection) else { continue };
+        digest.remove(id, &document.now);
+        if let Some(without) = &document.without {
+            digest.insert(id, without);
+        }
+    }
+    // What may not be read there any more is compared with nothing.
+    ours.retain(|collection, digest| !digest.is_empty() && may_read.contains(collection));
     let theirs: BTreeMap<_, _> = theirs
         .iter()
         .filter(|theirs| !theirs.digest.is_empty())
@@ -252,11 +267,16 @@ fn repair_items(
     txn: &WriteTxn,
     space: &SpaceName,
     may_read: &Collections,
+    held: &Held,
 ) -> Result<Vec<RepairItem>, StoreError> {
     let mut items = Vec::new();
     txn.each_document(|document, row| {
         if row.space == *space && may_read.contains(&row.collection) {
-            items.push(RepairItem { document, heads: heads_hash(&row.heads).short() });
+            let heads = match held.get(&document) {
+                Some(held) => held.without,
+                None => Some(heads_hash(&row.heads)),
+            };
+            items.extend(heads.map(|heads| RepairItem { document, heads: heads.short() }));
         }
     })?;
     txn.each_erased(|document, row| {

@@ -7,6 +7,8 @@ use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, limits};
 use tracing::{debug, warn};
 
 use super::Session;
+use crate::engine::set_aside::Refusal;
+use crate::engine::sign_in::{Whose, left_out, waiting_changes};
 use crate::engine::{Engine, EngineError, Turn, to_automerge};
 use crate::store::{OutboxRow, ReadTxn, StoreError};
 
@@ -142,9 +144,17 @@ impl Engine {
             }
             RefusedClass::Never | RefusedClass::ActorReused => {
                 warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
-                let anew = refused.class == RefusedClass::ActorReused;
-                let aside =
-                    self.stage_set_aside(turn, &document, &refused.hashes, &refused.reason, anew);
+                let refusal = match refused.class {
+                    RefusedClass::ActorReused => Refusal::Place,
+                    _ => Refusal::ForGood,
+                };
+                let aside = self.stage_set_aside(
+                    turn,
+                    &document,
+                    &refused.hashes,
+                    &refused.reason,
+                    refusal,
+                );
                 match aside {
                     Err(error @ EngineError::Unreadable { .. }) => {
                         // Its edits wait; those of others must not.
@@ -239,12 +249,18 @@ impl Engine {
             hashes.filter(|hash| owed.heads.contains(&hash.short())).collect()
         };
         let known = to_automerge(&known);
-        let mut chunks: Vec<_> = document
-            .doc
-            .get_changes(&known)
-            .iter_mut()
-            .map(|change| change.bytes().into_owned())
-            .collect();
+        let whose = self.session.as_ref().map(|session| &session.pushed.whose);
+        let is_held = |of: Option<&String>| whose.is_some_and(|whose| !whose.includes(of));
+        let waiting = waiting_changes(&view, &owed.document, true, is_held)?;
+        // What builds on an edit of another person waits with it.
+        let out = match waiting.is_empty() {
+            true => BTreeSet::new(),
+            false => left_out(&document, &waiting, true),
+        };
+        let mut changes = document.doc.get_changes(&known);
+        changes.retain(|change| !out.contains(&ChangeHash(change.hash().0)));
+        let mut chunks: Vec<_> =
+            changes.iter_mut().map(|change| change.bytes().into_owned()).collect();
         self.loaded.put(0, owed.document, document);
         for (_, quarantined) in view.quarantined(&owed.document)? {
             chunks.push(quarantined.chunk.into());
@@ -286,6 +302,19 @@ impl Engine {
 }
 
 impl Session {
+    /// Gives the relay what it may have of the outbox from now on: what was held until now is given
+    /// then, and nothing twice.
+    pub(in crate::engine) fn push_from_now_on(&mut self, whose: Whose) {
+        if self.pushed.whose == whose {
+            return;
+        }
+        let given = self.tickets.values().flat_map(|ticket| &ticket.keys);
+        let to_give = self.pushes.iter().flat_map(|push| &push.keys);
+        let again = self.again.iter().flat_map(|(_, keys)| keys);
+        let ahead = given.chain(to_give).chain(again).copied().collect();
+        self.pushed = Pushed { ahead, ..Pushed::none(whose) };
+    }
+
     /// Takes the keys of a push, and of all after it of its document: those of a batch go with its last
     /// push, and the acknowledgement of that one must not settle what was refused in another.
     fn take_keys(&mut self, ticket: u64, document: &DocumentId) -> Vec<u64> {
@@ -380,18 +409,45 @@ impl Batch {
 }
 
 /// The part of the outbox that was given to the session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pushed {
-    /// Every key up to here was.
+    whose: Whose,
+    /// Every key up to here was, or is held.
     through: u64,
     /// And these, which came before their turn because their document's was.
     ahead: BTreeSet<u64>,
     /// Keys of documents with more than one batch, as they were when the first was made: with a
     /// hundred thousand edits of one document, reading them for each batch would not end.
     later: BTreeMap<DocumentId, VecDeque<u64>>,
+    /// Documents in which an edit of another person waits. Later edits build on it, and wait too.
+    held: BTreeSet<DocumentId>,
 }
 
 impl Pushed {
+    /// Nothing was given yet; `whose` edits will be.
+    pub(super) fn none(whose: Whose) -> Self {
+        let (ahead, later, held) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        Self { whose, through: 0, ahead, later, held }
+    }
+
+    pub(super) fn whose(&self) -> &Whose {
+        &self.whose
+    }
+
+    /// Whether everything in the outbox was given or is held.
+    pub(super) fn is_through(&self, view: &ReadTxn) -> Result<bool, StoreError> {
+        Ok(view.outbox(self.through + 1, 1)?.is_empty())
+    }
+
+    /// Whether an edit is of another person, or comes after one of its document. If so, all later ones
+    /// of the document are held too.
+    fn holds(&mut self, edit: &OutboxRow) -> bool {
+        if !self.whose.includes(edit.user.as_ref()) {
+            self.held.insert(edit.document);
+        }
+        self.held.contains(&edit.document)
+    }
+
     /// The next rows that make one push: the oldest edit, and the later ones of its document.
     fn next(&mut self, view: &ReadTxn) -> Result<Option<Batch>, StoreError> {
         loop {
@@ -401,7 +457,7 @@ impl Pushed {
                 return Ok(None);
             };
             self.through = key;
-            if self.ahead.remove(&key) {
+            if self.ahead.remove(&key) || self.holds(&first) {
                 continue;
             }
             return self.with_later(view, key, &first).map(Some);
@@ -427,6 +483,9 @@ impl Pushed {
                 continue;
             }
             let Some(edit) = waiting_edit(view, later)? else { continue };
+            if self.holds(&edit) {
+                break;
+            }
             let many = batch.changes.len() as u64 + edit.count > BATCH_CHANGES_MAX;
             if many || bytes >= limits::PIECE_BYTES {
                 keys.push_front(later);
@@ -443,8 +502,8 @@ impl Pushed {
 }
 
 /// The pushes that the outbox makes at once: the first of them, up to a long change.
-pub(super) fn announced(view: &ReadTxn) -> Result<Announced, EngineError> {
-    let (mut pushed, mut announced) = (Pushed::default(), Announced::default());
+pub(super) fn announced(view: &ReadTxn, whose: Whose) -> Result<Announced, EngineError> {
+    let (mut pushed, mut announced) = (Pushed::none(whose), Announced::default());
     while announced.pushes < ANNOUNCED_MAX {
         let Some(batch) = pushed.next(view)? else { break };
         for content in in_frames(batch.changes, None) {

@@ -87,13 +87,13 @@ impl<B: StorageBackend> Sealed<B> {
         let headers = Headers::read(&file)?;
         let header = headers.last().ok_or_else(|| headers.lack())?;
         let data_key = header.unwrap(key)?;
-        // A change of the key may have been cut short, or a block of the disk was lost.
-        headers.replace(&file, header)?;
-        let cipher = Cipher::new(&data_key);
         if logical_len(file.len()?) == 0 {
             // redb would make a new database of it.
             return Err(SealError::Damaged("its pages were cut off"));
         }
+        // A change of the key may have been cut short, or a block of the disk was lost.
+        headers.replace(&file, header)?;
+        let cipher = Cipher::new(&data_key);
         let first = first(First::read(&file, &cipher)?)?;
         // What was read may be in the system's memory only. The next commit writes over the place of
         // the commit before, which has to be of no use then.

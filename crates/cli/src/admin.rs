@@ -142,7 +142,7 @@ pub(crate) async fn run(
         AdminCommand::Revoke(arguments) => revoke::revoke(data, arguments, output)?,
         AdminCommand::Revoked => revoke::list(data, output)?,
         AdminCommand::Compact { only, file } => compact(data, only.clone(), *file, output)?,
-        AdminCommand::Backup { to } => return backup::take(data, to, output),
+        AdminCommand::Backup { to } => return backup::take(&place.key, data, to, output),
     }
     Ok(ExitCode::SUCCESS)
 }

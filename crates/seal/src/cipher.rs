@@ -125,6 +125,9 @@ fn aes(derived: &[u8]) -> LessSafeKey {
     )
 }
 
+/// Bytes of a sector, as redb sees it.
+pub(crate) const SECTOR_BYTES: usize = 4096;
+
 /// What stands behind each sector: a tag, a salt and a nonce.
 pub(crate) const TRAILER_BYTES: usize = TAG_BYTES + SALT_BYTES + NONCE_BYTES;
 pub(crate) const TAG_BYTES: usize = 16;

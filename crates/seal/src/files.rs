@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use crate::cipher::SECTOR_BYTES;
 use crate::error::{FileError, SealError};
 use crate::first::PLACES_END;
 use crate::header::{Header, Headers};
 use crate::key::Key;
-use crate::sealed::{SECTOR_BYTES, Sealed};
+use crate::sealed::Sealed;
 
 /// Whether a file is encrypted, or was before its header was damaged. One that is not there, or has
 /// no bytes, is not.

@@ -9,9 +9,8 @@ use std::io;
 
 use redb::StorageBackend;
 
-use crate::cipher::{Cipher, TRAILER_BYTES};
+use crate::cipher::{Cipher, SECTOR_BYTES, TRAILER_BYTES};
 use crate::header::HEADERS_BYTES;
-use crate::sealed::SECTOR_BYTES;
 
 /// The first sector, and the place where it goes next.
 pub(crate) struct First {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::{BackendError, StorageBackend};
 use zeroize::Zeroizing;
 
-use crate::cipher::{Cipher, TRAILER_BYTES};
+use crate::cipher::{Cipher, SECTOR_BYTES, TRAILER_BYTES};
 use crate::error::SealError;
 use crate::first::{First, PLACES_END};
 use crate::header::{HEADERS_BYTES, Header, Headers};
@@ -324,8 +324,7 @@ const POISON: [u8; 8] = [2, 0, 0, 0, 0, 0, 0, 0];
 /// What follows of such a page: a checksum that is wrong, and the child.
 const POISON_FILL: u8 = 0xff;
 
-/// Bytes of a sector, as redb sees it.
-pub(crate) const SECTOR_BYTES: usize = 4096;
+/// Bytes of a sector, as offsets are counted.
 const SECTOR: u64 = SECTOR_BYTES as u64;
 
 /// Bytes of a sector in the file beneath.

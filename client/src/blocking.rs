@@ -20,7 +20,6 @@ mod query;
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::path::PathBuf;
 
 use futures_executor::block_on;
 use rejoin_core::{
@@ -39,8 +38,8 @@ use crate::sync::{Counters, DeviceId, EngineOptions, SetAside, Unsent};
 use crate::undo::Batch;
 use crate::view::{Listed, Misfit, Unfit, View};
 use crate::{
-    ConnectError, Decision, Entry, Identity, Op, OpenError, Path, Relay, Review, ReviewId,
-    SaveError, Status, WatchEvent,
+    ConnectError, Decision, Entry, Identity, Op, OpenError, Path, Relay, ReplicaFile, Review,
+    ReviewId, SaveError, Status, WatchEvent,
 };
 pub use query::{LiveQuery, Query};
 use rejoin_engine::store::StoreError;
@@ -151,16 +150,19 @@ impl Replica {
     ///
     /// # Errors
     /// As there.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        block_on(crate::Replica::open(path)).map(Self)
+    pub fn open(file: impl Into<ReplicaFile>) -> Result<Self, OpenError> {
+        block_on(crate::Replica::open(file)).map(Self)
     }
 
     /// As [`crate::Replica::open_with`].
     ///
     /// # Errors
     /// As there.
-    pub fn open_with(path: impl Into<PathBuf>, options: EngineOptions) -> Result<Self, OpenError> {
-        block_on(crate::Replica::open_with(path, options)).map(Self)
+    pub fn open_with(
+        file: impl Into<ReplicaFile>,
+        options: EngineOptions,
+    ) -> Result<Self, OpenError> {
+        block_on(crate::Replica::open_with(file, options)).map(Self)
     }
 
     /// As [`crate::Replica::device`].

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use bundle::{Bundle, BundleMark, BundleSpace, bundle};
 
 use crate::driver::random_bytes;
-use crate::file::{OpenError, open_database, unpanicked};
+use crate::file::{OpenError, ReplicaFile, open_database, unpanicked};
 use rejoin_engine::damage::{Unsound, check_document, recount_digests};
 use rejoin_engine::store::{ReadTxn, Store, StoreError};
 
@@ -81,12 +81,14 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 /// The file cannot be opened at all; the error says what to do.
-pub fn check(path: &Path, repair: bool) -> Result<Report, OpenError> {
+pub fn check(file: impl Into<ReplicaFile>, repair: bool) -> Result<Report, OpenError> {
+    let file = file.into();
+    let path = &file.path;
     if !path.exists() {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
         return Err(OpenError::Io { path: path.to_owned(), source });
     }
-    let database = open_database(path)?;
+    let database = open_database(&file)?;
     unpanicked(|| check_open(path, database, repair)).unwrap_or_else(|reason| {
         let mut report = Report::default();
         report.damaged(&reason);

@@ -2,7 +2,6 @@
 //! relay, makes one commit of all that have come, and answers. It runs a private runtime, so an
 //! application needs none, and may run any.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::applying::Applying;
 use crate::dial::{self, Backoff, Connection, DialError, Dialled, Incoming, Target};
-use crate::file::{OpenError, open_database, unpanicked};
+use crate::file::{OpenError, ReplicaFile, open_database, unpanicked};
 use crate::relay::{renew_in_ms, to_engine};
 use rejoin_core::wire::ByeCode;
 use rejoin_engine::store::{Store, StoreError};
@@ -45,14 +44,14 @@ pub(crate) struct Opened {
 
 /// Opens the file on a thread of its own and drives it until the last handle is gone.
 pub(crate) fn spawn(
-    path: PathBuf,
+    file: ReplicaFile,
     options: EngineOptions,
     commands: mpsc::Receiver<Command>,
     opened: oneshot::Sender<Result<Opened, OpenError>>,
 ) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("rejoin-replica".to_owned());
     thread.spawn(move || {
-        let (mut driver, handles) = match Driver::open(path, options, commands) {
+        let (mut driver, handles) = match Driver::open(file, options, commands) {
             Ok(open) => open,
             Err(error) => return drop(opened.send(Err(error))),
         };
@@ -75,7 +74,7 @@ fn fenced<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineE
 }
 
 struct Driver {
-    path: PathBuf,
+    file: ReplicaFile,
     engine: Engine,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
@@ -125,18 +124,18 @@ enum Woken {
 
 impl Driver {
     fn open(
-        path: PathBuf,
+        file: ReplicaFile,
         options: EngineOptions,
         commands: mpsc::Receiver<Command>,
     ) -> Result<(Self, Opened), OpenError> {
-        let opened = unpanicked(|| Self::open_engine(&path, options));
+        let opened = unpanicked(|| Self::open_engine(&file, options));
         let (store, mut engine) = opened
-            .unwrap_or_else(|reason| Err(OpenError::Damaged { path: path.clone(), reason }))?;
-        let (mut applying, left) = Applying::open(&path);
+            .unwrap_or_else(|reason| Err(OpenError::Damaged { path: file.path.clone(), reason }))?;
+        let (mut applying, left) = Applying::open(&file.path);
         engine.note_applying(left, move |suspects| applying.note(suspects));
         let (status, watched) = watch::channel(engine.status().clone());
         let driver = Self {
-            path,
+            file,
             engine,
             commands,
             status,
@@ -156,14 +155,16 @@ impl Driver {
         Ok((driver, Opened { store, status: watched }))
     }
 
-    fn open_engine(path: &Path, options: EngineOptions) -> Result<(Arc<Store>, Engine), OpenError> {
-        let database = open_database(path)?;
+    fn open_engine(
+        file: &ReplicaFile,
+        options: EngineOptions,
+    ) -> Result<(Arc<Store>, Engine), OpenError> {
+        let (database, path) = (open_database(file)?, &file.path);
         let store = Store::open(database, random_bytes())
-            .map_err(|source| OpenError::Store { path: path.to_owned(), source })?;
+            .map_err(|source| OpenError::Store { path: path.clone(), source })?;
         let store = Arc::new(store);
-        let engine = Engine::new(Arc::clone(&store), options, random_bytes).map_err(|source| {
-            OpenError::Engine { path: path.to_owned(), source: Box::new(source) }
-        })?;
+        let engine = Engine::new(Arc::clone(&store), options, random_bytes)
+            .map_err(|source| OpenError::Engine { path: path.clone(), source: Box::new(source) })?;
         Ok((store, engine))
     }
 
@@ -537,7 +538,7 @@ impl Driver {
 
     fn reopen(&mut self) {
         let opened = unpanicked(|| {
-            open_database(&self.path).map_err(|error| error.to_string()).and_then(|database| {
+            open_database(&self.file).map_err(|error| error.to_string()).and_then(|database| {
                 self.engine.store().reopen(database).map_err(|error| error.to_string())?;
                 self.engine.handle_reopened().map_err(|error| error.to_string())
             })

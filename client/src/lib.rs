@@ -225,7 +225,7 @@ mod unsent;
 pub use collection::{Collection, Entry};
 pub use dial::ConnectError;
 pub use document::Document;
-pub use file::OpenError;
+pub use file::{OpenError, ReplicaFile};
 pub use query::{Condition, Difference, Item, LiveQuery, Query};
 pub use rejoin_core::{
     ChangeHash, CollectionName, DocumentId, Identity, NameError, Path, ReviewId, SpaceName,
@@ -234,6 +234,7 @@ pub use rejoin_engine::{
     Bytes, Counter, Decision, DocumentChanged, EditError, EditOutcome, Link, Op, ReadError, Review,
     SettleError, SignOutError, Status, Text, Timestamp, UndoError, WatchEvent, Watcher,
 };
+pub use rejoin_seal::Key;
 pub use relay::{Credentials, Relay};
 pub use replica::{Replica, Space};
 pub use review::Reviews;
@@ -256,6 +257,13 @@ pub mod sync {
     pub use crate::unsent::Unsent;
     pub use rejoin_core::{DeviceId, PeerId, SetDigest};
     pub use rejoin_engine::{Counters, EngineOptions, Progress};
+}
+
+/// Files that are encrypted, as whole files: made of plain ones, given another key, destroyed.
+pub mod seal {
+    pub use rejoin_seal::{
+        FileError, KeyError, SealError, change_key, decrypt, destroy, encrypt, is_sealed,
+    };
 }
 
 /// Documents as people should see them, and text from outside as a terminal may show it.

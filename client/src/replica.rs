@@ -1,7 +1,6 @@
 //! The replica as applications hold it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::collection::Collection;
 use crate::dial::{ConnectError, Target};
 use crate::driver::{self, Answer, Command, unix_s};
-use crate::file::{OpenError, unpanicked};
+use crate::file::{OpenError, ReplicaFile, unpanicked};
 use crate::relay::Relay;
 use crate::review::Reviews;
 use crate::saved::Edited;
@@ -76,13 +75,14 @@ struct Inner {
 }
 
 impl Replica {
-    /// Opens the replica in a file, or makes a new one there.
+    /// Opens the replica in a file, or makes a new one there. `file` is its path, or a [`ReplicaFile`]
+    /// with the key that encrypts it.
     ///
     /// # Errors
-    /// Another process has it open (the error says which), the folder is missing or read-only, or
-    /// the file is damaged or something else.
-    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        Self::open_with(path, EngineOptions::default()).await
+    /// Another process has it open (the error says which), the folder is missing or read-only, the
+    /// file is encrypted otherwise, or damaged, or something else.
+    pub async fn open(file: impl Into<ReplicaFile>) -> Result<Self, OpenError> {
+        Self::open_with(file, EngineOptions::default()).await
     }
 
     /// Opens a replica with limits of your own.
@@ -90,12 +90,12 @@ impl Replica {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(
-        path: impl Into<PathBuf>,
+        file: impl Into<ReplicaFile>,
         options: EngineOptions,
     ) -> Result<Self, OpenError> {
         let (commands, received) = mpsc::channel(COMMANDS_WAITING);
         let (done, opened) = oneshot::channel();
-        driver::spawn(path.into(), options, received, done).map_err(OpenError::Runtime)?;
+        driver::spawn(file.into(), options, received, done).map_err(OpenError::Runtime)?;
         let gone = || OpenError::Runtime(std::io::Error::other("the thread ended"));
         let opened = opened.await.map_err(|_| gone())??;
         let (store, status) = (opened.store, opened.status);

@@ -8,7 +8,7 @@
 mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use redb::ReadTransaction;
 use rejoin_core::{DocumentId, SpaceName};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::driver::random_bytes;
-use crate::file::{OpenError, open_database};
+use crate::file::{OpenError, ReplicaFile, open_database};
 use rejoin_engine::damage::{Rebuilt, Remains, Unreadable, is_whole, rebuild, recount_digests};
 use rejoin_engine::store::{OutboxRow, SetAsideRow, Store, StoreError, WriteTxn};
 
@@ -104,22 +104,24 @@ pub enum SalvageError {
 /// The new file could not be written. Damage in the old one is no error.
 pub fn salvage(
     from: &ReadTransaction,
-    to: &Path,
+    to: impl Into<ReplicaFile>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Salvaged, SalvageError> {
+    let ReplicaFile { path: to, key } = to.into();
     if to.exists() {
-        return Err(SalvageError::Exists { path: to.to_owned() });
+        return Err(SalvageError::Exists { path: to });
     }
     // A file that was cut short is not taken for a replica.
-    let unfinished = file::beside(to, "unfinished");
+    let unfinished = file::beside(&to, "unfinished");
     let io = |source| SalvageError::Io { path: unfinished.clone(), source };
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(io)?;
     }
-    let store = Store::open(open_database(&unfinished)?, random_bytes())?;
+    let unfinished_file = ReplicaFile::at(&unfinished).with(key);
+    let store = Store::open(open_database(&unfinished_file)?, random_bytes())?;
     let salvaged = Salvage::new(Remains::of(from)).into(&store, progress)?;
     store.close();
-    std::fs::rename(&unfinished, to).map_err(io)?;
+    std::fs::rename(&unfinished, &to).map_err(io)?;
     Ok(salvaged)
 }
 

@@ -42,6 +42,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rejoin_seal::SealError;
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -326,6 +327,24 @@ pub enum ServeError {
         path: PathBuf,
         /// The reason why not.
         source: Box<redb::DatabaseError>,
+    },
+    /// The store is encrypted, and no key or another one was given.
+    #[error("cannot open {}", path.display())]
+    Key {
+        /// The database.
+        path: PathBuf,
+        /// The reason why not.
+        source: SealError,
+    },
+    /// A key was given, and the store is not encrypted.
+    #[error(
+        "{} is not encrypted, and a key was given; `rejoin seal encrypt` copies it into a file that \
+         is, which can take its place",
+        path.display()
+    )]
+    NotSealed {
+        /// The database.
+        path: PathBuf,
     },
     /// The store in the database cannot be read.
     #[error("cannot open the store in {}", path.display())]

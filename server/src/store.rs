@@ -17,6 +17,7 @@ mod damage;
 mod devices;
 mod erase;
 mod error;
+pub(crate) mod file;
 mod fold;
 mod guard;
 mod index;

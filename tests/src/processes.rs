@@ -105,6 +105,7 @@ impl Rejoin {
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .env_remove("REJOIN_REPLICA")
+            .env_remove("REJOIN_KEY_FILE")
             .env_remove("REJOIN_AS")
             .env("RUST_LOG", "warn")
             .env("TZ", "UTC")

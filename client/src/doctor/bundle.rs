@@ -1,14 +1,13 @@
 //! What somebody who helps has to know of a replica, without what is in it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rejoin_engine::store::{ReadTxn, Store, StoreError};
 use serde::Serialize;
 
 use super::Report;
 use crate::driver::random_bytes;
-use crate::file::{OpenError, open_database};
+use crate::file::{OpenError, ReplicaFile, open_database};
 
 /// A replica in numbers and names of collections, for somebody who helps from afar. It has no
 /// contents of documents, no keys, and no names of people.
@@ -70,10 +69,12 @@ pub struct BundleMark {
 ///
 /// # Errors
 /// The file cannot be opened or read.
-pub fn bundle(path: &Path, report: &Report) -> Result<Bundle, OpenError> {
+pub fn bundle(file: impl Into<ReplicaFile>, report: &Report) -> Result<Bundle, OpenError> {
+    let file = file.into();
+    let path = &file.path;
     let file_bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     let unusable = |source| OpenError::Store { path: path.to_owned(), source };
-    let store = Store::open(open_database(path)?, random_bytes()).map_err(unusable)?;
+    let store = Store::open(open_database(&file)?, random_bytes()).map_err(unusable)?;
     let view = store.read().map_err(unusable)?;
     gather(&store, &view, file_bytes, report).map_err(unusable)
 }

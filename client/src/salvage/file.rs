@@ -5,10 +5,12 @@ use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, TableHandle};
+use redb::backends::FileBackend;
+use redb::{Database, ReadTransaction, ReadableDatabase, StorageBackend, TableHandle};
+use rejoin_seal::{Key, SealError, Sealed};
 
 use super::SalvageError;
-use crate::file::unpanicked;
+use crate::file::{ReplicaFile, check_plain, sealed_error, unpanicked};
 
 /// A damaged file of Rejoin, as far as it can be read. It reads a copy, which is gone when this is
 /// dropped.
@@ -37,18 +39,22 @@ enum Attempt {
 }
 
 impl DamagedFile {
-    /// Copies `from` to a file beside `to`, and opens that.
+    /// Copies `from` to a file beside `to`, and opens that. The copy of an encrypted file is encrypted,
+    /// too.
     ///
     /// # Errors
-    /// The copy cannot be made, or nothing can be read of it.
-    pub fn open(from: &Path, to: &Path) -> Result<Self, SalvageError> {
+    /// The copy cannot be made, the file is encrypted otherwise, or nothing can be read of it.
+    pub fn open(from: impl Into<ReplicaFile>, to: &Path) -> Result<Self, SalvageError> {
+        let ReplicaFile { path: from, key } = from.into();
         let copy = beside(to, "copy");
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| SalvageError::Io { path, source }
         };
-        let header = read_header(from).map_err(io(from))?;
-        fs::copy(from, &copy).map_err(io(&copy))?;
+        if key.is_none() {
+            check_plain(&from)?;
+        }
+        fs::copy(&from, &copy).map_err(io(&copy))?;
         let mut damaged = Self {
             transaction: None,
             open: None,
@@ -56,14 +62,27 @@ impl DamagedFile {
             may_be_older: false,
             copy: copy.clone(),
         };
+        let header = match &key {
+            None => read_header(&copy).map_err(io(&copy))?,
+            // It names the file that the key was given for.
+            Some(key) => sealed_header(&copy, key).map_err(|error| sealed_error(&from, error))?,
+        };
         let sound = sound_header(&beside(to, "header"));
         for attempt in
             [Attempt::Closed, Attempt::Repaired, Attempt::ClosedBefore, Attempt::Unclosed]
         {
             let header = attempt.header(&header, sound.as_deref());
-            write_header(&copy, &header).map_err(io(&copy))?;
+            if key.is_some() {
+                // The attempt before may have written to it.
+                fs::copy(&from, &copy).map_err(io(&copy))?;
+            }
+            match &key {
+                None => write_header(&copy, &header).map_err(io(&copy))?,
+                Some(key) => write_sealed_header(&copy, key, &header)?,
+            }
             // Only a file that opens and lists its tables is of use.
-            if let Ok(Some((open, transaction, tables))) = unpanicked(|| attempt.open(&copy)) {
+            let opened = unpanicked(|| attempt.open(&copy, key.as_ref()));
+            if let Ok(Some((open, transaction, tables))) = opened {
                 damaged.tables = tables;
                 damaged.transaction = Some(transaction);
                 damaged.open = Some(open);
@@ -71,7 +90,7 @@ impl DamagedFile {
                 return Ok(damaged);
             }
         }
-        Err(SalvageError::Unreadable { path: from.to_owned() })
+        Err(SalvageError::Unreadable { path: from })
     }
 
     /// Whether it is a relay's.
@@ -103,17 +122,28 @@ impl Drop for DamagedFile {
 }
 
 impl Attempt {
-    fn open(self, copy: &Path) -> Option<(Box<dyn Any>, ReadTransaction, Vec<String>)> {
+    fn open(
+        self,
+        copy: &Path,
+        key: Option<&Key>,
+    ) -> Option<(Box<dyn Any>, ReadTransaction, Vec<String>)> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let (open, transaction): (Box<dyn Any>, _) = match self {
-            Self::Closed | Self::ClosedBefore => {
+        let (open, transaction): (Box<dyn Any>, _) = match (self, key) {
+            (Self::Closed | Self::ClosedBefore, None) => {
                 let database = builder.open_read_only(copy).ok()?;
                 let transaction = database.begin_read().ok()?;
                 (Box::new(database), transaction)
             }
-            Self::Repaired | Self::Unclosed => {
+            (Self::Repaired | Self::Unclosed, None) => {
                 let database = builder.open(copy).ok()?;
+                let transaction = database.begin_read().ok()?;
+                (Box::new(database), transaction)
+            }
+            // redb opens a file of another kind for writing only. It is a copy.
+            (_, Some(key)) => {
+                let sealed = open_sealed(copy, key).ok()?;
+                let database = builder.create_with_backend(sealed).ok()?;
                 let transaction = database.begin_read().ok()?;
                 (Box::new(database), transaction)
             }
@@ -170,6 +200,29 @@ fn write_header(path: &Path, header: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(header)
+}
+
+/// The same of an encrypted file. Where its first page is damaged they are zeros.
+fn sealed_header(path: &Path, key: &Key) -> Result<Vec<u8>, SealError> {
+    let sealed = open_sealed(path, key)?;
+    let mut header = vec![0; HEADER_BYTES.min(sealed.len()? as usize)];
+    sealed.read(0, &mut header)?;
+    Ok(header)
+}
+
+fn write_sealed_header(path: &Path, key: &Key, header: &[u8]) -> Result<(), SalvageError> {
+    let write = || {
+        let sealed = open_sealed(path, key)?;
+        sealed.write(0, header)?;
+        sealed.sync_data()?;
+        Ok(())
+    };
+    write().map_err(|error| sealed_error(path, error).into())
+}
+
+fn open_sealed(path: &Path, key: &Key) -> Result<Sealed<FileBackend>, SealError> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    Sealed::open_damaged(FileBackend::new(file).map_err(std::io::Error::other)?, key)
 }
 
 /// Bytes of database pages kept in memory.

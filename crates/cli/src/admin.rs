@@ -151,7 +151,7 @@ pub(crate) async fn run(
         AdminCommand::Revoked => revoke::list(data, output)?,
         AdminCommand::Carried(arguments) => carried::run(data, arguments, output)?,
         AdminCommand::Compact { only, file } => compact(data, only.clone(), *file, output)?,
-        AdminCommand::Backup { to } => return backup::take(data, to, output),
+        AdminCommand::Backup { to } => return backup::take(&place.key, data, to, output),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use rejoin::Key;
 use rejoin_relay::admin::{self, AskError};
 use rejoin_relay::store::backup::{self, Chain, Found, Restored, Verified};
 use rejoin_relay::{STORE_FILE, take_apart_in_process};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Since, clock_of_ms, now_ms, rfc3339, since};
 use crate::output::{Output, count};
+use crate::place::KeyArguments;
 
 #[derive(Debug, Args)]
 #[command(
@@ -69,20 +71,26 @@ struct RestoreArguments {
     until: Option<Since>,
 }
 
-pub(crate) fn run(arguments: &BackupArguments, output: Output) -> Result<ExitCode> {
+pub(crate) fn run(
+    key: &KeyArguments,
+    arguments: &BackupArguments,
+    output: Output,
+) -> Result<ExitCode> {
     match (&arguments.command, &arguments.data, &arguments.to) {
         (Some(BackupCommand::Verify(arguments)), ..) => verify(arguments, output),
-        (Some(BackupCommand::Restore(arguments)), ..) => restore(arguments, output),
-        (None, Some(data), Some(to)) => take(data, to, output),
+        (Some(BackupCommand::Restore(arguments)), ..) => restore(key, arguments, output),
+        (None, Some(data), Some(to)) => take(key, data, to, output),
         _ => bail!("name the relay's folder with --data, and the file to write"),
     }
 }
 
 /// Takes a backup of the relay in a folder.
-pub(crate) fn take(data: &Path, to: &Path, output: Output) -> Result<ExitCode> {
+pub(crate) fn take(key: &KeyArguments, data: &Path, to: &Path, output: Output) -> Result<ExitCode> {
+    let key = key.read()?;
+    let key = key.as_ref();
     if to == Path::new("-") {
         let bar = bar(output);
-        write(data, io::stdout().lock(), &mut |bytes| bar.set_position(bytes))?;
+        write(data, key, io::stdout().lock(), &mut |bytes| bar.set_position(bytes))?;
         bar.finish_and_clear();
         return Ok(ExitCode::SUCCESS);
     }
@@ -95,7 +103,7 @@ pub(crate) fn take(data: &Path, to: &Path, output: Output) -> Result<ExitCode> {
     let cannot = || format!("{} cannot be written", unfinished.display());
     let file = private(&unfinished).with_context(cannot)?;
     let bar = bar(output);
-    let written = write(data, &file, &mut |bytes| bar.set_position(bytes))
+    let written = write(data, key, &file, &mut |bytes| bar.set_position(bytes))
         .and_then(|()| Ok(backup::check(&unfinished)?));
     bar.finish_and_clear();
     let header = match written {
@@ -138,7 +146,12 @@ fn private(path: &Path) -> io::Result<File> {
 }
 
 /// Writes a backup: from the relay that runs, or from its file.
-fn write(data: &Path, to: impl Write, progress: &mut dyn FnMut(u64)) -> Result<()> {
+fn write(
+    data: &Path,
+    key: Option<&Key>,
+    to: impl Write,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
     let mut to = Some(to);
     let asked = admin::back_up(data, Once(&mut to), progress);
     match asked {
@@ -146,7 +159,8 @@ fn write(data: &Path, to: impl Write, progress: &mut dyn FnMut(u64)) -> Result<(
         Err(AskError::NotRunning { .. }) => {
             let to = to.take().context("the relay ended while it was asked")?;
             let unix_ms = u64::try_from(now_ms()).unwrap_or_default();
-            backup::write_file(&data.join(STORE_FILE), rand::random(), unix_ms, to, progress)?;
+            let store = data.join(STORE_FILE);
+            backup::write_file(&store, key, rand::random(), unix_ms, to, progress)?;
             Ok(())
         }
         Err(error) => Err(error.into()),
@@ -195,7 +209,8 @@ fn verify(arguments: &VerifyArguments, output: Output) -> Result<ExitCode> {
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
+fn restore(key: &KeyArguments, arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
+    let key = key.read()?;
     let RestoreArguments { from, data, until } = arguments;
     let (chain, loose) = chain(from, until.as_ref())?;
     fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
@@ -205,6 +220,7 @@ fn restore(arguments: &RestoreArguments, output: Output) -> Result<ExitCode> {
         whole,
         more,
         &data.join(STORE_FILE),
+        key.as_ref(),
         &take_apart,
         rand::random,
         &mut |bytes| {

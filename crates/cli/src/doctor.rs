@@ -39,11 +39,11 @@ pub(crate) fn run(
     output: Output,
 ) -> Result<ExitCode> {
     if let Some([from, to]) = arguments.salvage.as_deref() {
-        return salvage::run(from, to, output);
+        return salvage::run(from, to, place.key.read()?, output);
     }
-    let file = place.file()?;
-    must_exist(file)?;
-    let report = doctor::check(file, arguments.repair).map_err(|error| {
+    must_exist(place.file()?)?;
+    let file = place.replica_file()?;
+    let report = doctor::check(file.clone(), arguments.repair).map_err(|error| {
         let error = anyhow::Error::from(error);
         match beside::is_held(&error) {
             true => error.context("`rejoin doctor` needs the file alone"),

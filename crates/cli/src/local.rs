@@ -48,7 +48,8 @@ impl Local {
             Some(guest) => (Arc::clone(&guest.host), None),
             None => {
                 let file = place.file()?;
-                let host = Arc::new(Host::new(Replica::open_with(file, options).await?));
+                let replica = Replica::open_with(place.replica_file()?, options).await?;
+                let host = Arc::new(Host::new(replica));
                 let holding = Holding::listen(Arc::clone(&host), file);
                 (host, Some(Own(holding)))
             }

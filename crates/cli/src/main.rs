@@ -41,6 +41,7 @@ mod refused;
 mod relay;
 mod reviews;
 mod schema;
+mod seal;
 mod shell;
 mod short;
 mod sign_in;
@@ -88,6 +89,7 @@ use crate::place::{DocumentArguments, GLOBAL, PlaceArguments};
 use crate::relay::RelayArguments;
 use crate::reviews::{AssignArguments, ReviewArguments, ReviewsArguments, SettleArguments};
 use crate::schema::SchemaCommand;
+use crate::seal::SealCommand;
 use crate::shell::{CompletionsArguments, ManArguments};
 use crate::sign_out::SignOutArguments;
 use crate::status::StatusArguments;
@@ -193,6 +195,9 @@ empty; a document that it made is deleted. With --as, the last edit of that user
     Digest,
     /// Look the replica's file over
     Doctor(DoctorArguments),
+    /// Encrypt files of replicas and relays, give them other keys, and destroy them
+    #[command(subcommand)]
+    Seal(SealCommand),
     /// Print a script with which a shell completes commands and options
     Completions(CompletionsArguments),
     /// Write pages of the manual into a folder
@@ -298,8 +303,9 @@ impl Cli {
             Command::Schema(command) => return schema::run(place, command, output).await,
             Command::Doctor(arguments) => return doctor::run(place, arguments, output),
             Command::Admin(arguments) => return admin::run(place, arguments, output).await,
-            Command::Backup(arguments) => return backup::run(arguments, output),
+            Command::Backup(arguments) => return backup::run(&place.key, arguments, output),
             Command::Token(command) => token::run(command, output),
+            Command::Seal(command) => return seal::run(&place.key, command, output),
             Command::Access(command) => access::run(place, command, output),
             Command::Adapters(of) => return adapters::run(of, place, output).await,
             Command::Audit(arguments) => return audit::run(place, arguments, output).await,
@@ -307,7 +313,7 @@ impl Cli {
                 shell::completions(Self::command(), arguments, output)
             }
             Command::Man(arguments) => shell::man(Self::command(), arguments),
-            Command::Relay(arguments) => relay::run(arguments, output).await,
+            Command::Relay(arguments) => relay::run(&place.key, arguments, output).await,
             Command::Sync(arguments) => sync::run(place, arguments, output).await,
             Command::Export(arguments) => export::run(place, arguments, output).await,
             Command::List(arguments) => list::run(place, arguments, output).await,
@@ -352,6 +358,7 @@ impl Command {
                 | Self::Schema(SchemaCommand::Lint(_))
                 // It needs the file for itself, in the state in which other processes leave it.
                 | Self::Doctor(_)
+                | Self::Seal(_)
                 | Self::Completions(_)
                 | Self::Man(_)
                 | Self::CompactWorker
@@ -377,6 +384,8 @@ impl Command {
             // One by one, so that a new command is not taken for one that only reads.
             Self::Demo | Self::Relay(_) | Self::Adapters(_) | Self::CompactWorker => false,
             Self::Admin(_) | Self::Backup(_) | Self::Token(_) | Self::Access(_) => false,
+            // It is about files that nobody has open.
+            Self::Seal(_) => false,
             Self::Completions(_) | Self::Man(_) => false,
             Self::Export(_) | Self::List(_) | Self::Get(_) | Self::Watch(_) => false,
             Self::Reviews(_) | Self::Review(_) | Self::History(_) | Self::Blame(_) => false,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rejoin::{Key, ReplicaFile};
 
 use crate::acting::Acting;
 use crate::caller::Terminal;
@@ -16,6 +17,8 @@ pub(crate) struct PlaceArguments {
     /// The file with this device's copy
     #[arg(long, global = true, env = "REJOIN_REPLICA", value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) replica: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: KeyArguments,
     /// The space: what is shared together
     #[arg(long, global = true, default_value = DEFAULT_SPACE, value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) space: String,
@@ -29,6 +32,41 @@ impl PlaceArguments {
     pub(crate) fn file(&self) -> Result<&Path> {
         self.replica.as_deref().context(
             "which replica? Give --replica FILE, or set REJOIN_REPLICA to the file of this device",
+        )
+    }
+
+    /// That file, with the key that opens it.
+    pub(crate) fn replica_file(&self) -> Result<ReplicaFile> {
+        Ok(ReplicaFile::at(self.file()?).with(self.key.read()?))
+    }
+}
+
+/// What opens an encrypted file.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KeyArguments {
+    /// A file with the key that encrypts the replica, or the relay's store; `rejoin seal key` makes one
+    #[arg(long, global = true, env = "REJOIN_KEY_FILE", value_name = "FILE", help_heading = GLOBAL)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// A file with a passphrase in place of a key
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+impl KeyArguments {
+    /// The key, if there is one. A passphrase goes before a key that the environment names.
+    pub(crate) fn read(&self) -> Result<Option<Key>> {
+        match (&self.passphrase_file, &self.key_file) {
+            (Some(path), _) => Ok(Some(Key::passphrase_file(path)?)),
+            (None, Some(path)) => Ok(Some(Key::file(path)?)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The key, where nothing can be done without one.
+    pub(crate) fn must_be_there(&self) -> Result<Key> {
+        self.read()?.context(
+            "with which key? Give --key-file FILE, which `rejoin seal key FILE` makes, or \
+             --passphrase-file FILE",
         )
     }
 }

@@ -24,6 +24,7 @@ use tracing::error;
 
 use crate::adapters::{self, Opened};
 use crate::output::Output;
+use crate::place::KeyArguments;
 use crate::signals::stopped;
 use crate::units::{bytes, network};
 use settings::Settings;
@@ -97,12 +98,18 @@ pub(crate) struct RelayArguments {
     pub(crate) adapters: Option<PathBuf>,
 }
 
-pub(crate) async fn run(arguments: &RelayArguments, output: Output) -> Result<()> {
+pub(crate) async fn run(
+    key: &KeyArguments,
+    arguments: &RelayArguments,
+    output: Output,
+) -> Result<()> {
     if arguments.defaults {
         let file = settings::defaults();
         return output.result(&json!({ "relay.toml": file }), || file.trim_end().to_owned());
     }
     let mut settings = in_effect(arguments)?;
+    // An option goes before the file.
+    settings.config.store_key = key.read()?.or(settings.store_key()?);
     if arguments.check {
         return tell(&mut settings, output);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rejoin_core::SpaceName;
+use rejoin_seal::Key;
 use tokio::sync::watch;
 
 use super::limits::Limits;
@@ -19,6 +20,9 @@ use crate::relay::RelayOptions;
 pub struct Config {
     /// The folder of the relay's files; it is made if it is not there.
     pub data: PathBuf,
+    /// The key that encrypts the relay's store. A store that is there is neither encrypted nor decrypted
+    /// by it: it has to be the key that the store was made with.
+    pub store_key: Option<Key>,
     /// Limits and policies of the engine.
     pub options: RelayOptions,
     /// Bytes of database pages kept in memory.
@@ -92,6 +96,7 @@ impl Config {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
+            store_key: None,
             options: RelayOptions::default(),
             cache_bytes: 16 << 20,
             inbound_bytes_max: 68 << 20,

@@ -5,17 +5,21 @@ use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, StorageError};
+use redb::{Builder, Database, DatabaseError, StorageError};
+use rejoin_seal::{Key, SealError, Sealed};
 
 use super::ServeError;
+use super::config::Config;
 use super::file::{CountedFile, Written};
 use crate::relay::{Relay, RelayOptions};
+use crate::store::file::{FileError, check_plain, create};
 use crate::store::unpanicked;
 
 /// The relay's folder: a database, and beside it the number of the process that has it open.
 #[derive(Debug)]
 pub(super) struct DataFolder {
     path: PathBuf,
+    key: Option<Key>,
     cache_bytes: usize,
     written: Written,
     /// Whether the relay was opened, and the file beside it is ours.
@@ -23,8 +27,9 @@ pub(super) struct DataFolder {
 }
 
 impl DataFolder {
-    pub(super) fn new(path: PathBuf, cache_bytes: usize, written: Written) -> Self {
-        Self { path, cache_bytes, written, is_ours: false }
+    pub(super) fn new(config: &Config, written: Written) -> Self {
+        let (path, key) = (config.data.clone(), config.store_key.clone());
+        Self { path, key, cache_bytes: config.cache_bytes, written, is_ours: false }
     }
 
     /// Opens the relay in the folder, or makes one.
@@ -41,12 +46,11 @@ impl DataFolder {
             // It would be taken for a new one.
             return Err(ServeError::Empty { path });
         }
-        let file = CountedFile::open(&path, self.written.clone());
-        let open = || file.and_then(|file| builder.create_with_backend(file));
+        let open = || open_with(&builder, &path, self.key.as_ref(), self.written.clone());
         // redb reports most damage, and panics on some.
         let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
             let reason = "its pages contradict each other".to_owned();
-            Err(StorageError::Corrupted(reason).into())
+            Err(FileError::Database(StorageError::Corrupted(reason).into()))
         });
         let database = opened.map_err(|error| self.explain(path.clone(), error))?;
         let relay = unpanicked(|| Relay::open(database, options, rand::random))
@@ -68,7 +72,7 @@ impl DataFolder {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder(error)),
             _ => {}
         }
-        let made = Database::create(&unfinished);
+        let made = create(&unfinished, self.key.as_ref());
         drop(made.map_err(|error| self.explain(unfinished.clone(), error))?);
         // It has everything, and is nobody's but the relay's.
         #[cfg(unix)]
@@ -81,7 +85,14 @@ impl DataFolder {
         sync_folder(&self.path).map_err(folder)
     }
 
-    fn explain(&self, path: PathBuf, error: DatabaseError) -> ServeError {
+    fn explain(&self, path: PathBuf, error: FileError) -> ServeError {
+        let error = match error {
+            FileError::Seal(SealError::Open) => DatabaseError::DatabaseAlreadyOpen,
+            FileError::Seal(SealError::Io(source)) => StorageError::Io(source).into(),
+            FileError::Seal(SealError::NotSealed) => return ServeError::NotSealed { path },
+            FileError::Seal(source) => return ServeError::Key { path, source },
+            FileError::Database(error) => error,
+        };
         match error {
             DatabaseError::DatabaseAlreadyOpen => {
                 ServeError::Locked { path, pid: read_pid(&self.pid_path()) }
@@ -105,6 +116,22 @@ impl Drop for DataFolder {
             let _ = fs::remove_file(self.pid_path());
         }
     }
+}
+
+fn open_with(
+    builder: &Builder,
+    path: &Path,
+    key: Option<&Key>,
+    written: Written,
+) -> Result<Database, FileError> {
+    if key.is_none() {
+        check_plain(path)?;
+    }
+    let file = CountedFile::open(path, written)?;
+    Ok(match key {
+        None => builder.create_with_backend(file)?,
+        Some(key) => builder.create_with_backend(Sealed::open(file, key)?)?,
+    })
 }
 
 /// Makes a rename survive a power loss.

@@ -90,7 +90,7 @@ impl EngineThread {
     /// Opens the store in the configured folder and starts the thread.
     pub(super) async fn start(config: &Config, entrance: Entrance) -> Result<Self, ServeError> {
         let written = Written::default();
-        let mut data = DataFolder::new(config.data.clone(), config.cache_bytes, written.clone());
+        let mut data = DataFolder::new(config, written.clone());
         let mut options = config.options.clone();
         if config.compaction_worker.is_none() {
             options.compaction = None;

@@ -18,8 +18,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 use rejoin_core::{DocumentId, SpaceName};
+use rejoin_seal::Key;
 use thiserror::Error;
 
 pub use folder::{Chain, Found, alone, chains, prune, write_into};
@@ -27,6 +28,7 @@ pub use more::write_more;
 pub use restore::{Restored, restore};
 pub use verify::{Verified, verify};
 
+use super::file::open;
 use super::tables::{SPACES, SpaceRow};
 use super::{ChangeStore, Reader, StoreError};
 use stream::Writer;
@@ -244,6 +246,7 @@ pub fn write_whole(
 /// The file is no relay's, another process has it open, or the backup cannot be written.
 pub fn write_file(
     file: &Path,
+    key: Option<&Key>,
     id: [u8; 16],
     unix_ms: u64,
     to: impl Write,
@@ -253,7 +256,7 @@ pub fn write_file(
     if !file.exists() {
         return Err(cannot(io::ErrorKind::NotFound.into()));
     }
-    let database = Database::open(file).map_err(|error| cannot(io::Error::other(error)))?;
+    let database = open(file, key).map_err(|error| cannot(io::Error::other(error)))?;
     let store = ChangeStore::open(database, 0, || [0; 16])?;
     write_whole(&store.moment()?, id, unix_ms, to, progress)
 }

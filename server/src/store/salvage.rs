@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::StoreError;
 use super::erase;
+use super::file::create;
 use super::losses;
 use super::mend::{Identity, Row, Stored, document_row, write_changes};
 use super::open::create_tables;
@@ -82,14 +83,14 @@ pub enum SalvageError {
         /// The new file.
         path: PathBuf,
         /// The message of the database.
-        source: Box<redb::DatabaseError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It cannot be written.
     #[error("the new file cannot be written")]
     Store(#[from] StoreError),
 }
 
-/// Takes all that can be read into a fresh file of a relay at `to`. `random` gives the new relay
+/// Takes all that can be read into a fresh file of a relay at `to`, encrypted if there is a key. `random` gives the new relay
 /// its names, and `progress` is told the number of documents that are done, and of all.
 ///
 /// # Errors
@@ -97,6 +98,7 @@ pub enum SalvageError {
 pub fn salvage(
     from: &ReadTransaction,
     to: &Path,
+    key: Option<&rejoin_seal::Key>,
     random: impl FnMut() -> [u8; 16],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Salvaged, SalvageError> {
@@ -111,7 +113,7 @@ pub fn salvage(
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(io)?;
     }
-    let database = Database::create(&unfinished).map_err(|source| SalvageError::Database {
+    let database = create(&unfinished, key).map_err(|source| SalvageError::Database {
         path: unfinished.clone(),
         source: Box::new(source),
     })?;

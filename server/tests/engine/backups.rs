@@ -98,7 +98,7 @@ fn what_is_restored_is_what_was_there_and_another_lifetime() {
     let epoch = world.relay.store().space(&space()).unwrap().epoch;
     let parts = [path("2"), path("3")];
     let restored =
-        restore(&path("1"), &parts, &path("new"), &apart, || [7; 16], &mut |_| {}).unwrap();
+        restore(&path("1"), &parts, &path("new"), None, &apart, || [7; 16], &mut |_| {}).unwrap();
     assert_eq!((restored.followed, restored.documents), (2, 6));
     assert_eq!(restored.header, third);
     let mut relay = reopened(&path("new"));
@@ -110,7 +110,8 @@ fn what_is_restored_is_what_was_there_and_another_lifetime() {
     assert!(!path("verified.redb").exists());
 
     // A replica with a mark of the old store compares, and brings what the backup lacks.
-    let alone = restore(&path("1"), &[], &path("old"), &apart, || [8; 16], &mut |_| {}).unwrap();
+    let alone =
+        restore(&path("1"), &[], &path("old"), None, &apart, || [8; 16], &mut |_| {}).unwrap();
     assert_eq!(alone.documents, 5);
     let mut world_again = World::of(reopened(&path("old")));
     assert_eq!(bob.cursor.map(|cursor| cursor.epoch), Some(epoch));
@@ -136,7 +137,7 @@ fn a_backup_that_is_not_as_it_was_written_is_refused() {
         fs::write(&bad, bytes).unwrap();
         let error = check(&bad).expect_err(what);
         assert!(
-            restore(&bad, &[], &path("new"), &apart, || [7; 16], &mut |_| {}).is_err(),
+            restore(&bad, &[], &path("new"), None, &apart, || [7; 16], &mut |_| {}).is_err(),
             "{what}"
         );
         let left = |name: &str| path(name).exists();
@@ -178,14 +179,15 @@ fn a_gap_between_backups_is_told() {
         let before = headers.last().unwrap();
         headers.push(more(&world, before, n, &path(&n.to_string())).unwrap());
     }
-    let gap = restore(&path("1"), &[path("3")], &path("new"), &apart, || [7; 16], &mut |_| {});
+    let gap =
+        restore(&path("1"), &[path("3")], &path("new"), None, &apart, || [7; 16], &mut |_| {});
     assert!(matches!(gap, Err(BackupError::Gap { .. })), "{gap:?}");
-    let headless = restore(&path("2"), &[], &path("new"), &apart, || [7; 16], &mut |_| {});
+    let headless = restore(&path("2"), &[], &path("new"), None, &apart, || [7; 16], &mut |_| {});
     assert!(matches!(headless, Err(BackupError::Gap { .. })), "{headless:?}");
     assert!(!path("new").exists());
     let there = path("there");
     fs::write(&there, b"a store").unwrap();
-    let kept = restore(&path("1"), &[], &there, &apart, || [7; 16], &mut |_| {});
+    let kept = restore(&path("1"), &[], &there, None, &apart, || [7; 16], &mut |_| {});
     assert!(matches!(kept, Err(BackupError::Exists { .. })));
     assert_eq!(fs::read(&there).unwrap(), b"a store");
 }

@@ -207,7 +207,7 @@ fn a_backup_and_the_ones_that_follow_it_know() {
     write_more(&moment, &whole, [2; 16], 2000, || File::create(path("2"))).unwrap().unwrap();
     drop(moment);
     let more = [path("2")];
-    restore(&path("1"), &more, &path("new"), &apart, || [7; 16], &mut |_| {}).unwrap();
+    restore(&path("1"), &more, &path("new"), None, &apart, || [7; 16], &mut |_| {}).unwrap();
     let found = verify(&path("1"), &more, folder.path(), &apart, || [7; 16], &mut |_| {}).unwrap();
     assert_eq!(found.findings, Vec::<String>::new());
     let database = redb::Database::open(path("new")).unwrap();

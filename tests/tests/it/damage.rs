@@ -308,7 +308,7 @@ fn a_relay_damaged_anywhere_gives_errors_and_salvage_and_repair_bring_everything
             seed += 1;
             [seed; 16]
         };
-        let salvaged = salvage_relay(damaged.transaction(), &to, random, &mut |_, _| {});
+        let salvaged = salvage_relay(damaged.transaction(), &to, None, random, &mut |_, _| {});
         let salvaged = salvaged.unwrap_or_else(|error| panic!("{round}: {damage:?}: {error}"));
         drop(damaged);
         assert_eq!(fs::read(&path).unwrap(), damage.of(&sound), "the damaged file is only read");

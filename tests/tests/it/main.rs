@@ -54,6 +54,7 @@ mod replica_migration;
 mod returning;
 mod reviews;
 mod saved;
+mod sealed;
 mod siege;
 mod simulation;
 mod sink_icalendar;

@@ -18,9 +18,10 @@ use workspace::{Lock, Metadata, Package, Source, cargo, from_json, root, rust_fi
 const ARROWS: &[(&str, Allowed)] = &[
     ("rejoin-core", Allowed::Only(&[])),
     ("rejoin-overwrite", Allowed::Only(&[])),
+    ("rejoin-seal", Allowed::Only(&[])),
     ("rejoin-engine", Allowed::Only(&["rejoin-core", "rejoin-overwrite"])),
-    ("rejoin", Allowed::Only(&["rejoin-core", "rejoin-engine"])),
-    ("rejoin-relay", Allowed::Only(&["rejoin-core", "rejoin-overwrite"])),
+    ("rejoin", Allowed::Only(&["rejoin-core", "rejoin-engine", "rejoin-seal"])),
+    ("rejoin-relay", Allowed::Only(&["rejoin-core", "rejoin-overwrite", "rejoin-seal"])),
     ("rejoin-adapters", Allowed::Only(&["rejoin", "rejoin-overwrite"])),
     ("rejoin-board", Allowed::Only(&["rejoin"])),
     ("rejoin-cli", Allowed::Only(&["rejoin", "rejoin-relay", "rejoin-adapters", "rejoin-board"])),

@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rejoin::salvage::{self, DamagedFile, Salvaged};
+use rejoin::{Key, ReplicaFile};
 use rejoin_relay::{STORE_FILE, store};
 use serde_json::{Value, json};
 
 use crate::output::{Output, count};
 
-pub(crate) fn run(from: &Path, to: &Path, output: Output) -> Result<ExitCode> {
+pub(crate) fn run(from: &Path, to: &Path, key: Option<Key>, output: Output) -> Result<ExitCode> {
     let (from, to) = (file_of(from)?, target(from, to)?);
     if to.exists() {
         bail!("{} exists already; name a file that does not", to.display());
     }
-    let damaged = DamagedFile::open(&from, &to)?;
+    // What is saved of an encrypted file is encrypted, with the same key.
+    let damaged = DamagedFile::open(ReplicaFile::at(&from).with(key.clone()), &to)?;
     let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len}, {eta} left");
     let bar = bar.with_style(style.expect("the template is well formed"));
@@ -31,10 +33,19 @@ pub(crate) fn run(from: &Path, to: &Path, output: Output) -> Result<ExitCode> {
     };
     let told = match damaged.is_relay() {
         true => {
-            let salvaged = store::salvage(damaged.transaction(), &to, rand::random, &mut progress)?;
+            let salvaged = store::salvage(
+                damaged.transaction(),
+                &to,
+                key.as_ref(),
+                rand::random,
+                &mut progress,
+            )?;
             of_relay(&salvaged)
         }
-        false => of_replica(&salvage::salvage(damaged.transaction(), &to, &mut progress)?),
+        false => {
+            let to = ReplicaFile::at(&to).with(key);
+            of_replica(&salvage::salvage(damaged.transaction(), to, &mut progress)?)
+        }
     };
     bar.finish_and_clear();
     let Told { mut json, mut lines, mut is_everything } = told;

@@ -9,6 +9,8 @@ mod read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rejoin::Key;
+use rejoin::seal::KeyError;
 use rejoin_relay::Config;
 
 use crate::layout::wrap;
@@ -23,6 +25,7 @@ pub(super) struct Settings {
     pub(super) data: Option<PathBuf>,
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
+    pub(super) store_key_file: Option<PathBuf>,
     pub(super) config: Config,
 }
 
@@ -40,8 +43,13 @@ pub(super) struct Setting {
 impl Settings {
     pub(super) fn new() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 4455));
-        let (data, certificate, key, config) = (None, None, None, Config::new(""));
-        Self { listen, data, certificate, key, config }
+        let (data, certificate, key, store_key_file) = (None, None, None, None);
+        Self { listen, data, certificate, key, store_key_file, config: Config::new("") }
+    }
+
+    /// The key of the store, if the file names one.
+    pub(super) fn store_key(&self) -> Result<Option<Key>, KeyError> {
+        self.store_key_file.as_deref().map(Key::file).transpose()
     }
 
     /// The path of every setting with its value as the file has it, in the order of the list. A
@@ -148,6 +156,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The folder of the relay's files, made if there is none. The folder has to be named, here or \
          with --data.",
         |it| Place::Folder(&mut it.data),
+    ),
+    unset(
+        "",
+        "key_file",
+        "\"/etc/rejoin/store.key\"",
+        "The file with the key that encrypts relay.redb; `rejoin seal key` makes one. It does not encrypt \
+         backups. Keep a copy of it elsewhere: without it the store cannot be read.",
+        |it| Place::Folder(&mut it.store_key_file),
     ),
     unset(
         "",

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 use rejoin_core::change::{self, Admission, Place};
 use rejoin_core::{ChangeGraph, Epoch, GraphEntry};
+use rejoin_seal::Key;
 
 use super::more::Piece;
 use super::stream::{CHANGE, ERASED, Reader, SNAPSHOT, check};
 use super::{BackupError, Header, TakeApart, rows};
+use crate::store::file::create;
 use crate::store::tables::{IDENTITY, SPACES, SpaceRow, encode};
 use crate::store::{ChangeStore, StoreError};
 
@@ -31,7 +33,7 @@ pub struct Restored {
 }
 
 /// Restores a store into the file `to`, which must not exist, from a whole backup and incremental
-/// ones in their order. The new store is another lifetime: replicas compare what they have with it,
+/// ones in their order, encrypted if there is a key. The new store is another lifetime: replicas compare what they have with it,
 /// and bring back what it lacks. `take_apart` makes changes of a snapshot, as
 /// [`take_apart_in_process`](crate::take_apart_in_process) does.
 ///
@@ -42,6 +44,7 @@ pub fn restore(
     whole: &Path,
     more: &[PathBuf],
     to: &Path,
+    key: Option<&Key>,
     take_apart: TakeApart<'_>,
     mut random: impl FnMut() -> [u8; 16],
     progress: &mut dyn FnMut(u64),
@@ -61,7 +64,7 @@ pub fn restore(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(folder(error)),
         _ => {}
     }
-    let made = make(whole, more, &unfinished, take_apart, &mut random, progress);
+    let made = make(whole, more, &unfinished, key, take_apart, &mut random, progress);
     let kept = made.and_then(|restored| {
         fs::rename(&unfinished, to).map_err(folder)?;
         sync_folder(to).map_err(folder)?;
@@ -78,11 +81,12 @@ fn make(
     whole: &Path,
     more: &[PathBuf],
     to: &Path,
+    key: Option<&Key>,
     take_apart: TakeApart<'_>,
     random: &mut impl FnMut() -> [u8; 16],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Restored, BackupError> {
-    let database = Database::create(to).map_err(|error| {
+    let database = create(to, key).map_err(|error| {
         let source = std::io::Error::other(error);
         BackupError::Folder { path: to.to_owned(), source }
     })?;

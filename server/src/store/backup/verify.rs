@@ -36,7 +36,7 @@ pub fn verify(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verified, BackupError> {
     let file = scratch.join("verified.redb");
-    let restored = restore(whole, more, &file, take_apart, random, progress)?;
+    let restored = restore(whole, more, &file, None, take_apart, random, progress)?;
     let looked = look(&file);
     // It was only made to be looked at.
     let _ = std::fs::remove_file(&file);

@@ -72,8 +72,9 @@ impl Amount {
 
 type Measure = fn() -> Vec<Figure>;
 
-const MEASURES: [(&str, Measure); 13] = [
+const MEASURES: [(&str, Measure); 14] = [
     ("edit", local::durable_edit),
+    ("encrypted-edit", local::encrypted_edit),
     ("first-sync", meeting::first_sync),
     ("latency", meeting::latency),
     ("throughput", meeting::throughput),

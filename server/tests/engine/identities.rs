@@ -19,6 +19,11 @@ const RULES: &str = r#"
     space = "acme"
     read  = ["*"]
     write = ["*"]
+
+    [[allow]]
+    roles = ["visitor"]
+    space = "acme"
+    read  = ["*"]
 "#;
 
 fn guarded() -> World {
@@ -126,7 +131,7 @@ fn others_carry_what_somebody_wrote_only_while_an_operator_lets_them() {
 }
 
 #[test]
-fn nobody_carries_with_a_role_that_they_lack_or_where_they_may_not_write() {
+fn nobody_carries_where_they_may_not_write() {
     let mut world = guarded();
     world.relay.carry_until(Some(world.unix_ms + 60_000));
     let mut bo = enter(&mut world, 2, "bo visitor");

@@ -1,5 +1,6 @@
 //! Who gets in at a relay, and what each may do there: real processes, real TLS.
 
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -266,6 +267,62 @@ fn a_certificate_is_replaced_while_somebody_is_connected() {
     until("the wrong certificate", || company.log().matches("was read again").count() == 2);
     let ended = company.sync("dana.redb", &token);
     assert!(ended.stderr.contains("not trusted"), "{ended:?}");
+}
+
+#[test]
+fn no_certificate_that_is_not_right_is_trusted() {
+    let mut company = Company::new();
+    let token = company.token("dana", "dispatch", "1h");
+    company.set("dana.redb", "jobs", "1", "name=of Dana");
+    company.certify("other.example");
+    company.start("127.0.0.1:0");
+    let ended = company.sync("dana.redb", &token);
+    assert!(ended.code == 1 && ended.stderr.contains("not trusted"), "{ended:?}");
+    let mut expired =
+        rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a certificate");
+    expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let made = expired.self_signed(&key).expect("a certificate");
+    company.write("cert.pem", &made.pem());
+    company.write("cert-key.pem", &key.serialize_pem());
+    company.start("127.0.0.1:0");
+    let ended = company.sync("dana.redb", &token);
+    assert!(ended.code == 1 && ended.stderr.contains("not trusted"), "{ended:?}");
+    assert_eq!(company.status("dana.redb")["waiting"], 1);
+    // The token went to neither.
+    assert!(!company.log().contains("user="), "{}", company.log());
+    company.certify("localhost");
+    company.start("127.0.0.1:0");
+    company.synced("dana.redb", &token);
+}
+
+#[test]
+fn only_tls_of_today_is_spoken_where_there_is_a_certificate() {
+    let company = Company::open();
+    let address = company.url.trim_start_matches("wss://").replace("localhost", "127.0.0.1");
+    let speaks = |version: &str| {
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["s_client", "-connect", &address, version]);
+        // What the system would not even ask for is asked for.
+        openssl.args(["-cipher", "DEFAULT@SECLEVEL=0"]).stdin(Stdio::null());
+        let output = openssl.output().expect("openssl, which `cargo xtask test` installs");
+        output.status.success()
+    };
+    assert!(speaks("-tls1_3") && speaks("-tls1_2"));
+    assert!(!speaks("-tls1_1") && !speaks("-tls1"));
+    // Who speaks in the clear hears nothing of use, and holds up nobody.
+    let mut plain = std::net::TcpStream::connect(&address).expect("the relay listens");
+    plain.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    plain.write_all(b"GET /sync HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is sent");
+    let mut answer = Vec::new();
+    // The relay closes, with or without a reset.
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+    let replica = ["--replica", "dana.redb", "sync"];
+    let url = format!("ws://{address}");
+    let ended = company.rejoin.run([&replica[..], &[&url, "--once", "--timeout", "2s"]].concat());
+    assert_eq!(ended.code, 1, "{ended:?}");
+    company.synced("dana.redb", &company.token("dana", "dispatch", "1h"));
 }
 
 #[test]

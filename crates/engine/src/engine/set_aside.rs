@@ -88,10 +88,7 @@ impl Engine {
             if !made || is_moot {
                 lost.insert(hash.short());
             }
-            let reason = match refused.contains(hash) {
-                true => reason.to_owned(),
-                false => format!("it builds on a change that was refused: {reason}"),
-            };
+            let reason = reason_of(reason, refused.contains(hash));
             let row = SetAsideRow {
                 authored_anew: made,
                 // Who discards a change knows of it.
@@ -291,6 +288,14 @@ impl Engine {
         self.settle(turn, id, Some(&before), row, &mut rebuilt, Origin::Local)?;
         self.loaded.put(turn.now, *id, rebuilt);
         Ok(())
+    }
+}
+
+/// The reason why a change is set aside: it was refused, or builds on one that was.
+fn reason_of(reason: &str, is_refused: bool) -> String {
+    match is_refused {
+        true => reason.to_owned(),
+        false => format!("it builds on a change that was refused: {reason}"),
     }
 }
 

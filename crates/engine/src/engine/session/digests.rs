@@ -94,21 +94,36 @@ impl Engine {
                 session.protocol.handle_equal(number);
             }
             Some((false, theirs)) => {
-                space.equal = false;
-                if space.repairs >= REPAIRS_PER_SESSION_MAX {
-                    let name = &space.name;
-                    self.status.trouble = Some(format!(
-                        "{name} still differs from the relay's after {REPAIRS_PER_SESSION_MAX} repairs; \
-                         run `rejoin doctor` on this file, and look at the relay's log"
-                    ));
-                } else if !session.protocol.is_repairing(number) {
-                    space.repairs += 1;
-                    self.counters.repairs += 1;
-                    space.listed_to = Some(cursor.into());
-                    return self.begin_repair(turn, number, &theirs, &held);
-                }
+                return self.stage_unequal(turn, number, cursor, &theirs, &held);
             }
             None => {}
+        }
+        Ok(())
+    }
+
+    /// Digests differ, and nothing is under way that would explain it.
+    fn stage_unequal(
+        &mut self,
+        turn: &mut Turn,
+        number: u32,
+        cursor: Cursor,
+        theirs: &[CollectionDigest],
+        held: &Held,
+    ) -> Result<(), EngineError> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let Some(space) = session.spaces.get_mut(number as usize) else { return Ok(()) };
+        space.equal = false;
+        if space.repairs >= REPAIRS_PER_SESSION_MAX {
+            let name = &space.name;
+            self.status.trouble = Some(format!(
+                "{name} still differs from the relay's after {REPAIRS_PER_SESSION_MAX} repairs; run \
+                 `rejoin doctor` on this file, and look at the relay's log"
+            ));
+        } else if !session.protocol.is_repairing(number) {
+            space.repairs += 1;
+            self.counters.repairs += 1;
+            space.listed_to = Some(cursor.into());
+            return self.begin_repair(turn, number, theirs, held);
         }
         Ok(())
     }

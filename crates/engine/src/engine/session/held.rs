@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, HeadsHash, SpaceName, heads_hash};
+use rejoin_core::{
+    ChangeHash, CollectionName, DocumentId, HeadsHash, ShortHash, SpaceName, heads_hash,
+};
 
 use super::Session;
 use crate::engine::sign_in::{left_out, waiting_changes};
@@ -62,6 +64,45 @@ impl Engine {
             held.insert(id, HeldDocument { space, collection, now, without });
         }
         Ok(held)
+    }
+
+    /// The relay has these heads of a document, and so all that they build on. It may have taken an edit
+    /// of somebody who is signed out by now, and its word of that was lost.
+    pub(super) fn stage_known_there(
+        &mut self,
+        turn: &mut Turn,
+        id: &DocumentId,
+        heads: &[ShortHash],
+    ) -> Result<(), EngineError> {
+        let keys = turn.txn.waiting(id)?;
+        let Some(row) = turn.txn.document(id)?.filter(|_| !keys.is_empty()) else { return Ok(()) };
+        let document = match self.load(&turn.txn, id, &row) {
+            Ok(document) => document,
+            // It is told where the document is pushed.
+            Err(EngineError::Unreadable { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut known = BTreeSet::new();
+        for change in document.doc.get_changes_meta(&[]).iter().rev() {
+            let hash = ChangeHash(change.hash.0);
+            if heads.contains(&hash.short()) || known.contains(&hash) {
+                known.insert(hash);
+                known.extend(change.deps.iter().map(|dep| ChangeHash(dep.0)));
+            }
+        }
+        self.loaded.put(turn.now, *id, document);
+        for key in keys {
+            let edit = turn.txn.outbox(key, 1)?.pop().filter(|(found, _)| *found == key);
+            let Some((_, edit)) = edit else { continue };
+            let chunks = turn.txn.changes_in(id, edit.places())?;
+            let is_known = |chunk: &Vec<u8>| {
+                rejoin_core::change::hash_of(chunk).is_ok_and(|hash| known.contains(&hash))
+            };
+            if chunks.len() as u64 == edit.count && chunks.iter().all(is_known) {
+                self.stage_key_acked(turn, key)?;
+            }
+        }
+        Ok(())
     }
 }
 

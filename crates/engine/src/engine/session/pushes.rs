@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rejoin_core::wire::{ChangePiece, Refused, RefusedClass, Wanted};
-use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, limits};
+use rejoin_core::{ChangeHash, CollectionName, DocumentId, ShortHash, SpaceName, limits};
 use tracing::{debug, warn};
 
 use super::Session;
@@ -81,21 +81,30 @@ impl Engine {
         }
         let mut written = BTreeSet::new();
         for key in ticket.keys {
-            let Some(edit) = turn.txn.remove_outbox(key)? else { continue };
-            turn.dirty = true;
-            self.status.answers += 1;
-            let Some(row) = turn.txn.document(&edit.document)? else { continue };
-            let mut spaces = session.spaces.iter().zip(0..);
-            let number = spaces.find(|(space, _)| space.name == row.space);
-            written.extend(number.map(|(_, number)| (number, edit.document)));
-            let folded = edit.from..(edit.from + edit.count).min(row.covered);
-            turn.txn.remove_changes(&edit.document, folded, |_| false)?;
-            self.newly_held.insert(edit.document);
+            let Some((document, space)) = self.stage_key_acked(turn, key)? else { continue };
+            let number = self.session.as_ref().and_then(|session| session.number(&space));
+            written.extend(number.map(|number| (number, document)));
         }
         for (number, document) in written {
             self.want_what_left_the_list(turn, number, &document)?;
         }
         Ok(())
+    }
+
+    /// The relay holds an edit of the outbox. Gives its document and space, if it waited.
+    pub(super) fn stage_key_acked(
+        &mut self,
+        turn: &mut Turn,
+        key: u64,
+    ) -> Result<Option<(DocumentId, SpaceName)>, EngineError> {
+        let Some(edit) = turn.txn.remove_outbox(key)? else { return Ok(None) };
+        turn.dirty = true;
+        self.status.answers += 1;
+        let Some(row) = turn.txn.document(&edit.document)? else { return Ok(None) };
+        let folded = edit.from..(edit.from + edit.count).min(row.covered);
+        turn.txn.remove_changes(&edit.document, folded, |_| false)?;
+        self.newly_held.insert(edit.document);
+        Ok(Some((edit.document, row.space)))
     }
 
     pub(super) fn stage_refused(
@@ -143,37 +152,42 @@ impl Engine {
                 }
             }
             RefusedClass::Never | RefusedClass::ActorReused => {
-                warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
-                let refusal = match refused.class {
-                    RefusedClass::ActorReused => Refusal::Place,
-                    _ => Refusal::ForGood,
-                };
-                let aside = self.stage_set_aside(
-                    turn,
-                    &document,
-                    &refused.hashes,
-                    &refused.reason,
-                    refusal,
-                );
-                match aside {
-                    Err(error @ EngineError::Unreadable { .. }) => {
-                        // Its edits wait; those of others must not.
-                        warn!(error = &error as &dyn std::error::Error, "not set aside");
-                        self.status.trouble = Some(error.to_string());
-                    }
-                    Ok(true) => {}
-                    // The relay refused changes that are not here; the edits themselves are still
-                    // to be answered.
-                    Ok(false) => {
-                        if let Some(session) = &mut self.session {
-                            session.again.push((turn.now + RETRY_MISSING_MS, keys));
-                        }
-                    }
-                    Err(error) => return Err(error),
-                }
+                return self.stage_never(turn, document, keys, &refused);
             }
         }
         Ok(())
+    }
+
+    /// The relay will never take something, or only in another place.
+    fn stage_never(
+        &mut self,
+        turn: &mut Turn,
+        document: DocumentId,
+        keys: Vec<u64>,
+        refused: &Refused,
+    ) -> Result<(), EngineError> {
+        warn!(doc = %document, reason = refused.reason, "relay will never take an edit");
+        let refusal = match refused.class {
+            RefusedClass::ActorReused => Refusal::Place,
+            _ => Refusal::ForGood,
+        };
+        match self.stage_set_aside(turn, &document, &refused.hashes, &refused.reason, refusal) {
+            Err(error @ EngineError::Unreadable { .. }) => {
+                // Its edits wait; those of others must not.
+                warn!(error = &error as &dyn std::error::Error, "not set aside");
+                self.status.trouble = Some(error.to_string());
+                Ok(())
+            }
+            Ok(true) => Ok(()),
+            // The relay refused changes that are not here; the edits themselves are still to be answered.
+            Ok(false) => {
+                if let Some(session) = &mut self.session {
+                    session.again.push((turn.now + RETRY_MISSING_MS, keys));
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives the session the next push. Returns whether there was one.
@@ -208,6 +222,9 @@ impl Engine {
                 self.stage_not_erased(turn, &document)?;
                 continue;
             };
+            if !self.status.waiting_for.is_empty() {
+                self.stage_known_there(turn, &document, &heads)?;
+            }
             let Some(session) = &mut self.session else { return Ok(()) };
             // What may only be read there is not what the relay can be given.
             if !session.may_write(space, &row.collection) {

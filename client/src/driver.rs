@@ -17,7 +17,7 @@ use rejoin_core::wire::ByeCode;
 use rejoin_engine::store::{Store, StoreError};
 use rejoin_engine::{
     Closing, Counters, Edit, EditError, EditOutcome, Engine, EngineError, EngineOptions, Link,
-    Status,
+    SignOutError, Status,
 };
 
 /// Something to be answered from the engine, at the time given in milliseconds.
@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Ask(Question),
     Connect(Box<Target>),
     Disconnect,
+    SignOut(bool, oneshot::Sender<Result<(), SignOutError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -293,6 +294,20 @@ impl Driver {
                 self.forget_token();
                 self.phase = ConnectionPhase::Idle;
                 self.engine.set_dialling(false, None);
+            }
+            Command::SignOut(discard, reply) => {
+                let signed_out = self.engine.sign_out(self.now(), unix_s(), discard);
+                // Whatever became of it, nobody signs in again with the token of before.
+                if !matches!(signed_out, Err(SignOutError::Unsent { .. })) {
+                    self.hang_up("signed out");
+                    self.engine.handle_disconnected();
+                    self.relay = None;
+                    self.forget_token();
+                    self.phase = ConnectionPhase::Idle;
+                    self.engine.set_signed_out(SIGNED_OUT.to_owned());
+                }
+                self.publish();
+                let _ = reply.send(signed_out);
             }
             Command::Close(done) => return Some(done),
         }
@@ -667,6 +682,9 @@ const IDLE_CHECK_MS: u64 = 5_000;
 /// Milliseconds between two renewals of a token at least, and after one that failed.
 const RENEWAL_MS_MIN: u64 = 1_000;
 const RENEWAL_AGAIN_MS: u64 = 10_000;
+
+/// The trouble that a status tells of a replica that was signed out here.
+const SIGNED_OUT: &str = "signed out here; sign in to go on";
 
 /// Milliseconds to wait before the file is opened again.
 const REOPEN_MS: u64 = 500;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::collection::Collection;
 use crate::dial::{ConnectError, Target};
-use crate::driver::{self, Answer, Command, unix_s};
+use crate::driver::{self, Answer, Command};
 use crate::file::{OpenError, ReplicaFile, unpanicked};
 use crate::relay::Relay;
 use crate::review::Reviews;
@@ -207,10 +207,9 @@ impl Replica {
     /// Edits wait, and are not to be discarded: nothing has changed then. Or the file could not be read
     /// or written, or the replica is closed.
     pub async fn sign_out(&self, discard: bool) -> Result<(), SignOutError> {
-        self.ask(move |engine, now| engine.sign_out(now, unix_s(), discard)).await??;
-        self.disconnect().await;
-        let signed_out = |engine: &mut Engine, _| engine.set_signed_out(SIGNED_OUT.to_owned());
-        Ok(self.ask(signed_out).await?)
+        let (reply, signed_out) = oneshot::channel();
+        self.send(Command::SignOut(discard, reply)).await?;
+        self.answer(signed_out).await?
     }
 
     /// The user as whom a relay last knew the replica by its token, also while there is no connection;
@@ -520,9 +519,6 @@ impl From<Closed> for ConnectError {
         Self::Closed
     }
 }
-
-/// The trouble that a status tells of a replica that was signed out here.
-const SIGNED_OUT: &str = "signed out here; sign in to go on";
 
 /// Different warnings that are given while a replica is open; nobody reads more of them.
 const NOTED_MAX: usize = 1000;

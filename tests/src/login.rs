@@ -215,6 +215,14 @@ impl Office {
             let row = aside.next();
             let aside = row.is_some();
             let mut at_first = None;
+            if let Some(row) =
+                row.filter(|row| !made.is_discarded && row.reason.contains("discarded"))
+            {
+                return Err(format!(
+                    "edit {number} by {:?} is gone with another's: {row:?}",
+                    made.user
+                ));
+            }
             for (at, device) in self.devices.iter().enumerate() {
                 let view = device.store.read().map_err(|error| error.to_string())?;
                 let value = view.value(&made.document).map_err(|error| error.to_string())?;

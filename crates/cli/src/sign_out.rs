@@ -12,7 +12,7 @@ use crate::place::PlaceArguments;
 #[command(after_help = "\
 Edits are nobody's until the next `rejoin sync` with a token, and whoever signs in by that sends only what \
 is theirs. It is refused while edits wait for a relay: sync first, or give them up with --discard, and \
-`rejoin status` lists what was given up.")]
+`rejoin status --json` lists what was given up.")]
 pub(crate) struct SignOutArguments {
     /// Give up the edits that no relay holds
     #[arg(long)]

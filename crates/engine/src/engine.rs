@@ -568,6 +568,7 @@ impl Engine {
             };
         }
         self.status.waiting = waiting;
+        self.status.waiting_for.clear();
         if let Some(SignedInRow { user, .. }) = &self.signed_in {
             self.status.waiting_for = view.waiting_users()?;
             self.status.waiting_for.remove(user);

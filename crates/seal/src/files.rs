@@ -11,6 +11,7 @@ use redb::backends::FileBackend;
 use crate::cipher::SECTOR_BYTES;
 use crate::error::{FileError, SealError};
 use crate::first::PLACES_END;
+use crate::folder::sync_folder_of;
 use crate::header::{Header, Headers};
 use crate::key::Key;
 use crate::sealed::Sealed;
@@ -178,16 +179,6 @@ fn copy(from: &dyn StorageBackend, to: &dyn StorageBackend, len: u64) -> io::Res
         to.write(at, &sector)?;
     }
     to.sync_data()
-}
-
-/// Makes it last that a file was made or removed.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    if cfg!(unix) {
-        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 fn of(path: &Path) -> impl FnOnce(SealError) -> FileError {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::folder::sync_folder_of;
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -83,7 +84,9 @@ impl Key {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path).map_err(io)?;
-        file.write_all(digits.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        let written = file.write_all(digits.as_bytes()).and_then(|()| file.sync_all());
+        // What is encrypted with the key must not outlive it.
+        written.and_then(|()| sync_folder_of(path)).map_err(io)?;
         Ok(Self(Secret::Bytes(bytes)))
     }
 }

@@ -3,8 +3,9 @@
 //! [`Sealed`] is a [`redb::StorageBackend`] around another one, and knows nothing of what redb keeps.
 //! What it promises:
 //!
-//! - **Without the key, the file says how long it is, and which pages were written when**, to somebody
-//!   who sees it more than once. Nothing else.
+//! - **Without the key, the file says how long it is, how often it was committed to, which pages were
+//!   written in the same opening and which never**, and whether its key is a passphrase. Who sees it more
+//!   than once learns which pages changed. Nothing of what is in them.
 //! - **A page that was altered, moved or cut off is damage**, and damage costs that page only. A page
 //!   that was put back as it was at an earlier time is not noticed, as little as a whole file that was.
 //! - **A power loss costs no more than it does without encryption**: the last commit or the one
@@ -39,6 +40,7 @@ mod cipher;
 mod error;
 mod files;
 mod first;
+mod folder;
 mod header;
 mod key;
 mod sealed;

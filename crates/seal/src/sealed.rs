@@ -115,6 +115,8 @@ impl<B: StorageBackend> Sealed<B> {
         if taken && !first.is_ahead() && logical_len(self.file.len()?) > 0 {
             // If it cannot be read, the one that opened the file stays.
             if let Some(now) = First::read(&self.file, &self.cipher)? {
+                // As when the file was opened.
+                self.file.sync_data()?;
                 *first = now;
             }
         }

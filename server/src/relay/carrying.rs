@@ -2,7 +2,8 @@
 //!
 //! With tokens, a change is taken only from the person whose name it bears. After a restore that keeps
 //! out what the authors sent and the relay lost, and other devices still have. So an operator may
-//! let everybody carry for a while. Each such change is noted, and proves nothing of its author.
+//! let everybody carry for a while, but for apps of automerge-repo. Each such change is noted, if the relay
+//! knows whom its actor names, and proves nothing of its author.
 
 use rejoin_core::wire::ByeCode;
 

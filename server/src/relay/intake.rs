@@ -225,7 +225,8 @@ impl<'a> Intake<'a> {
         }
         let Some(author) = self.author_of(change)? else { return Ok(None) };
         let Identity { user, role, .. } = Identity::from_author(&author);
-        if user != principal.user && self.carrying.is_open() {
+        // Apps of automerge-repo bind nobody, and so carry nothing.
+        if user != principal.user && self.binds && self.carrying.is_open() {
             return Ok(None);
         }
         if user != principal.user {
@@ -277,7 +278,7 @@ impl<'a> Intake<'a> {
         let Place { space, document, .. } = self.place;
         Ok(match change.seq() {
             1 => change.author().map(<[u8]>::to_vec),
-            // One that is not known began before there were tokens, or was carried. Its author was never
+            // One that is not known began before there were tokens, or in a backup. Its author was never
             // proved.
             _ => self
                 .store

@@ -181,8 +181,8 @@ impl Engine {
         turn.txn.put_signed_in(None)?;
         turn.txn.put_identity(None)?;
         turn.dirty = true;
-        self.finish_or_forget(turn)?;
         (self.signed_in, self.identity) = (None, None);
+        self.finish_or_forget(turn)?;
         info!("signed out");
         Ok(())
     }
@@ -256,6 +256,10 @@ pub(super) fn left_out(
     for change in changes.iter().rev() {
         let hash = ChangeHash(change.hash.0);
         if out.contains(&hash) {
+            // Something that stays builds on it, and so on all that this one builds on.
+            if needed.contains(&hash) {
+                needed.extend(change.deps.iter().map(|dep| ChangeHash(dep.0)));
+            }
             continue;
         }
         if waiting.contains(&hash) && !needed.contains(&hash) {

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use redb::ReadableTable;
 
 use super::rows::{Row, decode, encode};
-use super::tables::{META, OUTBOX_USERS};
+use super::tables::{META, OUTBOX, OUTBOX_USERS};
 use super::{OutboxRow, ReadTxn, StoreError, WriteTxn, unavailable};
 
 /// The user as whom a relay last knew the replica by its token.
@@ -67,6 +67,17 @@ impl WriteTxn {
             None => meta.remove(SIGNED_IN),
         }
         .map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Leaves the first changes of an edit out of the outbox: the relay has them.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn shorten_outbox(&self, key: u64, row: OutboxRow, first: u64) -> Result<(), StoreError> {
+        let row = OutboxRow { from: row.from + first, count: row.count - first, ..row };
+        let mut outbox = self.txn.open_table(OUTBOX).map_err(unavailable)?;
+        outbox.insert(key, encode(&row).as_slice()).map_err(unavailable)?;
         Ok(())
     }
 

@@ -98,8 +98,13 @@ impl Engine {
             let is_known = |chunk: &Vec<u8>| {
                 rejoin_core::change::hash_of(chunk).is_ok_and(|hash| known.contains(&hash))
             };
-            if chunks.len() as u64 == edit.count && chunks.iter().all(is_known) {
+            let first = chunks.iter().take_while(|chunk| is_known(chunk)).count() as u64;
+            if first == edit.count {
                 self.stage_key_acked(turn, key)?;
+            } else if first > 0 {
+                // It took the genesis of a document, and not the edit that came with it.
+                turn.txn.shorten_outbox(key, edit, first)?;
+                turn.dirty = true;
             }
         }
         Ok(())
@@ -107,8 +112,8 @@ impl Engine {
 }
 
 impl Session {
-    /// Whether the relay was given all that it may have of the outbox, and has answered.
+    /// Whether the relay holds all that it may have of the outbox.
     pub(super) fn is_rest_given(&self, view: &ReadTxn) -> Result<bool, StoreError> {
-        Ok(!self.is_pushing() && self.again.is_empty() && self.pushed.is_through(view)?)
+        Ok(!self.is_pushing() && self.again.is_empty() && self.pushed.is_rest_held(view)?)
     }
 }

@@ -325,10 +325,11 @@ impl Session {
         if self.pushed.whose == whose {
             return;
         }
+        // What was made ready and not given yet may be of somebody else.
+        self.pushes.clear();
+        self.again.clear();
         let given = self.tickets.values().flat_map(|ticket| &ticket.keys);
-        let to_give = self.pushes.iter().flat_map(|push| &push.keys);
-        let again = self.again.iter().flat_map(|(_, keys)| keys);
-        let ahead = given.chain(to_give).chain(again).copied().collect();
+        let ahead = given.copied().collect();
         self.pushed = Pushed { ahead, ..Pushed::none(whose) };
     }
 
@@ -401,6 +402,11 @@ fn push_again(session: &mut Session, view: &ReadTxn, keys: Vec<u64>) -> Result<(
     for key in keys {
         let Some(edit) = waiting_edit(view, key)? else { continue };
         let document = edit.document;
+        // It was given before the relay said who is signed in.
+        if session.pushed.holds(&edit) {
+            session.pushed.held_rows += 1;
+            continue;
+        }
         let (keys, changes) = (Vec::new(), Vec::new());
         let batch = batches.entry(document).or_insert(Batch { document, keys, changes });
         batch.add(view, key, &edit)?;
@@ -438,22 +444,25 @@ pub(super) struct Pushed {
     later: BTreeMap<DocumentId, VecDeque<u64>>,
     /// Documents in which an edit of another person waits. Later edits build on it, and wait too.
     held: BTreeSet<DocumentId>,
+    /// The number of edits that were passed over because they are held.
+    held_rows: u64,
 }
 
 impl Pushed {
     /// Nothing was given yet; `whose` edits will be.
     pub(super) fn none(whose: Whose) -> Self {
         let (ahead, later, held) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
-        Self { whose, through: 0, ahead, later, held }
+        Self { whose, through: 0, ahead, later, held, held_rows: 0 }
     }
 
     pub(super) fn whose(&self) -> &Whose {
         &self.whose
     }
 
-    /// Whether everything in the outbox was given or is held.
-    pub(super) fn is_through(&self, view: &ReadTxn) -> Result<bool, StoreError> {
-        Ok(view.outbox(self.through + 1, 1)?.is_empty())
+    /// Whether everything that is left in the outbox is held.
+    pub(super) fn is_rest_held(&self, view: &ReadTxn) -> Result<bool, StoreError> {
+        let is_through = view.outbox(self.through + 1, 1)?.is_empty();
+        Ok(is_through && view.outbox_len()? <= self.held_rows)
     }
 
     /// Whether an edit is of another person, or comes after one of its document. If so, all later ones
@@ -474,7 +483,11 @@ impl Pushed {
                 return Ok(None);
             };
             self.through = key;
-            if self.ahead.remove(&key) || self.holds(&first) {
+            if self.ahead.remove(&key) {
+                continue;
+            }
+            if self.holds(&first) {
+                self.held_rows += 1;
                 continue;
             }
             return self.with_later(view, key, &first).map(Some);

@@ -123,7 +123,7 @@ impl Replica {
     /// # Errors
     /// The file could not be written.
     pub async fn act_as(&self, identity: Option<Identity>) -> Result<(), EditError> {
-        Ok(self.ask(move |engine, _| engine.act_as(identity)).await??)
+        self.ask(move |engine, _| engine.act_as(identity)).await?
     }
 
     /// A handle to the same replica that edits as `author`, as do the spaces, collections and

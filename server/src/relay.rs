@@ -397,16 +397,8 @@ impl Relay {
         self.note_arrival(now, unix_ms, hello)?;
         let Some(replica) = self.connections.replica_mut(id) else { return Ok(()) };
         let (relay, proved) = (self.shared.store.relay(), replica.principal.as_ref().map(proved));
-        let carries = self.shared.carrying.is_open();
-        replica.session.handle_opened(
-            now,
-            relay,
-            unix_ms,
-            opened,
-            uploaded,
-            proved.clone(),
-            carries,
-        );
+        let who = (proved.clone(), self.shared.carrying.is_open());
+        replica.session.handle_opened(now, relay, unix_ms, opened, uploaded, who);
         replica.device = hello.device;
         replica.app = hello.app.clone();
         // Who proves who they are need not claim it.

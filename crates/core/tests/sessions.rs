@@ -67,7 +67,7 @@ fn opened_with(pushes: u32, begun: Vec<Begun>, space: Opened) -> RelaySession {
     let mut session = RelaySession::new(0);
     session.handle_frame(hello(pushes, begun)).unwrap();
     assert!(matches!(session.poll_event(), Some(RelayEvent::Hello(_))));
-    session.handle_opened(0, RelayId([3; 16]), 0, vec![space], 0, None, false);
+    session.handle_opened(0, RelayId([3; 16]), 0, vec![space], 0, (None, false));
     assert!(matches!(frame(&mut session, 0), Some(Frame::Welcome(_))));
     session
 }

@@ -29,7 +29,7 @@ pub(super) struct CarriedArguments {
 pub(super) fn run(data: &Path, arguments: &CarriedArguments, output: Output) -> Result<()> {
     let CarriedArguments { open, close, limit } = arguments;
     ensure!(open.is_none_or(|open| open <= OPEN_MAX), "for 7 days at most");
-    let seconds = open.map(|open| open.as_secs().max(1)).or(close.then_some(0));
+    let seconds = open.map(|open| open.as_secs().max(1)).or_else(|| close.then_some(0));
     if let Some(seconds) = seconds {
         admin::ask(data, &Ask::Carry { seconds })?;
     }

@@ -213,8 +213,7 @@ impl RelaySession {
         time_ms: u64,
         spaces: Vec<Opened>,
         uploaded: u64,
-        identity: Option<Vec<u8>>,
-        carries: bool,
+        (identity, carries): (Option<Vec<u8>>, bool),
     ) {
         let granted = spaces
             .iter()

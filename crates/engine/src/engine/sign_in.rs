@@ -166,7 +166,7 @@ impl Engine {
         for some in documents.into_iter().collect::<Vec<_>>().chunks(DISCARDED_AT_ONCE) {
             let mut turn = Turn::begin(&self.store, now, unix_s)?;
             for id in some {
-                let hashes = self.to_discard(&turn, id, is_theirs)?;
+                let hashes = self.discarded_changes(&turn, id, is_theirs)?;
                 let aside =
                     self.stage_set_aside(&mut turn, id, &hashes, &reason, Refusal::Discarded);
                 if let Err(error) = aside {
@@ -188,7 +188,7 @@ impl Engine {
     }
 
     /// The waiting changes of a document that somebody discards.
-    fn to_discard(
+    fn discarded_changes(
         &mut self,
         turn: &Turn,
         id: &DocumentId,

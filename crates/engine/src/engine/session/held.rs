@@ -91,6 +91,7 @@ impl Engine {
             }
         }
         self.loaded.put(turn.now, *id, document);
+        let mut is_less_held = false;
         for key in keys {
             let edit = turn.txn.outbox(key, 1)?.pop().filter(|(found, _)| *found == key);
             let Some((_, edit)) = edit else { continue };
@@ -99,6 +100,7 @@ impl Engine {
                 rejoin_core::change::hash_of(chunk).is_ok_and(|hash| known.contains(&hash))
             };
             let first = chunks.iter().take_while(|chunk| is_known(chunk)).count() as u64;
+            is_less_held |= first > 0;
             if first == edit.count {
                 self.stage_key_acked(turn, key)?;
             } else if first > 0 {
@@ -106,6 +108,10 @@ impl Engine {
                 turn.txn.shorten_outbox(key, edit, first)?;
                 turn.dirty = true;
             }
+        }
+        if is_less_held && let Some(session) = &mut self.session {
+            // What was held behind it may go now.
+            session.look_again();
         }
         Ok(())
     }

@@ -333,6 +333,15 @@ impl Session {
         self.pushed = Pushed { ahead, ..Pushed::none(whose) };
     }
 
+    /// Looks through the outbox from its beginning once more, past what was given or is about to be.
+    pub(super) fn look_again(&mut self) {
+        let given = self.tickets.values().flat_map(|ticket| &ticket.keys);
+        let to_give = self.pushes.iter().flat_map(|push| &push.keys);
+        let again = self.again.iter().flat_map(|(_, keys)| keys);
+        let ahead = given.chain(to_give).chain(again).copied().collect();
+        self.pushed = Pushed { ahead, ..Pushed::none(self.pushed.whose.clone()) };
+    }
+
     /// Takes the keys of a push, and of all after it of its document: those of a batch go with its last
     /// push, and the acknowledgement of that one must not settle what was refused in another.
     fn take_keys(&mut self, ticket: u64, document: &DocumentId) -> Vec<u64> {

@@ -300,7 +300,6 @@ impl Driver {
                 // Whatever became of it, nobody signs in again with the token of before.
                 if !matches!(signed_out, Err(SignOutError::Unsent { .. })) {
                     self.hang_up("signed out");
-                    self.engine.handle_disconnected();
                     self.relay = None;
                     self.forget_token();
                     self.phase = ConnectionPhase::Idle;

@@ -47,13 +47,13 @@ pub(crate) struct KeyArguments {
     /// A file with the key that encrypts the replica, or the relay's store; `rejoin seal key` makes one
     #[arg(long, global = true, env = "REJOIN_KEY_FILE", value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) key_file: Option<PathBuf>,
-    /// A file with a passphrase in place of a key
+    /// A file with a passphrase, which goes before a key file
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 impl KeyArguments {
-    /// The key, if there is one. A passphrase goes before a key that the environment names.
+    /// The key, if there is one. A passphrase goes before a key, which the environment may name.
     pub(crate) fn read(&self) -> Result<Option<Key>> {
         match (&self.passphrase_file, &self.key_file) {
             (Some(path), _) => Ok(Some(Key::passphrase_file(path)?)),

@@ -107,11 +107,15 @@ pub fn change_key(path: &Path, old: &Key, new: &Key) -> Result<(), FileError> {
 pub fn destroy(path: &Path) -> Result<(), FileError> {
     let file = alone(path)?;
     let destroy = || -> Result<(), SealError> {
-        if !is_sealed(path)? {
+        let mut beginning = vec![0; file.len()?.min(PLACES_END) as usize];
+        file.read(0, &mut beginning)?;
+        // One that was cut short after it had written over the keys goes on.
+        let is_begun = !beginning.is_empty() && beginning.iter().all(|byte| *byte == 0);
+        if !is_begun && !is_sealed(path)? {
             return Err(SealError::NotSealed);
         }
-        let len = file.len()?.min(PLACES_END);
-        file.write(0, &vec![0; len as usize])?;
+        beginning.fill(0);
+        file.write(0, &beginning)?;
         file.sync_data()?;
         fs::remove_file(path)?;
         Ok(sync_folder_of(path)?)

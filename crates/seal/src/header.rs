@@ -88,7 +88,7 @@ impl Header {
     /// The file's own key.
     pub(crate) fn unwrap(&self, key: &Key) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
         let bytes = &self.bytes;
-        if bytes[VERSION_AT] != VERSION || bytes[CIPHER_AT] != CIPHER {
+        if bytes[VERSION_AT..CIPHER_AT] != [VERSION, 0] || bytes[CIPHER_AT] != CIPHER {
             return Err(SealError::Newer);
         }
         let costs = match (bytes[OWNER_AT], &key.0) {

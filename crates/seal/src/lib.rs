@@ -7,7 +7,9 @@
 //!   written in the same opening and which never**, and whether its key is a passphrase. Who sees it more
 //!   than once learns which pages changed. Nothing of what is in them.
 //! - **A page that was altered, moved or cut off is damage**, and damage costs that page only. A page
-//!   that was put back as it was at an earlier time is not noticed, as little as a whole file that was.
+//!   that was put back as it was at an earlier time is not noticed, as little as a whole file that was. Of
+//!   a file that was not closed, the commit before the last one may be read if one place of the first
+//!   page was altered.
 //! - **A power loss costs no more than it does without encryption**: the last commit or the one
 //!   before it is there.
 //! - **Who destroys the key has wiped the file.** [`destroy`] wipes it without the key.

@@ -21,7 +21,8 @@ fn play(seeds: impl IntoIterator<Item = u64>) {
 
 #[test]
 fn a_login_never_costs_work() {
-    play(1..=200);
+    // Those after the first 200 found faults.
+    play((1..=200).chain([3_886_317_972, 4_112_888_507]));
 }
 
 #[test]

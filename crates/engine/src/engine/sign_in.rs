@@ -165,16 +165,16 @@ impl Engine {
         let reason = format!("{user} discarded it when they signed out");
         for some in documents.into_iter().collect::<Vec<_>>().chunks(DISCARDED_AT_ONCE) {
             let mut turn = Turn::begin(&self.store, now, unix_s)?;
-            for id in some {
-                let hashes = self.discarded_changes(&turn, id, is_theirs)?;
-                let aside =
-                    self.stage_set_aside(&mut turn, id, &hashes, &reason, Refusal::Discarded);
-                if let Err(error) = aside {
-                    self.forget();
-                    return Err(error.into());
-                }
-            }
             turn.dirty = true;
+            let discarded = some.iter().try_for_each(|id| {
+                let hashes = self.discarded_changes(&turn, id, is_theirs)?;
+                self.stage_set_aside(&mut turn, id, &hashes, &reason, Refusal::Discarded).map(drop)
+            });
+            if let Err(error) = discarded {
+                // Documents that are loaded are without what is not committed.
+                self.forget();
+                return Err(error.into());
+            }
             self.finish_or_forget(turn)?;
         }
         let mut turn = Turn::begin(&self.store, now, unix_s)?;

@@ -6,8 +6,8 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use redb::ReadableTable;
 
-use super::rows::{Row, decode, encode};
-use super::tables::{META, OUTBOX, OUTBOX_USERS};
+use super::rows::{Row, encode};
+use super::tables::{OUTBOX, OUTBOX_USERS};
 use super::{OutboxRow, ReadTxn, StoreError, WriteTxn, unavailable};
 
 /// The user as whom a relay last knew the replica by its token.
@@ -35,9 +35,7 @@ impl ReadTxn {
     /// # Errors
     /// As [`StoreError`].
     pub fn signed_in(&self) -> Result<Option<SignedInRow>, StoreError> {
-        let meta = self.txn.open_table(META).map_err(unavailable)?;
-        let row = meta.get(SIGNED_IN).map_err(unavailable)?;
-        row.map(|row| decode(row.value())).transpose()
+        self.meta_row(SIGNED_IN)
     }
 
     /// How many edits of each user wait for a relay. Those of nobody in particular are not counted.
@@ -61,13 +59,7 @@ impl WriteTxn {
     /// # Errors
     /// As [`StoreError`].
     pub fn put_signed_in(&self, row: Option<&SignedInRow>) -> Result<(), StoreError> {
-        let mut meta = self.txn.open_table(META).map_err(unavailable)?;
-        match row {
-            Some(row) => meta.insert(SIGNED_IN, encode(row).as_slice()),
-            None => meta.remove(SIGNED_IN),
-        }
-        .map_err(unavailable)?;
-        Ok(())
+        self.put_meta_row(SIGNED_IN, row)
     }
 
     /// Leaves the first changes of an edit out of the outbox: the relay has them.

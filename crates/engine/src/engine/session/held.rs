@@ -111,7 +111,7 @@ impl Engine {
         }
         if is_less_held && let Some(session) = &mut self.session {
             // What was held behind it may go now.
-            session.look_again();
+            session.look_again(session.pushed.whose().clone());
         }
         Ok(())
     }

@@ -328,18 +328,16 @@ impl Session {
         // What was made ready and not given yet may be of somebody else.
         self.pushes.clear();
         self.again.clear();
-        let given = self.tickets.values().flat_map(|ticket| &ticket.keys);
-        let ahead = given.copied().collect();
-        self.pushed = Pushed { ahead, ..Pushed::none(whose) };
+        self.look_again(whose);
     }
 
     /// Looks through the outbox from its beginning once more, past what was given or is about to be.
-    pub(super) fn look_again(&mut self) {
+    pub(super) fn look_again(&mut self, whose: Whose) {
         let given = self.tickets.values().flat_map(|ticket| &ticket.keys);
         let to_give = self.pushes.iter().flat_map(|push| &push.keys);
         let again = self.again.iter().flat_map(|(_, keys)| keys);
         let ahead = given.chain(to_give).chain(again).copied().collect();
-        self.pushed = Pushed { ahead, ..Pushed::none(self.pushed.whose.clone()) };
+        self.pushed = Pushed { ahead, ..Pushed::none(whose) };
     }
 
     /// Takes the keys of a push, and of all after it of its document: those of a batch go with its last
